@@ -1,0 +1,77 @@
+"""The Ray session of a command: its own on this machine, or a cluster's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+# Read by Ray when it is imported or started, hence set before.
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report would wait for it
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # CPU work must not see the GPUs
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+}
+
+
+@contextmanager
+def session(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """Connects to Ray for the length of a command.
+
+    Args:
+        address: of a running cluster; none starts Ray inside this process, reachable by token only.
+        cpus: CPUs that an own session offers; by default those of the machine.
+
+    Raises:
+        UserError: when the cluster can't be reached.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with tempfile.TemporaryDirectory(prefix="melray-") as folder:
+        added = _own_token(Path(folder)) if address is None else []
+        import ray
+
+        try:
+            if address is None:
+                ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
+        try:
+            _quiet()
+            yield
+        finally:
+            ray.shutdown()
+            for name in added:
+                os.environ.pop(name, None)
+
+
+def _own_token(folder: Path) -> list[str]:
+    """A token for this session alone, in a file that only this user may read; Ray's own would stay, readable by all."""
+    if any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return []
+    path = folder / "token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(path))
+    return ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"]
+
+
+def _quiet() -> None:
+    """Progress is ours to print; Ray's own stays in its log files."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,64 @@
+"""The base of every configuration: frozen, typed, and strict about unknown keys."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the text says which key, which value and what would do."""
+
+
+class Config(BaseModel):
+    """Frozen settings whose fields are checked when made; an unknown key is an error.
+
+    Each field's docstring becomes the help of its command-line flag, so it states meaning, unit and range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], source: str = "configuration") -> Self:
+        """Builds the configuration from plain values.
+
+        Raises:
+            ConfigError: in one line, with `source`, the key, its value and the remedy.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {describe(cls, error)}") from None
+
+    def values(self) -> dict[str, Any]:
+        """The settings as plain JSON values, for a file beside what they made."""
+        return self.model_dump(mode="json")
+
+
+def describe(cls: type[BaseModel], error: ValidationError) -> str:
+    """One line that names each wrong key, its value and the nearest right one."""
+    lines = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        key = ".".join(path)
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(cls, path[:-1])
+            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+            lines.append(f"unknown key '{key}'; {hint}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            where = f"'{key}' = {item['input']!r}: " if key and not isinstance(item["input"], dict) else f"'{key}': " if key else ""
+            lines.append(where + message[:1].lower() + message[1:])
+    return "; ".join(lines)
+
+
+def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = cls.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        cls = field.annotation
+    return list(cls.model_fields)

@@ -1,0 +1,153 @@
+"""How good a classifier is: scores from a confusion matrix, and the full account from its probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+# Softmax in half precision sums to one within a few thousandths; logits by mistake miss it by far more.
+SUM_TOLERANCE = 1e-2
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts of (truth, prediction) pairs.
+
+    Args:
+        labels: true classes `[shape=(N,)]`, integers.
+        predictions: predicted classes `[shape=(N,)]`, integers.
+        num_classes: number C of classes.
+
+    Returns:
+        Counts `[shape=(C, C)]`, int64; rows are the truth, columns the prediction. Matrices of parts of a set add up.
+
+    Raises:
+        ValueError: when the shapes differ, or a value is not an integer in [0, C).
+    """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise ValueError(f"labels and predictions must both have shape (N,), not {labels.shape} and {predictions.shape}")
+    for what, values in (("labels", labels), ("predictions", predictions)):
+        _check_classes(what, values, num_classes)
+    # int64 first: class numbers are often uint8, where the product would wrap around.
+    pairs = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def scores(confusion: np.ndarray) -> dict[str, float]:
+    """Accuracy and macro-F1 of a confusion matrix `[shape=(C, C)]`; both are 0 for one without counts.
+
+    The macro mean is over the classes that occur in truth or prediction, as in scikit-learn with `zero_division=0`.
+    """
+    total = confusion.sum()
+    present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    f1 = class_scores(confusion)["f1"]
+    return {
+        "accuracy": float(np.trace(confusion) / total) if total else 0.0,
+        "macro_f1": float(f1[present].mean()) if total else 0.0,
+    }
+
+
+def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """`precision`, `recall`, `f1` and `support` of each class, each `[shape=(C,)]`; a ratio over nothing is 0."""
+    hits, support, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "precision": hits / np.maximum(said, 1),
+        "recall": hits / np.maximum(support, 1),
+        "f1": 2 * hits / np.maximum(support + said, 1),
+        "support": support,
+    }
+
+
+def classification_metrics(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """The full account of a classifier on a set of clips, as plain JSON values.
+
+    Args:
+        probabilities: of each class for each clip `[shape=(N, C)]`, floating point, rows summing to 1.
+        labels: true classes `[shape=(N,)]`, integers in [0, C).
+        class_names: the C names.
+
+    Returns:
+        `clips`, `accuracy`, `macro_f1`, `log_loss` (natural), `ece` (expected calibration error, Guo et al. 2017),
+        `per_class` (name, precision, recall, f1, support), `confusion` (rows are the truth) and `calibration`, the bins
+        behind `ece` (low, high, confidence, accuracy, count; confidence and accuracy are None in an empty bin).
+
+    Raises:
+        ValueError: when the shapes do not fit, there is no clip, or a value is not a probability or class.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    _check(probabilities, labels, len(class_names))
+    predictions = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(labels, predictions, len(class_names))
+    columns = {key: values.tolist() for key, values in class_scores(confusion).items()}
+    bins = calibration_bins(probabilities.max(axis=1), predictions == labels)
+    return {
+        "clips": len(labels),
+        **scores(confusion),
+        "log_loss": log_loss(probabilities, labels),
+        "ece": sum(entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]) / len(labels),
+        "per_class": [{"name": name, **{key: columns[key][i] for key in columns}} for i, name in enumerate(class_names)],
+        "confusion": confusion.tolist(),
+        "calibration": bins,
+    }
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -ln of the probability of the truth, which is clipped to its type's precision, as in scikit-learn."""
+    eps = float(np.finfo(probabilities.dtype).eps)
+    truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(truth, eps, 1.0 - eps)).mean())
+
+
+def calibration_bins(confidence: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
+    """Confidence against accuracy in bins (low, high] of equal width.
+
+    Args:
+        confidence: probability of the predicted class `[shape=(N,)]`.
+        correct: whether the prediction is right `[shape=(N,)]`.
+        num_bins: number of bins over [0, 1].
+    """
+    edges = np.linspace(0.0, 1.0, num_bins + 1)
+    # Only the inner edges, so that 0 falls into the first bin and a sum just above 1 into the last.
+    index = np.digitize(confidence.astype(np.float64), edges[1:-1], right=True)
+    bins = []
+    for i in range(num_bins):
+        inside = index == i
+        count = int(inside.sum())
+        bins.append(
+            {
+                "low": float(edges[i]),
+                "high": float(edges[i + 1]),
+                "confidence": float(confidence[inside].mean(dtype=np.float64)) if count else None,
+                "accuracy": float(correct[inside].mean()) if count else None,
+                "count": count,
+            }
+        )
+    return bins
+
+
+def _check(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    shapes = f"probabilities {probabilities.shape}, labels {labels.shape}, {num_classes} class names"
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or probabilities.shape[1] != num_classes:
+        raise ValueError(f"need probabilities (N, C), labels (N,) and C class names, not {shapes}")
+    if probabilities.size == 0:
+        raise ValueError(f"need at least one clip and one class, not {shapes}")
+    if not np.issubdtype(probabilities.dtype, np.floating):
+        raise ValueError(f"probabilities must be floating point, not {probabilities.dtype}")
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    # Written so that NaN fails too: a model that diverged gives nothing else.
+    bad = ~((probabilities.min(axis=1) >= 0) & (np.abs(sums - 1.0) <= SUM_TOLERANCE))
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} rows are no probabilities, row {row} first: sum {sums[row]:g}")
+
+
+def _check_classes(what: str, values: np.ndarray, num_classes: int) -> None:
+    if values.size == 0:
+        return
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{what} must be integers, not {values.dtype}")
+    if values.min() < 0 or values.max() >= num_classes:
+        raise ValueError(f"{what} must lie in [0, {num_classes}), not in [{values.min()}, {values.max()}]")

@@ -1,0 +1,154 @@
+"""From a file of any kind to mono samples at one rate: decode, mix down, resample, trim, fix the length.
+
+Pure signal code; every function takes and returns float32 arrays of shape `(num_samples,)` unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import librosa
+import numpy as np
+import soundfile
+import soxr
+
+# A file is read in pieces of this many frames, so that memory follows the mono length and not channels x length.
+BLOCK_FRAMES = 1 << 18
+# Above this many input frames the resampler streams too; below it one call is faster.
+STREAM_FRAMES = 1 << 22
+# soxr's quality: below the 16-bit noise floor, half the time of the next one.
+RESAMPLE_QUALITY = "HQ"
+
+EXTENSIONS = frozenset(
+    "aif aifc aiff au avr caf flac htk ircam mat mp1 mp2 mp3 mpc nist oga ogg opus paf pvf rf64 sd2 sds sf snd svx".split()
+    + "voc w64 wav wave wve xi".split()
+)
+
+
+class BadAudio(Exception):
+    """A file that holds no usable sound; the text is the reason, fit for `rejected.csv`."""
+
+
+def is_audio(path: str | os.PathLike[str]) -> bool:
+    """Whether the name ends like one of the formats that libsndfile reads; hidden files never do."""
+    name = os.fspath(path)
+    base = name.rpartition("/")[2]
+    return not base.startswith(".") and base.rpartition(".")[2].lower() in EXTENSIONS
+
+
+def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarray:
+    """Reads a sound as mono at `sample_rate`.
+
+    Args:
+        source: a path, or the bytes of a file.
+        sample_rate: wanted rate in Hz.
+
+    Returns:
+        Samples `[shape=(num_samples,)]`, float32, full scale is 1; integer formats lie in [-1, 1].
+
+    Raises:
+        BadAudio: missing, empty, unreadable, truncated, without samples, or with values that are not finite.
+    """
+    handle: str | BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
+    if (len(source) if isinstance(source, bytes) else _size(os.fspath(source))) == 0:
+        raise BadAudio("empty file (0 bytes)")
+    try:
+        with soundfile.SoundFile(handle) as sound:
+            _check_complete(sound)
+            samples = _read_mono(sound, sample_rate)
+    except soundfile.LibsndfileError as error:
+        raise BadAudio(f"unreadable: {error.error_string.rstrip('.')}") from None
+    except (soundfile.SoundFileRuntimeError, RuntimeError, TypeError) as error:
+        raise BadAudio(f"unreadable: {error}") from None
+    if samples.size == 0:
+        raise BadAudio("no samples")
+    if not np.isfinite(np.dot(samples, samples)):
+        raise BadAudio("values that are not finite (NaN, infinite, or beyond float32 when squared)")
+    return samples
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        raise BadAudio("no such file") from None
+    except OSError as error:
+        raise BadAudio(f"unreadable: {error.strerror}") from None
+
+
+def _check_complete(sound: soundfile.SoundFile) -> None:
+    """libsndfile mends a header that promises more than the file holds, and says so only in its log."""
+    if sound.format not in ("WAV", "WAVEX", "AIFF", "AU", "RF64", "W64"):
+        return
+    for line in sound.extra_info.splitlines():
+        chunk, found, _ = line.partition("(should be")
+        if found and chunk.split(":")[0].strip().lower() in ("data", "ssnd", "data size"):
+            raise BadAudio(f"truncated: {' '.join(line.split())}")
+
+
+def _read_mono(sound: soundfile.SoundFile, sample_rate: int) -> np.ndarray:
+    if sound.frames > STREAM_FRAMES and sound.samplerate != sample_rate:
+        stream = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality=RESAMPLE_QUALITY)
+        pieces = [stream.resample_chunk(piece) for piece in _mono_pieces(sound)]
+        return np.concatenate([*pieces, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
+    pieces = list(_mono_pieces(sound))
+    mono = pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    return resample(mono, sound.samplerate, sample_rate)
+
+
+def _mono_pieces(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Yields the mean over channels, piece by piece.
+
+    Raises:
+        BadAudio: when the file ends before the length that its header states.
+    """
+    frames = 0
+    while True:
+        piece = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        frames += len(piece)
+        if len(piece):
+            yield piece[:, 0] if piece.shape[1] == 1 else piece.mean(axis=1, dtype=np.float32)
+        if len(piece) < BLOCK_FRAMES:
+            break
+    # Compressed formats without a stated length report one of 2**62 or so.
+    if frames < sound.frames < 1 << 60:
+        raise BadAudio(f"truncated: {frames} of {sound.frames} samples")
+
+
+def resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
+    """Band-limited resampling (soxr HQ) between any two rates in Hz; always at least one sample for one."""
+    if from_rate == to_rate or samples.size == 0:
+        return samples
+    out = soxr.resample(samples, from_rate, to_rate, quality=RESAMPLE_QUALITY)
+    return out if out.size else samples[:1].copy()
+
+
+def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
+    """Cuts both ends where the RMS lies more than `top_db` dB below the loudest frame (librosa's definition).
+
+    A sound that is silent throughout is returned whole.
+    """
+    return librosa.effects.trim(samples, top_db=top_db)[0]
+
+
+def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Exactly `num_samples`: a longer sound is cropped, a shorter one gets silence at its end.
+
+    The crop is the middle, or with `rng` any place with equal chance.
+    """
+    excess = samples.size - num_samples
+    if excess > 0:
+        start = excess // 2 if rng is None else int(rng.integers(excess + 1))
+        return samples[start : start + num_samples]
+    if excess < 0:
+        return np.pad(samples, (0, -excess))
+    return samples
+
+
+def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
+    """Writes mono 16-bit PCM; `samples` outside [-1, 1] are clipped."""
+    soundfile.write(path, np.clip(samples, -1.0, 1.0), sample_rate, subtype="PCM_16")

@@ -1,0 +1,111 @@
+"""Weights and training states on disk: safetensors and JSON, whole or not there, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.shards import write_atomically, write_text_atomically
+
+STATE_NAME = "state.json"
+_METADATA_KEY = "melray"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any] | None = None) -> str:
+    """Writes tensors, and a JSON-able `metadata` in the same file, in one step; returns the file's SHA-256."""
+    # Copies in plain layout: safetensors refuses shared or strided memory, and channels_last is strided.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    data = save(plain, {_METADATA_KEY: json.dumps(metadata or {}, ensure_ascii=False)})
+    write_atomically(path, lambda file: file.write(data))
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file, on the CPU, and its metadata.
+
+    Raises:
+        UserError: when the file is missing, cut off or of another kind.
+    """
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            return tensors, json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it from a copy, or train again") from None
+
+
+class Checkpoints:
+    """The training states of a run, `checkpoints/epoch_0001/…`; the newest two are kept.
+
+    A state is a few safetensors files and `state.json`, which is written last, holds their digests and makes it valid.
+    """
+
+    def __init__(self, run: Path, keep: int = 2):
+        self.folder = run / "checkpoints"
+        self.keep = keep
+
+    def write(self, epoch: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> None:
+        """Publishes the state after `epoch`, then drops the oldest.
+
+        Args:
+            epoch: 1-based.
+            tensors: groups of tensors by name, each a file.
+            state: JSON-able values.
+        """
+        folder = self.folder / f"epoch_{epoch:04d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        digests = {name: save_tensors(folder / f"{name}.safetensors", group) for name, group in tensors.items()}
+        write_text_atomically(folder / STATE_NAME, json.dumps({"digests": digests, **state}))
+        for old in self._valid()[: -self.keep]:
+            # Invalid first: a reader never meets a half-deleted state.
+            (old / STATE_NAME).unlink(missing_ok=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def read(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+        """The newest whole state, or none where no epoch was finished.
+
+        A damaged one is passed over for the one before it.
+
+        Raises:
+            UserError: when all are damaged.
+        """
+        faults = []
+        for folder in reversed(self._valid()):
+            try:
+                return self._read(folder)
+            except UserError as error:
+                faults.append(str(error))
+        if faults:
+            raise UserError(f"no whole checkpoint in {self.folder}: {faults[0]}; choose another --run, or delete this one to start anew")
+        return None
+
+    def _valid(self) -> list[Path]:
+        return sorted(path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}"))
+
+    def _read(self, folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        path = folder / STATE_NAME
+        try:
+            state = json.loads(path.read_text())
+            digests = state.pop("digests")
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error})") from None
+        tensors = {}
+        for name, digest in digests.items():
+            file = folder / f"{name}.safetensors"
+            if not os.path.isfile(file) or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+                raise UserError(f"{file} is damaged or missing")
+            tensors[name] = load_tensors(file)[0]
+        return tensors, state

@@ -1,0 +1,238 @@
+"""Extraction: audio files to Parquet shards of log-mel spectrograms, spread over a cluster by Ray Data.
+
+The manifest is cut into units of neighbouring clips. One task turns one unit into one part and gives it its final name,
+which holds a digest of all that went into it: settings, clip names, labels, sizes and times. So a part is there whole or
+not at all, a second attempt writes the same bytes, and a run after a crash, a change of settings or of files makes just
+what is missing. Only names and counts travel back. `_manifest.json` comes last and makes the set valid.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from models.config import Config
+from pipeline.audio import BadAudio
+from pipeline.errors import UserError, explain_os_error, user_errors
+from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
+from pipeline.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.memory import keep_freed_memory
+from pipeline.progress import Progress
+from pipeline.shards import (
+    MANIFEST_NAME,
+    REJECTED_NAME,
+    Part,
+    Rejected,
+    ShardManifest,
+    inspect_part,
+    open_shards,
+    write_part,
+    write_text_atomically,
+)
+
+# A part of the set, but no fewer than is worth a task nor more than a worker should hold (256 clips: 14 MiB a copy).
+UNITS = 64
+MIN_UNIT, MAX_UNIT = 8, 256
+
+
+class ExtractConfig(Config):
+    """From a folder of sounds to shards of spectrograms."""
+
+    data: Path
+    """Folder with one sub-folder a class (or `train/<class>/`), or a CSV with the columns path,label[,fold][,group]."""
+    out: Path
+    """Folder for the shards."""
+    features: FeatureConfig = FeatureConfig()
+    """The spectrograms."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmented copies."""
+    manifest: ManifestConfig = ManifestConfig()
+    """What file names tell."""
+    max_rejected: float = Field(0.05, ge=0, le=1)
+    """Part of the files that may be unusable before the job counts as failed."""
+    overwrite: bool = False
+    """Replace a set that was made with other settings."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The clips of one part."""
+
+    name: str
+    clips: list[dict[str, Any]]
+
+
+def extract(config: ExtractConfig) -> ShardManifest:
+    """Makes what is missing of the set, and publishes it.
+
+    Raises:
+        UserError: unusable data or settings, too many rejected files, a full disk, shards of another configuration.
+    """
+    manifest = read_manifest(config.data, config.manifest)
+    for warning in manifest.warnings:
+        print(f"warning: {warning}", flush=True)
+    _refuse_other_settings(config)
+    with user_errors("creating", config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    units = plan_units(manifest.clips, config.features, config.augment)
+    finished = {path.name for path in config.out.glob("part-*.parquet")} & {unit.name for unit in units}
+    results = [inspect_part(config.out / name) for name in sorted(finished)]
+    pending = [unit for unit in units if unit.name not in finished]
+    if pending:
+        progress = Progress("extracting", len(manifest.clips), "clips", done=sum(p.clips + p.rejected for p, _ in results))
+        for part, rejected in run_units(pending, config):
+            results.append((part, rejected))
+            progress.add(part.clips + part.rejected, _rejected_note(results))
+        progress.finish(_rejected_note(results))
+    return _publish(config, manifest, results, len(units))
+
+
+def plan_units(clips: pd.DataFrame, features: FeatureConfig, augment: AugmentConfig) -> list[Unit]:
+    """Cuts the manifest into units, the same for any cluster, named by their content."""
+    size = min(MAX_UNIT, max(MIN_UNIT, -(-len(clips) // UNITS)))
+    settings = json.dumps([features.fingerprint, augment.values()], sort_keys=True)
+    units = []
+    for index, start in enumerate(range(0, len(clips), size)):
+        records: list[Any] = clips.iloc[start : start + size].to_dict("records")
+        digest = hashlib.sha256((settings + json.dumps(records)).encode()).hexdigest()[:12]
+        units.append(Unit(f"part-{index:05d}-{digest}.parquet", records))
+    return units
+
+
+def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
+    """Lets Ray Data make the parts; yields each as it is published.
+
+    Raises:
+        UserError: when a part can't be written.
+    """
+    import ray.data
+
+    items = [{"name": unit.name, "clips": json.dumps(unit.clips)} for unit in units]
+    # One block a unit: the default would put many units into one task, and its progress and retries with them.
+    parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        _make_part,  # type: ignore[arg-type]
+        fn_args=(config.out.absolute(), config.features, config.augment),
+    )
+    for row in parts.iter_rows():
+        if row["fault"]:
+            raise UserError(row["fault"])
+        yield Part.parse(json.loads(row["part"])), [Rejected(*item) for item in json.loads(row["rejected"])]
+
+
+def _make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig) -> dict[str, str]:
+    """Runs on a worker: one unit to one published part."""
+    keep_freed_memory()
+    clips, spectrograms, rejected = make_rows(json.loads(row["clips"]), features, augment)
+    try:
+        part = write_part(out / row["name"], clips, spectrograms, rejected, features.shape)
+    except OSError as error:
+        # As a value, not an exception: Ray would try again for minutes what can't succeed.
+        return {"part": "", "rejected": "", "fault": explain_os_error(error, f"writing {out / row['name']}")}
+    return {"part": json.dumps(part.values()), "rejected": json.dumps(rejected), "fault": ""}
+
+
+def make_rows(
+    records: list[dict[str, Any]], features: FeatureConfig, augment: AugmentConfig
+) -> tuple[list[dict[str, Any]], list[list[Spectrogram]], list[Rejected]]:
+    """The usable clips of a unit, their spectrograms, and the clips that gave none."""
+    clips, spectrograms, rejected = [], [], []
+    for clip in records:
+        try:
+            rows = list(clip_rows(clip["path"], clip["clip_id"], features, augment))
+        except BadAudio as error:
+            rejected.append(Rejected(clip["clip_id"], clip["path"], str(error)))
+            continue
+        clips.append(clip)
+        spectrograms.append(rows)
+    return clips, spectrograms, rejected
+
+
+def _publish(config: ExtractConfig, manifest: Manifest, results: list[tuple[Part, list[Rejected]]], num_units: int) -> ShardManifest:
+    """Checks the count, writes `rejected.csv` and the manifest, and clears away what an older set left."""
+    parts = sorted((part for part, _ in results), key=lambda part: part.name)
+    rejected = sorted(item for _, items in results for item in items)
+    usable = sum(part.clips for part in parts)
+    if len(parts) != num_units or usable + len(rejected) != len(manifest.clips):
+        raise RuntimeError(f"{usable} + {len(rejected)} clips in {len(parts)} parts, expected {len(manifest.clips)} in {num_units}")
+    with user_errors("writing", config.out / REJECTED_NAME):
+        write_text_atomically(config.out / REJECTED_NAME, _rejected_csv(rejected))
+    _refuse_too_many(config, rejected, len(manifest.clips))
+    lost = set(manifest.class_names) - _usable_labels(manifest, rejected)
+    if lost:
+        print(f"warning: no usable clip of class {', '.join(map(repr, sorted(lost)))}: see {config.out / REJECTED_NAME}", flush=True)
+    published = ShardManifest(
+        fingerprint=config.features.fingerprint,
+        features=config.features,
+        augment=config.augment,
+        class_names=tuple(sorted(_usable_labels(manifest, rejected))),
+        clips=usable,
+        rows=sum(part.rows for part in parts),
+        rejected=len(rejected),
+        source={"data": str(config.data.absolute()), "clips_by_class": manifest.clips["label"].value_counts().sort_index().to_dict()},
+        parts=tuple(parts),
+    )
+    with user_errors("writing", config.out / MANIFEST_NAME):
+        write_text_atomically(config.out / MANIFEST_NAME, json.dumps(published.values(), indent=1, ensure_ascii=False))
+    keep = {part.name for part in parts}
+    for path in [*config.out.glob("part-*.parquet"), *config.out.glob(".part-*.tmp")]:
+        if path.name not in keep:
+            path.unlink(missing_ok=True)
+    return published
+
+
+def _refuse_other_settings(config: ExtractConfig) -> None:
+    if config.overwrite or not (config.out / MANIFEST_NAME).is_file():
+        return
+    there = open_shards(config.out)
+    for name, mine, theirs in (("features", config.features, there.features), ("augment", config.augment, there.augment)):
+        changes = difference(theirs.values(), mine.values(), name)
+        if changes:
+            raise UserError(
+                f"--out {config.out} holds shards made with {changes[0]}; choose another --out, or add --overwrite to replace them"
+            )
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:
+    """`key = old (now new)` for each value that differs between two nested settings."""
+    changes = []
+    for key in new:
+        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
+            changes += difference(old[key], new[key], f"{prefix}.{key}" if prefix else key)
+        elif old.get(key) != new[key]:
+            changes.append(f"{prefix}.{key}".lstrip(".") + f" = {old.get(key)} (now {new[key]})")
+    return changes
+
+
+def _refuse_too_many(config: ExtractConfig, rejected: list[Rejected], total: int) -> None:
+    if len(rejected) > config.max_rejected * total:
+        first = "; ".join(f"{item.clip_id}: {item.reason}" for item in rejected[:10])
+        raise UserError(
+            f"{len(rejected)} of {total} files could not be used, more than --max-rejected {config.max_rejected:g} allows "
+            f"(all in {config.out / REJECTED_NAME}). First {min(10, len(rejected))}: {first}"
+        )
+
+
+def _usable_labels(manifest: Manifest, rejected: list[Rejected]) -> set[str]:
+    return set(manifest.clips["label"][~manifest.clips["clip_id"].isin([item.clip_id for item in rejected])])
+
+
+def _rejected_csv(rejected: list[Rejected]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Rejected._fields)
+    writer.writerows(rejected)
+    return text.getvalue()
+
+
+def _rejected_note(results: list[tuple[Part, list[Rejected]]]) -> str:
+    count = sum(part.rejected for part, _ in results)
+    return f"{count} rejected" if count else ""

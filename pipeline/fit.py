@@ -1,0 +1,187 @@
+"""Brings a training loop onto the cluster by Ray Train, and shows its progress.
+
+Ray Train places the workers, forms the process group, and starts all of them again when one is lost. Checkpoints are
+melray's own, in the run folder: one exact mechanism, with or without Ray, and without the barrier of a report.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from pipeline.classifier_config import ResourceConfig
+from pipeline.errors import UserError
+from pipeline.progress import duration
+from pipeline.run_folder import RunFolder
+from pipeline.training import World
+
+# What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
+FAULT = "fault"
+Loop = Callable[[Any, World], dict[str, Any]]
+
+
+def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
+    """Runs `loop(config, world)` on all workers until it ends, through lost workers; returns what the first returned.
+
+    Raises:
+        UserError: not enough CPUs or GPUs, the loop's own, or too many lost workers.
+    """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    cpus = worker_cpus(resources)
+    check_resources(resources, cpus)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    scratch = run / ".ray"
+    trainer = TorchTrainer(
+        _worker,  # type: ignore[arg-type]
+        train_loop_config={"loop": loop, "config": config, "cpus": cpus, "gpu": resources.gpus_per_worker > 0},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker={"CPU": cpus} | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=uuid.uuid4().hex[:8],  # ours is the resuming, not Ray's
+            storage_path=str(scratch.absolute()),
+            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures, controller_failure_limit=1),  # type: ignore[call-arg]
+        ),
+        torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo", timeout_s=300),
+    )
+    with Watch(RunFolder(run)):
+        try:
+            result = trainer.fit().return_value  # type: ignore[attr-defined]
+        except ray.train.TrainingFailedError as error:
+            raise _explained(error, resources) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    if not isinstance(result, dict):
+        raise RuntimeError(f"the training loop returned {result!r}")
+    if FAULT in result:
+        raise UserError(result[FAULT])
+    return result
+
+
+def _worker(setup: dict[str, Any]) -> dict[str, Any]:
+    """Runs on every worker."""
+    import ray.train.torch
+
+    torch.set_num_threads(setup["cpus"])
+    device = ray.train.torch.get_device() if setup["gpu"] else torch.device("cpu")
+    try:
+        return setup["loop"](setup["config"], World.current(device))
+    except UserError as error:
+        return {FAULT: str(error)}
+
+
+def worker_cpus(resources: ResourceConfig) -> int:
+    """CPUs of each worker: as asked for, or an even part of the largest machine's."""
+    import ray
+
+    if resources.cpus_per_worker is not None:
+        return resources.cpus_per_worker
+    largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1)
+    nodes = sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
+    per_node = -(-resources.workers // max(1, nodes))
+    return max(1, int(largest) // per_node)
+
+
+def check_resources(resources: ResourceConfig, cpus: int) -> None:
+    """Says at once what is missing; Ray would wait for it.
+
+    Raises:
+        UserError: with the number of CPUs or GPUs that are missing.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    flags = f"--resources.workers {resources.workers}"
+    for name, each, flag in (("CPU", float(cpus), "cpus"), ("GPU", resources.gpus_per_worker, "gpus")):
+        need, got = each * resources.workers, have.get(name, 0.0)
+        if need > got + 1e-9:
+            raise UserError(
+                f"{flags} with {each:g} {name}s each need {need:g} {name}s, the cluster has {got:g}: {need - got:g} are missing; "
+                f"ask for fewer workers, lower --resources.{flag}-per-worker, or add machines"
+            )
+
+
+def _explained(error: Exception, resources: ResourceConfig) -> Exception:
+    failures = getattr(error, "worker_failures", None) or {}
+    first = next(iter(failures.values()), error)
+    text = str(first).strip().splitlines()
+    last = text[-1] if text else type(first).__name__
+    lost = any(word in type(first).__name__ + last for word in ("HealthCheck", "ActorDied", "Connection closed", "died"))
+    if lost or resources.workers > 1:
+        return UserError(
+            f"workers were lost more than --resources.max-failures {resources.max_failures} times, the last with: {last}; "
+            "the same command goes on from the last epoch"
+        )
+    return error
+
+
+class Watch:
+    """Shows a run's progress from its folder, while the block runs: a line an epoch, and a live one on a terminal."""
+
+    def __init__(self, run: RunFolder, stream: TextIO | None = None):
+        self._run = run
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._seen = len(run.read_history())
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._epochs()
+
+    def _show(self) -> None:
+        while not self._ended.wait(0.5):
+            self._epochs()
+            progress = self._run.read_json("progress.json")
+            if progress and (self._live or time.monotonic() - self._last > 30):
+                self._last = time.monotonic()
+                self._write(
+                    f"epoch {progress['epoch']} of {progress['epochs']}: step {progress['step']} of {progress['steps']}, "
+                    f"{progress['steps_per_second']:.1f} steps/s, {duration(progress['seconds_left'])} left",
+                    passing=True,
+                )
+
+    def _epochs(self) -> None:
+        history = self._run.read_history()
+        if len(history) < self._seen:  # went back to a checkpoint
+            self._seen = len(history)
+        for line in history[self._seen :]:
+            self._last = time.monotonic()
+            self._write(epoch_line(line))
+        self._seen = len(history)
+
+    def _write(self, text: str, passing: bool = False) -> None:
+        if self._live:
+            self._stream.write(f"\r\x1b[K{text}" + ("" if passing else "\n"))
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def epoch_line(line: dict[str, Any]) -> str:
+    """An epoch in words."""
+    text = f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}"
+    if "val_loss" in line:
+        text += f", validation loss {line['val_loss']:.3f}, accuracy {line['val_accuracy']:.1%}, macro-F1 {line['val_macro_f1']:.3f}"
+    text += f", {line['rows_per_second']:,.0f} rows/s"
+    return text + (" *" if line["best"] and "val_loss" in line else "")

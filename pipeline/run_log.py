@@ -1,0 +1,55 @@
+"""What a training tells while it runs: metrics.jsonl, TensorBoard, and where the epoch stands."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline.run_folder import RunFolder
+
+PROGRESS_SECONDS = 1.0
+
+
+class RunLog:
+    """Writes the log of a run; on all workers but the first it does nothing."""
+
+    def __init__(self, run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int):
+        """`history` holds the epochs already done; what a broken run logged beyond them is dropped."""
+        self._run, self._active, self._epochs = run, active, epochs
+        self._last = 0.0
+        self._writer: Any = None
+        if active:
+            # Slow to import, and of no use to the other workers.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=len(history) + 1)
+            run.write_history(history)
+
+    def step(self, epoch: int, step: int, steps: int, start: float) -> None:
+        """Notes where the epoch stands, at most once a second; `start` is its `time.perf_counter()`."""
+        now = time.monotonic()
+        if not self._active or now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        per_step = (time.perf_counter() - start) / step
+        left = per_step * (steps - step + steps * (self._epochs - epoch))
+        self._run.write_json(
+            "progress.json",
+            {"epoch": epoch, "epochs": self._epochs, "step": step, "steps": steps, "steps_per_second": 1 / per_step, "seconds_left": left},
+        )
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        """Adds the newest epoch."""
+        if not self._active:
+            return
+        self._run.write_history(history)
+        line = history[-1]
+        for name, value in line.items():
+            if isinstance(value, float):
+                self._writer.add_scalar(name.replace("train_", "train/").replace("val_", "val/"), value, line["epoch"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the log."""
+        if self._writer is not None:
+            self._writer.close()

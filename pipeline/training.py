@@ -1,0 +1,124 @@
+"""What every training on several workers needs: who am I, on which device, and do we all agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.errors import UserError
+
+T = TypeVar("T")
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class World:
+    """The workers of a training, seen from one of them."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @staticmethod
+    def current(device: torch.device) -> World:
+        """The world of the running process group, or of one."""
+        if dist.is_available() and dist.is_initialized():
+            return World(dist.get_rank(), dist.get_world_size(), device)
+        return World(0, 1, device)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model whose gradients are averaged over workers; the model itself where there is one worker."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all workers; reached by each of them equally often."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def broadcast(self, tensors: list[Tensor]) -> None:
+        """Gives every worker the values of the first."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Runs `action` on every worker; if it fails for one, all raise its error, and none waits for another.
+
+        Raises:
+            UserError: the first worker's.
+        """
+        value: Any = None
+        fault = None
+        try:
+            value = action()
+        except UserError as error:
+            fault = str(error)
+        faults: list[str | None] = [fault]
+        if self.size > 1:
+            faults = [None] * self.size
+            dist.all_gather_object(faults, fault)
+        first = next((text for text in faults if text is not None), None)
+        if first is not None:
+            raise UserError(first)
+        return value
+
+
+def share_of(size: int, world: World) -> slice:
+    """This worker's part of `size` things; the parts differ by one at the most, and are all of them together."""
+    bounds = [size * rank // world.size for rank in (world.rank, world.rank + 1)]
+    return slice(*bounds)
+
+
+def epoch_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cuts an epoch's rows into batches of at most `batch_size`, as equal as can be: no last one is tiny, and none is lost."""
+    return np.array_split(order, max(1, -(-len(order) // batch_size)))
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The type of autocast, or none for plain float32: `auto` takes bfloat16 where the hardware multiplies it natively."""
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else None
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for AdamW: biases and norm scales (one axis) are not decayed."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors, `<parameter>/<key>`."""
+    return {f"{name}/{key}": value for name, p in model.named_parameters() for key, value in optimizer.state[p].items()}
+
+
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` gave."""
+    parameters = dict(model.named_parameters())
+    for name, value in tensors.items():
+        parameter, _, key = name.rpartition("/")
+        target = parameters[parameter]
+        # Moments lie in memory as their parameter does; the step count stays where the optimiser keeps it.
+        moved = value if value.ndim == 0 else torch.empty_like(target).copy_(value)
+        optimizer.state[target][key] = moved.to(target.device)
+
+
+def rounds(total: int, size: int) -> Iterator[slice]:
+    """Slices of `size` that cover `total`."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
