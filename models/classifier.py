@@ -43,6 +43,7 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig, n_mels: int, num_classes: int):
         super().__init__()
         self.config = config
+        self.num_classes = num_classes
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
         widths = (config.channels[0], *config.channels)

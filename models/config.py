@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+C = TypeVar("C", bound="Config")
+# A path as the user means it, also where a worker stands in another folder.
+Place = Annotated[Path, AfterValidator(Path.absolute)]
 
 
-class ConfigError(ValueError):
+class ConfigError(Exception):
     """A configuration that cannot be used; the text says which key, which value and what would do."""
 
 
@@ -31,6 +36,17 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{source}: {describe(cls, error)}") from None
+
+    def __init__(self, **values: Any):
+        """Raises `ConfigError`, in one line, where a value is wrong."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(describe(type(self), error)) from None
+
+    def part(self, cls: type[C]) -> C:
+        """The settings that this configuration inherits from `cls`, alone."""
+        return cls(**{name: getattr(self, name) for name in cls.model_fields})
 
     def values(self) -> dict[str, Any]:
         """The settings as plain JSON values, for a file beside what they made."""

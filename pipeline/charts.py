@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pipeline.page import escape
 
 # Size of a chart and its plotting area, in the units of its view box; a chart is shown about this many pixels wide.
-WIDTH, HEIGHT = 400, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 388, 12, 208
+WIDTH, HEIGHT = 340, 230
+LEFT, RIGHT, TOP, BOTTOM = 48, 332, 12, 188
 # Above this many points there are lines only, and above the other one a line is thinned.
 MAX_DOTS, MAX_POINTS = 40, 600
 NUM_STYLES = 4
@@ -38,6 +38,7 @@ def line_chart(
     x_label: str,
     y_text: Callable[[float], str] | None = None,
     y_range: tuple[float, float] | None = None,
+    mark: float | None = None,
 ) -> str:
     """A figure with its title, legend, axes and lines.
 
@@ -47,6 +48,7 @@ def line_chart(
         x_label: what x counts, such as `epoch`.
         y_text: how a value is written; by default in a few digits.
         y_range: lowest and highest value of the axis; by default that of the values.
+        mark: an x to be marked by an upright line.
     """
     y_text = y_text or short
     drawn = [(one, [point for point in one.points() if point]) for one in series]
@@ -58,13 +60,14 @@ def line_chart(
     x_span = min(x for x, _ in values), max(x for x, _ in values)
     y_span = y_range or (y_ticks[0], y_ticks[-1])
     place = _Place(x_span, y_span)
+    upright = f'<path class="ideal" d="M{place.x(mark):.1f} {TOP}V{BOTTOM}"/>' if mark is not None else ""
     lines = "".join(_line(i, one, place, x_label, y_text) for i, one in enumerate(series))
     said = "; ".join(_in_words(one.name, points, x_label, y_text) for one, points in drawn)
     keys = "".join(legend_key(one.name, i) for i, one in enumerate(series)) if len(series) > 1 else ""
     return (
         f'<figure class="chart"><figcaption><b>{escape(title)}</b> {keys}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}. {said}.")}">'
-        f"{_axes(place, x_ticks, y_ticks, x_label, y_text)}{lines}</svg></figure>"
+        f"{_axes(place, x_ticks, y_ticks, x_label, y_text)}{upright}{lines}</svg></figure>"
     )
 
 
@@ -133,10 +136,9 @@ def legend_key(name: str, index: int) -> str:
 def ticks(low: float, high: float, count: int, whole: bool = False) -> list[float]:
     """About `count` round values that enclose [low, high], 1, 2 or 5 times a power of ten apart."""
     if high <= low:
-        margin = 0.5 * abs(low) or 1.0
-        low, high = (low, high) if whole else (low - margin, high + margin)
         if whole:
             return [low]
+        low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
@@ -149,7 +151,7 @@ def ticks(low: float, high: float, count: int, whole: bool = False) -> list[floa
 
 def short(value: float) -> str:
     """A number in three or so digits: `0.25`, `12`, `1.2k`, `3e-4`."""
-    if value and abs(value) < 1e-3:
+    if value and abs(value) < 0.01:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     if abs(value) >= 10_000:
@@ -158,8 +160,8 @@ def short(value: float) -> str:
 
 
 def text_width(text: str, size: float) -> float:
-    """Estimated width of a text of `size` pixels: wide East Asian characters take a full em, others 0.6."""
-    return size * sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.6 for char in text)
+    """Estimated width of a text of `size` pixels: wide East Asian characters take a full em, others 0.55."""
+    return size * sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.55 for char in text)
 
 
 def clip_text(text: str, max_width: float, size: float) -> str:

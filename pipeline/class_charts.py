@@ -11,12 +11,16 @@ from pipeline.charts import clip_text, text_width
 from pipeline.page import escape, percent, scroll
 
 # A cell is as large as lets the matrix fill this width, within limits: the smallest one still takes three digits.
-MATRIX_WIDTH, MIN_CELL, MAX_CELL = 560, 19, 60
-LABEL_WIDTH = 150
+MATRIX_WIDTH, MIN_CELL, MAX_CELL = 620, 18, 62
+# Room for the names of few and of many classes; 50 classes and their names then fit the page.
+LABEL_WIDTHS = 170, 120
 # Up to here the names of columns stand at a slant, which reads better; beyond they would overlap.
 MAX_SLANTED = 20
-# Opacity of a cell from which its count is written in the colour for dark grounds: both have a contrast of about 4 there.
-INVERT_FROM = 0.7
+# On a narrow screen the matrix shrinks to this much, and scrolls below.
+SHRINK = 0.7
+# Opacities of the strongest cell with an ordinary count and of the weakest with an inverted one: between them neither
+# colour of text has a contrast of 4.5.
+WEAK, STRONG = 0.58, 0.8
 
 
 def confusion_chart(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
@@ -28,19 +32,18 @@ def confusion_chart(confusion: Sequence[Sequence[int]], class_names: Sequence[st
     num_classes = len(class_names)
     cell = min(MAX_CELL, max(MIN_CELL, MATRIX_WIDTH / num_classes))
     size = 12 if num_classes <= MAX_SLANTED else 11
-    labels = [clip_text(name, LABEL_WIDTH, size) for name in class_names]
-    room = max(text_width(label, size) for label in labels)
     slanted = num_classes <= MAX_SLANTED
+    labels = [clip_text(name, LABEL_WIDTHS[0 if slanted else 1], size) for name in class_names]
+    room = max(text_width(label, size) for label in labels)
     left, top = room + 34, (room * 0.71 if slanted else room) + 40
     side = cell * num_classes
     width, height = left + side + (room * 0.71 if slanted else 8), top + side + 4
-    hits = int(np.trace(counts))
-    said = f"Confusion matrix of {num_classes} classes: {hits} of {int(counts.sum())} clips right. The table by class has the figures."
+    said = f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips right."
     parts = [
-        f'<svg class="fixed" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px;min-width:{SHRINK * width:.0f}px"'
         f' role="img" aria-label="{escape(said)}">',
         f'<text x="{left:.0f}" y="14">predicted →</text>',
-        f'<text transform="translate(12 {top + side:.1f}) rotate(-90)">← true class</text>',
+        f'<text transform="translate(12 {top:.1f}) rotate(-90)" text-anchor="end">← true class</text>',
         *_grid(left, top, cell, num_classes),
         *_names(class_names, labels, left, top, cell, size, slanted),
         *_cells(counts, class_names, left, top, cell),
@@ -62,12 +65,11 @@ def _names(names: Sequence[str], labels: Sequence[str], left: float, top: float,
     parts = []
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         middle = (i + 0.5) * cell
-        text = f"{escape(label)}<title>{escape(name)}</title>"
-        parts.append(
-            f'<text class="label" font-size="{size}" x="{left - 8:.1f}" y="{top + middle + 4:.1f}" text-anchor="end">{text}</text>'
-        )
+        text = f"{escape(label)}<title>{escape(name)}</title></text>"
+        row = f'x="{left - 8:.1f}" y="{top + middle + 4:.1f}" text-anchor="end"'
         at, turn = (left + middle, -45) if slanted else (left + middle + 4, -90)
-        parts.append(f'<text class="label" font-size="{size}" transform="translate({at:.1f} {top - 8:.1f}) rotate({turn})">{text}</text>')
+        column = f'transform="translate({at:.1f} {top - 8:.1f}) rotate({turn})"'
+        parts += [f'<text class="label" font-size="{size}" {place}>{text}' for place in (row, column)]
     return parts
 
 
@@ -79,17 +81,21 @@ def _cells(counts: np.ndarray, names: Sequence[str], left: float, top: float, ce
     # Empty cells are most of a large matrix, and left out of the file.
     for truth, said in zip(*np.nonzero(counts), strict=True):
         count, share = int(counts[truth, said]), counts[truth, said] / rows[truth]
-        # Bent upwards, so that a single clip of many is still seen.
-        opacity = 0.07 + 0.93 * share**0.75
+        opacity = _opacity(share)
         x, y = left + said * cell, top + truth * cell
-        kind, on = ("right" if truth == said else "wrong"), (" on" if opacity > INVERT_FROM else "")
+        kind, on = ("right" if truth == said else "wrong"), (" on" if opacity >= STRONG else "")
         tip = escape(f"{names[truth]} taken for {names[said]}: {count} of {rows[truth]} ({percent(share)})")
-        parts.append(
-            f'<g><title>{tip}</title><rect class="cell-{kind}" fill-opacity="{opacity:.2f}"'
-            f' x="{x + 0.5:.1f}" y="{y + 0.5:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"/>'
-            f'<text class="count{on}" font-size="{size:.1f}" x="{x + cell / 2:.1f}" y="{y + cell / 2:.1f}">{_count(count)}</text></g>'
-        )
+        box = f'x="{x + 0.5:.1f}" y="{y + 0.5:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"'
+        text = f'<text class="count{on}" font-size="{size:.1f}" x="{x + cell / 2:.1f}" y="{y + cell / 2:.1f}">{_count(count)}</text>'
+        parts.append(f'<g><title>{tip}</title><rect class="cell-{kind}" fill-opacity="{opacity:.2f}" {box}/>{text}</g>')
     return parts
+
+
+def _opacity(share: float) -> float:
+    """Of a cell with this share of its row: it rises faster at first, so that a single clip of many is still seen."""
+    if share < 0.5:
+        return 0.07 + (WEAK - 0.07) * (2 * share) ** 0.75
+    return STRONG + (1 - STRONG) * (2 * share - 1)
 
 
 def _count(value: int) -> str:
@@ -97,7 +103,7 @@ def _count(value: int) -> str:
 
 
 def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy over confidence in bins, the gap between the two, and below how many clips each bin holds.
+    """Accuracy over confidence in bins, with the gap between the two, and below it how many clips each bin holds.
 
     Args:
         calibration: bins with `low`, `high`, `confidence`, `accuracy` and `count`.
@@ -119,8 +125,8 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> str:
         tall = strip * entry["count"] / most
         parts.append(
             f"<g><title>{escape(tip)}</title>"
-            + _bar("right", x, width, bottom, side * entry["accuracy"])
-            + _bar("gap", x, width, bottom - side * low, side * (high - low))
+            + _bar("right", x, width, bottom, side * low)
+            + _bar("too-sure" if high == entry["confidence"] else "too-modest", x, width, bottom - side * low, side * (high - low))
             + _bar("right", x, width, floor, max(tall, 1.0), 0.45)
             + "</g>"
         )
@@ -130,8 +136,16 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> str:
     parts.append(f'<text x="{left + side / 2}" y="{floor + 34}" text-anchor="middle">confidence, %</text>')
     parts.append(f'<text transform="translate(12 {top + side / 2}) rotate(-90)" text-anchor="middle">accuracy, %</text>')
     said = "; ".join(f"{percent(entry['confidence'], 0)} confident, {percent(entry['accuracy'], 0)} right" for entry in filled)
-    view = f"0 0 {left + side + 14} {floor + 42}"
-    return f'<svg viewBox="{view}" role="img" aria-label="{escape(f"Reliability diagram. {said}.")}">{"".join(parts)}</svg>'
+    keys = "".join(
+        f'<span class="key"><svg viewBox="0 0 26 12" aria-hidden="true">{shape}</svg>{name}</span>'
+        for shape, name in (
+            ('<rect class="right" width="26" height="12"/>', "matched"),
+            ('<rect class="too-sure" width="26" height="12"/>', "too sure"),
+            ('<rect class="too-modest" width="26" height="12"/>', "too modest"),
+        )
+    )
+    view = f'viewBox="0 0 {left + side + 14} {floor + 42}" role="img" aria-label="{escape(f"Reliability diagram. {said}.")}"'
+    return f'<figure class="chart"><figcaption>{keys}</figcaption><svg {view}>{"".join(parts)}</svg></figure>'
 
 
 def _bar(kind: str, x: float, width: float, base: float, height: float, opacity: float = 1.0) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from models.config import Config
+from models.config import Config, Place
 
 
 class ResourceConfig(Config):
@@ -27,12 +26,12 @@ class ResourceConfig(Config):
     """Compile the network with torch.compile: minutes at the start, faster steps on a GPU."""
 
 
-class TrainClassifierConfig(Config):
+class TrainClassifierConfig(ResourceConfig):
     """From shards to a classifier."""
 
-    shards: Path
+    shards: Place
     """Folder of a complete extraction."""
-    run: Path
+    run: Place
     """Folder of the run: configuration, metrics, checkpoints, model. The same command again goes on where it stopped."""
     model: ClassifierConfig = ClassifierConfig()
     """The network."""
@@ -66,6 +65,8 @@ class TrainClassifierConfig(Config):
     """Part of the clips that validates, stratified, whole recordings together; 0 trains on all and keeps the last epoch."""
     fold: int | None = None
     """Fold that is held out: neither learnt nor validated, only scored by `evaluate`."""
+    deal_folds: int | None = Field(None, ge=2)
+    """Deal the clips into so many folds, stratified and whole recordings together, instead of taking the manifest's."""
     patience: int = Field(25, ge=1)
     """Epochs without a better validation after which training stops."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss"] = "val_macro_f1"
@@ -74,12 +75,10 @@ class TrainClassifierConfig(Config):
     """Arithmetic of the network; auto takes bfloat16 where the hardware multiplies it natively."""
     seed: int = 42
     """Seed of the split, the weights, the order and all augmentation."""
-    resources: ResourceConfig = ResourceConfig()
-    """What the training takes of the cluster."""
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """The settings that make a run what it is: those of the cluster may change when it is continued."""
         values = self.values()
-        for name in ("resources", "run", "shards"):
+        for name in (*ResourceConfig.model_fields, "run", "shards"):
             del values[name]
         return values

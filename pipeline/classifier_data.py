@@ -12,7 +12,7 @@ from pipeline.cache import Rows
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError
 from pipeline.manifest import NO_FOLD
-from pipeline.split import group_split, leaking_groups
+from pipeline.split import group_folds, group_split, leaking_groups
 
 # The set moves into the GPU's memory if it takes no more than this part of what is free there.
 GPU_MEMORY_PART = 0.4
@@ -35,7 +35,7 @@ def split_rows(rows: Rows, config: TrainClassifierConfig) -> Split:
     """
     table = rows.table
     own = table["copy"].to_numpy() == 0
-    held_out = _held_out(rows, config.fold)
+    held_out = _held_out(rows, config)
     free = ~held_out
     val = np.zeros(len(table), bool)
     clips = np.flatnonzero(own & free)
@@ -51,15 +51,28 @@ def split_rows(rows: Rows, config: TrainClassifierConfig) -> Split:
     return Split(np.flatnonzero(learnt), np.flatnonzero(val & own), np.flatnonzero(held_out & own))
 
 
-def _held_out(rows: Rows, fold: int | None) -> np.ndarray:
-    folds = rows.table["fold"].to_numpy()
+def row_folds(rows: Rows, config: TrainClassifierConfig) -> np.ndarray:
+    """The fold of each row `[shape=(N,)]`: the manifest's, or dealt anew; all copies of a clip have that of the clip."""
+    if config.deal_folds is None:
+        return rows.table["fold"].to_numpy()
+    own = np.flatnonzero(rows.table["copy"].to_numpy() == 0)
+    clips = rows.table["clip_id"].to_numpy()
+    dealt = group_folds(rows.labels[own], rows.table["group"].to_numpy()[own], config.deal_folds, config.seed)
+    fold_of = dict(zip(clips[own], dealt, strict=True))
+    return np.array([fold_of[clip] for clip in clips])
+
+
+def _held_out(rows: Rows, config: TrainClassifierConfig) -> np.ndarray:
+    fold, folds = config.fold, row_folds(rows, config)
     held_out = np.zeros(len(folds), bool)
     if fold is None:
         return held_out
     held_out = folds == fold
     if not held_out.any():
         known = sorted(set(folds.tolist()) - {NO_FOLD})
-        hint = f"there are {known}" if known else "no clip has one; extract with --manifest.fold-pattern or a CSV column 'fold'"
+        hint = (
+            f"there are {known}" if known else "no clip has one; extract with --fold-pattern or a CSV column 'fold', or add --deal-folds 5"
+        )
         raise UserError(f"--fold {fold}: no clip of that fold; {hint}")
     leaks = leaking_groups(rows.table["group"].to_numpy(), held_out, ~held_out)
     if leaks:

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from models.config import Config
+from models.config import Place
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
@@ -44,23 +44,24 @@ UNITS = 64
 MIN_UNIT, MAX_UNIT = 8, 256
 
 
-class ExtractConfig(Config):
+class ExtractConfig(ManifestConfig, AugmentConfig):
     """From a folder of sounds to shards of spectrograms."""
 
-    data: Path
+    data: Place
     """Folder with one sub-folder a class (or `train/<class>/`), or a CSV with the columns path,label[,fold][,group]."""
-    out: Path
+    out: Place
     """Folder for the shards."""
     features: FeatureConfig = FeatureConfig()
     """The spectrograms."""
-    augment: AugmentConfig = AugmentConfig()
-    """Augmented copies."""
-    manifest: ManifestConfig = ManifestConfig()
-    """What file names tell."""
     max_rejected: float = Field(0.05, ge=0, le=1)
     """Part of the files that may be unusable before the job counts as failed."""
     overwrite: bool = False
     """Replace a set that was made with other settings."""
+
+    @property
+    def augment(self) -> AugmentConfig:
+        """What copies are made."""
+        return self.part(AugmentConfig)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def extract(config: ExtractConfig) -> ShardManifest:
     Raises:
         UserError: unusable data or settings, too many rejected files, a full disk, shards of another configuration.
     """
-    manifest = read_manifest(config.data, config.manifest)
+    manifest = read_manifest(config.data, config.part(ManifestConfig))
     for warning in manifest.warnings:
         print(f"warning: {warning}", flush=True)
     _refuse_other_settings(config)
@@ -120,7 +121,7 @@ def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, 
     # One block a unit: the default would put many units into one task, and its progress and retries with them.
     parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _make_part,  # type: ignore[arg-type]
-        fn_args=(config.out.absolute(), config.features, config.augment),
+        fn_args=(config.out, config.features, config.augment),
     )
     for row in parts.iter_rows():
         if row["fault"]:
@@ -164,7 +165,7 @@ def _publish(config: ExtractConfig, manifest: Manifest, results: list[tuple[Part
     if len(parts) != num_units or usable + len(rejected) != len(manifest.clips):
         raise RuntimeError(f"{usable} + {len(rejected)} clips in {len(parts)} parts, expected {len(manifest.clips)} in {num_units}")
     with user_errors("writing", config.out / REJECTED_NAME):
-        write_text_atomically(config.out / REJECTED_NAME, _rejected_csv(rejected))
+        write_text_atomically(config.out / REJECTED_NAME, rejected_csv(rejected))
     _refuse_too_many(config, rejected, len(manifest.clips))
     lost = set(manifest.class_names) - _usable_labels(manifest, rejected)
     if lost:
@@ -177,7 +178,7 @@ def _publish(config: ExtractConfig, manifest: Manifest, results: list[tuple[Part
         clips=usable,
         rows=sum(part.rows for part in parts),
         rejected=len(rejected),
-        source={"data": str(config.data.absolute()), "clips_by_class": manifest.clips["label"].value_counts().sort_index().to_dict()},
+        source={"data": str(config.data), "clips_by_class": manifest.clips["label"].value_counts().sort_index().to_dict()},
         parts=tuple(parts),
     )
     with user_errors("writing", config.out / MANIFEST_NAME):
@@ -225,7 +226,8 @@ def _usable_labels(manifest: Manifest, rejected: list[Rejected]) -> set[str]:
     return set(manifest.clips["label"][~manifest.clips["clip_id"].isin([item.clip_id for item in rejected])])
 
 
-def _rejected_csv(rejected: list[Rejected]) -> str:
+def rejected_csv(rejected: list[Rejected]) -> str:
+    """The text of `rejected.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Rejected._fields)

@@ -26,6 +26,10 @@ from pipeline.training import World
 
 # What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
 FAULT = "fault"
+# How the death of a process shows in the errors of Ray, gloo and NCCL.
+LOST_WORKER = ("HealthCheck", "ActorDied", "WorkerCrashed", "Connection closed", "Connection reset", "died", "NCCL")
+# Without a terminal, a long epoch is heard of this often.
+QUIET_SECONDS = 30
 Loop = Callable[[Any, World], dict[str, Any]]
 
 
@@ -52,12 +56,12 @@ def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[s
         ),
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex[:8],  # ours is the resuming, not Ray's
-            storage_path=str(scratch.absolute()),
+            storage_path=str(scratch),
             failure_config=ray.train.FailureConfig(max_failures=resources.max_failures, controller_failure_limit=1),  # type: ignore[call-arg]
         ),
         torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo", timeout_s=300),
     )
-    with Watch(RunFolder(run)):
+    with Watch({"": RunFolder(run)}):
         try:
             result = trainer.fit().return_value  # type: ignore[attr-defined]
         except ray.train.TrainingFailedError as error:
@@ -104,38 +108,42 @@ def check_resources(resources: ResourceConfig, cpus: int) -> None:
     import ray
 
     have = ray.cluster_resources()
-    flags = f"--resources.workers {resources.workers}"
+    flags = f"--workers {resources.workers}"
     for name, each, flag in (("CPU", float(cpus), "cpus"), ("GPU", resources.gpus_per_worker, "gpus")):
         need, got = each * resources.workers, have.get(name, 0.0)
         if need > got + 1e-9:
             raise UserError(
                 f"{flags} with {each:g} {name}s each need {need:g} {name}s, the cluster has {got:g}: {need - got:g} are missing; "
-                f"ask for fewer workers, lower --resources.{flag}-per-worker, or add machines"
+                f"ask for fewer workers, lower --{flag}-per-worker, or add machines"
             )
 
 
 def _explained(error: Exception, resources: ResourceConfig) -> Exception:
     failures = getattr(error, "worker_failures", None) or {}
-    first = next(iter(failures.values()), error)
-    text = str(first).strip().splitlines()
-    last = text[-1] if text else type(first).__name__
-    lost = any(word in type(first).__name__ + last for word in ("HealthCheck", "ActorDied", "Connection closed", "died"))
-    if lost or resources.workers > 1:
-        return UserError(
-            f"workers were lost more than --resources.max-failures {resources.max_failures} times, the last with: {last}; "
-            "the same command goes on from the last epoch"
-        )
-    return error
+    return explain_lost(next(iter(failures.values()), error), resources.max_failures)
+
+
+def explain_lost(error: Exception, max_failures: int) -> Exception:
+    """A `UserError` where workers died; the error itself where the code is at fault."""
+    text = str(error).strip().splitlines()
+    last = text[-1] if text else type(error).__name__
+    if not any(word in type(error).__name__ + str(error) for word in LOST_WORKER):
+        return error
+    return UserError(
+        f"workers were lost more than --max-failures {max_failures} times, the last with: {last}; "
+        "the same command goes on from the last epoch"
+    )
 
 
 class Watch:
-    """Shows a run's progress from its folder, while the block runs: a line an epoch, and a live one on a terminal."""
+    """Shows the progress of runs from their folders, while the block runs: a line an epoch, and a live one on a terminal."""
 
-    def __init__(self, run: RunFolder, stream: TextIO | None = None):
-        self._run = run
+    def __init__(self, runs: dict[str, RunFolder], stream: TextIO | None = None):
+        """`runs` by the name that stands before each line; an only one may be named ""."""
+        self._runs = runs
         self._stream = sys.stderr if stream is None else stream
         self._live = self._stream.isatty()
-        self._seen = len(run.read_history())
+        self._seen = {name: len(run.read_history()) for name, run in runs.items()}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
         self._last = time.monotonic()
@@ -152,23 +160,20 @@ class Watch:
     def _show(self) -> None:
         while not self._ended.wait(0.5):
             self._epochs()
-            progress = self._run.read_json("progress.json")
-            if progress and (self._live or time.monotonic() - self._last > 30):
-                self._last = time.monotonic()
-                self._write(
-                    f"epoch {progress['epoch']} of {progress['epochs']}: step {progress['step']} of {progress['steps']}, "
-                    f"{progress['steps_per_second']:.1f} steps/s, {duration(progress['seconds_left'])} left",
-                    passing=True,
-                )
+            if self._live or time.monotonic() - self._last > QUIET_SECONDS:
+                now = [step_line(name, run.read_json("progress.json")) for name, run in self._runs.items()]
+                if any(now):
+                    self._last = time.monotonic()
+                    self._write("; ".join(filter(None, now)), passing=True)
 
     def _epochs(self) -> None:
-        history = self._run.read_history()
-        if len(history) < self._seen:  # went back to a checkpoint
-            self._seen = len(history)
-        for line in history[self._seen :]:
-            self._last = time.monotonic()
-            self._write(epoch_line(line))
-        self._seen = len(history)
+        for name, run in self._runs.items():
+            history = run.read_history()
+            # Fewer than before: the run went back to a checkpoint.
+            for line in history[min(self._seen[name], len(history)) :]:
+                self._last = time.monotonic()
+                self._write(f"{name}{': ' if name else ''}{epoch_line(line)}")
+            self._seen[name] = len(history)
 
     def _write(self, text: str, passing: bool = False) -> None:
         if self._live:
@@ -176,6 +181,16 @@ class Watch:
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
+
+
+def step_line(name: str, progress: dict[str, Any] | None) -> str:
+    """Where an epoch stands, in words; empty before the first step."""
+    if progress is None:
+        return ""
+    return (
+        f"{name}{', ' if name else ''}epoch {progress['epoch']} of {progress['epochs']}: step {progress['step']} of {progress['steps']}, "
+        f"{progress['steps_per_second']:.1f} steps/s, {duration(progress['seconds_left'])} left"
+    )
 
 
 def epoch_line(line: dict[str, Any]) -> str:

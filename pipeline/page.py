@@ -6,14 +6,13 @@ Functions return HTML. A parameter called `html` or `body` is put in as it is; e
 from __future__ import annotations
 
 import html as _html
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.page_style import CSS
+from pipeline.shards import write_text_atomically
 
 # The browser itself refuses whatever is not in the file, should a change ever let a reference in.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -77,22 +76,15 @@ def render_page(title: str, sections: Sequence[Section], facts: Mapping[str, str
 
 def _section(index: int, section: Section) -> str:
     note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
-    return (
-        f'<section aria-labelledby="part-{index}">\n<h2 id="part-{index}">{escape(section.title)}</h2>\n{note}\n{section.body}\n</section>'
-    )
+    title = f'<h2 id="part-{index}">{escape(section.title)}</h2>'
+    return f'<section aria-labelledby="part-{index}">\n{title}\n{note}\n{section.body}\n</section>'
 
 
 def write_page(path: Path, html: str) -> None:
-    """Writes the page in full or not at all: to a temporary name beside it, which is then moved into place."""
-    path = Path(path)
+    """Writes the page in full or not at all; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        # A file name that is not UTF-8 reaches us with lone surrogates, which no encoding takes.
-        temporary.write_text(html, encoding="utf-8", errors="backslashreplace", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # A file name that is not UTF-8 reaches us with lone surrogates, which cannot be written.
+    write_text_atomically(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def fact_list(facts: Mapping[str, str]) -> str:
@@ -143,7 +135,7 @@ def bar(value: float) -> str:
 def settings(values: Mapping[str, Any], title: str) -> str:
     """Nested settings as a collapsed table of dotted keys."""
     rows = [[escape(key), escape(value)] for key, value in flatten(values)]
-    return f"<details><summary>{escape(title)}</summary>{table(['setting', 'value'], rows, title, 'settings')}</details>"
+    return f"<details><summary>{escape(title)}</summary>{table(['setting', 'value'], rows, 'Nested keys are joined by dots', 'settings')}</details>"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ COLOURS = """
   :root {
     --page: #13161a; --surface: #1b1f25; --ink: #e7e9ec; --muted: #a3acb7; --line: #2e343c; --axis: #6f7883;
     --right: #6fb3ee; --wrong: #ff9c63; --third: #4fcfa8; --fourth: #dca3d3;
-    --cell-right: #5aa0dc; --cell-wrong: #f08a4b; --on-cell: #0d1014; --shadow: none;
+    --cell-right: #5aa0dc; --cell-wrong: #e67e3c; --on-cell: #0d1014; --shadow: none;
   }
 }
 """
@@ -44,20 +44,22 @@ footer { margin-top: 3.5rem; color: var(--muted); font-size: .85rem; }
 }
 .panel { padding: 1.25rem; }
 .scroll { overflow-x: auto; }
-.scroll > svg { display: block; max-width: none; }
+.scroll > svg { margin-inline: auto; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13.5rem), 1fr)); gap: 1rem; margin: 0; }
 .cards > div { padding: 1.1rem 1.25rem; display: flex; flex-direction: column; }
 .cards dt { color: var(--muted); font-size: .9rem; }
 .cards dd { margin: 0; }
 .cards .value { font-size: 2.3rem; line-height: 1.25; font-weight: 620; letter-spacing: -.03em; }
 .cards .why { color: var(--muted); font-size: .82rem; line-height: 1.4; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.5rem 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.5rem 1rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
 .gallery figure { padding: .9rem 1rem .7rem; display: flex; flex-direction: column; justify-content: space-between; }
 figure { margin: 0; min-width: 0; }
 figcaption { margin-bottom: .5rem; line-height: 1.35; }
 figcaption .sub { display: block; color: var(--muted); font-size: .8rem; }
-.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1.5rem 2.5rem; align-items: center; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
+.beside { gap: 1.5rem 2.5rem; align-items: center; }
+.beside figure { max-width: 25rem; }
 .beside p { margin: 0 0 .8rem; }
 details { padding: .9rem 1.25rem; }
 summary { cursor: pointer; font-weight: 550; }
@@ -75,14 +77,17 @@ tbody th { font-weight: 550; min-width: 7rem; }
 .number { text-align: right; }
 .settings { font: .85rem/1.5 ui-monospace, "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .settings tbody th { font-weight: 400; color: var(--muted); }
-.ratio { display: grid; grid-template-columns: 3.6rem minmax(3rem, 1fr); align-items: center; gap: .6rem; }
-.ratio > span { text-align: right; }
+.ratio { display: grid; grid-template-columns: 4.1rem minmax(3rem, 1fr); align-items: center; gap: .6rem; }
+.ratio > span { text-align: right; white-space: nowrap; }
 .bar { height: 6px; border-radius: 3px; background: var(--line); overflow: hidden; }
+@media (max-width: 44rem) { .ratio { grid-template-columns: 4.1rem; } .bar { display: none; } }
 .bar > i { display: block; height: 100%; border-radius: 3px; background: var(--right); }
 .wrong { color: var(--wrong); font-weight: 600; }
-.key { display: inline-flex; align-items: center; gap: .4rem; margin: 0 1rem 0 0; color: var(--muted); font-size: .85rem; }
+.key { display: inline-flex; align-items: center; gap: .4rem; margin-right: 1rem; color: var(--muted); font-size: .85rem; }
+figcaption b + .key { margin-left: .8rem; }
 svg { display: block; width: 100%; height: auto; font-size: 12px; }
 svg.fixed { width: auto; }
+.ramp { margin-bottom: .8rem; }
 .key svg { width: 26px; height: 12px; flex: none; }
 svg text { fill: var(--muted); font-family: inherit; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
@@ -91,8 +96,10 @@ svg .ideal { stroke: var(--axis); stroke-width: 1.5; stroke-dasharray: 4 4; }
 svg .line { fill: none; stroke: var(--hue); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 svg .dot { fill: var(--hue); stroke: var(--surface); stroke-width: 1; }
 .s0 { --hue: var(--right); } .s1 { --hue: var(--wrong); } .s2 { --hue: var(--third); } .s3 { --hue: var(--fourth); }
-.s1 .line { stroke-dasharray: 7 4; } .s2 .line { stroke-dasharray: 1 5; stroke-width: 2.6; } .s3 .line { stroke-dasharray: 9 4 1 4; }
-svg .right { fill: var(--right); } svg .gap { fill: var(--wrong); fill-opacity: .55; }
+.s1 .line { stroke-dasharray: 7 4; } .s2 .line { stroke-dasharray: 1 5; stroke-width: 2.6; }
+.s3 .line { stroke-dasharray: 9 4 1 4; }
+svg .right { fill: var(--right); } svg .too-sure { fill: var(--wrong); fill-opacity: .6; }
+svg .too-modest { fill: var(--third); fill-opacity: .6; }
 svg .cell-right { fill: var(--cell-right); } svg .cell-wrong { fill: var(--cell-wrong); }
 svg .label { fill: var(--ink); }
 svg .count { fill: var(--ink); text-anchor: middle; dominant-baseline: central; }

@@ -28,7 +28,7 @@ SPAN_DB = 80.0
 MAX_BANDS, MAX_FRAMES = 160, 400
 # Size of a picture and its plotting area, in the units of its view box.
 WIDTH, HEIGHT = 320, 190
-LEFT, RIGHT, TOP, BOTTOM = 36, 310, 18, 166
+LEFT, RIGHT, TOP, BOTTOM = 36, 306, 18, 166
 # Least distance of two frequency ticks, in the same units.
 TICK_DISTANCE = 17
 
@@ -60,21 +60,18 @@ def spectrogram_picture(mel: np.ndarray, config: MelConfig, scale: Scale, alt: s
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-size="11" role="img" aria-label="{escape(alt)}">',
         f'<image x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}" preserveAspectRatio="none"'
         f' href="{picture_data(mel, scale)}"/>',
-        f'<text x="{LEFT - 7}" y="10" text-anchor="end">Hz</text><text x="{RIGHT}" y="{HEIGHT - 1}" text-anchor="end">seconds</text>',
+        f'<text x="{LEFT - 7}" y="10" text-anchor="end">Hz</text>',
     ]
     for hertz, place in frequency_ticks(config, bands):
         y = BOTTOM - (BOTTOM - TOP) * place
         parts.append(f'<path class="axis" d="M{LEFT - 4} {y:.1f}h4"/>')
         parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{_hertz(hertz)}</text>')
-    per_frame = config.hop_length / config.sample_rate
-    for seconds in ticks(0.0, frames * per_frame, 5):
-        # A frame is centred on its time, hence the half.
-        x = LEFT + (RIGHT - LEFT) * (seconds / per_frame + 0.5) / frames
-        if x <= RIGHT:
-            parts.append(f'<path class="axis" d="M{x:.1f} {BOTTOM}v4"/>')
-            # The name of the axis stands at its end.
-            if x <= RIGHT - 50 or frames * per_frame <= 0:
-                parts.append(f'<text x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{short(seconds)}</text>')
+    shown = time_ticks(config, frames)
+    for seconds, place in shown:
+        x = LEFT + (RIGHT - LEFT) * place
+        unit = " s" if seconds == shown[-1][0] else ""
+        parts.append(f'<path class="axis" d="M{x:.1f} {BOTTOM}v4"/>')
+        parts.append(f'<text x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{short(seconds)}{unit}</text>')
     return "".join([*parts, "</svg>"])
 
 
@@ -97,7 +94,7 @@ def colour_bar(scale: Scale) -> str:
     ramp = picture_data(np.linspace(low, high, 4 * NUM_COLOURS)[None, :], scale)
     left, right = 16, 216
     parts = [
-        '<svg class="fixed" width="260" height="34" viewBox="0 0 260 34" font-size="11" role="img"'
+        '<svg class="fixed ramp" width="260" height="34" viewBox="0 0 260 34" font-size="11" role="img"'
         f' aria-label="Colours from {low:.0f} dB, dark, to {high:.0f} dB, light">',
         f'<image x="{left}" y="2" width="{right - left}" height="10" preserveAspectRatio="none" href="{ramp}"/>',
     ]
@@ -121,6 +118,14 @@ def frequency_ticks(config: MelConfig, bands: int) -> list[tuple[float, float]]:
         if 0.0 <= place <= 1.0 and (not chosen or place - chosen[-1][1] >= least):
             chosen.append((float(hertz), place))
     return chosen
+
+
+def time_ticks(config: MelConfig, frames: int) -> list[tuple[float, float]]:
+    """Round times in seconds and their places, from 0 at the left edge to 1 at the right."""
+    per_frame = config.hop_length / config.sample_rate
+    # Frame i is centred on its time, and drawn from i to i + 1.
+    places = [(seconds, (seconds / per_frame + 0.5) / frames) for seconds in ticks(0.0, frames * per_frame, 6)]
+    return [(seconds, place) for seconds, place in places if place <= 1.0]
 
 
 def _mel(hertz: float) -> float:

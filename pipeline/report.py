@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import page
-from pipeline.charts import Series, line_chart, short
+from pipeline.charts import Series, line_chart
 from pipeline.class_charts import confusion_chart, reliability_chart
 from pipeline.page import Section, escape, percent
 from pipeline.plots import Scale, colour_bar, decibel_scale, spectrogram_picture
+from pipeline.progress import duration
 
 if TYPE_CHECKING:
     from pipeline.features import FeatureConfig
@@ -63,7 +64,7 @@ def write_report(
         summary: short facts of the run, shown under the title.
         metrics: what `models.metrics.classification_metrics` returns.
         history: one entry per epoch: `epoch` from 1, `train_loss`, `learning_rate`, `seconds`, and where validated
-            `val_loss`, `val_accuracy`, `val_macro_f1`.
+            `val_loss`, `val_accuracy`, `val_macro_f1`, `best` (true where it was the best so far).
         mistakes: the most confident ones are shown, up to 12.
         examples: one clip per class, in the order to be shown.
         features: how the spectrograms were made.
@@ -71,7 +72,7 @@ def write_report(
     """
     # One scale for both galleries, so that their pictures compare.
     shown = sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MAX_MISTAKES]
-    scale = decibel_scale([clip.mel for clip in (*examples, *shown)])
+    scale = decibel_scale([one.mel for one in examples] + [one.mel for one in shown])
     sections = [
         curves_section(history),
         _confusion_section(metrics),
@@ -97,31 +98,25 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 
 
 def curves_section(history: Sequence[Mapping[str, Any]]) -> Section:
-    """Loss, accuracy and learning rate by epoch; a value that no epoch has is left out."""
+    """Loss, validation scores and learning rate by epoch; a line that no epoch has a value of is left out."""
 
-    def line(key: str, name: str) -> list[Series]:
-        values = [entry.get(key) for entry in history]
-        return [Series(name, [entry["epoch"] for entry in history], values)] if any(v is not None for v in values) else []
+    def lines(**names: str) -> list[Series]:
+        epochs = [entry["epoch"] for entry in history]
+        found = [Series(name, epochs, [entry.get(key) for entry in history]) for key, name in names.items()]
+        return [one for one in found if any(value is not None for value in one.y)]
 
-    losses = line("train_loss", "training") + line("val_loss", "validation")
-    quality = line("val_accuracy", "accuracy") + line("val_macro_f1", "macro-F1")
-    charts = [line_chart("Loss", losses, "epoch")]
+    quality = lines(val_accuracy="accuracy", val_macro_f1="macro-F1")
+    best = max((entry["epoch"] for entry in history if entry.get("best")), default=None) if quality else None
+    charts = [line_chart("Loss", lines(train_loss="training", val_loss="validation"), "epoch", mark=best)]
     if quality:
-        charts.append(line_chart("Validation", quality, "epoch", lambda value: percent(value, 0), (0.0, 1.0)))
-    rates = line("learning_rate", "learning rate")
-    if rates:
-        top = max(value for value in rates[0].y if value is not None)
-        charts.append(line_chart("Learning rate", rates, "epoch", short, (0.0, top) if top > 0 else None))
-    taken = sum(entry.get("seconds") or 0.0 for entry in history)
-    note = f"{len(history)} epoch{'' if len(history) == 1 else 's'} in {_duration(taken)}."
-    if not quality:
-        note += " Trained without validation."
+        charts.append(line_chart("Validation", quality, "epoch", lambda value: percent(value, 0), (0.0, 1.0), best))
+    if rates := lines(learning_rate="learning rate"):
+        charts.append(line_chart("Learning rate", rates, "epoch", mark=best))
+    taken = duration(sum(entry.get("seconds") or 0.0 for entry in history))
+    note = f"{len(history)} epoch{'' if len(history) == 1 else 's'} in {taken}"
+    note += "." if best is None else f"; the dashed upright line marks the best, epoch {best}."
+    note += "" if quality else " Trained without validation."
     return Section("Learning curves", page.panel(f'<div class="charts">{"".join(charts)}</div>'), note)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _confusion_section(metrics: Mapping[str, Any]) -> Section:
@@ -129,14 +124,14 @@ def _confusion_section(metrics: Mapping[str, Any]) -> Section:
     counts = np.array(metrics["confusion"])
     np.fill_diagonal(counts, 0)
     worst = [divmod(int(i), len(names)) for i in np.argsort(-counts, axis=None, kind="stable")[:3] if counts.flat[i]]
-    note = "Each row holds the clips of one class; blue is right, orange is wrong, stronger for a larger share of the row."
+    note = "Each row holds the clips of one class; blue is right, orange is wrong, stronger for a larger share of the row, most of all from half of it."
     if worst:
         note += " Most frequent: " + ", ".join(f"{names[t]} taken for {names[p]} ({counts[t, p]})" for t, p in worst) + "."
     return Section("Confusion matrix", page.panel(confusion_chart(metrics["confusion"], names)), note)
 
 
 def _class_section(per_class: Sequence[Mapping[str, Any]]) -> Section:
-    # A class that has no clip and was never predicted has no score: it goes last and does not count as the worst.
+    # Without clips there is nothing to score: such a class goes last and is not called the worst.
     ordered = sorted(per_class, key=lambda entry: (not entry["support"], entry["f1"], entry["name"]))
     rows = []
     for entry in ordered:
@@ -150,47 +145,45 @@ def _class_section(per_class: Sequence[Mapping[str, Any]]) -> Section:
 def _calibration_section(metrics: Mapping[str, Any]) -> Section:
     filled = [entry for entry in metrics["calibration"] if entry["count"]]
     lean = sum(entry["count"] * (entry["confidence"] - entry["accuracy"]) for entry in filled) / max(metrics["clips"], 1)
-    verdict = "claims more than it keeps" if lean > 0 else "is right more often than it claims"
+    verdict = "surer of itself than it is right" if lean > 0 else "right more often than it is sure of itself"
     text = (
-        '<div><p><span class="key"><svg viewBox="0 0 26 12" aria-hidden="true"><rect class="right" width="26" height="12"/></svg>accuracy</span>'
-        '<span class="key"><svg viewBox="0 0 26 12" aria-hidden="true"><rect class="gap" width="26" height="12"/></svg>gap to confidence</span>'
-        '<span class="key"><svg viewBox="0 0 26 12" aria-hidden="true"><path class="ideal" d="M0 6h26"/></svg>perfect</span></p>'
-        f"<p>On average the model {verdict}, by {percent(abs(lean))}.</p>"
-        '<p class="note">Bars below the dashed line are bins where the model is too sure of itself, bars above it where it is too modest.</p></div>'
+        f"<div><p>On average the model is {verdict}, by {percent(abs(lean))}.</p>"
+        '<p class="note">Orange is confidence without the accuracy to match, green is accuracy beyond the confidence; '
+        "a perfect model follows the dashed line. The lower strip shows how many clips each bin holds.</p></div>"
     )
-    note = (
-        f"Of the clips about which the model is, say, 80\u202f% sure, are 80\u202f% right? The mean gap (ECE) is {percent(metrics['ece'])}."
-    )
-    return Section("Calibration", page.panel(f'<div class="beside">{reliability_chart(metrics["calibration"])}{text}</div>'), note)
+    note = f"Is the model right on 80\u202f% of the clips it is 80\u202f% sure of? The mean gap (ECE) is {percent(metrics['ece'])}."
+    body = f'<div class="beside">{reliability_chart(metrics["calibration"])}{text}</div>'
+    return Section("Calibration", page.panel(body), note)
 
 
 def _example_section(examples: Sequence[Example], mel: MelConfig, scale: Scale) -> Section:
     if not examples:
         return Section("Examples", '<p class="note">No examples.</p>')
-    figures = [
-        gallery_figure(f"<b>{escape(e.label)}</b>", e.clip_id, e.mel, mel, scale, f"Spectrogram of {e.clip_id}, {e.label}")
-        for e in examples
-    ]
-    body = colour_bar(scale) + f'<div class="gallery">{"".join(figures)}</div>'
-    return Section("Examples", body, "One clip of each class: frequency on the mel scale over time, all in the same colours.")
+    figures = []
+    for one in examples:
+        alt = f"Spectrogram of {one.clip_id}, {one.label}"
+        figures.append(gallery_figure(f"<b>{escape(one.label)}</b>", one.clip_id, one.mel, mel, scale, alt))
+    note = "One clip of each class: frequency on the mel scale over time, all in the same colours."
+    return Section("Examples", gallery(figures, scale), note)
 
 
 def _mistake_section(mistakes: Sequence[Mistake], total: int, mel: MelConfig, scale: Scale) -> Section:
+    title = "Most confident mistakes"
     if not mistakes:
-        return Section("Most confident mistakes", '<p class="note">Not one clip was taken for another class.</p>')
+        return Section(title, '<p class="note">Not one clip was taken for another class.</p>')
     figures = []
-    for m in mistakes:
-        sure = percent(m.confidence, 0)
-        caption = f'said <b class="wrong">{escape(m.predicted)}</b> ({escape(sure)}), is <b>{escape(m.label)}</b>'
-        alt = f"Spectrogram of {m.clip_id}: said {m.predicted} ({sure}), is {m.label}"
-        figures.append(gallery_figure(caption, m.clip_id, m.mel, mel, scale, alt))
-    note = (
-        f"{len(mistakes)} of {total}, the surest first. A wrong label in the data often shows here."
-        if total > len(mistakes)
-        else ("The surest first. A wrong label in the data often shows here.")
-    )
-    body = colour_bar(scale) + f'<div class="gallery">{"".join(figures)}</div>'
-    return Section("Most confident mistakes", body, note)
+    for one in mistakes:
+        sure = percent(one.confidence, 0)
+        caption = f'said <b class="wrong">{escape(one.predicted)}</b> ({escape(sure)}), is <b>{escape(one.label)}</b>'
+        alt = f"Spectrogram of {one.clip_id}: said {one.predicted} ({sure}), is {one.label}"
+        figures.append(gallery_figure(caption, one.clip_id, one.mel, mel, scale, alt))
+    start = f"{len(mistakes)} of {total}, the surest first." if total > len(mistakes) else "The surest first."
+    return Section(title, gallery(figures, scale), f"{start} A clip with a wrong label often shows up here.")
+
+
+def gallery(figures: Sequence[str], scale: Scale) -> str:
+    """Figures side by side, under the legend of their colours."""
+    return f'{colour_bar(scale)}<div class="gallery">{"".join(figures)}</div>'
 
 
 def gallery_figure(html: str, clip_id: str, mel: np.ndarray, config: MelConfig, scale: Scale, alt: str) -> str:

@@ -26,8 +26,8 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def begin(self, command: str, settings: dict[str, Any], shards_digest: str) -> None:
-        """Writes `config.json`, or checks that the run is the same one as before.
+    def begin(self, command: str, settings: dict[str, Any], shards: Path, shards_digest: str) -> None:
+        """Writes `config.json`, or checks that the run is the same one as before: same settings, same content of shards.
 
         Raises:
             UserError: when the folder holds a run of other settings or other shards.
@@ -42,7 +42,7 @@ class RunFolder:
             return
         with user_errors("creating", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json("config.json", wanted)
+            self.write_json("config.json", {**wanted, "shards": str(shards)})
 
     def write_json(self, name: str, values: Any) -> None:
         """Replaces a file in one step."""

@@ -79,7 +79,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
     rows = world.together(lambda: open_rows(config.shards))
     split = split_rows(rows, config)
     if len(split.train) < 2 * world.size:
-        raise UserError(f"--resources.workers {world.size}: more than the {len(split.train)} training rows can feed (two each)")
+        raise UserError(f"--workers {world.size}: more than the {len(split.train)} training rows can feed (two each)")
     torch.manual_seed(config.seed)
     model = Classifier(config.model, rows.features.mel.n_mels, len(rows.class_names))
     model.set_statistics(*mel_statistics(rows.mels, split.train))
@@ -98,7 +98,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
         store=MelStore(rows.mels, world.device),
         labels=rows.labels,
         model=model,
-        wrapped=torch.compile(wrapped) if config.resources.compile else wrapped,  # type: ignore[arg-type]
+        wrapped=torch.compile(wrapped) if config.compile else wrapped,  # type: ignore[arg-type]
         ema=Ema(model, config.ema_decay),
         optimizer=torch.optim.AdamW(decay_groups(model, config.weight_decay), lr=config.learning_rate, fused=True),
         autocast=partial(torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
@@ -238,7 +238,12 @@ def publish(t: Training, checkpoints: Checkpoints, log: RunLog, improved: bool) 
     """Writes the model if it is the best, then the checkpoint, then the log: a crash between repeats the epoch, no more."""
     with user_errors("writing to", t.config.run):
         if improved:
-            training = {**t.history[-1], "config": t.config.identity()}
+            counts = np.bincount(t.labels[t.split.train], minlength=len(t.rows.class_names))
+            training = {
+                **t.history[-1],
+                "class_counts": dict(zip(t.rows.class_names, counts.tolist(), strict=True)),
+                "config": t.config.identity(),
+            }
             card = ModelCard(model=t.config.model, features=t.rows.features, class_names=t.rows.class_names, training=training)
             save_classifier(t.config.run, t.ema.model, card)
         tensors = {

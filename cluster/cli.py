@@ -1,0 +1,100 @@
+"""The `melray` command: picks a sub-command and runs it in a Ray session.
+
+Nothing heavy is imported before it is needed: `melray --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+# What each sub-command is for; cluster/commands.py runs it.
+COMMANDS = {
+    "demo": "generate a small set of sounds and go the whole way with it",
+    "extract": "turn audio files into shards of log-mel spectrograms",
+    "train-classifier": "train a sound classifier on shards",
+    "crossval": "train and score once for each fold",
+    "evaluate": "score a trained classifier; JSON figures and an HTML report",
+    "predict": "classify unlabelled files; writes submission.csv",
+}
+
+COMMON = """common flags:
+  --config FILE.yaml    settings from a file; flags win over it
+  --address ADDRESS     of a running Ray cluster; by default Ray starts on this machine
+  --cpus N              CPUs that a local Ray may use; by default all
+  --debug               show the traceback of an error
+"""
+
+
+def main() -> None:
+    """Entry point: ends the process with 0, with 2 after a user's error, with 130 after an interrupt."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line, without the program's name; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"melray {version('melray')}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        return _fail(unknown_command(name))
+    debug = "--debug" in rest
+    rest = [argument for argument in rest if argument != "--debug"]
+    from models.config import ConfigError
+    from pipeline.errors import UserError
+
+    try:
+        from cluster.commands import dispatch
+
+        dispatch(name, rest)
+        return 0
+    except (UserError, ConfigError) as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error))
+    except OSError as error:
+        if debug or error.errno is None:
+            raise
+        from pipeline.errors import explain_os_error
+
+        return _fail(explain_os_error(error, f"using {error.filename}" if error.filename else "working"))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def overview() -> str:
+    """What `melray --help` shows."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items()]
+    return "\n".join(
+        [
+            "melray: sound classifiers on a Ray cluster, from folders of audio to submission.csv",
+            "",
+            "usage: melray COMMAND [flags]      (melray COMMAND --help lists all flags of a command)",
+            "",
+            *lines,
+            "",
+            COMMON.rstrip(),
+        ]
+    )
+
+
+def unknown_command(name: str) -> str:
+    """One line for a word that is no command."""
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"commands: {', '.join(COMMANDS)}"
+    return f"unknown command '{name}'; {hint}"
+
+
+def _fail(text: str) -> int:
+    print(f"melray: error: {text}", file=sys.stderr)
+    return 2

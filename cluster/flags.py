@@ -1,0 +1,81 @@
+"""Settings of a command: its defaults, then a YAML file, then flags; each wins over the one before."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import tyro
+import yaml
+
+from cluster.cli import COMMON
+from models.config import Config
+from pipeline.errors import UserError
+
+C = TypeVar("C", bound=Config)
+
+
+class Common(NamedTuple):
+    """Flags that every command has."""
+
+    config: Path | None
+    address: str | None
+    cpus: int | None
+
+
+def split_common(arguments: list[str]) -> tuple[Common, list[str]]:
+    """Takes the common flags out of a command line; returns the others as they stand."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--address")
+    parser.add_argument("--cpus", type=int)
+    try:
+        found, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from None
+    if found.cpus is not None and found.cpus < 1:
+        raise UserError(f"--cpus {found.cpus}: needs at least 1")
+    return Common(found.config, found.address, found.cpus), rest
+
+
+def parse(cls: type[C], command: str, arguments: list[str], config: Path | None) -> C:
+    """The resolved settings of a command.
+
+    Raises:
+        ConfigError, UserError: an unreadable file, an unknown key, a value out of range.
+    """
+    default = yaml_default(cls, config) if config is not None else tyro.MISSING_NONPROP
+    description = f"{cls.__doc__}\n\n{COMMON}"
+    return tyro.cli(cls, prog=f"melray {command}", args=arguments, default=default, description=description)
+
+
+def yaml_default(cls: type[C], path: Path) -> C:
+    """The settings with the values of a file in place; what neither has stays to be asked for by flags."""
+    values = read_yaml(path)
+    # Placeholders let the given values be checked while required ones are still missing; all of those are paths.
+    required = {name: Path() for name, field in cls.model_fields.items() if field.is_required()}
+    checked = cls.parse(required | values, str(path))
+    fields = {name: getattr(checked, name) for name in cls.model_fields}
+    return cls.model_construct(  # type: ignore[return-value]
+        **fields | dict.fromkeys(required.keys() - values.keys(), tyro.MISSING)
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The values of a file.
+
+    Raises:
+        UserError: no such file, not YAML, or not keys and values.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"--config {path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path}: must hold keys and values, not a {type(values).__name__}")
+    return values
