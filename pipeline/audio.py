@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,8 +21,27 @@ import soxr
 BLOCK_FRAMES = 1 << 18
 # Above this many input frames the resampler streams too; below it one call is faster.
 STREAM_FRAMES = 1 << 22
+# A damaged header with a lower rate would blow a small file up to gigabytes.
+MIN_RATE = 100
 # soxr's quality: below the 16-bit noise floor, half the time of the next one.
 RESAMPLE_QUALITY = "HQ"
+
+# Where libsndfile's log states the length that a header promises, and, after "should be", the one that the file has.
+_PROMISE = re.compile(r"\s*(.+?)\s*: (\d+) \(should be (\d+)\)")
+_PROMISE_LINES = {
+    "WAV": "data",
+    "WAVEX": "data",
+    "AIFF": "SSND",
+    "AU": "Data Size",
+    "RF64": "Riff size",
+    "W64": "riff",
+    "CAF": "data",
+    "SVX": "BODY",
+}
+# Programs that write to a pipe can't go back to put in the length, and state one near 2 or 4 GiB instead.
+_UNKNOWN_LENGTH = 0x7F000000
+_LONG_FORMATS = ("RF64", "W64", "CAF")
+_OGG_PAGE = 1 << 16
 
 EXTENSIONS = frozenset(
     "aif aifc aiff au avr caf flac htk ircam mat mp1 mp2 mp3 mpc nist oga ogg opus paf pvf rf64 sd2 sds sf snd svx".split()
@@ -36,8 +56,8 @@ class BadAudio(Exception):
 def is_audio(path: str | os.PathLike[str]) -> bool:
     """Whether the name ends like one of the formats that libsndfile reads; hidden files never do."""
     name = os.fspath(path)
-    base = name.rpartition("/")[2]
-    return not base.startswith(".") and base.rpartition(".")[2].lower() in EXTENSIONS
+    stem, _, ending = name.rpartition("/")[2].rpartition(".")
+    return stem != "" and not stem.startswith(".") and ending.lower() in EXTENSIONS
 
 
 def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarray:
@@ -58,15 +78,21 @@ def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarr
         raise BadAudio("empty file (0 bytes)")
     try:
         with soundfile.SoundFile(handle) as sound:
-            _check_complete(sound)
-            samples = _read_mono(sound, sample_rate)
+            if sound.samplerate < MIN_RATE:
+                raise BadAudio(f"unreadable: a sample rate of {sound.samplerate} Hz")
+            _check_complete(sound, source)
+            samples = _read_mono(sound, sample_rate, _states_length(sound, source))
     except soundfile.LibsndfileError as error:
-        raise BadAudio(f"unreadable: {error.error_string.rstrip('.')}") from None
-    except (soundfile.SoundFileRuntimeError, RuntimeError, TypeError) as error:
+        reason = error.error_string.rstrip(".")
+        # What libsndfile says of an MP3 without a frame, whether or not the file is there.
+        raise BadAudio(f"unreadable: {'Format not recognised' if reason.startswith('File does not exist') else reason}") from None
+    except (soundfile.SoundFileRuntimeError, RuntimeError, TypeError, OSError) as error:
         raise BadAudio(f"unreadable: {error}") from None
     if samples.size == 0:
         raise BadAudio("no samples")
-    if not np.isfinite(np.dot(samples, samples)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = np.dot(samples, samples)
+    if not np.isfinite(energy):
         raise BadAudio("values that are not finite (NaN, infinite, or beyond float32 when squared)")
     return samples
 
@@ -76,31 +102,66 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         raise BadAudio("no such file") from None
-    except OSError as error:
-        raise BadAudio(f"unreadable: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # the second for a NUL in the name
+        raise BadAudio(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _check_complete(sound: soundfile.SoundFile) -> None:
+def _span(source: str | os.PathLike[str] | bytes, start: int, size: int) -> bytes:
+    """`size` bytes from `start`, which counts from the end where it is negative."""
+    if isinstance(source, bytes):
+        return source[start:][:size]
+    with open(source, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end + start) if start < 0 else start)
+        return file.read(size)
+
+
+def _check_complete(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> None:
     """libsndfile mends a header that promises more than the file holds, and says so only in its log."""
-    if sound.format not in ("WAV", "WAVEX", "AIFF", "AU", "RF64", "W64"):
-        return
+    if sound.format == "OGG" and _ends_within_page(_span(source, -_OGG_PAGE, _OGG_PAGE)):
+        raise BadAudio("truncated: the last Ogg page is not whole")
     for line in sound.extra_info.splitlines():
-        chunk, found, _ = line.partition("(should be")
-        if found and chunk.split(":")[0].strip().lower() in ("data", "ssnd", "data size"):
-            raise BadAudio(f"truncated: {' '.join(line.split())}")
+        found = _PROMISE.match(line)
+        if found is None or found[1] != _PROMISE_LINES.get(sound.format):
+            continue
+        promised, there = int(found[2]), int(found[3])
+        if there < promised and (promised < _UNKNOWN_LENGTH or sound.format in _LONG_FORMATS):
+            raise BadAudio(f"truncated: header promises {promised} bytes, {there} are there")
 
 
-def _read_mono(sound: soundfile.SoundFile, sample_rate: int) -> np.ndarray:
+def _ends_within_page(tail: bytes) -> bool:
+    """Whether an Ogg file with this end breaks off in its last page (RFC 3533)."""
+    start = tail.rfind(b"OggS\0")
+    if start < 0:
+        return False
+    header, page = 27, tail[start:]
+    if len(page) < header or len(page) < header + page[26]:
+        return True
+    return len(page) < header + page[26] + sum(page[header : header + page[26]])
+
+
+def _states_length(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether `sound.frames` is more than a guess: without a Xing or Info header, that of an MP3 comes from its first frame's bit rate."""
+    if sound.format != "MP3":
+        return True
+    start, tag = 0, _span(source, 0, 10)
+    if tag.startswith(b"ID3") and len(tag) == 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+    first = _span(source, start, 256)
+    return b"Xing" in first or b"Info" in first
+
+
+def _read_mono(sound: soundfile.SoundFile, sample_rate: int, length_is_known: bool) -> np.ndarray:
     if sound.frames > STREAM_FRAMES and sound.samplerate != sample_rate:
         stream = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality=RESAMPLE_QUALITY)
-        pieces = [stream.resample_chunk(piece) for piece in _mono_pieces(sound)]
+        pieces = [stream.resample_chunk(piece) for piece in _mono_pieces(sound, length_is_known)]
         return np.concatenate([*pieces, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
-    pieces = list(_mono_pieces(sound))
+    pieces = list(_mono_pieces(sound, length_is_known))
     mono = pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     return resample(mono, sound.samplerate, sample_rate)
 
 
-def _mono_pieces(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
+def _mono_pieces(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[np.ndarray]:
     """Yields the mean over channels, piece by piece.
 
     Raises:
@@ -115,7 +176,7 @@ def _mono_pieces(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
         if len(piece) < BLOCK_FRAMES:
             break
     # Compressed formats without a stated length report one of 2**62 or so.
-    if frames < sound.frames < 1 << 60:
+    if length_is_known and frames < sound.frames < 1 << 60:
         raise BadAudio(f"truncated: {frames} of {sound.frames} samples")
 
 

@@ -93,14 +93,17 @@ class Checkpoints:
         return None
 
     def _valid(self) -> list[Path]:
-        return sorted(path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}"))
+        # By length first: epoch_10000 comes after epoch_9999.
+        return sorted(
+            (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}")), key=lambda folder: (len(folder.name), folder.name)
+        )
 
     def _read(self, folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         path = folder / STATE_NAME
         try:
             state = json.loads(path.read_text())
             digests = state.pop("digests")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error})") from None
         tensors = {}
         for name, digest in digests.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from pipeline.cache import set_digest
@@ -44,7 +45,8 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
         done = len(RunFolder(config.run).read_history())
         if done:
             print(f"going on after epoch {done}", flush=True)
-        result = fit(train_loop, config, config.part(ResourceConfig), config.run)
+        loop = partial(train_loop, owner=RunFolder(config.run).claim())
+        result = fit(loop, config, config.part(ResourceConfig), config.run)
         summary = finish_run(config, result, time.monotonic() - start)
     else:
         print(f"the run in {config.run} is finished already", flush=True)

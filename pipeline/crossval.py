@@ -91,7 +91,7 @@ def run_side_by_side(config: CrossvalConfig, pending: dict[int, TrainClassifierC
     task = ray.remote(num_cpus=cpus, max_retries=config.max_failures)(_train_fold)
     print(f"{len(pending)} of {num_folds} folds to train, {min(len(pending), total // cpus)} at once with {cpus} CPUs each", flush=True)
     with Watch({f"fold {fold}": RunFolder(run.run) for fold, run in pending.items()}):
-        waiting = [task.remote(run, cpus) for run in pending.values()]
+        waiting = [task.remote(run, cpus, RunFolder(run.run).claim()) for run in pending.values()]
         while waiting:
             done, waiting = ray.wait(waiting)
             try:
@@ -102,12 +102,12 @@ def run_side_by_side(config: CrossvalConfig, pending: dict[int, TrainClassifierC
                 raise UserError(fault)
 
 
-def _train_fold(config: TrainClassifierConfig, cpus: int) -> str | None:
+def _train_fold(config: TrainClassifierConfig, cpus: int, owner: str) -> str | None:
     """Runs on a worker: a whole training without Ray Train, whose start would cost 10 s a fold; returns the user's fault."""
     torch.set_num_threads(cpus)
     start = time.monotonic()
     try:
-        result = train_loop(config, World(0, 1, torch.device("cpu")))
+        result = train_loop(config, World(0, 1, torch.device("cpu")), owner)
     except UserError as error:
         return str(error)
     finish_run(config, result, time.monotonic() - start)

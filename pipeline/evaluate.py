@@ -138,7 +138,6 @@ def write_evaluation(
             "scored on": f"{what} ({metrics['clips']} clips)",
             "epoch of the weights": str(saved.card.training.get("epoch", "?")),
             "turns in time averaged": str(shifts),
-            **{key: str(value) for key, value in saved.card.training.get("config", {}).items()},
         }
         write_report(
             out / "report.html",
@@ -149,6 +148,7 @@ def write_evaluation(
             mistakes=mistakes,
             examples=class_examples(scored, names),
             features=saved.card.features,
+            settings=saved.card.training.get("config"),
         )
     return metrics
 

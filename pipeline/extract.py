@@ -12,7 +12,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,11 @@ class Unit:
     clips: list[dict[str, Any]]
 
 
-def extract(config: ExtractConfig) -> ShardManifest:
-    """Makes what is missing of the set, and publishes it.
+Runner = Callable[[list[Unit], ExtractConfig], Iterator[tuple[Part, list[Rejected]]]]
+
+
+def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
+    """Makes what is missing of the set, and publishes it; `run` makes the parts, by default on the cluster.
 
     Raises:
         UserError: unusable data or settings, too many rejected files, a full disk, shards of another configuration.
@@ -90,7 +93,7 @@ def extract(config: ExtractConfig) -> ShardManifest:
     pending = [unit for unit in units if unit.name not in finished]
     if pending:
         progress = Progress("extracting", len(manifest.clips), "clips", done=sum(p.clips + p.rejected for p, _ in results))
-        for part, rejected in run_units(pending, config):
+        for part, rejected in (run or run_units)(pending, config):
             results.append((part, rejected))
             progress.add(part.clips + part.rejected, _rejected_note(results))
         progress.finish(_rejected_note(results))
@@ -117,19 +120,39 @@ def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, 
     """
     import ray.data
 
-    items = [{"name": unit.name, "clips": json.dumps(unit.clips)} for unit in units]
+    items = [pack(unit) for unit in units]
     # One block a unit: the default would put many units into one task, and its progress and retries with them.
     parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        _make_part,  # type: ignore[arg-type]
+        make_part,  # type: ignore[arg-type]
         fn_args=(config.out, config.features, config.augment),
     )
     for row in parts.iter_rows():
-        if row["fault"]:
-            raise UserError(row["fault"])
-        yield Part.parse(json.loads(row["part"])), [Rejected(*item) for item in json.loads(row["rejected"])]
+        yield unpack(row)
 
 
-def _make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig) -> dict[str, str]:
+def run_here(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
+    """Makes the parts in this process, one after the other: for small sets and for comparison."""
+    for unit in units:
+        yield unpack(make_part(pack(unit), config.out, config.features, config.augment))
+
+
+def pack(unit: Unit) -> dict[str, str]:
+    """A unit as a row of Ray Data."""
+    return {"name": unit.name, "clips": json.dumps(unit.clips)}
+
+
+def unpack(row: dict[str, Any]) -> tuple[Part, list[Rejected]]:
+    """What a worker says of the part it made.
+
+    Raises:
+        UserError: when it could not be written.
+    """
+    if row["fault"]:
+        raise UserError(row["fault"])
+    return Part.parse(json.loads(row["part"])), [Rejected(*item) for item in json.loads(row["rejected"])]
+
+
+def make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig) -> dict[str, str]:
     """Runs on a worker: one unit to one published part."""
     keep_freed_memory()
     clips, spectrograms, rejected = make_rows(json.loads(row["clips"]), features, augment)

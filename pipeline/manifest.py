@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 
 COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
 NO_FOLD = -1
+MAX_FOLD = 2**31 - 1
 
 
 class ManifestConfig(Config):
@@ -118,10 +119,13 @@ def _from_folders(root: Path) -> tuple[list[tuple], list[str]]:
 def _from_csv(path: Path) -> list[tuple]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except UnicodeDecodeError as error:
         raise UserError(f"--data {path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    columns = rows[0].keys() if rows else []
+    except csv.Error as error:
+        raise UserError(f"--data {path}: not a CSV ({error})") from None
+    columns = reader.fieldnames or []
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise UserError(f"--data {path}: no column '{missing[0]}'; the first line must name path,label[,fold][,group]")
@@ -132,8 +136,10 @@ def _from_csv(path: Path) -> list[tuple]:
         fold = row.get("fold") or NO_FOLD
         try:
             fold = int(fold)
+            if not NO_FOLD <= fold <= MAX_FOLD:
+                raise ValueError
         except ValueError:
-            raise UserError(f"--data {path}, line {number}: fold '{fold}' is not a whole number") from None
+            raise UserError(f"--data {path}, line {number}: fold '{fold}' is not a whole number up to {MAX_FOLD:,}") from None
         clip_id = Path(row["path"]).as_posix()
         records.append(_record(clip_id, os.path.abspath(path.parent / row["path"]), row["label"], fold, row.get("group") or ""))
     return records
@@ -143,11 +149,17 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
     """Yields `(path below folder, absolute path)` of each audio file."""
     root = os.path.abspath(folder)
     for parent, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _leads_back(parent, name))
         for name in files:
             if is_audio(name):
                 path = os.path.join(parent, name)
                 yield os.path.relpath(path, root).replace(os.sep, "/"), path
+
+
+def _leads_back(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in, which would go round in a circle."""
+    path = os.path.join(parent, name)
+    return os.path.islink(path) and (os.path.realpath(parent) + os.sep).startswith(os.path.realpath(path) + os.sep)
 
 
 def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str = "") -> tuple:
@@ -157,7 +169,7 @@ def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str
         raise UserError(f"file name {clip_id!r} is not valid UTF-8; rename it") from None
     try:
         status = os.stat(path)
-    except OSError:  # extraction rejects it with its reason
+    except (OSError, ValueError):  # extraction rejects it with its reason
         return clip_id, path, label, fold, group or clip_id, -1, 0
     return clip_id, path, label, fold, group or clip_id, status.st_size, status.st_mtime_ns
 
@@ -177,8 +189,8 @@ def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame
     if config.fold_pattern is not None:
         folds = [_match(config.fold_pattern, name, "--fold-pattern", 0) for name in names]
         for name, fold in zip(names, folds, strict=True):
-            if not fold.isdecimal():
-                raise UserError(f"--fold-pattern '{config.fold_pattern}': '{fold}' of '{name}' is not a number")
+            if not fold.isdecimal() or int(fold) > MAX_FOLD:
+                raise UserError(f"--fold-pattern '{config.fold_pattern}': '{fold}' of '{name}' is not a number up to {MAX_FOLD:,}")
         clips["fold"] = [int(fold) for fold in folds]
     return clips
 

@@ -23,8 +23,8 @@ class MelConfig(Config):
 
     sample_rate: int = Field(22_050, ge=1000, le=384_000)
     """Rate of the samples, in Hz."""
-    n_fft: int = Field(2048, ge=16, le=65_536)
-    """Length of a window, in samples."""
+    n_fft: int = Field(2048, ge=16, le=65_536, multiple_of=2)
+    """Length of a window, in samples; an even number."""
     hop_length: int = Field(512, ge=1)
     """Distance between windows, in samples."""
     n_mels: int = Field(128, ge=1, le=1024)

@@ -24,7 +24,7 @@ from pydantic import Field
 from models.config import Config, Place
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
-from pipeline.extract import Unit, rejected_csv
+from pipeline.extract import Unit, pack, rejected_csv
 from pipeline.features import load_clip, spectrogram
 from pipeline.inference import predict_probabilities
 from pipeline.manifest import read_unlabelled
@@ -114,7 +114,7 @@ def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
     if wanted > most:
         kind = f"with {gpus:g} GPUs each" if gpus else "with a CPU each"
         raise UserError(f"--workers {wanted} {kind}: the cluster has room for {most}; ask for {wanted - most} fewer")
-    items = [{"name": unit.name, "clips": json.dumps(unit.clips)} for unit in units]
+    items = [pack(unit) for unit in units]
     data: Any = ray.data.from_items(items, override_num_blocks=len(items))
     setup = {"config": config}
     # A pool that may start with one actor: a fixed one would wait for ever where another job holds a CPU.

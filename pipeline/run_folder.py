@@ -4,6 +4,7 @@ RUN/config.json            the resolved configuration
 RUN/metrics.jsonl          one line an epoch
 RUN/tensorboard/           the same, for TensorBoard
 RUN/progress.json          where the present epoch stands
+RUN/owner.json             which command writes here
 RUN/checkpoints/           to go on from
 RUN/model.safetensors      the weights to use, with all that prediction needs to know; model.json says the same to people
 RUN/summary.json           the result; there when the run is finished
@@ -12,6 +13,7 @@ RUN/summary.json           the result; there when the run is finished
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,17 @@ class RunFolder:
         with user_errors("creating", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", {**wanted, "shards": str(shards)})
+
+    def claim(self) -> str:
+        """Makes the caller the run's owner: workers of an earlier command, which may have outlived it, stop at their next write."""
+        owner = uuid.uuid4().hex
+        self.write_json("owner.json", owner)
+        return owner
+
+    def check_owner(self, owner: str | None) -> None:
+        """Raises `UserError` where another command has claimed the run since; none is not checked."""
+        if owner is not None and self.read_json("owner.json") != owner:
+            raise UserError(f"--run {self.path}: another command has taken this run over")
 
     def write_json(self, name: str, values: Any) -> None:
         """Replaces a file in one step."""

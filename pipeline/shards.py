@@ -191,8 +191,9 @@ def open_shards(folder: Path) -> ShardManifest:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): delete it and run `melray extract` again") from None
-    if values.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {values.get('schema_version')}, this melray reads {SCHEMA_VERSION}: extract again")
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: extract again")
     try:
         return ShardManifest.parse(values, str(path))
     except ConfigError as error:

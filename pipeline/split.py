@@ -16,7 +16,7 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         seed: of the order in which groups are dealt.
 
     Returns:
-        `[shape=(N,)]` bool. A class of a single group is never chosen: it could not be learnt.
+        `[shape=(N,)]` bool. A class is never chosen wholly, and so one of a single group not at all: it could not be learnt.
     """
     chosen = np.zeros(len(labels), bool)
     if fraction <= 0:
@@ -35,7 +35,11 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         picked = _fill(counts[free], want, len(free) - 1 if len(free) == len(names) else len(free))
         for place, i in enumerate(free):
             taken[names[i]] = place in picked
-    return np.array([taken.get(group, False) for group in groups])
+    for label in np.unique(labels):  # a group that spans classes may have been chosen for the sake of another
+        of_class = groups[labels == label]
+        if all(taken.get(group, False) for group in of_class):
+            taken[of_class[0]] = False
+    return np.array([taken.get(group, False) for group in groups], bool)
 
 
 def _fill(counts: np.ndarray, want: int, most: int) -> set[int]:

@@ -195,18 +195,21 @@ def evaluate_epoch(t: Training) -> dict[str, float]:
     }
 
 
-def train_loop(config: TrainClassifierConfig, world: World) -> dict[str, Any]:
+def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = None) -> dict[str, Any]:
     """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one.
+
+    It writes to the run for as long as `owner` is the run's.
 
     Raises:
         UserError: on every worker, with the same text.
     """
     t = prepare(config, world)
+    run = RunFolder(config.run)
     checkpoints = Checkpoints(config.run)
     state = world.together(checkpoints.read)
     if state is not None:
         restore(t, *state)
-    log = RunLog(RunFolder(config.run), world.rank == 0, t.history, config.epochs)
+    log = RunLog(run, world.rank == 0, t.history, config.epochs)
     while t.epoch < config.epochs and t.epoch - t.best_epoch < config.patience:
         result = train_epoch(t, log)
         result |= evaluate_epoch(t)
@@ -215,6 +218,7 @@ def train_loop(config: TrainClassifierConfig, world: World) -> dict[str, Any]:
         improved = note_best(t, result)
         line = {"epoch": t.epoch, **result, "learning_rate": rate, "best": improved}
         t.history.append(line)
+        world.together(partial(run.check_owner, owner) if world.rank == 0 else _nothing)
         world.together(partial(publish, t, checkpoints, log, improved) if world.rank == 0 else _nothing)
     log.close()
     best = t.history[t.best_epoch - 1]

@@ -1,0 +1,59 @@
+"""Starting the command as a user does, and killing what a fault would kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+COMMAND = [sys.executable, "-c", "from cluster.cli import main; main()"]
+
+
+def start(*arguments: object, log: Path) -> subprocess.Popen[bytes]:
+    """`melray …` in a session of its own; what it prints goes to `log`."""
+    with log.open("ab") as file:
+        return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=file, stderr=file, start_new_session=True)
+
+
+def run(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    """`melray …` to its end."""
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
+    """Returns as soon as `what()` is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.01)
+
+
+def workers(of: int, name: str) -> list[psutil.Process]:
+    """The Ray workers below a process whose title holds `name`."""
+    found = []
+    for process in psutil.Process(of).children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if title.startswith("ray::") and name in title:
+            found.append(process)
+    return found
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """`kill -9` of a driver; then of what Ray left behind, by id, as it would end by itself in a while."""
+    left = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in left:
+        try:
+            child.kill()
+        except psutil.Error:
+            continue

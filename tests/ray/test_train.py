@@ -1,0 +1,126 @@
+"""Training on a cluster: workers and drivers may die, the weights are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.classifier import ClassifierConfig
+from pipeline.checkpoint import load_tensors
+from pipeline.classifier_config import TrainClassifierConfig
+from pipeline.classifier_run import train_classifier
+from pipeline.errors import UserError
+from pipeline.run_folder import RunFolder
+from pipeline.train_classifier import train_loop
+from pipeline.training import World
+from tests.ray.processes import kill, run, start, wait_for, workers
+from tests.sounds import train_config, write_shards
+
+# Slow enough on any machine for a fault to fall into the middle of an epoch.
+SLOW = {"model": ClassifierConfig(channels=(64, 64), convolutions=3, compressed=16), "epochs": 6, "fold": 1}
+SLOW_FLAGS = "--model.channels 64 64 --model.convolutions 3 --model.compressed 16 --epochs 6 --fold 1".split()
+SMALL_FLAGS = "--mixup.rate 0.5 --spec-augment.roll 0.1 --batch-size 16 --warmup-epochs 1 --ema-decay 0.9 --precision fp32 --cpus-per-worker 1".split()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("tones"), clips=20, copies=3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    config = train_config(shards, tmp_path_factory.mktemp("undisturbed"), **SLOW)
+    torch.set_num_threads(1)
+    train_loop(config, World(0, 1, torch.device("cpu")))
+    return load_tensors(config.run / "model.safetensors")[0]
+
+
+def assert_same(run_folder: Path, expected: dict[str, torch.Tensor]) -> None:
+    found = load_tensors(run_folder / "model.safetensors")[0]
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    epochs = [line["epoch"] for line in RunFolder(run_folder).read_history()]
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+@pytest.mark.usefixtures("ray_session")
+class TestInOneSession:
+    def test_too_few_cpus_are_named_at_once(self, shards: Path, tmp_path: Path) -> None:
+        start_time = time.monotonic()
+        with pytest.raises(UserError, match="the cluster has 2: 2 are missing"):
+            train_classifier(train_config(shards, tmp_path / "run", workers=4))
+        with pytest.raises(UserError, match="need 1 GPUs, the cluster has 0: 1 are missing"):
+            train_classifier(train_config(shards, tmp_path / "run", gpus_per_worker=1))
+        assert time.monotonic() - start_time < 5
+
+    def test_a_worker_killed_in_an_epoch_changes_nothing(self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
+        config: TrainClassifierConfig = train_config(shards, tmp_path / "run", **SLOW)
+        killed = []
+
+        def kill_one() -> None:
+            wait_for(lambda: len(RunFolder(config.run).read_history()) == 2)
+            worker = workers(os.getpid(), "RayTrainWorker")[0]
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+
+        thread = threading.Thread(target=kill_one)
+        thread.start()
+        train_classifier(config)
+        thread.join()
+        assert killed
+        assert_same(config.run, undisturbed)
+
+    def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
+        config = train_config(shards, tmp_path / "run", **SLOW | {"workers": 2})
+
+        def kill_one() -> None:
+            wait_for(lambda: len(RunFolder(config.run).read_history()) == 2)
+            os.kill(workers(os.getpid(), "RayTrainWorker")[-1].pid, signal.SIGKILL)
+
+        thread = threading.Thread(target=kill_one)
+        thread.start()
+        summary = train_classifier(config)
+        thread.join()
+        assert summary["epochs"] == 6
+        assert [line["epoch"] for line in RunFolder(config.run).read_history()] == [1, 2, 3, 4, 5, 6]
+
+    def test_a_users_fault_in_a_worker_is_one_line_and_not_retried(self, shards: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"--fold 9: no clip of that fold"):
+            train_classifier(train_config(shards, tmp_path / "run", fold=9))
+
+    def test_a_finished_run_is_not_trained_again(self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        config = train_config(shards, tmp_path / "run", epochs=1)
+        first = train_classifier(config)
+        assert train_classifier(config) == first
+        assert "finished already" in capsys.readouterr().out
+        with pytest.raises(UserError, match=r"holds a run with epochs = 1 \(now 2\)"):
+            train_classifier(train_config(shards, tmp_path / "run", epochs=2))
+
+
+def test_a_killed_driver_started_again_ends_with_the_same_weights(
+    shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    folder = tmp_path / "run"
+    command = ("train-classifier", "--shards", shards, "--run", folder, *SLOW_FLAGS, *SMALL_FLAGS, "--cpus", 2)
+    driver = start(*command, log=tmp_path / "log")
+    wait_for(lambda: len(RunFolder(folder).read_history()) == 2)
+    kill(driver)
+    assert not (folder / "summary.json").exists()
+    again = run(*command)
+    assert again.returncode == 0, again.stderr
+    assert "going on after epoch" in again.stdout
+    assert_same(folder, undisturbed)
+
+
+def test_an_outlived_worker_does_not_write_into_a_run_that_was_taken_over(shards: Path, tmp_path: Path) -> None:
+    config = train_config(shards, tmp_path)
+    old = RunFolder(config.run).claim()
+    RunFolder(config.run).claim()
+    with pytest.raises(UserError, match="another command has taken this run over"):
+        train_loop(config, World(0, 1, torch.device("cpu")), old)
+    assert not (config.run / "model.safetensors").exists()
