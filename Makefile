@@ -11,7 +11,7 @@ help:
 	@echo "make test       all tests, a few minutes"
 	@echo "make test-slow  longer proofs"
 	@echo "make lint       style and types, as CI checks them"
-	@echo "make bench      the benchmarks; results go to benchmarks/results"
+	@echo "make bench AUDIO=FOLDER   the benchmarks on your sounds; results go to benchmarks/results"
 
 setup: $(READY)
 
@@ -44,7 +44,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	$(RUN)/python -m benchmarks
+	$(RUN)/python -m benchmarks $(AUDIO)
 
 clean:
 	rm -rf $(VENV) runs

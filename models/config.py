@@ -44,6 +44,9 @@ class Config(BaseModel):
         except ValidationError as error:
             raise ConfigError(describe(type(self), error)) from None
 
+    # Nested settings are then checked by the outermost, whose error names the whole key.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def part(self, cls: type[C]) -> C:
         """The settings that this configuration inherits from `cls`, alone."""
         return cls(**{name: getattr(self, name) for name in cls.model_fields})

@@ -120,12 +120,11 @@ def _from_csv(path: Path) -> list[tuple]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = reader.fieldnames or [], list(reader)
     except UnicodeDecodeError as error:
         raise UserError(f"--data {path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except csv.Error as error:
         raise UserError(f"--data {path}: not a CSV ({error})") from None
-    columns = reader.fieldnames or []
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise UserError(f"--data {path}: no column '{missing[0]}'; the first line must name path,label[,fold][,group]")

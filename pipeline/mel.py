@@ -1,4 +1,7 @@
-"""Log-mel spectrograms in dB, equal to librosa's within 1e-3 dB and about three times as fast on one core."""
+"""Log-mel spectrograms in dB, equal to librosa's within 1e-3 dB and about three times as fast on one core.
+
+That holds down to 75 dB below the loudest value; beneath a pure tone lies the rounding of single precision, which librosa avoids.
+"""
 
 from __future__ import annotations
 

@@ -145,10 +145,10 @@ def inspect_part(path: Path) -> tuple[Part, list[Rejected]]:
     try:
         metadata = pq.read_metadata(path)
         own = json.loads(metadata.metadata[_METADATA_KEY])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        rejected = [Rejected(*item) for item in own["rejected"]]
+        return Part(name=path.name, rows=metadata.num_rows, clips=own["clips"], rejected=len(rejected)), rejected
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, ConfigError) as error:
         raise UserError(f"{path} is not a whole shard ({error}): delete it and run `melray extract` again") from None
-    rejected = [Rejected(*item) for item in own["rejected"]]
-    return Part(name=path.name, rows=metadata.num_rows, clips=own["clips"], rejected=len(rejected)), rejected
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -157,19 +157,31 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         UserError: when the part is missing or damaged.
     """
+    schema = part_schema((1, 1))
+    wanted = schema.names if columns is None else list(columns)
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        # The footer has no checksum.
+        if table.column_names != wanted or any(table.field(name).type != schema.field(name).type for name in wanted if name != "mel"):
+            raise ValueError(f"its columns are {', '.join(f'{field.name} {field.type}' for field in table.schema)}")
+        return table
     except FileNotFoundError:
         raise UserError(f"shard {path} is missing: run `melray extract` again, it makes only what is not there") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"shard {path} is damaged ({first}): delete it and run `melray extract` again") from None
 
 
 def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
-    """The spectrograms of a part as float16 `[shape=(num_rows, n_mels, num_frames)]`, in dB, without a copy where possible."""
-    chunk = table.column("mel").combine_chunks()
+    """The spectrograms of a part as float16 `[shape=(num_rows, n_mels, num_frames)]`, in dB, without a copy where possible.
+
+    Raises:
+        UserError: when they have another shape.
+    """
     width = 2 * shape[0] * shape[1]
+    if table.schema.field("mel").type != pa.binary(width):
+        raise UserError(f"a shard has spectrograms that are not of shape {shape}: delete it and run `melray extract` again")
+    chunk = table.column("mel").combine_chunks()
     flat = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
     return flat.view(np.float16).reshape(len(chunk), *shape)
 

@@ -1,0 +1,132 @@
+"""Extraction: melray end to end, against librosa + joblib, audiomentations + joblib, and the bare kernel on every core.
+
+    python -m benchmarks.bench_extract --audio FOLDER_OF_CLASS_FOLDERS
+
+Each round runs all contestants one after the other on the same files; the ratios are those of a round. Processes are warm:
+Ray's and joblib's start-up is measured apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import librosa
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+
+from benchmarks.common import as_wav, save, seconds, spread
+from cluster.session import session
+from pipeline.extract import ExtractConfig, extract
+from pipeline.features import AugmentConfig, FeatureConfig, clip_rows
+from pipeline.memory import keep_freed_memory
+
+FEATURES = FeatureConfig()
+CORES = os.cpu_count() or 1
+
+
+def melray(audio: Path, out: Path, copies: int) -> None:
+    """The command's work, files to published shards."""
+    shutil.rmtree(out, ignore_errors=True)
+    extract(ExtractConfig(data=audio, out=out, copies=copies))
+
+
+def librosa_rows(path: str, augment: Any) -> list[np.ndarray]:
+    """What a careful user writes with librosa: load, trim, fix the length, log-mel; `augment` makes the copies."""
+    samples, rate = librosa.load(path, sr=FEATURES.mel.sample_rate)
+    samples, _ = librosa.effects.trim(samples, top_db=FEATURES.trim_db)
+    copies = [samples] + [augment(samples=samples, sample_rate=rate) for _ in range(2 if augment else 0)]
+    fixed = [librosa.util.fix_length(copy, size=FEATURES.num_samples) for copy in copies]
+    return [librosa.power_to_db(librosa.feature.melspectrogram(y=copy, sr=rate)).astype(np.float16) for copy in fixed]
+
+
+def librosa_joblib(paths: list[str], out: Path, pool: joblib.Parallel, augment: Any) -> None:
+    """librosa on all cores by joblib, then one Parquet file with pyarrow's defaults."""
+    rows = [row for of_clip in pool(joblib.delayed(librosa_rows)(path, augment) for path in paths) for row in of_clip]
+    pq.write_table(pa.table({"mel": [row.reshape(-1) for row in rows]}), out)
+
+
+def same_transforms(folder: Path) -> Any:
+    """One of the same changes by audiomentations; its stretch in time stands for the change of speed, which it lacks."""
+    import audiomentations as am
+
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        length = FEATURES.mel.sample_rate * (number + 1) // 4
+        room = rng.standard_normal(length) * np.exp(-np.linspace(0, 6.9, length))
+        soundfile.write(folder / f"room{number}.wav", room / np.abs(room).max(), FEATURES.mel.sample_rate)
+    return am.OneOf(
+        [
+            am.Gain(min_gain_db=0, max_gain_db=0, p=1.0),
+            am.AddGaussianSNR(min_snr_db=5, max_snr_db=40, p=1.0),
+            am.PitchShift(min_semitones=-4, max_semitones=4, p=1.0),
+            am.TimeStretch(min_rate=0.76, max_rate=1.32, leave_length_unchanged=False, p=1.0),
+            am.Shift(p=1.0),
+            am.ApplyImpulseResponse(ir_path=str(folder), p=1.0),
+        ]
+    )
+
+
+def kernel(paths: list[str], copies: int) -> None:
+    """The signal path alone: no Ray, nothing written."""
+    keep_freed_memory()
+    for path in paths:
+        for _ in clip_rows(path, path, FEATURES, AugmentConfig(copies=copies)):
+            pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--audio", type=Path, required=True)
+    parser.add_argument("--repeat", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        audio = as_wav(arguments.audio, folder / "wav", arguments.repeat)
+        paths = sorted(map(str, audio.rglob("*.wav")))
+        warm = as_wav(arguments.audio / sorted(os.listdir(arguments.audio))[0], folder / "warm" / "a")
+        result: dict[str, Any] = {"clips": len(paths), "rounds": arguments.rounds}
+        before = seconds(lambda: None)
+        with session():
+            result["ray_first_job_seconds"] = seconds(lambda: melray(warm, folder / "out", 0)) + before
+            pool = joblib.Parallel(n_jobs=CORES)
+            pool(joblib.delayed(librosa_rows)(path, None) for path in paths[:20])
+            (folder / "rooms").mkdir()
+            augment = same_transforms(folder / "rooms")
+            for copies, subset in ((0, paths), (2, paths[: len(paths) // 4])):
+                result[f"copies_{copies}"] = rounds(
+                    arguments.rounds, copies, audio, subset, paths, folder, pool, augment if copies else None
+                )
+    save("extract", result)
+
+
+def rounds(
+    count: int, copies: int, audio: Path, subset: list[str], paths: list[str], folder: Path, pool: Any, augment: Any
+) -> dict[str, Any]:
+    """Clips a second of each contestant, and the ratios, over some rounds. The slow peer gets a part of the files."""
+    rates: dict[str, list[float]] = {"melray": [], "peer": [], "limit": []}
+    for _ in range(count):
+        rates["melray"].append(len(paths) / seconds(lambda: melray(audio, folder / "out", copies)))
+        rates["peer"].append(len(subset) / seconds(lambda: librosa_joblib(subset, folder / "peer.parquet", pool, augment)))
+        with multiprocessing.get_context("spawn").Pool(CORES) as workers:
+            workers.starmap(kernel, [(paths[:16], copies)] * CORES, chunksize=1)
+            shares = [(paths[i::CORES], copies) for i in range(CORES)]
+            rates["limit"].append(len(paths) / seconds(lambda: workers.starmap(kernel, shares, chunksize=1)))  # noqa: B023
+    ratios = {
+        "melray_to_peer": spread([m / p for m, p in zip(rates["melray"], rates["peer"], strict=True)]),
+        "melray_to_limit": spread([m / k for m, k in zip(rates["melray"], rates["limit"], strict=True)]),
+    }
+    return {f"{name}_clips_per_second": spread(values) for name, values in rates.items()} | ratios
+
+
+if __name__ == "__main__":
+    main()

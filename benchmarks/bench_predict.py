@@ -1,0 +1,62 @@
+"""Prediction: the batch job against a plain loop over the same files in one process.
+
+python -m benchmarks.bench_predict --audio FOLDER_OF_CLASS_FOLDERS --run RUN
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.common import as_wav, save, seconds, spread
+from cluster.session import session
+from pipeline.features import load_clip, spectrogram
+from pipeline.inference import predict_probabilities
+from pipeline.memory import keep_freed_memory
+from pipeline.model_file import SavedClassifier, load_classifier
+from pipeline.predict import PredictConfig, predict
+
+
+def plain_loop(saved: SavedClassifier, paths: list[Path]) -> None:
+    """Features and network, 32 files at a time, on one core."""
+    features = saved.card.features
+    for start in range(0, len(paths), 32):
+        mels = np.stack([spectrogram(load_clip(path, features), features) for path in paths[start : start + 32]])
+        predict_probabilities(saved.model, mels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--audio", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--repeat", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    saved = load_classifier(arguments.run)
+    rates: dict[str, list[float]] = {"melray": [], "plain_one_core": []}
+    with tempfile.TemporaryDirectory() as name, session():
+        audio = as_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
+        paths = sorted(audio.rglob("*.wav"))
+        for _ in range(arguments.rounds):
+            config = PredictConfig(run=arguments.run, audio=audio, out=Path(name) / "out")
+            shutil.rmtree(config.out, ignore_errors=True)
+            # End to end within a running session: the start of the actors and the loading of the model count.
+            rates["melray"].append(len(paths) / seconds(lambda: predict(config)))  # noqa: B023
+            subset = paths[:: arguments.repeat]
+            rates["plain_one_core"].append(len(subset) / seconds(lambda: plain_loop(saved, subset)))  # noqa: B023
+    cores = os.cpu_count() or 1
+    ratio = spread([m / (p * cores) for m, p in zip(rates["melray"], rates["plain_one_core"], strict=True)])
+    figures = {f"{name}_clips_per_second": spread(values) for name, values in rates.items()}
+    save("predict", {"clips": len(paths), **figures, "melray_to_cores_times_plain": ratio})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""From folders or a CSV to a list of clips, with a warning or a refusal for what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from models.config import ConfigError
+from pipeline.errors import UserError
+from pipeline.manifest import COLUMNS, NO_FOLD, ManifestConfig, read_manifest, read_unlabelled
+
+ESC = ManifestConfig(group_pattern=r"^\d-(\d+)-", fold_pattern=r"^(\d)-")
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return root
+
+
+def write_csv(root: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = root / "clips.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_folders_are_classes(tmp_path: Path):
+    manifest = read_manifest(touch(tmp_path, "rain/b.wav", "dog/2.flac", "dog/1.wav", "rain/deep/er/a.ogg"))
+    clips = manifest.clips
+    assert list(clips.columns) == list(COLUMNS)
+    assert clips["clip_id"].tolist() == ["dog/1.wav", "dog/2.flac", "rain/b.wav", "rain/deep/er/a.ogg"]
+    assert clips["label"].tolist() == ["dog", "dog", "rain", "rain"]
+    assert clips["path"].tolist() == [str(tmp_path / name) for name in clips["clip_id"]]
+    assert clips["group"].tolist() == clips["clip_id"].tolist()
+    assert set(clips["fold"]) == {NO_FOLD}
+    assert clips["size"].tolist() == [9, 10, 10, 18]
+    assert clips["mtime_ns"].tolist() == [os.stat(path).st_mtime_ns for path in clips["path"]]
+    assert manifest.class_names == ["dog", "rain"]
+    assert manifest.warnings == []
+
+
+def test_train_stands_for_its_parent(tmp_path: Path):
+    touch(tmp_path, "train/dog/1.wav", "train/dog/2.wav", "train/rain/1.wav", "train/rain/2.wav", "test/3.wav", "other/4.wav")
+    clips = read_manifest(tmp_path).clips
+    assert clips["clip_id"].tolist() == ["dog/1.wav", "dog/2.wav", "rain/1.wav", "rain/2.wav"]
+
+
+def test_names_of_any_kind_and_the_order_of_the_disk_does_not_matter(tmp_path: Path):
+    names = ["001 - Dog bark/1 (2).WAV", "日本/ä ö.wav", "日本/z.wav", 'O\'Neil, "x"/a,b.wav']
+    first = read_manifest(touch(tmp_path / "a", *names)).clips
+    second = read_manifest(touch(tmp_path / "b", *reversed(names))).clips
+    assert first["clip_id"].tolist() == second["clip_id"].tolist() == sorted(names)
+    assert set(first["label"]) == {"001 - Dog bark", "日本", 'O\'Neil, "x"'}
+
+
+def test_hidden_files_and_other_files_are_not_clips(tmp_path: Path):
+    names = ("dog/1.wav", "dog/2.wav", "rain/1.wav", "rain/2.wav")
+    touch(tmp_path, *names, "dog/._1.wav", "dog/.hidden/3.wav", ".git/x/4.wav", "dog/notes.txt", "dog/wav", "rain/labels.csv")
+    manifest = read_manifest(tmp_path)
+    assert manifest.clips["clip_id"].tolist() == list(names)
+    assert manifest.warnings == []
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    touch(tmp_path / "data", "dog/1.wav", "dog/2.wav")
+    touch(tmp_path / "elsewhere", "3.wav", "4.wav")
+    (tmp_path / "data/rain").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "data/dog/again").symlink_to(tmp_path / "data", target_is_directory=True)
+    (tmp_path / "data/dog/here").symlink_to(".", target_is_directory=True)
+    assert read_manifest(tmp_path / "data").clips["clip_id"].tolist() == ["dog/1.wav", "dog/2.wav", "rain/3.wav", "rain/4.wav"]
+
+
+@pytest.mark.parametrize(
+    ("names", "warnings"),
+    [
+        (("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "c/readme.txt"), [r"folder '.*/c' holds no audio file: its class is left out"]),
+        (("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "1.wav", "2.wav"), [r"2 audio files lie in '.*' itself, in no class folder"]),
+        (("a/1.wav", "a/2.wav", "b/1.wav"), [r"class 'b' has a single clip"]),
+        (("a/1.wav", "a/2.wav"), [r"only one class, 'a'"]),
+        (("a/1.wav", "b/1.wav"), [r"class 'a' has a single clip", r"class 'b' has a single clip"]),
+    ],
+)
+def test_warnings(names: tuple[str, ...], warnings: list[str], tmp_path: Path):
+    found = read_manifest(touch(tmp_path, *names)).warnings
+    assert len(found) == len(warnings)
+    assert all(re.match(pattern, text) for pattern, text in zip(warnings, found, strict=True))
+
+
+def test_no_such_place_and_nothing_in_it(tmp_path: Path):
+    for path in (tmp_path / "missing", tmp_path / "missing.csv"):
+        with pytest.raises(UserError, match="no such folder or CSV file"):
+            read_manifest(path)
+    with pytest.raises(UserError, match="no audio file in it"):
+        read_manifest(touch(tmp_path, "a/readme.txt", "loose.wav"))
+
+
+def test_csv_gives_paths_labels_folds_and_groups(tmp_path: Path):
+    touch(tmp_path, "x/1.wav", "x/ü 2.wav")
+    text = f'path,label,fold,group,more\nx/1.wav,dog,3,rec 1,!\n"x/ü 2.wav",rain,,,\n{tmp_path}/x/1.wav,rain,0,rec 1,\n'
+    clips = read_manifest(write_csv(tmp_path, text)).clips
+    assert clips["clip_id"].tolist() == [f"{tmp_path}/x/1.wav", "x/1.wav", "x/ü 2.wav"]
+    assert clips["label"].tolist() == ["rain", "dog", "rain"]
+    assert clips["fold"].tolist() == [0, 3, NO_FOLD]
+    assert clips["group"].tolist() == ["rec 1", "rec 1", "x/ü 2.wav"]
+    assert clips["path"].tolist() == [f"{tmp_path}/x/1.wav", f"{tmp_path}/x/1.wav", f"{tmp_path}/x/ü 2.wav"]
+
+
+@pytest.mark.parametrize(("encoding", "end"), [("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-8-sig", "\r\n")])
+def test_csv_as_spreadsheets_write_it(encoding: str, end: str, tmp_path: Path):
+    path = write_csv(tmp_path, end.join(["label,path", "dög,1.wav", "rain,2.wav", ""]), encoding)
+    assert read_manifest(path).clips["label"].tolist() == ["dög", "rain"]
+
+
+def test_a_missing_file_is_kept_for_extraction_to_reject(tmp_path: Path):
+    touch(tmp_path, "1.wav")
+    clips = read_manifest(write_csv(tmp_path, "path,label\n1.wav,dog\n2.wav,rain\nnul\0.wav,rain\n")).clips
+    assert clips["size"].tolist() == [5, -1, -1]
+    assert clips["mtime_ns"].tolist()[1:] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,fold\n1.wav,1\n", "no column 'label'; the first line must name path,label"),
+        ("file,label\n1.wav,dog\n", "no column 'path'"),
+        ("", "no column 'path'"),
+        ("path,label\n", "no audio file in it"),
+        ("path,label\n1.wav,dog\n,rain\n", "line 3: path is empty"),
+        ("path,label\n1.wav,\n", "line 2: label is empty"),
+        ("path,label\n1.wav\n", "line 2: label is empty"),
+        ("path,label,fold\n1.wav,dog,one\n", "line 2: fold 'one' is not a whole number"),
+        ("path,label,fold\n1.wav,dog,1.5\n", "line 2: fold '1.5' is not a whole number"),
+        ("path,label,fold\n1.wav,dog,99999999999\n", "line 2: fold '99999999999' is not a whole number"),
+        ("path,label\n1.wav,dog\n1.wav,rain\n2.wav,dog\n", "1 clips are named twice, the first '1.wav'"),
+        ("path,label\n1.wav,dog\n./1.wav,dog\n", "1 clips are named twice, the first '1.wav'"),
+        ("path,label\n" + "x" * 200_000 + ",dog\n", "not a CSV"),
+    ],
+)
+def test_refused_csv(text: str, message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        read_manifest(write_csv(tmp_path, text))
+
+
+def test_csv_that_is_no_text(tmp_path: Path):
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        read_manifest(write_csv(tmp_path, "path,label\n1.wav,Hündin\n", "latin-1"))
+
+
+def test_patterns_pick_fold_and_recording(tmp_path: Path):
+    touch(tmp_path, "dog/1-100-A.ogg", "dog/1-100-B.ogg", "rain/5-7-A.ogg", "rain/4-8-A.ogg")
+    clips = read_manifest(tmp_path, ESC).clips
+    assert clips["group"].tolist() == ["100", "100", "8", "7"]
+    assert clips["fold"].tolist() == [1, 1, 4, 5]
+
+
+def test_patterns_fit_all_of_esc10(esc10: list[Path]):
+    clips = read_manifest(esc10[0].parents[1], ESC).clips
+    assert len(clips) == len(esc10)
+    assert sorted(clips["fold"].unique()) == [1, 2, 3, 4, 5]
+    assert clips.groupby("group")["fold"].nunique().max() == 1
+    assert clips["group"].nunique() < len(clips)
+
+
+def test_a_pattern_must_fit_every_name(tmp_path: Path):
+    touch(tmp_path, "dog/1-100-A.ogg", "dog/x.ogg")
+    for config in (
+        ManifestConfig(group_pattern=r"^\d-(\d+)-"),
+        ManifestConfig(fold_pattern=r"^(\d)-"),
+        ManifestConfig(fold_pattern="(q)?"),
+    ):
+        with pytest.raises(UserError, match=r"-pattern '.*' does not fit the file name '"):
+            read_manifest(tmp_path, config)
+    for pattern, fold in ((r"^(.)", "x"), (r"^([x1])", "x")):
+        with pytest.raises(UserError, match=f"'{fold}' of 'x.ogg' is not a number"):
+            read_manifest(tmp_path, ManifestConfig(fold_pattern=pattern))
+
+
+@pytest.mark.parametrize(("pattern", "message"), [(r"^\d-", "needs a group in parentheses"), ("(", "not a regular expression")])
+def test_refused_patterns(pattern: str, message: str):
+    for name in ("group_pattern", "fold_pattern"):
+        with pytest.raises(ConfigError, match=message):
+            ManifestConfig(**{name: pattern})
+
+
+def test_unlabelled_clips_however_deep(tmp_path: Path):
+    touch(tmp_path, "b.wav", "a/ü 1.mp3", "a/deep/er/1.wav", ".x/2.wav", "a/readme.txt")
+    clips = read_unlabelled(tmp_path)
+    assert clips["clip_id"].tolist() == ["a/deep/er/1.wav", "a/ü 1.mp3", "b.wav"]
+    assert set(clips["label"]) == {""}
+    assert isinstance(clips, pd.DataFrame) and list(clips.columns) == list(COLUMNS)
+    with pytest.raises(UserError, match="no such folder"):
+        read_unlabelled(tmp_path / "b.wav")
+    with pytest.raises(UserError, match="no audio file in it"):
+        read_unlabelled(touch(tmp_path / "empty", "readme.txt"))
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path):
+    touch(tmp_path, "dog/1.wav")
+    (tmp_path / "dog" / os.fsdecode(b"\xff.wav")).write_bytes(b"x")
+    for read in (read_manifest, read_unlabelled):
+        with pytest.raises(UserError, match="not valid UTF-8; rename it"):
+            read(tmp_path)
