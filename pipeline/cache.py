@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -102,5 +103,6 @@ def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> None:
 
 def _clear_old(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.is_dir() and time.time() - entry.stat().st_mtime > KEEP_SECONDS:
+        # Only what was made here: MELRAY_CACHE may be a folder that holds other things too.
+        if re.fullmatch(r"[0-9a-f]{24}", entry.name) and entry.is_dir() and time.time() - entry.stat().st_mtime > KEEP_SECONDS:
             shutil.rmtree(entry, ignore_errors=True)

@@ -102,7 +102,7 @@ class Checkpoints:
         path = folder / STATE_NAME
         try:
             state = json.loads(path.read_text())
-            digests = state.pop("digests")
+            digests = dict(state.pop("digests"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error})") from None
         tensors = {}

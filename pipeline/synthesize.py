@@ -18,7 +18,7 @@ from pipeline.augment import add_noise, add_reverb, row_rng
 SECONDS = (2.0, 6.0)  # of a clip
 LEVEL_DB = (-22.0, -1.0)  # peak of a clip, below full scale
 REVERB_STRENGTH = (0.02, 0.4)  # of `add_reverb`: 0.13 to 0.66 s to decay
-NOISE_STRENGTH = (0.3, 1.2)  # of `add_noise`, stronger than for an augmentation: a signal-to-noise ratio of 29 to -2 dB
+NOISE_STRENGTH = (0.3, 1.3)  # of `add_noise`, stronger than for an augmentation: a signal-to-noise ratio of 30 to -5 dB
 TAIL_SECONDS = 0.5  # room left for the reverb
 # A minority of other formats, so that decoding has something to do.
 RATES, RATE_CHANCES = (22_050, 16_000, 44_100), (0.8, 0.1, 0.1)

@@ -99,7 +99,7 @@ def test_damaged_checkpoints_name_the_way_out(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.write(1, {"model": {"x": torch.ones(2)}}, {"epoch": 1})
     (tmp_path / "checkpoints" / "epoch_0001" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match="no whole checkpoint.*choose another --run"):
+    with pytest.raises(UserError, match=r"no whole checkpoint.*choose another --run"):
         checkpoints.read()
 
 

@@ -1,0 +1,99 @@
+"""A wrong setting is told in one line that names it, its value and the remedy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import Field, ValidationError
+
+from models.config import Config, ConfigError, Place
+
+
+class Inner(Config):
+    depth: int = Field(1, ge=1, le=9)
+    kind: str = "plain"
+
+
+class Base(Config):
+    seed: int = 42
+
+
+class Outer(Base):
+    inner: Inner = Inner()
+    rate: float = Field(0.5, ge=0, le=1)
+    out: Place = Path("out")
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rat": 0.1}, "unknown key 'rat'; did you mean 'rate'?"),
+        ({"sede": 1}, "unknown key 'sede'; did you mean 'seed'?"),
+        ({"zzzz": 1}, "unknown key 'zzzz'; known keys: inner, names, out, rate, seed"),
+        ({"inner": {"dept": 2}}, "unknown key 'inner.dept'; did you mean 'depth'?"),
+        ({"inner": {"rate": 2}}, "unknown key 'inner.rate'; known keys: depth, kind"),
+        ({"rate": 1.5}, "'rate' = 1.5: input should be less than or equal to 1"),
+        ({"inner": {"depth": 0}}, "'inner.depth' = 0: input should be greater than or equal to 1"),
+        ({"seed": "x"}, "'seed' = 'x': input should be a valid integer, unable to parse string as an integer"),
+        ({"names": ["a", 3]}, "'names.1' = 3: input should be a valid string"),
+        ({"rate": None}, "'rate' = None: input should be a valid number"),
+        ({"rate": -1, "sed": 0}, "'rate' = -1: input should be greater than or equal to 0; unknown key 'sed'; did you mean 'seed'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(values: dict, message: str):
+    with pytest.raises(ConfigError) as made:
+        Outer(**values)
+    assert str(made.value) == message
+    with pytest.raises(ConfigError) as parsed:
+        Outer.parse(values, "conf/a.yaml")
+    assert str(parsed.value) == f"conf/a.yaml: {message}"
+    assert "\n" not in message
+
+
+def test_a_missing_value_is_named():
+    class Needy(Config):
+        data: Place
+
+    with pytest.raises(ConfigError, match="^'data': field required$"):
+        Needy()
+
+
+def test_defaults_are_checked_too():
+    class Wrong(Config):
+        rate: float = Field(2.0, le=1)
+
+    with pytest.raises(ConfigError, match="'rate' = 2.0"):
+        Wrong()
+
+
+def test_a_configuration_cannot_be_changed():
+    config = Outer()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.rate = 0.1
+    assert hash(config) == hash(Outer()) and config == Outer() and config != Outer(rate=0.1)
+
+
+def test_a_place_is_absolute_and_stays_where_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    config = Outer(out="runs/a")
+    os.chdir("/")
+    assert config.out == tmp_path / "runs/a"
+    assert Outer(out="/x/y").out == Path("/x/y")
+    monkeypatch.chdir(tmp_path)
+    assert Outer().out == tmp_path / "out"
+
+
+def test_values_are_plain_and_lead_back():
+    import json
+
+    config = Outer(inner=Inner(depth=3), names=("a",), out="/x")
+    values = json.loads(json.dumps(config.values()))
+    assert values == {"seed": 42, "inner": {"depth": 3, "kind": "plain"}, "rate": 0.5, "out": "/x", "names": ["a"]}
+    assert Outer.parse(values) == config
+
+
+def test_part_is_what_was_inherited():
+    assert Outer(seed=7, rate=0.1).part(Base) == Base(seed=7)
