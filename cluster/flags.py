@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import tyro
 import yaml
 
-from cluster.cli import COMMON
+from cluster.usage import COMMON
 from models.config import Config
 from pipeline.errors import UserError
 

@@ -81,3 +81,14 @@ def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
             return []
         cls = field.annotation
     return list(cls.model_fields)
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:
+    """`key = old (now new)` for each value that differs between two nested settings."""
+    changes = []
+    for key in new:
+        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
+            changes += difference(old[key], new[key], f"{prefix}.{key}" if prefix else key)
+        elif old.get(key) != new[key]:
+            changes.append(f"{prefix}.{key}".lstrip(".") + f" = {old.get(key)} (now {new[key]})")
+    return changes

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.shards import write_atomically, write_text_atomically
+from pipeline.files import write_atomically, write_text_atomically
 
 STATE_NAME = "state.json"
 _METADATA_KEY = "melray"

@@ -20,13 +20,14 @@ from pipeline.classifier_data import row_folds
 from pipeline.classifier_run import begin_run, finish_run, train_classifier
 from pipeline.errors import UserError
 from pipeline.evaluate import EvaluateConfig, Scored, choose_rows, score_rows, write_evaluation
-from pipeline.fit import Watch, check_resources, explain_lost
+from pipeline.fit import check_resources, explain_lost
 from pipeline.manifest import NO_FOLD
 from pipeline.model_file import load_classifier
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
+from pipeline.watch import Watch
 
 
 class CrossvalConfig(TrainClassifierConfig):

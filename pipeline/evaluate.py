@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from models.config import Config, Place
+from models.config import Config, Place, difference
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_data import split_rows
 from pipeline.errors import UserError, user_errors
-from pipeline.extract import difference
 from pipeline.features import FeatureConfig
 from pipeline.inference import predict_probabilities
 from pipeline.model_file import SavedClassifier, load_classifier

@@ -1,29 +1,26 @@
 """Extraction: audio files to Parquet shards of log-mel spectrograms, spread over a cluster by Ray Data.
 
-The manifest is cut into units of neighbouring clips. One task turns one unit into one part and gives it its final name,
-which holds a digest of all that went into it: settings, clip names, labels, sizes and times. So a part is there whole or
-not at all, a second attempt writes the same bytes, and a run after a crash, a change of settings or of files makes just
-what is missing. Only names and counts travel back. `_manifest.json` comes last and makes the set valid.
+The manifest is cut into units (`pipeline/units.py`). One task turns one unit into one part and gives it its final name. So
+a part is there whole or not at all, a second attempt writes the same bytes, and a run after a crash, a change of settings
+or of files makes just what is missing. Only names and counts travel back. `_manifest.json` comes last and makes the set
+valid.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
-from models.config import Place
+from models.config import Place, difference
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
+from pipeline.files import write_text_atomically
 from pipeline.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.memory import keep_freed_memory
 from pipeline.progress import Progress
@@ -35,9 +32,10 @@ from pipeline.shards import (
     ShardManifest,
     inspect_part,
     open_shards,
+    rejected_csv,
     write_part,
-    write_text_atomically,
 )
+from pipeline.units import Unit, cut_units, pack
 
 # A part of the set, but no fewer than is worth a task nor more than a worker should hold (256 clips: 14 MiB a copy).
 UNITS = 64
@@ -64,14 +62,6 @@ class ExtractConfig(ManifestConfig, AugmentConfig):
         return self.part(AugmentConfig)
 
 
-@dataclass(frozen=True)
-class Unit:
-    """The clips of one part."""
-
-    name: str
-    clips: list[dict[str, Any]]
-
-
 Runner = Callable[[list[Unit], ExtractConfig], Iterator[tuple[Part, list[Rejected]]]]
 
 
@@ -84,6 +74,9 @@ def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
     manifest = read_manifest(config.data, config.part(ManifestConfig))
     for warning in manifest.warnings:
         print(f"warning: {warning}", flush=True)
+    shared = int(manifest.clips["group"].duplicated(keep=False).sum())
+    if shared:
+        print(f"{shared} of {len(manifest.clips)} clips share a recording with another: splits keep them together", flush=True)
     _refuse_other_settings(config)
     with user_errors("creating", config.out):
         config.out.mkdir(parents=True, exist_ok=True)
@@ -101,15 +94,9 @@ def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
 
 
 def plan_units(clips: pd.DataFrame, features: FeatureConfig, augment: AugmentConfig) -> list[Unit]:
-    """Cuts the manifest into units, the same for any cluster, named by their content."""
+    """Cuts the manifest into units: as many as keep a cluster busy, none too small for a task or too large for a worker."""
     size = min(MAX_UNIT, max(MIN_UNIT, -(-len(clips) // UNITS)))
-    settings = json.dumps([features.fingerprint, augment.values()], sort_keys=True)
-    units = []
-    for index, start in enumerate(range(0, len(clips), size)):
-        records: list[Any] = clips.iloc[start : start + size].to_dict("records")
-        digest = hashlib.sha256((settings + json.dumps(records)).encode()).hexdigest()[:12]
-        units.append(Unit(f"part-{index:05d}-{digest}.parquet", records))
-    return units
+    return cut_units(clips, size, [features.fingerprint, augment.values()])
 
 
 def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
@@ -134,11 +121,6 @@ def run_here(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, l
     """Makes the parts in this process, one after the other: for small sets and for comparison."""
     for unit in units:
         yield unpack(make_part(pack(unit), config.out, config.features, config.augment))
-
-
-def pack(unit: Unit) -> dict[str, str]:
-    """A unit as a row of Ray Data."""
-    return {"name": unit.name, "clips": json.dumps(unit.clips)}
 
 
 def unpack(row: dict[str, Any]) -> tuple[Part, list[Rejected]]:
@@ -225,17 +207,6 @@ def _refuse_other_settings(config: ExtractConfig) -> None:
             )
 
 
-def difference(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:
-    """`key = old (now new)` for each value that differs between two nested settings."""
-    changes = []
-    for key in new:
-        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
-            changes += difference(old[key], new[key], f"{prefix}.{key}" if prefix else key)
-        elif old.get(key) != new[key]:
-            changes.append(f"{prefix}.{key}".lstrip(".") + f" = {old.get(key)} (now {new[key]})")
-    return changes
-
-
 def _refuse_too_many(config: ExtractConfig, rejected: list[Rejected], total: int) -> None:
     if len(rejected) > config.max_rejected * total:
         first = "; ".join(f"{item.clip_id}: {item.reason}" for item in rejected[:10])
@@ -247,15 +218,6 @@ def _refuse_too_many(config: ExtractConfig, rejected: list[Rejected], total: int
 
 def _usable_labels(manifest: Manifest, rejected: list[Rejected]) -> set[str]:
     return set(manifest.clips["label"][~manifest.clips["clip_id"].isin([item.clip_id for item in rejected])])
-
-
-def rejected_csv(rejected: list[Rejected]) -> str:
-    """The text of `rejected.csv`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Rejected._fields)
-    writer.writerows(rejected)
-    return text.getvalue()
 
 
 def _rejected_note(results: list[tuple[Part, list[Rejected]]]) -> str:

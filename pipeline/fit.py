@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from pipeline.classifier_config import ResourceConfig
 from pipeline.errors import UserError
-from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
 from pipeline.training import World
+from pipeline.watch import Watch
 
 # What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
 FAULT = "fault"
 # How the death of a process shows in the errors of Ray, gloo and NCCL.
 LOST_WORKER = ("HealthCheck", "ActorDied", "WorkerCrashed", "Connection closed", "Connection reset", "died", "NCCL")
-# Without a terminal, a long epoch is heard of this often.
-QUIET_SECONDS = 30
 Loop = Callable[[Any, World], dict[str, Any]]
 
 
@@ -64,6 +59,9 @@ def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[s
     with Watch({"": RunFolder(run)}):
         try:
             result = trainer.fit().return_value  # type: ignore[attr-defined]
+        except SystemExit:
+            # Ray Train's own handler of Ctrl-C: it has ended the workers, and would end the process without a word.
+            raise KeyboardInterrupt from None
         except ray.train.TrainingFailedError as error:
             raise _explained(error, resources) from error
         finally:
@@ -80,7 +78,10 @@ def _worker(setup: dict[str, Any]) -> dict[str, Any]:
     import ray.train.torch
 
     torch.set_num_threads(setup["cpus"])
-    device = ray.train.torch.get_device() if setup["gpu"] else torch.device("cpu")
+    device = torch.device("cpu")
+    if setup["gpu"]:
+        device = ray.train.torch.get_device()
+        torch.cuda.set_device(device)  # objects that NCCL gathers travel through the current device
     try:
         return setup["loop"](setup["config"], World.current(device))
     except UserError as error:
@@ -133,70 +134,3 @@ def explain_lost(error: Exception, max_failures: int) -> Exception:
         f"workers were lost more than --max-failures {max_failures} times, the last with: {last}; "
         "the same command goes on from the last epoch"
     )
-
-
-class Watch:
-    """Shows the progress of runs from their folders, while the block runs: a line an epoch, and a live one on a terminal."""
-
-    def __init__(self, runs: dict[str, RunFolder], stream: TextIO | None = None):
-        """`runs` by the name that stands before each line; an only one may be named ""."""
-        self._runs = runs
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
-        self._seen = {name: len(run.read_history()) for name, run in runs.items()}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._show, daemon=True)
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._epochs()
-
-    def _show(self) -> None:
-        while not self._ended.wait(0.5):
-            self._epochs()
-            if self._live or time.monotonic() - self._last > QUIET_SECONDS:
-                now = [step_line(name, run.read_json("progress.json")) for name, run in self._runs.items()]
-                if any(now):
-                    self._last = time.monotonic()
-                    self._write("; ".join(filter(None, now)), passing=True)
-
-    def _epochs(self) -> None:
-        for name, run in self._runs.items():
-            history = run.read_history()
-            # Fewer than before: the run went back to a checkpoint.
-            for line in history[min(self._seen[name], len(history)) :]:
-                self._last = time.monotonic()
-                self._write(f"{name}{': ' if name else ''}{epoch_line(line)}")
-            self._seen[name] = len(history)
-
-    def _write(self, text: str, passing: bool = False) -> None:
-        if self._live:
-            self._stream.write(f"\r\x1b[K{text}" + ("" if passing else "\n"))
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
-
-
-def step_line(name: str, progress: dict[str, Any] | None) -> str:
-    """Where an epoch stands, in words; empty before the first step."""
-    if progress is None:
-        return ""
-    return (
-        f"{name}{', ' if name else ''}epoch {progress['epoch']} of {progress['epochs']}: step {progress['step']} of {progress['steps']}, "
-        f"{progress['steps_per_second']:.1f} steps/s, {duration(progress['seconds_left'])} left"
-    )
-
-
-def epoch_line(line: dict[str, Any]) -> str:
-    """An epoch in words."""
-    text = f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}"
-    if "val_loss" in line:
-        text += f", validation loss {line['val_loss']:.3f}, accuracy {line['val_accuracy']:.1%}, macro-F1 {line['val_macro_f1']:.3f}"
-    text += f", {line['rows_per_second']:,.0f} rows/s"
-    return text + (" *" if line["best"] and "val_loss" in line else "")

@@ -12,7 +12,7 @@ from models.config import Config, ConfigError
 from pipeline.checkpoint import load_tensors, save_tensors
 from pipeline.errors import UserError
 from pipeline.features import FeatureConfig
-from pipeline.shards import write_text_atomically
+from pipeline.files import write_text_atomically
 
 FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import write_text_atomically
 from pipeline.page_style import CSS
-from pipeline.shards import write_text_atomically
 
 # The browser itself refuses whatever is not in the file, should a change ever let a reference in.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -24,15 +24,16 @@ from pydantic import Field
 from models.config import Config, Place
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
-from pipeline.extract import Unit, pack, rejected_csv
 from pipeline.features import load_clip, spectrogram
+from pipeline.files import write_atomically, write_text_atomically
 from pipeline.inference import predict_probabilities
 from pipeline.manifest import read_unlabelled
 from pipeline.memory import keep_freed_memory
 from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
 from pipeline.progress import Progress
-from pipeline.shards import REJECTED_NAME, Rejected, write_atomically, write_text_atomically
+from pipeline.shards import REJECTED_NAME, Rejected, rejected_csv
 from pipeline.submission import read_sample, submission
+from pipeline.units import Unit, cut_units, pack
 
 UNIT = 32
 
@@ -90,12 +91,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
 def plan_units(clips: pd.DataFrame, config: PredictConfig) -> list[Unit]:
     """Cuts the files into units named by their content, the model and the settings."""
     model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
-    units = []
-    for start in range(0, len(clips), UNIT):
-        records: list[Any] = clips.iloc[start : start + UNIT].to_dict("records")
-        text = json.dumps([model, config.shifts, config.precision, records])
-        units.append(Unit(f"{start // UNIT:05d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.parquet", records))
-    return units
+    return cut_units(clips, UNIT, [model, config.shifts, config.precision])
 
 
 def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:

@@ -17,9 +17,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from models.config import difference
 from pipeline.errors import UserError, user_errors
-from pipeline.extract import difference
-from pipeline.shards import write_text_atomically
+from pipeline.files import write_text_atomically
 
 
 class RunFolder:

@@ -7,12 +7,12 @@ written and read at the speed of memory, ten times that of lists. Any Parquet re
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import os
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from models.config import Config, ConfigError
 from pipeline.errors import UserError
 from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram
+from pipeline.files import write_atomically
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "_manifest.json"
@@ -117,25 +118,6 @@ def write_part(
     return Part(name=path.name, rows=len(rows), clips=len(clips), rejected=len(rejected))
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Calls `write(file)` on a temporary file beside `path`, and gives it its name when all is on the disk."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replaces the text file `path` in one step."""
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def inspect_part(path: Path) -> tuple[Part, list[Rejected]]:
     """What a published part says of itself, from its footer only.
 
@@ -184,6 +166,15 @@ def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
     chunk = table.column("mel").combine_chunks()
     flat = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
     return flat.view(np.float16).reshape(len(chunk), *shape)
+
+
+def rejected_csv(rejected: list[Rejected]) -> str:
+    """The text of `rejected.csv`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Rejected._fields)
+    writer.writerows(rejected)
+    return text.getvalue()
 
 
 def open_shards(folder: Path) -> ShardManifest:

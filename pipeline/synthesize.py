@@ -112,7 +112,7 @@ CLASS_NAMES: tuple[str, ...] = tuple(EVENTS)
 
 
 def synthesize_event(name: str, rng: np.random.Generator, sample_rate: int = 22_050) -> np.ndarray:
-    """One event of class `name`, without room or noise; half a second to three long, its peak is 1."""
+    """One event of class `name`, without room or noise; a third of a second to three long; its peak is 1."""
     event = EVENTS[name](rng, sample_rate).astype(np.float32)
     return event / np.abs(event).max()
 
@@ -138,7 +138,7 @@ def write_sound_set(out: Path, *, train_per_class: int = 50, test_per_class: int
     Args:
         out: folder, made when missing.
         train_per_class: clips of each class with labels.
-        test_per_class: clips of each class without.
+        test_per_class: clips of each class without labels.
         seed: of all draws.
     """
     arguments = {"version": SET_VERSION, "train_per_class": train_per_class, "test_per_class": test_per_class, "seed": seed}
@@ -150,6 +150,7 @@ def write_sound_set(out: Path, *, train_per_class: int = 50, test_per_class: int
     labels = out / "test_labels.csv"
     if marker.is_file() and marker.read_text() == text and all(path.is_file() for path in (*train, *test, labels)):
         return
+    out.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
     # Clips of an earlier, larger set would be taken for part of this one.
     for path in {*out.glob("train/*/*_[0-9]*.wav"), *out.glob("test/clip_[0-9]*.wav")} - {*train, *test}:
@@ -205,9 +206,10 @@ def _wavering(rng: np.random.Generator, rate: int, per_second: float) -> np.ndar
 def _knock(rng: np.random.Generator, rate: int) -> np.ndarray:
     """A short dull or sharp knock: a burst of noise and two resonances."""
     time = np.arange(int(0.08 * rate)) / rate
-    noise = 0.5 * rng.standard_normal(time.size) * np.exp(-time / 0.004)
-    tones = sum(np.sin(2 * np.pi * _log_uniform(rng, 1500, 5000) * time) * np.exp(-time / rng.uniform(0.006, 0.015)) for _ in range(2))
-    return _faded(noise + tones, rate, 0.001)
+    knock = 0.5 * rng.standard_normal(time.size) * np.exp(-time / 0.004)
+    for _ in range(2):
+        knock += np.sin(2 * np.pi * _log_uniform(rng, 1500, 5000) * time) * np.exp(-time / rng.uniform(0.006, 0.015))
+    return _faded(knock, rate, 0.001)
 
 
 def _shrinking_gaps(rng: np.random.Generator) -> np.ndarray:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.cli import COMMANDS, run
+from cluster.cli import run
 from cluster.flags import parse, split_common
+from cluster.usage import COMMANDS
 from models.config import ConfigError
 from pipeline.checkpoint import Checkpoints
 from pipeline.classifier_config import TrainClassifierConfig

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from models.config import difference
 from pipeline.errors import UserError
-from pipeline.extract import MAX_UNIT, MIN_UNIT, UNITS, difference, extract, plan_units, run_here
+from pipeline.extract import MAX_UNIT, MIN_UNIT, UNITS, extract, plan_units, run_here
 from pipeline.features import AugmentConfig, FeatureConfig
 from pipeline.manifest import read_manifest
 from pipeline.mel import MelConfig

@@ -11,16 +11,8 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.features import Spectrogram
-from pipeline.shards import (
-    Part,
-    Rejected,
-    inspect_part,
-    mel_values,
-    read_part,
-    write_atomically,
-    write_part,
-    write_text_atomically,
-)
+from pipeline.files import write_atomically, write_text_atomically
+from pipeline.shards import Part, Rejected, inspect_part, mel_values, read_part, write_part
 
 SHAPE = (5, 7)
 REJECTED = [Rejected("dog/9.wav", "/data/dog/9.wav", "empty file (0 bytes)"), Rejected("ü", "/日本", 'an "odd", reason')]

@@ -42,7 +42,7 @@ def test_batches_are_as_equal_as_can_be(size: int, batch_size: int, lengths: lis
 def test_rounds_cover_everything(total: int, size: int):
     values = list(range(total))
     parts = [values[part] for part in rounds(total, size)]
-    assert sum(parts, []) == values
+    assert [value for part in parts for value in part] == values
     assert all(0 < len(part) <= size for part in parts)
 
 
@@ -112,7 +112,7 @@ def test_faults_of_the_user_are_told_and_others_pass():
     def fail(error: Exception):
         raise error
 
-    with pytest.raises(UserError, match="^no room$"):
+    with pytest.raises(UserError, match=r"^no room$"):
         ALONE.together(lambda: fail(UserError("no room")))
     with pytest.raises(ZeroDivisionError):
         ALONE.together(lambda: fail(ZeroDivisionError()))

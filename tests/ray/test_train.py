@@ -117,6 +117,17 @@ def test_a_killed_driver_started_again_ends_with_the_same_weights(
     assert_same(folder, undisturbed)
 
 
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(shards: Path, tmp_path: Path) -> None:
+    folder, log = tmp_path / "run", tmp_path / "log"
+    driver = start("train-classifier", "--shards", shards, "--run", folder, *SLOW_FLAGS, *SMALL_FLAGS, "--cpus", 2, log=log)
+    wait_for(lambda: len(RunFolder(folder).read_history()) >= 1)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=60) == 130
+    told = log.read_text()
+    assert "interrupted; the same command goes on where it stopped" in told and "Traceback" not in told
+    assert (folder / "model.safetensors").is_file()
+
+
 def test_an_outlived_worker_does_not_write_into_a_run_that_was_taken_over(shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path)
     old = RunFolder(config.run).claim()

@@ -1,0 +1,81 @@
+"""What a person sees of a training: its progress, read from the run's folder, so from anywhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+from pipeline.progress import duration
+from pipeline.run_folder import RunFolder
+
+# Without a terminal, a long epoch is heard of this often.
+QUIET_SECONDS = 30
+
+
+class Watch:
+    """Shows the progress of runs from their folders, while the block runs: a line an epoch, and a live one on a terminal."""
+
+    def __init__(self, runs: dict[str, RunFolder], stream: TextIO | None = None):
+        """`runs` by the name that stands before each line; an only one may be named ""."""
+        self._runs = runs
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._seen = {name: len(run.read_history()) for name, run in runs.items()}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._epochs()
+
+    def _show(self) -> None:
+        while not self._ended.wait(0.5):
+            self._epochs()
+            if self._live or time.monotonic() - self._last > QUIET_SECONDS:
+                now = [step_line(name, run.read_json("progress.json")) for name, run in self._runs.items()]
+                if any(now):
+                    self._last = time.monotonic()
+                    self._write("; ".join(filter(None, now)), passing=True)
+
+    def _epochs(self) -> None:
+        for name, run in self._runs.items():
+            history = run.read_history()
+            # Fewer than before: the run went back to a checkpoint.
+            for line in history[min(self._seen[name], len(history)) :]:
+                self._last = time.monotonic()
+                self._write(f"{name}{': ' if name else ''}{epoch_line(line)}")
+            self._seen[name] = len(history)
+
+    def _write(self, text: str, passing: bool = False) -> None:
+        if self._live:
+            self._stream.write(f"\r\x1b[K{text}" + ("" if passing else "\n"))
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def step_line(name: str, progress: dict[str, Any] | None) -> str:
+    """Where an epoch stands, in words; empty before the first step."""
+    if progress is None:
+        return ""
+    return (
+        f"{name}{', ' if name else ''}epoch {progress['epoch']} of {progress['epochs']}: step {progress['step']} of {progress['steps']}, "
+        f"{progress['steps_per_second']:.1f} steps/s, {duration(progress['seconds_left'])} left"
+    )
+
+
+def epoch_line(line: dict[str, Any]) -> str:
+    """An epoch in words."""
+    text = f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}"
+    if "val_loss" in line:
+        text += f", validation loss {line['val_loss']:.3f}, accuracy {line['val_accuracy']:.1%}, macro-F1 {line['val_macro_f1']:.3f}"
+    text += f", {line['rows_per_second']:,.0f} rows/s"
+    return text + (" *" if line["best"] and "val_loss" in line else "")
