@@ -114,13 +114,13 @@ def stretch(samples: np.ndarray, rate: float) -> np.ndarray:
     spectrum = np.concatenate([spectrum, np.zeros_like(spectrum[:2])])
     magnitude = np.abs(spectrum)
     phasor = spectrum / np.maximum(magnitude, 1e-20)
+    phasor[magnitude < 1e-20] = 1.0  # silence has the phase 0, so that what follows it begins with its own
     steps = np.arange(0.0, len(frames), rate)
     left = steps.astype(int)
     weight = (steps - left).astype(np.float32)[:, None]
     turns = phasor[left + 1] * phasor[left].conj()
     turns[1:] = turns[:-1]
     turns[0] = phasor[0]
-    turns[turns == 0] = 1.0
     out = np.cumprod(turns, axis=0)
     out *= magnitude[left] * (1.0 - weight) + magnitude[left + 1] * weight
     return _overlap_add(scipy.fft.irfft(out, _N_FFT, axis=1), max(1, round(samples.size / rate)))

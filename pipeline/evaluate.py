@@ -20,8 +20,10 @@ from pipeline.inference import predict_probabilities
 from pipeline.model_file import SavedClassifier, load_classifier
 from pipeline.report import Example, Mistake, write_report
 from pipeline.run_folder import RunFolder
+from pipeline.training import rounds
 
 MISTAKES = 12
+PIECE = 1024
 
 
 class EvaluateConfig(Config):
@@ -115,7 +117,9 @@ def score_rows(saved: SavedClassifier, rows: Rows, index: np.ndarray, shifts: in
     if unknown:
         raise UserError(f"class '{unknown[0]}' is not one that the model knows: {', '.join(saved.card.class_names)}")
     labels = np.array([number[name] for name in names])
-    return Scored(rows, index, labels, predict_probabilities(saved.model, rows.mels[index], shifts))
+    # A piece at a time: the rows of a large set do not fit into memory.
+    pieces = [predict_probabilities(saved.model, rows.mels[index[part]], shifts) for part in rounds(len(index), PIECE)]
+    return Scored(rows, index, labels, np.concatenate(pieces))
 
 
 def write_evaluation(

@@ -92,6 +92,18 @@ def spectrogram(samples: np.ndarray, config: FeatureConfig, rng: np.random.Gener
     return log_mel(config.mel)(fix_length(samples, config.num_samples, rng)).astype(np.float16)
 
 
+def windows(samples: np.ndarray, config: FeatureConfig, most: int) -> list[np.ndarray]:
+    """A clip cut into windows of the clip length, evenly spread from its first sample to its last.
+
+    As few as cover it, but at most `most`; one is its middle.
+    """
+    count = min(most, -(-samples.size // config.num_samples))
+    if count <= 1:
+        return [fix_length(samples, config.num_samples)]
+    starts = np.linspace(0, samples.size - config.num_samples, count).round().astype(int)
+    return [samples[start : start + config.num_samples] for start in starts]
+
+
 def clip_rows(
     source: str | os.PathLike[str] | bytes, clip_id: str, features: FeatureConfig, augment: AugmentConfig
 ) -> Iterator[Spectrogram]:

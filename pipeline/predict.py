@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from pydantic import Field
 from models.config import Config, Place
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
-from pipeline.features import load_clip, spectrogram
+from pipeline.features import FeatureConfig, load_clip, spectrogram, windows
 from pipeline.files import write_atomically, write_text_atomically
 from pipeline.inference import predict_probabilities
 from pipeline.manifest import read_unlabelled
@@ -51,6 +52,8 @@ class PredictConfig(Config):
     """CSV whose columns, ids and order submission.csv takes over."""
     shifts: int = Field(1, ge=1, le=64)
     """Averages the prediction over so many turns of each clip in time."""
+    windows: int = Field(1, ge=1, le=1000)
+    """Cuts a clip longer than the features' length into up to so many windows and averages; 1 takes its middle, as evaluation does."""
     workers: int | None = Field(None, ge=1)
     """Actors that predict side by side; by default one a CPU, or one a GPU."""
     gpus_per_worker: float = Field(0.0, ge=0)
@@ -91,7 +94,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
 def plan_units(clips: pd.DataFrame, config: PredictConfig) -> list[Unit]:
     """Cuts the files into units named by their content, the model and the settings."""
     model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
-    return cut_units(clips, UNIT, [model, config.shifts, config.precision])
+    return cut_units(clips, UNIT, [model, config.shifts, config.windows, config.precision])
 
 
 def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
@@ -127,17 +130,27 @@ def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
 
 
 def add_mels(row: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
-    """Adds to a unit the spectrograms of its usable clips, as bytes, and the reasons of the others."""
-    features = load_classifier(config.run).card.features
-    mels, reasons = [], []
+    """Adds to a unit the spectrograms of its usable clips, as bytes, how many each clip has, and the reasons of the others."""
+    features = _features(config.run)
+    mels: list[np.ndarray] = []
+    counts, reasons = [], []
     for clip in json.loads(row["clips"]):
         try:
-            mels.append(spectrogram(load_clip(clip["path"], features), features))
-            reasons.append("")
+            of_clip = [spectrogram(part, features) for part in windows(load_clip(clip["path"], features), features, config.windows)]
         except BadAudio as error:
             reasons.append(str(error))
+            continue
+        mels += of_clip
+        counts.append(len(of_clip))
+        reasons.append("")
     values = np.stack(mels) if mels else np.zeros((0, *features.shape), np.float16)
-    return {**row, "mels": values.tobytes(), "reasons": json.dumps(reasons)}
+    return {**row, "mels": values.tobytes(), "counts": json.dumps(counts), "reasons": json.dumps(reasons)}
+
+
+@lru_cache(maxsize=2)
+def _features(run: Path) -> FeatureConfig:
+    """Those of a run, read once in each process."""
+    return load_classifier(run).card.features
 
 
 class Predictor:
@@ -156,10 +169,9 @@ class Predictor:
         """Writes the part of one unit; returns its count of clips, or the fault that kept it from being written."""
         if "mels" not in row:
             row = add_mels(row, self._config)
-        clips, reasons = json.loads(row["clips"]), json.loads(row["reasons"])
-        features = self._saved.card.features
-        mels = np.frombuffer(row["mels"], np.float16).reshape(-1, *features.shape)
-        table = self._table(clips, reasons, mels)
+        clips, reasons, counts = (json.loads(row[name]) for name in ("clips", "reasons", "counts"))
+        mels = np.frombuffer(row["mels"], np.float16).reshape(-1, *self._saved.card.features.shape)
+        table = self._table(clips, reasons, mels, counts)
         path = self._config.out / ".parts" / row["name"]
         try:
             write_atomically(path, lambda file: pq.write_table(table, file))
@@ -167,13 +179,15 @@ class Predictor:
             return {"clips": 0, "fault": explain_os_error(error, f"writing {path}")}
         return {"clips": len(clips), "fault": ""}
 
-    def _table(self, clips: list[dict[str, Any]], reasons: list[str], mels: np.ndarray) -> pa.Table:
+    def _table(self, clips: list[dict[str, Any]], reasons: list[str], mels: np.ndarray, counts: list[int]) -> pa.Table:
         names = self._saved.card.class_names
         probabilities = np.tile(class_priors(self._saved), (len(clips), 1))
         good = [not reason for reason in reasons]
         if any(good):
             config = self._config
-            probabilities[good] = predict_probabilities(self._saved.model, mels, config.shifts, config.precision, self._device)
+            of_windows = predict_probabilities(self._saved.model, mels, config.shifts, config.precision, self._device)
+            starts = np.cumsum([0, *counts[:-1]])
+            probabilities[good] = np.add.reduceat(of_windows, starts) / np.array(counts, np.float32)[:, None]
         return pa.table(
             {
                 "id": [clip["clip_id"] for clip in clips],

@@ -17,9 +17,9 @@ def test_broken_files_are_refused_with_their_reason(name: str, tmp_path: Path):
     path = tmp_path / name
     content, reason = broken_files()[name]
     path.write_bytes(content)
-    for source in (path, content):
+    for source, rate in ((path, 22_050), (content, RATE)):
         with pytest.raises(BadAudio) as caught:
-            decode(source, 22_050)
+            decode(source, rate)
         assert re.search(reason, str(caught.value)), str(caught.value)
 
 

@@ -10,7 +10,7 @@ import pytest
 from models.config import ConfigError
 from pipeline.audio import BadAudio
 from pipeline.augment import RECIPES
-from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows, load_clip, spectrogram
+from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows, load_clip, spectrogram, windows
 from pipeline.mel import LogMel, MelConfig
 from tests.zoo import RATE, broken_files, encoded, noise, sine, write_good
 
@@ -93,6 +93,8 @@ def test_a_copy_of_a_long_clip_may_be_any_part_of_it():
     rows = rows_of(encoded(sound), augment=AugmentConfig(copies=30, recipes=("unchanged",)))
     high = {bool(row.mel[15:].mean() > row.mel[:5].mean()) for row in rows[1:]}
     assert high == {True, False}
+    rows = rows_of(encoded(noise(1.2)), augment=AugmentConfig(copies=10, recipes=("unchanged",)))
+    assert len({row.mel.tobytes() for row in rows}) > 8
 
 
 def test_time_shift_moves_a_clip_within_its_final_length():
@@ -143,3 +145,16 @@ def test_fingerprint_names_the_settings():
 def test_refused_settings(cls: type, settings: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         cls(**settings)
+
+
+@pytest.mark.parametrize(("seconds", "most", "count"), [(0.3, 5, 1), (1.0, 5, 1), (1.1, 5, 2), (7.0, 100, 7), (7.0, 3, 3), (7.0, 1, 1)])
+def test_windows_cover_a_clip_or_are_evenly_spread(seconds: float, most: int, count: int):
+    samples = np.arange(round(seconds * RATE), dtype=np.float32)
+    cut = windows(samples, SMALL, most)
+    assert len(cut) == count and all(part.size == SMALL.num_samples for part in cut)
+    if 1 < count < most:
+        assert set(np.concatenate(cut)) == set(samples)
+    if count > 1:
+        assert cut[0][0] == 0 and cut[-1][-1] == samples[-1]
+    elif seconds > 1:
+        assert cut[0][0] == (samples.size - SMALL.num_samples) // 2

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from cluster.demo import DemoConfig, run_demo
 from pipeline.crossval import CrossvalConfig, crossval
@@ -22,7 +23,7 @@ from pipeline.predict import PredictConfig, predict
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from tests.ray.processes import wait_for, workers
-from tests.sounds import extract_config, train_config, write_shards, write_tones
+from tests.sounds import RATE, extract_config, tone, train_config, write_shards, write_tones
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -98,6 +99,20 @@ def test_sample_submission_gives_columns_ids_and_order(trained: Path, audio: Pat
     answer = pd.read_csv(tmp_path / "out" / "submission.csv")
     assert answer.columns.tolist() == ["file", "class"]
     assert answer["file"].tolist() == ["tone 2/1-2000-0.wav", "tone 0/1-0000-0.wav"]
+
+
+def test_windows_hear_a_long_clip_whole(trained: Path, tmp_path: Path) -> None:
+    """Four seconds: the middle is of one class, all the rest of another."""
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    long = np.concatenate([tone(1200, 1.5), tone(300, 1.0), tone(1200, 1.5)])
+    soundfile.write(folder / "long.wav", long, RATE)
+    soundfile.write(folder / "short.wav", tone(600), RATE)
+    said = [
+        predict(PredictConfig(run=trained, audio=folder, out=tmp_path / str(windows), windows=windows))["label"].tolist()
+        for windows in (1, 100)
+    ]
+    assert said == [["tone 0", "tone 1"], ["tone 2", "tone 1"]]
 
 
 def test_more_actors_than_cpus_is_said_at_once(trained: Path, audio: Path, tmp_path: Path) -> None:
