@@ -9,7 +9,6 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import librosa
@@ -208,8 +207,3 @@ def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator |
     if excess < 0:
         return np.pad(samples, (0, -excess))
     return samples
-
-
-def write_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Writes mono 16-bit PCM; `samples` outside [-1, 1] are clipped."""
-    soundfile.write(path, np.clip(samples, -1.0, 1.0), sample_rate, subtype="PCM_16")

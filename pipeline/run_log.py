@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from pipeline.run_folder import RunFolder
@@ -33,10 +34,10 @@ class RunLog:
         self._last = now
         per_step = (time.perf_counter() - start) / step
         left = per_step * (steps - step + steps * (self._epochs - epoch))
-        self._run.write_json(
-            "progress.json",
-            {"epoch": epoch, "epochs": self._epochs, "step": step, "steps": steps, "steps_per_second": 1 / per_step, "seconds_left": left},
-        )
+        place = {"epoch": epoch, "epochs": self._epochs, "step": step, "steps": steps}
+        # A comfort only: if the disk is full, the checkpoint will say so.
+        with suppress(OSError):
+            self._run.write_json("progress.json", {**place, "steps_per_second": 1 / per_step, "seconds_left": left})
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Adds the newest epoch."""

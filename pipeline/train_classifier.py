@@ -209,7 +209,7 @@ def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = 
     state = world.together(checkpoints.read)
     if state is not None:
         restore(t, *state)
-    log = RunLog(run, world.rank == 0, t.history, config.epochs)
+    log = world.together(partial(open_log, t, run))
     while t.epoch < config.epochs and t.epoch - t.best_epoch < config.patience:
         result = train_epoch(t, log)
         result |= evaluate_epoch(t)
@@ -223,6 +223,16 @@ def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = 
     log.close()
     best = t.history[t.best_epoch - 1]
     return {"best_epoch": t.best_epoch, "epochs": t.epoch, "stopped_early": t.epoch < config.epochs, **best}
+
+
+def open_log(t: Training, run: RunFolder) -> RunLog:
+    """The log of the run from where it stands.
+
+    Raises:
+        UserError: when it can't be written.
+    """
+    with user_errors("writing to", run.path):
+        return RunLog(run, t.world.rank == 0, t.history, t.config.epochs)
 
 
 def note_best(t: Training, result: dict[str, float]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,19 @@ def test_a_loss_that_is_not_finite_says_what_to_do(shards: Path, tmp_path: Path,
     monkeypatch.setattr(train_classifier, "train_step", lambda *_: torch.tensor(math.nan))
     with pytest.raises(UserError, match=r"loss is nan in epoch 1.*--learning-rate"):
         run_loop(train_config(shards, tmp_path))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_more_room_lets_it_go_on(shards: Path, full_disk: Path) -> None:
+    filler = full_disk / "filler"
+    config = train_config(shards, full_disk / "run")
+    run_loop(config.model_copy(update={"epochs": 1}))
+    # The schedule knows of four epochs only in the configuration that goes on, so this is about files, not about equal weights.
+    filler.write_bytes(b"\0" * (shutil.disk_usage(full_disk).free - 4096))
+    with pytest.raises(UserError, match=r"disk full while writing to .*run the same command again"):
+        run_loop(config)
+    assert Checkpoints(config.run).read()[1]["epoch"] == 1  # type: ignore[index]
+    filler.unlink()
+    assert run_loop(config)["epochs"] == 4
 
 
 def test_unknown_fold_names_those_there_are(shards: Path, tmp_path: Path) -> None:

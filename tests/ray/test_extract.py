@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -151,18 +149,6 @@ def test_a_killed_driver_loses_nothing_that_was_published(
     assert rows(out) == undisturbed
     assert {name: (out / name).stat().st_mtime_ns for name in published} == published
     assert not list(out.glob(".part-*"))
-
-
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB, which only root can make."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True)
-    if made.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_part(full_disk: Path, tmp_path: Path) -> None:
