@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pipeline.baseline import linear_baseline
-from pipeline.synthesize import write_sound_set
 from pydantic import Field
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from models.config import Config, Place
+from pipeline.baseline import linear_baseline
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_data import split_rows
@@ -22,6 +21,7 @@ from pipeline.evaluate import EvaluateConfig, evaluate
 from pipeline.extract import ExtractConfig, extract
 from pipeline.predict import PredictConfig, predict
 from pipeline.progress import duration
+from pipeline.synthesize import write_sound_set
 
 
 class DemoConfig(Config):
