@@ -28,6 +28,7 @@ from cluster.session import session
 from pipeline.extract import ExtractConfig, extract
 from pipeline.features import AugmentConfig, FeatureConfig, clip_rows
 from pipeline.memory import keep_freed_memory
+from pipeline.shards import open_shards
 
 FEATURES = FeatureConfig()
 CORES = os.cpu_count() or 1
@@ -37,6 +38,13 @@ def melray(audio: Path, out: Path, copies: int) -> None:
     """The command's work, files to published shards."""
     shutil.rmtree(out, ignore_errors=True)
     extract(ExtractConfig(data=audio, out=out, copies=copies))
+
+
+def running_rate(out: Path) -> float:
+    """Clips a second between the first published part and the last: without the start and the end of the job."""
+    times = sorted((out / part.name).stat().st_mtime for part in open_shards(out).parts)
+    clips = open_shards(out).clips
+    return clips * (len(times) - 1) / len(times) / (times[-1] - times[0])
 
 
 def librosa_rows(path: str, augment: Any) -> list[np.ndarray]:
@@ -86,46 +94,46 @@ def kernel(paths: list[str], copies: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--audio", type=Path, required=True)
-    parser.add_argument("--repeat", type=int, default=4)
+    parser.add_argument("--repeat", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        audio = as_wav(arguments.audio, folder / "wav", arguments.repeat)
-        paths = sorted(map(str, audio.rglob("*.wav")))
+        # With copies a clip takes four times as long: so many fewer.
+        work = {0: as_wav(arguments.audio, folder / "wav", arguments.repeat)}
+        work[2] = as_wav(arguments.audio, folder / "fewer", max(1, arguments.repeat // 4))
         warm = as_wav(arguments.audio / sorted(os.listdir(arguments.audio))[0], folder / "warm" / "a")
-        result: dict[str, Any] = {"clips": len(paths), "rounds": arguments.rounds}
-        before = seconds(lambda: None)
+        result: dict[str, Any] = {"rounds": arguments.rounds}
         with session():
-            result["ray_first_job_seconds"] = seconds(lambda: melray(warm, folder / "out", 0)) + before
+            result["ray_first_job_seconds"] = seconds(lambda: melray(warm, folder / "out", 0))
             pool = joblib.Parallel(n_jobs=CORES)
-            pool(joblib.delayed(librosa_rows)(path, None) for path in paths[:20])
+            pool(joblib.delayed(librosa_rows)(path, None) for path in map(str, sorted(warm.rglob("*.wav"))[:20]))
             (folder / "rooms").mkdir()
             augment = same_transforms(folder / "rooms")
-            for copies, subset in ((0, paths), (2, paths[: len(paths) // 4])):
-                result[f"copies_{copies}"] = rounds(
-                    arguments.rounds, copies, audio, subset, paths, folder, pool, augment if copies else None
-                )
+            for copies, audio in work.items():
+                result[f"copies_{copies}"] = rounds(arguments.rounds, copies, audio, folder, pool, augment if copies else None)
     save("extract", result)
 
 
-def rounds(
-    count: int, copies: int, audio: Path, subset: list[str], paths: list[str], folder: Path, pool: Any, augment: Any
-) -> dict[str, Any]:
+def rounds(count: int, copies: int, audio: Path, folder: Path, pool: Any, augment: Any) -> dict[str, Any]:
     """Clips a second of each contestant, and the ratios, over some rounds. The slow peer gets a part of the files."""
-    rates: dict[str, list[float]] = {"melray": [], "peer": [], "limit": []}
+    paths = sorted(map(str, audio.rglob("*.wav")))
+    subset = paths[::4]
+    rates: dict[str, list[float]] = {"melray": [], "melray_running": [], "peer": [], "limit": []}
     for _ in range(count):
         rates["melray"].append(len(paths) / seconds(lambda: melray(audio, folder / "out", copies)))
+        rates["melray_running"].append(running_rate(folder / "out"))
         rates["peer"].append(len(subset) / seconds(lambda: librosa_joblib(subset, folder / "peer.parquet", pool, augment)))
         with multiprocessing.get_context("spawn").Pool(CORES) as workers:
             workers.starmap(kernel, [(paths[:16], copies)] * CORES, chunksize=1)
             shares = [(paths[i::CORES], copies) for i in range(CORES)]
             rates["limit"].append(len(paths) / seconds(lambda: workers.starmap(kernel, shares, chunksize=1)))  # noqa: B023
     ratios = {
+        "melray_running_to_limit": spread([m / k for m, k in zip(rates["melray_running"], rates["limit"], strict=True)]),
         "melray_to_peer": spread([m / p for m, p in zip(rates["melray"], rates["peer"], strict=True)]),
         "melray_to_limit": spread([m / k for m, k in zip(rates["melray"], rates["limit"], strict=True)]),
     }
-    return {f"{name}_clips_per_second": spread(values) for name, values in rates.items()} | ratios
+    return {"clips": len(paths)} | {f"{name}_clips_per_second": spread(values) for name, values in rates.items()} | ratios
 
 
 if __name__ == "__main__":

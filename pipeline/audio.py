@@ -160,6 +160,14 @@ def _read_mono(sound: soundfile.SoundFile, sample_rate: int, length_is_known: bo
     return resample(mono, sound.samplerate, sample_rate)
 
 
+def _read_piece(sound: soundfile.SoundFile) -> np.ndarray:
+    """The next frames `[shape=(num_frames, channels)]`, float32."""
+    if sound.subtype != "PCM_16" or sound.format == "FLAC":
+        return sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+    # The same values; numpy converts in half of libsndfile's time.
+    return sound.read(BLOCK_FRAMES, dtype="int16", always_2d=True) * np.float32(1 / 32768)
+
+
 def _mono_pieces(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[np.ndarray]:
     """Yields the mean over channels, piece by piece.
 
@@ -168,7 +176,7 @@ def _mono_pieces(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[
     """
     frames = 0
     while True:
-        piece = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        piece = _read_piece(sound)
         frames += len(piece)
         if len(piece):
             yield piece[:, 0] if piece.shape[1] == 1 else piece.mean(axis=1, dtype=np.float32)

@@ -24,6 +24,7 @@ from pipeline.files import write_text_atomically
 from pipeline.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.memory import keep_freed_memory
 from pipeline.progress import Progress
+from pipeline.ray_data import from_units, rows_of_one_stage
 from pipeline.shards import (
     MANIFEST_NAME,
     REJECTED_NAME,
@@ -105,16 +106,8 @@ def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, 
     Raises:
         UserError: when a part can't be written.
     """
-    import ray.data
-
-    items = [pack(unit) for unit in units]
-    # One block a unit: the default would put many units into one task, and its progress and retries with them.
-    parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        make_part,  # type: ignore[arg-type]
-        fn_args=(config.out, config.features, config.augment),
-    )
-    for row in parts.iter_rows():
-        yield unpack(row)
+    parts = from_units(units).map(make_part, fn_args=(config.out, config.features, config.augment))
+    yield from map(unpack, rows_of_one_stage(parts))
 
 
 def run_here(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:

@@ -32,9 +32,10 @@ from pipeline.manifest import read_unlabelled
 from pipeline.memory import keep_freed_memory
 from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
 from pipeline.progress import Progress
+from pipeline.ray_data import from_units, rows_of_one_stage
 from pipeline.shards import REJECTED_NAME, Rejected, rejected_csv
 from pipeline.submission import read_sample, submission
-from pipeline.units import Unit, cut_units, pack
+from pipeline.units import Unit, cut_units
 
 UNIT = 32
 
@@ -113,8 +114,7 @@ def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
     if wanted > most:
         kind = f"with {gpus:g} GPUs each" if gpus else "with a CPU each"
         raise UserError(f"--workers {wanted} {kind}: the cluster has room for {most}; ask for {wanted - most} fewer")
-    items = [pack(unit) for unit in units]
-    data: Any = ray.data.from_items(items, override_num_blocks=len(items))
+    data = from_units(units)
     setup = {"config": config}
     # A pool that may start with one actor: a fixed one would wait for ever where another job holds a CPU.
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2)
@@ -123,7 +123,7 @@ def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
         data = data.map(Predictor, fn_constructor_kwargs=setup, compute=pool, num_gpus=gpus)
     else:
         data = data.map(Predictor, fn_constructor_kwargs=setup, compute=pool)
-    for row in data.iter_rows():
+    for row in data.iter_rows() if gpus else rows_of_one_stage(data):
         if row["fault"]:
             raise UserError(row["fault"])
         yield row["clips"]
