@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -36,35 +39,38 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    with tempfile.TemporaryDirectory(prefix="melray-") as folder:
-        added = _own_token(Path(folder)) if address is None else []
-        import ray
+    if address is None:
+        _own_token()
+    import ray
 
-        try:
-            if address is None:
-                ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
-        try:
-            _quiet()
-            yield
-        finally:
-            ray.shutdown()
-            for name in added:
-                os.environ.pop(name, None)
+    try:
+        if address is None:
+            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
+    try:
+        _quiet()
+        yield
+    finally:
+        ray.shutdown()
 
 
-def _own_token(folder: Path) -> list[str]:
-    """A token for this session alone, in a file that only this user may read; Ray's own would stay, readable by all."""
+@cache
+def _own_token() -> None:
+    """A token for this process alone, in a file that only this user may read; Ray's own would stay, readable by all.
+
+    One for all sessions of the process: Ray reads it once.
+    """
     if any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        return []
-    path = folder / "token"
+        return
+    folder = tempfile.mkdtemp(prefix="melray-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "token"
     path.touch(mode=0o600)
     path.write_text(secrets.token_hex(32))
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(path))
-    return ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"]
 
 
 def _quiet() -> None:
