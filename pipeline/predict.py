@@ -11,7 +11,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +77,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
     units = plan_units(clips, config)
     pending = [unit for unit in units if not (parts / unit.name).is_file()]
     progress = Progress("predicting", len(clips), "clips", done=len(clips) - sum(len(unit.clips) for unit in pending))
-    for count in run_units(pending, config) if pending else ():
+    for count in run_units(pending, config, saved.card.features) if pending else ():
         progress.add(count)
     progress.finish()
     with user_errors("writing to", config.out):
@@ -98,7 +97,7 @@ def plan_units(clips: pd.DataFrame, config: PredictConfig) -> list[Unit]:
     return cut_units(clips, UNIT, [model, config.shifts, config.windows, config.precision])
 
 
-def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
+def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig) -> Iterator[int]:
     """Lets Ray Data predict the units; yields the clips of each as it is written.
 
     Raises:
@@ -119,7 +118,7 @@ def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
     # A pool that may start with one actor: a fixed one would wait for ever where another job holds a CPU.
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2)
     if gpus:
-        data = data.map(add_mels, fn_kwargs=setup)
+        data = data.map(add_mels, fn_kwargs={**setup, "features": features})
         data = data.map(Predictor, fn_constructor_kwargs=setup, compute=pool, num_gpus=gpus)
     else:
         data = data.map(Predictor, fn_constructor_kwargs=setup, compute=pool)
@@ -129,9 +128,8 @@ def run_units(units: list[Unit], config: PredictConfig) -> Iterator[int]:
         yield row["clips"]
 
 
-def add_mels(row: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
+def add_mels(row: dict[str, Any], config: PredictConfig, features: FeatureConfig) -> dict[str, Any]:
     """Adds to a unit the spectrograms of its usable clips, as bytes, how many each clip has, and the reasons of the others."""
-    features = _features(config.run)
     mels: list[np.ndarray] = []
     counts, reasons = [], []
     for clip in json.loads(row["clips"]):
@@ -145,12 +143,6 @@ def add_mels(row: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
         reasons.append("")
     values = np.stack(mels) if mels else np.zeros((0, *features.shape), np.float16)
     return {**row, "mels": values.tobytes(), "counts": json.dumps(counts), "reasons": json.dumps(reasons)}
-
-
-@lru_cache(maxsize=2)
-def _features(run: Path) -> FeatureConfig:
-    """Those of a run, read once in each process."""
-    return load_classifier(run).card.features
 
 
 class Predictor:
@@ -168,7 +160,7 @@ class Predictor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Writes the part of one unit; returns its count of clips, or the fault that kept it from being written."""
         if "mels" not in row:
-            row = add_mels(row, self._config)
+            row = add_mels(row, self._config, self._saved.card.features)
         clips, reasons, counts = (json.loads(row[name]) for name in ("clips", "reasons", "counts"))
         mels = np.frombuffer(row["mels"], np.float16).reshape(-1, *self._saved.card.features.shape)
         table = self._table(clips, reasons, mels, counts)
