@@ -26,8 +26,8 @@ from cluster.session import session
 from models.classifier import Classifier
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_data import mel_statistics
 from pipeline.classifier_run import train_classifier
+from pipeline.row_store import mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.training import resolve_precision
 

@@ -15,12 +15,12 @@ from models.config import Config, Place
 from pipeline.baseline import linear_baseline
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_data import split_rows
 from pipeline.classifier_run import train_classifier
 from pipeline.evaluate import EvaluateConfig, evaluate
 from pipeline.extract import ExtractConfig, extract
 from pipeline.predict import PredictConfig, predict
 from pipeline.progress import duration
+from pipeline.row_split import split_rows
 from pipeline.synthesize import write_sound_set
 
 

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 from pipeline.cache import set_digest
-from pipeline.classifier_config import ResourceConfig, TrainClassifierConfig
+from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.fit import fit
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
 from pipeline.train_classifier import train_loop
+from pipeline.training_config import ResourceConfig
 
 
 def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:

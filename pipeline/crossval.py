@@ -15,8 +15,7 @@ from pydantic import Field
 
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
-from pipeline.classifier_config import ResourceConfig, TrainClassifierConfig
-from pipeline.classifier_data import row_folds
+from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_run import begin_run, finish_run, train_classifier
 from pipeline.errors import UserError
 from pipeline.evaluate import EvaluateConfig, Scored, choose_rows, score_rows, write_evaluation
@@ -24,9 +23,11 @@ from pipeline.fit import check_resources, explain_lost
 from pipeline.manifest import NO_FOLD
 from pipeline.model_file import load_classifier
 from pipeline.progress import duration
+from pipeline.row_split import row_folds
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
+from pipeline.training_config import ResourceConfig
 from pipeline.watch import Watch
 
 

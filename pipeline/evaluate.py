@@ -13,12 +13,12 @@ from models.config import Config, Place, difference
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_data import split_rows
 from pipeline.errors import UserError, user_errors
 from pipeline.features import FeatureConfig
 from pipeline.inference import predict_probabilities
 from pipeline.model_file import SavedClassifier, load_classifier
 from pipeline.report import Example, Mistake, write_report
+from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.training import rounds
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from pipeline.classifier_config import ResourceConfig
 from pipeline.errors import UserError
 from pipeline.run_folder import RunFolder
 from pipeline.training import World
+from pipeline.training_config import ResourceConfig
 from pipeline.watch import Watch
 
 # What a loop may return to say that it ended by the user's doing: Ray would retry an exception.

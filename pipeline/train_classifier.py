@@ -28,9 +28,10 @@ from models.schedule import cosine_factor
 from pipeline.cache import Rows, open_rows
 from pipeline.checkpoint import Checkpoints
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_data import MelStore, Split, epoch_order, mel_statistics, split_rows
 from pipeline.errors import UserError, user_errors
 from pipeline.model_file import ModelCard, save_classifier
+from pipeline.row_split import Split, split_rows
+from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.run_log import RunLog
 from pipeline.training import (
@@ -154,7 +155,8 @@ def train_epoch(t: Training, log: RunLog) -> dict[str, float]:
     t.wrapped.train()
     # Dropout is the one draw that differs between workers.
     torch.manual_seed(int(np.random.SeedSequence([t.config.seed, t.epoch, t.world.rank]).generate_state(1)[0]))
-    batches = epoch_batches(epoch_order(t.rows, t.split.train, t.config, t.epoch), t.config.batch_size)
+    order = epoch_order(t.labels, t.split.train, t.config.sampling, np.random.default_rng([t.config.seed, t.epoch]))
+    batches = epoch_batches(order, t.config.batch_size)
     start = time.perf_counter()
     total = torch.zeros((), device=t.world.device)
     for number, batch in enumerate(batches):

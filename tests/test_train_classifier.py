@@ -19,8 +19,9 @@ from models.classifier import ClassifierConfig
 from pipeline import train_classifier
 from pipeline.checkpoint import Checkpoints, load_tensors
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_data import epoch_order, split_rows
 from pipeline.errors import UserError
+from pipeline.row_split import split_rows
+from pipeline.row_store import epoch_order
 from pipeline.train_classifier import prepare, train_loop, train_step
 from pipeline.training import World
 from tests.sounds import train_config, write_shards
@@ -179,12 +180,11 @@ def test_augmentation_strength_chooses_copies(shards: Path, tmp_path: Path) -> N
 def test_an_epoch_has_every_row_once_or_balanced_classes(shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path)
     t = prepare(config, ALONE)
-    orders = [epoch_order(t.rows, t.split.train, config, epoch) for epoch in (0, 1)]
+    orders = [epoch_order(t.labels, t.split.train, "uniform", np.random.default_rng([42, epoch])) for epoch in (0, 1)]
     assert all(sorted(order) == sorted(t.split.train) for order in orders)
     assert not np.array_equal(*orders)
     few = t.split.train[(t.labels[t.split.train] != 0) | (np.arange(len(t.split.train)) < 2)]
-    balanced = config.model_copy(update={"sampling": "balanced"})
-    drawn = np.concatenate([t.labels[epoch_order(t.rows, few, balanced, epoch)] for epoch in range(50)])
+    drawn = np.concatenate([t.labels[epoch_order(t.labels, few, "balanced", np.random.default_rng(epoch))] for epoch in range(50)])
     assert np.allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.05)
 
 

@@ -1,0 +1,77 @@
+"""Which rows a training learns from, which validate it, which are held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.cache import Rows
+from pipeline.errors import UserError
+from pipeline.manifest import NO_FOLD
+from pipeline.split import group_folds, group_split, leaking_groups
+from pipeline.training_config import SplitConfig
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of a set; no recording has rows in two of them."""
+
+    train: np.ndarray
+    val: np.ndarray
+    held_out: np.ndarray
+
+
+def split_rows(rows: Rows, config: SplitConfig) -> Split:
+    """Training rows (with copies up to the augmentation strength), validation and held-out rows (clips themselves only).
+
+    Raises:
+        UserError: a fold that no clip has, a recording on both sides of a fold, or a side that stays empty.
+    """
+    table = rows.table
+    own = table["copy"].to_numpy() == 0
+    held_out = _held_out(rows, config)
+    free = ~held_out
+    val = np.zeros(len(table), bool)
+    clips = np.flatnonzero(own & free)
+    groups = table["group"].to_numpy()
+    chosen = group_split(rows.labels[clips], groups[clips], config.val_fraction, config.seed)
+    val_clips = set(table["clip_id"].to_numpy()[clips[chosen]])
+    val = table["clip_id"].isin(val_clips).to_numpy()
+    learnt = free & ~val & (own | (table["strength"].to_numpy() <= config.augmentation_strength))
+    if len(np.unique(rows.labels[learnt])) < 2:
+        raise UserError("--shards: training rows of fewer than two classes; a training needs two or more")
+    if config.val_fraction and not val.any():
+        raise UserError("--val-fraction: every class has a single recording, none can validate; add clips or set --val-fraction 0")
+    return Split(np.flatnonzero(learnt), np.flatnonzero(val & own), np.flatnonzero(held_out & own))
+
+
+def row_folds(rows: Rows, config: SplitConfig) -> np.ndarray:
+    """The fold of each row `[shape=(N,)]`: the manifest's, or dealt anew; all copies of a clip have that of the clip."""
+    if config.deal_folds is None:
+        return rows.table["fold"].to_numpy()
+    own = np.flatnonzero(rows.table["copy"].to_numpy() == 0)
+    clips = rows.table["clip_id"].to_numpy()
+    dealt = group_folds(rows.labels[own], rows.table["group"].to_numpy()[own], config.deal_folds, config.seed)
+    fold_of = dict(zip(clips[own], dealt, strict=True))
+    return np.array([fold_of[clip] for clip in clips])
+
+
+def _held_out(rows: Rows, config: SplitConfig) -> np.ndarray:
+    fold, folds = config.fold, row_folds(rows, config)
+    held_out = np.zeros(len(folds), bool)
+    if fold is None:
+        return held_out
+    held_out = folds == fold
+    if not held_out.any():
+        known = sorted(set(folds.tolist()) - {NO_FOLD})
+        hint = (
+            f"there are {known}" if known else "no clip has one; extract with --fold-pattern or a CSV column 'fold', or add --deal-folds 5"
+        )
+        raise UserError(f"--fold {fold}: no clip of that fold; {hint}")
+    leaks = leaking_groups(rows.table["group"].to_numpy(), held_out, ~held_out)
+    if leaks:
+        raise UserError(
+            f"--fold {fold}: recording '{leaks[0]}' and {len(leaks) - 1} more lie in this fold and outside it; scores would leak"
+        )
+    return held_out

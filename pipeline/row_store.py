@@ -1,0 +1,62 @@
+"""How a training gets at its rows: the order of an epoch, a batch on the device, and the statistics that standardise them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Sampling = Literal["uniform", "balanced"]
+# The set moves into the GPU's memory if it takes no more than this part of what is free there.
+GPU_MEMORY_PART = 0.4
+
+
+def epoch_order(labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+    """The training rows in the order of an epoch: each once, or as many draws with equal chance for each class.
+
+    Args:
+        labels: class number of every row of the set `[shape=(N,)]`.
+        train: numbers of the training rows.
+        sampling: `uniform` or `balanced`.
+        rng: the same for all workers.
+    """
+    if sampling == "uniform":
+        return rng.permutation(train)
+    classes = labels[train]
+    chance = 1.0 / np.bincount(classes)[classes]
+    return rng.choice(train, len(train), p=chance / chance.sum())
+
+
+class MelStore:
+    """Fetches spectrograms by row number, as float16 on the training's device."""
+
+    def __init__(self, mels: np.ndarray, device: torch.device):
+        """`mels` is float16 in dB `[shape=(N, n_mels, num_frames)]`; a small set moves to the GPU once and for all."""
+        self._mels = mels
+        self._device = device
+        self._resident: Tensor | None = None
+        if device.type == "cuda" and mels.nbytes <= GPU_MEMORY_PART * torch.cuda.mem_get_info(device)[0]:
+            self._resident = torch.from_numpy(np.array(mels)).to(device)
+
+    def __call__(self, index: np.ndarray) -> Tensor:
+        """The rows `index` `[shape=(B, n_mels, num_frames)]`."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(index).to(self._device)]
+        rows = torch.from_numpy(self._mels[index])
+        return rows.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else rows
+
+
+def mel_statistics(mels: np.ndarray, train: np.ndarray, most: int = 2000) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each mel band in dB `[shape=(n_mels,)]`, over up to `most` training rows evenly spread."""
+    step = max(1, len(train) // most)
+    count, total, squares = 0, 0.0, 0.0
+    for row in train[::step][:most]:
+        mel = mels[row].astype(np.float64)
+        count += mel.shape[1]
+        total = total + mel.sum(axis=1)
+        squares = squares + (mel**2).sum(axis=1)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    return torch.from_numpy(np.asarray(mean, np.float32)), torch.from_numpy(np.asarray(std, np.float32))

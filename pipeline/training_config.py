@@ -1,0 +1,57 @@
+"""What every training is told, of a classifier or of a GAN: the data, the split, the resources, the arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from models.config import Config, Place
+
+
+class ResourceConfig(Config):
+    """What a training takes of the cluster; may differ when a run is continued."""
+
+    workers: int = Field(1, ge=1)
+    """Workers that share each batch (DDP)."""
+    cpus_per_worker: int | None = Field(None, ge=1)
+    """CPUs of each worker; by default its even part of a machine's."""
+    gpus_per_worker: float = Field(0.0, ge=0)
+    """GPUs of each worker; 0 trains on CPUs."""
+    max_failures: int = Field(3, ge=0)
+    """Lost workers after which the training is given up; each time before, it goes on from the last epoch."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, faster steps on a GPU."""
+
+
+class SplitConfig(Config):
+    """Which rows of a set a training learns from, and which it keeps for judging."""
+
+    augmentation_strength: float = Field(1.0, ge=0, le=1)
+    """Uses the augmented copies up to this strength, and scales the augmentation in training by it."""
+    val_fraction: float = Field(0.2, ge=0, lt=1)
+    """Part of the clips that validates, stratified, whole recordings together; 0 trains on all."""
+    fold: int | None = None
+    """Fold that is held out: neither learnt nor validated, only scored by `evaluate`."""
+    deal_folds: int | None = Field(None, ge=2)
+    """Deal the clips into so many folds, stratified and whole recordings together, instead of taking the manifest's."""
+    seed: int = 42
+    """Seed of the split, the weights, the order and all draws."""
+
+
+class TrainingConfig(ResourceConfig, SplitConfig):
+    """The settings that all trainings share."""
+
+    shards: Place
+    """Folder of a complete extraction."""
+    run: Place
+    """Folder of the run: configuration, metrics, checkpoints, model. The same command again goes on where it stopped."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the networks; auto takes bfloat16 where the hardware multiplies it natively."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that make a run what it is: those of the cluster may change when it is continued."""
+        values = self.values()
+        for name in (*ResourceConfig.model_fields, "run", "shards"):
+            del values[name]
+        return values
