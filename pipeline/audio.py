@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import librosa
 import numpy as np
 import soundfile
 import soxr
@@ -24,6 +23,9 @@ STREAM_FRAMES = 1 << 22
 MIN_RATE = 100
 # soxr's quality: below the 16-bit noise floor, half the time of the next one.
 RESAMPLE_QUALITY = "HQ"
+# librosa.effects.trim's: the distance of frames, and the least power that is not called silence.
+TRIM_HOP = 512
+TRIM_AMIN = 1e-10
 
 # Where libsndfile's log states the length that a header promises, and, after "should be", the one that the file has.
 _PROMISE = re.compile(r"\s*(.+?)\s*: (\d+) \(should be (\d+)\)")
@@ -164,8 +166,10 @@ def _read_piece(sound: soundfile.SoundFile) -> np.ndarray:
     """The next frames `[shape=(num_frames, channels)]`, float32."""
     if sound.subtype != "PCM_16" or sound.format == "FLAC":
         return sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-    # The same values; numpy converts in half of libsndfile's time.
-    return sound.read(BLOCK_FRAMES, dtype="int16", always_2d=True) * np.float32(1 / 32768)
+    # The same values; numpy converts in a fifth of libsndfile's time.
+    piece = sound.read(BLOCK_FRAMES, dtype="int16", always_2d=True).astype(np.float32)
+    piece *= np.float32(1 / 32768)
+    return piece
 
 
 def _mono_pieces(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[np.ndarray]:
@@ -196,11 +200,19 @@ def resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarra
 
 
 def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
-    """Cuts both ends where the RMS lies more than `top_db` dB below the loudest frame (librosa's definition).
+    """Cuts both ends where the RMS lies more than `top_db` dB below the loudest frame.
 
-    A sound that is silent throughout is returned whole.
+    The definition is `librosa.effects.trim`: centred frames of four hops. A sound that is silent throughout is returned whole.
     """
-    return librosa.effects.trim(samples, top_db=top_db)[0]
+    whole = samples.size // TRIM_HOP
+    hops, rest = samples[: whole * TRIM_HOP].reshape(whole, TRIM_HOP), samples[whole * TRIM_HOP :]
+    energy = np.zeros(whole + 4, np.float32)
+    energy[2:-2] = np.einsum("ij,ij->i", hops, hops)
+    energy[-2] = np.dot(rest, rest)
+    power = (energy[:-3] + energy[1:-2] + energy[2:-1] + energy[3:]) / np.float32(4 * TRIM_HOP)
+    power = np.maximum(power, np.float32(TRIM_AMIN))
+    loud = np.flatnonzero(power > power.max() * np.float32(10 ** (-top_db / 10)))
+    return samples[loud[0] * TRIM_HOP : (loud[-1] + 1) * TRIM_HOP]
 
 
 def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:

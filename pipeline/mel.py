@@ -5,20 +5,22 @@ That holds down to 75 dB below the loudest value; beneath a pure tone lies the r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Self
 
 import librosa
 import numpy as np
 import scipy.fft
-import scipy.sparse
 from pydantic import Field, model_validator
 
 from models.config import Config
 
 # librosa.power_to_db: the least power that is not called silence.
 AMIN = 1e-10
-CHUNK_FRAMES = 32
+# Frames that are worked on at a time, and bands: few enough to stay in the cache, enough for a call to be worth it.
+CHUNK_FRAMES = 72
+CHUNK_BANDS = 16
 
 
 class MelConfig(Config):
@@ -61,10 +63,8 @@ class LogMel:
     def __init__(self, config: MelConfig):
         self.config = config
         self._window = librosa.filters.get_window("hann", config.n_fft).astype(np.float32)
-        # Most of the bank is zero (2 in 128 values per frequency), hence the sparse product.
-        self._bank = scipy.sparse.csr_matrix(
-            librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax)
-        )
+        bank = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax)
+        self._products = list(_products(bank))
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Log-mel power of `samples` `[shape=(num_samples,)]`, in dB `[shape=(n_mels, num_frames)]`, float32.
@@ -75,26 +75,49 @@ class LogMel:
         if samples.ndim != 1 or samples.size == 0:
             raise ValueError(f"samples must have shape (num_samples,) with at least one, not {samples.shape}")
         mel = self._mel_power(samples.astype(np.float32, copy=False))
-        decibel = 10.0 * np.log10(np.maximum(mel, np.float32(AMIN)))
+        decibel = np.maximum(mel, np.float32(AMIN), out=mel)
+        np.log10(decibel, out=decibel)
+        decibel *= np.float32(10.0)
         if self.config.top_db is not None:
             np.maximum(decibel, decibel.max() - np.float32(self.config.top_db), out=decibel)
         return decibel
 
     def _mel_power(self, samples: np.ndarray) -> np.ndarray:
         """Power in each mel band `[shape=(n_mels, num_frames)]`."""
-        n_fft, half = self.config.n_fft, self.config.n_fft // 2
-        padded = np.pad(samples, half)
-        frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: self.config.hop_length]
-        mel = np.empty((self.config.n_mels, len(frames)), np.float32)
-        # A few frames at a time stay in the cache, and small arrays are not handed back to the kernel: twice as fast.
+        half, hop = self.config.n_fft // 2, self.config.hop_length
+        mel = np.zeros((self.config.n_mels, self.config.num_frames(samples.size)), np.float32)
+        # The silence that fills up a short clip has no power: only frames that reach its last sound are worked out.
+        end = samples.size
+        while end > 0 and not samples[max(0, end - hop) : end].any():
+            end = max(0, end - hop)
+        edge = np.zeros(half, np.float32)
+        frames = np.lib.stride_tricks.sliding_window_view(np.concatenate([edge, samples, edge]), 2 * half)[::hop]
+        frames = frames[: -(-(end + half) // hop)]
+        # Small arrays stay in the cache, and are not handed back to the kernel.
         for start in range(0, len(frames), CHUNK_FRAMES):
-            chunk = frames[start : start + CHUNK_FRAMES] * self._window
-            # scipy keeps float32 here; numpy's transform does too, at seven times the time.
-            spectrum = scipy.fft.rfft(chunk, axis=1, overwrite_x=True)
-            power = spectrum.real**2
-            power += spectrum.imag**2
-            mel[:, start : start + CHUNK_FRAMES] = self._bank @ power.T
+            chunk = slice(start, min(start + CHUNK_FRAMES, len(frames)))
+            # scipy keeps float32 here; numpy's transform does too, at twice the time.
+            parts = scipy.fft.rfft(frames[chunk] * self._window, axis=1).view(np.float32)
+            np.square(parts, out=parts)
+            for bands, used, weights in self._products:
+                np.matmul(weights, parts.T[used], out=mel[bands, chunk])
         return mel
+
+
+def _products(bank: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Cuts the mel bank `[shape=(n_mels, num_frequencies)]` into dense pieces: 98 in 100 of its values are zero.
+
+    Yields some neighbouring bands, the parts of the spectrum that they use, and their weights `[shape=(bands, parts)]`.
+    Parts are real and imaginary ones in turn: with each weight twice, the sum over both of their squares, which is the
+    power, comes with the product.
+    """
+    weights = np.repeat(bank, 2, axis=1)
+    for first in range(0, len(bank), CHUNK_BANDS):
+        bands = slice(first, first + CHUNK_BANDS)
+        used = np.flatnonzero(weights[bands].any(axis=0))
+        if used.size:  # bands narrower than the distance of two frequencies may miss them all
+            span = slice(int(used[0]), int(used[-1]) + 1)
+            yield bands, span, np.ascontiguousarray(weights[bands, span])
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -143,3 +144,12 @@ def test_resample_at_one_rate_is_identity():
     samples = noise()
     np.testing.assert_array_equal(resample(samples, RATE, RATE), samples)
     assert resample(samples[:0], RATE, 22_050).size == 0
+
+
+def test_trim_is_librosas() -> None:
+    rng = np.random.default_rng(0)
+    for size in (1, 511, 512, 513, 2048, *rng.integers(1, 30_000, 50)):
+        level = np.repeat(10 ** rng.uniform(-6, 0, size // 300 + 1), 300)[:size]
+        samples = (rng.standard_normal(size) * level).astype(np.float32)
+        for top_db in (20.0, 60.0):
+            np.testing.assert_array_equal(trim_silence(samples, top_db), librosa.effects.trim(samples, top_db=top_db)[0])

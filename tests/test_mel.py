@@ -11,7 +11,7 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.audio import decode
-from pipeline.mel import LogMel, MelConfig, log_mel
+from pipeline.mel import CHUNK_FRAMES, LogMel, MelConfig, log_mel
 from tests.zoo import noise, sine
 
 RATE = 22_050
@@ -29,6 +29,10 @@ SOUNDS = {
     "shorter than a window": noise(0.01, rate=RATE),
     "one sample short of a hop": noise(rate=RATE)[: 512 * 10 - 1],
     "whole hops": noise(rate=RATE)[: 512 * 10],
+    "some chunks": noise(4.0, rate=RATE),
+    "one frame more than a chunk": noise(2.0, rate=RATE)[: 512 * CHUNK_FRAMES],
+    "filled up with silence": np.concatenate([noise(0.5, rate=RATE), np.zeros(3 * RATE, np.float32)]),
+    "silence around a click": np.float32([0] * 40_000 + [1] + [0] * 50_000),
 }
 CONFIGS = {
     "default": MelConfig(),
@@ -38,6 +42,7 @@ CONFIGS = {
     "band": MelConfig(fmin=300.0, fmax=6000.0, top_db=60.0),
     "gaps between windows": MelConfig(n_fft=512, hop_length=700, n_mels=16),
     "one band": MelConfig(n_mels=1),
+    "more bands than frequencies": MelConfig(n_fft=64, hop_length=32, n_mels=512),
 }
 
 
@@ -50,6 +55,7 @@ def reference(samples: np.ndarray, config: MelConfig) -> np.ndarray:
     return librosa.power_to_db(power, ref=1.0, top_db=top_db)
 
 
+@pytest.mark.filterwarnings("ignore:Empty filters")  # as meant, of "more bands than frequencies"
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("samples", SOUNDS.values(), ids=SOUNDS.keys())
 def test_parity_with_librosa(samples: np.ndarray, config: MelConfig):
