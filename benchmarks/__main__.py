@@ -18,6 +18,7 @@ def main() -> None:
         steps = [
             [sys.executable, "-m", "benchmarks.bench_extract", "--audio", audio],
             [sys.executable, "-m", "benchmarks.bench_memory", "--audio", audio],
+            [sys.executable, "-m", "benchmarks.bench_vocoder", "--audio", audio],
             [melray, "extract", "--data", audio, "--out", str(folder / "shards"), "--copies", "2"],
             [sys.executable, "-m", "benchmarks.bench_train", "--shards", str(folder / "shards")],
             [melray, "train-classifier", "--shards", str(folder / "shards"), "--run", str(folder / "run"), "--epochs", "1"],

@@ -60,7 +60,7 @@ def overview() -> str:
     lines = [f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items()]
     return "\n".join(
         [
-            "melray: sound classifiers on a Ray cluster, from folders of audio to submission.csv",
+            "melray: sound classifiers and sound generators on a Ray cluster, from folders of audio to submission.csv and new sounds",
             "",
             "usage: melray COMMAND [flags]      (melray COMMAND --help lists all flags of a command)",
             "",

@@ -20,9 +20,11 @@ def dispatch(name: str, arguments: list[str]) -> None:
         "demo": demo,
         "extract": extract,
         "train-classifier": train_classifier,
+        "train-gan": train_gan,
         "crossval": crossval,
         "evaluate": evaluate,
         "predict": predict,
+        "generate": generate,
     }[name](common, rest)
 
 
@@ -55,6 +57,16 @@ def train_classifier(common: Common, arguments: list[str]) -> None:
         run(config)
 
 
+def train_gan(common: Common, arguments: list[str]) -> None:
+    from pipeline.gan_config import TrainGanConfig
+    from pipeline.gan_run import train_gan as run
+
+    config = parse(TrainGanConfig, "train-gan", arguments, common.config)
+    show(config)
+    with session(common.address, common.cpus):
+        run(config)
+
+
 def crossval(common: Common, arguments: list[str]) -> None:
     from pipeline.crossval import CrossvalConfig
     from pipeline.crossval import crossval as run
@@ -69,8 +81,14 @@ def evaluate(common: Common, arguments: list[str]) -> None:
     # One process does it in seconds: no Ray.
     from pipeline.evaluate import EvaluateConfig
     from pipeline.evaluate import evaluate as run
+    from pipeline.gan_evaluate import evaluate_gan
+    from pipeline.model_file import kind_of
 
-    run(parse(EvaluateConfig, "evaluate", arguments, common.config))
+    config = parse(EvaluateConfig, "evaluate", arguments, common.config)
+    if kind_of(config.run) == "generator":
+        evaluate_gan(config.run, config.clips_per_class, config.out)
+    else:
+        run(config)
 
 
 def predict(common: Common, arguments: list[str]) -> None:
@@ -80,6 +98,18 @@ def predict(common: Common, arguments: list[str]) -> None:
     config = parse(PredictConfig, "predict", arguments, common.config)
     with session(common.address, common.cpus):
         run(config)
+
+
+def generate(common: Common, arguments: list[str]) -> None:
+    from pipeline.generate import GenerateConfig, run_units, worth_ray
+    from pipeline.generate import generate as run
+
+    config = parse(GenerateConfig, "generate", arguments, common.config)
+    if not worth_ray(config):
+        run(config)
+        return
+    with session(common.address, common.cpus):
+        run(config, run_units)
 
 
 def show(config: Config) -> None:

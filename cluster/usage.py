@@ -5,9 +5,11 @@ COMMANDS = {
     "demo": "generate a small set of sounds and go the whole way with it",
     "extract": "turn audio files into shards of log-mel spectrograms",
     "train-classifier": "train a sound classifier on shards",
+    "train-gan": "train a generator of new sounds on shards",
     "crossval": "train and score once for each fold",
-    "evaluate": "score a trained classifier; JSON figures and an HTML report",
+    "evaluate": "score a trained classifier or generator; JSON figures and an HTML report",
     "predict": "classify unlabelled files; writes submission.csv",
+    "generate": "make new sounds of chosen classes with a trained generator",
 }
 
 COMMON = """common flags:

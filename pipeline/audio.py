@@ -9,11 +9,14 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
+
+from pipeline.files import write_atomically
 
 # A file is read in pieces of this many frames, so that memory follows the mono length and not channels x length.
 BLOCK_FRAMES = 1 << 18
@@ -213,6 +216,11 @@ def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
     power = np.maximum(power, np.float32(TRIM_AMIN))
     loud = np.flatnonzero(power > power.max() * np.float32(10 ** (-top_db / 10)))
     return samples[loud[0] * TRIM_HOP : (loud[-1] + 1) * TRIM_HOP]
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Writes mono samples in [-1, 1] as 16-bit WAV, whole or not at all."""
+    write_atomically(path, lambda file: soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16"))
 
 
 def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:

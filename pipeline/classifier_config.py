@@ -8,12 +8,15 @@ from pydantic import Field
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
+from models.config import Place
 from pipeline.training_config import TrainingConfig
 
 
 class TrainClassifierConfig(TrainingConfig):
     """From shards to a classifier."""
 
+    extra_shards: tuple[Place, ...] = ()
+    """Folders of further rows, such as generated ones, that are learnt but neither validated nor held out."""
     model: ClassifierConfig = ClassifierConfig()
     """The network."""
     mixup: MixUpConfig = MixUpConfig()
@@ -42,5 +45,7 @@ class TrainClassifierConfig(TrainingConfig):
     """Weigh the loss by the inverse of each class's frequency."""
     patience: int = Field(25, ge=1)
     """Epochs without a better validation after which training stops."""
+    keep: Literal["best", "last"] = "best"
+    """Keep the epoch that validates best, or the last one whatever it validates: then no choice hangs on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss"] = "val_macro_f1"
     """What the best checkpoint is best at; ties go to the lower loss."""

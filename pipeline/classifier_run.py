@@ -6,14 +6,19 @@ import time
 from functools import partial
 from typing import Any
 
+import torch
+
 from pipeline.cache import set_digest
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.fit import fit
+from pipeline.errors import UserError
+from pipeline.fit import check_resources, explain_lost, fit
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
 from pipeline.train_classifier import train_loop
+from pipeline.training import World
 from pipeline.training_config import ResourceConfig
+from pipeline.watch import Watch
 
 
 def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
@@ -23,7 +28,8 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
         UserError: unusable shards, or a folder that holds another run.
     """
     run = RunFolder(config.run)
-    run.begin("train-classifier", config.identity(), config.shards, set_digest(open_shards(config.shards)))
+    digests = [set_digest(open_shards(shards)) for shards in (config.shards, *config.extra_shards)]
+    run.begin("train-classifier", config.identity(), config.shards, digests[0], digests[1:])
     return run.read_json("summary.json")
 
 
@@ -54,6 +60,47 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
     print(describe(summary), flush=True)
     print(f"model: {config.run / 'model.safetensors'}", flush=True)
     return summary
+
+
+def train_side_by_side(pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, at_once: int) -> None:
+    """Trains several, begun already, each in one Ray task, up to `at_once` together; a lost one goes on from its last epoch.
+
+    Raises:
+        UserError: the first of theirs.
+    """
+    import ray
+
+    total = int(ray.cluster_resources().get("CPU", 1))
+    cpus = resources.cpus_per_worker or max(1, total // at_once)
+    check_resources(resources, cpus)
+    task = ray.remote(num_cpus=cpus, max_retries=resources.max_failures)(_train_in_task)
+    print(f"training {', '.join(pending)}: {min(len(pending), total // cpus)} at once with {cpus} CPUs each", flush=True)
+    with Watch({name: RunFolder(run.run) for name, run in pending.items()}):
+        waiting = [task.remote(run, cpus, RunFolder(run.run).claim()) for run in pending.values()]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            try:
+                fault = ray.get(done[0])
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
+                raise explain_lost(error, resources.max_failures) from error
+            if fault is not None:
+                raise UserError(fault)
+
+
+def _train_in_task(config: TrainClassifierConfig, cpus: int, owner: str) -> str | None:
+    """Runs on a worker: a whole training without Ray Train, whose start would cost 10 s each; returns the user's fault."""
+    torch.set_num_threads(cpus)
+    try:
+        train_here(config, owner)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def train_here(config: TrainClassifierConfig, owner: str | None = None) -> dict[str, Any]:
+    """Trains a run that is begun in this process, on its CPUs; returns the summary."""
+    start = time.monotonic()
+    return finish_run(config, train_loop(config, World(0, 1, torch.device("cpu")), owner), time.monotonic() - start)
 
 
 def describe(summary: dict[str, Any]) -> str:

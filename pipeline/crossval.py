@@ -10,25 +10,20 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import begin_run, finish_run, train_classifier
+from pipeline.classifier_run import begin_run, train_classifier, train_side_by_side
 from pipeline.errors import UserError
 from pipeline.evaluate import EvaluateConfig, Scored, choose_rows, score_rows, write_evaluation
-from pipeline.fit import check_resources, explain_lost
 from pipeline.manifest import NO_FOLD
 from pipeline.model_file import load_classifier
 from pipeline.progress import duration
 from pipeline.row_split import row_folds
 from pipeline.run_folder import RunFolder
-from pipeline.train_classifier import train_loop
-from pipeline.training import World
 from pipeline.training_config import ResourceConfig
-from pipeline.watch import Watch
 
 
 class CrossvalConfig(TrainClassifierConfig):
@@ -56,7 +51,8 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
         for run in pending.values():
             train_classifier(run)
     elif pending:
-        run_side_by_side(config, pending, len(folds))
+        names = {f"fold {fold}": run for fold, run in pending.items()}
+        train_side_by_side(names, config.part(ResourceConfig), len(folds))
     return report_folds(config, rows, runs, time.monotonic() - start)
 
 
@@ -77,43 +73,6 @@ def known_folds(rows: Rows, config: TrainClassifierConfig) -> list[int]:
 def fold_config(config: CrossvalConfig, fold: int) -> TrainClassifierConfig:
     """The training that holds `fold` out, in its own folder below the run."""
     return config.part(TrainClassifierConfig).model_copy(update={"fold": fold, "run": config.run / f"fold_{fold}"})
-
-
-def run_side_by_side(config: CrossvalConfig, pending: dict[int, TrainClassifierConfig], num_folds: int) -> None:
-    """One Ray task a fold; a lost one is started again and goes on from its last epoch.
-
-    Raises:
-        UserError: the first fold's.
-    """
-    import ray
-
-    total = int(ray.cluster_resources().get("CPU", 1))
-    cpus = config.cpus_per_worker or max(1, total // num_folds)
-    check_resources(config.part(ResourceConfig), cpus)
-    task = ray.remote(num_cpus=cpus, max_retries=config.max_failures)(_train_fold)
-    print(f"{len(pending)} of {num_folds} folds to train, {min(len(pending), total // cpus)} at once with {cpus} CPUs each", flush=True)
-    with Watch({f"fold {fold}": RunFolder(run.run) for fold, run in pending.items()}):
-        waiting = [task.remote(run, cpus, RunFolder(run.run).claim()) for run in pending.values()]
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            try:
-                fault = ray.get(done[0])
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
-                raise explain_lost(error, config.max_failures) from error
-            if fault is not None:
-                raise UserError(fault)
-
-
-def _train_fold(config: TrainClassifierConfig, cpus: int, owner: str) -> str | None:
-    """Runs on a worker: a whole training without Ray Train, whose start would cost 10 s a fold; returns the user's fault."""
-    torch.set_num_threads(cpus)
-    start = time.monotonic()
-    try:
-        result = train_loop(config, World(0, 1, torch.device("cpu")), owner)
-    except UserError as error:
-        return str(error)
-    finish_run(config, result, time.monotonic() - start)
-    return None
 
 
 def report_folds(config: CrossvalConfig, rows: Rows, runs: dict[int, TrainClassifierConfig], seconds: float) -> dict[str, Any]:

@@ -27,7 +27,7 @@ PIECE = 1024
 
 
 class EvaluateConfig(Config):
-    """Scores a trained classifier on labelled clips."""
+    """Scores a trained classifier on labelled clips, or a trained generator by what it draws."""
 
     run: Place
     """Folder of the run."""
@@ -37,6 +37,8 @@ class EvaluateConfig(Config):
     """Which clips of the training's own shards: auto takes the held-out fold if there is one, else the validation clips."""
     shifts: int = Field(1, ge=1, le=64)
     """Averages the prediction over so many turns of each clip in time."""
+    clips_per_class: int = Field(30, ge=2)
+    """Of a generator: clips of each class that are drawn and scored; it needs no other setting."""
     out: Place | None = None
     """Folder for evaluation.json and report.html; by default the run."""
 

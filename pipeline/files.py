@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,3 +27,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Replaces the text file `path` in one step."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def file_names(labels: Sequence[str]) -> dict[str, str]:
+    """A name for each label that may stand in any file system and cannot leave its folder; no two are the same, in any case."""
+    names: dict[str, str] = {}
+    for label in labels:
+        plain = re.sub(r"[^\w\- ]", "_", label).strip()[:80] or "_"
+        name, number = plain, 2
+        while name.casefold() in {other.casefold() for other in names.values()}:
+            name, number = f"{plain}_{number}", number + 1
+        names[label] = name
+    return names

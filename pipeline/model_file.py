@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
 
 from models.classifier import Classifier, ClassifierConfig
 from models.config import Config, ConfigError
+from models.gan import GanConfig, Generator
 from pipeline.checkpoint import load_tensors, save_tensors
 from pipeline.errors import UserError
 from pipeline.features import FeatureConfig
@@ -16,18 +19,32 @@ from pipeline.files import write_text_atomically
 
 FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"
+C = TypeVar("C", bound="Card")
 
 
-class ModelCard(Config):
-    """What the weights belong to."""
+class Card(Config):
+    """What weights belong to, whatever they are of."""
 
     format_version: int = FORMAT_VERSION
-    kind: str = "classifier"
-    model: ClassifierConfig
+    kind: str
     features: FeatureConfig
     class_names: tuple[str, ...]
     training: dict[str, Any]
     """Epoch, validation figures and the resolved configuration."""
+
+
+class ModelCard(Card):
+    """What a classifier's weights belong to."""
+
+    kind: str = "classifier"
+    model: ClassifierConfig
+
+
+class GanCard(Card):
+    """What a generator's weights belong to."""
+
+    kind: str = "generator"
+    model: GanConfig
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,15 @@ class SavedClassifier:
     card: ModelCard
 
 
-def save_classifier(run: Path, model: Classifier, card: ModelCard) -> None:
+@dataclass(frozen=True)
+class SavedGenerator:
+    """A generator in evaluation mode, and its card."""
+
+    model: Generator
+    card: GanCard
+
+
+def save_model(run: Path, model: nn.Module, card: Card) -> None:
     """Writes `model.safetensors`, whose header holds the card, and `model.json` for people."""
     save_tensors(run / MODEL_NAME, model.state_dict(), card.values())
     write_text_atomically(run / "model.json", json.dumps(card.values(), indent=1, ensure_ascii=False))
@@ -48,23 +73,52 @@ def load_classifier(run: Path) -> SavedClassifier:
     """The classifier of a run.
 
     Raises:
-        UserError: no such run, no model in it yet, or a damaged one.
+        UserError: no such run, no model in it yet, another kind of model, or a damaged one.
     """
+    tensors, card = _read(run, ModelCard, "train-classifier")
+    model = Classifier(card.model, card.features.mel.n_mels, len(card.class_names))
+    _fill(model, tensors, run)
+    return SavedClassifier(model.eval(), card)
+
+
+def load_generator(run: Path) -> SavedGenerator:
+    """The generator of a run.
+
+    Raises:
+        UserError: no such run, no model in it yet, another kind of model, or a damaged one.
+    """
+    tensors, card = _read(run, GanCard, "train-gan")
+    model = Generator(card.model, card.features.shape, len(card.class_names))
+    _fill(model, tensors, run)
+    return SavedGenerator(model.eval(), card)
+
+
+def kind_of(run: Path) -> str:
+    """`classifier` or `generator`, or empty where the run has no model."""
+    try:
+        return str(json.loads((run / "model.json").read_text())["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _read(run: Path, cls: type[C], command: str) -> tuple[dict[str, Tensor], C]:
     path = run / MODEL_NAME
+    kind = cls.model_fields["kind"].default
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
     if not path.is_file():
-        raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray train-classifier --run {run}`")
+        raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
     tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != "classifier" or metadata.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"{path} is not a classifier of format {FORMAT_VERSION} (kind {metadata.get('kind')!r})")
+    if metadata.get("kind") != kind or metadata.get("format_version") != FORMAT_VERSION:
+        raise UserError(f"{path} is not a {kind} of format {FORMAT_VERSION} (kind {metadata.get('kind')!r})")
     try:
-        card = ModelCard.parse(metadata, str(path))
+        return tensors, cls.parse(metadata, str(path))
     except ConfigError as error:
         raise UserError(str(error)) from None
-    model = Classifier(card.model, card.features.mel.n_mels, len(card.class_names))
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], run: Path) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit its own card: {str(error).splitlines()[-1].strip()}") from None
-    return SavedClassifier(model.eval(), card)
+        raise UserError(f"{run / MODEL_NAME} does not fit its own card: {str(error).splitlines()[-1].strip()}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -32,20 +33,34 @@ def epoch_order(labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: 
 class MelStore:
     """Fetches spectrograms by row number, as float16 on the training's device."""
 
-    def __init__(self, mels: np.ndarray, device: torch.device):
-        """`mels` is float16 in dB `[shape=(N, n_mels, num_frames)]`; a small set moves to the GPU once and for all."""
-        self._mels = mels
+    def __init__(self, sets: Sequence[np.ndarray], device: torch.device):
+        """Each of `sets` is float16 in dB `[shape=(N, n_mels, num_frames)]`; their rows are numbered on.
+
+        Small sets move to the GPU once and for all.
+        """
+        self._sets = sets
+        self._ends = np.cumsum([len(mels) for mels in sets])
         self._device = device
         self._resident: Tensor | None = None
-        if device.type == "cuda" and mels.nbytes <= GPU_MEMORY_PART * torch.cuda.mem_get_info(device)[0]:
-            self._resident = torch.from_numpy(np.array(mels)).to(device)
+        size = sum(mels.nbytes for mels in sets)
+        if device.type == "cuda" and size <= GPU_MEMORY_PART * torch.cuda.mem_get_info(device)[0]:
+            self._resident = torch.from_numpy(np.concatenate(sets)).to(device)
 
     def __call__(self, index: np.ndarray) -> Tensor:
         """The rows `index` `[shape=(B, n_mels, num_frames)]`."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(index).to(self._device)]
-        rows = torch.from_numpy(self._mels[index])
+        rows = torch.from_numpy(self._rows(index))
         return rows.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else rows
+
+    def _rows(self, index: np.ndarray) -> np.ndarray:
+        if len(self._sets) == 1:
+            return self._sets[0][index]
+        out = np.empty((len(index), *self._sets[0].shape[1:]), np.float16)
+        number = np.searchsorted(self._ends, index, side="right")
+        for i, (mels, end) in enumerate(zip(self._sets, self._ends, strict=True)):
+            out[number == i] = mels[index[number == i] - (end - len(mels))]
+        return out
 
 
 def mel_statistics(mels: np.ndarray, train: np.ndarray, most: int = 2000) -> tuple[Tensor, Tensor]:

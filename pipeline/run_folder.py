@@ -6,6 +6,8 @@ RUN/tensorboard/           the same, for TensorBoard
 RUN/progress.json          where the present epoch stands
 RUN/owner.json             which command writes here
 RUN/checkpoints/           to go on from
+RUN/samples/               of a generator: sounds and pictures of every few epochs
+RUN/judge/                 of a generator: the runs of its two judges
 RUN/model.safetensors      the weights to use, with all that prediction needs to know; model.json says the same to people
 RUN/summary.json           the result; there when the run is finished
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +31,20 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def begin(self, command: str, settings: dict[str, Any], shards: Path, shards_digest: str) -> None:
+    def begin(self, command: str, settings: dict[str, Any], shards: Path, digest: str, extra_digests: Sequence[str] = ()) -> None:
         """Writes `config.json`, or checks that the run is the same one as before: same settings, same content of shards.
+
+        Args:
+            command: that begins it.
+            settings: JSON-able; what makes the run what it is.
+            shards: where they lie now.
+            digest: of their content.
+            extra_digests: of further sets.
 
         Raises:
             UserError: when the folder holds a run of other settings or other shards.
         """
-        wanted = {"command": command, "shards_digest": shards_digest, "config": settings}
+        wanted = {"command": command, "shards_digest": digest, "extra_digests": list(extra_digests), "config": settings}
         there = self.read_json("config.json")
         if there is not None:
             changes = difference(there, wanted, "")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.batch_augment import BatchDraw, draw_batch, mask, mix, mix_targets, roll_and_gain
 from models.classifier import Classifier
+from models.config import difference
 from models.ema import Ema
 from models.metrics import confusion_matrix, scores
 from models.schedule import cosine_factor
@@ -29,11 +30,12 @@ from pipeline.cache import Rows, open_rows
 from pipeline.checkpoint import Checkpoints
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError, user_errors
-from pipeline.model_file import ModelCard, save_classifier
+from pipeline.model_file import ModelCard, save_model
 from pipeline.row_split import Split, split_rows
 from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.run_log import RunLog
+from pipeline.shards import open_shards
 from pipeline.training import (
     World,
     decay_groups,
@@ -77,7 +79,7 @@ class Training:
 
 def prepare(config: TrainClassifierConfig, world: World) -> Training:
     """Data, network and optimiser before the first step, equal on all workers."""
-    rows = world.together(lambda: open_rows(config.shards))
+    rows, extra = world.together(lambda: (open_rows(config.shards), open_extra(config)))
     split = split_rows(rows, config)
     if len(split.train) < 2 * world.size:
         raise UserError(f"--workers {world.size}: more than the {len(split.train)} training rows can feed (two each)")
@@ -86,9 +88,10 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
     model.set_statistics(*mel_statistics(rows.mels, split.train))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
+    labels, split = with_extra(rows, split, extra)
     weight = None
     if config.class_weights:
-        counts = np.bincount(rows.labels[split.train], minlength=len(rows.class_names))
+        counts = np.bincount(labels[split.train], minlength=len(rows.class_names))
         weight = torch.tensor(counts.sum() / np.maximum(counts, 1) / len(counts), dtype=torch.float32, device=world.device)
     wrapped = world.wrap(model)
     return Training(
@@ -96,8 +99,8 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
         world=world,
         rows=rows,
         split=split,
-        store=MelStore(rows.mels, world.device),
-        labels=rows.labels,
+        store=MelStore([rows.mels, *(more.mels for more in extra)], world.device),
+        labels=labels,
         model=model,
         wrapped=torch.compile(wrapped) if config.compile else wrapped,  # type: ignore[arg-type]
         ema=Ema(model, config.ema_decay),
@@ -105,6 +108,34 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
         autocast=partial(torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
         class_weight_C=weight,
     )
+
+
+def open_extra(config: TrainClassifierConfig) -> list[Rows]:
+    """The sets that add training rows.
+
+    Raises:
+        UserError: an unusable set, or one of other spectrograms or classes.
+    """
+    base = open_shards(config.shards)
+    sets = [open_rows(path) for path in config.extra_shards]
+    for path, rows in zip(config.extra_shards, sets, strict=True):
+        if rows.features.fingerprint != base.features.fingerprint:
+            changes = difference(rows.features.values(), base.features.values(), "") or ["another version of the signal code"]
+            raise UserError(
+                f"--extra-shards {path} have {changes[0].replace('now', 'those of --shards')}: make them with the same features"
+            )
+        unknown = sorted(set(rows.class_names) - set(base.class_names))
+        if unknown:
+            raise UserError(f"--extra-shards {path}: class '{unknown[0]}' is none of --shards {config.shards}")
+    return sets
+
+
+def with_extra(rows: Rows, split: Split, extra: list[Rows]) -> tuple[np.ndarray, Split]:
+    """Class numbers of all rows, those of extra sets numbered on, and the split in which the extra ones are learnt only."""
+    number = {name: i for i, name in enumerate(rows.class_names)}
+    labels = [rows.labels, *(more.table["label"].map(number).to_numpy(np.int64) for more in extra)]
+    added = np.arange(len(rows.labels), sum(map(len, labels)))
+    return np.concatenate(labels), Split(np.concatenate([split.train, added]), split.val, split.held_out)
 
 
 def make_batch(t: Training, batch: np.ndarray, draw: BatchDraw) -> tuple[Tensor, Tensor]:
@@ -238,8 +269,8 @@ def open_log(t: Training, run: RunFolder) -> RunLog:
 
 
 def note_best(t: Training, result: dict[str, float]) -> bool:
-    """Whether this epoch is the best so far; without validation the newest always is."""
-    if result.get("val_loss") is None:
+    """Whether this epoch is the best so far; without validation, or where the last is to be kept, the newest always is."""
+    if result.get("val_loss") is None or t.config.keep == "last":
         t.best_epoch = t.epoch
         return True
     sign = -1.0 if t.config.monitor == "val_loss" else 1.0
@@ -261,7 +292,7 @@ def publish(t: Training, checkpoints: Checkpoints, log: RunLog, improved: bool) 
                 "config": t.config.identity(),
             }
             card = ModelCard(model=t.config.model, features=t.rows.features, class_names=t.rows.class_names, training=training)
-            save_classifier(t.config.run, t.ema.model, card)
+            save_model(t.config.run, t.ema.model, card)
         tensors = {
             "model": t.model.state_dict(),
             "ema": t.ema.model.state_dict(),

@@ -73,9 +73,20 @@ def step_line(name: str, progress: dict[str, Any] | None) -> str:
 
 
 def epoch_line(line: dict[str, Any]) -> str:
-    """An epoch in words."""
+    """An epoch in words, of a classifier or of a GAN."""
+    if "generator_loss" in line:
+        return _gan_line(line)
     text = f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}"
     if "val_loss" in line:
         text += f", validation loss {line['val_loss']:.3f}, accuracy {line['val_accuracy']:.1%}, macro-F1 {line['val_macro_f1']:.3f}"
     text += f", {line['rows_per_second']:,.0f} rows/s"
     return text + (" *" if line["best"] and "val_loss" in line else "")
+
+
+def _gan_line(line: dict[str, Any]) -> str:
+    text = f"epoch {line['epoch']}: losses {line['discriminator_loss']:.3f} and {line['generator_loss']:.3f}"
+    text += f", diversity {line['diversity']:.0%}"
+    if "frechet" in line:
+        text += f", recognised {line['recognised']:.0%}, Fréchet distance {line['frechet']:.1f}"
+    text += f", {line['steps_per_second']:.1f} steps/s"
+    return text + (" *" if line["best"] and "frechet" in line else "")

@@ -9,9 +9,11 @@ import soundfile
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
+from models.gan import GanConfig
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.extract import ExtractConfig, extract, run_here
 from pipeline.features import FeatureConfig
+from pipeline.gan_config import TrainGanConfig
 from pipeline.mel import MelConfig
 
 RATE = 8000
@@ -67,3 +69,20 @@ def train_config(shards: Path, run: Path, **changes: object) -> TrainClassifierC
         "cpus_per_worker": 1,
     }
     return TrainClassifierConfig(**settings | changes)
+
+
+def gan_config(shards: Path, run: Path, **changes: object) -> TrainGanConfig:
+    """A GAN of seconds."""
+    settings: dict[str, object] = {
+        "shards": shards,
+        "run": run,
+        "gan": GanConfig(latent_dim=8, style_dim=16, channels=(8, 16), patch=4),
+        "epochs": 2,
+        "epoch_steps": 3,
+        "batch_size": 8,
+        "sample_every": 1,
+        "samples_per_class": 2,
+        "judge": False,
+        "precision": "fp32",
+    }
+    return TrainGanConfig(**settings | changes)

@@ -1,0 +1,61 @@
+"""A GAN's run from its command to its summary: new, continued, or found finished."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from pipeline.cache import set_digest
+from pipeline.fit import fit
+from pipeline.gan_config import TrainGanConfig
+from pipeline.gan_show import show_run
+from pipeline.judge import train_judges
+from pipeline.progress import duration
+from pipeline.run_folder import RunFolder
+from pipeline.shards import open_shards
+from pipeline.train_gan import train_loop
+from pipeline.training_config import ResourceConfig
+
+
+def train_gan(config: TrainGanConfig) -> dict[str, Any]:
+    """Trains the judges and the GAN on the cluster, from the newest checkpoint of the run if there is one; returns the summary.
+
+    Raises:
+        UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
+    """
+    run = RunFolder(config.run)
+    run.begin("train-gan", config.identity(), config.shards, set_digest(open_shards(config.shards)))
+    summary = run.read_json("summary.json")
+    if summary is None:
+        start = time.monotonic()
+        if config.judge:
+            train_judges(config)
+        done = len(run.read_history())
+        if done:
+            print(f"going on after epoch {done}", flush=True)
+        result = fit(partial(train_loop, owner=run.claim()), config, config.part(ResourceConfig), config.run)
+        summary = {**result, "total_seconds": time.monotonic() - start}
+        show_run(config.run)
+        run.write_json("summary.json", summary)
+    else:
+        print(f"the run in {config.run} is finished already", flush=True)
+    print(describe(summary), flush=True)
+    for what, name in (
+        ("model", "model.safetensors"),
+        ("samples", "samples"),
+        ("animation", "samples/progress.gif"),
+        ("report", "report.html"),
+    ):
+        print(f"{what}: {config.run / name}", flush=True)
+    return summary
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The result in words."""
+    text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}, kept epoch {summary['best_epoch']}"
+    if "frechet" in summary:
+        text += f": {summary['recognised']:.1%} of its samples recognised, Fréchet distance {summary['frechet']:.1f}"
+    if summary["rollbacks"]:
+        text += f"; went back from {summary['rollbacks']} collapses"
+    return text

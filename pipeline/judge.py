@@ -1,0 +1,95 @@
+"""Judges: classifiers of the real clips that a GAN learns from, which say what the drawn ones are taken for.
+
+There are two, with nothing in common but the clips: one chooses the best epoch, the other gives the final figures. Neither
+chooses an epoch of its own, so the validation clips stay a fair sample of real ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from models.batch_augment import SpecAugmentConfig
+from models.classifier import ClassifierConfig
+from pipeline.classifier_config import TrainClassifierConfig
+from pipeline.classifier_run import begin_run, train_here, train_side_by_side
+from pipeline.gan_config import TrainGanConfig
+from pipeline.model_file import SavedClassifier, load_classifier
+from pipeline.training import rounds
+from pipeline.training_config import ResourceConfig, SplitConfig
+
+Purpose = Literal["choosing", "scoring"]
+BATCH = 64
+NETWORKS: dict[Purpose, ClassifierConfig] = {
+    "choosing": ClassifierConfig(channels=(16, 32, 64, 128), convolutions=1, compressed=128, dropout=0.2),
+    "scoring": ClassifierConfig(channels=(24, 48, 96, 128), convolutions=1, compressed=128, dropout=0.3),
+}
+EPOCHS = 40
+
+
+def judge_config(config: TrainGanConfig, purpose: Purpose) -> TrainClassifierConfig:
+    """The training of a judge, in `RUN/judge/<purpose>`: on the clips that the GAN learns from, with all their copies."""
+    split = config.part(SplitConfig).model_dump() | {"augmentation_strength": 1.0}
+    return TrainClassifierConfig(
+        **split,
+        shards=config.shards,
+        run=config.run / "judge" / purpose,
+        model=NETWORKS[purpose],
+        # Whatever stands at the end of a clip is silence: a wide turn would teach a judge what no clip looks like.
+        spec_augment=SpecAugmentConfig(roll=0.1),
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        keep="last",
+        learning_rate=4e-3,
+        ema_decay=0.98,
+        weight_decay=0.05 if purpose == "choosing" else 0.1,
+    )
+
+
+def train_judges(config: TrainGanConfig) -> None:
+    """Trains both judges side by side on the cluster, or what is missing of them.
+
+    Raises:
+        UserError: as a training does.
+    """
+    judges = {purpose: judge_config(config, purpose) for purpose in NETWORKS}
+    pending = {f"the {purpose} judge": judge for purpose, judge in judges.items() if begin_run(judge) is None}
+    if pending:
+        train_side_by_side(pending, config.part(ResourceConfig).model_copy(update={"cpus_per_worker": None}), len(NETWORKS))
+
+
+def judge_of(config: TrainGanConfig, purpose: Purpose) -> SavedClassifier:
+    """A judge, trained in this process where it is missing.
+
+    Raises:
+        UserError: as a training does.
+    """
+    judge = judge_config(config, purpose)
+    if begin_run(judge) is None:
+        print(f"training the {purpose} judge: {judge.run}", flush=True)
+        train_here(judge)
+    return load_classifier(judge.run)
+
+
+def load_judge(run: Path, purpose: Purpose) -> SavedClassifier | None:
+    """A judge of a GAN's run, or none where there is none."""
+    folder = run / "judge" / purpose
+    return load_classifier(folder) if (folder / "summary.json").is_file() else None
+
+
+@torch.no_grad()
+def judged(judge: SavedClassifier, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a judge makes of spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
+
+    Returns:
+        Its embeddings `[shape=(N, K)]` and probabilities of the classes `[shape=(N, C)]`, both float32.
+    """
+    embeddings, probabilities = [], []
+    for part in rounds(len(mels), BATCH):
+        embedding = judge.model.embed(torch.from_numpy(np.asarray(mels[part], np.float32)))
+        embeddings.append(embedding.numpy())
+        probabilities.append(judge.model.head(embedding).softmax(dim=1).numpy())
+    return np.concatenate(embeddings), np.concatenate(probabilities)
