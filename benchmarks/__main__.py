@@ -21,6 +21,7 @@ def main() -> None:
             [sys.executable, "-m", "benchmarks.bench_vocoder", "--audio", audio],
             [melray, "extract", "--data", audio, "--out", str(folder / "shards"), "--copies", "2"],
             [sys.executable, "-m", "benchmarks.bench_train", "--shards", str(folder / "shards")],
+            [sys.executable, "-m", "benchmarks.bench_gan", "--shards", str(folder / "shards")],
             [melray, "train-classifier", "--shards", str(folder / "shards"), "--run", str(folder / "run"), "--epochs", "1"],
             [sys.executable, "-m", "benchmarks.bench_predict", "--audio", audio, "--run", str(folder / "run")],
         ]

@@ -3,7 +3,7 @@
 A mel spectrogram keeps neither the phases nor where in its band a power lies. Fast Griffin-Lim (Perraudin, Balazs and
 Søndergaard 2013) finds phases for magnitudes that are given. Here both are found together, in the spirit of Masuyama,
 Ueno and Ono (2023, arXiv 2307.12232): each step takes the spectrum of the sound so far, and scales it until its mel
-power is the wanted one. On ESC-10 that leaves a quarter of the error of magnitudes fixed beforehand, as librosa's are.
+power is the wanted one. On ESC-10 that leaves a fifth of librosa's error, which fixes the magnitudes first.
 """
 
 from __future__ import annotations
