@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_a_way_between_two_seeds_has_both_at_its_ends(gan: Path, tmp_path: Path)
     half = between(*ends, 0.5).z_BZ
     assert float(half.norm()) == pytest.approx(float((ends[0].z_BZ.norm() + ends[1].z_BZ.norm()) / 2), rel=1e-4)
     mels = [draw_mel(model, between(*ends, share), 0, SMALL.mel) for share in table["share"]]
-    steps = [np.abs(b - a).mean() for a, b in zip(mels[:-1], mels[1:], strict=True)]
+    steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(mels)]
     assert all(0 < step < np.abs(mels[-1] - mels[0]).mean() + 1e-6 for step in steps)
 
 
