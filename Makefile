@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 .PHONY: help setup demo test test-slow lint format bench clean
 
 help:
-	@echo "make demo       generate sounds, then extract, train, evaluate and predict into runs/demo"
+	@echo "make demo       generate sounds, go the whole way with them, and draw new ones, into runs/demo"
 	@echo "make test       all tests, a few minutes"
 	@echo "make test-slow  longer proofs"
 	@echo "make lint       style and types, as CI checks them"

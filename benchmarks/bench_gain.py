@@ -49,7 +49,7 @@ def make_sets(arguments: argparse.Namespace) -> dict[bool, Path]:
 
 
 def make_generated(arguments: argparse.Namespace, shards: Path, fold: int) -> Path:
-    """Rows from a GAN that never saw the fold."""
+    """Rows from a GAN that never saw the fold, nor augmented copies; its judge learns from those too."""
     run = arguments.out / f"gan_{fold}"
     train_gan(TrainGanConfig(shards=shards, run=run, fold=fold, epochs=arguments.gan_epochs))
     out = arguments.out / f"generated_{fold}"
@@ -93,7 +93,7 @@ def main() -> None:
     with session():
         sets = make_sets(arguments)
         for fold in arguments.folds:
-            extra = make_generated(arguments, sets[False], fold)
+            extra = make_generated(arguments, sets[True], fold)
             kept[fold] = open_rows(extra).table["label"].value_counts().sort_index().to_dict()
             runs = {(arm, fold, seed): arm_config(arguments, sets, extra, arm, fold, seed) for arm in ARMS for seed in arguments.seeds}
             pending = {" ".join(map(str, key)): run for key, run in runs.items() if begin_run(run) is None}

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from benchmarks.common import save, spread
 from cluster.session import session
 from models.gan import Discriminator, Generator, draw_latents
-from models.gan_losses import discriminator_loss, generator_loss, gradient_penalty
+from models.gan_losses import alike_loss, discriminator_loss, generator_loss, gradient_penalty
 from pipeline.cache import open_rows
 from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_run import train_gan
@@ -70,8 +70,10 @@ def bare_loop(shards: Path, epochs: int, threads: int) -> float:
         optimizers[1].zero_grad(set_to_none=True)
         discriminator.requires_grad_(False)
         with autocast():
-            drawn_B, logits = discriminator(generator(draw_latents(config.gan, shape, size, torch.default_generator), label), label)
-        (generator_loss(config.loss, drawn_B, real_B.detach()) + config.class_weight * F.cross_entropy(logits, label)).backward()
+            again = generator(draw_latents(config.gan, shape, size, torch.default_generator), label)
+            drawn_B, logits = discriminator(again, label)
+        loss = generator_loss(config.loss, drawn_B, real_B.detach()) + config.class_weight * F.cross_entropy(logits, label)
+        (loss + config.alike_weight * alike_loss(again, drawn, generator.mel_std_M, 1.0)).backward()
         torch.nn.utils.clip_grad_norm_(generator.parameters(), config.clip_norm)
         optimizers[0].step()
         optimizers[0].zero_grad(set_to_none=True)

@@ -18,6 +18,9 @@ from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_run import train_classifier
 from pipeline.evaluate import EvaluateConfig, evaluate
 from pipeline.extract import ExtractConfig, extract
+from pipeline.gan_config import TrainGanConfig
+from pipeline.gan_run import train_gan
+from pipeline.generate import GenerateConfig, generate
 from pipeline.predict import PredictConfig, predict
 from pipeline.progress import duration
 from pipeline.row_split import split_rows
@@ -25,7 +28,7 @@ from pipeline.synthesize import write_sound_set
 
 
 class DemoConfig(Config):
-    """Generates sounds of several classes, then extracts, trains, evaluates and predicts."""
+    """Generates sounds of several classes, extracts, trains, evaluates and predicts; then trains a generator and draws new sounds."""
 
     out: Place = Path("runs/demo")
     """Folder for everything; the same command again goes on where it stopped."""
@@ -35,8 +38,10 @@ class DemoConfig(Config):
     """Unlabelled clips of each class."""
     epochs: int = Field(30, ge=1)
     """Passes over the training rows, at most."""
+    gan_steps: int = Field(700, ge=0)
+    """Steps of the generator's training, a minute or two: enough to see and hear where it is going; 0 leaves it out."""
     workers: int = Field(1, ge=1)
-    """Workers of the training."""
+    """Workers of the trainings."""
     seed: int = 42
     """Seed of sounds and training."""
 
@@ -49,25 +54,33 @@ def run_demo(config: DemoConfig) -> dict[str, float]:
     """
     start = time.monotonic()
     out, sounds = config.out, config.out / "sounds"
-    step("1 of 5: generating sounds", out)
+    step("1 of 7: generating sounds", out)
     write_sound_set(sounds, train_per_class=config.train_per_class, test_per_class=config.test_per_class, seed=config.seed)
-    step("2 of 5: audio to spectrograms", out)
+    step("2 of 7: audio to spectrograms", out)
     extract(ExtractConfig(data=sounds, out=out / "shards", copies=1, seed=config.seed))
-    step("3 of 5: training the classifier", out)
+    step("3 of 7: training the classifier", out)
     training = demo_training(config)
     train_classifier(training)
-    step("4 of 5: evaluating it", out)
+    step("4 of 7: evaluating it", out)
     evaluate(EvaluateConfig(run=training.run))
-    step("5 of 5: predicting the unlabelled clips", out)
+    step("5 of 7: predicting the unlabelled clips", out)
     predict(PredictConfig(run=training.run, audio=sounds / "test", out=out / "prediction"))
+    if config.gan_steps:
+        step("6 of 7: training the generator, briefly", out)
+        train_gan(demo_gan(config))
+        step("7 of 7: drawing new sounds", out)
+        generate(GenerateConfig(run=out / "generator", out=out / "drawn", count=2))
     scores = compare(training, out)
     print(f"\ntest clips: the network {scores['network']:.1%}, a linear model on the mean spectrum {scores['linear']:.1%} accuracy")
     print(f"in {duration(time.monotonic() - start)}\n")
-    for what, path in (
-        ("submission", "prediction/submission.csv"),
-        ("model", "classifier/model.safetensors"),
-        ("report", "classifier/report.html"),
-    ):
+    made = {
+        "submission": "prediction/submission.csv",
+        "classifier": "classifier/model.safetensors",
+        "its report": "classifier/report.html",
+    }
+    if config.gan_steps:
+        made |= {"new sounds": "drawn", "generator": "generator/model.safetensors", "its growth": "generator/report.html"}
+    for what, path in made.items():
         print(f"{what:<11} {out / path}")
     return scores
 
@@ -83,6 +96,22 @@ def demo_training(config: DemoConfig) -> TrainClassifierConfig:
         patience=12,
         learning_rate=4e-3,
         ema_decay=0.98,
+        workers=config.workers,
+        seed=config.seed,
+    )
+
+
+def demo_gan(config: DemoConfig) -> TrainGanConfig:
+    """A generator of the same sounds, from the shards as they are; 6,000 steps and a judge make a good one (docs/results.md)."""
+    epoch = min(100, config.gan_steps)
+    epochs = -(-config.gan_steps // epoch)
+    return TrainGanConfig(
+        shards=config.out / "shards",
+        run=config.out / "generator",
+        epochs=epochs,
+        epoch_steps=epoch,
+        sample_every=max(1, epochs // 3),
+        judge=False,
         workers=config.workers,
         seed=config.seed,
     )

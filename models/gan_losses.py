@@ -39,6 +39,21 @@ def generator_loss(name: LossName, drawn_B: Tensor, real_B: Tensor) -> Tensor:
     return F.softplus(-drawn_B).mean()
 
 
+def alike_loss(first_BMT: Tensor, second_BMT: Tensor, unit_M: Tensor, wanted: float) -> Tensor:
+    """How much more alike two draws of a class are than two real clips of it, from 0 to 1, mean over the batch.
+
+    A relative of mode seeking (Mao et al. 2019), which asks for the greatest distance; this asks for that of real clips and no more.
+
+    Args:
+        first_BMT: drawn clips in dB.
+        second_BMT: others, each of the class of the one beside it, from another latent.
+        unit_M: dB that count as one in each mel band.
+        wanted: mean absolute difference of two real clips of a class, in these units.
+    """
+    apart_B = ((first_BMT - second_BMT) / unit_M[:, None]).abs().mean(dim=(1, 2))
+    return F.relu(1 - apart_B / wanted).mean()
+
+
 def gradient_penalty(score: Callable[[Tensor], Tensor], mel_BMT: Tensor, unit_M: Tensor) -> Tensor:
     """Half the squared norm of the score's gradient by the spectrogram, for each clip `[shape=(B,)]`.
 

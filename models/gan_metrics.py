@@ -76,6 +76,22 @@ def diversity(drawn: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(spreads)) if spreads else 0.0
 
 
+def mean_difference(mels: np.ndarray, labels: np.ndarray, unit: np.ndarray, pairs: int = 8) -> float:
+    """Mean absolute difference of two clips of one class, over up to `pairs` partners of each; 0 where no class has two.
+
+    Args:
+        mels: spectrograms `[shape=(N, n_mels, num_frames)]`.
+        labels: their classes `[shape=(N,)]`.
+        unit: what counts as one in each mel band `[shape=(n_mels,)]`.
+        pairs: partners of each clip, the next ones of its class.
+    """
+    apart = []
+    for label in np.unique(labels):
+        own = mels[labels == label].astype(np.float32) / unit[:, None]
+        apart += [float(np.abs(own - np.roll(own, step, axis=0)).mean()) for step in range(1, min(pairs, len(own) - 1) + 1)]
+    return float(np.mean(apart)) if apart else 0.0
+
+
 def _checked(vectors: np.ndarray, name: str) -> np.ndarray:
     vectors = np.asarray(vectors, np.float64)
     if vectors.ndim != 2 or len(vectors) < 2:

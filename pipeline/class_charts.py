@@ -21,12 +21,21 @@ SHRINK = 0.7
 # Opacities of the strongest cell with an ordinary count and of the weakest with an inverted one: between them neither
 # colour of text has a contrast of 4.5.
 WEAK, STRONG = 0.58, 0.8
+CELLS_IN_WORDS = "blue is right, orange is wrong, stronger for a larger share of the row, most of all from half of it"
 
 
-def confusion_chart(confusion: Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
-    """A heat map of counts `[shape=(C, C)]`, rows the truth: blue on the diagonal, vermilion where the answer is wrong.
+def confusion_chart(
+    confusion: Sequence[Sequence[int]], class_names: Sequence[str], row: str = "true class", column: str = "predicted"
+) -> str:
+    """A heat map of counts: blue on the diagonal, vermilion where the answer is wrong.
 
     The strength of a cell is its share of the row; a cell without a count is left empty.
+
+    Args:
+        confusion: counts `[shape=(C, C)]`, rows the truth, columns the answer.
+        class_names: of rows and columns alike.
+        row: what a row is, in a word or two.
+        column: what a column is.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     num_classes = len(class_names)
@@ -42,14 +51,22 @@ def confusion_chart(confusion: Sequence[Sequence[int]], class_names: Sequence[st
     parts = [
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px;min-width:{SHRINK * width:.0f}px"'
         f' role="img" aria-label="{escape(said)}">',
-        f'<text x="{left:.0f}" y="14">predicted →</text>',
-        f'<text transform="translate(12 {top:.1f}) rotate(-90)" text-anchor="end">← true class</text>',
+        f'<text x="{left:.0f}" y="14">{escape(column)} →</text>',
+        f'<text transform="translate(12 {top:.1f}) rotate(-90)" text-anchor="end">← {escape(row)}</text>',
         *_grid(left, top, cell, num_classes),
         *_names(class_names, labels, left, top, cell, size, slanted),
         *_cells(counts, class_names, left, top, cell),
         "</svg>",
     ]
     return scroll("".join(parts), "Confusion matrix")
+
+
+def most_confused(confusion: Sequence[Sequence[int]], class_names: Sequence[str], most: int = 3) -> str:
+    """The most frequent mistakes in words; empty where there is none."""
+    counts = np.array(confusion, dtype=np.int64)
+    np.fill_diagonal(counts, 0)
+    worst = [divmod(int(i), len(class_names)) for i in np.argsort(-counts, axis=None, kind="stable")[:most] if counts.flat[i]]
+    return ", ".join(f"{class_names[t]} taken for {class_names[p]} ({counts[t, p]})" for t, p in worst)
 
 
 def _grid(left: float, top: float, cell: float, num_classes: int) -> list[str]:

@@ -24,6 +24,8 @@ class TrainGanConfig(TrainingConfig):
     class_weight: float = Field(0.3, ge=0)
     """Weight of both networks' class loss: the discriminator also learns to name the class of real clips, and the generator to be
     named (Odena et al. 2017, AC-GAN); beside the projection it tells classes apart sooner."""
+    alike_weight: float = Field(2.0, ge=0)
+    """Weight of a loss on two clips of a class that are more alike than real ones are: against a generator with one clip a class."""
     penalty_weight: float = Field(1.0, ge=0)
     """Weight (gamma) of the gradient penalties R1 and R2, at its highest; more holds the discriminator back."""
     penalty_final: float = Field(0.1, gt=0, le=1)

@@ -10,7 +10,7 @@ from pipeline.cache import set_digest
 from pipeline.fit import fit
 from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_show import show_run
-from pipeline.judge import train_judges
+from pipeline.judge import train_choosing_judge
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
@@ -19,7 +19,7 @@ from pipeline.training_config import ResourceConfig
 
 
 def train_gan(config: TrainGanConfig) -> dict[str, Any]:
-    """Trains the judges and the GAN on the cluster, from the newest checkpoint of the run if there is one; returns the summary.
+    """Trains the judge and the GAN on the cluster, from the newest checkpoint of the run if there is one; returns the summary.
 
     Raises:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
@@ -30,7 +30,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     if summary is None:
         start = time.monotonic()
         if config.judge:
-            train_judges(config)
+            train_choosing_judge(config)
         done = len(run.read_history())
         if done:
             print(f"going on after epoch {done}", flush=True)

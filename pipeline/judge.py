@@ -49,16 +49,15 @@ def judge_config(config: TrainGanConfig, purpose: Purpose) -> TrainClassifierCon
     )
 
 
-def train_judges(config: TrainGanConfig) -> None:
-    """Trains both judges side by side on the cluster, or what is missing of them.
+def train_choosing_judge(config: TrainGanConfig) -> None:
+    """Trains the judge that a training needs on the cluster, or what is missing of it.
 
     Raises:
         UserError: as a training does.
     """
-    judges = {purpose: judge_config(config, purpose) for purpose in NETWORKS}
-    pending = {f"the {purpose} judge": judge for purpose, judge in judges.items() if begin_run(judge) is None}
-    if pending:
-        train_side_by_side(pending, config.part(ResourceConfig).model_copy(update={"cpus_per_worker": None}), len(NETWORKS))
+    judge = judge_config(config, "choosing")
+    if begin_run(judge) is None:
+        train_side_by_side({"the judge": judge}, config.part(ResourceConfig).model_copy(update={"cpus_per_worker": None}), 1)
 
 
 def judge_of(config: TrainGanConfig, purpose: Purpose) -> SavedClassifier:

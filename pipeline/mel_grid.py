@@ -49,7 +49,7 @@ def mel_grid(mels: np.ndarray, names: Sequence[str], config: MelConfig, scale: S
     axes[0, 0].set_xticks([place for _, place in seconds], [f"{value:g}" for value, _ in seconds], fontsize=6)
     axes[rows // 2, 0].set_ylabel("Hz", fontsize=7)
     axes[-1, columns // 2].set_xlabel("seconds", fontsize=7)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.colorbar(picture, ax=axes, shrink=min(1.0, 4 / rows), label="dB", pad=0.01)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

@@ -15,7 +15,7 @@ from pipeline.files import write_text_atomically
 from pipeline.page_style import CSS
 
 # The browser itself refuses whatever is not in the file, should a change ever let a reference in.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def render_page(title: str, sections: Sequence[Section], facts: Mapping[str, str
 {head}
 {parts}
 </main>
-<footer>Made by melray. This page needs no network: pictures and styles are inside the file.</footer>
+<footer>Made by melray. This page needs no network: everything is inside the file.</footer>
 </body>
 </html>
 """

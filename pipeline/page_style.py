@@ -29,7 +29,8 @@ body {
 header, main, footer { max-width: 70rem; margin-inline: auto; }
 h1 { margin: 0; font-size: clamp(1.6rem, 1.1rem + 2vw, 2.3rem); line-height: 1.15; letter-spacing: -.02em; font-weight: 650; }
 h2 { margin: 0 0 .25rem; font-size: 1.25rem; letter-spacing: -.01em; font-weight: 640; }
-h1, h2, td, th, dd, figcaption { overflow-wrap: anywhere; }
+h3 { margin: 0 0 .5rem; font-size: 1.02rem; font-weight: 600; }
+h1, h2, h3, td, th, dd, li, figcaption { overflow-wrap: anywhere; }
 .note { margin: 0 0 1.1rem; max-width: 44rem; color: var(--muted); font-size: .92rem; }
 nav { margin-top: 1.1rem; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; font-size: .9rem; }
 a { color: var(--right); text-underline-offset: .2em; text-decoration-thickness: 1px; }
@@ -43,15 +44,19 @@ footer { margin-top: 3.5rem; color: var(--muted); font-size: .85rem; }
   background: var(--surface); border: 1px solid var(--line); border-radius: 12px; box-shadow: var(--shadow);
 }
 .panel { padding: 1.25rem; }
+.panel > :first-child { margin-top: 0; }
+.panel > :last-child { margin-bottom: 0; }
+.panel ~ .panel, .cards + .panel { margin-top: 1rem; }
 .scroll { overflow-x: auto; }
 .scroll > svg { margin-inline: auto; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13.5rem), 1fr)); gap: 1rem; margin: 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: 1rem; margin: 0; }
 .cards > div { padding: 1.1rem 1.25rem; display: flex; flex-direction: column; }
 .cards dt { color: var(--muted); font-size: .9rem; }
 .cards dd { margin: 0; }
 .cards .value { font-size: 2.3rem; line-height: 1.25; font-weight: 620; letter-spacing: -.03em; }
 .cards .why { color: var(--muted); font-size: .82rem; line-height: 1.4; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.5rem 1rem; }
+.charts figure { display: flex; flex-direction: column; justify-content: space-between; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
 .gallery figure { padding: .9rem 1rem .7rem; display: flex; flex-direction: column; justify-content: space-between; }
 figure { margin: 0; min-width: 0; }
@@ -61,10 +66,19 @@ figcaption .sub { display: block; color: var(--muted); font-size: .8rem; }
 .beside { gap: 1.5rem 2.5rem; align-items: center; }
 .beside figure { max-width: 25rem; }
 .beside p { margin: 0 0 .8rem; }
+* + h3 { margin-top: 1.8rem; }
+.group { display: grid; gap: 1rem; margin-top: 1rem; }
+.group > div { min-width: 0; }
+.group .big { margin: 0; font-size: 1.6rem; line-height: 1.25; font-weight: 620; }
+@media (min-width: 64rem) { .group { grid-template-columns: repeat(3, 1fr); } .group > div + div { grid-column: span 2; } }
+@media (max-width: 44rem) {
+  .row { grid-template-columns: none; grid-auto-flow: column; grid-auto-columns: min(84%, 19rem); overflow-x: auto; }
+}
+audio { display: block; width: 100%; height: 2.4rem; margin-top: .5rem; }
 details { padding: .9rem 1.25rem; }
 summary { cursor: pointer; font-weight: 550; }
 details .scroll { margin-top: .9rem; }
-@media print { .panel, .cards > div, figure, tr { break-inside: avoid; } nav { display: none; } }
+@media print { .panel, .cards > div, figure, tr { break-inside: avoid; } nav, audio { display: none; } }
 """
 
 PARTS = """
@@ -83,6 +97,12 @@ tbody th { font-weight: 550; min-width: 7rem; }
 @media (max-width: 44rem) { .ratio { grid-template-columns: 4.1rem; } .bar { display: none; } }
 .bar > i { display: block; height: 100%; border-radius: 3px; background: var(--right); }
 .wrong { color: var(--wrong); font-weight: 600; }
+.drawn { color: var(--third); } .real { color: var(--right); }
+.strip { width: auto; }
+.strip th, .strip td { padding: .2rem .5rem .2rem 0; border-bottom: 0; }
+.strip tbody th { position: sticky; left: 0; min-width: 6.8rem; font-size: .85rem; background: var(--surface); }
+.strip img { display: block; width: 5.6rem; height: 3.4rem; border-radius: 4px; }
+code { font: .9em ui-monospace, "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .key { display: inline-flex; align-items: center; gap: .4rem; margin-right: 1rem; color: var(--muted); font-size: .85rem; }
 figcaption b + .key { margin-left: .8rem; }
 svg { display: block; width: 100%; height: auto; font-size: 12px; }

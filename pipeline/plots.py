@@ -75,10 +75,16 @@ def spectrogram_picture(mel: np.ndarray, config: MelConfig, scale: Scale, alt: s
     return "".join([*parts, "</svg>"])
 
 
-def picture_data(mel: np.ndarray, scale: Scale) -> str:
-    """A PNG of a spectrogram as a data URI, one pixel per value (fewer of a large one), low frequencies below."""
+def gallery_figure(html: str, name: str, mel: np.ndarray, config: MelConfig, scale: Scale, alt: str, below: str = "") -> str:
+    """A spectrogram under its caption `html`, with the clip's name small; `below` is HTML that goes with it."""
+    caption = f'<figcaption>{html}<span class="sub">{escape(name)}</span></figcaption>'
+    return f"<figure>{caption}{spectrogram_picture(mel, config, scale, alt)}{below}</figure>"
+
+
+def picture_data(mel: np.ndarray, scale: Scale, most: tuple[int, int] = (MAX_BANDS, MAX_FRAMES)) -> str:
+    """A PNG of a spectrogram as a data URI, one pixel per value, or `most` of a larger one; low frequencies below."""
     low, high = scale
-    values = np.nan_to_num(_reduce(np.asarray(mel, np.float32)), nan=low, posinf=high, neginf=low)
+    values = np.nan_to_num(_reduce(np.asarray(mel, np.float32), most), nan=low, posinf=high, neginf=low)
     steps = np.clip((values - low) / (high - low) * NUM_COLOURS, 0, NUM_COLOURS - 1).astype(np.uint8)
     # Palette pictures take a third of the space of RGB.
     image = Image.fromarray(np.ascontiguousarray(steps[::-1]))
@@ -142,12 +148,12 @@ def _finite(mel: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _reduce(mel: np.ndarray) -> np.ndarray:
-    """Means over blocks along both axes, so that neither is longer than it is shown."""
-    for axis, most in ((0, MAX_BANDS), (1, MAX_FRAMES)):
+def _reduce(mel: np.ndarray, most: tuple[int, int]) -> np.ndarray:
+    """Means over blocks along both axes, so that neither is longer than `most`."""
+    for axis, size in enumerate(most):
         length = mel.shape[axis]
-        if length > most:
-            edges = np.linspace(0, length, most + 1).round().astype(int)
+        if length > size:
+            edges = np.linspace(0, length, size + 1).round().astype(int)
             counts = np.diff(edges)
             mel = np.add.reduceat(mel, edges[:-1], axis=axis) / (counts[:, None] if axis == 0 else counts)
     return mel

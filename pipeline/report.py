@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import page
-from pipeline.charts import Series, line_chart
-from pipeline.class_charts import confusion_chart, reliability_chart
+from pipeline.charts import line_chart
+from pipeline.class_charts import CELLS_IN_WORDS, confusion_chart, most_confused, reliability_chart
+from pipeline.curves import best_epoch, epochs_in_words, lines
 from pipeline.page import Section, escape, percent
-from pipeline.plots import Scale, colour_bar, decibel_scale, spectrogram_picture
-from pipeline.progress import duration
+from pipeline.plots import Scale, colour_bar, decibel_scale, gallery_figure
 
 if TYPE_CHECKING:
     from pipeline.features import FeatureConfig
@@ -99,21 +99,14 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 
 def curves_section(history: Sequence[Mapping[str, Any]]) -> Section:
     """Loss, validation scores and learning rate by epoch; a line that no epoch has a value of is left out."""
-
-    def lines(**names: str) -> list[Series]:
-        epochs = [entry["epoch"] for entry in history]
-        found = [Series(name, epochs, [entry.get(key) for entry in history]) for key, name in names.items()]
-        return [one for one in found if any(value is not None for value in one.y)]
-
-    quality = lines(val_accuracy="accuracy", val_macro_f1="macro-F1")
-    best = max((entry["epoch"] for entry in history if entry.get("best")), default=None) if quality else None
-    charts = [line_chart("Loss", lines(train_loss="training", val_loss="validation"), "epoch", mark=best)]
+    quality = lines(history, val_accuracy="accuracy", val_macro_f1="macro-F1")
+    best = best_epoch(history) if quality else None
+    charts = [line_chart("Loss", lines(history, train_loss="training", val_loss="validation"), "epoch", mark=best)]
     if quality:
         charts.append(line_chart("Validation", quality, "epoch", lambda value: percent(value, 0), (0.0, 1.0), best))
-    if rates := lines(learning_rate="learning rate"):
+    if rates := lines(history, learning_rate="learning rate"):
         charts.append(line_chart("Learning rate", rates, "epoch", mark=best))
-    taken = duration(sum(entry.get("seconds") or 0.0 for entry in history))
-    note = f"{len(history)} epoch{'' if len(history) == 1 else 's'} in {taken}"
+    note = epochs_in_words(history)
     note += "." if best is None else f"; the dashed upright line marks the best, epoch {best}."
     note += "" if quality else " Trained without validation."
     return Section("Learning curves", page.panel(f'<div class="charts">{"".join(charts)}</div>'), note)
@@ -121,12 +114,9 @@ def curves_section(history: Sequence[Mapping[str, Any]]) -> Section:
 
 def _confusion_section(metrics: Mapping[str, Any]) -> Section:
     names = [entry["name"] for entry in metrics["per_class"]]
-    counts = np.array(metrics["confusion"])
-    np.fill_diagonal(counts, 0)
-    worst = [divmod(int(i), len(names)) for i in np.argsort(-counts, axis=None, kind="stable")[:3] if counts.flat[i]]
-    note = "Each row holds the clips of one class; blue is right, orange is wrong, stronger for a larger share of the row, most of all from half of it."
-    if worst:
-        note += " Most frequent: " + ", ".join(f"{names[t]} taken for {names[p]} ({counts[t, p]})" for t, p in worst) + "."
+    note = f"Each row holds the clips of one class; {CELLS_IN_WORDS}."
+    if worst := most_confused(metrics["confusion"], names):
+        note += f" Most frequent: {worst}."
     return Section("Confusion matrix", page.panel(confusion_chart(metrics["confusion"], names)), note)
 
 
@@ -184,9 +174,3 @@ def _mistake_section(mistakes: Sequence[Mistake], total: int, mel: MelConfig, sc
 def gallery(figures: Sequence[str], scale: Scale) -> str:
     """Figures side by side, under the legend of their colours."""
     return f'{colour_bar(scale)}<div class="gallery">{"".join(figures)}</div>'
-
-
-def gallery_figure(html: str, clip_id: str, mel: np.ndarray, config: MelConfig, scale: Scale, alt: str) -> str:
-    """A spectrogram under its caption `html`, with the clip's name small."""
-    caption = f'<figcaption>{html}<span class="sub">{escape(clip_id)}</span></figcaption>'
-    return f"<figure>{caption}{spectrogram_picture(mel, config, scale, alt)}</figure>"

@@ -25,8 +25,8 @@ from models.batch_augment import BatchDraw
 from models.ema import Ema
 from models.gan import Discriminator, Generator, Latents, draw_latents
 from models.gan_augment import adapted_chance, change, draw_changes
-from models.gan_losses import discriminator_loss, generator_loss, gradient_penalty
-from models.gan_metrics import diversity
+from models.gan_losses import alike_loss, discriminator_loss, generator_loss, gradient_penalty
+from models.gan_metrics import diversity, mean_difference
 from models.schedule import cosine_factor
 from pipeline.cache import Rows, open_rows
 from pipeline.checkpoint import Checkpoints
@@ -66,6 +66,7 @@ class GanTraining:
     """The generator as it is called: itself, or compiled."""
     sampler: Sampler
     real_diversity: float
+    real_difference: float
     step: int = 0
     epoch: int = 0
     chance: float = 0.0
@@ -141,7 +142,8 @@ def prepare(config: TrainGanConfig, world: World) -> GanTraining:
         # Not the discriminator: compiled code can't be differentiated twice.
         draw=torch.compile(generator) if config.compile else generator,
         sampler=Sampler(config, rows, split),
-        real_diversity=diversity(rows.mels[some].astype(np.float32), rows.labels[some]),
+        real_diversity=max(diversity(rows.mels[some].astype(np.float32), rows.labels[some]), 1e-6),
+        real_difference=max(mean_difference(rows.mels[some], rows.labels[some], generator.mel_std_M.cpu().numpy()), 1e-6),
         chance=config.ada.chance,
     )
 
@@ -181,8 +183,20 @@ def make_batch(t: GanTraining, batch: np.ndarray, number: int) -> Batch:
     )
 
 
-def discriminator_step(t: GanTraining, b: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One step of the discriminator; returns scores of real and drawn clips, loss and penalty, all of this worker's part."""
+@dataclass(frozen=True)
+class Judgement:
+    """What a step of the discriminator leaves, of this worker's part and without gradients."""
+
+    real_B: Tensor
+    drawn_B: Tensor
+    loss: Tensor
+    penalty: Tensor
+    drawn_BMT: Tensor
+    """The clips that it took for drawn ones, in dB."""
+
+
+def discriminator_step(t: GanTraining, b: Batch) -> Judgement:
+    """One step of the discriminator."""
     with torch.no_grad(), t.autocast():
         drawn_BMT = t.draw(b.latents[0], b.label_B)
     fill_M = t.discriminator.mel_mean_M
@@ -202,17 +216,19 @@ def discriminator_step(t: GanTraining, b: Batch) -> tuple[Tensor, Tensor, Tensor
         final = t.config.penalty_final
         weight = t.config.penalty_weight * (final + (1 - final) * (1 - t.through)) * t.config.penalty_every
         (b.weight * weight * penalty).backward()
-    return real_B.detach(), drawn_B.detach(), loss.detach(), penalty.detach()
+    return Judgement(real_B.detach(), drawn_B.detach(), loss.detach(), penalty.detach(), drawn_BMT)
 
 
-def generator_step(t: GanTraining, b: Batch, real_B: Tensor) -> Tensor:
+def generator_step(t: GanTraining, b: Batch, j: Judgement) -> Tensor:
     """One step of the generator, against the scores that the real clips had a moment ago; returns the loss of this worker's part."""
     t.discriminator.requires_grad_(False)
     with t.autocast():
         drawn_BMT = t.draw(b.latents[1], b.label_B)
         drawn_B, logits_BC = t.discriminator(change(drawn_BMT, b.draw, t.discriminator.mel_mean_M), b.label_B)
-    loss = generator_loss(t.config.loss, drawn_B, real_B)
-    (b.weight * (loss + t.config.class_weight * F.cross_entropy(logits_BC, b.label_B))).backward()
+    loss = generator_loss(t.config.loss, drawn_B, j.real_B)
+    named = F.cross_entropy(logits_BC, b.label_B)
+    alike = alike_loss(drawn_BMT, j.drawn_BMT, t.generator.mel_std_M, t.real_difference)
+    (b.weight * (loss + t.config.class_weight * named + t.config.alike_weight * alike)).backward()
     t.discriminator.requires_grad_(True)
     return loss.detach()
 
@@ -230,17 +246,17 @@ def train_step(t: GanTraining, batch: np.ndarray, number: int) -> Tensor:
     """One step of both networks; returns the values of `COUNTED` as the whole batch's mean, split over workers."""
     b = make_batch(t, batch, number)
     set_rates(t)
-    real_B, drawn_B, d_loss, penalty = discriminator_step(t, b)
+    j = discriminator_step(t, b)
     d_norm = update(t, "discriminator", t.discriminator)
-    g_loss = generator_step(t, b, real_B)
+    g_loss = generator_step(t, b, j)
     g_norm = update(t, "generator", t.generator)
     t.ema.update(t.generator)
     t.step += 1
     part = b.weight / t.world.size
-    own = torch.stack([d_loss, g_loss, real_B.mean(), drawn_B.mean(), penalty, d_norm, g_norm])
+    own = torch.stack([j.loss, g_loss, j.real_B.mean(), j.drawn_B.mean(), j.penalty, d_norm, g_norm])
     # The norms are those of the averaged gradients already, equal on all workers.
     share = torch.tensor([part] * 5 + [1 / t.world.size] * 2, device=own.device)
-    sure_B = torch.sign(real_B - drawn_B) if t.config.loss == "relativistic" else torch.sign(real_B)
+    sure_B = torch.sign(j.real_B - j.drawn_B) if t.config.loss == "relativistic" else torch.sign(j.real_B)
     return torch.cat([own * share, (part * sure_B.mean())[None]])
 
 
@@ -317,7 +333,7 @@ def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -
 
 def spread(t: GanTraining) -> float:
     """Diversity of the fixed samples within their classes, as part of that of the real clips; the first worker's, so that all agree."""
-    own = t.sampler.spread(t.ema.model, t.world.device) / max(t.real_diversity, 1e-6) if t.world.rank == 0 else 0.0
+    own = t.sampler.spread(t.ema.model, t.world.device) / t.real_diversity if t.world.rank == 0 else 0.0
     return float(t.world.sum(torch.tensor(own, dtype=torch.float64, device=t.world.device)))
 
 

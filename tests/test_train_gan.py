@@ -134,7 +134,9 @@ def _two(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
     train_gan.restore(t, *Checkpoints(config.run).read())  # type: ignore[misc]
     for number in range(2):
         train_step(t, t.split.train[number * 7 : number * 7 + 7], number)
-    state = {name: value for model in (t.generator, t.discriminator) for name, value in model.state_dict(prefix=type(model).__name__).items()}
+    state = {
+        name: value for model in (t.generator, t.discriminator) for name, value in model.state_dict(prefix=type(model).__name__).items()
+    }
     torch.save(state, config.run / f"rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -159,25 +161,27 @@ def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "non-saturating"])
 def test_a_step_of_each_network_is_that_of_its_loss(shards: Path, tmp_path: Path, loss: str) -> None:
     """Gradients are those that autograd gives for the written-out loss; the other network gets none."""
-    config = gan_config(shards, tmp_path, loss=loss, class_weight=0.0, penalty_weight=0.0, ada={"adapt": False, "chance": 0.0})
+    config = gan_config(
+        shards, tmp_path, loss=loss, class_weight=0.0, alike_weight=0.0, penalty_weight=0.0, ada={"adapt": False, "chance": 0.0}
+    )
     t = prepare(config, ALONE)
     b = make_batch(t, t.split.train[:6], 0)
-    real_B, _, d_loss, _ = discriminator_step(t, b)
+    j = discriminator_step(t, b)
     reference = prepare(config, ALONE)
     with torch.no_grad():
         drawn = reference.generator(b.latents[0], b.label_B)
     scores = [reference.discriminator(mel, b.label_B)[0] for mel in (b.real_BMT, drawn)]
     expected = discriminator_loss(loss, *scores)  # type: ignore[arg-type]
     expected.backward()
-    assert float(d_loss) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert float(j.loss) == pytest.approx(float(expected.detach()), rel=1e-5)
     for mine, theirs in zip(t.discriminator.parameters(), reference.discriminator.parameters(), strict=True):
         if theirs.grad is not None:
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
     assert all(p.grad is None for p in t.generator.parameters())
     before = [None if p.grad is None else p.grad.clone() for p in t.discriminator.parameters()]
-    g_loss = generator_step(t, b, real_B)
+    g_loss = generator_step(t, b, j)
     drawn_B = reference.discriminator(reference.generator(b.latents[1], b.label_B), b.label_B)[0]
-    expected = generator_loss(loss, drawn_B, real_B)  # type: ignore[arg-type]
+    expected = generator_loss(loss, drawn_B, j.real_B)  # type: ignore[arg-type]
     expected.backward()
     assert float(g_loss) == pytest.approx(float(expected.detach()), rel=1e-5)
     for mine, theirs in zip(t.generator.parameters(), reference.generator.parameters(), strict=True):

@@ -52,12 +52,13 @@ def audio(tmp_path: Path) -> Path:
 
 def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
-    scores = run_demo(DemoConfig(out=out, train_per_class=12, test_per_class=3, epochs=2))
+    scores = run_demo(DemoConfig(out=out, train_per_class=12, test_per_class=3, epochs=2, gan_steps=6))
     assert set(scores) == {"network", "linear"}
     told = capsys.readouterr().out
-    for name in ("prediction/submission.csv", "classifier/model.safetensors", "classifier/report.html"):
-        assert (out / name).is_file()
+    for name in ("prediction/submission.csv", "classifier/model.safetensors", "classifier/report.html", "drawn", "generator/report.html"):
+        assert (out / name).exists()
         assert str(out / name) in told
+    assert len(list((out / "drawn").rglob("*.wav"))) == 20
 
 
 def test_prediction_has_every_file_once_and_scores_what_evaluation_says(trained: Path, audio: Path, tmp_path: Path) -> None:
