@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.common import save
 from cluster.session import session
+from models.classifier import ClassifierConfig
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_run import begin_run, train_side_by_side
@@ -37,6 +38,8 @@ from pipeline.training_config import ResourceConfig
 
 ARMS = ("none", "waveform", "generated", "both")
 AT_ONCE = 2
+# Small, so that a dozen trainings take minutes; the same in all arms.
+NETWORK = ClassifierConfig(channels=(16, 32, 64, 128), convolutions=1, compressed=128, dropout=0.2)
 
 
 def make_sets(arguments: argparse.Namespace) -> dict[bool, Path]:
@@ -65,8 +68,10 @@ def arm_config(arguments: argparse.Namespace, sets: dict[bool, Path], extra: Pat
         shards=sets[arm in ("waveform", "both")],
         extra_shards=(extra,) if arm in ("generated", "both") else (),
         run=arguments.out / "arms" / f"{arm}_fold{fold}_seed{seed}",
+        model=NETWORK,
         fold=fold,
         val_fraction=0.0,
+        learning_rate=4e-3,
         seed=seed,
     )
     rows = len(split_rows(open_rows(config.shards), config).train) + sum(len(open_rows(path).table) for path in config.extra_shards)

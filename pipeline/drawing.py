@@ -51,10 +51,18 @@ def draw_mel(model: Generator, latents: Latents, label: int, config: MelConfig) 
     return np.maximum(mel, np.float32(floor))
 
 
-def to_sound(mel: np.ndarray, features: FeatureConfig, vocoder: Vocoder, seed: int = 0) -> np.ndarray:
-    """A clip's samples `[shape=(num_samples,)]`, float32, at a level at which it is heard and with no sample above 0.97."""
+def to_sound(mel: np.ndarray, features: FeatureConfig, vocoder: Vocoder, seed: int = 0, raised: bool = True) -> np.ndarray:
+    """A clip's samples `[shape=(num_samples,)]`, float32, with no sample above 0.97.
+
+    Args:
+        mel: in dB `[shape=(n_mels, num_frames)]`.
+        features: how spectrograms are made.
+        vocoder: of the same kind.
+        seed: of the phases.
+        raised: to a level at which a listener hears it; otherwise it has the one that the spectrogram implies.
+    """
     samples = vocoder(torch.from_numpy(mel)[None], features.num_samples, seed)
-    return sensible_level(samples, features.mel.sample_rate)[0].cpu().numpy()
+    return (sensible_level(samples, features.mel.sample_rate) if raised else samples)[0].cpu().numpy()
 
 
 def heard_again(wav: bytes, features: FeatureConfig) -> np.ndarray:

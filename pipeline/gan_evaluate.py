@@ -80,6 +80,7 @@ def evaluate_gan(run: Path, per_class: int, out: Path | None = None) -> dict[str
     fresh = clips(rows.mels[held].astype(np.float32), rows.labels[held])
     metrics = figures(drawn, blank, real, fresh, rows.class_names)
     with user_errors("writing to", out or run):
+        (out or run).mkdir(parents=True, exist_ok=True)
         RunFolder(out or run).write_json("evaluation.json", metrics)
         pairs = closest(drawn, real, metrics["nearest"]["held_out"], rows.features, rows.class_names)
         show_run(run, metrics, pairs, out)
@@ -97,7 +98,8 @@ def draw_and_hear(model: Generator, features: FeatureConfig, per_class: int, wha
     for number, label in enumerate(labels):
         mel = draw_mel(model, latents_of(model, [FIRST_SEED + number]), int(label), features.mel)
         wav = io.BytesIO()
-        soundfile.write(wav, to_sound(mel, features, vocoder, number), features.mel.sample_rate, format="WAV", subtype="PCM_16")
+        samples = to_sound(mel, features, vocoder, number, raised=False)
+        soundfile.write(wav, samples, features.mel.sample_rate, format="WAV", subtype="PCM_16")
         mels.append(heard_again(wav.getvalue(), features))
         progress.add(1)
     progress.finish()

@@ -56,7 +56,7 @@ def train_choosing_judge(config: TrainGanConfig) -> None:
         UserError: as a training does.
     """
     judge = judge_config(config, "choosing")
-    if begin_run(judge) is None:
+    if load_judge(config.run, "choosing") is None and begin_run(judge) is None:
         train_side_by_side({"the judge": judge}, config.part(ResourceConfig).model_copy(update={"cpus_per_worker": None}), 1)
 
 
@@ -67,7 +67,7 @@ def judge_of(config: TrainGanConfig, purpose: Purpose) -> SavedClassifier:
         UserError: as a training does.
     """
     judge = judge_config(config, purpose)
-    if begin_run(judge) is None:
+    if load_judge(config.run, purpose) is None and begin_run(judge) is None:
         print(f"training the {purpose} judge: {judge.run}", flush=True)
         train_here(judge)
     return load_classifier(judge.run)
