@@ -143,7 +143,7 @@ def test_the_slope_of_the_penalty_by_every_weight_is_that_of_finite_differences(
             for sign in (1, -1):
                 with torch.no_grad():
                     weight.view(-1)[i] += sign * step
-                values.append(float(gradient_penalty(score, mel, UNIT).sum()))
+                values.append(gradient_penalty(score, mel, UNIT).sum().item())
                 with torch.no_grad():
                     weight.view(-1)[i] -= sign * step
             want.view(-1)[i] = (values[0] - values[1]) / (2 * step)
