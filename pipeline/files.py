@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +34,9 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
     """A name for each label that may stand in any file system and cannot leave its folder; no two are the same, in any case."""
     names: dict[str, str] = {}
     for label in labels:
-        plain = re.sub(r"[^\w\- ]", "_", label).strip()[:80] or "_"
+        plain = re.sub(r"[^\w\- ]", "_", unicodedata.normalize("NFC", label)).strip()
+        # Cut by bytes, as file systems count, with room for what is added to it.
+        plain = plain.encode("utf-8", "replace")[:80].decode("utf-8", "ignore").strip() or "_"
         name, number = plain, 2
         while name.casefold() in {other.casefold() for other in names.values()}:
             name, number = f"{plain}_{number}", number + 1

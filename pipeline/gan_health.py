@@ -7,6 +7,7 @@ one clip a class, or gradients blow up, or a value is no number.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def alarm(line: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str 
         history: the good epochs before it.
     """
     for name, value in line.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, numbers.Real) and not math.isfinite(value):
             return f"{name.replace('_', ' ')} is {value}"
     gap = line["real_score"] - line["drawn_score"]
     if abs(gap) > MOST_GAP:

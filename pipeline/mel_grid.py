@@ -14,7 +14,9 @@ from pipeline.mel import MelConfig
 from pipeline.plots import COLOUR_MAP, Scale, decibel_scale, frequency_ticks, time_ticks
 
 # Inches of one spectrogram, and dots an inch.
-CELL, DPI = (2.3, 1.25), 80
+CELL, DPI = (2.3, 1.05), 80
+# Inches left and right of them all, above and below, and between two rows.
+SIDES, ENDS, GAP = (0.6, 0.85), (0.55, 0.45), 0.25
 FRAME_MILLISECONDS = 700
 MAX_WIDTH = 900
 
@@ -34,23 +36,26 @@ def mel_grid(mels: np.ndarray, names: Sequence[str], config: MelConfig, scale: S
     from matplotlib.figure import Figure
 
     rows, columns, bands, frames = mels.shape
-    figure = Figure(figsize=(CELL[0] * columns + 1.2, CELL[1] * rows + 0.6), dpi=DPI, layout="compressed")
+    width, height = CELL[0] * columns + sum(SIDES), (CELL[1] + GAP) * rows + sum(ENDS)
+    figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    # Margins in inches by hand, and axes that share nothing: matplotlib's ways take minutes for fifty classes.
+    edges = {"left": SIDES[0] / width, "right": 1 - SIDES[1] / width, "top": 1 - ENDS[0] / height, "bottom": ENDS[1] / height}
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=edges | {"hspace": GAP / CELL[1], "wspace": 0.06})
+    hertz, seconds = frequency_ticks(config, bands)[::2], time_ticks(config, frames)
+    for (row, column), ax in np.ndenumerate(axes):
+        picture = ax.imshow(
+            mels[row, column], origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=scale[0], vmax=scale[1], extent=(0, 1, 0, 1)
+        )
+        ax.set_yticks([place for _, place in hertz], [f"{value:g}" if column == 0 else "" for value, _ in hertz], fontsize=6)
+        ax.set_xticks([place for _, place in seconds], [f"{value:g}" if row == rows - 1 else "" for value, _ in seconds], fontsize=6)
     for row, name in enumerate(names):
-        for column in range(columns):
-            picture = axes[row, column].imshow(
-                mels[row, column], origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=scale[0], vmax=scale[1], extent=(0, 1, 0, 1)
-            )
         axes[row, 0].set_title(name, loc="left", fontsize=8, pad=3, parse_math=False)
-    hertz = frequency_ticks(config, bands)[::2]
-    seconds = time_ticks(config, frames)
-    axes[0, 0].set_yticks([place for _, place in hertz], [f"{value:g}" for value, _ in hertz], fontsize=6)
-    axes[0, 0].set_xticks([place for _, place in seconds], [f"{value:g}" for value, _ in seconds], fontsize=6)
     axes[rows // 2, 0].set_ylabel("Hz", fontsize=7)
     axes[-1, columns // 2].set_xlabel("seconds", fontsize=7)
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    figure.colorbar(picture, ax=axes, shrink=min(1.0, 4 / rows), label="dB", pad=0.01)
+    figure.suptitle(title, fontsize=10, parse_math=False, y=1 - 0.1 / height, va="top")
+    bar = figure.add_axes((1 - (SIDES[1] - 0.15) / width, ENDS[1] / height, 0.12 / width, min(3.0, height - sum(ENDS)) / height))
+    figure.colorbar(picture, cax=bar, label="dB").ax.tick_params(labelsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
