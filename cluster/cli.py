@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed: `melray --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -43,6 +44,10 @@ def run(arguments: list[str]) -> int:
         if debug:
             traceback.print_exc()
         return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever reads our output, such as `head`, has seen enough; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if debug or error.errno is None:
             raise

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import yaml
 
 from cluster.flags import Common, parse, split_common
 from cluster.session import session
 from models.config import Config
+
+# Commands that are one stage in a Ray session: its module, its settings, its function. Imported only when called.
+STAGES = {
+    "demo": ("cluster.demo", "DemoConfig", "run_demo"),
+    "extract": ("pipeline.extract", "ExtractConfig", "extract"),
+    "train-classifier": ("pipeline.classifier_run", "TrainClassifierConfig", "train_classifier"),
+    "train-gan": ("pipeline.gan_run", "TrainGanConfig", "train_gan"),
+    "crossval": ("pipeline.crossval", "CrossvalConfig", "crossval"),
+    "predict": ("pipeline.predict", "PredictConfig", "predict"),
+}
 
 
 def dispatch(name: str, arguments: list[str]) -> None:
@@ -16,69 +28,24 @@ def dispatch(name: str, arguments: list[str]) -> None:
         UserError, ConfigError: by the user's doing, in one line.
     """
     common, rest = split_common(arguments)
-    {
-        "demo": demo,
-        "extract": extract,
-        "train-classifier": train_classifier,
-        "train-gan": train_gan,
-        "crossval": crossval,
-        "evaluate": evaluate,
-        "predict": predict,
-        "generate": generate,
-    }[name](common, rest)
+    if name in STAGES:
+        run_stage(name, common, rest)
+    else:
+        {"evaluate": evaluate, "generate": generate}[name](common, rest)
 
 
-def demo(common: Common, arguments: list[str]) -> None:
-    from cluster.demo import DemoConfig, run_demo
-
-    config = parse(DemoConfig, "demo", arguments, common.config)
-    with session(common.address, common.cpus):
-        run_demo(config)
-
-
-def extract(common: Common, arguments: list[str]) -> None:
-    from pipeline.extract import ExtractConfig
-    from pipeline.extract import extract as run
-
-    config = parse(ExtractConfig, "extract", arguments, common.config)
+def run_stage(name: str, common: Common, arguments: list[str]) -> None:
+    """Runs a command of `STAGES`."""
+    module_name, settings, function = STAGES[name]
+    module = import_module(module_name)
+    config = parse(getattr(module, settings), name, arguments, common.config)
     show(config)
     with session(common.address, common.cpus):
-        manifest = run(config)
-    print(f"{manifest.clips} clips, {manifest.rows} rows, {manifest.rejected} rejected\nshards: {config.out}")
-
-
-def train_classifier(common: Common, arguments: list[str]) -> None:
-    from pipeline.classifier_config import TrainClassifierConfig
-    from pipeline.classifier_run import train_classifier as run
-
-    config = parse(TrainClassifierConfig, "train-classifier", arguments, common.config)
-    show(config)
-    with session(common.address, common.cpus):
-        run(config)
-
-
-def train_gan(common: Common, arguments: list[str]) -> None:
-    from pipeline.gan_config import TrainGanConfig
-    from pipeline.gan_run import train_gan as run
-
-    config = parse(TrainGanConfig, "train-gan", arguments, common.config)
-    show(config)
-    with session(common.address, common.cpus):
-        run(config)
-
-
-def crossval(common: Common, arguments: list[str]) -> None:
-    from pipeline.crossval import CrossvalConfig
-    from pipeline.crossval import crossval as run
-
-    config = parse(CrossvalConfig, "crossval", arguments, common.config)
-    show(config)
-    with session(common.address, common.cpus):
-        run(config)
+        getattr(module, function)(config)
 
 
 def evaluate(common: Common, arguments: list[str]) -> None:
-    # One process does it in seconds: no Ray.
+    # One process does it in seconds, or minutes for a generator: no Ray.
     from pipeline.evaluate import EvaluateConfig
     from pipeline.evaluate import evaluate as run
     from pipeline.gan_evaluate import evaluate_gan
@@ -88,15 +55,6 @@ def evaluate(common: Common, arguments: list[str]) -> None:
     if kind_of(config.run) == "generator":
         evaluate_gan(config.run, config.clips_per_class, config.out)
     else:
-        run(config)
-
-
-def predict(common: Common, arguments: list[str]) -> None:
-    from pipeline.predict import PredictConfig
-    from pipeline.predict import predict as run
-
-    config = parse(PredictConfig, "predict", arguments, common.config)
-    with session(common.address, common.cpus):
         run(config)
 
 

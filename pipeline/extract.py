@@ -91,7 +91,9 @@ def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
             results.append((part, rejected))
             progress.add(part.clips + part.rejected, _rejected_note(results))
         progress.finish(_rejected_note(results))
-    return _publish(config, manifest, results, len(units))
+    published = _publish(config, manifest, results, len(units))
+    print(f"{published.clips} clips, {published.rows} rows, {published.rejected} rejected\nshards: {config.out}", flush=True)
+    return published
 
 
 def plan_units(clips: pd.DataFrame, features: FeatureConfig, augment: AugmentConfig) -> list[Unit]:

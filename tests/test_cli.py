@@ -112,3 +112,12 @@ def test_common_flags_stand_anywhere() -> None:
 def test_wrong_values_are_told_when_made() -> None:
     with pytest.raises(ConfigError, match=r"^'batch_size' = 1: input should be greater than or equal to 2$"):
         TrainClassifierConfig(shards=Path("s"), run=Path("r"), batch_size=1)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-c", "from cluster.cli import main; main()", "train-gan", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
