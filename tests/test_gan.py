@@ -59,7 +59,7 @@ def test_the_class_changes_what_is_drawn_and_what_is_thought_of_it() -> None:
     same = latents((16, 32), 1)
     drawn = [generator(same, torch.tensor([label])) for label in range(3)]
     assert (drawn[0] - drawn[1]).abs().mean() > 0.1 and (drawn[1] - drawn[2]).abs().mean() > 0.1
-    scores = [float(discriminator(drawn[0], torch.tensor([label]))[0]) for label in range(3)]
+    scores = [discriminator(drawn[0], torch.tensor([label]))[0].item() for label in range(3)]
     assert len(set(scores)) == 3
     logits = [discriminator(drawn[0], torch.tensor([label]))[1] for label in range(3)]
     assert torch.equal(logits[0], logits[1])

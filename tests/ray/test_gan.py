@@ -73,6 +73,7 @@ class TestInOneSession:
         assert_same(config.run, undisturbed)
         assert (config.run / "report.html").is_file() and (config.run / "samples" / "progress.gif").is_file()
 
+    @pytest.mark.slow
     def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = gan_config(shards, tmp_path / "run", workers=2, **SLOW)
         thread = kill_a_worker_after(config, 2)
@@ -115,6 +116,7 @@ class TestInOneSession:
         ]
         assert digests[0] == digests[1] and len(digests[0]) == 2 * 36 + 1
 
+    @pytest.mark.slow
     def test_a_drawing_actor_killed_in_between_changes_nothing(self, judged: Path, tmp_path: Path) -> None:
         def kill_one() -> None:
             wait_for(lambda: any((tmp_path / "out").rglob("*.wav")))
