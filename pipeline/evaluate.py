@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from models.config import Config, Place, difference
+from models.config import Config, Place
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError, user_errors
-from pipeline.features import FeatureConfig
+from pipeline.features import FeatureConfig, features_difference
 from pipeline.inference import predict_probabilities
 from pipeline.model_file import SavedClassifier, load_classifier
 from pipeline.report import Example, Mistake, write_report
@@ -102,9 +102,9 @@ def check_features(shards: FeatureConfig, model: FeatureConfig, path: Path) -> N
     Raises:
         UserError: with the first setting that differs.
     """
-    if shards.fingerprint != model.fingerprint:
-        changes = difference(shards.values(), model.values(), "") or ["another version of the signal code"]
-        raise UserError(f"--shards {path} have {changes[0].replace('now', 'the model has')}; extract with the model's settings")
+    change = features_difference(shards, model, "the model has")
+    if change is not None:
+        raise UserError(f"--shards {path} have {change}; extract with the model's settings")
 
 
 def score_rows(saved: SavedClassifier, rows: Rows, index: np.ndarray, shifts: int) -> Scored:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.config import Config
+from models.config import Config, difference
 from pipeline.audio import decode, fix_length, trim_silence
 from pipeline.augment import RECIPES, row_rng
 from pipeline.mel import MelConfig, log_mel
@@ -47,6 +47,14 @@ class FeatureConfig(Config):
         """Equal for equal spectrograms: 16 hexadecimal digits of the settings and the signal code's version."""
         text = json.dumps([SIGNAL_VERSION, self.values()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def features_difference(mine: FeatureConfig, theirs: FeatureConfig, whose: str) -> str | None:
+    """`key = value (<whose> other)` for the first setting in which spectrograms differ; none where they are of one kind."""
+    if mine.fingerprint == theirs.fingerprint:
+        return None
+    changes = difference(mine.values(), theirs.values(), "") or ["another version of the signal code"]
+    return changes[0].replace("now", whose)
 
 
 class AugmentConfig(Config):

@@ -34,7 +34,7 @@ from pipeline.mel_grid import mel_picture
 from pipeline.memory import keep_freed_memory
 from pipeline.model_file import MODEL_NAME, GanCard, load_generator
 from pipeline.progress import Progress
-from pipeline.ray_data import from_units, rows_of_one_stage
+from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
 from pipeline.shards import MANIFEST_NAME, ShardManifest, inspect_part, write_part
 from pipeline.units import Unit, cut_units, pack
 from pipeline.vocoder import Vocoder
@@ -144,14 +144,7 @@ def run_units(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
     Raises:
         UserError: more actors than the cluster has room for, or a file that can't be written.
     """
-    import ray
-    import ray.data
-
-    most = int(ray.cluster_resources().get("CPU", 1))
-    wanted = config.workers or max(1, min(most, len(units)))
-    if wanted > most:
-        raise UserError(f"--workers {wanted} with a CPU each: the cluster has room for {most}; ask for {wanted - most} fewer")
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2)
+    pool = actor_pool(config.workers, len(units))
     drawn = from_units(units).map(Drawer, fn_constructor_kwargs={"config": config}, compute=pool)
     yield from map(_count, rows_of_one_stage(drawn))
 

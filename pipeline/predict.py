@@ -31,7 +31,7 @@ from pipeline.manifest import read_unlabelled
 from pipeline.memory import keep_freed_memory
 from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
 from pipeline.progress import Progress
-from pipeline.ray_data import from_units, rows_of_one_stage
+from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
 from pipeline.shards import REJECTED_NAME, Rejected, rejected_csv
 from pipeline.submission import read_sample, submission
 from pipeline.units import Unit, cut_units
@@ -103,20 +103,10 @@ def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig)
     Raises:
         UserError: more actors than the cluster has room for, or a part that can't be written.
     """
-    import ray
-    import ray.data
-
     gpus = config.gpus_per_worker
-    have = ray.cluster_resources()
-    most = int(have.get("GPU", 0) / gpus) if gpus else int(have.get("CPU", 1))
-    wanted = config.workers or max(1, min(most, len(units)))
-    if wanted > most:
-        kind = f"with {gpus:g} GPUs each" if gpus else "with a CPU each"
-        raise UserError(f"--workers {wanted} {kind}: the cluster has room for {most}; ask for {wanted - most} fewer")
+    pool = actor_pool(config.workers, len(units), gpus)
     data = from_units(units)
     setup = {"config": config}
-    # A pool that may start with one actor: a fixed one would wait for ever where another job holds a CPU.
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2)
     if gpus:
         data = data.map(add_mels, fn_kwargs={**setup, "features": features})
         data = data.map(Predictor, fn_constructor_kwargs=setup, compute=pool, num_gpus=gpus)

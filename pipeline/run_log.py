@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from pipeline.errors import user_errors
 from pipeline.run_folder import RunFolder
 
 PROGRESS_SECONDS = 1.0
@@ -54,3 +55,13 @@ class RunLog:
         """Ends the log."""
         if self._writer is not None:
             self._writer.close()
+
+
+def open_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:
+    """The log of a run from where it stands; arguments as of `RunLog`.
+
+    Raises:
+        UserError: when it can't be written.
+    """
+    with user_errors("writing to", run.path):
+        return RunLog(run, active, history, epochs)

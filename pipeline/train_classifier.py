@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from models.batch_augment import BatchDraw, draw_batch, mask, mix, mix_targets, roll_and_gain
 from models.classifier import Classifier
-from models.config import difference
 from models.ema import Ema
 from models.metrics import confusion_matrix, scores
 from models.schedule import cosine_factor
@@ -30,12 +29,12 @@ from pipeline.cache import Rows, open_rows
 from pipeline.checkpoint import Checkpoints
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError, user_errors
+from pipeline.extra_rows import open_extra, with_extra
 from pipeline.model_file import ModelCard, save_model
 from pipeline.row_split import Split, split_rows
 from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
-from pipeline.run_log import RunLog
-from pipeline.shards import open_shards
+from pipeline.run_log import RunLog, open_log
 from pipeline.training import (
     World,
     decay_groups,
@@ -108,34 +107,6 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
         autocast=partial(torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
         class_weight_C=weight,
     )
-
-
-def open_extra(config: TrainClassifierConfig) -> list[Rows]:
-    """The sets that add training rows.
-
-    Raises:
-        UserError: an unusable set, or one of other spectrograms or classes.
-    """
-    base = open_shards(config.shards)
-    sets = [open_rows(path) for path in config.extra_shards]
-    for path, rows in zip(config.extra_shards, sets, strict=True):
-        if rows.features.fingerprint != base.features.fingerprint:
-            changes = difference(rows.features.values(), base.features.values(), "") or ["another version of the signal code"]
-            raise UserError(
-                f"--extra-shards {path} have {changes[0].replace('now', 'those of --shards')}: make them with the same features"
-            )
-        unknown = sorted(set(rows.class_names) - set(base.class_names))
-        if unknown:
-            raise UserError(f"--extra-shards {path}: class '{unknown[0]}' is none of --shards {config.shards}")
-    return sets
-
-
-def with_extra(rows: Rows, split: Split, extra: list[Rows]) -> tuple[np.ndarray, Split]:
-    """Class numbers of all rows, those of extra sets numbered on, and the split in which the extra ones are learnt only."""
-    number = {name: i for i, name in enumerate(rows.class_names)}
-    labels = [rows.labels, *(more.table["label"].map(number).to_numpy(np.int64) for more in extra)]
-    added = np.arange(len(rows.labels), sum(map(len, labels)))
-    return np.concatenate(labels), Split(np.concatenate([split.train, added]), split.val, split.held_out)
 
 
 def make_batch(t: Training, batch: np.ndarray, draw: BatchDraw) -> tuple[Tensor, Tensor]:
@@ -242,7 +213,7 @@ def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = 
     state = world.together(checkpoints.read)
     if state is not None:
         restore(t, *state)
-    log = world.together(partial(open_log, t, run))
+    log = world.together(partial(open_log, run, world.rank == 0, t.history, config.epochs))
     while t.epoch < config.epochs and t.epoch - t.best_epoch < config.patience:
         result = train_epoch(t, log)
         result |= evaluate_epoch(t)
@@ -256,16 +227,6 @@ def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = 
     log.close()
     best = t.history[t.best_epoch - 1]
     return {"best_epoch": t.best_epoch, "epochs": t.epoch, "stopped_early": t.epoch < config.epochs, **best}
-
-
-def open_log(t: Training, run: RunFolder) -> RunLog:
-    """The log of the run from where it stands.
-
-    Raises:
-        UserError: when it can't be written.
-    """
-    with user_errors("writing to", run.path):
-        return RunLog(run, t.world.rank == 0, t.history, t.config.epochs)
 
 
 def note_best(t: Training, result: dict[str, float]) -> bool:

@@ -38,7 +38,7 @@ from pipeline.model_file import GanCard, save_model
 from pipeline.row_split import Split, split_rows
 from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
-from pipeline.run_log import RunLog
+from pipeline.run_log import RunLog, open_log
 from pipeline.training import World, epoch_batches, load_optimizer, optimizer_tensors, resolve_precision, share_of
 
 # Rows whose values are looked at before the first step.
@@ -310,7 +310,7 @@ def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -
     if state is not None:
         restore(t, *state)
     first = world.rank == 0
-    log = world.together(partial(open_log, t, run))
+    log = world.together(partial(open_log, run, first, t.history, config.epochs))
     while t.epoch < config.epochs:
         line = train_epoch(t, log)
         line["diversity"] = spread(t)
@@ -335,16 +335,6 @@ def spread(t: GanTraining) -> float:
     """Diversity of the fixed samples within their classes, as part of that of the real clips; the first worker's, so that all agree."""
     own = t.sampler.spread(t.ema.model, t.world.device) / t.real_diversity if t.world.rank == 0 else 0.0
     return float(t.world.sum(torch.tensor(own, dtype=torch.float64, device=t.world.device)))
-
-
-def open_log(t: GanTraining, run: RunFolder) -> RunLog:
-    """The log of the run from where it stands.
-
-    Raises:
-        UserError: when it can't be written.
-    """
-    with user_errors("writing to", run.path):
-        return RunLog(run, t.world.rank == 0, t.history, t.config.epochs)
 
 
 def go_back(t: GanTraining, fault: str, state: tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None) -> GanTraining:
