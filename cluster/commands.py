@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import NamedTuple
 
 import yaml
 
 from cluster.flags import Common, parse, split_common
-from cluster.session import session
+from cluster.session import session, set_environment
 from models.config import Config
 
-# Commands that are one stage in a Ray session: its module, its settings, its function. Imported only when called.
+
+class Stage(NamedTuple):
+    """A command that is one stage in a Ray session, by names, as its module is imported only when it is called."""
+
+    module: str
+    settings: str
+    run: str
+    check: str = ""
+    """A function of the settings that finds what is wrong with them in less time than Ray takes to start."""
+
+
 STAGES = {
-    "demo": ("cluster.demo", "DemoConfig", "run_demo"),
-    "extract": ("pipeline.extract", "ExtractConfig", "extract"),
-    "train-classifier": ("pipeline.classifier_run", "TrainClassifierConfig", "train_classifier"),
-    "train-gan": ("pipeline.gan_run", "TrainGanConfig", "train_gan"),
-    "crossval": ("pipeline.crossval", "CrossvalConfig", "crossval"),
-    "predict": ("pipeline.predict", "PredictConfig", "predict"),
+    "demo": Stage("cluster.demo", "DemoConfig", "run_demo"),
+    "extract": Stage("pipeline.extract", "ExtractConfig", "extract"),
+    "train-classifier": Stage("pipeline.classifier_run", "TrainClassifierConfig", "train_classifier"),
+    "train-gan": Stage("pipeline.gan_run", "TrainGanConfig", "train_gan"),
+    "crossval": Stage("pipeline.crossval", "CrossvalConfig", "crossval"),
+    "predict": Stage("pipeline.predict", "PredictConfig", "predict"),
+    "tune": Stage("tune.search", "SearchConfig", "search", "check"),
 }
 
 
@@ -36,12 +48,15 @@ def dispatch(name: str, arguments: list[str]) -> None:
 
 def run_stage(name: str, common: Common, arguments: list[str]) -> None:
     """Runs a command of `STAGES`."""
-    module_name, settings, function = STAGES[name]
-    module = import_module(module_name)
-    config = parse(getattr(module, settings), name, arguments, common.config)
+    stage = STAGES[name]
+    set_environment(common.address)
+    module = import_module(stage.module)
+    config = parse(getattr(module, stage.settings), name, arguments, common.config)
     show(config)
+    if stage.check:
+        getattr(module, stage.check)(config)
     with session(common.address, common.cpus):
-        getattr(module, function)(config)
+        getattr(module, stage.run)(config)
 
 
 def evaluate(common: Common, arguments: list[str]) -> None:

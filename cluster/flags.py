@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import tyro
-import yaml
 
 from cluster.usage import COMMON
 from models.config import Config
 from pipeline.errors import UserError
+from pipeline.files import read_yaml
 
 C = TypeVar("C", bound=Config)
 
@@ -52,7 +52,7 @@ def parse(cls: type[C], command: str, arguments: list[str], config: Path | None)
 
 def yaml_default(cls: type[C], path: Path) -> C:
     """The settings with the values of a file in place; what neither has stays to be asked for by flags."""
-    values = read_yaml(path)
+    values = read_yaml(path, "--config")
     # Placeholders let the given values be checked while required ones are still missing; all of those are paths.
     required = {name: Path() for name, field in cls.model_fields.items() if field.is_required()}
     checked = cls.parse(required | values, str(path))
@@ -60,22 +60,3 @@ def yaml_default(cls: type[C], path: Path) -> C:
     return cls.model_construct(  # type: ignore[return-value]
         **fields | dict.fromkeys(required.keys() - values.keys(), tyro.MISSING)
     )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The values of a file.
-
-    Raises:
-        UserError: no such file, not YAML, or not keys and values.
-    """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"--config {path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"--config {path}: must hold keys and values, not a {type(values).__name__}")
-    return values

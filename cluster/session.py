@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-# Read by Ray when it is imported or started, hence set before.
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report would wait for it
@@ -37,10 +36,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     Raises:
         UserError: when the cluster can't be reached.
     """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    if address is None:
-        _own_token()
+    set_environment(address)
     import ray
 
     try:
@@ -55,6 +51,14 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+
+
+def set_environment(address: str | None = None) -> None:
+    """What Ray reads once, when anything of it is first imported: so before that, if a session is to follow."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        _own_token()
 
 
 @cache

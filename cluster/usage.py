@@ -6,6 +6,7 @@ COMMANDS = {
     "extract": "turn audio files into shards of log-mel spectrograms",
     "train-classifier": "train a sound classifier on shards",
     "train-gan": "train a generator of new sounds on shards",
+    "tune": "search for better settings of a training",
     "crossval": "train and score once for each fold",
     "evaluate": "score a trained classifier or generator; JSON figures and an HTML report",
     "predict": "classify unlabelled files; writes submission.csv",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 C = TypeVar("C", bound="Config")
 # A path as the user means it, also where a worker stands in another folder.
@@ -54,6 +55,33 @@ class Config(BaseModel):
     def values(self) -> dict[str, Any]:
         """The settings as plain JSON values, for a file beside what they made."""
         return self.model_dump(mode="json")
+
+    def changed(self, changes: dict[str, Any]) -> Self:
+        """The same settings with others at some dotted keys, such as `mixup.rate`, checked anew.
+
+        Raises:
+            ConfigError: an unknown key, or a value that its field refuses.
+        """
+        values = self.values()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            place = values
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = value
+        return type(self)(**values)
+
+
+def leaf_fields(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """Every single setting of nested ones, by its dotted key."""
+    leaves: dict[str, FieldInfo] = {}
+    for name, field in cls.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            leaves |= leaf_fields(inner, f"{prefix}{name}.")
+        else:
+            leaves[prefix + name] = field
+    return leaves
 
 
 def describe(cls: type[BaseModel], error: ValidationError) -> str:

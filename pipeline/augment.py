@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 
 from pipeline.audio import resample
 
@@ -72,7 +71,9 @@ def add_reverb(samples: np.ndarray, sample_rate: int, strength: float, rng: np.r
     room = rng.standard_normal(length, np.float32) * decay
     room *= np.float32(wet / max(np.sqrt(np.sum(room**2)), 1e-12))
     room[0] += np.float32(1.0 - wet)
-    out = scipy.signal.fftconvolve(samples, room)[: samples.size].astype(np.float32, copy=False)
+    from scipy.signal import fftconvolve  # slow to import, and trainings import this module
+
+    out = fftconvolve(samples, room)[: samples.size].astype(np.float32, copy=False)
     return out * np.float32(_rms(samples) / max(_rms(out), 1e-12))
 
 
@@ -145,4 +146,5 @@ def _rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float32), dtype=np.float64)))
 
 
-_WINDOW = scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
+# Hann, periodic.
+_WINDOW = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_N_FFT) / _N_FFT)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and files of settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import yaml
+
+from pipeline.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -42,3 +46,22 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
             name, number = f"{plain}_{number}", number + 1
         names[label] = name
     return names
+
+
+def read_yaml(path: Path, flag: str) -> dict[str, Any]:
+    """The keys and values of a file that `flag` names.
+
+    Raises:
+        UserError: no such file, not YAML, or not keys and values.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{flag} {path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{flag} {path}: not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{flag} {path}: must hold keys and values, not a {type(values).__name__}")
+    return values

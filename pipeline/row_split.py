@@ -35,7 +35,11 @@ def split_rows(rows: Rows, config: SplitConfig) -> Split:
     val = np.zeros(len(table), bool)
     clips = np.flatnonzero(own & free)
     groups = table["group"].to_numpy()
-    chosen = group_split(rows.labels[clips], groups[clips], config.val_fraction, config.seed)
+    if config.val_part is None:
+        chosen = group_split(rows.labels[clips], groups[clips], config.val_fraction, config.seed)
+    else:
+        part, parts = config.val_part
+        chosen = deal(rows.labels[clips], groups[clips], parts, config.seed, "--val-part") == part
     val_clips = set(table["clip_id"].to_numpy()[clips[chosen]])
     val = table["clip_id"].isin(val_clips).to_numpy()
     learnt = free & ~val & (own | (table["strength"].to_numpy() <= config.augmentation_strength))
@@ -52,9 +56,21 @@ def row_folds(rows: Rows, config: SplitConfig) -> np.ndarray:
         return rows.table["fold"].to_numpy()
     own = np.flatnonzero(rows.table["copy"].to_numpy() == 0)
     clips = rows.table["clip_id"].to_numpy()
-    dealt = group_folds(rows.labels[own], rows.table["group"].to_numpy()[own], config.deal_folds, config.seed)
+    dealt = deal(rows.labels[own], rows.table["group"].to_numpy()[own], config.deal_folds, config.seed, "--deal-folds")
     fold_of = dict(zip(clips[own], dealt, strict=True))
     return np.array([fold_of[clip] for clip in clips])
+
+
+def deal(labels: np.ndarray, groups: np.ndarray, parts: int, seed: int, flag: str) -> np.ndarray:
+    """As `group_folds`.
+
+    Raises:
+        UserError: naming `flag`, when a class has fewer clips than there are parts.
+    """
+    most = int(np.unique(labels, return_counts=True)[1].min())
+    if most < parts:
+        raise UserError(f"{flag}: {parts} parts, but a class has {most} clips only; choose {most} or fewer, or add clips")
+    return group_folds(labels, groups, parts, seed)
 
 
 def _held_out(rows: Rows, config: SplitConfig) -> np.ndarray:

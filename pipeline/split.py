@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 
 def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -54,6 +53,8 @@ def _fill(counts: np.ndarray, want: int, most: int) -> set[int]:
 
 def group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """Deals clips into folds 1 … `num_folds`, stratified, each group in one fold; `[shape=(N,)]` int."""
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and seldom needed
+
     folds = np.zeros(len(labels), int)
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups), start=1):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.run_log import RunLog, open_log
 from pipeline.training import (
+    Epochs,
     World,
     decay_groups,
     epoch_batches,
@@ -43,6 +45,7 @@ from pipeline.training import (
     optimizer_tensors,
     resolve_precision,
     rounds,
+    run_out,
     share_of,
 )
 
@@ -200,7 +203,12 @@ def evaluate_epoch(t: Training) -> dict[str, float]:
 
 
 def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = None) -> dict[str, Any]:
-    """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one.
+    """`train_epochs` to its end; returns its result."""
+    return run_out(train_epochs(config, world, owner))
+
+
+def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None = None) -> Epochs:
+    """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one; yields after each epoch.
 
     It writes to the run for as long as `owner` is the run's.
 
@@ -213,18 +221,18 @@ def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = 
     state = world.together(checkpoints.read)
     if state is not None:
         restore(t, *state)
-    log = world.together(partial(open_log, run, world.rank == 0, t.history, config.epochs))
-    while t.epoch < config.epochs and t.epoch - t.best_epoch < config.patience:
-        result = train_epoch(t, log)
-        result |= evaluate_epoch(t)
-        t.epoch += 1
-        rate = t.optimizer.param_groups[0]["lr"]
-        improved = note_best(t, result)
-        line = {"epoch": t.epoch, **result, "learning_rate": rate, "best": improved}
-        t.history.append(line)
-        world.together(partial(run.check_owner, owner) if world.rank == 0 else _nothing)
-        world.together(partial(publish, t, checkpoints, log, improved) if world.rank == 0 else _nothing)
-    log.close()
+    with closing(world.together(partial(open_log, run, world.rank == 0, t.history, config.epochs))) as log:
+        while t.epoch < config.epochs and t.epoch - t.best_epoch < config.patience:
+            result = train_epoch(t, log)
+            result |= evaluate_epoch(t)
+            t.epoch += 1
+            rate = t.optimizer.param_groups[0]["lr"]
+            improved = note_best(t, result)
+            line = {"epoch": t.epoch, **result, "learning_rate": rate, "best": improved}
+            t.history.append(line)
+            world.together(partial(run.check_owner, owner) if world.rank == 0 else _nothing)
+            world.together(partial(publish, t, checkpoints, log, improved) if world.rank == 0 else _nothing)
+            yield line
     best = t.history[t.best_epoch - 1]
     return {"best_epoch": t.best_epoch, "epochs": t.epoch, "stopped_early": t.epoch < config.epochs, **best}
 

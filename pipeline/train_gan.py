@@ -12,6 +12,7 @@ for each epoch
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -39,7 +40,7 @@ from pipeline.row_split import Split, split_rows
 from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.run_log import RunLog, open_log
-from pipeline.training import World, epoch_batches, load_optimizer, optimizer_tensors, resolve_precision, share_of
+from pipeline.training import Epochs, World, epoch_batches, load_optimizer, optimizer_tensors, resolve_precision, run_out, share_of
 
 # Rows whose values are looked at before the first step.
 LOOKED_AT = 5000
@@ -296,7 +297,12 @@ def train_epoch(t: GanTraining, log: RunLog) -> dict[str, float]:
 
 
 def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -> dict[str, Any]:
-    """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one.
+    """`train_epochs` to its end; returns its result."""
+    return run_out(train_epochs(config, world, owner))
+
+
+def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None) -> Epochs:
+    """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one; yields after each epoch.
 
     It writes to the run for as long as `owner` is the run's.
 
@@ -310,24 +316,24 @@ def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -
     if state is not None:
         restore(t, *state)
     first = world.rank == 0
-    log = world.together(partial(open_log, run, first, t.history, config.epochs))
-    while t.epoch < config.epochs:
-        line = train_epoch(t, log)
-        line["diversity"] = spread(t)
-        fault = alarm(line, t.history)
-        if fault is not None:
-            t = go_back(t, fault, world.together(checkpoints.read))
-            continue
-        t.epoch += 1
-        sampled = t.epoch % config.sample_every == 0 or t.epoch == config.epochs
-        verdict: dict[str, float] = world.together(
-            partial(t.sampler.sample, t.ema.model, t.epoch, world.device) if first and sampled else dict
-        )
-        improved = note_best(t, verdict, sampled) if first else False
-        t.history.append({"epoch": t.epoch, **line, **verdict, **_rollback(t), "best": improved})
-        world.together(partial(run.check_owner, owner) if first else dict)
-        world.together(partial(publish, t, checkpoints, log, improved) if first else dict)
-    log.close()
+    with closing(world.together(partial(open_log, run, first, t.history, config.epochs))) as log:
+        while t.epoch < config.epochs:
+            line = train_epoch(t, log)
+            line["diversity"] = spread(t)
+            fault = alarm(line, t.history)
+            if fault is not None:
+                t = go_back(t, fault, world.together(checkpoints.read))
+                continue
+            t.epoch += 1
+            sampled = t.epoch % config.sample_every == 0 or t.epoch == config.epochs
+            verdict: dict[str, float] = world.together(
+                partial(t.sampler.sample, t.ema.model, t.epoch, world.device) if first and sampled else dict
+            )
+            improved = note_best(t, verdict, sampled) if first else False
+            t.history.append({"epoch": t.epoch, **line, **verdict, **_rollback(t), "best": improved})
+            world.together(partial(run.check_owner, owner) if first else dict)
+            world.together(partial(publish, t, checkpoints, log, improved) if first else dict)
+            yield t.history[-1]
     return {"epochs": t.epoch, "best_epoch": t.best_epoch, "rollbacks": t.rollbacks, **(t.history[t.best_epoch - 1] if first else {})}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -82,6 +82,19 @@ class World:
         if first is not None:
             raise UserError(first)
         return value
+
+
+# A training that yields the entry of each epoch once it is published, and returns its result.
+Epochs = Generator[dict[str, Any], None, dict[str, Any]]
+
+
+def run_out(epochs: Epochs) -> dict[str, Any]:
+    """Runs a training to its end; returns its result."""
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            return end.value
 
 
 def share_of(size: int, world: World) -> slice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models.config import Config, Place
 
@@ -31,12 +31,21 @@ class SplitConfig(Config):
     """Uses the augmented copies up to this strength, and scales the augmentation in training by it."""
     val_fraction: float = Field(0.2, ge=0, lt=1)
     """Part of the clips that validates, stratified, whole recordings together; 0 trains on all."""
+    val_part: tuple[int, int] | None = None
+    """Instead of --val-fraction, deal the clips into parts and validate on one: its number from 1, and how many there are."""
     fold: int | None = None
     """Fold that is held out: neither learnt nor validated, only scored by `evaluate`."""
     deal_folds: int | None = Field(None, ge=2)
     """Deal the clips into so many folds, stratified and whole recordings together, instead of taking the manifest's."""
     seed: int = 42
     """Seed of the split, the weights, the order and all draws."""
+
+    @field_validator("val_part")
+    @classmethod
+    def _check_part(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and (value[1] < 2 or not 1 <= value[0] <= value[1]):
+            raise ValueError("needs two numbers, such as 1 5 for the first of five parts")
+        return value
 
 
 class TrainingConfig(ResourceConfig, SplitConfig):

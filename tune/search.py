@@ -1,0 +1,230 @@
+"""The search, from its command to its result."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import uuid
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from models.config import difference
+from pipeline.cache import open_rows, set_digest
+from pipeline.errors import UserError, user_errors
+from pipeline.files import read_yaml
+from pipeline.gan_config import TrainGanConfig
+from pipeline.judge import train_choosing_judge
+from pipeline.row_split import split_rows
+from pipeline.run_folder import RunFolder
+from pipeline.shards import open_shards
+from tune.job import Job, base_settings, make_space
+from tune.plan import Node, Plan, make_plan
+from tune.search_config import MAY_CHANGE, SearchConfig
+from tune.search_result import conclude
+from tune.table import Table
+from tune.trials import SearchFolder, Trial
+
+# Read by Ray Tune when it is imported or started, hence set before.
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # ours write what is needed
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a fault has no score
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search here, with its result
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # what is known lies in the trials' folders
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def search(config: SearchConfig) -> dict[str, Any]:
+    """Runs the trials that are not done yet, then writes the result; returns its summary.
+
+    Raises:
+        UserError, ConfigError: unusable shards, space or settings, too few resources, or not one trial that has a score.
+    """
+    job = make_job(config)
+    folder = SearchFolder(config.run)
+    known = known_trials(config, job)
+    left = config.trials - sum(trial.state != "running" for trial in known)
+    if left <= 0:
+        print(f"the search in {config.run} is finished already", flush=True)
+        return conclude(config, job, known)
+    plan = make_plan(config, cluster_nodes(), left)
+    job = with_plan(job, plan)
+    begin(config, job)
+    if known:
+        ended = sum(trial.state != "running" for trial in known)
+        print(f"going on: {ended} trials are done, {len(known) - ended} go on, {config.trials - len(known)} are new", flush=True)
+    print(f"plan: {plan}; {left} trials of at most {config.max_epochs} epochs, on {', '.join(job.space.dimensions)}", flush=True)
+    if isinstance(job.base, TrainGanConfig):
+        share_judge(job, range(config.trials))
+    try:
+        trials = run_trials(config, job, plan, known)
+    except KeyboardInterrupt:
+        known = folder.read()
+        if any(trial.points for trial in known):
+            conclude(config, job, known)
+        raise
+    return conclude(config, job, trials)
+
+
+def check(config: SearchConfig) -> None:
+    """Finds wrong settings before Ray is started.
+
+    Raises:
+        UserError, ConfigError: as `search` would.
+    """
+    known_trials(config, make_job(config))
+
+
+def make_job(config: SearchConfig) -> Job:
+    """Everything that trials need to know, checked before the first one starts.
+
+    Raises:
+        UserError, ConfigError: unusable shards or settings.
+    """
+    base = base_settings(config, read_yaml(config.base, "--base") if config.base else {})
+    space = make_space(config, read_yaml(config.space, "--space") if config.space else None, base)
+    job = Job(
+        model=config.model,
+        base=base,
+        space=space,
+        folder=config.run,
+        metric=config.judged_by,
+        mode=config.mode,
+        parts=config.parts,
+        workers=config.workers_per_trial,
+        cpus=config.cpus_per_worker or 1,
+        gpus=config.gpus_per_trial / config.workers_per_trial,
+        changing=config.changes_values,
+    )
+    rows = open_rows(config.shards)  # read once a machine: the trials map what this unpacks
+    split = split_rows(rows, job.settings(0, space.read(base))[0])
+    if len(split.val) == 0:
+        raise UserError("no clip validates, so trials can't be compared: raise --val-fraction, or add clips")
+    return job
+
+
+def with_plan(job: Job, plan: Plan) -> Job:
+    """The job with the CPUs that the plan gives a worker, in its settings too: so a winner can be repeated to the last digit."""
+    return replace(job, cpus=plan.cpus, base=job.base.model_copy(update={"cpus_per_worker": plan.cpus}))
+
+
+def identity(config: SearchConfig, job: Job) -> dict[str, Any]:
+    """What makes a search what it is."""
+    return {
+        "command": "tune",
+        "shards_digest": set_digest(open_shards(config.shards)),
+        "search": {key: value for key, value in config.values().items() if key not in MAY_CHANGE},
+        "space": job.space.values(),
+        "base": job.base.identity(),
+    }
+
+
+def known_trials(config: SearchConfig, job: Job) -> list[Trial]:
+    """The trials that the folder of the search knows; none where it is new.
+
+    Raises:
+        UserError: a folder of another search or of a training, or a new one where --resume asks for a search.
+    """
+    there = RunFolder(config.run).read_json("search.json")
+    if there is None:
+        if config.resume:
+            raise UserError(f"--resume: no search in --run {config.run}; leave it out to start one")
+        if (config.run / "config.json").is_file():
+            raise UserError(f"--run {config.run} holds a training, not a search; choose another --run")
+        return []
+    if changes := difference(there, identity(config, job), ""):
+        raise UserError(f"--run {config.run} holds a search with {changes[0]}; choose another --run, or delete that folder to start anew")
+    return SearchFolder(config.run).read()
+
+
+def begin(config: SearchConfig, job: Job) -> None:
+    """Makes the folder of the search."""
+    with user_errors("creating", config.run):
+        config.run.mkdir(parents=True, exist_ok=True)
+        RunFolder(config.run).write_json("search.json", identity(config, job))
+
+
+def cluster_nodes() -> list[Node]:
+    """The machines that are alive."""
+    import ray
+
+    return [Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]]
+
+
+def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial]) -> list[Trial]:
+    """Has Ray Tune run the trials that are left; returns all of them."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray.tune
+
+    from tune.recorder import Recorder
+    from tune.schedule import make_scheduler, population
+    from tune.suggest import Suggester
+    from tune.trial_run import TrialRun
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    recorder = Recorder(SearchFolder(config.run), job, config.max_epochs, known)
+    base = job.space.read(job.base)
+    scheduler = make_scheduler(config, job.space, known)
+    changing = config.changes_values
+    bundle = {"CPU": float(job.cpus)} | ({"GPU": job.gpus} if job.gpus else {})
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(
+            ray.tune.with_parameters(TrialRun, job=job), ray.tune.PlacementGroupFactory([bundle] * job.workers, strategy="PACK")
+        ),
+        param_space=population(config, job.space, base, known) if changing else {},
+        tune_config=ray.tune.TuneConfig(
+            search_alg=None if changing else Suggester(config, job.space, base, known),
+            scheduler=scheduler,
+            num_samples=1 if changing else config.trials - sum(trial.state != "running" for trial in known),
+            max_concurrent_trials=plan.at_once,
+            reuse_actors=True,
+        ),
+        run_config=ray.tune.RunConfig(
+            name=uuid.uuid4().hex[:8],
+            storage_path=str(config.run / ".tune"),
+            failure_config=ray.tune.FailureConfig(max_failures=config.max_failures),
+            # A population's trial may go on from a checkpoint that its donor made long ago: none is deleted.
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None, checkpoint_at_end=False),
+            callbacks=[recorder],
+            stop=_budget(config, recorder),
+            verbose=0,
+        ),
+    )
+    try:
+        with Table(recorder, config, plan.at_once), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pb2's Gaussian process, and what Tune says of its own arguments
+            tuner.fit()
+    finally:
+        shutil.rmtree(config.run / ".tune", ignore_errors=True)
+    return [recorder.trials[number] for number in sorted(recorder.trials)]
+
+
+def _budget(config: SearchConfig, recorder: Any) -> Any:
+    """Ends all trials when the time is up."""
+    import ray.tune
+
+    class Budget(ray.tune.Stopper):
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            if config.time_budget is not None and recorder.elapsed > 60 * config.time_budget:
+                recorder.ending = True
+            return recorder.ending
+
+    return Budget()
+
+
+def share_judge(job: Job, numbers: range) -> None:
+    """Trains the judge of a GAN's trials once, and gives it to each."""
+    assert isinstance(job.base, TrainGanConfig)
+    train_choosing_judge(job.base)
+    for number in numbers:
+        target = SearchFolder(job.folder).trial(number) / "judge"
+        if not target.is_dir():
+            with user_errors("writing to", target):
+                shutil.copytree(job.folder / "judge", target, copy_function=os.link)

@@ -1,0 +1,127 @@
+"""A trial as Ray Tune runs it: one step is one epoch, and it goes on from its own folder.
+
+Tune starts, stops and restarts it; what it goes on from are melray's own checkpoints. Only where values change while it trains
+(pbt, pb2) does Tune keep a checkpoint, and that only says where melray's lies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+import torch
+
+from pipeline.errors import UserError, user_errors
+from pipeline.fit import LOST_WORKER
+from tune.group import Group
+from tune.job import Job, begin_trial
+from tune.trial_scores import trial_scores
+from tune.trials import SearchFolder
+
+# In the results that Tune gets, beside `epoch`, `score`, `best` so far, and `seconds` of this attempt.
+FAULT, ENDED = "fault", "ended"
+# Of a trial's configuration, beside the values of its space.
+NUMBER = "number"
+_POINTER = "checkpoint.json"
+
+
+class TrialRun(ray.tune.Trainable):
+    """One trial, or, as processes are used again, one after the other."""
+
+    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
+        self._job, self._group = job, Group(job)
+        torch.set_num_threads(job.cpus)
+        self._open(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes on another trial, or other values."""
+        self._leave()
+        self._open(new_config)
+        return True
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self._number = int(config[NUMBER])
+        self._raw = {key: value for key, value in config.items() if key in self._job.space.dimensions}
+        self._source: Path | None = None
+        self._scores: Generator[dict[str, Any], None, None] | None = None
+        self._last: dict[str, Any] = {}
+        self._start = time.monotonic()
+
+    def step(self) -> dict[str, Any]:
+        """One epoch that has a score. A fault is a result, as Tune would try an exception again; only a lost worker is worth that."""
+        try:
+            if self._scores is None:
+                self._scores = self._begin()
+            new = next(self._scores)
+            better = max if self._job.mode == "max" else min
+            best = better(new["score"], self._last.get("best", new["score"]))
+            self._last = {**new, "best": best, "seconds": time.monotonic() - self._start}
+            return dict(self._last)
+        except StopIteration:
+            return {**self._last, ENDED: True, "done": True}
+        except UserError as error:
+            return {**self._last, FAULT: str(error), "done": True}
+        except Exception as error:
+            if any(word in type(error).__name__ + str(error) for word in LOST_WORKER):
+                raise
+            return {**self._last, FAULT: self._unforeseen(error), "done": True}
+
+    def _begin(self) -> Generator[dict[str, Any], None, None]:
+        job = self._job
+        settings = job.settings(self._number, job.space.decode(self._raw))
+        if self._source is not None:
+            for part, one in enumerate(settings):
+                _replace(one.run / "checkpoints", self._source / f"part_{part}")
+                (one.run / "summary.json").unlink(missing_ok=True)
+        begin_trial(job, settings)
+        return trial_scores(job, settings, self._group.begin(settings))
+
+    def _unforeseen(self, error: Exception) -> str:
+        """One line for an error of the code or of a library, which is kept whole in the trial's folder."""
+        path = SearchFolder(self._job.folder).trial(self._number) / "error.txt"
+        path.write_text("".join(traceback.format_exception(error)))
+        last = str(error).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {last[-1].strip()} (all of it in {path})"
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Sets the present checkpoints aside, for this trial or another to go on from, and writes where they are.
+
+        They stay until the search ends: a trial that is to go on from them may start much later.
+        """
+        job = self._job
+        kept = SearchFolder(job.folder).trial(self._number) / "kept" / f"{self._last.get('epoch', 0):04d}_{time.time_ns():x}"
+        with user_errors("writing to", kept):
+            for part, one in enumerate(job.settings(self._number, job.space.decode(self._raw))):
+                _replace(kept / f"part_{part}", one.run / "checkpoints")
+        (Path(checkpoint_dir) / _POINTER).write_text(json.dumps(str(kept)))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Goes on from where a checkpoint of this trial or another points to."""
+        self._source = Path(json.loads((Path(checkpoint) / _POINTER).read_text()))
+
+    def cleanup(self) -> None:
+        """Ends the training between two epochs, and its other workers."""
+        self._leave()
+        self._group.close()
+
+    def _leave(self) -> None:
+        if self._scores is not None:
+            self._scores.close()
+        self._scores = None
+        self._group.end()
+
+
+def _replace(target: Path, source: Path) -> None:
+    """Makes a folder the same as another, without copying: checkpoints are written anew, never changed."""
+    shutil.rmtree(target, ignore_errors=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link)
+    else:
+        target.mkdir(parents=True)
