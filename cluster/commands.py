@@ -28,6 +28,7 @@ STAGES = {
     "train-classifier": Stage("pipeline.classifier_run", "TrainClassifierConfig", "train_classifier"),
     "train-gan": Stage("pipeline.gan_run", "TrainGanConfig", "train_gan"),
     "crossval": Stage("pipeline.crossval", "CrossvalConfig", "crossval"),
+    "crossval --tuned": Stage("tune.nested", "NestedConfig", "nested_crossval", "check_nested"),
     "predict": Stage("pipeline.predict", "PredictConfig", "predict"),
     "tune": Stage("tune.search", "SearchConfig", "search", "check"),
 }
@@ -40,6 +41,9 @@ def dispatch(name: str, arguments: list[str]) -> None:
         UserError, ConfigError: by the user's doing, in one line.
     """
     common, rest = split_common(arguments)
+    if name == "crossval" and "--tuned" in rest:
+        rest.remove("--tuned")
+        name = "crossval --tuned"
     if name in STAGES:
         run_stage(name, common, rest)
     else:

@@ -27,7 +27,10 @@ from pipeline.training_config import ResourceConfig
 
 
 class CrossvalConfig(TrainClassifierConfig):
-    """Trains and scores once for each fold; the settings are those of `train-classifier`."""
+    """Trains and scores once for each fold; the settings are those of `train-classifier`.
+
+    With --tuned, each fold's settings come from a search of its own: `melray crossval --tuned --help`.
+    """
 
     val_fraction: float = Field(0.0, ge=0, lt=1)
     """Part of each fold's training clips that validates; 0 trains on all and keeps the last epoch."""

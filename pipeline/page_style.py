@@ -126,4 +126,31 @@ svg .count { fill: var(--ink); text-anchor: middle; dominant-baseline: central; 
 svg .on { fill: var(--on-cell); font-weight: 600; }
 """
 
-CSS = COLOURS + LAYOUT + PARTS
+# Of a search: trials in the colour of their state, the best in ink.
+TRIALS = """
+.keys { margin: 0 0 .6rem; }
+svg .mark { stroke-width: 1.5; fill: none; }
+svg .finished { --hue: var(--right); } svg .stopped { --hue: var(--right); }
+svg .running { --hue: var(--third); } svg .failed { --hue: var(--wrong); } svg .best { --hue: var(--ink); }
+svg .mark.finished, svg .mark.running { fill: var(--hue); stroke: var(--surface); stroke-width: 1; }
+svg .mark.stopped { fill: var(--surface); stroke: var(--hue); }
+svg .mark.failed { stroke: var(--hue); stroke-width: 2; }
+svg .ring { fill: none; stroke: var(--ink); stroke-width: 2; }
+svg .trial { fill: none; stroke: var(--hue, var(--right)); stroke-width: 1.3; stroke-linejoin: round; }
+svg .trial.stopped { stroke-opacity: .35; } svg .trial.finished, svg .trial.running, svg .trial.failed { stroke-opacity: .75; }
+svg .trial.best { stroke-width: 2.8; }
+svg .trial.unscored { stroke: var(--axis); stroke-dasharray: 3 4; stroke-opacity: .6; }
+svg .halo { paint-order: stroke; stroke: var(--surface); stroke-width: 4; stroke-linejoin: round; }
+.tag { margin-left: .4rem; padding: 0 .45rem; border: 1px solid var(--axis); border-radius: 1rem; font-size: .8rem; font-weight: 500; }
+.trials thead th { white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
+.trials tbody th { min-width: 5rem; }
+.values th, .values td { overflow-wrap: break-word; }
+.trials { font-size: .85rem; }
+.trials th, .trials td { padding-right: .7rem; white-space: nowrap; }
+.reasons { margin: 0; padding: 0; list-style: none; font-size: .92rem; }
+.reasons li + li { margin-top: .5rem; }
+.reasons details { padding: 0; border: 0; background: none; box-shadow: none; }
+.reasons details > p { margin: .5rem 0; max-height: 20rem; overflow: auto; font-size: .85rem; white-space: pre-wrap; }
+"""
+
+CSS = COLOURS + LAYOUT + PARTS + TRIALS

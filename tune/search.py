@@ -84,7 +84,7 @@ def make_job(config: SearchConfig) -> Job:
     Raises:
         UserError, ConfigError: unusable shards or settings.
     """
-    base = base_settings(config, read_yaml(config.base, "--base") if config.base else {})
+    base = base_settings(config, base_values(config))
     space = make_space(config, read_yaml(config.space, "--space") if config.space else None, base)
     job = Job(
         model=config.model,
@@ -120,6 +120,15 @@ def identity(config: SearchConfig, job: Job) -> dict[str, Any]:
         "space": job.space.values(),
         "base": job.base.identity(),
     }
+
+
+def base_values(config: SearchConfig) -> dict[str, Any]:
+    """What the file --base says.
+
+    Raises:
+        UserError: where it can't be read.
+    """
+    return read_yaml(config.base, "--base") if config.base else {}
 
 
 def known_trials(config: SearchConfig, job: Job) -> list[Trial]:
