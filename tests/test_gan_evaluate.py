@@ -22,10 +22,9 @@ from pipeline.model_file import load_generator
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
 from pipeline.train_gan import train_loop
-from pipeline.training import World
+from tests.runs import ALONE
 from tests.sounds import SMALL, extract_config, gan_config, write_shards, write_tones
 
-ALONE = World(0, 1, torch.device("cpu"))
 NAMES = ("a", "b", "c")
 
 

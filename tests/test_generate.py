@@ -29,11 +29,9 @@ from pipeline.row_split import split_rows
 from pipeline.shards import open_shards
 from pipeline.train_classifier import prepare
 from pipeline.train_gan import train_loop
-from pipeline.training import World
 from pipeline.units import Unit
+from tests.runs import ALONE
 from tests.sounds import SMALL, extract_config, gan_config, train_config, write_shards, write_tones
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,15 @@ import torch.nn.functional as F
 from models.batch_augment import MixUpConfig, draw_batch
 from models.classifier import ClassifierConfig
 from pipeline import train_classifier
-from pipeline.checkpoint import Checkpoints, load_tensors
+from pipeline.checkpoint import Checkpoints
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError
 from pipeline.row_split import split_rows
 from pipeline.row_store import epoch_order
 from pipeline.train_classifier import prepare, train_loop, train_step
 from pipeline.training import World
+from tests.runs import ALONE, same, weights
 from tests.sounds import train_config, write_shards
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +36,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(run / "model.safetensors")[0]
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def run_loop(config: TrainClassifierConfig) -> dict:

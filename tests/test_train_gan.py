@@ -15,17 +15,18 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from models.gan_losses import discriminator_loss, generator_loss
-from pipeline import train_gan
+from pipeline import gan_state, train_gan
 from pipeline.cache import Rows
-from pipeline.checkpoint import Checkpoints, load_tensors
+from pipeline.checkpoint import Checkpoints
 from pipeline.errors import UserError
 from pipeline.gan_config import TrainGanConfig
+from pipeline.gan_state import GanTraining, check_rows, prepare, restore
 from pipeline.model_file import load_generator
-from pipeline.train_gan import check_rows, discriminator_step, generator_step, make_batch, prepare, train_loop, train_step
+from pipeline.train_gan import discriminator_step, generator_step, make_batch, train_loop, train_step
 from pipeline.training import World
+from tests.runs import ALONE, same, weights
 from tests.sounds import gan_config, write_shards
 
-ALONE = World(0, 1, torch.device("cpu"))
 GROUPS = ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer")
 
 
@@ -37,14 +38,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(run / "model.safetensors")[0]
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def run_loop(config: TrainGanConfig) -> dict:
@@ -131,7 +124,7 @@ def _two(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
     train_loop(config, world)
     # Each rank's own networks, which only rank 0 publishes.
     t = prepare(config, world)
-    train_gan.restore(t, *Checkpoints(config.run).read())  # type: ignore[misc]
+    restore(t, *Checkpoints(config.run).read())  # type: ignore[misc]
     for number in range(2):
         train_step(t, t.split.train[number * 7 : number * 7 + 7], number)
     state = {
@@ -237,7 +230,7 @@ def test_a_generator_that_draws_one_clip_only_raises_the_alarm(shards: Path, tmp
     run_loop(config.model_copy(update={"epochs": 1}))
     real = train_gan.train_epoch
 
-    def flattened(t: train_gan.GanTraining, *args: object) -> dict[str, float]:
+    def flattened(t: GanTraining, *args: object) -> dict[str, float]:
         line = real(t, *args)  # type: ignore[arg-type]
         with torch.no_grad():
             t.ema.model.mapping[0].weight[:, : config.gan.latent_dim] = 0
@@ -264,14 +257,14 @@ class TestBrokenInput:
             run_loop(gan_config(alone, tmp_path / "run"))
 
     def test_a_class_with_one_clip(self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = train_gan.open_rows
+        real = gan_state.open_rows
 
         def few(path: Path) -> Rows:
             rows = real(path)
             keep = np.flatnonzero((rows.labels != 1) | (np.cumsum(rows.labels == 1) == 1))
             return Rows(rows.features, rows.class_names, rows.table.iloc[keep].reset_index(drop=True), rows.mels[keep], rows.digest)
 
-        monkeypatch.setattr(train_gan, "open_rows", few)
+        monkeypatch.setattr(gan_state, "open_rows", few)
         with pytest.raises(UserError, match=r"class 'tone 1' has 1 training clips: a generator needs two or more"):
             run_loop(gan_config(shards, tmp_path))
 

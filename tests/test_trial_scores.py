@@ -15,13 +15,11 @@ from pipeline.judge import judge_of
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
-from pipeline.training import World
+from tests.runs import ALONE
 from tests.sounds import gan_config, train_config, write_shards
 from tune.job import Job, begin_trial
 from tune.space import parse_space
 from tune.trial_scores import trial_scores
-
-ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
