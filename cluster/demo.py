@@ -11,7 +11,7 @@ from pydantic import Field
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from models.config import Config, Place
+from models.config import Config
 from pipeline.baseline import linear_baseline
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
@@ -24,6 +24,7 @@ from pipeline.generate import GenerateConfig, generate
 from pipeline.predict import PredictConfig, predict
 from pipeline.progress import duration
 from pipeline.row_split import split_rows
+from pipeline.storage import Place
 from pipeline.synthesize import write_sound_set
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 C = TypeVar("C", bound="Config")
-# A path as the user means it, also where a worker stands in another folder.
-Place = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class ConfigError(Exception):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.files import write_atomically, write_text_atomically
+from pipeline.storage import local_file, remove_tree
 
 STATE_NAME = "state.json"
 _METADATA_KEY = "melray"
@@ -36,14 +36,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: when the file is missing, cut off or of another kind.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118  (not a dict)
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a file, without its tensors.
+
+    Raises:
+        UserError: as `load_tensors`.
+    """
+    with _opened(path) as file:
+        return _metadata(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(path, "pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            return tensors, json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+        with local_file(path) as copy, safe_open(copy, "pt", device="cpu") as file:
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it from a copy, or train again") from None
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
 
 
 class Checkpoints:
@@ -65,14 +84,14 @@ class Checkpoints:
             state: JSON-able values.
         """
         folder = self.folder / f"epoch_{epoch:04d}"
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         folder.mkdir(parents=True)
         digests = {name: save_tensors(folder / f"{name}.safetensors", group) for name, group in tensors.items()}
         write_text_atomically(folder / STATE_NAME, json.dumps({"digests": digests, **state}))
         for old in self._valid()[: -self.keep]:
             # Invalid first: a reader never meets a half-deleted state.
             (old / STATE_NAME).unlink(missing_ok=True)
-            shutil.rmtree(old, ignore_errors=True)
+            remove_tree(old)
 
     def read(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
         """The newest whole state, or none where no epoch was finished.
@@ -108,7 +127,7 @@ class Checkpoints:
         tensors = {}
         for name, digest in digests.items():
             file = folder / f"{name}.safetensors"
-            if not os.path.isfile(file) or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
                 raise UserError(f"{file} is damaged or missing")
             tensors[name] = load_tensors(file)[0]
         return tensors, state

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from models.config import Place
+from pipeline.storage import Place
 from pipeline.training_config import TrainingConfig
 
 

@@ -18,7 +18,8 @@ def explain_os_error(error: OSError, doing: str) -> str:
         return f"disk full while {doing}: free some space, then run the same command again; it goes on where it stopped"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"not allowed while {doing}: {error.strerror}; choose a place that you may write to"
-    return f"{error.strerror or error} while {doing}"
+    # Stores say a great deal, on several lines.
+    return f"{error.strerror or ' '.join(str(error).split())} while {doing}"
 
 
 @contextmanager

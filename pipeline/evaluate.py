@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from models.config import Config, Place
+from models.config import Config
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
 from pipeline.classifier_config import TrainClassifierConfig
@@ -18,8 +18,9 @@ from pipeline.features import FeatureConfig, features_difference
 from pipeline.inference import predict_probabilities
 from pipeline.model_file import SavedClassifier, load_classifier
 from pipeline.report import Example, Mistake, write_report
-from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
+from pipeline.run_rows import run_rows
+from pipeline.storage import Place
 from pipeline.training import rounds
 
 MISTAKES = 12
@@ -75,18 +76,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def choose_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[Rows, np.ndarray, str]:
     """The set, the numbers of the rows to score on, and their name."""
-    settings = RunFolder(config.run).read_json("config.json")
     if config.shards is not None:
         rows = open_rows(config.shards)
         check_features(rows.features, saved.card.features, config.shards)
         return rows, np.flatnonzero(rows.table["copy"].to_numpy() == 0), f"all of {config.shards}"
-    if settings is None:
-        raise UserError(f"--run {config.run}: no config.json in it, so name the clips with --shards")
-    rows = open_rows(Path(settings["shards"]))
-    if rows.digest != settings["shards_digest"]:
-        raise UserError(f"the shards in {settings['shards']} are no longer those of the training: name the ones to score on with --shards")
-    training = TrainClassifierConfig.parse({**settings["config"], "shards": settings["shards"], "run": str(config.run)})
-    split = split_rows(rows, training)
+    training, rows, split = run_rows(config.run, TrainClassifierConfig, "name the clips to score on with --shards")
     sides = {"held-out": split.held_out, "validation": split.val, "all": np.flatnonzero(rows.table["copy"].to_numpy() == 0)}
     on = config.on
     if on == "auto":

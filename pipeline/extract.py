@@ -9,6 +9,7 @@ valid.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from models.config import Place, difference
+from models.config import difference
+from pipeline.attempts import REASON, Attempts, clear_attempts
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
 from pipeline.files import write_text_atomically
-from pipeline.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.manifest import ManifestConfig, read_manifest
 from pipeline.memory import keep_freed_memory
 from pipeline.progress import Progress
 from pipeline.ray_data import from_units, rows_of_one_stage
@@ -36,7 +38,8 @@ from pipeline.shards import (
     rejected_csv,
     write_part,
 )
-from pipeline.units import Unit, cut_units, pack
+from pipeline.storage import Place
+from pipeline.units import LIST_NAME, Unit, clips_of, cut_units, pack
 
 # A part of the set, but no fewer than is worth a task nor more than a worker should hold (256 clips: 14 MiB a copy).
 UNITS = 64
@@ -81,25 +84,28 @@ def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
     _refuse_other_settings(config)
     with user_errors("creating", config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-    units = plan_units(manifest.clips, config.features, config.augment)
+    units = plan_units(manifest.clips, config)
+    counts = {str(label): int(count) for label, count in manifest.clips["label"].value_counts().sort_index().items()}
+    del manifest  # of millions of clips, which lie in the units' list now
+    total = sum(counts.values())
     finished = {path.name for path in config.out.glob("part-*.parquet")} & {unit.name for unit in units}
     results = [inspect_part(config.out / name) for name in sorted(finished)]
     pending = [unit for unit in units if unit.name not in finished]
     if pending:
-        progress = Progress("extracting", len(manifest.clips), "clips", done=sum(p.clips + p.rejected for p, _ in results))
+        progress = Progress("extracting", total, "clips", done=sum(p.clips + p.rejected for p, _ in results))
         for part, rejected in (run or run_units)(pending, config):
             results.append((part, rejected))
             progress.add(part.clips + part.rejected, _rejected_note(results))
         progress.finish(_rejected_note(results))
-    published = _publish(config, manifest, results, len(units))
+    published = _publish(config, counts, results, units)
     print(f"{published.clips} clips, {published.rows} rows, {published.rejected} rejected\nshards: {config.out}", flush=True)
     return published
 
 
-def plan_units(clips: pd.DataFrame, features: FeatureConfig, augment: AugmentConfig) -> list[Unit]:
+def plan_units(clips: pd.DataFrame, config: ExtractConfig) -> list[Unit]:
     """Cuts the manifest into units: as many as keep a cluster busy, none too small for a task or too large for a worker."""
     size = min(MAX_UNIT, max(MIN_UNIT, -(-len(clips) // UNITS)))
-    return cut_units(clips, size, [features.fingerprint, augment.values()])
+    return cut_units(clips, size, [config.features.fingerprint, config.augment.values()], config.out)
 
 
 def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
@@ -132,21 +138,26 @@ def unpack(row: dict[str, Any]) -> tuple[Part, list[Rejected]]:
 def make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig) -> dict[str, str]:
     """Runs on a worker: one unit to one published part."""
     keep_freed_memory()
-    clips, spectrograms, rejected = make_rows(json.loads(row["clips"]), features, augment)
     try:
+        attempts = Attempts(out, row["name"])
+        clips, spectrograms, rejected = make_rows(clips_of(row), features, augment, attempts.begin)
         part = write_part(out / row["name"], clips, spectrograms, rejected, features.shape)
+        attempts.end()
     except OSError as error:
         # As a value, not an exception: Ray would try again for minutes what can't succeed.
-        return {"part": "", "rejected": "", "fault": explain_os_error(error, f"writing {out / row['name']}")}
+        return {"part": "", "rejected": "", "fault": explain_os_error(error, f"making {out / row['name']}")}
     return {"part": json.dumps(part.values()), "rejected": json.dumps(rejected), "fault": ""}
 
 
 def make_rows(
-    records: list[dict[str, Any]], features: FeatureConfig, augment: AugmentConfig
+    records: list[dict[str, Any]], features: FeatureConfig, augment: AugmentConfig, begin: Callable[[str], bool] = lambda _: True
 ) -> tuple[list[dict[str, Any]], list[list[Spectrogram]], list[Rejected]]:
-    """The usable clips of a unit, their spectrograms, and the clips that gave none."""
+    """The usable clips of a unit, their spectrograms, and the clips that gave none; `begin` says of each whether it may be read."""
     clips, spectrograms, rejected = [], [], []
     for clip in records:
+        if not begin(clip["clip_id"]):
+            rejected.append(Rejected(clip["clip_id"], clip["path"], REASON))
+            continue
         try:
             rows = list(clip_rows(clip["path"], clip["clip_id"], features, augment))
         except BadAudio as error:
@@ -157,32 +168,36 @@ def make_rows(
     return clips, spectrograms, rejected
 
 
-def _publish(config: ExtractConfig, manifest: Manifest, results: list[tuple[Part, list[Rejected]]], num_units: int) -> ShardManifest:
-    """Checks the count, writes `rejected.csv` and the manifest, and clears away what an older set left."""
+def _publish(config: ExtractConfig, counts: dict[str, int], results: list[tuple[Part, list[Rejected]]], units: list[Unit]) -> ShardManifest:
+    """Checks the count (`counts` has the clips of each class), writes `rejected.csv` and the manifest, and clears away what an older set left."""
     parts = sorted((part for part, _ in results), key=lambda part: part.name)
     rejected = sorted(item for _, items in results for item in items)
     usable = sum(part.clips for part in parts)
-    if len(parts) != num_units or usable + len(rejected) != len(manifest.clips):
-        raise RuntimeError(f"{usable} + {len(rejected)} clips in {len(parts)} parts, expected {len(manifest.clips)} in {num_units}")
+    total = sum(counts.values())
+    if len(parts) != len(units) or usable + len(rejected) != total:
+        raise RuntimeError(f"{usable} + {len(rejected)} clips in {len(parts)} parts, expected {total} in {len(units)}")
     with user_errors("writing", config.out / REJECTED_NAME):
         write_text_atomically(config.out / REJECTED_NAME, rejected_csv(rejected))
-    _refuse_too_many(config, rejected, len(manifest.clips))
-    lost = set(manifest.class_names) - _usable_labels(manifest, rejected)
+    _refuse_too_many(config, rejected, total)
+    usable_labels = _usable_labels(counts, rejected, units)
+    lost = set(counts) - usable_labels
     if lost:
         print(f"warning: no usable clip of class {', '.join(map(repr, sorted(lost)))}: see {config.out / REJECTED_NAME}", flush=True)
     published = ShardManifest(
         fingerprint=config.features.fingerprint,
         features=config.features,
         augment=config.augment,
-        class_names=tuple(sorted(_usable_labels(manifest, rejected))),
+        class_names=tuple(sorted(usable_labels)),
         clips=usable,
         rows=sum(part.rows for part in parts),
         rejected=len(rejected),
-        source={"data": str(config.data), "clips_by_class": manifest.clips["label"].value_counts().sort_index().to_dict()},
+        source={"data": str(config.data), "clips_by_class": counts},
         parts=tuple(parts),
     )
     with user_errors("writing", config.out / MANIFEST_NAME):
         write_text_atomically(config.out / MANIFEST_NAME, json.dumps(published.values(), indent=1, ensure_ascii=False))
+    clear_attempts(config.out)
+    (config.out / LIST_NAME).unlink(missing_ok=True)
     keep = {part.name for part in parts}
     for path in [*config.out.glob("part-*.parquet"), *config.out.glob(".part-*.tmp")]:
         if path.name not in keep:
@@ -211,8 +226,11 @@ def _refuse_too_many(config: ExtractConfig, rejected: list[Rejected], total: int
         )
 
 
-def _usable_labels(manifest: Manifest, rejected: list[Rejected]) -> set[str]:
-    return set(manifest.clips["label"][~manifest.clips["clip_id"].isin([item.clip_id for item in rejected])])
+def _usable_labels(counts: dict[str, int], rejected: list[Rejected], units: list[Unit]) -> set[str]:
+    """The classes of which at least one clip is left."""
+    refused = {item.clip_id for item in rejected}
+    lost = Counter(clip["label"] for unit in units if refused for clip in clips_of(pack(unit)) if clip["clip_id"] in refused)
+    return {label for label, count in counts.items() if count > lost[label]}
 
 
 def _rejected_note(results: list[tuple[Part, list[Rejected]]]) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from models.config import Config, difference
-from pipeline.audio import decode, fix_length, trim_silence
+from pipeline.audio import BadAudio, decode, fix_length, trim_silence
 from pipeline.augment import RECIPES, row_rng
 from pipeline.mel import MelConfig, log_mel
+from pipeline.storage import fetch
 
 # Part of the fingerprint: raise it when the same settings come to give other values.
 SIGNAL_VERSION = 2
@@ -90,8 +91,13 @@ def load_clip(source: str | os.PathLike[str] | bytes, config: FeatureConfig) -> 
 
     Raises:
         BadAudio: when the file holds no usable sound.
+        OSError: when a store that holds the file can't be asked.
     """
-    samples = decode(source, config.mel.sample_rate)
+    try:
+        data = fetch(source)
+    except FileNotFoundError:
+        raise BadAudio("no such file") from None
+    samples = decode(data, config.mel.sample_rate)
     return samples if config.trim_db is None else trim_silence(samples, config.trim_db)
 
 

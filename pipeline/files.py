@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
@@ -13,10 +14,19 @@ from typing import Any, BinaryIO
 import yaml
 
 from pipeline.errors import UserError
+from pipeline.storage import RemotePath
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Calls `write(file)` on a temporary file beside `path`, and gives it its name when all is on the disk."""
+    """Calls `write(file)` on a temporary file beside `path`, and gives it its name when all is on the disk.
+
+    To a store, all is sent when it is complete.
+    """
+    if isinstance(path, RemotePath):
+        buffer = io.BytesIO()
+        write(buffer)
+        path.write_bytes(buffer.getvalue())
+        return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "wb") as file:

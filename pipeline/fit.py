@@ -7,7 +7,6 @@ melray's own, in the run folder: one exact mechanism, with or without Ray, and w
 from __future__ import annotations
 
 import logging
-import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.run_folder import RunFolder
+from pipeline.storage import remove_tree, storage_arguments
 from pipeline.training import World
 from pipeline.training_config import ResourceConfig
 from pipeline.watch import Watch
@@ -45,13 +45,13 @@ def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[s
         _worker,  # type: ignore[arg-type]
         train_loop_config={"loop": loop, "config": config, "cpus": cpus, "gpu": resources.gpus_per_worker > 0},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
+            num_workers=(resources.min_workers, resources.workers) if resources.min_workers else resources.workers,  # type: ignore[arg-type]
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": cpus} | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
         ),
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex[:8],  # ours is the resuming, not Ray's
-            storage_path=str(scratch),
+            **storage_arguments(scratch),
             failure_config=ray.train.FailureConfig(max_failures=resources.max_failures, controller_failure_limit=1),  # type: ignore[call-arg]
         ),
         torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo", timeout_s=300),
@@ -65,7 +65,7 @@ def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[s
         except ray.train.TrainingFailedError as error:
             raise _explained(error, resources) from error
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch)
     if not isinstance(result, dict):
         raise RuntimeError(f"the training loop returned {result!r}")
     if FAULT in result:
@@ -109,9 +109,10 @@ def check_resources(resources: ResourceConfig, cpus: int) -> None:
     import ray
 
     have = ray.cluster_resources()
-    flags = f"--workers {resources.workers}"
+    workers = resources.min_workers or resources.workers
+    flags = f"--min-workers {workers}" if resources.min_workers else f"--workers {workers}"
     for name, each, flag in (("CPU", float(cpus), "cpus"), ("GPU", resources.gpus_per_worker, "gpus")):
-        need, got = each * resources.workers, have.get(name, 0.0)
+        need, got = each * workers, have.get(name, 0.0)
         if need > got + 1e-9:
             raise UserError(
                 f"{flags} with {each:g} {name}s each need {need:g} {name}s, the cluster has {got:g}: {need - got:g} are missing; "

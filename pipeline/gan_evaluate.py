@@ -22,12 +22,15 @@ from models.metrics import confusion_matrix
 from pipeline.drawing import draw_mel, heard_again, latents_of, to_sound
 from pipeline.errors import UserError, user_errors
 from pipeline.features import FeatureConfig
+from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_report import Neighbours
-from pipeline.gan_show import show_run, sound, training_of
+from pipeline.gan_show import show_run, sound
 from pipeline.judge import judge_of, judged
 from pipeline.model_file import load_generator
 from pipeline.progress import Progress
+from pipeline.row_store import evenly
 from pipeline.run_folder import RunFolder
+from pipeline.run_rows import run_rows
 from pipeline.vocoder import Vocoder
 
 # Seeds of the clips that are scored: no sample of the training, and none that a user is likely to draw first.
@@ -61,7 +64,7 @@ def evaluate_gan(run: Path, per_class: int, out: Path | None = None) -> dict[str
         UserError: an unusable run, or shards that are no longer there or no longer the same.
     """
     saved = load_generator(run)
-    config, rows, split = training_of(run)
+    config, rows, split = run_rows(run, TrainGanConfig)
     judge = judge_of(config, "scoring")
     held = split.held_out if len(split.held_out) else split.val
     if len(held) < 2:
@@ -70,7 +73,7 @@ def evaluate_gan(run: Path, per_class: int, out: Path | None = None) -> dict[str
     def clips(mels: np.ndarray, labels: np.ndarray) -> Clips:
         return Clips(mels, labels, *judged(judge, mels))
 
-    learnt = split.train[:: max(1, len(split.train) // MOST_REAL)]
+    learnt = evenly(split.train, MOST_REAL)
     drawn = clips(*draw_and_hear(saved.model, saved.card.features, per_class, "drawing"))
     torch.manual_seed(config.seed)
     untrained = Generator(config.gan, rows.features.shape, len(rows.class_names))

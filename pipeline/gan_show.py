@@ -12,37 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.cache import Rows, open_rows
+from pipeline.cache import Rows
 from pipeline.checkpoint import load_tensors
 from pipeline.drawing import draw_mel, latents_of, to_sound
-from pipeline.errors import UserError, user_errors
+from pipeline.errors import user_errors
 from pipeline.features import FeatureConfig
 from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_report import ClassSounds, Neighbours, Sound, Stage, write_gan_report
 from pipeline.gan_samples import STAGE_NAME
 from pipeline.mel_grid import write_animation
 from pipeline.model_file import SavedGenerator, load_generator
-from pipeline.row_split import Split, split_rows
+from pipeline.row_split import Split
 from pipeline.run_folder import RunFolder
+from pipeline.run_rows import run_rows
 from pipeline.vocoder import Vocoder
 
 REAL_SHOWN, DRAWN_SHOWN = 2, 3
-
-
-def training_of(run: Path) -> tuple[TrainGanConfig, Rows, Split]:
-    """The settings of a run, the rows it was trained on, and their split.
-
-    Raises:
-        UserError: when the shards have changed.
-    """
-    settings = RunFolder(run).read_json("config.json")
-    if settings is None:
-        raise UserError(f"--run {run}: no config.json in it")
-    config = TrainGanConfig.parse({**settings["config"], "shards": settings["shards"], "run": str(run)})
-    rows = open_rows(config.shards)
-    if rows.digest != settings["shards_digest"]:
-        raise UserError(f"the shards in {settings['shards']} are no longer those of the training")
-    return config, rows, split_rows(rows, config)
 
 
 def show_run(run: Path, metrics: Mapping[str, Any] | None = None, neighbours: Sequence[Neighbours] = (), out: Path | None = None) -> None:
@@ -51,7 +36,7 @@ def show_run(run: Path, metrics: Mapping[str, Any] | None = None, neighbours: Se
     Raises:
         UserError: an unusable run, or no room.
     """
-    config, rows, split = training_of(run)
+    config, rows, split = run_rows(run, TrainGanConfig)
     saved = load_generator(run)
     folders = sorted((run / "samples").glob("epoch_*"))
     training = saved.card.training

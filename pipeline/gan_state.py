@@ -20,7 +20,7 @@ from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_samples import Sampler
 from pipeline.model_file import GanCard, save_model
 from pipeline.row_split import Split, split_rows
-from pipeline.row_store import MelStore, mel_statistics
+from pipeline.row_store import MelStore, evenly, mel_statistics
 from pipeline.run_log import RunLog
 from pipeline.training import World, load_optimizer, optimizer_tensors, resolve_precision
 
@@ -94,7 +94,7 @@ def prepare(config: TrainGanConfig, world: World) -> GanTraining:
         model.set_statistics(*statistics)
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
-    some = split.train[:: max(1, len(split.train) // 1000)]
+    some = evenly(split.train, 1000)
     return GanTraining(
         config=config,
         world=world,
@@ -133,7 +133,7 @@ def check_rows(rows: Rows, split: Split, config: TrainGanConfig, world: World) -
         raise UserError(
             f"class '{name}' has {counts.min()} training clips: a generator needs two or more of each; add some, or leave it out"
         )
-    for row in split.train[:: max(1, len(split.train) // LOOKED_AT)]:
+    for row in evenly(split.train, LOOKED_AT):
         if not np.isfinite(rows.mels[row]).all():
             raise UserError(f"clip '{rows.table['clip_id'][row]}' holds values that are no numbers: extract {config.shards} again")
 

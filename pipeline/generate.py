@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from models.config import Config, Place
+from models.config import Config
 from pipeline.audio import write_wav
 from pipeline.drawing import between, draw_mel, latents_of, to_sound
 from pipeline.errors import UserError, explain_os_error, user_errors
@@ -32,11 +31,12 @@ from pipeline.judge import judged, load_judge
 from pipeline.manifest import NO_FOLD
 from pipeline.mel_grid import mel_picture
 from pipeline.memory import keep_freed_memory
-from pipeline.model_file import MODEL_NAME, GanCard, load_generator
+from pipeline.model_file import MODEL_NAME, GanCard, generator_card, load_generator
 from pipeline.progress import Progress
 from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
 from pipeline.shards import MANIFEST_NAME, ShardManifest, inspect_part, write_part
-from pipeline.units import Unit, cut_units, pack
+from pipeline.storage import Place, remove_tree
+from pipeline.units import Unit, clips_of, cut_units, pack
 from pipeline.vocoder import Vocoder
 
 UNIT = 16
@@ -80,7 +80,7 @@ def generate(config: GenerateConfig, run: Runner | None = None) -> pd.DataFrame:
     Raises:
         UserError: an unusable run, an unknown class, no judge to be confident, a full disk.
     """
-    card = load_generator(config.run).card
+    card = generator_card(config.run)
     labels = chosen_labels(config, card)
     if config.min_confidence and load_judge(config.run, "choosing") is None:
         raise UserError(f"--min-confidence {config.min_confidence:g}: {config.run} was trained without a judge (--no-judge)")
@@ -89,8 +89,8 @@ def generate(config: GenerateConfig, run: Runner | None = None) -> pd.DataFrame:
         parts.mkdir(parents=True, exist_ok=True)
     units = plan_units(config, labels)
     pending = [unit for unit in units if not (parts / unit.name).is_file()]
-    total = sum(len(unit.clips) for unit in units)
-    progress = Progress("drawing", total, "clips", done=total - sum(len(unit.clips) for unit in pending))
+    total = sum(unit.clips for unit in units)
+    progress = Progress("drawing", total, "clips", done=total - sum(unit.clips for unit in pending))
     for count in (run or run_here)(pending, config) if pending else ():
         progress.add(count)
     progress.finish()
@@ -99,7 +99,7 @@ def generate(config: GenerateConfig, run: Runner | None = None) -> pd.DataFrame:
 
 def worth_ray(config: GenerateConfig) -> bool:
     """Whether the job is large enough to be spread over a cluster."""
-    labels = chosen_labels(config, load_generator(config.run).card)
+    labels = chosen_labels(config, generator_card(config.run))
     return config.workers is not None or len(labels) * config.count >= WORTH_RAY
 
 
@@ -128,7 +128,7 @@ def plan_units(config: GenerateConfig, labels: list[str]) -> list[Unit]:
             records.append({"clip_id": f"{names[label]}/{name}", "label": label, "seed": seed, "share": share})
     model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
     settings = [model, config.interpolate_to, config.min_confidence, config.iterations, config.as_shards]
-    return cut_units(pd.DataFrame(records), UNIT, settings)
+    return cut_units(pd.DataFrame(records), UNIT, settings, config.out / ".parts")
 
 
 def run_here(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
@@ -164,8 +164,8 @@ class Drawer:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Draws one unit; returns its count of clips, or the fault that kept it from being written."""
         out = self._config.out
-        clips = json.loads(row["clips"])
         try:
+            clips = clips_of(row)
             mels = [self._drawn(clip) for clip in clips]
             kept = [(clip, mel) for clip, mel in zip(clips, mels, strict=True) if mel is not None]
             if self._config.as_shards:
@@ -231,7 +231,7 @@ def _publish(config: GenerateConfig, card: GanCard, labels: list[str], units: li
         write_text_atomically(config.out / "generated.csv", table.to_csv(index=False, lineterminator="\n"))
         if config.as_shards:
             _publish_shards(config, card, table, units)
-        shutil.rmtree(parts)
+        remove_tree(parts)
     refused = int((~table["kept"]).sum())
     note = f"; {refused} never reached --min-confidence {config.min_confidence:g}" if refused else ""
     print(f"{len(table) - refused} clips of {len(labels)} classes{note}", flush=True)

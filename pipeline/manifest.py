@@ -6,9 +6,10 @@ A manifest is a pandas table with the columns of `COLUMNS`, sorted by `clip_id`;
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from pydantic import field_validator
 from models.config import Config
 from pipeline.audio import is_audio
 from pipeline.errors import UserError
+from pipeline.storage import RemotePath, as_place, is_remote, on_store
 
 COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
 NO_FOLD = -1
 MAX_FOLD = 2**31 - 1
+# Records that are held as Python's own objects at a time.
+PIECE = 50_000
 
 
 class ManifestConfig(Config):
@@ -70,12 +74,11 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     """
     if data.is_file():
         warnings: list[str] = []
-        records = _from_csv(data)
+        clips = _table(_from_csv(data))
     elif data.is_dir():
-        records, warnings = _from_folders(data / "train" if (data / "train").is_dir() else data)
+        clips, warnings = _from_folders(data / "train" if (data / "train").is_dir() else data)
     else:
         raise UserError(f"--data {data}: no such folder or CSV file")
-    clips = pd.DataFrame(records, columns=list(COLUMNS))
     if clips.empty:
         raise UserError(f"--data {data}: no audio file in it; expected <class>/<clip>.wav (or flac, ogg, mp3, aiff, …)")
     _refuse_duplicates(clips, data)
@@ -95,41 +98,49 @@ def read_unlabelled(folder: Path) -> pd.DataFrame:
     """
     if not folder.is_dir():
         raise UserError(f"--audio {folder}: no such folder")
-    records = [_record(clip_id, path, "") for clip_id, path in _walk(folder)]
-    if not records:
+    clips = _table(_records(folder, "", ""))
+    if clips.empty:
         raise UserError(f"--audio {folder}: no audio file in it (wav, flac, ogg, mp3, aiff, …)")
-    return pd.DataFrame(records, columns=list(COLUMNS)).sort_values("clip_id", ignore_index=True)
+    return clips.sort_values("clip_id", ignore_index=True)
 
 
-def _from_folders(root: Path) -> tuple[list[tuple], list[str]]:
-    records: list[tuple] = []
-    warnings = []
+def _table(records: Iterable[tuple]) -> pd.DataFrame:
+    """Records as a table, by the piece: as Python's own objects, millions of them take many times the space."""
+    source, pieces = iter(records), []
+    while piece := list(itertools.islice(source, PIECE)):
+        pieces.append(pd.DataFrame(piece, columns=list(COLUMNS)))
+    return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _from_folders(root: Path) -> tuple[pd.DataFrame, list[str]]:
+    pieces, warnings = [], []
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     for folder in folders:
-        found = [_record(f"{folder.name}/{clip_id}", path, folder.name) for clip_id, path in _walk(folder)]
-        records += found
-        if not found:
+        pieces.append(_table(_records(folder, f"{folder.name}/", folder.name)))
+        if pieces[-1].empty:
             warnings.append(f"folder '{folder}' holds no audio file: its class is left out")
-    loose = sum(1 for entry in root.iterdir() if entry.is_file() and is_audio(entry))
+    loose = sum(1 for entry in root.iterdir() if is_audio(entry.name) and entry.is_file())
     if loose:
         warnings.append(f"{loose} audio files lie in '{root}' itself, in no class folder: they are left out")
-    return records, warnings
+    filled = [piece for piece in pieces if len(piece)]
+    return pd.concat(filled, ignore_index=True) if filled else _table([]), warnings
 
 
-def _from_csv(path: Path) -> list[tuple]:
+def _from_csv(path: Path) -> Iterator[tuple]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or [], list(reader)
+            yield from _rows_of(path, csv.DictReader(file))
     except UnicodeDecodeError as error:
         raise UserError(f"--data {path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except csv.Error as error:
         raise UserError(f"--data {path}: not a CSV ({error})") from None
-    missing = [name for name in ("path", "label") if name not in columns]
+
+
+def _rows_of(path: Path, reader: csv.DictReader) -> Iterator[tuple]:
+    missing = [name for name in ("path", "label") if name not in (reader.fieldnames or [])]
     if missing:
         raise UserError(f"--data {path}: no column '{missing[0]}'; the first line must name path,label[,fold][,group]")
-    records = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(reader, start=2):
         if not row["path"] or not row["label"]:
             raise UserError(f"--data {path}, line {number}: {'path' if not row['path'] else 'label'} is empty")
         fold = row.get("fold") or NO_FOLD
@@ -140,8 +151,27 @@ def _from_csv(path: Path) -> list[tuple]:
         except ValueError:
             raise UserError(f"--data {path}, line {number}: fold '{fold}' is not a whole number up to {MAX_FOLD:,}") from None
         clip_id = Path(row["path"]).as_posix()
-        records.append(_record(clip_id, os.path.abspath(path.parent / row["path"]), row["label"], fold, row.get("group") or ""))
-    return records
+        yield _record(clip_id, _place_of(path, row["path"]), row["label"], fold, row.get("group") or "")
+
+
+def _place_of(csv_path: Path, written: str) -> str:
+    """Where a clip lies that a CSV names: beside the CSV, unless the name says more."""
+    if on_store(written):
+        return written
+    return str(csv_path.parent / written) if is_remote(csv_path) else os.path.abspath(csv_path.parent / written)
+
+
+def _records(folder: Path, before: str, label: str) -> Iterator[tuple]:
+    """A record of each audio file below a folder, by its path there after `before`."""
+    if isinstance(folder, RemotePath):
+        # The listing of a store says it all; hidden folders are left out here too.
+        for path, info in folder.walk():
+            below = path.relative_to(folder)
+            if is_audio(path.name) and not any(part.startswith(".") for part in below.parts):
+                yield f"{before}{below}", str(path), label, NO_FOLD, f"{before}{below}", info.size, info.mtime_ns or 0
+    else:
+        for clip_id, name in _walk(folder):
+            yield _record(f"{before}{clip_id}", name, label)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, str]]:
@@ -166,6 +196,9 @@ def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str
         clip_id.encode()
     except UnicodeEncodeError:
         raise UserError(f"file name {clip_id!r} is not valid UTF-8; rename it") from None
+    if on_store(path):
+        info = as_place(Path(path)).info()
+        return clip_id, path, label, fold, group or clip_id, -1 if info.size is None else info.size, info.mtime_ns or 0
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # extraction rejects it with its reason

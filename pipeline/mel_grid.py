@@ -90,7 +90,7 @@ def write_animation(path: Path, pictures: Sequence[Path]) -> None:
     """Joins pictures of equal size into one animated GIF; the last one stands longest."""
     frames = []
     for picture in pictures:
-        with Image.open(picture) as image:
+        with picture.open("rb") as file, Image.open(file) as image:
             factor = min(1.0, MAX_WIDTH / image.width)
             small = image.convert("RGB").resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
         frames.append(small.quantize(64))

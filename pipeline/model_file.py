@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from models.classifier import Classifier, ClassifierConfig
 from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
-from pipeline.checkpoint import load_tensors, save_tensors
+from pipeline.checkpoint import load_metadata, load_tensors, save_tensors
 from pipeline.errors import UserError
 from pipeline.features import FeatureConfig
 from pipeline.files import write_text_atomically
@@ -93,6 +94,15 @@ def load_generator(run: Path) -> SavedGenerator:
     return SavedGenerator(model.eval(), card)
 
 
+def generator_card(run: Path) -> GanCard:
+    """What a run's generator is, without its weights.
+
+    Raises:
+        UserError: as `load_generator`.
+    """
+    return _card(run, GanCard, "train-gan", lambda path: ({}, load_metadata(path)))[1]
+
+
 def kind_of(run: Path) -> str:
     """`classifier` or `generator`, or empty where the run has no model."""
     try:
@@ -102,13 +112,19 @@ def kind_of(run: Path) -> str:
 
 
 def _read(run: Path, cls: type[C], command: str) -> tuple[dict[str, Tensor], C]:
+    return _card(run, cls, command, load_tensors)
+
+
+def _card(
+    run: Path, cls: type[C], command: str, load: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]]
+) -> tuple[dict[str, Tensor], C]:
     path = run / MODEL_NAME
     kind = cls.model_fields["kind"].default
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
     if not path.is_file():
         raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
-    tensors, metadata = load_tensors(path)
+    tensors, metadata = load(path)
     if metadata.get("kind") != kind or metadata.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path} is not a {kind} of format {FORMAT_VERSION} (kind {metadata.get('kind')!r})")
     try:

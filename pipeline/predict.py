@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,8 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
-from models.config import Config, Place
+from models.config import Config
+from pipeline.attempts import REASON, Attempts, clear_attempts
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import FeatureConfig, load_clip, spectrogram, windows
@@ -33,8 +33,9 @@ from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
 from pipeline.progress import Progress
 from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
 from pipeline.shards import REJECTED_NAME, Rejected, rejected_csv
+from pipeline.storage import Place, readable, remove_tree
 from pipeline.submission import read_sample, submission
-from pipeline.units import Unit, cut_units
+from pipeline.units import Unit, clips_of, cut_units
 
 UNIT = 32
 
@@ -76,7 +77,8 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         parts.mkdir(parents=True, exist_ok=True)
     units = plan_units(clips, config)
     pending = [unit for unit in units if not (parts / unit.name).is_file()]
-    progress = Progress("predicting", len(clips), "clips", done=len(clips) - sum(len(unit.clips) for unit in pending))
+    progress = Progress("predicting", len(clips), "clips", done=len(clips) - sum(unit.clips for unit in pending))
+    del clips
     for count in run_units(pending, config, saved.card.features) if pending else ():
         progress.add(count)
     progress.finish()
@@ -84,7 +86,8 @@ def predict(config: PredictConfig) -> pd.DataFrame:
         table = join_parts(parts, units, config.out)
         answer = submission(table, saved.card.class_names, sample)
         write_text_atomically(config.out / "submission.csv", answer.to_csv(index=False, lineterminator="\n"))
-        shutil.rmtree(parts)
+        remove_tree(parts)
+        clear_attempts(config.out)
     refused = int((table["reason"] != "").sum())
     note = f" ({refused} unreadable files got the most frequent class, see {config.out / REJECTED_NAME})" if refused else ""
     print(f"{len(table)} predictions{note}\nsubmission: {config.out / 'submission.csv'}", flush=True)
@@ -94,7 +97,7 @@ def predict(config: PredictConfig) -> pd.DataFrame:
 def plan_units(clips: pd.DataFrame, config: PredictConfig) -> list[Unit]:
     """Cuts the files into units named by their content, the model and the settings."""
     model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
-    return cut_units(clips, UNIT, [model, config.shifts, config.windows, config.precision])
+    return cut_units(clips, UNIT, [model, config.shifts, config.windows, config.precision], config.out / ".parts")
 
 
 def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig) -> Iterator[int]:
@@ -118,11 +121,19 @@ def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig)
         yield row["clips"]
 
 
-def add_mels(row: dict[str, Any], config: PredictConfig, features: FeatureConfig) -> dict[str, Any]:
-    """Adds to a unit the spectrograms of its usable clips, as bytes, how many each clip has, and the reasons of the others."""
+def add_mels(
+    row: dict[str, Any], config: PredictConfig, features: FeatureConfig, begin: Callable[[str], bool] = lambda _: True
+) -> dict[str, Any]:
+    """Adds to a unit the spectrograms of its usable clips, as bytes, how many each clip has, and the reasons of the others.
+
+    `begin` says of each clip whether it may be read.
+    """
     mels: list[np.ndarray] = []
     counts, reasons = [], []
-    for clip in json.loads(row["clips"]):
+    for clip in clips_of(row):
+        if not begin(clip["clip_id"]):
+            reasons.append(REASON)
+            continue
         try:
             of_clip = [spectrogram(part, features) for part in windows(load_clip(clip["path"], features), features, config.windows)]
         except BadAudio as error:
@@ -149,17 +160,24 @@ class Predictor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Writes the part of one unit; returns its count of clips, or the fault that kept it from being written."""
-        if "mels" not in row:
-            row = add_mels(row, self._config, self._saved.card.features)
-        clips, reasons, counts = (json.loads(row[name]) for name in ("clips", "reasons", "counts"))
-        mels = np.frombuffer(row["mels"], np.float16).reshape(-1, *self._saved.card.features.shape)
-        table = self._table(clips, reasons, mels, counts)
         path = self._config.out / ".parts" / row["name"]
         try:
-            write_atomically(path, lambda file: pq.write_table(table, file))
+            attempts = Attempts(self._config.out, row["name"])
+            if "mels" not in row:
+                row = add_mels(row, self._config, self._saved.card.features, attempts.begin)
+            clips = self._write(path, row)
+            attempts.end()
         except OSError as error:
-            return {"clips": 0, "fault": explain_os_error(error, f"writing {path}")}
-        return {"clips": len(clips), "fault": ""}
+            return {"clips": 0, "fault": explain_os_error(error, f"making {path}")}
+        return {"clips": clips, "fault": ""}
+
+    def _write(self, path: Path, row: dict[str, Any]) -> int:
+        clips = clips_of(row)
+        reasons, counts = (json.loads(row[name]) for name in ("reasons", "counts"))
+        mels = np.frombuffer(row["mels"], np.float16).reshape(-1, *self._saved.card.features.shape)
+        table = self._table(clips, reasons, mels, counts)
+        write_atomically(path, lambda file: pq.write_table(table, file))
+        return len(clips)
 
     def _table(self, clips: list[dict[str, Any]], reasons: list[str], mels: np.ndarray, counts: list[int]) -> pa.Table:
         names = self._saved.card.class_names
@@ -190,7 +208,7 @@ def class_priors(saved: SavedClassifier) -> np.ndarray:
 
 def join_parts(parts: Path, units: list[Unit], out: Path) -> pd.DataFrame:
     """Writes `predictions.parquet` and `rejected.csv` from all parts; each id stands there once."""
-    tables = [pq.read_table(parts / unit.name, partitioning=None) for unit in units]
+    tables = [pq.read_table(readable(parts / unit.name), partitioning=None) for unit in units]
     table = pa.concat_tables(tables)
     write_atomically(out / "predictions.parquet", lambda file: pq.write_table(table, file))
     frame = table.to_pandas()

@@ -30,6 +30,11 @@ def epoch_order(labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: 
     return rng.choice(train, len(train), p=chance / chance.sum())
 
 
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """Every k-th of the rows, so that about `most` are left, and fewer than twice as many."""
+    return rows[:: max(1, len(rows) // most)]
+
+
 class MelStore:
     """Fetches spectrograms by row number, as float16 on the training's device."""
 
@@ -65,9 +70,8 @@ class MelStore:
 
 def mel_statistics(mels: np.ndarray, train: np.ndarray, most: int = 2000) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each mel band in dB `[shape=(n_mels,)]`, over up to `most` training rows evenly spread."""
-    step = max(1, len(train) // most)
     count, total, squares = 0, 0.0, 0.0
-    for row in train[::step][:most]:
+    for row in evenly(train, most)[:most]:
         mel = mels[row].astype(np.float64)
         count += mel.shape[1]
         total = total + mel.sum(axis=1)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import user_errors
 from pipeline.run_folder import RunFolder
+from pipeline.storage import is_remote
 
 PROGRESS_SECONDS = 1.0
 
@@ -24,7 +28,10 @@ class RunLog:
             # Slow to import, and of no use to the other workers.
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=len(history) + 1)
+            # To a store the files are sent anew after each epoch: they are small, and it can't be added to.
+            self._target = run.path / "tensorboard"
+            self._folder = Path(tempfile.mkdtemp(prefix="melray-")) if is_remote(run.path) else self._target
+            self._writer = SummaryWriter(str(self._folder), purge_step=len(history) + 1)
             run.write_history(history)
 
     def step(self, epoch: int, step: int, steps: int, start: float) -> None:
@@ -50,11 +57,16 @@ class RunLog:
             if isinstance(value, float):
                 self._writer.add_scalar(name.replace("train_", "train/").replace("val_", "val/"), value, line["epoch"])
         self._writer.flush()
+        if self._folder != self._target:
+            for file in self._folder.iterdir():
+                (self._target / file.name).write_bytes(file.read_bytes())
 
     def close(self) -> None:
         """Ends the log."""
         if self._writer is not None:
             self._writer.close()
+            if self._folder != self._target:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def open_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:

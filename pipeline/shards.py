@@ -22,6 +22,7 @@ from models.config import Config, ConfigError
 from pipeline.errors import UserError
 from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram
 from pipeline.files import write_atomically
+from pipeline.storage import readable
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "_manifest.json"
@@ -125,7 +126,7 @@ def inspect_part(path: Path) -> tuple[Part, list[Rejected]]:
         UserError: when the part can't be read.
     """
     try:
-        metadata = pq.read_metadata(path)
+        metadata = pq.read_metadata(readable(path))
         own = json.loads(metadata.metadata[_METADATA_KEY])
         rejected = [Rejected(*item) for item in own["rejected"]]
         return Part(name=path.name, rows=metadata.num_rows, clips=own["clips"], rejected=len(rejected)), rejected
@@ -142,7 +143,7 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     schema = part_schema((1, 1))
     wanted = schema.names if columns is None else list(columns)
     try:
-        table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        table = pq.read_table(readable(path), columns=columns, page_checksum_verification=True, partitioning=None)
         # The footer has no checksum.
         if table.column_names != wanted or any(table.field(name).type != schema.field(name).type for name in wanted if name != "mel"):
             raise ValueError(f"its columns are {', '.join(f'{field.name} {field.type}' for field in table.schema)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,7 @@ def read_sample(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"--sample-submission {path}: no such file")
     try:
-        sample = pd.read_csv(path, dtype=str, keep_default_na=False)
+        sample = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"--sample-submission {path}: not a CSV ({error})") from None
     if len(sample.columns) < 2:

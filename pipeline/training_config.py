@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from models.config import Config, Place
+from models.config import Config
+from pipeline.storage import Place
 
 
 class ResourceConfig(Config):
@@ -14,6 +15,8 @@ class ResourceConfig(Config):
 
     workers: int = Field(1, ge=1)
     """Workers that share each batch (DDP)."""
+    min_workers: int | None = Field(None, ge=1)
+    """Go on with so few when machines are lost, and with all again when they are back; by default wait for all."""
     cpus_per_worker: int | None = Field(None, ge=1)
     """CPUs of each worker; by default its even part of a machine's."""
     gpus_per_worker: float = Field(0.0, ge=0)
@@ -22,6 +25,12 @@ class ResourceConfig(Config):
     """Lost workers after which the training is given up; each time before, it goes on from the last epoch."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps on a GPU."""
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"--min-workers {self.min_workers}: more than --workers {self.workers}")
+        return self
 
 
 class SplitConfig(Config):

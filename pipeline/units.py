@@ -2,6 +2,8 @@
 
 A unit's name holds a digest of all that goes into it: the settings, and each clip's name, label, size and time. What is
 there under that name is therefore what would be made, and a job that runs again makes only what is missing.
+
+The clips of all units lie in one file, which workers read a unit of: so neither the driver nor Ray holds a list of millions.
 """
 
 from __future__ import annotations
@@ -9,35 +11,72 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+
+from pipeline.errors import user_errors
+from pipeline.files import write_atomically
+from pipeline.storage import RemotePath, as_place
+
+LIST_NAME = ".units.arrow"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Some clips of a manifest, and the name of the file that they become."""
+    """Some clips of a job, and the name of the file that they become."""
 
     name: str
-    clips: list[dict[str, Any]]
+    clips: int
+    """How many."""
+    folder: Path
+    """Where the list of all lies."""
+    index: int
 
 
-def cut_units(clips: pd.DataFrame, size: int, settings: Any) -> list[Unit]:
-    """Cuts a manifest into units of `size` neighbouring clips, the same for any cluster.
+def cut_units(clips: pd.DataFrame, size: int, settings: Any, folder: Path) -> list[Unit]:
+    """Cuts a manifest into units of `size` neighbouring clips, the same for any cluster, and writes the list that workers read.
 
     Args:
         clips: the manifest.
         size: clips of a unit; the last may have fewer.
         settings: JSON-able; all else that decides what a unit becomes.
+        folder: where the list goes; it must be there.
+
+    Raises:
+        UserError: when the list can't be written.
     """
     units = []
     for index, start in enumerate(range(0, len(clips), size)):
         records: list[Any] = clips.iloc[start : start + size].to_dict("records")
         digest = hashlib.sha256(json.dumps([settings, records], sort_keys=True).encode()).hexdigest()[:12]
-        units.append(Unit(f"part-{index:05d}-{digest}.parquet", records))
+        units.append(Unit(f"part-{index:05d}-{digest}.parquet", len(records), folder, index))
+    table = pa.Table.from_pandas(clips, preserve_index=False).combine_chunks()
+
+    def write(file: Any) -> None:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            for start in range(0, len(clips), size):
+                writer.write_table(table.slice(start, size).combine_chunks(), max_chunksize=size)
+
+    with user_errors("writing", folder / LIST_NAME):
+        write_atomically(folder / LIST_NAME, write)
     return units
 
 
-def pack(unit: Unit) -> dict[str, str]:
+def pack(unit: Unit) -> dict[str, Any]:
     """A unit as a row of Ray Data."""
-    return {"name": unit.name, "clips": json.dumps(unit.clips)}
+    return {"name": unit.name, "folder": str(unit.folder), "index": unit.index}
+
+
+def clips_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The clips of a packed unit.
+
+    Raises:
+        OSError: when the list can't be read.
+    """
+    path = as_place(Path(row["folder"])) / LIST_NAME
+    source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
+    with source, pa.ipc.open_file(source) as reader:
+        return reader.get_batch(int(row["index"])).to_pylist()

@@ -7,6 +7,8 @@ import os
 # Before numpy and torch are loaded: later they no longer look.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
+# Ray's workers give way to all other processes by default: beside other work on the machine, tests would run into their time limits.
+os.environ.update(RAY_worker_niceness="0")
 
 import subprocess
 from collections.abc import Iterator

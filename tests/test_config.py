@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
-from models.config import Config, ConfigError, Place
+from models.config import Config, ConfigError
+from pipeline.storage import Place
 
 
 class Inner(Config):

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +14,12 @@ import pytest
 
 from models.config import difference
 from pipeline.errors import UserError
-from pipeline.extract import MAX_UNIT, MIN_UNIT, UNITS, extract, plan_units, run_here
+from pipeline.extract import MAX_UNIT, MIN_UNIT, UNITS, ExtractConfig, extract, plan_units, run_here
 from pipeline.features import AugmentConfig, FeatureConfig
 from pipeline.manifest import read_manifest
 from pipeline.mel import MelConfig
 from pipeline.shards import MANIFEST_NAME, open_shards
+from pipeline.units import Unit, clips_of, pack
 from tests.sounds import SMALL, extract_config, write_tones
 from tests.zoo import write_broken
 
@@ -36,20 +38,26 @@ def fake_clips(count: int) -> pd.DataFrame:
     )
 
 
+def plan(clips: pd.DataFrame, folder: Path, features: FeatureConfig = SMALL, augment: AugmentConfig = AugmentConfig()) -> list[Unit]:
+    return plan_units(clips, ExtractConfig(data=folder, out=folder, features=features, **augment.model_dump()))
+
+
 def names(clips: pd.DataFrame, features: FeatureConfig = SMALL, augment: AugmentConfig = AugmentConfig()) -> list[str]:
-    return [unit.name for unit in plan_units(clips, features, augment)]
+    with tempfile.TemporaryDirectory() as folder:
+        return [unit.name for unit in plan(clips, Path(folder), features, augment)]
 
 
 @pytest.mark.parametrize("count", [0, 1, MIN_UNIT, MIN_UNIT + 1, 700, UNITS * MIN_UNIT + 1, UNITS * MAX_UNIT + 1])
-def test_units_hold_every_clip_once_in_order(count: int):
+def test_units_hold_every_clip_once_in_order(count: int, tmp_path: Path):
     clips = fake_clips(count)
-    units = plan_units(clips, SMALL, AugmentConfig())
-    assert [clip["clip_id"] for unit in units for clip in unit.clips] == clips["clip_id"].tolist()
-    assert all(1 <= len(unit.clips) <= MAX_UNIT for unit in units)
+    units = plan(clips, tmp_path)
+    listed = [clip for unit in units for clip in clips_of(pack(unit))]
+    assert listed == clips.to_dict("records")
+    assert all(1 <= unit.clips == len(clips_of(pack(unit))) <= MAX_UNIT for unit in units)
     assert len({unit.name for unit in units}) == len(units)
     assert sorted(unit.name for unit in units) == [unit.name for unit in units]
-    assert units == plan_units(clips, SMALL, AugmentConfig())
-    json.dumps([unit.clips for unit in units])
+    assert units == plan(clips, tmp_path)
+    json.dumps([listed, [pack(unit) for unit in units]])
 
 
 @pytest.mark.parametrize("column", ["clip_id", "path", "label", "fold", "group", "size", "mtime_ns"])

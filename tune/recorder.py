@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 
+from pipeline.storage import remove_tree
 from tune.job import Job
 from tune.trial_run import ENDED, FAULT, NUMBER
 from tune.trials import Point, SearchFolder, Trial
@@ -91,7 +91,7 @@ class Recorder(ray.tune.Callback):
         if record.state != "running" and not self._job.changing:
             # It will never go on; the model stays.
             for checkpoints in self._folder.trial(record.number).glob("**/checkpoints"):
-                shutil.rmtree(checkpoints, ignore_errors=True)
+                remove_tree(checkpoints)
 
 
 def explain(error: str, times: int) -> str:

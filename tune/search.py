@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import uuid
 import warnings
 from dataclasses import replace
@@ -19,6 +18,7 @@ from pipeline.judge import train_choosing_judge
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
+from pipeline.storage import copy_tree, remove_tree, storage_arguments
 from tune.job import Job, base_settings, make_space
 from tune.plan import Node, Plan, make_plan
 from tune.search_config import MAY_CHANGE, SearchConfig
@@ -66,6 +66,8 @@ def search(config: SearchConfig) -> dict[str, Any]:
         if any(trial.points for trial in known):
             conclude(config, job, known)
         raise
+    if all(trial.state != "running" for trial in trials):
+        folder.tidy()
     return conclude(config, job, trials)
 
 
@@ -194,7 +196,7 @@ def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial]) -
         ),
         run_config=ray.tune.RunConfig(
             name=uuid.uuid4().hex[:8],
-            storage_path=str(config.run / ".tune"),
+            **storage_arguments(config.run / ".tune"),
             failure_config=ray.tune.FailureConfig(max_failures=config.max_failures),
             # A population's trial may go on from a checkpoint that its donor made long ago: none is deleted.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None, checkpoint_at_end=False),
@@ -208,7 +210,7 @@ def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial]) -
             warnings.simplefilter("ignore")  # of pb2's Gaussian process, and what Tune says of its own arguments
             tuner.fit()
     finally:
-        shutil.rmtree(config.run / ".tune", ignore_errors=True)
+        remove_tree(config.run / ".tune")
     return [recorder.trials[number] for number in sorted(recorder.trials)]
 
 
@@ -236,4 +238,4 @@ def share_judge(job: Job, numbers: range) -> None:
         target = SearchFolder(job.folder).trial(number) / "judge"
         if not target.is_dir():
             with user_errors("writing to", target):
-                shutil.copytree(job.folder / "judge", target, copy_function=os.link)
+                copy_tree(job.folder / "judge", target)

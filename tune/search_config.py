@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.config import Config, Place
+from models.config import Config
+from pipeline.storage import Place
 from tune.trials import Mode
 
 # What a trial can be judged by, and which way is better.

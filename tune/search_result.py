@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from pipeline.errors import UserError, user_errors
 from pipeline.files import write_text_atomically
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
+from pipeline.storage import copy_tree
 from tune.job import COMMANDS, Job
 from tune.search_config import SearchConfig
 from tune.search_report import write_search_report
@@ -130,11 +129,7 @@ def write_best(config: SearchConfig, job: Job, best: Trial) -> None:
         head.append("# The same score for the same shards, seed and CPUs. --val-fraction 0 --keep last trains on all clips.")
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
     write_text_atomically(config.run / "best.yaml", "\n".join(head) + "\n" + text)
-    new, old = config.run / ".best", config.run / "best"
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(settings.run, new, copy_function=os.link, ignore=shutil.ignore_patterns("checkpoints", "kept", "trial.json"))
-    shutil.rmtree(old, ignore_errors=True)
-    new.rename(old)
+    copy_tree(settings.run, config.run / "best", leave_out=("checkpoints", "kept", "trial.json"))
 
 
 def tell(config: SearchConfig, trials: list[Trial], summary: dict[str, Any]) -> None:

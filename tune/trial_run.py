@@ -7,8 +7,6 @@ Tune starts, stops and restarts it; what it goes on from are melray's own checkp
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 import traceback
 from collections.abc import Generator
@@ -20,6 +18,7 @@ import torch
 
 from pipeline.errors import UserError, user_errors
 from pipeline.fit import LOST_WORKER
+from pipeline.storage import as_place, copy_tree
 from tune.group import Group
 from tune.job import Job, begin_trial
 from tune.trial_scores import trial_scores
@@ -78,7 +77,7 @@ class TrialRun(ray.tune.Trainable):
         settings = job.settings(self._number, job.space.decode(self._raw))
         if self._source is not None:
             for part, one in enumerate(settings):
-                _replace(one.run / "checkpoints", self._source / f"part_{part}")
+                copy_tree(self._source / f"part_{part}", one.run / "checkpoints")
                 (one.run / "summary.json").unlink(missing_ok=True)
         begin_trial(job, settings)
         return trial_scores(job, settings, self._group.begin(settings))
@@ -99,12 +98,12 @@ class TrialRun(ray.tune.Trainable):
         kept = SearchFolder(job.folder).trial(self._number) / "kept" / f"{self._last.get('epoch', 0):04d}_{time.time_ns():x}"
         with user_errors("writing to", kept):
             for part, one in enumerate(job.settings(self._number, job.space.decode(self._raw))):
-                _replace(kept / f"part_{part}", one.run / "checkpoints")
+                copy_tree(one.run / "checkpoints", kept / f"part_{part}")
         (Path(checkpoint_dir) / _POINTER).write_text(json.dumps(str(kept)))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Goes on from where a checkpoint of this trial or another points to."""
-        self._source = Path(json.loads((Path(checkpoint) / _POINTER).read_text()))
+        self._source = as_place(Path(json.loads((Path(checkpoint) / _POINTER).read_text())))
 
     def cleanup(self) -> None:
         """Ends the training between two epochs, and its other workers."""
@@ -116,12 +115,3 @@ class TrialRun(ray.tune.Trainable):
             self._scores.close()
         self._scores = None
         self._group.end()
-
-
-def _replace(target: Path, source: Path) -> None:
-    """Makes a folder the same as another, without copying: checkpoints are written anew, never changed."""
-    shutil.rmtree(target, ignore_errors=True)
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=os.link)
-    else:
-        target.mkdir(parents=True)

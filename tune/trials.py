@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pipeline.errors import UserError, user_errors
 from pipeline.files import write_text_atomically
 from pipeline.run_folder import RunFolder
+from pipeline.storage import is_remote, remove_tree
 
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]
@@ -85,8 +86,20 @@ class SearchFolder:
 
     def note(self, number: int, point: Point) -> None:
         """Adds a line to `scores.jsonl`."""
-        with user_errors("writing to", self.path), (self.path / "scores.jsonl").open("a") as file:
-            file.write(json.dumps({"trial": number, **asdict(point)}) + "\n")
+        line = json.dumps({"trial": number, **asdict(point)}) + "\n"
+        path = self.path / "scores.jsonl"
+        with user_errors("writing to", self.path):
+            if is_remote(path):  # which can't be added to
+                path.write_text((path.read_text() if path.is_file() else "") + line)
+            else:
+                with path.open("a") as file:
+                    file.write(line)
+
+    def tidy(self) -> None:
+        """Takes away what trials would have gone on from, when none will."""
+        for pattern in ("trials/*/kept", "trials/**/checkpoints"):
+            for folder in list(self.path.glob(pattern)):
+                remove_tree(folder)
 
     def read(self) -> list[Trial]:
         """All trials that were begun, by number.

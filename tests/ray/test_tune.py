@@ -17,7 +17,7 @@ import yaml
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError
-from pipeline.model_file import load_classifier
+from pipeline.model_file import load_classifier, load_generator
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
@@ -172,6 +172,7 @@ class TestInOneSession:
         first = search_values(config, scheduler)
         assert any(trial.values != first[trial.number] for trial in trials), "nobody took over another's place"
         assert load_classifier(config.run / "best")
+        assert not list(config.run.glob("trials/*/kept")) and not list(config.run.glob("trials/*/checkpoints"))
 
     def test_what_cannot_be_scheduled_says_so_at_once(self, config: SearchConfig) -> None:
         began = time.monotonic()
@@ -201,6 +202,41 @@ class TestInOneSession:
         (config.run / "config.json").write_text("{}")
         with pytest.raises(UserError, match="holds a training, not a search"):
             search(config)
+
+
+@pytest.mark.slow
+def test_each_fold_is_scored_by_what_a_search_without_it_found(config: SearchConfig, files: dict[str, Path]) -> None:
+    words = ["crossval", "--tuned", "--shards", config.shards, "--run", config.run, "--space", config.space, "--base", files["base"]]
+    ended = run(*words, "--deal-folds", 2, "--trials", 2, "--max-epochs", 2, "--cpus", 2, timeout=170)
+    assert ended.returncode == 0, ended.stderr
+    result = RunFolder(config.run).read_json("crossval.json")
+    assert [fold["fold"] for fold in result["tuned"]["folds"]] == [1, 2] == [fold["fold"] for fold in result["base"]["folds"]]
+    assert "the search was worth" in ended.stdout
+    rows = open_rows(config.shards)
+    for number in (1, 2):
+        found = RunFolder(config.run / f"search_{number}")
+        assert found.read_json("search.json")["base"]["fold"] == number
+        final = RunFolder(config.run / f"tuned/fold_{number}").read_json("config.json")["config"]
+        split = split_rows(rows, TrainClassifierConfig(shards=config.shards, run=config.run, **final))
+        trial = RunFolder(config.run / f"search_{number}/trials/0000").read_json("config.json")["config"]
+        seen = split_rows(rows, TrainClassifierConfig(shards=config.shards, run=config.run, **trial))
+        assert len(split.held_out) and not set(split.held_out) & {*split.train, *seen.train, *seen.val}
+        assert final["keep"] == "last" and final["val_fraction"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_generators_are_searched_with_one_judge(shards: Path, tmp_path: Path) -> None:
+    base, space = tmp_path / "base.yaml", tmp_path / "space.yaml"
+    base.write_text(
+        "gan: {latent_dim: 8, style_dim: 16, channels: [8, 16], patch: 4}\nepoch_steps: 3\nbatch_size: 8\nsamples_per_class: 2\nprecision: fp32\n"
+    )
+    space.write_text("penalty_weight: {low: 0.1, high: 10.0, log: true}\n")
+    config = SearchConfig(shards=shards, run=tmp_path / "search", model="gan", base=base, space=space, trials=2, max_epochs=2)
+    summary = search(config)
+    assert summary["metric"] == "frechet" and summary["trials"]["finished"] == 2
+    assert load_generator(config.run / "best").card.training["frechet"] == summary["score"]
+    assert (config.run / "best/judge/choosing/model.safetensors").is_file()
 
 
 def search_values(config: SearchConfig, scheduler: str) -> dict[int, dict[str, float]]:

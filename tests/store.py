@@ -1,0 +1,61 @@
+"""An S3-speaking server on loopback, and places in it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage import RemotePath, as_place
+
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
+class Flaky:
+    """A server that refuses every n-th request, as a busy store does; never, where n is 0."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]):
+        self._app, self._count = app, itertools.count(1)
+        self.every, self.refused = 0, 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self.every and next(self._count) % self.every == 0:
+            self.refused += 1
+            # Read first: a connection that is closed on a sender is another fault.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(SLOW_DOWN)))])
+            return [SLOW_DOWN]
+        return self._app(environ, start_response)
+
+
+@contextmanager
+def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
+    """An empty bucket of a server that ends with the block, and the server's temper."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    class Quiet(MotoRequestHandler):
+        def log_request(self, *_: Any) -> None: ...
+
+    flaky = Flaky(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, flaky, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true")
+    options = f"endpoint_override=127.0.0.1%3A{server.port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    place: Any = as_place(Path(f"s3://{name}?{options}"))
+    place.filesystem.create_dir(name)
+    yield place, flaky
+    server.shutdown()
+    thread.join()
+
+
+def upload(folder: Path, target: RemotePath) -> None:
+    """Copies a folder to the store."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())
