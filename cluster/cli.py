@@ -9,11 +9,11 @@ import os
 import sys
 import traceback
 
-from cluster.usage import COMMANDS, COMMON
+from cluster.usage import COMMANDS, COMMON, unknown_command
 
 
 def main() -> None:
-    """Entry point: ends the process with 0, with 2 after a user's error, with 130 after an interrupt."""
+    """Entry point: ends the process with 0 (or a job's code), with 2 after a user's error, with 130 after an interrupt."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -30,16 +30,17 @@ def run(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         return _fail(unknown_command(name))
-    debug = "--debug" in rest
-    rest = [argument for argument in rest if argument != "--debug"]
+    # What follows a -- is a job's.
+    own = rest[: rest.index("--")] if "--" in rest else rest
+    debug = "--debug" in own
+    rest = [argument for argument in own if argument != "--debug"] + rest[len(own) :]
     from models.config import ConfigError
     from pipeline.errors import UserError
 
     try:
         from cluster.commands import dispatch
 
-        dispatch(name, rest)
-        return 0
+        return dispatch(name, rest)
     except (UserError, ConfigError) as error:
         if debug:
             traceback.print_exc()
@@ -74,15 +75,6 @@ def overview() -> str:
             COMMON.rstrip(),
         ]
     )
-
-
-def unknown_command(name: str) -> str:
-    """One line for a word that is no command."""
-    import difflib
-
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"commands: {', '.join(COMMANDS)}"
-    return f"unknown command '{name}'; {hint}"
 
 
 def _fail(text: str) -> int:

@@ -9,7 +9,9 @@ import yaml
 
 from cluster.flags import Common, parse, split_common
 from cluster.session import session, set_environment
+from cluster.usage import COMMANDS, unknown_command
 from models.config import Config
+from pipeline.errors import UserError
 
 
 class Stage(NamedTuple):
@@ -34,20 +36,57 @@ STAGES = {
 }
 
 
-def dispatch(name: str, arguments: list[str]) -> None:
-    """Runs a sub-command.
+# The settings of the commands that are none of those.
+SETTINGS = {
+    "evaluate": ("pipeline.evaluate", "EvaluateConfig"),
+    "generate": ("pipeline.generate", "GenerateConfig"),
+    "doctor": ("cluster.doctor", "DoctorConfig"),
+}
+
+
+def dispatch(name: str, arguments: list[str]) -> int:
+    """Runs a sub-command; returns the exit code.
 
     Raises:
         UserError, ConfigError: by the user's doing, in one line.
     """
-    common, rest = split_common(arguments)
-    if name == "crossval" and "--tuned" in rest:
-        rest.remove("--tuned")
-        name = "crossval --tuned"
+    # What follows a -- is not ours to read.
+    own, submitted = arguments, None
+    if name == "submit" and "--" in arguments:
+        own, submitted = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+    common, rest = split_common(own)
+    if name == "submit":
+        from cluster.submit import command as submit
+
+        return submit(common, rest, submitted)
+    if name in ("jobs", "cluster", "doctor"):
+        return import_module({"jobs": "cluster.jobs", "cluster": "cluster.local", "doctor": "cluster.doctor"}[name]).command(common, rest)
+    name, rest = stage_name(name, rest)
     if name in STAGES:
         run_stage(name, common, rest)
     else:
         {"evaluate": evaluate, "generate": generate}[name](common, rest)
+    return 0
+
+
+def stage_name(name: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """The stage of a command, which a flag may choose; and the other arguments."""
+    if name == "crossval" and "--tuned" in arguments:
+        return "crossval --tuned", [argument for argument in arguments if argument != "--tuned"]
+    return name, arguments
+
+
+def settings_of(name: str, arguments: list[str]) -> tuple[type[Config], list[str]]:
+    """The class of a command's settings, and the flags that are read into it.
+
+    Raises:
+        UserError: no such command.
+    """
+    if name not in COMMANDS:
+        raise UserError(unknown_command(name))
+    name, rest = stage_name(name, arguments)
+    module, settings = SETTINGS.get(name) or (STAGES[name].module, STAGES[name].settings)
+    return getattr(import_module(module), settings), rest
 
 
 def run_stage(name: str, common: Common, arguments: list[str]) -> None:

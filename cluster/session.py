@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,9 +12,11 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from cluster.address import ray_address
+from cluster.auth import VARIABLES, use_token_of, write_token
 from pipeline.errors import UserError
 
-_SETTINGS = {
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report would wait for it
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -36,16 +37,20 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     Raises:
         UserError: when the cluster can't be reached.
     """
-    set_environment(address)
+    place = set_environment(address)
     import ray
 
     try:
         if address is None:
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(place, num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
+            ray.init(place, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise UserError(f"--address {address}: no Ray cluster that can be joined ({' '.join(str(error).split())})") from None
+    except RuntimeError as error:
+        if "ersion mismatch" not in str(error):
+            raise
+        raise UserError(f"--address {address}: {' '.join(str(error).split())}") from None
     try:
         _quiet()
         yield
@@ -53,12 +58,20 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         ray.shutdown()
 
 
-def set_environment(address: str | None = None) -> None:
-    """What Ray reads once, when anything of it is first imported: so before that, if a session is to follow."""
-    for name, value in _SETTINGS.items():
+def set_environment(address: str | None = None) -> str:
+    """What Ray reads once, when anything of it is first imported: so before that, if a session is to follow.
+
+    Returns the address by which Ray itself knows the cluster.
+
+    Raises:
+        UserError: no cluster can be joined there.
+    """
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
         _own_token()
+        return "local"
+    return ray_address(address)
 
 
 @cache
@@ -67,14 +80,13 @@ def _own_token() -> None:
 
     One for all sessions of the process: Ray reads it once.
     """
-    if any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+    if any(name in os.environ for name in VARIABLES):
         return
     folder = tempfile.mkdtemp(prefix="melray-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder) / "token"
-    path.touch(mode=0o600)
-    path.write_text(secrets.token_hex(32))
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(path))
+    write_token(path)
+    use_token_of(path)
 
 
 def _quiet() -> None:

@@ -34,12 +34,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "cluster"), "cluster up", "jobs logs"])
 def test_each_command_has_help_with_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run([command, "--help"])
+        run([*command.split(), "--help"])
     assert ended.value.code == 0
     assert "default:" in capsys.readouterr().out
+
+
+def test_a_command_with_actions_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["cluster", "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"melray cluster {action}" in told for action in ("up", "status", "down"))
+    assert "which action?; choose up, status, down" in error_line(["cluster"], capsys)
+    assert "'ups' is none of its actions" in error_line(["cluster", "ups"], capsys)
 
 
 def test_default_then_file_then_flag(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""What travels with a job, and what never does."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from cluster.package import check_size, constraints_name, packed_files, project_root, requirements, write_package
+from pipeline.errors import UserError
+
+INSIDE = ["models/__init__.py", "pipeline/data/table.py", "tune/a b.py", "cluster/é.py", "conf/a.yaml", "pyproject.toml", "constraints.txt"]
+OUTSIDE = [
+    ".env",
+    ".git/config",
+    ".venv/lib/x.py",
+    "data/clip.wav",
+    "runs/a/model.safetensors",
+    "tests/test_a.py",
+    "benchmarks/b.py",
+    "README.md",
+    "conf/.env",
+    "conf/.env.local",
+    "cluster/__pycache__/a.pyc",
+    "cluster/admin.token",
+    "models/weights.bin",
+    "pipeline/private/notes.txt",
+    "tune/draft.py",
+]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    for name in [*INSIDE, *OUTSIDE]:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / ".gitignore").write_text("*.bin\n/pipeline/private/\n/data/\n")
+    (root / "tune" / ".rayignore").write_text("/draft.py\n.rayignore\n")
+    (root / "conf" / "elsewhere").symlink_to(tmp_path)
+    return root
+
+
+def test_the_packages_and_their_settings_travel_and_nothing_else(checkout: Path) -> None:
+    assert packed_files(checkout) == sorted(map(Path, INSIDE))
+
+
+def test_this_checkout_has_all_that_a_job_imports_and_is_small() -> None:
+    root = project_root()
+    files = packed_files(root)
+    for name in ("cluster/cli.py", "models/gan.py", "pipeline/extract.py", "tune/search.py", "conf/esc10.yaml", "constraints.txt"):
+        assert Path(name) in files
+    assert {file.parts[0] for file in files} == {"models", "pipeline", "tune", "cluster", "conf", "pyproject.toml", "constraints.txt"}
+    assert check_size(root, files) < 5 * 2**20
+
+
+def test_too_much_is_refused_by_name_before_it_is_sent(checkout: Path) -> None:
+    (checkout / "conf" / "big.npy").write_bytes(bytes(3 * 2**20))
+    (checkout / "models" / "medium.npy").write_bytes(bytes(2**20))
+    files = packed_files(checkout)
+    with pytest.raises(UserError, match=r"^4\.0 MiB to send, the cluster takes 2.*largest: conf/big.npy \(3\.0 MiB\), models/medium.npy"):
+        check_size(checkout, files, limit=2 * 2**20)
+
+
+def test_the_same_files_give_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
+    files = packed_files(checkout)
+    sizes = [write_package(tmp_path / f"{number}.zip", checkout, files, {"submitted/x.yaml": b"epochs: 3"}) for number in range(2)]
+    assert (tmp_path / "0.zip").read_bytes() == (tmp_path / "1.zip").read_bytes() and sizes[0] == sizes[1]
+    with zipfile.ZipFile(tmp_path / "0.zip") as archive:
+        assert sorted(archive.namelist()) == sorted([*INSIDE, "submitted/x.yaml"])
+        assert archive.read("cluster/é.py").decode() == "cluster/é.py"
+
+
+def test_requirements_are_pinned_and_ray_is_the_clusters() -> None:
+    wanted = {need.name: need for need in map(Requirement, requirements(project_root(), "9.8.7"))}
+    assert str(wanted["ray"].specifier) == "==9.8.7" and {"data", "train", "tune"} <= wanted["ray"].extras
+    assert {"torch", "numpy", "pydantic", "tyro"} <= wanted.keys()
+    assert all(str(need.specifier).startswith("==") for need in wanted.values())
+
+
+def test_other_constraints_have_another_name(checkout: Path) -> None:
+    before = constraints_name(checkout)
+    (checkout / "constraints.txt").write_text("numpy==1")
+    assert before != constraints_name(checkout)
