@@ -65,7 +65,9 @@ def show_jobs(config: JobsConfig, common: Common) -> int:
     """Prints a table."""
     jobs = [job for job in job_client(job_server(common.address)).list_jobs() if job.submission_id]
     jobs.sort(key=lambda job: job.start_time or 0, reverse=True)
-    print("\n".join(table(jobs[: config.last], time.time(), shutil.get_terminal_size((140, 20)).columns)) if jobs else "no jobs yet")
+    # Into a file or a pipe the commands go whole.
+    width = shutil.get_terminal_size((140, 20)).columns if sys.stdout.isatty() else 10_000
+    print("\n".join(table(jobs[: config.last], time.time(), width)) if jobs else "no jobs yet")
     return 0
 
 

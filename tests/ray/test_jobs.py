@@ -54,12 +54,15 @@ def test_it_is_up_once_and_closed(cluster: str) -> None:
     there = local_cluster()
     assert there is not None and stat.S_IMODE(there.token.stat().st_mode) == 0o600 and stat.S_IMODE(there.folder.stat().st_mode) == 0o700
     assert there.token.read_text() not in cluster
+    # What a node has free is known some seconds after it is up.
+    wait_for(lambda: "2 of 2 CPUs free" in run("cluster", "status").stdout, 30)
     status = run("cluster", "status").stdout
     assert "2 nodes, 2 of 2 CPUs free" in status and status.count("1 of 1 CPUs free") == 2 and "running jobs: none" in status
     again = run("cluster", "up")
     assert again.returncode == 2 and "a cluster of 2 nodes runs here already" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_job_extracts_on_it_and_a_command_joins_it(tones: Path, tmp_path: Path) -> None:
     words = ["extract", "--data", "tones", "--out", "shards", "--copies", 0, *FEATURES]
     done = submit(*words)
@@ -72,12 +75,14 @@ def test_a_job_extracts_on_it_and_a_command_joins_it(tones: Path, tmp_path: Path
     assert joined.returncode == 0 and open_shards(tmp_path / "joined").clips == 8, joined.stderr
 
 
+@pytest.mark.slow
 def test_a_failing_job_gives_its_exit_code() -> None:
     failed = submit("extract", "--data", "/nowhere", "--out", "/nowhere/shards")
     assert failed.returncode == 2 and "melray: error: --data /nowhere: no such folder" in failed.stdout
     assert "exit code 2" in failed.stderr
 
 
+@pytest.mark.slow
 def test_a_job_is_stopped(tmp_path: Path) -> None:
     name = job_id(submit("demo", "--out", tmp_path / "demo", follow=False))
     wait_for(lambda: name in run("cluster", "status").stdout)
