@@ -53,12 +53,15 @@ def check_joined(token: bool) -> Iterator[Check]:
     import ray
 
     begin = time.monotonic()
-    ray.get(ray.remote(num_cpus=0)(time.time).remote(), timeout=60)
+    theirs = ray.get(ray.remote(num_cpus=0)(lambda: time.time()).remote(), timeout=60)
+    ours = time.time()
     yield ok("ray", f"{ray.__version__} at {ray.get_runtime_context().gcs_address}, a first task in {time.monotonic() - begin:.1f} s")
     yield from check_nodes(joined_nodes())
-    yield (
-        ok("access", "by token") if token else warn("access", "open to all who reach its ports", "RAY_AUTH_MODE=token on all its machines")
-    )
+    if token:
+        yield ok("access", "by token")
+    else:
+        yield warn("access", "open to all who reach its ports", "start it with RAY_AUTH_MODE=token on all its machines")
+    yield check_clock(theirs, ours)
 
 
 def check_nodes(nodes: list[Node]) -> Iterator[Check]:
@@ -91,7 +94,7 @@ def check_access(token: bool, loopback: bool, encrypted: bool, opened: list[str]
 
 
 def check_clock(theirs: float, ours: float) -> Check:
-    """The cluster's clock, which it tells in whole seconds, against ours."""
+    """The cluster's clock against ours."""
     off = abs(theirs - ours)
     if off > CLOCK:
         return warn("clock", f"{off:.0f} s from the cluster's", "set both by NTP: tokens and storage go by the time")

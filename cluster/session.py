@@ -46,7 +46,9 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         else:
             ray.init(place, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise UserError(f"--address {address}: no Ray cluster that can be joined ({' '.join(str(error).split())})") from None
+        raise UserError(
+            f"--address {address}: no Ray cluster that can be joined, or one with another token ({' '.join(str(error).split())})"
+        ) from None
     except RuntimeError as error:
         if "ersion mismatch" not in str(error):
             raise

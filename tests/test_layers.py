@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.commands import STAGES
+
 ROOT = Path(__file__).parents[1]
 LAYERS = ("models", "pipeline", "tune", "cluster")
 PURE = [f"pipeline/{name}.py" for name in "audio mel augment features manifest split shards submission".split()]
@@ -67,3 +69,9 @@ def test_pure_modules_do_not_load_ray_by_way_of_others(module: str):
 
 def test_the_reader_of_loaded_modules_goes_all_the_way():
     assert {"numpy", "pyarrow", "pydantic", "soxr"} <= loaded("pipeline/shards.py")  # soxr: shards, features, audio
+
+
+@pytest.mark.parametrize("stage", sorted({stage.module for stage in STAGES.values()}))
+def test_a_stage_can_be_loaded_before_ray_is(stage: str):
+    """Ray reads its settings, such as the session's token, once: when anything of it is first imported."""
+    assert "ray" not in loaded(stage.replace(".", "/") + ".py")

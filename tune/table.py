@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.progress import duration
-from tune.recorder import Recorder
 from tune.search_config import SearchConfig
 from tune.trials import Mode, Trial, best_trial
+
+if TYPE_CHECKING:
+    from tune.recorder import Recorder
 
 # On a terminal: seconds between two tables, and rows of trials that have ended, the best ones. Elsewhere: seconds between two lines.
 LIVE_SECONDS, ENDED_ROWS, QUIET_SECONDS = 1.0, 10, 30
