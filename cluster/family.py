@@ -12,7 +12,7 @@ from cluster.home import LocalCluster
 from pipeline.errors import UserError
 
 # Seconds that processes have to end by themselves, and then to be gone.
-GRACE = 5.0
+GRACE, KILLED = 3.0, 10.0
 
 
 def end_processes(cluster: LocalCluster) -> int:
@@ -25,7 +25,7 @@ def end_processes(cluster: LocalCluster) -> int:
     # The nodes end what is theirs in good order; what takes too long for that, or outlived its node, is killed.
     _signal([process for mark in cluster.nodes if (process := mark.find())], signal.SIGTERM)
     psutil.wait_procs(family, timeout=GRACE)
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + KILLED
     while left := {process for process in family if lives(process)} | set(members(cluster)):
         if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in left)
