@@ -145,7 +145,7 @@ def make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: 
         attempts.end()
     except OSError as error:
         # As a value, not an exception: Ray would try again for minutes what can't succeed.
-        return {"part": "", "rejected": "", "fault": explain_os_error(error, f"making {out / row['name']}")}
+        return {"part": "", "rejected": "", "fault": explain_os_error(error, f"writing {out / row['name']}")}
     return {"part": json.dumps(part.values()), "rejected": json.dumps(rejected), "fault": ""}
 
 

@@ -168,7 +168,7 @@ class Predictor:
             clips = self._write(path, row)
             attempts.end()
         except OSError as error:
-            return {"clips": 0, "fault": explain_os_error(error, f"making {path}")}
+            return {"clips": 0, "fault": explain_os_error(error, f"writing {path}")}
         return {"clips": clips, "fault": ""}
 
     def _write(self, path: Path, row: dict[str, Any]) -> int:

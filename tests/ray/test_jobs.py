@@ -86,7 +86,6 @@ def test_a_failing_job_gives_its_exit_code() -> None:
 @pytest.mark.slow
 def test_a_job_is_stopped(tmp_path: Path) -> None:
     name = job_id(submit("demo", "--out", tmp_path / "demo", follow=False))
-    wait_for(lambda: name in run("cluster", "status").stdout)
     assert run("jobs", "stop", name).stdout == f"{name} stopped\n"
     assert run("jobs", "logs", name).returncode == 130
     unknown = run("jobs", "logs", name[:-1])
