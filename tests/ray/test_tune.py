@@ -162,7 +162,7 @@ class TestInOneSession:
         assert len(trials) == 4 and trials[0].state == "finished" and "stopped" in [trial.state for trial in trials]
         assert time.monotonic() - began < 100
 
-    @pytest.mark.parametrize("scheduler", ["pbt", "pb2"])
+    @pytest.mark.parametrize("scheduler", ["pbt", pytest.param("pb2", marks=pytest.mark.slow)])
     def test_a_population_larger_than_the_cluster_changes_its_values_and_ends(self, config: SearchConfig, scheduler: str) -> None:
         """Trials take turns, and go on from donors whose checkpoints are old: none may be gone, or the trial would fail."""
         search(changed(config, scheduler=scheduler, trials=4, max_epochs=8, grace_epochs=2))
@@ -182,6 +182,7 @@ class TestInOneSession:
             search(changed(config, workers_per_trial=3))
         assert time.monotonic() - began < 5
 
+    @pytest.mark.slow
     def test_time_that_is_up_ends_the_search_with_what_it_knows_and_more_time_goes_on(
         self, config: SearchConfig, files: dict[str, Path]
     ) -> None:
@@ -281,6 +282,7 @@ def test_a_killed_driver_started_again_ends_as_the_undisturbed_search(config: Se
     assert {line["epoch"]: line["val_macro_f1"] for line in RunFolder(job_config.run).read_history()} == after[2]
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_what_is_known_so_far(config: SearchConfig, files: dict[str, Path], tmp_path: Path) -> None:
     log = tmp_path / "log"
     driver = start(*command(config, files["slow"]), log=log)
