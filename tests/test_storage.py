@@ -128,6 +128,7 @@ class TestFiles:
         remove_tree(folder)  # type: ignore[arg-type]
         assert list(folder.walk()) == []
 
+    @pytest.mark.slow
     def test_a_server_that_is_not_there_is_a_line(self, tmp_path: Path) -> None:
         gone = as_place(Path("s3://things/x?endpoint_override=127.0.0.1%3A1&scheme=http&region=us-east-1&connect_timeout=1"))
         with pytest.raises(UserError, match="while writing to s3://things/x"), user_errors("writing to", gone):  # type: ignore[arg-type]

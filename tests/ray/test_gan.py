@@ -134,6 +134,7 @@ class TestInOneSession:
             generate(GenerateConfig(run=judged, out=tmp_path / "out", workers=5), run_units)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_started_again_ends_with_the_same_weights(
     shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:

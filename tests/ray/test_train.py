@@ -117,6 +117,7 @@ def test_a_killed_driver_started_again_ends_with_the_same_weights(
     assert_same(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(shards: Path, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
     driver = start("train-classifier", "--shards", shards, "--run", folder, *SLOW_FLAGS, *SMALL_FLAGS, "--cpus", 2, log=log)
