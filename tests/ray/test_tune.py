@@ -233,7 +233,9 @@ def test_generators_are_searched_with_one_judge(shards: Path, tmp_path: Path) ->
         "gan: {latent_dim: 8, style_dim: 16, channels: [8, 16], patch: 4}\nepoch_steps: 3\nbatch_size: 8\nsamples_per_class: 2\nprecision: fp32\n"
     )
     space.write_text("penalty_weight: {low: 0.1, high: 10.0, log: true}\n")
-    config = SearchConfig(shards=shards, run=tmp_path / "search", model="gan", base=base, space=space, trials=2, max_epochs=2)
+    config = SearchConfig(
+        shards=shards, run=tmp_path / "search", model="gan", base=base, space=space, trials=2, max_epochs=2, scheduler="none"
+    )
     summary = search(config)
     assert summary["metric"] == "frechet" and summary["trials"]["finished"] == 2
     assert load_generator(config.run / "best").card.training["frechet"] == summary["score"]
