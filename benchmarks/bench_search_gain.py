@@ -19,12 +19,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import save
-from models.metrics import classification_metrics
+from benchmarks.common import held_out_scores, save
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_run import begin_run, train_here
-from pipeline.evaluate import EvaluateConfig, choose_rows, score_rows
-from pipeline.model_file import load_classifier
 from pipeline.run_folder import RunFolder
 from tune.trials import SearchFolder, Trial, best_trial
 
@@ -37,17 +34,14 @@ def held_out(settings: dict[str, Any], shards: Path, seed: int) -> tuple[float, 
         config = TrainClassifierConfig(**{**settings, "shards": shards, "run": Path(folder) / "run", **final})
         begin_run(config)
         train_here(config)
-        saved = load_classifier(config.run)
-        rows, index, _ = choose_rows(EvaluateConfig(run=config.run, on="held-out"), saved)
-        scored = score_rows(saved, rows, index, 1)
-        metrics = classification_metrics(scored.probabilities, scored.labels, list(saved.card.class_names))
+        metrics = held_out_scores(config.run)
         return metrics["accuracy"], metrics["macro_f1"]
 
 
-def settings_of(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
-    """A trial's own settings."""
+def opened(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
+    """What the run of a trial, or of its first part, was opened with."""
     run = folder.trial(trial.number)
-    return RunFolder(run if (run / "config.json").is_file() else run / "part_1").read_json("config.json")["config"]
+    return RunFolder(run if (run / "config.json").is_file() else run / "part_1").read_json("config.json")
 
 
 def main() -> None:
@@ -63,9 +57,8 @@ def main() -> None:
     assert best is not None
     other = best if best is not base else best_trial(trials[1:], "max")
     assert other is not None
-    first = folder.trial(0)
-    shards = Path(RunFolder(first if (first / "config.json").is_file() else first / "part_1").read_json("config.json")["shards"])
-    arms = {"base": settings_of(folder, base), "found": settings_of(folder, other)}
+    shards = Path(opened(folder, base)["shards"])
+    arms = {"base": opened(folder, base)["config"], "found": opened(folder, other)["config"]}
     jobs = [(name, seed) for seed in range(arguments.seeds) for name in arms]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         scores = list(pool.map(held_out, [arms[name] for name, _ in jobs], [shards] * len(jobs), [seed for _, seed in jobs]))

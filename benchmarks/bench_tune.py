@@ -23,12 +23,9 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.common import save, spread
+from benchmarks.common import held_out_scores, save, spread
 from cluster.session import session
-from models.metrics import classification_metrics
 from pipeline.cache import open_rows
-from pipeline.evaluate import EvaluateConfig, choose_rows, score_rows
-from pipeline.model_file import load_classifier
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_epochs
 from pipeline.training import World
@@ -58,14 +55,6 @@ def best_by(folder: Path, seconds: float) -> float:
     return max(scores, default=0.0)
 
 
-def held_out_accuracy(folder: Path) -> float:
-    """Of the best trial's model, on the fold that its search did not see."""
-    saved = load_classifier(folder / "best")
-    rows, index, _ = choose_rows(EvaluateConfig(run=folder / "best", on="held-out"), saved)
-    scored = score_rows(saved, rows, index, 1)
-    return classification_metrics(scored.probabilities, scored.labels, list(saved.card.class_names))["accuracy"]
-
-
 def compare(config: SearchConfig, minutes: float, seeds: int) -> dict[str, Any]:
     """Both kinds of search in the same time."""
     found: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
@@ -76,7 +65,10 @@ def compare(config: SearchConfig, minutes: float, seeds: int) -> dict[str, Any]:
             )
             search(one)
             values = {f"best_at_{part:.0%}": best_by(one.run, 60 * minutes * part) for part in PARTS_OF_TIME}
-            values |= {"held_out_accuracy": held_out_accuracy(one.run), "trials": float(len(SearchFolder(one.run).read()))}
+            values |= {
+                "held_out_accuracy": held_out_scores(one.run / "best")["accuracy"],
+                "trials": float(len(SearchFolder(one.run).read())),
+            }
             for name, value in values.items():
                 found[kind].setdefault(name, []).append(value)
     return {

@@ -46,6 +46,18 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def held_out_scores(run: Path) -> dict[str, Any]:
+    """What a run's model scores on the fold that its training did not see, without writing it into the run."""
+    from models.metrics import classification_metrics
+    from pipeline.evaluate import EvaluateConfig, choose_rows, score_rows
+    from pipeline.model_file import load_classifier
+
+    saved = load_classifier(run)
+    rows, index, _ = choose_rows(EvaluateConfig(run=run, on="held-out"), saved)
+    scored = score_rows(saved, rows, index, 1)
+    return classification_metrics(scored.probabilities, scored.labels, list(saved.card.class_names))
+
+
 def hardware() -> dict[str, Any]:
     """What the figures were measured on."""
     import numpy

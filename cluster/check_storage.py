@@ -8,8 +8,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from cluster.check import Check, fail, ok, warn
+from pipeline.storage import RemotePath, as_place
 
 SIZE = 16 * 2**20
 # Below this, reading shards would be what a training waits for.
@@ -49,9 +51,14 @@ def check_storage(place: str, open_store: Callable[[str], Store] | None = None) 
 
 
 def store_at(place: str) -> Store:
-    """A new file in a folder, or below a URI such as s3://bucket/folder."""
-    name = f".melray-doctor-{uuid.uuid4().hex[:8]}"
-    return _at_uri(f"{place.rstrip('/')}/{name}") if "://" in place else _at_path(Path(place) / name)
+    """A new file in a folder, or below a URI such as s3://bucket/folder, reached as all commands reach it.
+
+    Raises:
+        ValueError: a URI of another kind.
+    """
+    folder = unquote(place.removeprefix("file://")) if place.startswith("file://") else place
+    path = as_place(Path(folder)) / f".melray-doctor-{uuid.uuid4().hex[:8]}"
+    return Store(path.write_bytes, path.read_bytes, path.unlink) if isinstance(path, RemotePath) else _at_path(path)
 
 
 def _at_path(path: Path) -> Store:
@@ -69,19 +76,3 @@ def _at_path(path: Path) -> Store:
             return file.read()
 
     return Store(write, read, lambda: path.unlink(missing_ok=True))
-
-
-def _at_uri(uri: str) -> Store:
-    from pyarrow import fs
-
-    system, path = fs.FileSystem.from_uri(uri)
-
-    def write(content: bytes) -> None:
-        with system.open_output_stream(path) as file:
-            file.write(content)
-
-    def read() -> bytes:
-        with system.open_input_stream(path) as file:
-            return file.read()
-
-    return Store(write, read, lambda: system.delete_file(path))

@@ -23,7 +23,7 @@ from cluster.session import session
 from models.config import Config
 from pipeline.errors import UserError
 from pipeline.progress import duration
-from pipeline.storage import Place
+from pipeline.storage import Place, is_remote
 
 
 class DoctorConfig(Config):
@@ -56,8 +56,9 @@ def examine(config: DoctorConfig, common: Common) -> Iterator[Check]:
     """All checks that the settings ask for."""
     # The cluster first: Ray reads its environment when something first imports it.
     yield from check_ray(config.start, common)
-    yield from check_machine(Path(__file__).resolve().parents[1], config.run or Path.cwd())
-    for place in config.storage:
+    on_a_store = is_remote(config.run)
+    yield from check_machine(Path(__file__).resolve().parents[1], Path.cwd() if config.run is None or on_a_store else config.run)
+    for place in (*config.storage, *([str(config.run)] if on_a_store else [])):
         yield check_storage(place)
 
 

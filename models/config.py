@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -79,6 +80,14 @@ def leaf_fields(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
         else:
             leaves[prefix + name] = field
     return leaves
+
+
+def flat_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys, in their order; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flat_values(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + str(key): value}
+    return flat
 
 
 def describe(cls: type[BaseModel], error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -49,3 +50,8 @@ class TrainClassifierConfig(TrainingConfig):
     """Keep the epoch that validates best, or the last one whatever it validates: then no choice hangs on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss"] = "val_macro_f1"
     """What the best checkpoint is best at; ties go to the lower loss."""
+
+    @property
+    def sets(self) -> tuple[Path, ...]:
+        """All shards that it learns from, its own first."""
+        return (self.shards, *self.extra_shards)

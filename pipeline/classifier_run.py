@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from pipeline.cache import set_digest
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError
 from pipeline.fit import check_resources, explain_lost, fit
 from pipeline.progress import duration
+from pipeline.run_ends import finish_run, open_run
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from pipeline.training_config import ResourceConfig
@@ -27,17 +26,7 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
     Raises:
         UserError: unusable shards, or a folder that holds another run.
     """
-    run = RunFolder(config.run)
-    digests = [set_digest(open_shards(shards)) for shards in (config.shards, *config.extra_shards)]
-    run.begin("train-classifier", config.identity(), config.shards, digests[0], digests[1:])
-    return run.read_json("summary.json")
-
-
-def finish_run(config: TrainClassifierConfig, result: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Writes the summary, which marks the run as finished."""
-    summary = {**result, "total_seconds": seconds}
-    RunFolder(config.run).write_json("summary.json", summary)
-    return summary
+    return open_run("train-classifier", config)
 
 
 def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
@@ -60,6 +49,23 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
     print(describe(summary), flush=True)
     print(f"model: {config.run / 'model.safetensors'}", flush=True)
     return summary
+
+
+def train_all(runs: dict[str, TrainClassifierConfig]) -> None:
+    """Trains those of some like trainings, by their names, that are not finished: side by side where one worker does, else in turn.
+
+    The CPUs of each depend on how many there are, not on how many are left, so that one that is continued stays the same.
+
+    Raises:
+        UserError: the first of theirs.
+    """
+    pending = {name: run for name, run in runs.items() if begin_run(run) is None}
+    resources = next(iter(runs.values())).part(ResourceConfig)
+    if pending and (resources.workers > 1 or resources.gpus_per_worker):
+        for run in pending.values():
+            train_classifier(run)
+    elif pending:
+        train_side_by_side(pending, resources, len(runs))
 
 
 def train_side_by_side(pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, at_once: int) -> None:

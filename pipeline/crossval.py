@@ -15,7 +15,7 @@ from pydantic import Field
 from models.metrics import classification_metrics
 from pipeline.cache import Rows, open_rows
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import begin_run, train_classifier, train_side_by_side
+from pipeline.classifier_run import train_all
 from pipeline.errors import UserError
 from pipeline.evaluate import EvaluateConfig, Scored, choose_rows, score_rows, write_evaluation
 from pipeline.manifest import NO_FOLD
@@ -23,7 +23,6 @@ from pipeline.model_file import load_classifier
 from pipeline.progress import duration
 from pipeline.row_split import row_folds
 from pipeline.run_folder import RunFolder
-from pipeline.training_config import ResourceConfig
 
 
 class CrossvalConfig(TrainClassifierConfig):
@@ -49,13 +48,7 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     start = time.monotonic()
     config.run.mkdir(parents=True, exist_ok=True)
     runs = {fold: fold_config(config, fold) for fold in folds}
-    pending = {fold: run for fold, run in runs.items() if begin_run(run) is None}
-    if pending and (config.workers > 1 or config.gpus_per_worker):
-        for run in pending.values():
-            train_classifier(run)
-    elif pending:
-        names = {f"fold {fold}": run for fold, run in pending.items()}
-        train_side_by_side(names, config.part(ResourceConfig), len(folds))
+    train_all({f"fold {fold}": run for fold, run in runs.items()})
     return report_folds(config, rows, runs, time.monotonic() - start)
 
 

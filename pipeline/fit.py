@@ -125,11 +125,16 @@ def _explained(error: Exception, resources: ResourceConfig) -> Exception:
     return explain_lost(next(iter(failures.values()), error), resources.max_failures)
 
 
+def lost_worker(error: Exception) -> bool:
+    """Whether an error says that a worker died, rather than that the code is at fault."""
+    return any(word in type(error).__name__ + str(error) for word in LOST_WORKER)
+
+
 def explain_lost(error: Exception, max_failures: int) -> Exception:
     """A `UserError` where workers died; the error itself where the code is at fault."""
     text = str(error).strip().splitlines()
     last = text[-1] if text else type(error).__name__
-    if not any(word in type(error).__name__ + str(error) for word in LOST_WORKER):
+    if not lost_worker(error):
         return error
     return UserError(
         f"workers were lost more than --max-failures {max_failures} times, the last with: {last}; "

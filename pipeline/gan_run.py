@@ -6,14 +6,13 @@ import time
 from functools import partial
 from typing import Any
 
-from pipeline.cache import set_digest
 from pipeline.fit import fit
 from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_show import show_run
 from pipeline.judge import train_choosing_judge
 from pipeline.progress import duration
+from pipeline.run_ends import finish_run, open_run
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
 from pipeline.train_gan import train_loop
 from pipeline.training_config import ResourceConfig
 
@@ -25,8 +24,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
     run = RunFolder(config.run)
-    run.begin("train-gan", config.identity(), config.shards, set_digest(open_shards(config.shards)))
-    summary = run.read_json("summary.json")
+    summary = open_run("train-gan", config)
     if summary is None:
         start = time.monotonic()
         if config.judge:
@@ -35,9 +33,9 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         if done:
             print(f"going on after epoch {done}", flush=True)
         result = fit(partial(train_loop, owner=run.claim()), config, config.part(ResourceConfig), config.run)
-        summary = {**result, "total_seconds": time.monotonic() - start}
+        seconds = time.monotonic() - start
         show_run(config.run)
-        run.write_json("summary.json", summary)
+        summary = finish_run(config, result, seconds)
     else:
         print(f"the run in {config.run} is finished already", flush=True)
     print(describe(summary), flush=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.config import flat_values
 from pipeline.files import write_text_atomically
 from pipeline.page_style import CSS
 
@@ -138,14 +139,12 @@ def settings(values: Mapping[str, Any], title: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{table(['setting', 'value'], rows, 'Nested keys are joined by dots', 'settings')}</details>"
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested mappings as (dotted key, text of the value), in their order."""
-    items: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            items += flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, (list, tuple)):
-            items.append((f"{prefix}{key}", ", ".join(map(str, value))))
-        else:
-            items.append((f"{prefix}{key}", "none" if value is None else str(value)))
-    return items
+
+    def text(value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            return ", ".join(map(str, value))
+        return "none" if value is None else str(value)
+
+    return [(key, text(value)) for key, value in flat_values(values).items()]

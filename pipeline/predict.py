@@ -124,13 +124,14 @@ def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig)
 def add_mels(
     row: dict[str, Any], config: PredictConfig, features: FeatureConfig, begin: Callable[[str], bool] = lambda _: True
 ) -> dict[str, Any]:
-    """Adds to a unit the spectrograms of its usable clips, as bytes, how many each clip has, and the reasons of the others.
+    """Adds to a unit its clips, the spectrograms of the usable ones, as bytes, how many each has, and the reasons of the others.
 
     `begin` says of each clip whether it may be read.
     """
     mels: list[np.ndarray] = []
     counts, reasons = [], []
-    for clip in clips_of(row):
+    clips = clips_of(row)
+    for clip in clips:
         if not begin(clip["clip_id"]):
             reasons.append(REASON)
             continue
@@ -143,7 +144,8 @@ def add_mels(
         counts.append(len(of_clip))
         reasons.append("")
     values = np.stack(mels) if mels else np.zeros((0, *features.shape), np.float16)
-    return {**row, "mels": values.tobytes(), "counts": json.dumps(counts), "reasons": json.dumps(reasons)}
+    told = {"clips": clips, "counts": counts, "reasons": reasons}
+    return {**row, "mels": values.tobytes()} | {name: json.dumps(value) for name, value in told.items()}
 
 
 class Predictor:
@@ -172,8 +174,7 @@ class Predictor:
         return {"clips": clips, "fault": ""}
 
     def _write(self, path: Path, row: dict[str, Any]) -> int:
-        clips = clips_of(row)
-        reasons, counts = (json.loads(row[name]) for name in ("reasons", "counts"))
+        clips, reasons, counts = (json.loads(row[name]) for name in ("clips", "reasons", "counts"))
         mels = np.frombuffer(row["mels"], np.float16).reshape(-1, *self._saved.card.features.shape)
         table = self._table(clips, reasons, mels, counts)
         write_atomically(path, lambda file: pq.write_table(table, file))

@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any
@@ -106,8 +106,8 @@ class RemotePath:
 
     def open_input(self) -> Any:
         """The file, to be read at any place, as pyarrow's readers take it."""
-        self._require()
-        return self.filesystem.open_input_file(self.key)
+        with self._missing_told():
+            return self.filesystem.open_input_file(self.key)
 
     def open(self, mode: str = "r", newline: str | None = None, encoding: str = "utf-8") -> IO[Any]:
         """The file, to be read."""
@@ -139,9 +139,8 @@ class RemotePath:
         """Nothing: a folder is there as soon as something lies in it."""
 
     def unlink(self, missing_ok: bool = False) -> None:
-        if missing_ok and not self.exists():
-            return
-        self.filesystem.delete_file(self.key)
+        with suppress(FileNotFoundError) if missing_ok else self._missing_told():
+            self.filesystem.delete_file(self.key)
 
     def iterdir(self) -> Iterator[RemotePath]:
         """What lies in the folder itself."""
@@ -162,10 +161,13 @@ class RemotePath:
         found = self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=recursive))
         return sorted(((self._with(PurePosixPath(info.path)), info) for info in found), key=lambda item: item[0])
 
-    def _require(self) -> None:
-        # Stores have many words for it; callers know one.
-        if not self.exists():
-            raise FileNotFoundError(f"{self}: no such object")
+    @contextmanager
+    def _missing_told(self) -> Iterator[None]:
+        # Stores have many words for it. To ask beforehand would be one more request for each file.
+        try:
+            yield
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self}: no such object") from None
 
 
 def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -66,6 +67,11 @@ class TrainingConfig(ResourceConfig, SplitConfig):
     """Folder of the run: configuration, metrics, checkpoints, model. The same command again goes on where it stopped."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the networks; auto takes bfloat16 where the hardware multiplies it natively."""
+
+    @property
+    def sets(self) -> tuple[Path, ...]:
+        """All shards that it learns from, its own first."""
+        return (self.shards,)
 
     def identity(self) -> dict[str, Any]:
         """The settings that make a run what it is: those of the cluster may change when it is continued."""

@@ -57,8 +57,7 @@ def cut_units(clips: pd.DataFrame, size: int, settings: Any, folder: Path) -> li
 
     def write(file: Any) -> None:
         with pa.ipc.new_file(file, table.schema) as writer:
-            for start in range(0, len(clips), size):
-                writer.write_table(table.slice(start, size).combine_chunks(), max_chunksize=size)
+            writer.write_table(table, max_chunksize=size)
 
     with user_errors("writing", folder / LIST_NAME):
         write_atomically(folder / LIST_NAME, write)

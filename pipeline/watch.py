@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from typing import Any, TextIO
 
+from pipeline.live import Live
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
 
-# Without a terminal, a long epoch is heard of this often.
-QUIET_SECONDS = 30
 
-
-class Watch:
+class Watch(Live):
     """Shows the progress of runs from their folders, while the block runs: a line an epoch, and a live one on a terminal."""
 
     def __init__(self, runs: dict[str, RunFolder], stream: TextIO | None = None):
         """`runs` by the name that stands before each line; an only one may be named ""."""
+        super().__init__(stream, seconds=0.5)
         self._runs = runs
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
         self._seen = {name: len(run.read_history()) for name, run in runs.items()}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._show, daemon=True)
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._epochs()
 
     def _show(self) -> None:
-        while not self._ended.wait(0.5):
-            self._epochs()
-            if self._live or time.monotonic() - self._last > QUIET_SECONDS:
-                now = [step_line(name, run.read_json("progress.json")) for name, run in self._runs.items()]
-                if any(now):
-                    self._last = time.monotonic()
-                    self._write("; ".join(filter(None, now)), passing=True)
+        self._epochs()
+        if self._live or self._silent:
+            now = [step_line(name, run.read_json("progress.json")) for name, run in self._runs.items()]
+            if any(now):
+                self._last = time.monotonic()
+                self._write("; ".join(filter(None, now)), passing=True)
+
+    def _finish(self) -> None:
+        self._epochs()
 
     def _epochs(self) -> None:
         for name, run in self._runs.items():

@@ -12,8 +12,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import ray
 import torch
 import torch.distributed as dist
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.errors import UserError
 from pipeline.training import World
@@ -37,8 +39,6 @@ class Group:
 
     def begin(self, settings: list[TrainingConfig]) -> World:
         """Has the other workers, started where there are none, train along; returns the world of the first."""
-        import ray
-
         if self._job.workers > 1:
             self._others = self._others or [self._start(rank) for rank in range(1, self._job.workers)]
             address = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
@@ -47,9 +47,6 @@ class Group:
         return World.current(device(self._job))
 
     def _start(self, rank: int) -> Any:
-        import ray
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
         own: Any = ray.util.get_current_placement_group()
         place = PlacementGroupSchedulingStrategy(own, placement_group_bundle_index=rank)
         worker: Any = ray.remote(_Worker)
@@ -57,8 +54,6 @@ class Group:
 
     def end(self) -> None:
         """Has the other workers leave the trial, wherever they are; they wait for the next one."""
-        import ray
-
         if not self._runs:
             return
         # Whoever waits for this process in a sum then gets an error. In order, all would have to be asked first.
@@ -71,8 +66,6 @@ class Group:
 
     def close(self) -> None:
         """Ends the other workers."""
-        import ray
-
         for actor in self._others:
             ray.kill(actor)
         self._others = []

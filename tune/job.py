@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from models.config import ConfigError
-from pipeline.cache import set_digest
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError
 from pipeline.gan_config import TrainGanConfig
-from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
+from pipeline.run_ends import open_run
 from pipeline.training_config import TrainingConfig
 from tune.search_config import SearchConfig
 from tune.space import Choice, Range, SearchSpace, parse_space
@@ -101,7 +99,7 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
         "deal_folds": config.deal_folds,
         "seed": config.seed,
         "workers": config.workers_per_trial,
-        "gpus_per_worker": config.gpus_per_trial / config.workers_per_trial,
+        "gpus_per_worker": config.gpus_per_worker,
     }
     if isinstance(given, TrainClassifierConfig):
         own |= {"keep": "best", "monitor": config.judged_by}
@@ -139,9 +137,6 @@ def _misfit(config: SearchConfig, key: str, one: Range | Choice) -> str:
 def begin_trial(job: Job, settings: list[TrainingConfig]) -> None:
     """Opens the run folders of a trial. Where values may change, the folder takes on those of today."""
     for one in settings:
-        run = RunFolder(one.run)
         if job.changing:
             (one.run / "config.json").unlink(missing_ok=True)
-        extra = one.extra_shards if isinstance(one, TrainClassifierConfig) else ()
-        digests = [set_digest(open_shards(shards)) for shards in (one.shards, *extra)]
-        run.begin(COMMANDS[job.model], one.identity(), one.shards, digests[0], digests[1:])
+        open_run(COMMANDS[job.model], one)

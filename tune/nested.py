@@ -14,11 +14,10 @@ from pydantic import Field, model_validator
 
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import begin_run, train_classifier, train_side_by_side
+from pipeline.classifier_run import train_all
 from pipeline.crossval import CrossvalConfig, known_folds, report_folds
 from pipeline.progress import duration
 from pipeline.run_folder import RunFolder
-from pipeline.training_config import ResourceConfig
 from tune.job import base_settings
 from tune.search import base_values, check, search
 from tune.search_config import SearchConfig
@@ -61,7 +60,8 @@ def nested_crossval(config: NestedConfig) -> dict[str, Any]:
     """
     start = time.monotonic()
     rows = open_rows(config.shards)
-    folds = known_folds(rows, base_of(config))
+    base = base_of(config)
+    folds = known_folds(rows, base)
     runs: dict[str, dict[int, TrainClassifierConfig]] = {"tuned": {}}
     for number in folds:
         print(f"\n== fold {number}, held out: searching on the others", flush=True)
@@ -70,8 +70,8 @@ def nested_crossval(config: NestedConfig) -> dict[str, Any]:
         best = yaml.safe_load((found.run / "best.yaml").read_text())
         runs["tuned"][number] = final_training(config, TrainClassifierConfig(shards=config.shards, run=found.run, **best), "tuned", number)
     if config.compare:
-        runs["base"] = {number: final_training(config, base_of(config), "base", number) for number in folds}
-    train_all(config, {f"{kind}, fold {number}": run for kind, of in runs.items() for number, run in of.items()})
+        runs["base"] = {number: final_training(config, base, "base", number) for number in folds}
+    train_all({f"{kind}, fold {number}": run for kind, of in runs.items() for number, run in of.items()})
     result: dict[str, Any] = {}
     for kind, of in runs.items():
         print(f"\n{'the best of each search' if kind == 'tuned' else 'the base settings'}:")
@@ -101,16 +101,3 @@ def final_training(config: NestedConfig, settings: TrainClassifierConfig, kind: 
     """The training that the held-out fold scores: on all other clips, to the last epoch, so that nothing is chosen on any of them."""
     update = {"run": config.run / kind / f"fold_{number}", "fold": number, "val_fraction": 0.0, "val_part": None, "keep": "last"}
     return settings.model_copy(update=update | {"cpus_per_worker": config.cpus_per_worker})
-
-
-def train_all(config: NestedConfig, runs: dict[str, TrainClassifierConfig]) -> None:
-    """Trains those that are not done: side by side where one worker does, else one after the other."""
-    for run in runs.values():
-        run.run.mkdir(parents=True, exist_ok=True)
-    pending = {name: run for name, run in runs.items() if begin_run(run) is None}
-    resources = next(iter(runs.values())).part(ResourceConfig)
-    if pending and (resources.workers > 1 or resources.gpus_per_worker):
-        for run in pending.values():
-            train_classifier(run)
-    elif pending:
-        train_side_by_side(pending, resources, len(pending))

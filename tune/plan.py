@@ -50,7 +50,7 @@ def make_plan(config: SearchConfig, nodes: Sequence[Node], left: int) -> Plan:
     Raises:
         UserError: when there is no room for a single trial, with what is missing.
     """
-    workers, gpus = config.workers_per_trial, config.gpus_per_trial / config.workers_per_trial
+    workers, gpus = config.workers_per_trial, config.gpus_per_worker
     cpus = config.cpus_per_worker or _even_part(config, nodes, left)
     room = sum(_fits(node, cpus, gpus) for node in nodes)
     if room < workers:

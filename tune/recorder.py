@@ -11,7 +11,7 @@ import ray.tune
 
 from pipeline.storage import remove_tree
 from tune.job import Job
-from tune.trial_run import ENDED, FAULT, NUMBER
+from tune.trial_run import ENDED, FAULT, NUMBER, outcome
 from tune.trials import Point, SearchFolder, Trial
 
 # How the end of a process shows in Ray's errors, and what a person would call it.
@@ -65,13 +65,11 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self._clock(trial)
-        result = trial.last_result
-        if result.get(FAULT):
-            record.state, record.reason = "failed", result[FAULT]
-        elif result.get(ENDED) or result.get("epoch", 0) >= self._max_epochs:
-            record.state = "finished"
-        elif not self.ending:
-            record.state = "stopped"
+        state = outcome(trial.last_result, self._max_epochs)
+        if state == "failed":
+            record.reason = trial.last_result[FAULT]
+        if state != "stopped" or not self.ending:
+            record.state = state
         self._close(record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

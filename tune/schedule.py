@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.tune.schedulers.pb2 import PB2
 from tune.search_config import SearchConfig
 from tune.space import Range, SearchSpace
 from tune.trial_run import NUMBER
-from tune.trials import Trial
+from tune.trials import Trial, better
 
 
 class _KeepsNumber:
@@ -67,13 +68,12 @@ def _asha(config: SearchConfig, known: list[Trial]) -> ASHAScheduler:
         grace_period=grace,
         reduction_factor=config.reduction,
     )
-    better = max if config.mode == "max" else min
     for trial in known:
         if trial.state in ("stopped", "finished"):
             ghost = SimpleNamespace(trial_id=f"earlier_{trial.number}")
             scheduler.on_trial_add(None, ghost)  # type: ignore[arg-type]
-            for i, point in enumerate(trial.points):
-                best = better(one.score for one in trial.points[: i + 1])
+            bests = accumulate((point.score for point in trial.points), better(config.mode))
+            for point, best in zip(trial.points, bests, strict=True):
                 scheduler.on_trial_result(None, ghost, {"epoch": point.epoch, "best": best})  # type: ignore[arg-type]
     return scheduler
 

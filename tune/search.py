@@ -46,7 +46,8 @@ def search(config: SearchConfig) -> dict[str, Any]:
     job = make_job(config)
     folder = SearchFolder(config.run)
     known = known_trials(config, job)
-    left = config.trials - sum(trial.state != "running" for trial in known)
+    ended = sum(trial.state != "running" for trial in known)
+    left = config.trials - ended
     if left <= 0:
         print(f"the search in {config.run} is finished already", flush=True)
         return conclude(config, job, known)
@@ -54,13 +55,12 @@ def search(config: SearchConfig) -> dict[str, Any]:
     job = with_plan(job, plan)
     begin(config, job)
     if known:
-        ended = sum(trial.state != "running" for trial in known)
         print(f"going on: {ended} trials are done, {len(known) - ended} go on, {config.trials - len(known)} are new", flush=True)
     print(f"plan: {plan}; {left} trials of at most {config.max_epochs} epochs, on {', '.join(job.space.dimensions)}", flush=True)
     if isinstance(job.base, TrainGanConfig):
         share_judge(job, range(config.trials))
     try:
-        trials = run_trials(config, job, plan, known)
+        trials = run_trials(config, job, plan, known, left)
     except KeyboardInterrupt:
         known = folder.read()
         if any(trial.points for trial in known):
@@ -98,7 +98,7 @@ def make_job(config: SearchConfig) -> Job:
         parts=config.parts,
         workers=config.workers_per_trial,
         cpus=config.cpus_per_worker or 1,
-        gpus=config.gpus_per_trial / config.workers_per_trial,
+        gpus=config.gpus_per_worker,
         changing=config.changes_values,
     )
     rows = open_rows(config.shards)  # read once a machine: the trials map what this unpacks
@@ -165,8 +165,8 @@ def cluster_nodes() -> list[Node]:
     return [Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]]
 
 
-def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial]) -> list[Trial]:
-    """Has Ray Tune run the trials that are left; returns all of them."""
+def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial], left: int) -> list[Trial]:
+    """Has Ray Tune run the trials that are left, so many; returns all, with the known ones."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray.tune
@@ -190,7 +190,7 @@ def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial]) -
         tune_config=ray.tune.TuneConfig(
             search_alg=None if changing else Suggester(config, job.space, base, known),
             scheduler=scheduler,
-            num_samples=1 if changing else config.trials - sum(trial.state != "running" for trial in known),
+            num_samples=1 if changing else left,
             max_concurrent_trials=plan.at_once,
             reuse_actors=True,
         ),

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.charts import clip_text, short, text_width, ticks
 from pipeline.page import escape, percent
 from tune.space import Choice, Range
-from tune.trials import Mode, Point, Trial, best_trial
+from tune.trials import Mode, Point, Trial, best_trial, sign
 
 NAMES = {
     "val_macro_f1": "validation macro-F1",
@@ -66,7 +66,7 @@ class Measure:
 
     def sign(self) -> int:
         """Makes the better score the greater one."""
-        return 1 if self.mode == "max" else -1
+        return sign(self.mode)
 
     def scale(self, scores: Sequence[float]) -> Scale:
         """An axis for these scores, at least one."""

@@ -97,6 +97,11 @@ class SearchConfig(Config):
         return METRICS[self.judged_by]
 
     @property
+    def gpus_per_worker(self) -> float:
+        """GPUs of each worker of a trial."""
+        return self.gpus_per_trial / self.workers_per_trial
+
+    @property
     def grace(self) -> int:
         """Epochs before the first decision."""
         return self.grace_epochs or max(1, self.max_epochs // 9)

@@ -17,7 +17,7 @@ from tune.job import COMMANDS, Job
 from tune.search_config import SearchConfig
 from tune.search_report import write_search_report
 from tune.study import importances
-from tune.trials import SearchFolder, Trial, best_trial
+from tune.trials import Trial, best_trial
 
 
 def conclude(config: SearchConfig, job: Job, trials: list[Trial]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def conclude(config: SearchConfig, job: Job, trials: list[Trial]) -> dict[str, A
         write_search_report(
             config.run / "report.html",
             title=f"Search for a better {'sound generator' if config.model == 'gan' else 'sound classifier'}",
-            summary=facts(config, trials),
+            summary=facts(config),
             space=job.space,
             trials=trials,
             mode=config.mode,
@@ -51,7 +51,7 @@ def conclude(config: SearchConfig, job: Job, trials: list[Trial]) -> dict[str, A
     return summary
 
 
-def facts(config: SearchConfig, trials: list[Trial]) -> dict[str, str]:
+def facts(config: SearchConfig) -> dict[str, str]:
     """Short facts for the head of the report."""
     validated = f"{config.parts} parts in turn" if config.parts > 1 else f"{config.val_fraction:.0%} of the clips"
     return {
@@ -108,9 +108,7 @@ def write_best(config: SearchConfig, job: Job, best: Trial) -> None:
     """`best.yaml` and `best/`: the settings and the run of the best trial."""
     settings = job.settings(best.number, best.values)[0]
     command = COMMANDS[config.model]
-    values = {key: value for key, value in settings.values().items() if key not in ("shards", "run", "extra_shards")}
-    if getattr(settings, "extra_shards", ()):
-        values["extra_shards"] = [str(path) for path in settings.extra_shards]  # type: ignore[attr-defined]
+    values = {key: value for key, value in settings.values().items() if key not in ("shards", "run") and (key != "extra_shards" or value)}
     point = best.best(config.mode)
     assert point is not None
     head = [
@@ -141,4 +139,4 @@ def tell(config: SearchConfig, trials: list[Trial], summary: dict[str, Any]) -> 
         print(f"  {key}: {f'{value:.6g}' if isinstance(value, float) else value}")
     for what, name in (("settings", "best.yaml"), ("its run", "best"), ("all trials", "trials.csv"), ("report", "report.html")):
         print(f"{what}: {config.run / name}")
-    print(f"tensorboard --logdir {SearchFolder(config.run).path / 'trials'} shows the curves of all", flush=True)
+    print(f"tensorboard --logdir {config.run / 'trials'} shows the curves of all", flush=True)

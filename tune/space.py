@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.config import Config, ConfigError, leaf_fields
+from models.config import Config, ConfigError, flat_values, leaf_fields
 from pipeline.training_config import ResourceConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -219,14 +219,6 @@ def _try(base: TrainingConfig, key: str, dimension: Range | Choice, source: str)
             base.changed({key: value})
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
-
-
-def flat_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flat_values(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _text(value: Any) -> str:

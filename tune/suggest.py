@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from tune.search_config import SearchConfig
 from tune.space import SearchSpace
 from tune.study import as_optuna, new_study
-from tune.trial_run import ENDED, FAULT, NUMBER
+from tune.trial_run import NUMBER, outcome
 from tune.trials import Point, Trial, best_point
 
 # Suggestions by chance before the estimator has seen enough.
@@ -68,12 +68,12 @@ class Suggester(Searcher):
         asked = self._asked.pop(trial_id, None)
         if asked is None:
             return
-        result = result or {}
         points = sorted(self._points.pop(trial_id), key=lambda point: point.epoch)
         best = best_point(points, self._config.mode)
-        if error or result.get(FAULT) or best is None:
+        state = "failed" if error or best is None else outcome(result or {}, self._config.max_epochs)
+        if best is None or state == "failed":
             self._study.tell(asked, state=TrialState.FAIL)
-        elif result.get(ENDED) or points[-1].epoch >= self._config.max_epochs:
+        elif state == "finished":
             self._study.tell(asked, best.score)
         else:
             asked.report(best.score, points[-1].epoch)

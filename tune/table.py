@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipeline.live import Live
 from pipeline.progress import duration
 from tune.search_config import SearchConfig
-from tune.trials import Mode, Trial, best_trial
+from tune.trials import Mode, Trial, best_trial, sign
 
 if TYPE_CHECKING:
     from tune.recorder import Recorder
 
-# On a terminal: seconds between two tables, and rows of trials that have ended, the best ones. Elsewhere: seconds between two lines.
-LIVE_SECONDS, ENDED_ROWS, QUIET_SECONDS = 1.0, 10, 30
+# Rows of trials that have ended, the best ones.
+ENDED_ROWS = 10
 
 
-class Table:
+class Table(Live):
     """Shows the trials of a recorder while the block runs."""
 
     def __init__(self, recorder: Recorder, config: SearchConfig, at_once: int, stream: TextIO | None = None):
+        super().__init__(stream, seconds=1.0)
         self._recorder, self._config, self._at_once = recorder, config, at_once
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self._told = {number for number, trial in recorder.trials.items() if trial.state != "running"}
         self._lines = 0
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Table:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._show()
-
-    def _run(self) -> None:
-        while not self._ended.wait(LIVE_SECONDS):
-            self._show()
 
     def _show(self) -> None:
         trials = [self._recorder.trials[number] for number in sorted(self._recorder.trials.copy())]
@@ -60,7 +42,7 @@ class Table:
             for trial in fresh:
                 self._told.add(trial.number)
                 self._stream.write(ended_line(trial, self._config.mode) + "\n")
-            if fresh or time.monotonic() - self._last > QUIET_SECONDS:
+            if fresh or self._silent:
                 self._last = time.monotonic()
                 self._stream.write(summary + "\n")
         self._stream.flush()
@@ -70,8 +52,7 @@ def table_lines(trials: Sequence[Trial], mode: Mode) -> list[str]:
     """The trials that run, then the best that ended: number, state, epoch, score, best, time and values."""
     running = [trial for trial in trials if trial.state == "running"]
     ended = [trial for trial in trials if trial.state != "running"]
-    sign = -1.0 if mode == "max" else 1.0
-    ended.sort(key=lambda trial: (trial.state == "failed", sign * point.score if (point := trial.best(mode)) else 0.0))
+    ended.sort(key=lambda trial: (trial.state == "failed", -sign(mode) * point.score if (point := trial.best(mode)) else 0.0))
     best = best_trial(list(trials), mode)
     rows = [["trial", "state", "epoch", "score", "best", "time", "values"]]
     for trial in [*running, *ended[:ENDED_ROWS]]:

@@ -17,18 +17,25 @@ import ray.tune
 import torch
 
 from pipeline.errors import UserError, user_errors
-from pipeline.fit import LOST_WORKER
+from pipeline.fit import lost_worker
 from pipeline.storage import as_place, copy_tree
 from tune.group import Group
 from tune.job import Job, begin_trial
 from tune.trial_scores import trial_scores
-from tune.trials import SearchFolder
+from tune.trials import SearchFolder, State, better
 
 # In the results that Tune gets, beside `epoch`, `score`, `best` so far, and `seconds` of this attempt.
 FAULT, ENDED = "fault", "ended"
 # Of a trial's configuration, beside the values of its space.
 NUMBER = "number"
 _POINTER = "checkpoint.json"
+
+
+def outcome(result: dict[str, Any], max_epochs: int) -> State:
+    """What the last result of a trial that Tune ended says of it."""
+    if result.get(FAULT):
+        return "failed"
+    return "finished" if result.get(ENDED) or result.get("epoch", 0) >= max_epochs else "stopped"
 
 
 class TrialRun(ray.tune.Trainable):
@@ -59,8 +66,7 @@ class TrialRun(ray.tune.Trainable):
             if self._scores is None:
                 self._scores = self._begin()
             new = next(self._scores)
-            better = max if self._job.mode == "max" else min
-            best = better(new["score"], self._last.get("best", new["score"]))
+            best = better(self._job.mode)(new["score"], self._last.get("best", new["score"]))
             self._last = {**new, "best": best, "seconds": time.monotonic() - self._start}
             return dict(self._last)
         except StopIteration:
@@ -68,7 +74,7 @@ class TrialRun(ray.tune.Trainable):
         except UserError as error:
             return {**self._last, FAULT: str(error), "done": True}
         except Exception as error:
-            if any(word in type(error).__name__ + str(error) for word in LOST_WORKER):
+            if lost_worker(error):
                 raise
             return {**self._last, FAULT: self._unforeseen(error), "done": True}
 

@@ -12,6 +12,7 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.errors import UserError
 from pipeline.gan_config import TrainGanConfig
+from pipeline.run_ends import finish_run
 from pipeline.run_folder import RunFolder
 from pipeline.training import Epochs, World
 from pipeline.training_config import TrainingConfig
@@ -50,16 +51,15 @@ def trial_scores(job: Job, settings: list[TrainingConfig], world: World) -> Gene
 def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[dict[str, Any], None, None]:
     """The entries of a training's epochs; when it comes to its end it leaves its summary."""
     run = RunFolder(config.run)
-    state = Checkpoints(config.run).read()
-    done = state[1]["history"] if state else run.read_history()
     if not only_new:
-        yield from done
+        state = Checkpoints(config.run).read()
+        yield from state[1]["history"] if state else run.read_history()
     if run.read_json("summary.json") is not None:
         return
     start = time.monotonic()
     result = yield from _train(config, world, run.claim() if world.rank == 0 else None)
     if world.rank == 0:
-        run.write_json("summary.json", {**result, "total_seconds": time.monotonic() - start})
+        finish_run(config, result, time.monotonic() - start)
 
 
 def _train(config: TrainingConfig, world: World, owner: str | None) -> Epochs:

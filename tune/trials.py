@@ -2,7 +2,7 @@
 
 RUN/search.json            the settings of the search
 RUN/scores.jsonl           one line an epoch of a trial, in the order in which they came
-RUN/trials/0007/           a run as any other, with its checkpoints while it may go on; with several parts, one in each part_0/ …
+RUN/trials/0007/           a run as any other, with its checkpoints while it may go on; with several parts, one in each part_1/ …
 RUN/trials/0007/trial.json its values and its state
 RUN/best/                  the best trial's run
 RUN/best.yaml              its settings, for the training command
@@ -12,6 +12,7 @@ RUN/trials.csv, RUN/report.html
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,16 +54,26 @@ class Trial:
         return best_point(self.points, mode)
 
 
+def sign(mode: Mode) -> int:
+    """Makes the better score the greater one."""
+    return 1 if mode == "max" else -1
+
+
+def better(mode: Mode) -> Callable[[float, float], float]:
+    """The better one of two scores."""
+    return max if mode == "max" else min
+
+
 def best_point(points: list[Point], mode: Mode) -> Point | None:
     """The point of the best score; the earliest of equals."""
-    sign = 1.0 if mode == "max" else -1.0
-    return max(points, key=lambda point: (sign * point.score, -point.epoch), default=None)
+    return max(points, key=lambda point: (sign(mode) * point.score, -point.epoch), default=None)
 
 
 def best_trial(trials: list[Trial], mode: Mode) -> Trial | None:
     """The trial with the best epoch, failed ones aside; the earlier of equals."""
-    sign = 1.0 if mode == "max" else -1.0
-    scored = [(sign * point.score, -trial.number, trial) for trial in trials if trial.state != "failed" and (point := trial.best(mode))]
+    scored = [
+        (sign(mode) * point.score, -trial.number, trial) for trial in trials if trial.state != "failed" and (point := trial.best(mode))
+    ]
     return max(scored)[2] if scored else None
 
 

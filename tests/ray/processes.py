@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
+T = TypeVar("T")
 COMMAND = [sys.executable, "-c", "from cluster.cli import main; main()"]
 
 
@@ -32,6 +35,26 @@ def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
     while not what():
         assert time.monotonic() < end, f"not so within {seconds} s"
         time.sleep(0.01)
+
+
+def later(when: Callable[[], object], action: Callable[[], T]) -> Future[T]:
+    """Does something as soon as `when()` is true, beside the test; `result()` waits for it, and raises what went wrong."""
+
+    def wait_and_act() -> T:
+        wait_for(when)
+        return action()
+
+    pool = ThreadPoolExecutor(1)
+    done = pool.submit(wait_and_act)
+    pool.shutdown(wait=False)
+    return done
+
+
+def kill_worker(name: str, which: int = 0) -> int:
+    """`kill -9` of one of this process's own Ray workers, by its title; returns its id."""
+    worker = workers(os.getpid(), name)[which]
+    os.kill(worker.pid, signal.SIGKILL)
+    return worker.pid
 
 
 def workers(of: int, name: str) -> list[psutil.Process]:

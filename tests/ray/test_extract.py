@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.extract import ExtractConfig, extract, run_here
 from pipeline.features import FeatureConfig
 from pipeline.shards import mel_values, open_shards, read_part
-from tests.ray.processes import kill, run, start, wait_for, workers
+from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import SMALL, extract_config, tone, write_tones
 
 
@@ -117,19 +114,9 @@ class TestInOneSession:
         self, long_tones: Path, undisturbed: dict[tuple[str, int], tuple[object, ...]], tmp_path: Path
     ) -> None:
         config = full(long_tones, tmp_path / "shards")
-        killed = []
-
-        def kill_one() -> None:
-            wait_for(lambda: any(config.out.glob("part-*")))
-            worker = workers(os.getpid(), "Map(make_part)")[0]
-            killed.append(worker.pid)
-            os.kill(worker.pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill_one)
-        thread.start()
+        killed = later(lambda: any(config.out.glob("part-*")), lambda: kill_worker("Map(make_part)"))
         extract(config)
-        thread.join()
-        assert killed and rows(config.out) == undisturbed
+        assert killed.result() and rows(config.out) == undisturbed
 
 
 def test_a_killed_driver_loses_nothing_that_was_published(

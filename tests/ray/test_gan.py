@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +21,7 @@ from pipeline.generate import GenerateConfig, generate, run_units
 from pipeline.run_folder import RunFolder
 from pipeline.train_gan import train_loop
 from pipeline.training import World
-from tests.ray.processes import kill, run, start, wait_for, workers
+from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import gan_config, write_shards
 
 # Slow enough on any machine for a fault to fall into the middle of an epoch.
@@ -53,32 +51,26 @@ def assert_same(run_folder: Path, expected: dict[str, torch.Tensor]) -> None:
     assert [line["epoch"] for line in RunFolder(run_folder).read_history()] == [1, 2, 3, 4, 5, 6]
 
 
-def kill_a_worker_after(config: TrainGanConfig, epochs: int) -> threading.Thread:
-    def kill_one() -> None:
-        wait_for(lambda: len(RunFolder(config.run).read_history()) == epochs)
-        os.kill(workers(os.getpid(), "RayTrainWorker")[-1].pid, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill_one)
-    thread.start()
-    return thread
+def kill_a_worker_after(config: TrainGanConfig, epochs: int) -> Future[int]:
+    return later(lambda: len(RunFolder(config.run).read_history()) == epochs, lambda: kill_worker("RayTrainWorker", -1))
 
 
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
     def test_a_worker_killed_in_an_epoch_changes_nothing(self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
         config = gan_config(shards, tmp_path / "run", cpus_per_worker=1, **SLOW)
-        thread = kill_a_worker_after(config, 2)
+        killed = kill_a_worker_after(config, 2)
         train_gan(config)
-        thread.join()
+        assert killed.result()
         assert_same(config.run, undisturbed)
         assert (config.run / "report.html").is_file() and (config.run / "samples" / "progress.gif").is_file()
 
     @pytest.mark.slow
     def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = gan_config(shards, tmp_path / "run", workers=2, **SLOW)
-        thread = kill_a_worker_after(config, 2)
+        killed = kill_a_worker_after(config, 2)
         summary = train_gan(config)
-        thread.join()
+        assert killed.result()
         assert summary["epochs"] == 6
         assert [line["epoch"] for line in RunFolder(config.run).read_history()] == [1, 2, 3, 4, 5, 6]
 
@@ -118,14 +110,9 @@ class TestInOneSession:
 
     @pytest.mark.slow
     def test_a_drawing_actor_killed_in_between_changes_nothing(self, judged: Path, tmp_path: Path) -> None:
-        def kill_one() -> None:
-            wait_for(lambda: any((tmp_path / "out").rglob("*.wav")))
-            os.kill(workers(os.getpid(), "Drawer")[0].pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill_one)
-        thread.start()
+        killed = later(lambda: any((tmp_path / "out").rglob("*.wav")), lambda: kill_worker("Drawer"))
         table = generate(GenerateConfig(run=judged, out=tmp_path / "out", count=60, iterations=200), run_units)
-        thread.join()
+        assert killed.result()
         assert len(table) == 180 and table["clip_id"].is_unique
         assert len(list((tmp_path / "out").rglob("*.wav"))) == 180
 

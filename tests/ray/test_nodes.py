@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.extract import extract, run_here, unpack
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards, read_part
 from pipeline.train_classifier import train_loop
-from tests.ray.processes import wait_for
+from tests.ray.processes import later
 from tests.runs import ALONE, same, weights
 from tests.sounds import extract_config, train_config, write_shards, write_tones
 
@@ -58,16 +57,6 @@ def machines(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     made.end()
 
 
-def later(when: Any, action: Any) -> threading.Thread:
-    def wait_and_act() -> None:
-        wait_for(when)
-        action()
-
-    thread = threading.Thread(target=wait_and_act)
-    thread.start()
-    return thread
-
-
 def slow_part(row: dict[str, Any], *arguments: Any) -> dict[str, str]:
     """`make_part`, slow enough for a machine to be lost meanwhile."""
     time.sleep(1.0)
@@ -80,12 +69,12 @@ def test_an_extraction_makes_the_same_rows(machines: Machines, tmp_path: Path) -
     data = write_tones(tmp_path / "data", clips=40)
     calm, disturbed = extract_config(data, tmp_path / "calm"), extract_config(data, tmp_path / "disturbed")
     extract(calm, run_here)
-    thread = later(lambda: len(list(disturbed.out.glob("part-*.parquet"))) >= 3, machines.lose)
+    lost = later(lambda: len(list(disturbed.out.glob("part-*.parquet"))) >= 3, machines.lose)
     made = extract(
         disturbed,
         lambda units, c: map(unpack, rows_of_one_stage(from_units(units).map(slow_part, fn_args=(c.out, c.features, c.augment)))),
     )
-    thread.join()
+    lost.result()
     assert made == open_shards(calm.out).model_copy(update={"source": made.source})
     for part in made.parts:
         assert read_part(disturbed.out / part.name).equals(read_part(calm.out / part.name))
@@ -94,9 +83,9 @@ def test_an_extraction_makes_the_same_rows(machines: Machines, tmp_path: Path) -
 def test_a_training_goes_on_with_fewer_workers_where_that_is_allowed(machines: Machines, tmp_path: Path) -> None:
     shards = write_shards(tmp_path, clips=20, copies=3)
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2, min_workers=1)
-    thread = later(lambda: len(RunFolder(config.run).read_history()) == 2, machines.lose)
+    lost = later(lambda: len(RunFolder(config.run).read_history()) == 2, machines.lose)
     summary = train_classifier(config)
-    thread.join()
+    lost.result()
     assert summary["epochs"] == 6
     assert [line["epoch"] for line in RunFolder(config.run).read_history()] == [1, 2, 3, 4, 5, 6]
 
@@ -108,7 +97,7 @@ def test_a_training_of_one_worker_ends_with_the_same_weights(machines: Machines,
     calm.run.mkdir()
     train_loop(calm, ALONE)
     config = train_config(shards, tmp_path / "run", **SLOW)
-    thread = later(lambda: len(RunFolder(config.run).read_history()) == 2, machines.lose)
+    lost = later(lambda: len(RunFolder(config.run).read_history()) == 2, machines.lose)
     train_classifier(config)
-    thread.join()
+    lost.result()
     assert same(weights(config.run), weights(calm.run))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from pipeline.extract import extract
 from pipeline.predict import PredictConfig, predict
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
-from tests.ray.processes import wait_for, workers
+from tests.ray.processes import kill_worker, later, workers
 from tests.sounds import RATE, extract_config, tone, train_config, write_shards, write_tones
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -81,15 +79,9 @@ def test_prediction_has_every_file_once_and_scores_what_evaluation_says(trained:
 
 def test_prediction_survives_a_killed_actor_and_does_not_depend_on_workers(trained: Path, audio: Path, tmp_path: Path) -> None:
     one = predict(PredictConfig(run=trained, audio=audio, out=tmp_path / "one", workers=1))
-
-    def kill_one() -> None:
-        wait_for(lambda: workers(os.getpid(), "Predictor"))
-        os.kill(workers(os.getpid(), "Predictor")[0].pid, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill_one)
-    thread.start()
+    killed = later(lambda: workers(os.getpid(), "Predictor"), lambda: kill_worker("Predictor"))
     two = predict(PredictConfig(run=trained, audio=audio, out=tmp_path / "two", workers=2))
-    thread.join()
+    assert killed.result()
     pd.testing.assert_frame_equal(one, two)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
-from tests.ray.processes import kill, run, start, wait_for, workers
+from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import train_config, write_shards
 
 # Slow enough on any machine for a fault to fall into the middle of an epoch.
@@ -60,32 +58,16 @@ class TestInOneSession:
 
     def test_a_worker_killed_in_an_epoch_changes_nothing(self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
         config: TrainClassifierConfig = train_config(shards, tmp_path / "run", **SLOW)
-        killed = []
-
-        def kill_one() -> None:
-            wait_for(lambda: len(RunFolder(config.run).read_history()) == 2)
-            worker = workers(os.getpid(), "RayTrainWorker")[0]
-            killed.append(worker.pid)
-            os.kill(worker.pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill_one)
-        thread.start()
+        killed = later(lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("RayTrainWorker"))
         train_classifier(config)
-        thread.join()
-        assert killed
+        assert killed.result()
         assert_same(config.run, undisturbed)
 
     def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = train_config(shards, tmp_path / "run", **SLOW | {"workers": 2})
-
-        def kill_one() -> None:
-            wait_for(lambda: len(RunFolder(config.run).read_history()) == 2)
-            os.kill(workers(os.getpid(), "RayTrainWorker")[-1].pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill_one)
-        thread.start()
+        killed = later(lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("RayTrainWorker", -1))
         summary = train_classifier(config)
-        thread.join()
+        assert killed.result()
         assert summary["epochs"] == 6
         assert [line["epoch"] for line in RunFolder(config.run).read_history()] == [1, 2, 3, 4, 5, 6]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
-from tests.ray.processes import kill, run, start, wait_for, workers
+from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import write_shards
 from tune.search import search
 from tune.search_config import SearchConfig
@@ -108,19 +106,10 @@ class TestInOneSession:
         calm = changed(config, base=files["slow"], trials=2, scheduler="none", run=tmp_path / "calm")
         search(calm)
         disturbed = changed(calm, run=tmp_path / "disturbed")
-        killed = []
-
-        def kill_one() -> None:
-            wait_for(lambda: len(RunFolder(SearchFolder(disturbed.run).trial(0)).read_history()) == 2)
-            victim = workers(os.getpid(), "Trainable")[0]
-            killed.append(victim.pid)
-            os.kill(victim.pid, signal.SIGKILL)
-
-        thread = threading.Thread(target=kill_one)
-        thread.start()
+        first = RunFolder(SearchFolder(disturbed.run).trial(0))
+        killed = later(lambda: len(first.read_history()) == 2, lambda: kill_worker("Trainable"))
         search(disturbed)
-        thread.join()
-        assert killed and scores(disturbed.run) == scores(calm.run)
+        assert killed.result() and scores(disturbed.run) == scores(calm.run)
         assert {trial.state for trial in SearchFolder(disturbed.run).read()} == {"finished"}
 
     def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_run(self, config: SearchConfig, tmp_path: Path) -> None:
