@@ -28,7 +28,8 @@ demo: $(READY)
 	$(RUN)/melray demo
 
 test: $(READY)
-	$(RUN)/python -m pytest -m "not slow"
+	$(RUN)/python -m pytest -m "not slow" --ignore tests/ray -n 2 --dist loadfile
+	$(RUN)/python -m pytest -m "not slow" tests/ray
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -m slow

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from models.config import Config
 from pipeline.baseline import linear_baseline
 from pipeline.cache import open_rows
 from pipeline.classifier_config import TrainClassifierConfig
@@ -21,6 +20,7 @@ from pipeline.extract import ExtractConfig, extract
 from pipeline.gan_config import TrainGanConfig
 from pipeline.gan_run import train_gan
 from pipeline.generate import GenerateConfig, generate
+from pipeline.machines import MachinesConfig
 from pipeline.predict import PredictConfig, predict
 from pipeline.progress import duration
 from pipeline.row_split import split_rows
@@ -28,7 +28,7 @@ from pipeline.storage import Place
 from pipeline.synthesize import write_sound_set
 
 
-class DemoConfig(Config):
+class DemoConfig(MachinesConfig):
     """Generates sounds of several classes, extracts, trains, evaluates and predicts; then trains a generator and draws new sounds."""
 
     out: Place = Path("runs/demo")
@@ -58,19 +58,20 @@ def run_demo(config: DemoConfig) -> dict[str, float]:
     step("1 of 7: generating sounds", out)
     write_sound_set(sounds, train_per_class=config.train_per_class, test_per_class=config.test_per_class, seed=config.seed)
     step("2 of 7: audio to spectrograms", out)
-    extract(ExtractConfig(data=sounds, out=out / "shards", copies=1, seed=config.seed))
+    wait = config.wait_for_machines
+    extract(ExtractConfig(data=sounds, out=out / "shards", copies=1, seed=config.seed, wait_for_machines=wait))
     step("3 of 7: training the classifier", out)
     training = demo_training(config)
     train_classifier(training)
     step("4 of 7: evaluating it", out)
     evaluate(EvaluateConfig(run=training.run))
     step("5 of 7: predicting the unlabelled clips", out)
-    predict(PredictConfig(run=training.run, audio=sounds / "test", out=out / "prediction"))
+    predict(PredictConfig(run=training.run, audio=sounds / "test", out=out / "prediction", wait_for_machines=wait))
     if config.gan_steps:
         step("6 of 7: training the generator, briefly", out)
         train_gan(demo_gan(config))
         step("7 of 7: drawing new sounds", out)
-        generate(GenerateConfig(run=out / "generator", out=out / "drawn", count=2))
+        generate(GenerateConfig(run=out / "generator", out=out / "drawn", count=2, wait_for_machines=wait))
     scores = compare(training, out)
     print(f"\ntest clips: the network {scores['network']:.1%}, a linear model on the mean spectrum {scores['linear']:.1%} accuracy")
     print(f"in {duration(time.monotonic() - start)}\n")
@@ -98,6 +99,7 @@ def demo_training(config: DemoConfig) -> TrainClassifierConfig:
         learning_rate=4e-3,
         ema_decay=0.98,
         workers=config.workers,
+        wait_for_machines=config.wait_for_machines,
         seed=config.seed,
     )
 
@@ -114,6 +116,7 @@ def demo_gan(config: DemoConfig) -> TrainGanConfig:
         sample_every=max(1, epochs // 3),
         judge=False,
         workers=config.workers,
+        wait_for_machines=config.wait_for_machines,
         seed=config.seed,
     )
 

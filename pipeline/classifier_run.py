@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.errors import UserError
-from pipeline.fit import check_resources, explain_lost, fit
+from pipeline.fit import fit
+from pipeline.machines import make_room, most_cpus, places
 from pipeline.progress import duration
 from pipeline.run_ends import finish_run, open_run
 from pipeline.run_folder import RunFolder
+from pipeline.side_by_side import Training, side_by_side
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from pipeline.training_config import ResourceConfig
-from pipeline.watch import Watch
 
 
 def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
@@ -61,7 +62,7 @@ def train_all(runs: dict[str, TrainClassifierConfig]) -> None:
     """
     pending = {name: run for name, run in runs.items() if begin_run(run) is None}
     resources = next(iter(runs.values())).part(ResourceConfig)
-    if pending and (resources.workers > 1 or resources.gpus_per_worker):
+    if pending and resources.workers > 1:
         for run in pending.values():
             train_classifier(run)
     elif pending:
@@ -69,44 +70,31 @@ def train_all(runs: dict[str, TrainClassifierConfig]) -> None:
 
 
 def train_side_by_side(pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, at_once: int) -> None:
-    """Trains several, begun already, each in one Ray task, up to `at_once` together; a lost one goes on from its last epoch.
+    """Trains several of one worker, begun already, up to `at_once` together; a lost one goes on from its last epoch.
 
     Raises:
         UserError: the first of theirs.
     """
-    import ray
-
-    total = int(ray.cluster_resources().get("CPU", 1))
-    cpus = resources.cpus_per_worker or max(1, total // at_once)
-    check_resources(resources, cpus)
-    task = ray.remote(num_cpus=cpus, max_retries=resources.max_failures)(_train_in_task)
-    print(f"training {', '.join(pending)}: {min(len(pending), total // cpus)} at once with {cpus} CPUs each", flush=True)
-    with Watch({name: RunFolder(run.run) for name, run in pending.items()}):
-        waiting = [task.remote(run, cpus, RunFolder(run.run).claim()) for run in pending.values()]
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            try:
-                fault = ray.get(done[0])
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
-                raise explain_lost(error, resources.max_failures) from error
-            if fault is not None:
-                raise UserError(fault)
+    need = resources.need(resources.cpus_per_worker or 1)
+    nodes = make_room(need, resources.wait_for_machines, "lower --cpus-per-worker or --gpus-per-worker")
+    fit = min(at_once, places(need, nodes))
+    cpus = resources.cpus_per_worker or most_cpus(replace(need, workers=fit), nodes)
+    print(f"training {', '.join(pending)}: {min(len(pending), fit)} at once with {replace(need, cpus=cpus).each} each", flush=True)
+    trainings = {
+        name: Training(partial(_train_whole, owner=RunFolder(run.run).claim()), run, RunFolder(run.run)) for name, run in pending.items()
+    }
+    side_by_side(trainings, resources, cpus)
 
 
-def _train_in_task(config: TrainClassifierConfig, cpus: int, owner: str) -> str | None:
-    """Runs on a worker: a whole training without Ray Train, whose start would cost 10 s each; returns the user's fault."""
-    torch.set_num_threads(cpus)
-    try:
-        train_here(config, owner)
-    except UserError as error:
-        return str(error)
-    return None
+def _train_whole(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
+    """The loop and what marks a run as finished, so that those that ended stay so whatever becomes of the others."""
+    start = time.monotonic()
+    return finish_run(config, train_loop(config, world, owner), time.monotonic() - start)
 
 
 def train_here(config: TrainClassifierConfig, owner: str | None = None) -> dict[str, Any]:
     """Trains a run that is begun in this process, on its CPUs; returns the summary."""
-    start = time.monotonic()
-    return finish_run(config, train_loop(config, World(0, 1, torch.device("cpu")), owner), time.monotonic() - start)
+    return _train_whole(config, World(0, 1, torch.device("cpu")), owner)
 
 
 def describe(summary: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
 from pipeline.files import write_text_atomically
+from pipeline.machines import MachinesConfig, Need, make_room
 from pipeline.manifest import ManifestConfig, read_manifest
 from pipeline.memory import keep_freed_memory
 from pipeline.progress import Progress
@@ -46,7 +47,7 @@ UNITS = 64
 MIN_UNIT, MAX_UNIT = 8, 256
 
 
-class ExtractConfig(ManifestConfig, AugmentConfig):
+class ExtractConfig(ManifestConfig, AugmentConfig, MachinesConfig):
     """From a folder of sounds to shards of spectrograms."""
 
     data: Place
@@ -112,8 +113,10 @@ def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, 
     """Lets Ray Data make the parts; yields each as it is published.
 
     Raises:
-        UserError: when a part can't be written.
+        UserError: no machine that takes work, or a part that can't be written.
     """
+    # One is enough to begin; Ray Data asks for more by the tasks that wait.
+    make_room(Need(1, 1), config.wait_for_machines, "start a machine with CPUs")
     parts = from_units(units).map(make_part, fn_args=(config.out, config.features, config.augment))
     yield from map(unpack, rows_of_one_stage(parts))
 

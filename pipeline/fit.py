@@ -1,4 +1,4 @@
-"""Brings a training loop onto the cluster by Ray Train, and shows its progress.
+"""Brings a training loop onto the cluster, by Ray Train where there are several workers, and shows its progress.
 
 Ray Train places the workers, forms the process group, and starts all of them again when one is lost. Checkpoints are
 melray's own, in the run folder: one exact mechanism, with or without Ray, and without the barrier of a report.
@@ -8,37 +8,43 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.errors import UserError
+from pipeline.lost import explain_lost
+from pipeline.machines import Need, make_room, most_cpus
 from pipeline.run_folder import RunFolder
+from pipeline.side_by_side import Training, side_by_side
 from pipeline.storage import remove_tree, storage_arguments
-from pipeline.training import World
+from pipeline.training import Loop, World
 from pipeline.training_config import ResourceConfig
 from pipeline.watch import Watch
 
 # What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
 FAULT = "fault"
-# How the death of a process shows in the errors of Ray, gloo and NCCL.
-LOST_WORKER = ("HealthCheck", "ActorDied", "WorkerCrashed", "Connection closed", "Connection reset", "died", "NCCL")
-Loop = Callable[[Any, World], dict[str, Any]]
 
 
 def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
     """Runs `loop(config, world)` on all workers until it ends, through lost workers; returns what the first returned.
 
+    An only worker is a plain task, which begins ten seconds sooner; several are Ray Train's.
+
     Raises:
         UserError: not enough CPUs or GPUs, the loop's own, or too many lost workers.
     """
+    cpus = make_room_for(resources)
+    if resources.workers == 1:
+        return side_by_side({"": Training(loop, config, RunFolder(run))}, resources, cpus)[""]
+    return _fit_together(loop, config, resources, run, cpus)
+
+
+def _fit_together(loop: Loop, config: Any, resources: ResourceConfig, run: Path, cpus: int) -> dict[str, Any]:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    cpus = worker_cpus(resources)
-    check_resources(resources, cpus)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     scratch = run / ".ray"
     trainer = TorchTrainer(
@@ -88,55 +94,20 @@ def _worker(setup: dict[str, Any]) -> dict[str, Any]:
         return {FAULT: str(error)}
 
 
-def worker_cpus(resources: ResourceConfig) -> int:
-    """CPUs of each worker: as asked for, or an even part of the largest machine's."""
-    import ray
-
-    if resources.cpus_per_worker is not None:
-        return resources.cpus_per_worker
-    largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=1)
-    nodes = sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
-    per_node = -(-resources.workers // max(1, nodes))
-    return max(1, int(largest) // per_node)
-
-
-def check_resources(resources: ResourceConfig, cpus: int) -> None:
-    """Says at once what is missing; Ray would wait for it.
+def make_room_for(resources: ResourceConfig) -> int:
+    """Sees to it that the cluster has room for a training; returns the CPUs of each worker: as asked for, or an even part.
 
     Raises:
-        UserError: with the number of CPUs or GPUs that are missing.
+        UserError: with what is missing; Ray would wait for it.
     """
-    import ray
-
-    have = ray.cluster_resources()
-    workers = resources.min_workers or resources.workers
-    flags = f"--min-workers {workers}" if resources.min_workers else f"--workers {workers}"
-    for name, each, flag in (("CPU", float(cpus), "cpus"), ("GPU", resources.gpus_per_worker, "gpus")):
-        need, got = each * workers, have.get(name, 0.0)
-        if need > got + 1e-9:
-            raise UserError(
-                f"{flags} with {each:g} {name}s each need {need:g} {name}s, the cluster has {got:g}: {need - got:g} are missing; "
-                f"ask for fewer workers, lower --{flag}-per-worker, or add machines"
-            )
+    need = resources.need(resources.cpus_per_worker or 1)
+    fewer = "lower --min-workers" if resources.min_workers else "lower --workers"
+    nodes = make_room(need, resources.wait_for_machines, f"{fewer} or --{'gpus' if need.gpus else 'cpus'}-per-worker")
+    if resources.cpus_per_worker is not None:
+        return resources.cpus_per_worker
+    return most_cpus(Need(resources.workers, 1, resources.gpus_per_worker), nodes)
 
 
 def _explained(error: Exception, resources: ResourceConfig) -> Exception:
     failures = getattr(error, "worker_failures", None) or {}
     return explain_lost(next(iter(failures.values()), error), resources.max_failures)
-
-
-def lost_worker(error: Exception) -> bool:
-    """Whether an error says that a worker died, rather than that the code is at fault."""
-    return any(word in type(error).__name__ + str(error) for word in LOST_WORKER)
-
-
-def explain_lost(error: Exception, max_failures: int) -> Exception:
-    """A `UserError` where workers died; the error itself where the code is at fault."""
-    text = str(error).strip().splitlines()
-    last = text[-1] if text else type(error).__name__
-    if not lost_worker(error):
-        return error
-    return UserError(
-        f"workers were lost more than --max-failures {max_failures} times, the last with: {last}; "
-        "the same command goes on from the last epoch"
-    )

@@ -21,13 +21,13 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from models.config import Config
 from pipeline.audio import write_wav
 from pipeline.drawing import between, draw_mel, latents_of, to_sound
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import AugmentConfig, Spectrogram
 from pipeline.files import file_names, write_atomically, write_text_atomically
 from pipeline.judge import judged, load_judge
+from pipeline.machines import MachinesConfig
 from pipeline.manifest import NO_FOLD
 from pipeline.mel_grid import mel_picture
 from pipeline.memory import keep_freed_memory
@@ -46,7 +46,7 @@ ATTEMPTS = 10
 WORTH_RAY = 100
 
 
-class GenerateConfig(Config):
+class GenerateConfig(MachinesConfig):
     """Makes new sounds of chosen classes."""
 
     run: Place
@@ -144,7 +144,7 @@ def run_units(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
     Raises:
         UserError: more actors than the cluster has room for, or a file that can't be written.
     """
-    pool = actor_pool(config.workers, len(units))
+    pool = actor_pool(config.workers, len(units), config.wait_for_machines)
     drawn = from_units(units).map(Drawer, fn_constructor_kwargs={"config": config}, compute=pool)
     yield from map(_count, rows_of_one_stage(drawn))
 

@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
-from models.config import Config
 from pipeline.attempts import REASON, Attempts, clear_attempts
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError, explain_os_error, user_errors
 from pipeline.features import FeatureConfig, load_clip, spectrogram, windows
 from pipeline.files import write_atomically, write_text_atomically
 from pipeline.inference import predict_probabilities
+from pipeline.machines import MachinesConfig
 from pipeline.manifest import read_unlabelled
 from pipeline.memory import keep_freed_memory
 from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
@@ -40,7 +40,7 @@ from pipeline.units import Unit, clips_of, cut_units
 UNIT = 32
 
 
-class PredictConfig(Config):
+class PredictConfig(MachinesConfig):
     """Says what unlabelled sounds are."""
 
     run: Place
@@ -107,7 +107,7 @@ def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig)
         UserError: more actors than the cluster has room for, or a part that can't be written.
     """
     gpus = config.gpus_per_worker
-    pool = actor_pool(config.workers, len(units), gpus)
+    pool = actor_pool(config.workers, len(units), config.wait_for_machines, gpus)
     data = from_units(units)
     setup = {"config": config}
     if gpus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.machines import Need, make_room, places
 from pipeline.units import Unit, pack
 
 
@@ -26,21 +26,18 @@ def rows_of_one_stage(data: Any) -> Iterator[dict[str, Any]]:
     yield from data.iter_rows()
 
 
-def actor_pool(workers: int | None, units: int, gpus: float = 0.0) -> Any:
+def actor_pool(workers: int | None, units: int, minutes: float, gpus: float = 0.0) -> Any:
     """A pool of as many actors as asked for, or as the cluster has room for and there are units; with a CPU each, or `gpus` GPUs.
 
-    It may start with one actor: a fixed one would wait for ever where another job holds a CPU.
+    It may start with one actor: a fixed one would wait for ever where another job holds a CPU. Where there is no room for all,
+    it waits `minutes` for machines.
 
     Raises:
         UserError: when the cluster has no room for so many.
     """
-    import ray
     import ray.data
 
-    have = ray.cluster_resources()
-    most = int(have.get("GPU", 0) / gpus) if gpus else int(have.get("CPU", 1))
-    wanted = workers or max(1, min(most, units))
-    if wanted > most:
-        kind = f"with {gpus:g} GPUs each" if gpus else "with a CPU each"
-        raise UserError(f"--workers {wanted} {kind}: the cluster has room for {most}; ask for {wanted - most} fewer")
+    need = Need(workers or 1, 0 if gpus else 1, gpus)
+    nodes = make_room(need, minutes, "lower --workers")
+    wanted = workers or max(1, min(places(need, nodes), units))
     return ray.data.ActorPoolStrategy(min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2)

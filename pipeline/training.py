@@ -84,6 +84,8 @@ class World:
         return value
 
 
+# What runs on each worker: takes the settings of a training, returns its result.
+Loop = Callable[[Any, World], dict[str, Any]]
 # A training that yields the entry of each epoch once it is published, and returns its result.
 Epochs = Generator[dict[str, Any], None, dict[str, Any]]
 

@@ -8,10 +8,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
+from pipeline.machines import MachinesConfig, Need
 from pipeline.storage import Place
 
 
-class ResourceConfig(Config):
+class ResourceConfig(MachinesConfig):
     """What a training takes of the cluster; may differ when a run is continued."""
 
     workers: int = Field(1, ge=1)
@@ -32,6 +33,10 @@ class ResourceConfig(Config):
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"--min-workers {self.min_workers}: more than --workers {self.workers}")
         return self
+
+    def need(self, cpus: int) -> Need:
+        """What the training can't begin without, with so many CPUs for each worker."""
+        return Need(self.min_workers or self.workers, cpus, self.gpus_per_worker)
 
 
 class SplitConfig(Config):

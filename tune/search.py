@@ -15,12 +15,13 @@ from pipeline.errors import UserError, user_errors
 from pipeline.files import read_yaml
 from pipeline.gan_config import TrainGanConfig
 from pipeline.judge import train_choosing_judge
+from pipeline.machines import make_room
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
 from pipeline.storage import copy_tree, remove_tree, storage_arguments
 from tune.job import Job, base_settings, make_space
-from tune.plan import Node, Plan, make_plan
+from tune.plan import Plan, make_plan
 from tune.search_config import MAY_CHANGE, SearchConfig
 from tune.search_result import conclude
 from tune.table import Table
@@ -35,6 +36,9 @@ _SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+
+# What makes a trial fit.
+SMALLER = "lower --workers-per-trial, --cpus-per-worker or --gpus-per-trial"
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     if left <= 0:
         print(f"the search in {config.run} is finished already", flush=True)
         return conclude(config, job, known)
-    plan = make_plan(config, cluster_nodes(), left)
+    plan = make_plan(config, make_room(config.need, config.wait_for_machines, SMALLER), left)
     job = with_plan(job, plan)
     begin(config, job)
     if known:
@@ -156,13 +160,6 @@ def begin(config: SearchConfig, job: Job) -> None:
     with user_errors("creating", config.run):
         config.run.mkdir(parents=True, exist_ok=True)
         RunFolder(config.run).write_json("search.json", identity(config, job))
-
-
-def cluster_nodes() -> list[Node]:
-    """The machines that are alive."""
-    import ray
-
-    return [Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]]
 
 
 def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial], left: int) -> list[Trial]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.config import Config
+from pipeline.machines import MachinesConfig, Need
 from pipeline.storage import Place
 from tune.trials import Mode
 
@@ -16,7 +16,7 @@ Metric = Literal["val_macro_f1", "val_accuracy", "val_loss", "frechet", "recogni
 GAN_METRICS = ("frechet", "recognised")
 
 
-class SearchConfig(Config):
+class SearchConfig(MachinesConfig):
     """Searches the settings of a training: each trial is one, and those that lag behind are stopped early."""
 
     shards: Place
@@ -102,6 +102,11 @@ class SearchConfig(Config):
         return self.gpus_per_trial / self.workers_per_trial
 
     @property
+    def need(self) -> Need:
+        """What a trial can't run without."""
+        return Need(self.workers_per_trial, self.cpus_per_worker or 1, self.gpus_per_worker)
+
+    @property
     def grace(self) -> int:
         """Epochs before the first decision."""
         return self.grace_epochs or max(1, self.max_epochs // 9)
@@ -113,4 +118,4 @@ class SearchConfig(Config):
 
 
 # What a search may be continued with, changed: none of it alters a trial.
-MAY_CHANGE = ("run", "shards", "space", "base", "trials", "time_budget", "max_concurrent", "max_failures", "resume")
+MAY_CHANGE = ("run", "shards", "space", "base", "trials", "time_budget", "max_concurrent", "max_failures", "wait_for_machines", "resume")

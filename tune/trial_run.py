@@ -17,7 +17,7 @@ import ray.tune
 import torch
 
 from pipeline.errors import UserError, user_errors
-from pipeline.fit import lost_worker
+from pipeline.lost import lost_worker
 from pipeline.storage import as_place, copy_tree
 from tune.group import Group
 from tune.job import Job, begin_trial

@@ -52,9 +52,16 @@ def later(when: Callable[[], object], action: Callable[[], T]) -> Future[T]:
 
 def kill_worker(name: str, which: int = 0) -> int:
     """`kill -9` of one of this process's own Ray workers, by its title; returns its id."""
-    worker = workers(os.getpid(), name)[which]
-    os.kill(worker.pid, signal.SIGKILL)
-    return worker.pid
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found[:] = workers(os.getpid(), name)
+        return len(found) > which
+
+    # Not always at once: a worker writes its title anew at each call, and a look meanwhile finds half of it.
+    wait_for(look, 10)
+    os.kill(found[which].pid, signal.SIGKILL)
+    return found[which].pid
 
 
 def workers(of: int, name: str) -> list[psutil.Process]:

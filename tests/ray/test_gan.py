@@ -52,7 +52,8 @@ def assert_same(run_folder: Path, expected: dict[str, torch.Tensor]) -> None:
 
 
 def kill_a_worker_after(config: TrainGanConfig, epochs: int) -> Future[int]:
-    return later(lambda: len(RunFolder(config.run).read_history()) == epochs, lambda: kill_worker("RayTrainWorker", -1))
+    name = "training" if config.workers == 1 else "RayTrainWorker"
+    return later(lambda: len(RunFolder(config.run).read_history()) == epochs, lambda: kill_worker(name, -1))
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -76,7 +77,7 @@ class TestInOneSession:
 
     def test_a_users_fault_in_a_worker_is_one_line(self, shards: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"--fold 9: no clip of that fold"):
-            train_gan(gan_config(shards, tmp_path / "run", fold=9))
+            train_gan(gan_config(shards, tmp_path / "run", fold=9, workers=2))
 
     @pytest.fixture(scope="class")
     def judged(self, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -117,7 +118,7 @@ class TestInOneSession:
         assert len(list((tmp_path / "out").rglob("*.wav"))) == 180
 
     def test_more_drawing_actors_than_cpus_are_refused_at_once(self, judged: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="--workers 5 with a CPU each: the cluster has room for 2; ask for 3 fewer"):
+        with pytest.raises(UserError, match="needs 5 workers with 1 CPU each; the cluster has room for 2"):
             generate(GenerateConfig(run=judged, out=tmp_path / "out", workers=5), run_units)
 
 
@@ -137,6 +138,7 @@ def test_a_killed_driver_started_again_ends_with_the_same_weights(
     assert_same(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_the_commands_go_from_shards_to_sounds_and_figures(shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     flags = [flag if flag != "--no-judge" else "--judge" for flag in SLOW_FLAGS]

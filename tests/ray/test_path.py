@@ -109,7 +109,7 @@ def test_windows_hear_a_long_clip_whole(trained: Path, tmp_path: Path) -> None:
 
 
 def test_more_actors_than_cpus_is_said_at_once(trained: Path, audio: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--workers 5 with a CPU each: the cluster has room for 2; ask for 3 fewer"):
+    with pytest.raises(UserError, match="needs 5 workers with 1 CPU each; the cluster has room for 2"):
         predict(PredictConfig(run=trained, audio=audio, out=tmp_path / "out", workers=5))
 
 

@@ -1,0 +1,73 @@
+"""Trainings of one worker each, as plain Ray tasks: no process group is needed, so none of what Ray Train starts for one.
+
+A task begins in the second in which a process is free, where Ray Train takes ten. A lost one is tried again by Ray, and goes
+on from the last checkpoint in its run's folder, as it would by Ray Train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.errors import UserError
+from pipeline.lost import explain_lost
+from pipeline.run_folder import RunFolder
+from pipeline.training import Loop, World
+from pipeline.training_config import ResourceConfig
+from pipeline.watch import Watch
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training loop with its settings and the folder of its run."""
+
+    loop: Loop
+    config: Any
+    run: RunFolder
+
+
+def side_by_side(trainings: dict[str, Training], resources: ResourceConfig, cpus: int) -> dict[str, dict[str, Any]]:
+    """Runs each to its end, as many together as the cluster has room for; returns what the loops returned.
+
+    Args:
+        trainings: by the name that stands before the lines of its progress; an only one may be named "".
+        resources: of each.
+        cpus: of each.
+
+    Raises:
+        UserError: the first of theirs, or too many lost workers.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=resources.max_failures)(_run)
+    results: dict[str, dict[str, Any]] = {}
+    with Watch({name: training.run for name, training in trainings.items()}):
+        waiting = {
+            task.options(name="training").remote(training.loop, training.config, cpus, resources.gpus_per_worker > 0): name
+            for name, training in trainings.items()
+        }
+        while waiting:
+            (done,), _ = ray.wait(list(waiting))
+            try:
+                result, fault = ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise explain_lost(error, resources.max_failures) from error
+            if fault is not None:
+                raise UserError(fault)
+            results[waiting.pop(done)] = result
+    return results
+
+
+def _run(loop: Loop, config: Any, cpus: int, gpu: bool) -> tuple[dict[str, Any] | None, str | None]:
+    """Runs on a worker; returns the loop's result, or the user's fault: Ray would try an exception again."""
+    torch.set_num_threads(cpus)
+    # The only one that Ray lets this process see.
+    device = torch.device("cuda", 0) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    try:
+        return loop(config, World(0, 1, device)), None
+    except UserError as error:
+        return None, str(error)
