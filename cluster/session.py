@@ -20,7 +20,6 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report would wait for it
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # a worker that does not answer is replaced after that, not after 10 minutes
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200",  # where a machine was lost, another may be rented: not 1 minute
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # CPU work must not see the GPUs
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",

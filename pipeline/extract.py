@@ -39,6 +39,7 @@ from pipeline.shards import (
     rejected_csv,
     write_part,
 )
+from pipeline.stall import CLIP_SECONDS
 from pipeline.storage import Place
 from pipeline.units import LIST_NAME, Unit, clips_of, cut_units, pack
 
@@ -117,7 +118,7 @@ def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, 
     """
     # One is enough to begin; Ray Data asks for more by the tasks that wait.
     make_room(Need(1, 1), config.wait_for_machines, "start a machine with CPUs")
-    parts = from_units(units).map(make_part, fn_args=(config.out, config.features, config.augment))
+    parts = from_units(units).map(make_part, fn_args=(config.out, config.features, config.augment, CLIP_SECONDS))
     yield from map(unpack, rows_of_one_stage(parts))
 
 
@@ -138,12 +139,12 @@ def unpack(row: dict[str, Any]) -> tuple[Part, list[Rejected]]:
     return Part.parse(json.loads(row["part"])), [Rejected(*item) for item in json.loads(row["rejected"])]
 
 
-def make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig) -> dict[str, str]:
-    """Runs on a worker: one unit to one published part."""
+def make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig, patience: float = 0.0) -> dict[str, str]:
+    """Runs on a worker: one unit to one published part; a process that is at one clip for `patience` seconds ends itself."""
     keep_freed_memory()
     try:
-        attempts = Attempts(out, row["name"])
-        clips, spectrograms, rejected = make_rows(clips_of(row), features, augment, attempts.begin)
+        with Attempts(out, row["name"], patience) as attempts:
+            clips, spectrograms, rejected = make_rows(clips_of(row), features, augment, attempts.begin)
         part = write_part(out / row["name"], clips, spectrograms, rejected, features.shape)
         attempts.end()
     except OSError as error:

@@ -7,6 +7,7 @@ melray's own, in the run folder: one exact mechanism, with or without Ray, and w
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.lost import explain_lost
 from pipeline.machines import Need, make_room, most_cpus
 from pipeline.run_folder import RunFolder
 from pipeline.side_by_side import Training, side_by_side
+from pipeline.stall import STEP_SECONDS
 from pipeline.storage import remove_tree, storage_arguments
 from pipeline.training import Loop, World
 from pipeline.training_config import ResourceConfig
@@ -25,6 +27,9 @@ from pipeline.watch import Watch
 
 # What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
 FAULT = "fault"
+# Seconds to wait for room where a machine was lost and another may be rented; and where fewer workers may go on: Ray Train asks for
+# all of them until it knows of the loss.
+PATIENCE, SHORT_PATIENCE = 1200, 30
 
 
 def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def _fit_together(loop: Loop, config: Any, resources: ResourceConfig, run: Path,
     from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(PATIENCE if resources.min_workers is None else SHORT_PATIENCE)
     scratch = run / ".ray"
     trainer = TorchTrainer(
         _worker,  # type: ignore[arg-type]
@@ -58,7 +64,10 @@ def _fit_together(loop: Loop, config: Any, resources: ResourceConfig, run: Path,
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex[:8],  # ours is the resuming, not Ray's
             **storage_arguments(scratch),
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures, controller_failure_limit=1),  # type: ignore[call-arg]
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
+                max_failures=resources.max_failures,
+                controller_failure_limit=1 if resources.min_workers is None else PATIENCE // SHORT_PATIENCE,
+            ),
         ),
         torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo", timeout_s=300),
     )
@@ -89,7 +98,7 @@ def _worker(setup: dict[str, Any]) -> dict[str, Any]:
         device = ray.train.torch.get_device()
         torch.cuda.set_device(device)  # objects that NCCL gathers travel through the current device
     try:
-        return setup["loop"](setup["config"], World.current(device))
+        return setup["loop"](setup["config"], World.current(device, STEP_SECONDS))
     except UserError as error:
         return {FAULT: str(error)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
 from pipeline.progress import Progress
 from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
 from pipeline.shards import REJECTED_NAME, Rejected, rejected_csv
+from pipeline.stall import CLIP_SECONDS
 from pipeline.storage import Place, readable, remove_tree
 from pipeline.submission import read_sample, submission
 from pipeline.units import Unit, clips_of, cut_units
@@ -109,7 +110,7 @@ def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig)
     gpus = config.gpus_per_worker
     pool = actor_pool(config.workers, len(units), config.wait_for_machines, gpus)
     data = from_units(units)
-    setup = {"config": config}
+    setup = {"config": config, "patience": CLIP_SECONDS}
     if gpus:
         data = data.map(add_mels, fn_kwargs={**setup, "features": features})
         data = data.map(Predictor, fn_constructor_kwargs=setup, compute=pool, num_gpus=gpus)
@@ -121,28 +122,28 @@ def run_units(units: list[Unit], config: PredictConfig, features: FeatureConfig)
         yield row["clips"]
 
 
-def add_mels(
-    row: dict[str, Any], config: PredictConfig, features: FeatureConfig, begin: Callable[[str], bool] = lambda _: True
-) -> dict[str, Any]:
+def add_mels(row: dict[str, Any], config: PredictConfig, features: FeatureConfig, patience: float = 0.0) -> dict[str, Any]:
     """Adds to a unit its clips, the spectrograms of the usable ones, as bytes, how many each has, and the reasons of the others.
 
-    `begin` says of each clip whether it may be read.
+    A process that is at one clip for `patience` seconds ends itself.
     """
     mels: list[np.ndarray] = []
     counts, reasons = [], []
     clips = clips_of(row)
-    for clip in clips:
-        if not begin(clip["clip_id"]):
-            reasons.append(REASON)
-            continue
-        try:
-            of_clip = [spectrogram(part, features) for part in windows(load_clip(clip["path"], features), features, config.windows)]
-        except BadAudio as error:
-            reasons.append(str(error))
-            continue
-        mels += of_clip
-        counts.append(len(of_clip))
-        reasons.append("")
+    with Attempts(config.out, row["name"], patience) as attempts:
+        for clip in clips:
+            if not attempts.begin(clip["clip_id"]):
+                reasons.append(REASON)
+                continue
+            try:
+                of_clip = [spectrogram(part, features) for part in windows(load_clip(clip["path"], features), features, config.windows)]
+            except BadAudio as error:
+                reasons.append(str(error))
+                continue
+            mels += of_clip
+            counts.append(len(of_clip))
+            reasons.append("")
+    attempts.end()
     values = np.stack(mels) if mels else np.zeros((0, *features.shape), np.float16)
     told = {"clips": clips, "counts": counts, "reasons": reasons}
     return {**row, "mels": values.tobytes()} | {name: json.dumps(value) for name, value in told.items()}
@@ -151,9 +152,9 @@ def add_mels(
 class Predictor:
     """An actor that holds the model and turns units into parts."""
 
-    def __init__(self, config: PredictConfig):
+    def __init__(self, config: PredictConfig, patience: float = 0.0):
         keep_freed_memory()
-        self._config = config
+        self._config, self._patience = config, patience
         self._device = torch.device("cuda" if config.gpus_per_worker else "cpu")
         self._saved = load_classifier(config.run)
         self._saved.model.to(self._device)
@@ -164,11 +165,9 @@ class Predictor:
         """Writes the part of one unit; returns its count of clips, or the fault that kept it from being written."""
         path = self._config.out / ".parts" / row["name"]
         try:
-            attempts = Attempts(self._config.out, row["name"])
             if "mels" not in row:
-                row = add_mels(row, self._config, self._saved.card.features, attempts.begin)
+                row = add_mels(row, self._config, self._saved.card.features, self._patience)
             clips = self._write(path, row)
-            attempts.end()
         except OSError as error:
             return {"clips": 0, "fault": explain_os_error(error, f"writing {path}")}
         return {"clips": clips, "fault": ""}

@@ -14,6 +14,7 @@ import torch
 from pipeline.errors import UserError
 from pipeline.lost import explain_lost
 from pipeline.run_folder import RunFolder
+from pipeline.stall import STEP_SECONDS
 from pipeline.training import Loop, World
 from pipeline.training_config import ResourceConfig
 from pipeline.watch import Watch
@@ -68,6 +69,6 @@ def _run(loop: Loop, config: Any, cpus: int, gpu: bool) -> tuple[dict[str, Any] 
     if gpu:
         torch.cuda.set_device(device)
     try:
-        return loop(config, World(0, 1, device)), None
+        return loop(config, World(0, 1, device, STEP_SECONDS)), None
     except UserError as error:
         return None, str(error)

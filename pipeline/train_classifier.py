@@ -36,6 +36,7 @@ from pipeline.row_split import Split, split_rows
 from pipeline.row_store import MelStore, epoch_order, mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.run_log import RunLog, open_log
+from pipeline.stall import watched
 from pipeline.training import (
     Epochs,
     World,
@@ -164,11 +165,13 @@ def train_epoch(t: Training, log: RunLog) -> dict[str, float]:
     batches = epoch_batches(order, t.config.batch_size)
     start = time.perf_counter()
     total = torch.zeros((), device=t.world.device)
-    for number, batch in enumerate(batches):
-        rng = np.random.default_rng([t.config.seed, t.epoch, number])
-        draw = draw_batch(rng, len(batch), t.config.mixup, t.config.spec_augment, t.config.augmentation_strength)
-        total += train_step(t, batch, draw)
-        log.step(t.epoch + 1, number + 1, len(batches), start)
+    with watched(t.world.patience) as alive:
+        for number, batch in enumerate(batches):
+            rng = np.random.default_rng([t.config.seed, t.epoch, number])
+            draw = draw_batch(rng, len(batch), t.config.mixup, t.config.spec_augment, t.config.augmentation_strength)
+            total += train_step(t, batch, draw)
+            log.step(t.epoch + 1, number + 1, len(batches), start)
+            alive()
     loss = float(t.world.sum(total)) / len(batches)
     if not math.isfinite(loss):
         raise UserError(f"the loss is {loss} in epoch {t.epoch + 1}: try a lower --learning-rate (now {t.config.learning_rate:g})")

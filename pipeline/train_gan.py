@@ -35,6 +35,7 @@ from pipeline.gan_state import GanTraining, prepare, publish, restore
 from pipeline.row_store import epoch_order
 from pipeline.run_folder import RunFolder
 from pipeline.run_log import RunLog, open_log
+from pipeline.stall import watched
 from pipeline.training import Epochs, World, epoch_batches, run_out, share_of
 
 # Names of what is counted over the steps of an epoch, in the order of their sums.
@@ -163,15 +164,17 @@ def train_epoch(t: GanTraining, log: RunLog) -> dict[str, float]:
     start = time.perf_counter()
     total = torch.zeros(len(COUNTED) + 1, device=t.world.device)
     since = total.clone()
-    for number, batch in enumerate(batches):
-        counted = train_step(t, batch, number)
-        total += counted
-        since += counted
-        if (number + 1) % t.config.penalty_every == 0:
-            sureness = float(t.world.sum(since)[-1]) / t.config.penalty_every
-            t.chance = adapted_chance(t.chance, sureness, t.config.penalty_every * t.config.batch_size, t.config.ada)
-            since = torch.zeros_like(since)
-        log.step(t.epoch + 1, number + 1, len(batches), start)
+    with watched(t.world.patience) as alive:
+        for number, batch in enumerate(batches):
+            counted = train_step(t, batch, number)
+            total += counted
+            since += counted
+            if (number + 1) % t.config.penalty_every == 0:
+                sureness = float(t.world.sum(since)[-1]) / t.config.penalty_every
+                t.chance = adapted_chance(t.chance, sureness, t.config.penalty_every * t.config.batch_size, t.config.ada)
+                since = torch.zeros_like(since)
+            log.step(t.epoch + 1, number + 1, len(batches), start)
+            alive()
     means = (t.world.sum(total) / len(batches)).tolist()
     seconds = time.perf_counter() - start
     result = dict(zip(COUNTED, means[:-1], strict=True))

@@ -25,13 +25,15 @@ class World:
     rank: int
     size: int
     device: torch.device
+    patience: float = 0.0
+    """Seconds that a step may take before the process ends itself, to be replaced; 0: any."""
 
     @staticmethod
-    def current(device: torch.device) -> World:
+    def current(device: torch.device, patience: float = 0.0) -> World:
         """The world of the running process group, or of one."""
         if dist.is_available() and dist.is_initialized():
-            return World(dist.get_rank(), dist.get_world_size(), device)
-        return World(0, 1, device)
+            return World(dist.get_rank(), dist.get_world_size(), device, patience)
+        return World(0, 1, device, patience)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model whose gradients are averaged over workers; the model itself where there is one worker."""

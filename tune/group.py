@@ -18,6 +18,7 @@ import torch.distributed as dist
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.errors import UserError
+from pipeline.stall import STEP_SECONDS
 from pipeline.training import World
 from pipeline.training_config import TrainingConfig
 from tune.job import Job
@@ -44,7 +45,7 @@ class Group:
             address = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
             self._runs = [actor.train.remote(self._job, settings, rank, address) for rank, actor in enumerate(self._others, start=1)]
             _join(self._job, 0, address)
-        return World.current(device(self._job))
+        return World.current(device(self._job), STEP_SECONDS)
 
     def _start(self, rank: int) -> Any:
         own: Any = ray.util.get_current_placement_group()
@@ -78,7 +79,7 @@ class _Worker:
         torch.set_num_threads(job.cpus)
         _join(job, rank, address)
         try:
-            for _ in trial_scores(job, settings, World.current(device(job))):
+            for _ in trial_scores(job, settings, World.current(device(job), STEP_SECONDS)):
                 pass
         except UserError:
             pass  # the first worker has the same, and tells it

@@ -1,11 +1,12 @@
-"""A clip that kills its worker is found and set aside; all others are as if it had never been."""
+"""A clip that kills its worker, or never lets it go, is found and set aside; all others are as if it had never been."""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,21 @@ DEADLY = "tone 1/2-1001-2.wav"
 
 def deadly(row: dict[str, Any], *arguments: Any) -> dict[str, str]:
     """`make_part` with a decoder that takes the process along at one clip."""
+    return spoilt(lambda: os.kill(os.getpid(), signal.SIGKILL), row, *arguments)
+
+
+def stuck(row: dict[str, Any], *arguments: Any) -> dict[str, str]:
+    """`make_part` with a decoder that never returns from one clip, and lets no other thread of Python's run."""
+    # One call of C that holds the interpreter.
+    return spoilt(lambda: ctypes.PyDLL(None).sleep(100), row, *arguments[:3], 1.0)
+
+
+def spoilt(act: Callable[[], object], row: dict[str, Any], *arguments: Any) -> dict[str, str]:
     real = stage.clip_rows
 
     def clip_rows(source: Any, clip_id: str, *more: Any) -> Any:
         if clip_id == DEADLY:
-            os.kill(os.getpid(), signal.SIGKILL)
+            act()
         return real(source, clip_id, *more)
 
     stage.clip_rows = clip_rows
@@ -38,26 +49,30 @@ def deadly(row: dict[str, Any], *arguments: Any) -> dict[str, str]:
         stage.clip_rows = real
 
 
+def begun(out: Path, *clips: str) -> list[bool]:
+    """Which of them an attempt at the unit may read, if it dies at the last."""
+    with Attempts(out, "unit") as attempts:
+        return [attempts.begin(clip) for clip in clips]
+
+
 def test_attempts_are_counted_by_the_clip_that_was_at_work(tmp_path: Path) -> None:
-    first = Attempts(tmp_path, "unit")
-    assert first.begin("a") and first.begin("b")  # here it dies: nobody knows where
+    assert begun(tmp_path, "a", "b") == [True, True]  # here it dies: nobody knows where
     for _ in range(DEATHS):
-        again = Attempts(tmp_path, "unit")
-        assert again.begin("a") and again.begin("b")  # and here it dies at b
-    last = Attempts(tmp_path, "unit")
-    assert last.begin("a") and not last.begin("b") and last.begin("c")
-    last.end()
+        assert begun(tmp_path, "a", "b") == [True, True]  # and here it dies at b
+    assert begun(tmp_path, "a", "b", "c") == [True, False, True]
+    Attempts(tmp_path, "unit").end()
     assert not list((tmp_path / ".attempts").iterdir())
-    assert Attempts(tmp_path, "unit").begin("b")  # a new job starts anew
+    assert begun(tmp_path, "b") == [True]  # a new job starts anew
 
 
 def test_half_a_note_is_no_note(tmp_path: Path) -> None:
-    Attempts(tmp_path, "unit")
+    begun(tmp_path, "a")
     (tmp_path / ".attempts/unit.json").write_text('{"dea')
-    assert Attempts(tmp_path, "unit").begin("a")
+    assert begun(tmp_path, "a") == [True]
 
 
-def test_a_deadly_clip_is_set_aside_and_the_others_are_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_work", [deadly, stuck])
+def test_a_deadly_clip_is_set_aside_and_the_others_are_the_same(at_work: Callable[..., Any], tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data")
     config = extract_config(data, tmp_path / "out", max_rejected=0.1)
     config.out.mkdir()
@@ -66,7 +81,7 @@ def test_a_deadly_clip_is_set_aside_and_the_others_are_the_same(tmp_path: Path) 
     fork = multiprocessing.get_context("fork")
     deaths = 0
     for _ in range(DEATHS + 3):
-        process = fork.Process(target=deadly, args=(pack(unit), config.out, config.features, config.augment))
+        process = fork.Process(target=at_work, args=(pack(unit), config.out, config.features, config.augment))
         process.start()
         process.join()
         if process.exitcode == 0:
@@ -88,13 +103,14 @@ def rows(out: Path) -> dict[tuple[str, int], bytes]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(170)
-def test_ray_tries_again_and_the_job_ends(tmp_path: Path, ray_session: Iterator[None]) -> None:
+@pytest.mark.parametrize("at_work", [deadly, stuck])
+def test_ray_tries_again_and_the_job_ends(at_work: Callable[..., Any], tmp_path: Path, ray_session: Iterator[None]) -> None:
     from pipeline.ray_data import from_units, rows_of_one_stage
 
     data = write_tones(tmp_path / "data")
     config = extract_config(data, tmp_path / "out", max_rejected=0.1)
     made = extract(
         config,
-        lambda units, c: map(unpack, rows_of_one_stage(from_units(units).map(deadly, fn_args=(c.out, c.features, c.augment)))),
+        lambda units, c: map(unpack, rows_of_one_stage(from_units(units).map(at_work, fn_args=(c.out, c.features, c.augment)))),
     )
     assert made.rejected == 1 and made.clips == 29 and REASON in (config.out / "rejected.csv").read_text()
