@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any
@@ -30,6 +31,8 @@ from pipeline.errors import UserError
 SCHEMES = ("s3", "gs")
 # Attempts at a request that a store refuses for the time being; they take some seconds in all.
 ATTEMPTS = 5
+# Seconds in which Google's may be asked again and again.
+PATIENCE = 20
 
 
 class RemotePath:
@@ -158,7 +161,12 @@ class RemotePath:
         return ((path, info) for path, info in self._list(recursive=True) if info.type == fs.FileType.File)
 
     def _list(self, recursive: bool) -> list[tuple[RemotePath, fs.FileInfo]]:
-        found = self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=recursive))
+        if self._scheme == "gs":
+            # pyarrow tells there of the files only, and of none that lies deeper.
+            found = with_folders(self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=True)), self._key)
+            found = [info for info in found if recursive or PurePosixPath(info.path).parent == self._key]
+        else:
+            found = self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=recursive))
         return sorted(((self._with(PurePosixPath(info.path)), info) for info in found), key=lambda item: item[0])
 
     @contextmanager
@@ -168,6 +176,13 @@ class RemotePath:
             yield
         except FileNotFoundError:
             raise FileNotFoundError(f"{self}: no such object") from None
+
+
+def with_folders(found: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:
+    """Files below `root`, and the folders that their names imply."""
+    files = {info.path: info for info in found if info.type == fs.FileType.File}
+    folders = {str(folder) for path in files for folder in PurePosixPath(path).parents if folder != root and folder.is_relative_to(root)}
+    return [*files.values(), *(fs.FileInfo(path, fs.FileType.Directory) for path in folders)]
 
 
 def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
@@ -203,7 +218,8 @@ def _store(scheme: str, given: dict[str, Any]) -> fs.FileSystem:
         if endpoint and "endpoint_override" not in given:
             given["scheme"], _, given["endpoint_override"] = endpoint.partition("://")
         return fs.S3FileSystem(**given, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
-    return fs.GcsFileSystem(**given)
+    # Its own limit is a quarter of an hour.
+    return fs.GcsFileSystem(**{"retry_time_limit": timedelta(seconds=PATIENCE), **given})
 
 
 def as_place(path: Path) -> Any:
@@ -240,7 +256,9 @@ def remove_tree(path: Path) -> None:
     """Deletes a folder with all in it, if it is there."""
     if isinstance(path, RemotePath):
         if path.is_dir():
-            path.filesystem.delete_dir(path.key)
+            # Google's has no folder itself to delete, where nobody made one.
+            with suppress(FileNotFoundError):
+                path.filesystem.delete_dir(path.key)
     else:
         shutil.rmtree(path, ignore_errors=True)
 

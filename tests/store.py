@@ -1,16 +1,21 @@
-"""An S3-speaking server on loopback, and places in it."""
+"""Servers on loopback that speak as S3 and as Google Cloud Storage do, and places in them."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cluster.local_nodes import listens
 from pipeline.storage import RemotePath, as_place
+from tests.ray.processes import wait_for
 
 SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -52,6 +57,22 @@ def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
     yield place, flaky
     server.shutdown()
     thread.join()
+
+
+@contextmanager
+def google_bucket(name: str = "sounds") -> Iterator[Any]:
+    """An empty bucket of a server that speaks as Google Cloud Storage does, and ends with the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # A process of its own: pyarrow holds the interpreter while it reads, so a server in a thread could not answer.
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
+    with subprocess.Popen([*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: listens(f"127.0.0.1:{port}"), 30)
+            yield as_place(Path(f"gs://{name}?endpoint_override=127.0.0.1%3A{port}&scheme=http&anonymous=true"))
+        finally:
+            server.kill()
 
 
 def upload(folder: Path, target: RemotePath) -> None:

@@ -23,13 +23,17 @@ from pipeline.storage import RemotePath, as_place, copy_tree, local_file, remove
 from pipeline.train_classifier import train_loop
 from tests.runs import ALONE, same, weights
 from tests.sounds import extract_config, train_config, write_tones
-from tests.store import bucket, upload
+from tests.store import bucket, google_bucket, upload
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[RemotePath]:
-    with bucket("things") as (place, _):
-        yield place
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def store(request: pytest.FixtureRequest) -> Iterator[RemotePath]:
+    if request.param == "gs":
+        with google_bucket("things") as place:
+            yield place
+    else:
+        with bucket("things") as (place, _):
+            yield place
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ class TestFiles:
         (folder / "none").unlink(missing_ok=True)
         with pytest.raises(UserError, match="no such file"):
             load_tensors(folder / "none")  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=r"--shards s3://things/.*: no such folder"):
+        with pytest.raises(UserError, match=r"--shards (s3|gs)://things/.*: no such folder"):
             open_shards(folder)  # type: ignore[arg-type]
 
     def test_patterns_find_what_they_find_in_a_folder(self, folder: RemotePath, tmp_path: Path) -> None:

@@ -10,14 +10,22 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+import yaml
 
 from cluster.family import members
 from cluster.home import local_cluster
+from models.classifier import ClassifierConfig
+from pipeline.run_folder import RunFolder
 from pipeline.shards import open_shards
+from pipeline.train_classifier import train_loop
 from tests.ray.processes import run, wait_for
-from tests.sounds import RATE, write_tones
+from tests.runs import ALONE, same, weights
+from tests.sounds import RATE, train_config, write_shards, write_tones
 
 FEATURES = f"--features.mel.sample-rate {RATE} --features.mel.n-fft 256 --features.mel.hop-length 256 --features.mel.n-mels 16".split()
+
+SLOW = ClassifierConfig(channels=(64, 64), convolutions=3, compressed=16)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,6 +98,39 @@ def test_a_job_is_stopped(tmp_path: Path) -> None:
     assert run("jobs", "logs", name).returncode == 130
     unknown = run("jobs", "logs", name[:-1])
     assert unknown.returncode == 2 and f"did you mean '{name}'?" in unknown.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+def test_a_killed_driver_submitted_again_ends_with_the_same_weights(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, clips=20, copies=3)
+    calm, config = (train_config(shards, tmp_path / name, model=SLOW, epochs=6, cpus_per_worker=1) for name in ("calm", "run"))
+    torch.set_num_threads(1)
+    calm.run.mkdir()
+    train_loop(calm, ALONE)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(config.values()))
+    words = ["train-classifier", "--config", settings]
+    name = job_id(submit(*words, follow=False))
+    wait_for(lambda: len(RunFolder(config.run).read_history()) == 2, 60)
+    drivers = [process for process in psutil.process_iter() if is_driver(process)]
+    assert drivers
+    for driver in drivers:
+        driver.kill()
+    wait_for(lambda: f"{name} " in run("jobs").stdout and "failed" in run("jobs").stdout, 60)
+    assert not (config.run / "summary.json").exists()
+    again = submit(*words)
+    assert again.returncode == 0 and "going on after epoch" in again.stdout, again.stdout + again.stderr
+    assert same(weights(config.run), weights(calm.run))
+
+
+def is_driver(process: psutil.Process) -> bool:
+    """Whether a process is the command of a job that trains a classifier."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "train-classifier" in words and "submit" not in words
 
 
 def test_a_wrong_token_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
