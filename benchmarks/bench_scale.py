@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--audio", type=Path)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeat", type=int, default=4, help="times that each clip of --audio is used")
+    parser.add_argument("--repeat", type=int, default=16, help="times that each clip of --audio is used")
     parser.add_argument("--alone", action="store_true", help="print the figures of the first number of clips only")
     arguments = parser.parse_args()
     if arguments.alone:

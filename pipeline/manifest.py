@@ -81,13 +81,13 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         raise UserError(f"--data {data}: no such folder or CSV file")
     if clips.empty:
         raise UserError(f"--data {data}: no audio file in it; expected <class>/<clip>.wav (or flac, ogg, mp3, aiff, …)")
+    clips = _apply_patterns(clips, config).sort_values("clip_id", ignore_index=True)
     _refuse_duplicates(clips, data)
-    clips = _apply_patterns(clips, config)
     counts = clips["label"].value_counts()
     if len(counts) < 2:
         warnings.append(f"only one class, '{counts.index[0]}': a classifier needs two or more")
     warnings += [f"class '{name}' has a single clip: it can't be both learnt and validated" for name in sorted(counts.index[counts == 1])]
-    return Manifest(clips.sort_values("clip_id", ignore_index=True), warnings)
+    return Manifest(clips, warnings)
 
 
 def read_unlabelled(folder: Path) -> pd.DataFrame:
@@ -207,7 +207,8 @@ def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str
 
 
 def _refuse_duplicates(clips: pd.DataFrame, data: Path) -> None:
-    twice = clips["clip_id"][clips["clip_id"].duplicated()]
+    # Sorted, so side by side: a set of all would take as much space as all.
+    twice = clips["clip_id"][clips["clip_id"].eq(clips["clip_id"].shift())]
     if len(twice):
         raise UserError(
             f"--data {data}: {len(twice)} clips are named twice, the first '{twice.iloc[0]}'; each path may stand in one row only"
@@ -215,16 +216,21 @@ def _refuse_duplicates(clips: pd.DataFrame, data: Path) -> None:
 
 
 def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame:
-    names = clips["clip_id"].str.rpartition("/")[2]
+    def names() -> Iterator[str]:
+        return (clip_id.rpartition("/")[2] for clip_id in clips["clip_id"])
+
     if config.group_pattern is not None:
-        clips["group"] = [_match(config.group_pattern, name, "--group-pattern", -1) for name in names]
+        clips["group"] = [_match(config.group_pattern, name, "--group-pattern", -1) for name in names()]
     if config.fold_pattern is not None:
-        folds = [_match(config.fold_pattern, name, "--fold-pattern", 0) for name in names]
-        for name, fold in zip(names, folds, strict=True):
-            if not fold.isdecimal() or int(fold) > MAX_FOLD:
-                raise UserError(f"--fold-pattern '{config.fold_pattern}': '{fold}' of '{name}' is not a number up to {MAX_FOLD:,}")
-        clips["fold"] = [int(fold) for fold in folds]
+        clips["fold"] = [_fold_of(config.fold_pattern, name) for name in names()]
     return clips
+
+
+def _fold_of(pattern: str, name: str) -> int:
+    fold = _match(pattern, name, "--fold-pattern", 0)
+    if not fold.isdecimal() or int(fold) > MAX_FOLD:
+        raise UserError(f"--fold-pattern '{pattern}': '{fold}' of '{name}' is not a number up to {MAX_FOLD:,}")
+    return int(fold)
 
 
 def _match(pattern: str, name: str, flag: str, which: int) -> str:
