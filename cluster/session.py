@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from cluster.address import ray_address
-from cluster.auth import VARIABLES, use_token_of, write_token
+from cluster.auth import VARIABLES, use_token_of, users_token, write_token
 from pipeline.errors import UserError
 
 SETTINGS = {
@@ -41,6 +41,8 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     place = set_environment(address)
     import ray
 
+    if address is not None:
+        _refuse_wrong_token(address, place)
     try:
         if address is None:
             ray.init(place, num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -59,6 +61,23 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_wrong_token(address: str, place: str) -> None:
+    """Ray itself would try for 20 s."""
+    if "://" in place or ":" not in place:
+        return
+    import ray
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    try:
+        GcsClient(address=place)
+    except ray.exceptions.AuthenticationError:
+        token = users_token()
+        source = f"refuses the token of {token.source}" if token else "asks for a token"
+        raise UserError(f"--address {address}: the cluster {source}; set RAY_AUTH_TOKEN_PATH to the file that holds its own") from None
+    except ray.exceptions.RpcError:
+        return  # what else is wrong, joining it tells
 
 
 def set_environment(address: str | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,15 @@ def test_a_wrong_token_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     refused = run("jobs", timeout=20)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
     assert f"the cluster refuses the token of RAY_AUTH_TOKEN_PATH {tmp_path / 'token'}" in refused.stderr
+    # Joined by Ray's own protocol, where Ray itself would try for 20 s.
+    there = local_cluster()
+    assert there is not None
+    monkeypatch.setenv("MELRAY_HOME", str(tmp_path))
+    shards = write_shards(tmp_path)
+    began = time.monotonic()
+    refused = run("train-classifier", "--shards", shards, "--run", tmp_path / "run", "--address", there.address)
+    assert refused.returncode == 2 and f"refuses the token of RAY_AUTH_TOKEN_PATH {tmp_path / 'token'}" in refused.stderr.splitlines()[-1]
+    assert time.monotonic() - began < 15
 
 
 def test_down_ends_all_of_it_and_nothing_else() -> None:
