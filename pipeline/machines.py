@@ -91,7 +91,24 @@ def make_room(need: Need, minutes: float, remedy: str) -> list[Node]:
         nodes = _wait(need, minutes)
     if places(need, nodes) < need.workers:
         raise UserError(missing(need, nodes, minutes, remedy))
+    _tell_of_others(need)
     return nodes
+
+
+def _tell_of_others(need: Need) -> None:
+    """Says why nothing will happen for a while, where other work holds what this needs; Ray then waits in silence."""
+    import ray
+
+    def held() -> str:
+        free, all_there = ray.available_resources(), ray.cluster_resources()
+        short = [name for name, each in need.bundle.items() if free.get(name, 0) < need.workers * each - 1e-9]
+        return " and ".join(f"{all_there[name] - free.get(name, 0):g} of {all_there[name]:g} {name}s" for name in short)
+
+    if held():
+        # What has just ended may not be counted as free yet.
+        time.sleep(1)
+        if words := held():
+            print(f"other work holds {words} of the cluster: this begins when there is room", file=sys.stderr, flush=True)
 
 
 def missing(need: Need, nodes: Sequence[Node], minutes: float, remedy: str) -> str:

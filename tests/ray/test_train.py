@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 
 from models.classifier import ClassifierConfig
@@ -55,6 +56,12 @@ class TestInOneSession:
         with pytest.raises(UserError, match=r"needs 1 worker with 1 CPU and 1 GPU; .* room for 0 \(2 CPUs\)"):
             train_classifier(train_config(shards, tmp_path / "run", gpus_per_worker=1))
         assert time.monotonic() - start_time < 5
+
+    def test_other_work_that_holds_the_cpus_is_told(self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        ray.remote(num_cpus=2)(time.sleep).remote(5)
+        wait_for(lambda: not ray.available_resources().get("CPU"), 10)
+        assert train_classifier(train_config(shards, tmp_path / "run", epochs=1))["epochs"] == 1
+        assert "other work holds 2 of 2 CPUs of the cluster: this begins when there is room" in capsys.readouterr().err
 
     def test_a_worker_killed_in_an_epoch_changes_nothing(self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
         config: TrainClassifierConfig = train_config(shards, tmp_path / "run", **SLOW)
