@@ -15,7 +15,7 @@ from pipeline.machines import make_room, most_cpus, places
 from pipeline.progress import duration
 from pipeline.run_ends import finish_run, open_run
 from pipeline.run_folder import RunFolder
-from pipeline.side_by_side import Training, side_by_side
+from pipeline.side_by_side import Task, side_by_side
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from pipeline.training_config import ResourceConfig
@@ -80,10 +80,8 @@ def train_side_by_side(pending: dict[str, TrainClassifierConfig], resources: Res
     fit = min(at_once, places(need, nodes))
     cpus = resources.cpus_per_worker or most_cpus(replace(need, workers=fit), nodes)
     print(f"training {', '.join(pending)}: {min(len(pending), fit)} at once with {replace(need, cpus=cpus).each} each", flush=True)
-    trainings = {
-        name: Training(partial(_train_whole, owner=RunFolder(run.run).claim()), run, RunFolder(run.run)) for name, run in pending.items()
-    }
-    side_by_side(trainings, resources, cpus)
+    tasks = {name: Task(partial(_train_whole, owner=RunFolder(run.run).claim()), run, RunFolder(run.run)) for name, run in pending.items()}
+    side_by_side(tasks, resources, cpus)
 
 
 def _train_whole(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:

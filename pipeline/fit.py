@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.lost import explain_lost
 from pipeline.machines import Need, make_room, most_cpus
 from pipeline.run_folder import RunFolder
-from pipeline.side_by_side import Training, side_by_side
+from pipeline.side_by_side import Task, side_by_side
 from pipeline.stall import STEP_SECONDS
 from pipeline.storage import remove_tree, storage_arguments
 from pipeline.training import Loop, World
@@ -42,7 +42,7 @@ def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[s
     """
     cpus = make_room_for(resources)
     if resources.workers == 1:
-        return side_by_side({"": Training(loop, config, RunFolder(run))}, resources, cpus)[""]
+        return side_by_side({"": Task(loop, config, RunFolder(run))}, resources, cpus)[""]
     return _fit_together(loop, config, resources, run, cpus)
 
 

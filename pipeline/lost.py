@@ -5,7 +5,17 @@ from __future__ import annotations
 from pipeline.errors import UserError
 
 # How the death of a process shows in the errors of Ray, gloo and NCCL.
-LOST_WORKER = ("HealthCheck", "ActorDied", "WorkerCrashed", "Connection closed", "Connection reset", "died", "NCCL")
+LOST_WORKER = (
+    "HealthCheck",
+    "ActorDied",
+    "NodeDied",
+    "WorkerCrashed",
+    "OutOfMemory",
+    "Connection closed",
+    "Connection reset",
+    "died",
+    "NCCL",
+)
 
 
 def lost_worker(error: Exception) -> bool:

@@ -1,7 +1,8 @@
 """Trainings of one worker each, as plain Ray tasks: no process group is needed, so none of what Ray Train starts for one.
 
-A task begins in the second in which a process is free, where Ray Train takes ten. A lost one is tried again by Ray, and goes
-on from the last checkpoint in its run's folder, as it would by Ray Train.
+A task begins in the second in which a process is free, where Ray Train takes ten. A lost one is sent again, and goes on from
+the last checkpoint in its run's folder, as it would by Ray Train. Ray's own way to try again would do so without end where the
+memory is too small.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pipeline.watch import Watch
 
 
 @dataclass(frozen=True)
-class Training:
+class Task:
     """A training loop with its settings and the folder of its run."""
 
     loop: Loop
@@ -29,11 +30,11 @@ class Training:
     run: RunFolder
 
 
-def side_by_side(trainings: dict[str, Training], resources: ResourceConfig, cpus: int) -> dict[str, dict[str, Any]]:
+def side_by_side(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -> dict[str, dict[str, Any]]:
     """Runs each to its end, as many together as the cluster has room for; returns what the loops returned.
 
     Args:
-        trainings: by the name that stands before the lines of its progress; an only one may be named "".
+        tasks: by the name that stands before the lines of its progress; an only one may be named "".
         resources: of each.
         cpus: of each.
 
@@ -42,22 +43,30 @@ def side_by_side(trainings: dict[str, Training], resources: ResourceConfig, cpus
     """
     import ray
 
-    task = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=resources.max_failures)(_run)
+    remote = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=0)(_run).options(name="training")
+    failures = dict.fromkeys(tasks, 0)
     results: dict[str, dict[str, Any]] = {}
-    with Watch({name: training.run for name, training in trainings.items()}):
-        waiting = {
-            task.options(name="training").remote(training.loop, training.config, cpus, resources.gpus_per_worker > 0): name
-            for name, training in trainings.items()
-        }
+
+    def send(name: str) -> Any:
+        return remote.remote(tasks[name].loop, tasks[name].config, cpus, resources.gpus_per_worker > 0)
+
+    with Watch({name: task.run for name, task in tasks.items()}):
+        waiting = {send(name): name for name in tasks}
         while waiting:
             (done,), _ = ray.wait(list(waiting))
+            name = waiting.pop(done)
             try:
                 result, fault = ray.get(done)
             except ray.exceptions.RayError as error:
-                raise explain_lost(error, resources.max_failures) from error
+                failures[name] += 1
+                if isinstance(error, ray.exceptions.RayTaskError) or failures[name] > resources.max_failures:
+                    raise explain_lost(error, resources.max_failures) from error
+                print(f"{name}{': ' if name else ''}a worker was lost ({type(error).__name__}); going on from the last epoch", flush=True)
+                waiting[send(name)] = name
+                continue
             if fault is not None:
                 raise UserError(fault)
-            results[waiting.pop(done)] = result
+            results[name] = result
     return results
 
 

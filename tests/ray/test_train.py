@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.classifier_config import TrainClassifierConfig
 from pipeline.classifier_run import train_classifier
 from pipeline.errors import UserError
 from pipeline.run_folder import RunFolder
+from pipeline.side_by_side import Task, side_by_side
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
@@ -47,6 +49,17 @@ def assert_same(run_folder: Path, expected: dict[str, torch.Tensor]) -> None:
     assert epochs == list(range(1, len(epochs) + 1))
 
 
+def holds(seconds: float) -> None:
+    """Other work."""
+    time.sleep(seconds)
+
+
+def dies(config: TrainClassifierConfig, world: World) -> dict[str, object]:
+    """A training that takes its worker along, as one for which the memory is too small."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
     def test_too_few_cpus_are_named_at_once(self, shards: Path, tmp_path: Path) -> None:
@@ -58,7 +71,7 @@ class TestInOneSession:
         assert time.monotonic() - start_time < 5
 
     def test_other_work_that_holds_the_cpus_is_told(self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        ray.remote(num_cpus=2)(time.sleep).remote(5)
+        ray.remote(num_cpus=2)(holds).remote(5.0)
         wait_for(lambda: not ray.available_resources().get("CPU"), 10)
         assert train_classifier(train_config(shards, tmp_path / "run", epochs=1))["epochs"] == 1
         assert "other work holds 2 of 2 CPUs of the cluster: this begins when there is room" in capsys.readouterr().err
@@ -69,6 +82,14 @@ class TestInOneSession:
         train_classifier(config)
         assert killed.result()
         assert_same(config.run, undisturbed)
+
+    def test_one_that_is_lost_again_and_again_ends_with_one_line(
+        self, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        config = train_config(shards, tmp_path, max_failures=2)
+        with pytest.raises(UserError, match=r"lost more than --max-failures 2 times.*the same command goes on from the last epoch"):
+            side_by_side({"fold 1": Task(dies, config, RunFolder(tmp_path))}, config, cpus=1)
+        assert capfd.readouterr().out.count("fold 1: a worker was lost (WorkerCrashedError); going on from the last epoch") == 2
 
     def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = train_config(shards, tmp_path / "run", **SLOW | {"workers": 2})
