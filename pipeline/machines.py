@@ -102,7 +102,8 @@ def _tell_of_others(need: Need) -> None:
     def held() -> str:
         free, all_there = ray.available_resources(), ray.cluster_resources()
         short = [name for name, each in need.bundle.items() if free.get(name, 0) < need.workers * each - 1e-9]
-        return " and ".join(f"{all_there[name] - free.get(name, 0):g} of {all_there[name]:g} {name}s" for name in short)
+        counts = [(all_there.get(name, 0.0), free.get(name, 0.0), name) for name in short]
+        return " and ".join(f"{total - unused:g} of {total:g} {name}s" for total, unused, name in counts)
 
     if held():
         # What has just ended may not be counted as free yet.
