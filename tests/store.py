@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.local_nodes import listens
+from cluster.local_nodes import free_ports, listens
 from pipeline.storage import RemotePath, as_place
 from tests.ray.processes import wait_for
 
@@ -62,9 +61,7 @@ def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
 @contextmanager
 def google_bucket(name: str = "sounds") -> Iterator[Any]:
     """An empty bucket of a server that speaks as Google Cloud Storage does, and ends with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     # A process of its own: pyarrow holds the interpreter while it reads, so a server in a thread could not answer.
     command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
     with subprocess.Popen([*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:

@@ -11,12 +11,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import psutil
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, STATUS_UP_TO_DATE, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS, TAG_RAY_USER_NODE_TYPE
 
 from cluster.local_nodes import RAY_START, free_ports, host, listens
-from tests.ray.processes import wait_for
+from tests.ray.processes import end_family, wait_for
 
 MACHINE = "machine"
 UP_TO_DATE = {TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE}
@@ -141,17 +140,3 @@ class GrowingCluster:
             end_family(pid)
         self._head.wait(10)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def end_family(pid: int) -> None:
-    """Ends a process and all below it, by id."""
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(family, timeout=10)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,11 +80,18 @@ def workers(of: int, name: str) -> list[psutil.Process]:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """`kill -9` of a driver; then of what Ray left behind, by id, as it would end by itself in a while."""
-    left = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
+    end_family(process.pid)
     process.wait()
-    for child in left:
-        try:
-            child.kill()
-        except psutil.Error:
-            continue
+
+
+def end_family(pid: int) -> None:
+    """Ends a process, then all that was below it, by id; returns when they are gone."""
+    try:
+        first = psutil.Process(pid)
+        family = [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)
