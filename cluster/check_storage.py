@@ -11,7 +11,8 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from cluster.check import Check, fail, ok, warn
-from pipeline.storage import RemotePath, as_place
+from pipeline.remote_path import RemotePath
+from pipeline.storage import as_place
 
 SIZE = 16 * 2**20
 # Below this, reading shards would be what a training waits for.

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.storage import RemotePath
+from pipeline.remote_path import RemotePath
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

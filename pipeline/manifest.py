@@ -19,7 +19,8 @@ from pydantic import field_validator
 from models.config import Config
 from pipeline.audio import is_audio
 from pipeline.errors import UserError
-from pipeline.storage import RemotePath, as_place, is_remote, on_store
+from pipeline.remote_path import RemotePath
+from pipeline.storage import as_place, is_remote, on_store
 
 COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
 NO_FOLD = -1

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from pipeline.errors import user_errors
 from pipeline.files import write_atomically
-from pipeline.storage import RemotePath, as_place
+from pipeline.remote_path import RemotePath
+from pipeline.storage import as_place
 
 LIST_NAME = ".units.arrow"
 

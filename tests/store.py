@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.local_nodes import free_ports, listens
-from pipeline.storage import RemotePath, as_place
+from pipeline.remote_path import RemotePath
+from pipeline.storage import as_place
 from tests.ray.processes import wait_for
 
 SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"

@@ -12,8 +12,8 @@ from pipeline.classifier_run import train_classifier
 from pipeline.evaluate import EvaluateConfig, evaluate
 from pipeline.extract import extract, run_here
 from pipeline.predict import PredictConfig, predict
+from pipeline.remote_path import RemotePath
 from pipeline.run_folder import RunFolder
-from pipeline.storage import RemotePath
 from tests.runs import same, weights
 from tests.sounds import extract_config, train_config, write_tones
 from tests.store import Flaky, bucket, google_bucket, upload
