@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 import soundfile
 
 from benchmarks.common import as_wav, save, seconds, spread
-from cluster.session import session
+from cluster.connection.session import session
+from pipeline.audio.features import AugmentConfig, FeatureConfig, clip_rows
+from pipeline.data.shards import open_shards
 from pipeline.extract import ExtractConfig, extract
-from pipeline.features import AugmentConfig, FeatureConfig, clip_rows
 from pipeline.memory import keep_freed_memory
-from pipeline.shards import open_shards
 
 FEATURES = FeatureConfig()
 CORES = os.cpu_count() or 1

@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import save
-from cluster.session import session
+from cluster.connection.session import session
 from models.classifier import ClassifierConfig
-from pipeline.cache import open_rows
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import begin_run, train_side_by_side
-from pipeline.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.train import begin_run, train_side_by_side
+from pipeline.data.dataset import open_rows
 from pipeline.extract import ExtractConfig, extract
-from pipeline.gan_config import TrainGanConfig
-from pipeline.gan_run import train_gan
-from pipeline.generate import GenerateConfig, generate, run_units
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.generate import GenerateConfig, generate, run_units
+from pipeline.gan.train import train_gan
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.training_config import ResourceConfig

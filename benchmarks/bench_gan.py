@@ -23,12 +23,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import save, spread
-from cluster.session import session
+from cluster.connection.session import session
 from models.gan import Discriminator, Generator, draw_latents
 from models.gan_losses import alike_loss, discriminator_loss, generator_loss, gradient_penalty
-from pipeline.cache import open_rows
-from pipeline.gan_config import TrainGanConfig
-from pipeline.gan_run import train_gan
+from pipeline.data.dataset import open_rows
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.train import train_gan
 from pipeline.row_store import mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.training import resolve_precision

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common import as_wav, save, seconds
-from cluster.session import session
+from cluster.connection.session import session
 from pipeline.extract import ExtractConfig, extract
 
 

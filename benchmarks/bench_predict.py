@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.common import as_wav, save, seconds, spread
-from cluster.session import session
-from pipeline.features import load_clip, spectrogram
-from pipeline.inference import predict_probabilities
+from cluster.connection.session import session
+from pipeline.audio.features import load_clip, spectrogram
+from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.memory import keep_freed_memory
 from pipeline.model_file import SavedClassifier, load_classifier
-from pipeline.predict import PredictConfig, predict
 
 
 def plain_loop(saved: SavedClassifier, paths: list[Path]) -> None:

@@ -25,11 +25,11 @@ import numpy as np
 import psutil
 
 from benchmarks.common import as_wav, save
+from pipeline.audio.features import FeatureConfig, Spectrogram
+from pipeline.audio.mel import MelConfig
+from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.data.shards import Part, Rejected, write_part
 from pipeline.extract import ExtractConfig, extract, plan_units
-from pipeline.features import FeatureConfig, Spectrogram
-from pipeline.manifest import ManifestConfig, read_manifest
-from pipeline.mel import MelConfig
-from pipeline.shards import Part, Rejected, write_part
 from pipeline.units import Unit, clips_of, pack
 
 TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=2), seconds=0.1)
@@ -96,7 +96,7 @@ def nodes_rate(audio: Path, nodes: int) -> float:
     """Clips a second of an extraction on so many nodes, once they run."""
     from ray.cluster_utils import Cluster
 
-    from cluster.session import session
+    from cluster.connection.session import session
 
     with tempfile.TemporaryDirectory() as name:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

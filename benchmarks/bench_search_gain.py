@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import held_out_scores, save
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import begin_run, train_here
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.train import begin_run, train_here
 from pipeline.run_folder import RunFolder
 from tune.trials import SearchFolder, Trial, best_trial
 

@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import save, spread
-from cluster.session import session
+from cluster.connection.session import session
 from models.classifier import Classifier
-from pipeline.cache import open_rows
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import train_classifier
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.train import train_classifier
+from pipeline.data.dataset import open_rows
 from pipeline.row_store import mel_statistics
 from pipeline.run_folder import RunFolder
 from pipeline.training import resolve_precision

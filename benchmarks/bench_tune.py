@@ -24,13 +24,13 @@ import torch
 import yaml
 
 from benchmarks.common import held_out_scores, save, spread
-from cluster.session import session
-from pipeline.cache import open_rows
+from cluster.connection.session import session
+from pipeline.data.dataset import open_rows
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_epochs
 from pipeline.training import World
+from tune.config import SearchConfig
 from tune.search import search
-from tune.search_config import SearchConfig
 from tune.trials import SearchFolder
 
 BASE = {"model": {"channels": [16, 32, 64, 128], "convolutions": 1}}
@@ -79,7 +79,7 @@ def compare(config: SearchConfig, minutes: float, seeds: int) -> dict[str, Any]:
 
 def plain_loops(runs: list[Path], shards: Path, out: Path) -> None:
     """Trains the settings of some trials one after the other, as plain code would; writes the seconds of each epoch, and of all."""
-    from pipeline.classifier_config import TrainClassifierConfig
+    from pipeline.classifier.config import TrainClassifierConfig
 
     torch.set_num_threads(1)
     start, epochs = time.perf_counter(), []

@@ -26,11 +26,11 @@ import numpy as np
 import torch
 
 from benchmarks.common import save, spread
-from pipeline.audio import decode, fix_length
-from pipeline.features import FeatureConfig
-from pipeline.mel import log_mel
-from pipeline.synthesize import CLASS_NAMES, synthesize_clip
-from pipeline.vocoder import mel_to_audio
+from pipeline.audio.decode import decode, fix_length
+from pipeline.audio.features import FeatureConfig
+from pipeline.audio.mel import log_mel
+from pipeline.audio.synthesize import CLASS_NAMES, synthesize_clip
+from pipeline.audio.vocoder import mel_to_audio
 
 FEATURES = FeatureConfig()
 MEL = FEATURES.mel

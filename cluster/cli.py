@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 
-from cluster.usage import COMMANDS, COMMON, unknown_command
+from cluster.arguments.usage import COMMANDS, COMMON, unknown_command
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in own
     rest = [argument for argument in own if argument != "--debug"] + rest[len(own) :]
     from models.config import ConfigError
-    from pipeline.errors import UserError
+    from pipeline.io.errors import UserError
 
     try:
         from cluster.commands import dispatch
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if debug or error.errno is None:
             raise
-        from pipeline.errors import explain_os_error
+        from pipeline.io.errors import explain_os_error
 
         return _fail(explain_os_error(error, f"using {error.filename}" if error.filename else "working"))
     except KeyboardInterrupt:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import yaml
 
-from cluster.flags import Common, parse, split_common
-from cluster.session import session, set_environment
-from cluster.usage import COMMANDS, unknown_command
+from cluster.arguments.flags import Common, parse, split_common
+from cluster.arguments.usage import COMMANDS, unknown_command
+from cluster.connection.session import session, set_environment
 from models.config import Config
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 
 class Stage(NamedTuple):
@@ -27,20 +27,20 @@ class Stage(NamedTuple):
 STAGES = {
     "demo": Stage("cluster.demo", "DemoConfig", "run_demo"),
     "extract": Stage("pipeline.extract", "ExtractConfig", "extract"),
-    "train-classifier": Stage("pipeline.classifier_run", "TrainClassifierConfig", "train_classifier"),
-    "train-gan": Stage("pipeline.gan_run", "TrainGanConfig", "train_gan"),
-    "crossval": Stage("pipeline.crossval", "CrossvalConfig", "crossval"),
-    "crossval --tuned": Stage("tune.nested", "NestedConfig", "nested_crossval", "check_nested"),
-    "predict": Stage("pipeline.predict", "PredictConfig", "predict"),
+    "train-classifier": Stage("pipeline.classifier.train", "TrainClassifierConfig", "train_classifier"),
+    "train-gan": Stage("pipeline.gan.train", "TrainGanConfig", "train_gan"),
+    "crossval": Stage("pipeline.classifier.crossval", "CrossvalConfig", "crossval"),
+    "crossval --tuned": Stage("tune.nested_crossval", "NestedConfig", "nested_crossval", "check_nested"),
+    "predict": Stage("pipeline.classifier.predict", "PredictConfig", "predict"),
     "tune": Stage("tune.search", "SearchConfig", "search", "check"),
 }
 
 
 # The settings of the commands that are none of those.
 SETTINGS = {
-    "evaluate": ("pipeline.evaluate", "EvaluateConfig"),
-    "generate": ("pipeline.generate", "GenerateConfig"),
-    "doctor": ("cluster.doctor", "DoctorConfig"),
+    "evaluate": ("pipeline.classifier.evaluate", "EvaluateConfig"),
+    "generate": ("pipeline.gan.generate", "GenerateConfig"),
+    "doctor": ("cluster.doctor.doctor", "DoctorConfig"),
 }
 
 
@@ -56,11 +56,13 @@ def dispatch(name: str, arguments: list[str]) -> int:
         own, submitted = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     common, rest = split_common(own)
     if name == "submit":
-        from cluster.submit import command as submit
+        from cluster.jobs.submit import command as submit
 
         return submit(common, rest, submitted)
     if name in ("jobs", "cluster", "doctor"):
-        return import_module({"jobs": "cluster.jobs", "cluster": "cluster.local", "doctor": "cluster.doctor"}[name]).command(common, rest)
+        return import_module(
+            {"jobs": "cluster.jobs.jobs", "cluster": "cluster.local.up_down", "doctor": "cluster.doctor.doctor"}[name]
+        ).command(common, rest)
     name, rest = stage_name(name, rest)
     if name in STAGES:
         run_stage(name, common, rest)
@@ -104,9 +106,9 @@ def run_stage(name: str, common: Common, arguments: list[str]) -> None:
 
 def evaluate(common: Common, arguments: list[str]) -> None:
     # One process does it in seconds, or minutes for a generator: no Ray.
-    from pipeline.evaluate import EvaluateConfig
-    from pipeline.evaluate import evaluate as run
-    from pipeline.gan_evaluate import evaluate_gan
+    from pipeline.classifier.evaluate import EvaluateConfig
+    from pipeline.classifier.evaluate import evaluate as run
+    from pipeline.gan.evaluate import evaluate_gan
     from pipeline.model_file import kind_of
 
     config = parse(EvaluateConfig, "evaluate", arguments, common.config)
@@ -117,8 +119,8 @@ def evaluate(common: Common, arguments: list[str]) -> None:
 
 
 def generate(common: Common, arguments: list[str]) -> None:
-    from pipeline.generate import GenerateConfig, run_units, worth_ray
-    from pipeline.generate import generate as run
+    from pipeline.gan.generate import GenerateConfig, run_units, worth_ray
+    from pipeline.gan.generate import generate as run
 
     config = parse(GenerateConfig, "generate", arguments, common.config)
     if not worth_ray(config):

@@ -11,21 +11,21 @@ from pydantic import Field
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from pipeline.baseline import linear_baseline
-from pipeline.cache import open_rows
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import train_classifier
-from pipeline.evaluate import EvaluateConfig, evaluate
+from pipeline.audio.synthesize import write_sound_set
+from pipeline.classifier.baseline import linear_baseline
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.predict import PredictConfig, predict
+from pipeline.classifier.train import train_classifier
+from pipeline.data.dataset import open_rows
 from pipeline.extract import ExtractConfig, extract
-from pipeline.gan_config import TrainGanConfig
-from pipeline.gan_run import train_gan
-from pipeline.generate import GenerateConfig, generate
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.generate import GenerateConfig, generate
+from pipeline.gan.train import train_gan
+from pipeline.io.storage import Place
 from pipeline.machines import MachinesConfig
-from pipeline.predict import PredictConfig, predict
 from pipeline.progress import duration
 from pipeline.row_split import split_rows
-from pipeline.storage import Place
-from pipeline.synthesize import write_sound_set
 
 
 class DemoConfig(MachinesConfig):
@@ -133,8 +133,8 @@ def compare(training: TrainClassifierConfig, out: Path) -> dict[str, float]:
 
 def linear_on_test(mels: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], out: Path, truth: pd.Series) -> float:
     """Accuracy of the linear baseline, which gets the same training rows and test clips."""
-    from pipeline.features import load_clip, spectrogram
-    from pipeline.shards import open_shards
+    from pipeline.audio.features import load_clip, spectrogram
+    from pipeline.data.shards import open_shards
 
     features = open_shards(out / "shards").features
     tests = np.stack([spectrogram(load_clip(out / "sounds" / "test" / name, features), features) for name in truth.index])

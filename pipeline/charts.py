@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.page import escape
+from pipeline.report.page import escape
 
 # Size of a chart and its plotting area, in the units of its view box; a chart is shown about this many pixels wide.
 WIDTH, HEIGHT = 340, 230

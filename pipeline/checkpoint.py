@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.files import write_atomically, write_text_atomically
-from pipeline.storage import local_file, remove_tree
+from pipeline.io.errors import UserError
+from pipeline.io.files import write_atomically, write_text_atomically
+from pipeline.io.storage import local_file, remove_tree
 
 STATE_NAME = "state.json"
 _METADATA_KEY = "melray"

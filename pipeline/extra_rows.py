@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.cache import Rows, open_rows
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.errors import UserError
-from pipeline.features import features_difference
+from pipeline.audio.features import features_difference
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.dataset import Rows, open_rows
+from pipeline.data.shards import open_shards
+from pipeline.io.errors import UserError
 from pipeline.row_split import Split
-from pipeline.shards import open_shards
 
 
 def open_extra(config: TrainClassifierConfig) -> list[Rows]:

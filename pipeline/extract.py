@@ -18,17 +18,10 @@ import pandas as pd
 from pydantic import Field
 
 from models.config import difference
-from pipeline.attempts import REASON, Attempts, clear_attempts
-from pipeline.audio import BadAudio
-from pipeline.errors import UserError, explain_os_error, user_errors
-from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
-from pipeline.files import write_text_atomically
-from pipeline.machines import MachinesConfig, Need, make_room
-from pipeline.manifest import ManifestConfig, read_manifest
-from pipeline.memory import keep_freed_memory
-from pipeline.progress import Progress
-from pipeline.ray_data import from_units, rows_of_one_stage
-from pipeline.shards import (
+from pipeline.audio.decode import BadAudio
+from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
+from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.data.shards import (
     MANIFEST_NAME,
     REJECTED_NAME,
     Part,
@@ -39,8 +32,15 @@ from pipeline.shards import (
     rejected_csv,
     write_part,
 )
+from pipeline.distributed.quarantine import REASON, Attempts, clear_attempts
+from pipeline.io.errors import UserError, explain_os_error, user_errors
+from pipeline.io.files import write_text_atomically
+from pipeline.io.storage import Place
+from pipeline.machines import MachinesConfig, Need, make_room
+from pipeline.memory import keep_freed_memory
+from pipeline.progress import Progress
+from pipeline.ray_data import from_units, rows_of_one_stage
 from pipeline.stall import CLIP_SECONDS
-from pipeline.storage import Place
 from pipeline.units import LIST_NAME, Unit, clips_of, cut_units, pack
 
 # A part of the set, but no fewer than is worth a task nor more than a worker should hold (256 clips: 14 MiB a copy).

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
+from pipeline.io.storage import remove_tree, storage_arguments
 from pipeline.lost import explain_lost
 from pipeline.machines import Need, make_room, most_cpus
 from pipeline.run_folder import RunFolder
 from pipeline.side_by_side import Task, side_by_side
 from pipeline.stall import STEP_SECONDS
-from pipeline.storage import remove_tree, storage_arguments
 from pipeline.training import Loop, World
 from pipeline.training_config import ResourceConfig
 from pipeline.watch import Watch

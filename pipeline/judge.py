@@ -14,9 +14,9 @@ import torch
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import begin_run, train_here, train_side_by_side
-from pipeline.gan_config import TrainGanConfig
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.train import begin_run, train_here, train_side_by_side
+from pipeline.gan.config import TrainGanConfig
 from pipeline.model_file import SavedClassifier, load_classifier
 from pipeline.training import rounds
 from pipeline.training_config import ResourceConfig, SplitConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 # How the death of a process shows in the errors of Ray, gloo and NCCL.
 LOST_WORKER = (

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from models.config import Config
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.live import QUIET_SECONDS
 from pipeline.progress import duration
 

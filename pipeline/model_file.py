@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from models.classifier import Classifier, ClassifierConfig
 from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
+from pipeline.audio.features import FeatureConfig
 from pipeline.checkpoint import load_metadata, load_tensors, save_tensors
-from pipeline.errors import UserError
-from pipeline.features import FeatureConfig
-from pipeline.files import write_text_atomically
+from pipeline.io.errors import UserError
+from pipeline.io.files import write_text_atomically
 
 FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import soundfile
 
-from pipeline.page import escape
+from pipeline.report.page import escape
 
 # The rates that MP3 knows, in Hz; a libsndfile without MP3 takes none.
 MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000) if soundfile.check_format("MP3") else ()

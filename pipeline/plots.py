@@ -14,10 +14,10 @@ from matplotlib import colormaps
 from PIL import Image
 
 from pipeline.charts import short, ticks
-from pipeline.page import escape
+from pipeline.report.page import escape
 
 if TYPE_CHECKING:
-    from pipeline.mel import MelConfig
+    from pipeline.audio.mel import MelConfig
 
 COLOUR_MAP = "magma"
 # Steps of 1.25 dB over 80 dB: no difference is seen to 256 colours, and the file is a third smaller.

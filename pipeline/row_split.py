@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.cache import Rows
-from pipeline.errors import UserError
-from pipeline.manifest import NO_FOLD
-from pipeline.split import group_folds, group_split, leaking_groups
+from pipeline.data.dataset import Rows
+from pipeline.data.group_split import group_folds, group_split, leaking_groups
+from pipeline.data.manifest import NO_FOLD
+from pipeline.io.errors import UserError
 from pipeline.training_config import SplitConfig
 
 

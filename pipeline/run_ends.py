@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.cache import set_digest
+from pipeline.data.dataset import set_digest
+from pipeline.data.shards import open_shards
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
 from pipeline.training_config import TrainingConfig
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from models.config import difference
-from pipeline.errors import UserError, user_errors
-from pipeline.files import write_text_atomically
+from pipeline.io.errors import UserError, user_errors
+from pipeline.io.files import write_text_atomically
 
 
 class RunFolder:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import user_errors
+from pipeline.io.errors import user_errors
+from pipeline.io.storage import is_remote
 from pipeline.run_folder import RunFolder
-from pipeline.storage import is_remote
 
 PROGRESS_SECONDS = 1.0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.cache import Rows, open_rows
-from pipeline.errors import UserError
+from pipeline.data.dataset import Rows, open_rows
+from pipeline.io.errors import UserError
+from pipeline.io.storage import as_place
 from pipeline.row_split import Split, split_rows
 from pipeline.run_folder import RunFolder
-from pipeline.storage import as_place
 from pipeline.training_config import TrainingConfig
 
 T = TypeVar("T", bound=TrainingConfig)

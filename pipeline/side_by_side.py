@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.lost import explain_lost
 from pipeline.run_folder import RunFolder
 from pipeline.stall import STEP_SECONDS

@@ -26,11 +26,11 @@ from models.classifier import Classifier
 from models.ema import Ema
 from models.metrics import confusion_matrix, scores
 from models.schedule import cosine_factor
-from pipeline.cache import Rows, open_rows
 from pipeline.checkpoint import Checkpoints
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.errors import UserError, user_errors
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.dataset import Rows, open_rows
 from pipeline.extra_rows import open_extra, with_extra
+from pipeline.io.errors import UserError, user_errors
 from pipeline.model_file import ModelCard, save_model
 from pipeline.row_split import Split, split_rows
 from pipeline.row_store import MelStore, epoch_order, mel_statistics

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16"]

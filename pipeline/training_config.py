@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
+from pipeline.io.storage import Place
 from pipeline.machines import MachinesConfig, Need
-from pipeline.storage import Place
 
 
 class ResourceConfig(MachinesConfig):

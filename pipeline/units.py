@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.errors import user_errors
-from pipeline.files import write_atomically
-from pipeline.remote_path import RemotePath
-from pipeline.storage import as_place
+from pipeline.io.errors import user_errors
+from pipeline.io.files import write_atomically
+from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import as_place
 
 LIST_NAME = ".units.arrow"
 

@@ -10,11 +10,11 @@ import soundfile
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from models.gan import GanConfig
-from pipeline.classifier_config import TrainClassifierConfig
+from pipeline.audio.features import FeatureConfig
+from pipeline.audio.mel import MelConfig
+from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.extract import ExtractConfig, extract, run_here
-from pipeline.features import FeatureConfig
-from pipeline.gan_config import TrainGanConfig
-from pipeline.mel import MelConfig
+from pipeline.gan.config import TrainGanConfig
 
 RATE = 8000
 SMALL = FeatureConfig(mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=256, n_mels=16), seconds=1.0, trim_db=None)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.local_nodes import free_ports, listens
-from pipeline.remote_path import RemotePath
-from pipeline.storage import as_place
+from cluster.local.start import free_ports, listens
+from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import as_place
 from tests.ray.processes import wait_for
 
 SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import soxr
 
-from pipeline.audio import STREAM_FRAMES, decode, fix_length, is_audio, resample, trim_silence
+from pipeline.audio.decode import STREAM_FRAMES, decode, fix_length, is_audio, resample, trim_silence
 from tests.zoo import (
     FORMATS,
     HERTZ,

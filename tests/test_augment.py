@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from pipeline.augment import MAX_SEMITONES, MAX_SPEED_OCTAVES, RECIPES, row_rng, shift_pitch, stretch
+from pipeline.audio.augment import MAX_SEMITONES, MAX_SPEED_OCTAVES, RECIPES, row_rng, shift_pitch, stretch
 from tests.zoo import noise, peak_hertz, rms, sine
 
 RATE = 22_050

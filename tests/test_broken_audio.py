@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio import BadAudio, decode
+from pipeline.audio.decode import BadAudio, decode
 from tests.zoo import CHECKED_FORMATS, RATE, broken_files, encoded, noise
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cache import COLUMNS, KEEP_SECONDS, cache_folder, open_rows, set_digest
-from pipeline.errors import UserError
+from pipeline.data.dataset import COLUMNS, KEEP_SECONDS, cache_folder, open_rows, set_digest
+from pipeline.data.shards import mel_values, open_shards, read_part
 from pipeline.extract import extract, run_here
-from pipeline.shards import mel_values, open_shards, read_part
+from pipeline.io.errors import UserError
 from tests.sounds import SMALL, extract_config, write_tones
 from tests.zoo import write_broken
 

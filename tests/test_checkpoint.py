@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.checkpoint import STATE_NAME, Checkpoints, load_tensors, save_tensors
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 Groups = dict[str, dict[str, Tensor]]
 

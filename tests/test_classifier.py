@@ -8,7 +8,7 @@ import torch
 
 from models.classifier import Classifier, ClassifierConfig
 from models.config import ConfigError
-from pipeline.inference import predict_probabilities
+from pipeline.classifier.inference import predict_probabilities
 
 SMALL = ClassifierConfig(channels=(8, 12), convolutions=1, compressed=16)
 

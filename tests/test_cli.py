@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from cluster.arguments.flags import parse, split_common
+from cluster.arguments.usage import COMMANDS
 from cluster.cli import run
-from cluster.flags import parse, split_common
-from cluster.usage import COMMANDS
 from models.config import ConfigError
 from pipeline.checkpoint import Checkpoints
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.errors import UserError
+from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.extract import ExtractConfig
+from pipeline.io.errors import UserError
 
 
 def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

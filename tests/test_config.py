@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from models.config import Config, ConfigError
-from pipeline.storage import Place
+from pipeline.io.storage import Place
 
 
 class Inner(Config):

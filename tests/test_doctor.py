@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.check import Check, ok, report, warn
-from cluster.check_cluster import check_access, check_clock, check_nodes
-from cluster.check_machine import check_decoding, check_disk, check_memory, check_packages, check_shared_memory
-from cluster.check_storage import SIZE, Store, check_storage
 from cluster.cli import run
-from cluster.nodes import amounts, describe, parse_node, sums
+from cluster.connection.nodes import amounts, describe, parse_node, sums
+from cluster.doctor.check import Check, ok, report, warn
+from cluster.doctor.cluster import check_access, check_clock, check_nodes
+from cluster.doctor.machine import check_decoding, check_disk, check_memory, check_packages, check_shared_memory
+from cluster.doctor.storage import SIZE, Store, check_storage
 
 GIB = 2**30
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from models.config import difference
-from pipeline.errors import UserError
+from pipeline.audio.features import AugmentConfig, FeatureConfig
+from pipeline.audio.mel import MelConfig
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shards import MANIFEST_NAME, open_shards
 from pipeline.extract import MAX_UNIT, MIN_UNIT, UNITS, ExtractConfig, extract, plan_units, run_here
-from pipeline.features import AugmentConfig, FeatureConfig
-from pipeline.manifest import read_manifest
-from pipeline.mel import MelConfig
-from pipeline.shards import MANIFEST_NAME, open_shards
+from pipeline.io.errors import UserError
 from pipeline.units import Unit, clips_of, pack
 from tests.sounds import SMALL, extract_config, write_tones
 from tests.zoo import write_broken

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from pipeline.audio import BadAudio
-from pipeline.augment import RECIPES
-from pipeline.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows, load_clip, spectrogram, windows
-from pipeline.mel import LogMel, MelConfig
+from pipeline.audio.augment import RECIPES
+from pipeline.audio.decode import BadAudio
+from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows, load_clip, spectrogram, windows
+from pipeline.audio.mel import LogMel, MelConfig
 from tests.zoo import RATE, broken_files, encoded, noise, sine, write_good
 
 SMALL = FeatureConfig(mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=128, n_mels=20), seconds=1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.files import file_names, write_atomically
+from pipeline.io.files import file_names, write_atomically
 
 ODD = ["", " ", "dog\n", "a\x00b", "\udc80", *r". .. ... / // ../.. ..\.. /etc/passwd C:\dog ~ - con. a*?<>|:'b".split()]
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from pipeline import judge
-from pipeline.cache import set_digest
-from pipeline.drawing import draw_mel, latents_of
-from pipeline.errors import UserError
+from pipeline.data.dataset import set_digest
+from pipeline.data.shards import open_shards
 from pipeline.extract import extract, run_here
-from pipeline.gan_config import TrainGanConfig
-from pipeline.gan_evaluate import FIRST_SEED, Clips, draw_and_hear, evaluate_gan, figures
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.evaluate import FIRST_SEED, Clips, draw_and_hear, evaluate_gan, figures
+from pipeline.gan.loop import train_loop
+from pipeline.gan.sampling import draw_mel, latents_of
+from pipeline.io.errors import UserError
 from pipeline.judge import judge_config, judge_of
 from pipeline.model_file import load_generator
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
-from pipeline.train_gan import train_loop
 from tests.runs import ALONE
 from tests.sounds import SMALL, extract_config, gan_config, write_shards, write_tones
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.gan_health import LEAST_DIVERSITY, MEMORY, MOST_GAP, MOST_GROWTH, ONCE_DIVERSE, alarm
+from pipeline.gan.collapse import LEAST_DIVERSITY, MEMORY, MOST_GAP, MOST_GROWTH, ONCE_DIVERSE, alarm
 
 HEALTHY = {
     "epoch": 7,

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio import fix_length
-from pipeline.features import FeatureConfig, spectrogram
-from pipeline.gan_report import MAX_STAGES, ClassSounds, Neighbours, Sound, Stage, write_gan_report
+from pipeline.audio.decode import fix_length
+from pipeline.audio.features import FeatureConfig, spectrogram
+from pipeline.audio.synthesize import synthesize_clip
+from pipeline.gan.report import MAX_STAGES, ClassSounds, Neighbours, Sound, Stage, write_gan_report
 from pipeline.player import player, sound_data
-from pipeline.synthesize import synthesize_clip
 from tests.pages import Page, is_accessible, needs_nothing_else
 from tests.sounds import RATE, SMALL, tone
 

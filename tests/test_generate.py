@@ -15,20 +15,20 @@ import torch
 from PIL import Image
 
 from pipeline import judge
-from pipeline.cache import open_rows
-from pipeline.classifier_run import begin_run, train_here
-from pipeline.drawing import between, draw_mel, heard_again, latents_of
-from pipeline.errors import UserError
-from pipeline.evaluate import EvaluateConfig, choose_rows
+from pipeline.classifier.evaluate import EvaluateConfig, choose_rows
+from pipeline.classifier.train import begin_run, train_here
+from pipeline.data.dataset import open_rows
+from pipeline.data.shards import open_shards
 from pipeline.extract import extract
 from pipeline.extract import run_here as run_here_extract
-from pipeline.generate import GenerateConfig, generate, run_here
+from pipeline.gan.generate import GenerateConfig, generate, run_here
+from pipeline.gan.loop import train_loop
+from pipeline.gan.sampling import between, draw_mel, heard_again, latents_of
+from pipeline.io.errors import UserError
 from pipeline.judge import judge_config, judge_of
 from pipeline.model_file import load_classifier, load_generator
 from pipeline.row_split import split_rows
-from pipeline.shards import open_shards
 from pipeline.train_classifier import prepare
-from pipeline.train_gan import train_loop
 from pipeline.units import Unit
 from tests.runs import ALONE
 from tests.sounds import SMALL, extract_config, gan_config, train_config, write_shards, write_tones

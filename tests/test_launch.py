@@ -17,7 +17,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from cluster.usage import COMMANDS
+from cluster.arguments.usage import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "cluster" / "launch"

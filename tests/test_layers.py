@@ -45,7 +45,7 @@ def test_pure_modules_do_not_import_ray(module: str):
 
 
 def test_the_reader_of_imports_sees_them():
-    assert {"pipeline", "models"} <= packages("pipeline/features.py")
+    assert {"pipeline", "models"} <= packages("pipeline/audio/features.py")
     assert "ray" in packages("pipeline/ray_data.py")  # inside a function
 
 
@@ -68,7 +68,7 @@ def test_pure_modules_do_not_load_ray_by_way_of_others(module: str):
 
 
 def test_the_reader_of_loaded_modules_goes_all_the_way():
-    assert {"numpy", "pyarrow", "pydantic", "soxr"} <= loaded("pipeline/shards.py")  # soxr: shards, features, audio
+    assert {"numpy", "pyarrow", "pydantic", "soxr"} <= loaded("pipeline/data/shards.py")  # soxr: shards, features, audio
 
 
 @pytest.mark.parametrize("stage", sorted({stage.module for stage in STAGES.values()}))

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from models.config import ConfigError
-from pipeline.errors import UserError
-from pipeline.manifest import COLUMNS, NO_FOLD, ManifestConfig, read_manifest, read_unlabelled
+from pipeline.data.manifest import COLUMNS, NO_FOLD, ManifestConfig, read_manifest, read_unlabelled
+from pipeline.io.errors import UserError
 
 ESC = ManifestConfig(group_pattern=r"^\d-(\d+)-", fold_pattern=r"^(\d)-")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.manifest import NO_FOLD, read_manifest
+from pipeline.data.manifest import NO_FOLD, read_manifest
+from pipeline.io.errors import UserError
 from tests.test_manifest import touch
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from pipeline.audio import decode
-from pipeline.mel import CHUNK_FRAMES, LogMel, MelConfig, log_mel
+from pipeline.audio.decode import decode
+from pipeline.audio.mel import CHUNK_FRAMES, LogMel, MelConfig, log_mel
 from tests.zoo import noise, sine
 
 RATE = 22_050

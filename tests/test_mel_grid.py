@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.mel import MelConfig
-from pipeline.mel_grid import MAX_WIDTH, mel_grid, mel_picture, write_animation
+from pipeline.audio.mel import MelConfig
+from pipeline.report.figures import MAX_WIDTH, mel_grid, mel_picture, write_animation
 
 SCALE = (-80.0, 0.0)
 NAMES = ["$a$", "$\\frac{$", "5 $ or 6 $", "a\nb", "", " ", "x" * 300, *r"$ a_b^c \alpha %s{0} <b>&amp; süß 🐕 狗".split()]

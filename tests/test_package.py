@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from cluster.package import check_size, constraints_name, packed_files, project_root, requirements, write_package
-from pipeline.errors import UserError
+from cluster.jobs.package import check_size, constraints_name, packed_files, project_root, requirements, write_package
+from pipeline.io.errors import UserError
 
 INSIDE = ["models/__init__.py", "pipeline/data/table.py", "tune/a b.py", "cluster/é.py", "conf/a.yaml", "pyproject.toml", "constraints.txt"]
 OUTSIDE = [

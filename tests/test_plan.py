@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.machines import Node
+from tune.config import SearchConfig
 from tune.plan import make_plan
-from tune.search_config import SearchConfig
 
 
 def plan(nodes: list[Node], left: int = 30, **changes: object):

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from models.metrics import classification_metrics
-from pipeline import page
+from pipeline.audio.features import FeatureConfig
+from pipeline.audio.mel import MelConfig
 from pipeline.charts import Series, clip_text, line_chart, short, ticks
-from pipeline.class_charts import confusion_chart
-from pipeline.features import FeatureConfig
-from pipeline.mel import MelConfig
+from pipeline.classifier.report import MAX_MISTAKES, Example, Mistake, write_report
 from pipeline.plots import NUM_COLOURS, decibel_scale, frequency_ticks, picture_data, time_ticks
-from pipeline.report import MAX_MISTAKES, Example, Mistake, write_report
+from pipeline.report import page
+from pipeline.report.confusion import confusion_chart
 from tests.pages import Page, is_accessible, needs_nothing_else
 
 FEATURES = FeatureConfig()

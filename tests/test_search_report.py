@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.pages import Page, is_accessible, needs_nothing_else
-from tune.parallel_chart import BOTTOM, LEFT, RIGHT, SPREAD, TOP, WIDTH, parallel_coordinates
-from tune.search_axes import Measure, Results, covering, jitter, value_text, value_ticks, wrap_name
-from tune.search_charts import SMALL, WIDE, importance_bars, parameter_against_score, score_over_time, trial_curves
-from tune.search_report import write_search_report
+from tune.report.axes import Measure, Results, covering, jitter, value_text, value_ticks, wrap_name
+from tune.report.charts import SMALL, WIDE, importance_bars, parameter_against_score, score_over_time, trial_curves
+from tune.report.parallel_coordinates import BOTTOM, LEFT, RIGHT, SPREAD, TOP, WIDTH, parallel_coordinates
+from tune.report.report import write_search_report
 from tune.space import Choice, Range, SearchSpace
 from tune.trials import Mode, Point, Trial
 

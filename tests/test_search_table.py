@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tune.config import SearchConfig
+from tune.live_table import Table, ended_line, seconds_left, summary_line, table_lines
 from tune.recorder import explain
-from tune.search_config import SearchConfig
-from tune.table import Table, ended_line, seconds_left, summary_line, table_lines
 from tune.trials import Point, SearchFolder, State, Trial
 
 CONFIG = SearchConfig(shards=Path("s"), run=Path("r"), trials=10, max_epochs=9)

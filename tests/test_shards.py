@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.features import Spectrogram
-from pipeline.files import write_atomically, write_text_atomically
-from pipeline.shards import Part, Rejected, inspect_part, mel_values, read_part, write_part
+from pipeline.audio.features import Spectrogram
+from pipeline.data.shards import Part, Rejected, inspect_part, mel_values, read_part, write_part
+from pipeline.io.errors import UserError
+from pipeline.io.files import write_atomically, write_text_atomically
 
 SHAPE = (5, 7)
 REJECTED = [Rejected("dog/9.wav", "/data/dog/9.wav", "empty file (0 bytes)"), Rejected("ü", "/日本", 'an "odd", reason')]

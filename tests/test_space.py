@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from models.config import ConfigError
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.gan_config import TrainGanConfig
-from tune.job import SPACES, base_settings, make_space
-from tune.search_config import SearchConfig
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.gan.config import TrainGanConfig
+from tune.config import SearchConfig
 from tune.space import Range, SearchSpace, parse_space
+from tune.trial.spec import SPACES, base_settings, make_space
 
 BASE = TrainClassifierConfig(shards=Path("shards"), run=Path("run"))
 CONF = Path(__file__).parents[1] / "conf"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.split import group_folds, group_split, leaking_groups
+from pipeline.data.group_split import group_folds, group_split, leaking_groups
 
 
 def random_clips(seed: int, span_classes: bool = False) -> tuple[np.ndarray, np.ndarray]:

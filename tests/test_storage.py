@@ -12,15 +12,15 @@ import torch
 
 from models.config import ConfigError
 from pipeline.checkpoint import Checkpoints, load_tensors, save_tensors
-from pipeline.errors import UserError, user_errors
-from pipeline.evaluate import EvaluateConfig
+from pipeline.classifier.evaluate import EvaluateConfig
+from pipeline.data.manifest import read_manifest, read_unlabelled
+from pipeline.data.shards import open_shards, read_part
 from pipeline.extract import extract, run_here
-from pipeline.files import write_atomically, write_text_atomically
-from pipeline.manifest import read_manifest, read_unlabelled
-from pipeline.remote_path import RemotePath
+from pipeline.io.errors import UserError, user_errors
+from pipeline.io.files import write_atomically, write_text_atomically
+from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import as_place, copy_tree, local_file, remove_tree
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards, read_part
-from pipeline.storage import as_place, copy_tree, local_file, remove_tree
 from pipeline.train_classifier import train_loop
 from tests.runs import ALONE, same, weights
 from tests.sounds import extract_config, train_config, write_tones

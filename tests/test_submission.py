@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.submission import read_sample, submission
+from pipeline.classifier.submission import read_sample, submission
+from pipeline.io.errors import UserError
 
 CLASSES = ("dog", "rain", "label")
 TABLE = pd.DataFrame(

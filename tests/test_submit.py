@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from cluster.address import JobServer, job_server, ray_address
-from cluster.auth import Token, read_token, users_token, write_token
 from cluster.cli import run
-from cluster.dashboard import ask, check_version
-from cluster.home import LocalCluster, ProcessMark, home, remember, running_cluster
-from cluster.jobs import exit_code, find, table
-from cluster.package import packed_files, project_root
-from cluster.submit import entrypoint, new_id, send
-from cluster.submitted import Submitted, check_command
-from pipeline.errors import UserError
+from cluster.connection.address import JobServer, job_server, ray_address
+from cluster.connection.dashboard import ask, check_version
+from cluster.connection.local_state import LocalCluster, ProcessMark, home, remember, running_cluster
+from cluster.connection.token import Token, read_token, users_token, write_token
+from cluster.jobs.command import Submitted, check_command
+from cluster.jobs.jobs import exit_code, find, table
+from cluster.jobs.package import packed_files, project_root
+from cluster.jobs.submit import entrypoint, new_id, send
+from pipeline.io.errors import UserError
 
 ROOT = project_root()
 PACKED = set(packed_files(ROOT))

@@ -9,13 +9,13 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 
-from tune.job import base_settings, make_space
-from tune.schedule import make_scheduler, population, space_keeper
-from tune.search_config import SearchConfig
+from tune.config import SearchConfig
+from tune.schedulers import make_scheduler, population, space_keeper
+from tune.searcher import Suggester
 from tune.space import SearchSpace
 from tune.study import as_optuna, importances
-from tune.suggest import Suggester
-from tune.trial_run import ENDED, FAULT, NUMBER
+from tune.trial.spec import base_settings, make_space
+from tune.trial.trainable import ENDED, FAULT, NUMBER
 from tune.trials import Point, Trial, best_trial
 
 VALUES = {

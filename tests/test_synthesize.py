@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio import decode
-from pipeline.augment import row_rng
-from pipeline.baseline import linear_baseline
-from pipeline.features import FeatureConfig, spectrogram
-from pipeline.mel import MelConfig
-from pipeline.synthesize import CLASS_NAMES, RATES, synthesize_clip, synthesize_event, write_sound_set
+from pipeline.audio.augment import row_rng
+from pipeline.audio.decode import decode
+from pipeline.audio.features import FeatureConfig, spectrogram
+from pipeline.audio.mel import MelConfig
+from pipeline.audio.synthesize import CLASS_NAMES, RATES, synthesize_clip, synthesize_event, write_sound_set
+from pipeline.classifier.baseline import linear_baseline
 
 # Coarser than the default: the mean over time, all that the baseline looks at, doesn't mind.
 COARSE = FeatureConfig(mel=MelConfig(hop_length=2048))

@@ -18,8 +18,8 @@ from models.batch_augment import MixUpConfig, draw_batch
 from models.classifier import ClassifierConfig
 from pipeline import train_classifier
 from pipeline.checkpoint import Checkpoints
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.errors import UserError
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.io.errors import UserError
 from pipeline.row_split import split_rows
 from pipeline.row_store import epoch_order
 from pipeline.train_classifier import prepare, train_loop, train_step

@@ -15,14 +15,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from models.gan_losses import discriminator_loss, generator_loss
-from pipeline import gan_state, train_gan
-from pipeline.cache import Rows
 from pipeline.checkpoint import Checkpoints
-from pipeline.errors import UserError
-from pipeline.gan_config import TrainGanConfig
-from pipeline.gan_state import GanTraining, check_rows, prepare, restore
+from pipeline.data.dataset import Rows
+from pipeline.gan import loop as train_gan
+from pipeline.gan import state as gan_state
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.loop import discriminator_step, generator_step, make_batch, train_loop, train_step
+from pipeline.gan.state import GanTraining, check_rows, prepare, restore
+from pipeline.io.errors import UserError
 from pipeline.model_file import load_generator
-from pipeline.train_gan import discriminator_step, generator_step, make_batch, train_loop, train_step
 from pipeline.training import World
 from tests.runs import ALONE, same, weights
 from tests.sounds import gan_config, write_shards

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.checkpoint import load_tensors, save_tensors
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.training import World, decay_groups, epoch_batches, load_optimizer, optimizer_tensors, resolve_precision, rounds, share_of
 
 CPU = torch.device("cpu")

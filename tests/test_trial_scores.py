@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from models.gan import GanConfig
-from pipeline.cache import open_rows
-from pipeline.errors import UserError
+from pipeline.data.dataset import open_rows
+from pipeline.io.errors import UserError
 from pipeline.judge import judge_of
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
 from pipeline.train_classifier import train_loop
 from tests.runs import ALONE
 from tests.sounds import gan_config, train_config, write_shards
-from tune.job import Job, begin_trial
 from tune.space import parse_space
-from tune.trial_scores import trial_scores
+from tune.trial.scores import trial_scores
+from tune.trial.spec import Job, begin_trial
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.audio import decode, fix_length
-from pipeline.mel import MelConfig, log_mel
-from pipeline.synthesize import synthesize_clip
-from pipeline.vocoder import INAUDIBLE, PEAK, Vocoder, mel_to_audio, sensible_level
+from pipeline.audio.decode import decode, fix_length
+from pipeline.audio.mel import MelConfig, log_mel
+from pipeline.audio.synthesize import synthesize_clip
+from pipeline.audio.vocoder import INAUDIBLE, PEAK, Vocoder, mel_to_audio, sensible_level
 from tests.sounds import tone
 from tests.zoo import noise, peak_hertz, rms, sine
 

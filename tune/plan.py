@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.machines import Need, Node, most_cpus, places
-from tune.search_config import SearchConfig
+from tune.config import SearchConfig
 
 
 @dataclass(frozen=True)

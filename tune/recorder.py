@@ -9,9 +9,9 @@ from typing import Any
 
 import ray.tune
 
-from pipeline.storage import remove_tree
-from tune.job import Job
-from tune.trial_run import ENDED, FAULT, NUMBER, outcome
+from pipeline.io.storage import remove_tree
+from tune.trial.spec import Job
+from tune.trial.trainable import ENDED, FAULT, NUMBER, outcome
 from tune.trials import Point, SearchFolder, Trial
 
 # How the end of a process shows in Ray's errors, and what a person would call it.

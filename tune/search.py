@@ -10,21 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 from models.config import difference
-from pipeline.cache import open_rows, set_digest
-from pipeline.errors import UserError, user_errors
-from pipeline.files import read_yaml
-from pipeline.gan_config import TrainGanConfig
+from pipeline.data.dataset import open_rows, set_digest
+from pipeline.data.shards import open_shards
+from pipeline.gan.config import TrainGanConfig
+from pipeline.io.errors import UserError, user_errors
+from pipeline.io.files import read_yaml
+from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
 from pipeline.judge import train_choosing_judge
 from pipeline.machines import make_room
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
-from pipeline.storage import copy_tree, remove_tree, storage_arguments
-from tune.job import Job, base_settings, make_space
+from tune.config import MAY_CHANGE, SearchConfig
+from tune.live_table import Table
 from tune.plan import Plan, make_plan
-from tune.search_config import MAY_CHANGE, SearchConfig
-from tune.search_result import conclude
-from tune.table import Table
+from tune.result import conclude
+from tune.trial.spec import Job, base_settings, make_space
 from tune.trials import SearchFolder, Trial
 
 # Read by Ray Tune when it is imported or started, hence set before.
@@ -169,9 +169,9 @@ def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial], l
     import ray.tune
 
     from tune.recorder import Recorder
-    from tune.schedule import make_scheduler, population
-    from tune.suggest import Suggester
-    from tune.trial_run import TrialRun
+    from tune.schedulers import make_scheduler, population
+    from tune.searcher import Suggester
+    from tune.trial.trainable import TrialRun
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     recorder = Recorder(SearchFolder(config.run), job, config.max_epochs, known)

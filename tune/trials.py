@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UserError, user_errors
-from pipeline.files import write_text_atomically
+from pipeline.io.errors import UserError, user_errors
+from pipeline.io.files import write_text_atomically
+from pipeline.io.storage import is_remote, remove_tree
 from pipeline.run_folder import RunFolder
-from pipeline.storage import is_remote, remove_tree
 
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]

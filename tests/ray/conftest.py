@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.session import session
+from cluster.connection.session import session
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, STATUS_UP_TO_DATE, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS, TAG_RAY_USER_NODE_TYPE
 
-from cluster.local_nodes import RAY_START, free_ports, host, listens
+from cluster.local.start import RAY_START, free_ports, host, listens
 from tests.ray.processes import end_family, wait_for
 
 MACHINE = "machine"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pipeline import extract as stage
-from pipeline.attempts import DEATHS, REASON, Attempts
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shards import open_shards, read_part
+from pipeline.distributed.quarantine import DEATHS, REASON, Attempts
 from pipeline.extract import extract, plan_units, run_here, unpack
-from pipeline.manifest import read_manifest
-from pipeline.shards import open_shards, read_part
 from pipeline.units import clips_of, pack
 from tests.sounds import extract_config, write_tones
 

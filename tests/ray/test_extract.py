@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from pipeline.errors import UserError
+from pipeline.audio.features import FeatureConfig
+from pipeline.data.shards import mel_values, open_shards, read_part
 from pipeline.extract import ExtractConfig, extract, run_here
-from pipeline.features import FeatureConfig
-from pipeline.shards import mel_values, open_shards, read_part
+from pipeline.io.errors import UserError
 from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import SMALL, extract_config, tone, write_tones
 

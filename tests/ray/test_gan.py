@@ -14,12 +14,12 @@ import torch
 
 from pipeline import judge
 from pipeline.checkpoint import load_tensors
-from pipeline.errors import UserError
-from pipeline.gan_config import TrainGanConfig
-from pipeline.gan_run import train_gan
-from pipeline.generate import GenerateConfig, generate, run_units
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.generate import GenerateConfig, generate, run_units
+from pipeline.gan.loop import train_loop
+from pipeline.gan.train import train_gan
+from pipeline.io.errors import UserError
 from pipeline.run_folder import RunFolder
-from pipeline.train_gan import train_loop
 from pipeline.training import World
 from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import gan_config, write_shards

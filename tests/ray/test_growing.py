@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.session import session
-from pipeline.classifier_run import train_classifier
-from pipeline.errors import UserError
+from cluster.connection.session import session
+from pipeline.classifier.train import train_classifier
 from pipeline.extract import extract
+from pipeline.io.errors import UserError
 from tests.ray.growing import GrowingCluster
 from tests.ray.processes import wait_for
 from tests.sounds import extract_config, train_config, write_tones

@@ -14,11 +14,11 @@ import pytest
 import torch
 import yaml
 
-from cluster.family import members
-from cluster.home import local_cluster
+from cluster.connection.local_state import local_cluster
+from cluster.local.processes import members
 from models.classifier import ClassifierConfig
+from pipeline.data.shards import open_shards
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards
 from pipeline.train_classifier import train_loop
 from tests.ray.processes import run, wait_for
 from tests.runs import ALONE, same, weights

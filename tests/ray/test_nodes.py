@@ -14,21 +14,21 @@ import pytest
 import torch
 import yaml
 
-from cluster.session import session
+from cluster.connection.session import session
 from models.classifier import ClassifierConfig
 from pipeline import extract as stage
-from pipeline import train_gan as gan
-from pipeline.classifier_run import train_classifier
+from pipeline.classifier.train import train_classifier
+from pipeline.data.shards import open_shards, read_part
 from pipeline.extract import extract, run_here, unpack
-from pipeline.gan_run import train_gan
+from pipeline.gan import loop as gan
+from pipeline.gan.train import train_gan
 from pipeline.run_folder import RunFolder
-from pipeline.shards import open_shards, read_part
 from pipeline.train_classifier import train_loop
 from tests.ray.processes import later, workers
 from tests.runs import ALONE, same, weights
 from tests.sounds import extract_config, gan_config, train_config, write_shards, write_tones
+from tune.config import SearchConfig
 from tune.search import search
-from tune.search_config import SearchConfig
 from tune.trials import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]

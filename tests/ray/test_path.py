@@ -13,11 +13,11 @@ import pytest
 import soundfile
 
 from cluster.demo import DemoConfig, run_demo
-from pipeline.crossval import CrossvalConfig, crossval
-from pipeline.errors import UserError
-from pipeline.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.crossval import CrossvalConfig, crossval
+from pipeline.classifier.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.extract import extract
-from pipeline.predict import PredictConfig, predict
+from pipeline.io.errors import UserError
 from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from tests.ray.processes import kill_worker, later, workers
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained")
     config = train_config(write_shards(folder), folder / "run", epochs=20, learning_rate=1e-2, fold=1)
-    from pipeline.classifier_run import begin_run
+    from pipeline.classifier.train import begin_run
 
     begin_run(config)
     train_loop(config, World(0, 1, torch.device("cpu")))

@@ -8,17 +8,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.classifier_run import train_classifier
-from pipeline.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.predict import PredictConfig, predict
+from pipeline.classifier.train import train_classifier
 from pipeline.extract import extract, run_here
-from pipeline.predict import PredictConfig, predict
-from pipeline.remote_path import RemotePath
+from pipeline.io.remote_path import RemotePath
 from pipeline.run_folder import RunFolder
 from tests.runs import same, weights
 from tests.sounds import extract_config, train_config, write_tones
 from tests.store import Flaky, bucket, google_bucket, upload
+from tune.config import SearchConfig
 from tune.search import search
-from tune.search_config import SearchConfig
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])

@@ -13,9 +13,9 @@ import torch
 
 from models.classifier import ClassifierConfig
 from pipeline.checkpoint import load_tensors
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.classifier_run import train_classifier
-from pipeline.errors import UserError
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.train import train_classifier
+from pipeline.io.errors import UserError
 from pipeline.run_folder import RunFolder
 from pipeline.side_by_side import Task, side_by_side
 from pipeline.train_classifier import train_loop

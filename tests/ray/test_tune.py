@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from pipeline.cache import open_rows
-from pipeline.classifier_config import TrainClassifierConfig
-from pipeline.errors import UserError
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.dataset import open_rows
+from pipeline.io.errors import UserError
 from pipeline.model_file import load_classifier, load_generator
 from pipeline.row_split import split_rows
 from pipeline.run_folder import RunFolder
@@ -22,8 +22,8 @@ from pipeline.train_classifier import train_loop
 from pipeline.training import World
 from tests.ray.processes import kill, kill_worker, later, run, start, wait_for
 from tests.sounds import write_shards
+from tune.config import SearchConfig
 from tune.search import search
-from tune.search_config import SearchConfig
 from tune.trials import SearchFolder
 
 SPACE = {
@@ -233,7 +233,7 @@ def test_generators_are_searched_with_one_judge(shards: Path, tmp_path: Path) ->
 
 def search_values(config: SearchConfig, scheduler: str) -> dict[int, dict[str, float]]:
     """What a population starts with."""
-    from tune.schedule import population
+    from tune.schedulers import population
     from tune.search import make_job
 
     job = make_job(changed(config, scheduler=scheduler, trials=4))

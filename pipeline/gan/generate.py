@@ -1,0 +1,259 @@
+"""Generation: new sounds of chosen classes from a trained generator, as files or as rows for a training.
+
+OUT/<class>/seed_00001.wav, .png    a sound and its spectrogram
+OUT/generated.csv                   a table of what was made
+OUT/part-*.parquet, _manifest.json  instead, with --as-shards: rows that `train-classifier --extra-shards` takes
+
+Every clip has its own seed, so any number of workers draws the same ones, and a job that was broken off goes on where it
+stopped: it is cut into units, as extraction and prediction are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from pipeline.audio.decode import write_wav
+from pipeline.audio.features import AugmentConfig, Spectrogram
+from pipeline.audio.vocoder import Vocoder
+from pipeline.data.manifest import NO_FOLD
+from pipeline.data.shards import MANIFEST_NAME, ShardManifest, inspect_part, write_part
+from pipeline.gan.sampling import between, draw_mel, latents_of, to_sound
+from pipeline.io.errors import UserError, explain_os_error, user_errors
+from pipeline.io.files import file_names, write_atomically, write_text_atomically
+from pipeline.io.storage import Place, remove_tree
+from pipeline.judge import judged, load_judge
+from pipeline.machines import MachinesConfig
+from pipeline.memory import keep_freed_memory
+from pipeline.model_file import MODEL_NAME, GanCard, generator_card, load_generator
+from pipeline.progress import Progress
+from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
+from pipeline.report.figures import mel_picture
+from pipeline.units import Unit, clips_of, cut_units, pack
+
+UNIT = 16
+# A clip that the judge refuses is drawn anew so often, each time from a seed of its own.
+ATTEMPTS = 10
+# Fewer clips than this are made in less time than Ray needs to start.
+WORTH_RAY = 100
+
+
+class GenerateConfig(MachinesConfig):
+    """Makes new sounds of chosen classes."""
+
+    run: Place
+    """Folder of a trained GAN."""
+    out: Place
+    """Folder for the sounds, their pictures and generated.csv. The same command again goes on where it stopped."""
+    label: tuple[str, ...] = ()
+    """Classes to draw, by name; none draws all."""
+    count: int = Field(8, ge=1)
+    """Clips of each class."""
+    seed: int = Field(1, ge=0)
+    """Seed of the first clip of each class; the next has the next number. The same seed gives the same files."""
+    interpolate_to: int | None = Field(None, ge=0)
+    """Second seed: the clips of a class are then steps on the way from --seed to it."""
+    min_confidence: float = Field(0.0, ge=0, lt=1)
+    """Draws a clip anew, up to ten times, until the judge is so sure of its class; one that never passes is left out."""
+    iterations: int = Field(32, ge=1, le=1000)
+    """Of Griffin-Lim, which finds the sound of a picture; more sounds cleaner."""
+    as_shards: bool = False
+    """Write rows for `train-classifier --extra-shards` instead of sounds."""
+    workers: int | None = Field(None, ge=1)
+    """Actors that draw side by side; by default one a CPU for 100 clips or more, and this process for fewer."""
+
+
+Runner = Callable[[list[Unit], GenerateConfig], Iterator[int]]
+
+
+def generate(config: GenerateConfig, run: Runner | None = None) -> pd.DataFrame:
+    """Makes what is missing and the table of all; `run` makes the units, by default in this process.
+
+    Raises:
+        UserError: an unusable run, an unknown class, no judge to be confident, a full disk.
+    """
+    card = generator_card(config.run)
+    labels = chosen_labels(config, card)
+    if config.min_confidence and load_judge(config.run, "choosing") is None:
+        raise UserError(f"--min-confidence {config.min_confidence:g}: {config.run} was trained without a judge (--no-judge)")
+    parts = config.out / ".parts"
+    with user_errors("creating", config.out):
+        parts.mkdir(parents=True, exist_ok=True)
+    units = plan_units(config, labels)
+    pending = [unit for unit in units if not (parts / unit.name).is_file()]
+    total = sum(unit.clips for unit in units)
+    progress = Progress("drawing", total, "clips", done=total - sum(unit.clips for unit in pending))
+    for count in (run or run_here)(pending, config) if pending else ():
+        progress.add(count)
+    progress.finish()
+    return _publish(config, card, labels, units)
+
+
+def worth_ray(config: GenerateConfig) -> bool:
+    """Whether the job is large enough to be spread over a cluster."""
+    labels = chosen_labels(config, generator_card(config.run))
+    return config.workers is not None or len(labels) * config.count >= WORTH_RAY
+
+
+def chosen_labels(config: GenerateConfig, card: GanCard) -> list[str]:
+    """The classes to draw.
+
+    Raises:
+        UserError: one that the generator doesn't know.
+    """
+    unknown = [label for label in config.label if label not in card.class_names]
+    if unknown:
+        raise UserError(f"--label '{unknown[0]}': the generator knows {', '.join(card.class_names)}")
+    return list(dict.fromkeys(config.label)) or list(card.class_names)
+
+
+def plan_units(config: GenerateConfig, labels: list[str]) -> list[Unit]:
+    """Cuts the clips into units named by the model, the settings and the seeds."""
+    names = file_names(labels)
+    records = []
+    for label in labels:
+        for number in range(config.count):
+            seed, share, name = config.seed + number, 0.0, f"seed_{config.seed + number:05d}"
+            if config.interpolate_to is not None:
+                seed, share = config.seed, number / max(1, config.count - 1)
+                name = f"from_{seed}_to_{config.interpolate_to}_{number + 1:03d}"
+            records.append({"clip_id": f"{names[label]}/{name}", "label": label, "seed": seed, "share": share})
+    model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
+    settings = [model, config.interpolate_to, config.min_confidence, config.iterations, config.as_shards]
+    return cut_units(pd.DataFrame(records), UNIT, settings, config.out / ".parts")
+
+
+def run_here(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
+    """Draws the units in this process."""
+    drawer = Drawer(config)
+    for unit in units:
+        yield _count(drawer(pack(unit)))
+
+
+def run_units(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
+    """Lets Ray Data draw the units; yields the clips of each as it is done.
+
+    Raises:
+        UserError: more actors than the cluster has room for, or a file that can't be written.
+    """
+    pool = actor_pool(config.workers, len(units), config.wait_for_machines)
+    drawn = from_units(units).map(Drawer, fn_constructor_kwargs={"config": config}, compute=pool)
+    yield from map(_count, rows_of_one_stage(drawn))
+
+
+class Drawer:
+    """Holds generator, judge and vocoder, and turns units into files."""
+
+    def __init__(self, config: GenerateConfig):
+        keep_freed_memory()
+        # With one thread everywhere the same seed gives the same bytes everywhere.
+        torch.set_num_threads(1)
+        self._config = config
+        self._saved = load_generator(config.run)
+        self._judge = load_judge(config.run, "choosing")
+        self._vocoder = Vocoder(self._saved.card.features.mel, config.iterations)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Draws one unit; returns its count of clips, or the fault that kept it from being written."""
+        out = self._config.out
+        try:
+            clips = clips_of(row)
+            mels = [self._drawn(clip) for clip in clips]
+            kept = [(clip, mel) for clip, mel in zip(clips, mels, strict=True) if mel is not None]
+            if self._config.as_shards:
+                self._write_part(out / row["name"], kept)
+            else:
+                for clip, mel in kept:
+                    self._write_sound(out / clip["clip_id"], clip, mel)
+            # Last: its presence says that the unit is done.
+            write_text_atomically(out / ".parts" / row["name"], json.dumps(clips))
+        except OSError as error:
+            return {"clips": 0, "fault": explain_os_error(error, f"writing to {out}")}
+        return {"clips": len(clips), "fault": ""}
+
+    def _drawn(self, clip: dict[str, Any]) -> np.ndarray | None:
+        """A clip's spectrogram, or none where no attempt convinced the judge; notes in `clip` how it went."""
+        features, names = self._saved.card.features, self._saved.card.class_names
+        label = names.index(clip["label"])
+        for attempt in range(ATTEMPTS if self._config.min_confidence else 1):
+            mel = draw_mel(self._saved.model, self._latents(clip, attempt), label, features.mel)
+            heard, confidence = "", float("nan")
+            if self._judge is not None:
+                chances = judged(self._judge, mel[None])[1][0]
+                heard, confidence = names[int(chances.argmax())], float(chances[label])
+            clip |= {"attempts": attempt + 1, "heard_as": heard, "confidence": confidence, "kept": True}
+            if not confidence < self._config.min_confidence:
+                return mel
+        clip["kept"] = False
+        return None
+
+    def _latents(self, clip: dict[str, Any], attempt: int) -> Any:
+        extra = [attempt] if attempt else []
+        first = latents_of(self._saved.model, [clip["seed"], *extra])
+        if self._config.interpolate_to is None:
+            return first
+        return between(first, latents_of(self._saved.model, [self._config.interpolate_to, *extra]), clip["share"])
+
+    def _write_sound(self, path: Path, clip: dict[str, Any], mel: np.ndarray) -> None:
+        features = self._saved.card.features
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = to_sound(mel, features, self._vocoder, clip["seed"])
+        write_wav(path.with_suffix(".wav"), samples, features.mel.sample_rate)
+        picture = mel_picture(mel, features.mel, f"{clip['label']}, {path.name.replace('_', ' ')}")
+        write_atomically(path.with_suffix(".png"), lambda file: file.write(picture))
+        clip |= {"file": f"{clip['clip_id']}.wav", "peak": float(np.abs(samples).max())}
+
+    def _write_part(self, path: Path, kept: list[tuple[dict[str, Any], np.ndarray]]) -> None:
+        clips = [{"clip_id": c["clip_id"], "path": "", "label": c["label"], "fold": NO_FOLD, "group": c["clip_id"]} for c, _ in kept]
+        rows = [[Spectrogram(0, 0.0, "generated", mel.astype(np.float16))] for _, mel in kept]
+        write_part(path, clips, rows, [], self._saved.card.features.shape)
+
+
+def _count(row: dict[str, Any]) -> int:
+    if row["fault"]:
+        raise UserError(row["fault"])
+    return int(row["clips"])
+
+
+def _publish(config: GenerateConfig, card: GanCard, labels: list[str], units: list[Unit]) -> pd.DataFrame:
+    """Writes the table, and the manifest of shards; clears away what the job needed for itself."""
+    parts = config.out / ".parts"
+    with user_errors("writing to", config.out):
+        table = pd.DataFrame([clip for unit in units for clip in json.loads((parts / unit.name).read_text())])
+        write_text_atomically(config.out / "generated.csv", table.to_csv(index=False, lineterminator="\n"))
+        if config.as_shards:
+            _publish_shards(config, card, table, units)
+        remove_tree(parts)
+    refused = int((~table["kept"]).sum())
+    note = f"; {refused} never reached --min-confidence {config.min_confidence:g}" if refused else ""
+    print(f"{len(table) - refused} clips of {len(labels)} classes{note}", flush=True)
+    print(f"shards: {config.out}" if config.as_shards else f"sounds: {config.out}\ntable: {config.out / 'generated.csv'}", flush=True)
+    return table
+
+
+def _publish_shards(config: GenerateConfig, card: GanCard, table: pd.DataFrame, units: list[Unit]) -> None:
+    made = tuple(inspect_part(config.out / unit.name)[0] for unit in units)
+    kept = table[table["kept"]]
+    manifest = ShardManifest(
+        fingerprint=card.features.fingerprint,
+        features=card.features,
+        augment=AugmentConfig(copies=0),
+        class_names=tuple(sorted(kept["label"].unique())),
+        clips=len(kept),
+        rows=len(kept),
+        rejected=0,
+        source={"generator": str(config.run), "clips_by_class": kept["label"].value_counts().sort_index().to_dict()},
+        parts=made,
+    )
+    write_text_atomically(config.out / MANIFEST_NAME, json.dumps(manifest.values(), indent=1, ensure_ascii=False))
+    for path in config.out.glob("part-*.parquet"):
+        if path.name not in {part.name for part in made}:
+            path.unlink()

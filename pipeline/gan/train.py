@@ -1,0 +1,59 @@
+"""A GAN's run from its command to its summary: new, continued, or found finished."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from pipeline.fit import fit
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.loop import train_loop
+from pipeline.gan.report_inputs import show_run
+from pipeline.judge import train_choosing_judge
+from pipeline.progress import duration
+from pipeline.run_ends import finish_run, open_run
+from pipeline.run_folder import RunFolder
+from pipeline.training_config import ResourceConfig
+
+
+def train_gan(config: TrainGanConfig) -> dict[str, Any]:
+    """Trains the judge and the GAN on the cluster, from the newest checkpoint of the run if there is one; returns the summary.
+
+    Raises:
+        UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
+    """
+    run = RunFolder(config.run)
+    summary = open_run("train-gan", config)
+    if summary is None:
+        start = time.monotonic()
+        if config.judge:
+            train_choosing_judge(config)
+        done = len(run.read_history())
+        if done:
+            print(f"going on after epoch {done}", flush=True)
+        result = fit(partial(train_loop, owner=run.claim()), config, config.part(ResourceConfig), config.run)
+        seconds = time.monotonic() - start
+        show_run(config.run)
+        summary = finish_run(config, result, seconds)
+    else:
+        print(f"the run in {config.run} is finished already", flush=True)
+    print(describe(summary), flush=True)
+    for what, name in (
+        ("model", "model.safetensors"),
+        ("samples", "samples"),
+        ("animation", "samples/progress.gif"),
+        ("report", "report.html"),
+    ):
+        print(f"{what}: {config.run / name}", flush=True)
+    return summary
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The result in words."""
+    text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}, kept epoch {summary['best_epoch']}"
+    if "frechet" in summary:
+        text += f": {summary['recognised']:.1%} of its samples recognised, Fréchet distance {summary['frechet']:.1f}"
+    if summary["rollbacks"]:
+        text += f"; went back from {summary['rollbacks']} collapses"
+    return text
