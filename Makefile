@@ -28,8 +28,8 @@ demo: $(READY)
 	$(RUN)/melray demo
 
 test: $(READY)
-	$(RUN)/python -m pytest -m "not slow" --ignore tests/ray -n 2 --dist loadfile
-	$(RUN)/python -m pytest -m "not slow" tests/ray
+	$(RUN)/python -m pytest -m "not slow" --ignore tests/integration -n 2 --dist loadfile
+	$(RUN)/python -m pytest -m "not slow" tests/integration
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -m slow

@@ -27,8 +27,8 @@ from benchmarks.common import as_wav, save, seconds, spread
 from cluster.connection.session import session
 from pipeline.audio.features import AugmentConfig, FeatureConfig, clip_rows
 from pipeline.data.shards import open_shards
+from pipeline.distributed.worker import keep_freed_memory
 from pipeline.extract import ExtractConfig, extract
-from pipeline.memory import keep_freed_memory
 
 FEATURES = FeatureConfig()
 CORES = os.cpu_count() or 1

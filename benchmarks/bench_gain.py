@@ -28,13 +28,13 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import EvaluateConfig, evaluate
 from pipeline.classifier.train import begin_run, train_side_by_side
 from pipeline.data.dataset import open_rows
+from pipeline.data.split import split_rows
+from pipeline.distributed.resources import ResourceConfig
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate, run_units
 from pipeline.gan.train import train_gan
-from pipeline.row_split import split_rows
-from pipeline.run_folder import RunFolder
-from pipeline.training_config import ResourceConfig
+from pipeline.training.run_folder import RunFolder
 
 ARMS = ("none", "waveform", "generated", "both")
 AT_ONCE = 2

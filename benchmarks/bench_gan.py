@@ -27,11 +27,11 @@ from cluster.connection.session import session
 from models.gan import Discriminator, Generator, draw_latents
 from models.gan_losses import alike_loss, discriminator_loss, generator_loss, gradient_penalty
 from pipeline.data.dataset import open_rows
+from pipeline.data.loader import mel_statistics
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.train import train_gan
-from pipeline.row_store import mel_statistics
-from pipeline.run_folder import RunFolder
-from pipeline.training import resolve_precision
+from pipeline.training.optim import resolve_precision
+from pipeline.training.run_folder import RunFolder
 
 
 def bare_loop(shards: Path, epochs: int, threads: int) -> float:

@@ -19,8 +19,8 @@ from cluster.connection.session import session
 from pipeline.audio.features import load_clip, spectrogram
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
-from pipeline.memory import keep_freed_memory
-from pipeline.model_file import SavedClassifier, load_classifier
+from pipeline.distributed.worker import keep_freed_memory
+from pipeline.training.model_file import SavedClassifier, load_classifier
 
 
 def plain_loop(saved: SavedClassifier, paths: list[Path]) -> None:

@@ -29,8 +29,8 @@ from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import ManifestConfig, read_manifest
 from pipeline.data.shards import Part, Rejected, write_part
+from pipeline.distributed.batch_job import Unit, clips_of, pack
 from pipeline.extract import ExtractConfig, extract, plan_units
-from pipeline.units import Unit, clips_of, pack
 
 TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=2), seconds=0.1)
 

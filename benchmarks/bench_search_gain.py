@@ -22,7 +22,7 @@ import torch
 from benchmarks.common import held_out_scores, save
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.train import begin_run, train_here
-from pipeline.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder
 from tune.trials import SearchFolder, Trial, best_trial
 
 

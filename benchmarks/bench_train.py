@@ -27,9 +27,9 @@ from models.classifier import Classifier
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.train import train_classifier
 from pipeline.data.dataset import open_rows
-from pipeline.row_store import mel_statistics
-from pipeline.run_folder import RunFolder
-from pipeline.training import resolve_precision
+from pipeline.data.loader import mel_statistics
+from pipeline.training.optim import resolve_precision
+from pipeline.training.run_folder import RunFolder
 
 
 def plain_loop(shards: Path, epochs: int, threads: int) -> float:

@@ -25,10 +25,10 @@ import yaml
 
 from benchmarks.common import held_out_scores, save, spread
 from cluster.connection.session import session
+from pipeline.classifier.loop import train_epochs
 from pipeline.data.dataset import open_rows
-from pipeline.run_folder import RunFolder
-from pipeline.train_classifier import train_epochs
-from pipeline.training import World
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.world import World
 from tune.config import SearchConfig
 from tune.search import search
 from tune.trials import SearchFolder

@@ -50,7 +50,7 @@ def held_out_scores(run: Path) -> dict[str, Any]:
     """What a run's model scores on the fold that its training did not see, without writing it into the run."""
     from models.metrics import classification_metrics
     from pipeline.classifier.evaluate import EvaluateConfig, choose_rows, score_rows
-    from pipeline.model_file import load_classifier
+    from pipeline.training.model_file import load_classifier
 
     saved = load_classifier(run)
     rows, index, _ = choose_rows(EvaluateConfig(run=run, on="held-out"), saved)

@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
 
 import yaml
 
 from cluster.arguments.flags import Common, parse, split_common
-from cluster.arguments.usage import COMMANDS, unknown_command
+from cluster.arguments.registry import STAGES, stage_name
 from cluster.connection.session import session, set_environment
 from models.config import Config
-from pipeline.io.errors import UserError
-
-
-class Stage(NamedTuple):
-    """A command that is one stage in a Ray session, by names, as its module is imported only when it is called."""
-
-    module: str
-    settings: str
-    run: str
-    check: str = ""
-    """A function of the settings that finds what is wrong with them in less time than Ray takes to start."""
-
-
-STAGES = {
-    "demo": Stage("cluster.demo", "DemoConfig", "run_demo"),
-    "extract": Stage("pipeline.extract", "ExtractConfig", "extract"),
-    "train-classifier": Stage("pipeline.classifier.train", "TrainClassifierConfig", "train_classifier"),
-    "train-gan": Stage("pipeline.gan.train", "TrainGanConfig", "train_gan"),
-    "crossval": Stage("pipeline.classifier.crossval", "CrossvalConfig", "crossval"),
-    "crossval --tuned": Stage("tune.nested_crossval", "NestedConfig", "nested_crossval", "check_nested"),
-    "predict": Stage("pipeline.classifier.predict", "PredictConfig", "predict"),
-    "tune": Stage("tune.search", "SearchConfig", "search", "check"),
-}
-
-
-# The settings of the commands that are none of those.
-SETTINGS = {
-    "evaluate": ("pipeline.classifier.evaluate", "EvaluateConfig"),
-    "generate": ("pipeline.gan.generate", "GenerateConfig"),
-    "doctor": ("cluster.doctor.doctor", "DoctorConfig"),
-}
 
 
 def dispatch(name: str, arguments: list[str]) -> int:
@@ -71,26 +39,6 @@ def dispatch(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def stage_name(name: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """The stage of a command, which a flag may choose; and the other arguments."""
-    if name == "crossval" and "--tuned" in arguments:
-        return "crossval --tuned", [argument for argument in arguments if argument != "--tuned"]
-    return name, arguments
-
-
-def settings_of(name: str, arguments: list[str]) -> tuple[type[Config], list[str]]:
-    """The class of a command's settings, and the flags that are read into it.
-
-    Raises:
-        UserError: no such command.
-    """
-    if name not in COMMANDS:
-        raise UserError(unknown_command(name))
-    name, rest = stage_name(name, arguments)
-    module, settings = SETTINGS.get(name) or (STAGES[name].module, STAGES[name].settings)
-    return getattr(import_module(module), settings), rest
-
-
 def run_stage(name: str, common: Common, arguments: list[str]) -> None:
     """Runs a command of `STAGES`."""
     stage = STAGES[name]
@@ -109,7 +57,7 @@ def evaluate(common: Common, arguments: list[str]) -> None:
     from pipeline.classifier.evaluate import EvaluateConfig
     from pipeline.classifier.evaluate import evaluate as run
     from pipeline.gan.evaluate import evaluate_gan
-    from pipeline.model_file import kind_of
+    from pipeline.training.model_file import kind_of
 
     config = parse(EvaluateConfig, "evaluate", arguments, common.config)
     if kind_of(config.run) == "generator":

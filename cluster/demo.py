@@ -18,14 +18,14 @@ from pipeline.classifier.evaluate import EvaluateConfig, evaluate
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.train import train_classifier
 from pipeline.data.dataset import open_rows
+from pipeline.data.split import split_rows
+from pipeline.distributed.resources import MachinesConfig
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.train import train_gan
+from pipeline.io.console import duration
 from pipeline.io.storage import Place
-from pipeline.machines import MachinesConfig
-from pipeline.progress import duration
-from pipeline.row_split import split_rows
 
 
 class DemoConfig(MachinesConfig):

@@ -1,6 +1,6 @@
 """Extraction: audio files to Parquet shards of log-mel spectrograms, spread over a cluster by Ray Data.
 
-The manifest is cut into units (`pipeline/units.py`). One task turns one unit into one part and gives it its final name. So
+The manifest is cut into units (`pipeline/distributed/batch_job.py`). One task turns one unit into one part and gives it its final name. So
 a part is there whole or not at all, a second attempt writes the same bytes, and a run after a crash, a change of settings
 or of files makes just what is missing. Only names and counts travel back. `_manifest.json` comes last and makes the set
 valid.
@@ -32,16 +32,14 @@ from pipeline.data.shards import (
     rejected_csv,
     write_part,
 )
+from pipeline.distributed.batch_job import LIST_NAME, Unit, clips_of, cut_units, from_units, pack, rows_of_one_stage
 from pipeline.distributed.quarantine import REASON, Attempts, clear_attempts
+from pipeline.distributed.resources import MachinesConfig, Need, make_room
+from pipeline.distributed.worker import CLIP_SECONDS, keep_freed_memory
+from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, explain_os_error, user_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import Place
-from pipeline.machines import MachinesConfig, Need, make_room
-from pipeline.memory import keep_freed_memory
-from pipeline.progress import Progress
-from pipeline.ray_data import from_units, rows_of_one_stage
-from pipeline.stall import CLIP_SECONDS
-from pipeline.units import LIST_NAME, Unit, clips_of, cut_units, pack
 
 # A part of the set, but no fewer than is worth a task nor more than a worker should hold (256 clips: 14 MiB a copy).
 UNITS = 64

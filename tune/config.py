@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.distributed.resources import MachinesConfig, Need
 from pipeline.io.storage import Place
-from pipeline.machines import MachinesConfig, Need
 from tune.trials import Mode
 
 # What a trial can be judged by, and which way is better.

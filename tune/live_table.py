@@ -7,8 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.live import Live
-from pipeline.progress import duration
+from pipeline.io.console import Live, duration
 from tune.config import SearchConfig
 from tune.trials import Mode, Trial, best_trial, sign
 

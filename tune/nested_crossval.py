@@ -16,8 +16,8 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.crossval import CrossvalConfig, known_folds, report_folds
 from pipeline.classifier.train import train_all
 from pipeline.data.dataset import open_rows
-from pipeline.progress import duration
-from pipeline.run_folder import RunFolder
+from pipeline.io.console import duration
+from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig
 from tune.search import base_values, check, search
 from tune.trial.spec import base_settings

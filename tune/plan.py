@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.machines import Need, Node, most_cpus, places
+from pipeline.distributed.resources import Need, Node, most_cpus, places
 from tune.config import SearchConfig
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from pipeline.io.console import duration
 from pipeline.io.errors import UserError, user_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import copy_tree
-from pipeline.progress import duration
-from pipeline.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig
 from tune.report.report import write_search_report
 from tune.study import importances

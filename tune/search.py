@@ -12,14 +12,14 @@ from typing import Any
 from models.config import difference
 from pipeline.data.dataset import open_rows, set_digest
 from pipeline.data.shards import open_shards
+from pipeline.data.split import split_rows
+from pipeline.distributed.resources import make_room
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.train_reference_classifier import train_choosing_judge
 from pipeline.io.errors import UserError, user_errors
 from pipeline.io.files import read_yaml
 from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
-from pipeline.judge import train_choosing_judge
-from pipeline.machines import make_room
-from pipeline.row_split import split_rows
-from pipeline.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder
 from tune.config import MAY_CHANGE, SearchConfig
 from tune.live_table import Table
 from tune.plan import Plan, make_plan

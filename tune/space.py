@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from models.config import Config, ConfigError, flat_values, leaf_fields
-from pipeline.training_config import ResourceConfig, TrainingConfig
+from pipeline.distributed.resources import ResourceConfig
+from pipeline.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pipeline.io.errors import UserError, user_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
-from pipeline.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder
 
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]

@@ -21,9 +21,9 @@ from cluster.doctor.cluster import check_job_server, check_joined
 from cluster.doctor.machine import check_machine
 from cluster.doctor.storage import check_storage
 from models.config import Config
+from pipeline.io.console import duration
 from pipeline.io.errors import UserError
 from pipeline.io.storage import Place, is_remote
-from pipeline.progress import duration
 
 
 class DoctorConfig(Config):

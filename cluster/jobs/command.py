@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from cluster.arguments.flags import parse, split_common
-from cluster.commands import settings_of
+from cluster.arguments.registry import settings_of
 from models.config import Config
 from pipeline.io.errors import UserError
 from pipeline.io.files import read_yaml

@@ -18,8 +18,8 @@ from cluster.arguments.subcommands import Action, run_action
 from cluster.connection.address import job_server
 from cluster.connection.dashboard import client_errors, job_client
 from models.config import Config
+from pipeline.io.console import duration
 from pipeline.io.errors import UserError
-from pipeline.progress import duration
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

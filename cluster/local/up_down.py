@@ -20,8 +20,8 @@ from cluster.connection.nodes import describe, read_nodes, sums
 from cluster.local.processes import end_processes
 from cluster.local.start import start_nodes
 from models.config import Config
+from pipeline.io.console import duration
 from pipeline.io.errors import UserError
-from pipeline.progress import duration
 
 
 class UpConfig(Config):

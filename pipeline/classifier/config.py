@@ -10,7 +10,7 @@ from pydantic import Field
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from pipeline.io.storage import Place
-from pipeline.training_config import TrainingConfig
+from pipeline.training.config import TrainingConfig
 
 
 class TrainClassifierConfig(TrainingConfig):

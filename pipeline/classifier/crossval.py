@@ -18,11 +18,11 @@ from pipeline.classifier.evaluate import EvaluateConfig, Scored, choose_rows, sc
 from pipeline.classifier.train import train_all
 from pipeline.data.dataset import Rows, open_rows
 from pipeline.data.manifest import NO_FOLD
+from pipeline.data.split import row_folds
+from pipeline.io.console import duration
 from pipeline.io.errors import UserError
-from pipeline.model_file import load_classifier
-from pipeline.progress import duration
-from pipeline.row_split import row_folds
-from pipeline.run_folder import RunFolder
+from pipeline.training.model_file import load_classifier
+from pipeline.training.run_folder import RunFolder
 
 
 class CrossvalConfig(TrainClassifierConfig):

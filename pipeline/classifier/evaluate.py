@@ -16,12 +16,12 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.report import Example, Mistake, write_report
 from pipeline.data.dataset import Rows, open_rows
+from pipeline.data.loader import rounds
 from pipeline.io.errors import UserError, user_errors
 from pipeline.io.storage import Place
-from pipeline.model_file import SavedClassifier, load_classifier
-from pipeline.run_folder import RunFolder
-from pipeline.run_rows import run_rows
-from pipeline.training import rounds
+from pipeline.training.model_file import SavedClassifier, load_classifier
+from pipeline.training.run import run_rows
+from pipeline.training.run_folder import RunFolder
 
 MISTAKES = 12
 PIECE = 1024

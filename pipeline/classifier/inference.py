@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from models.classifier import Classifier
-from pipeline.training import Precision, resolve_precision, rounds
+from pipeline.data.loader import rounds
+from pipeline.training.optim import Precision, resolve_precision
 
 BATCH = 64
 

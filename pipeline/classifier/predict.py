@@ -26,17 +26,15 @@ from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.submission import read_sample, submission
 from pipeline.data.manifest import read_unlabelled
 from pipeline.data.shards import REJECTED_NAME, Rejected, rejected_csv
+from pipeline.distributed.batch_job import Unit, actor_pool, clips_of, cut_units, from_units, rows_of_one_stage
 from pipeline.distributed.quarantine import REASON, Attempts, clear_attempts
+from pipeline.distributed.resources import MachinesConfig
+from pipeline.distributed.worker import CLIP_SECONDS, keep_freed_memory
+from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, explain_os_error, user_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.storage import Place, readable, remove_tree
-from pipeline.machines import MachinesConfig
-from pipeline.memory import keep_freed_memory
-from pipeline.model_file import MODEL_NAME, SavedClassifier, load_classifier
-from pipeline.progress import Progress
-from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
-from pipeline.stall import CLIP_SECONDS
-from pipeline.units import Unit, clips_of, cut_units
+from pipeline.training.model_file import MODEL_NAME, SavedClassifier, load_classifier
 
 UNIT = 32
 

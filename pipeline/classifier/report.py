@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.charts import line_chart
-from pipeline.curves import best_epoch, epochs_in_words, lines
-from pipeline.plots import Scale, colour_bar, decibel_scale, gallery_figure
 from pipeline.report import page
+from pipeline.report.charts import best_epoch, epochs_in_words, line_chart, lines
+from pipeline.report.clips import Scale, colour_bar, decibel_scale, gallery_figure
 from pipeline.report.confusion import CELLS_IN_WORDS, confusion_chart, most_confused, reliability_chart
 from pipeline.report.page import Section, escape, percent
 

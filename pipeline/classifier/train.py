@@ -10,15 +10,13 @@ from typing import Any
 import torch
 
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.fit import fit
-from pipeline.machines import make_room, most_cpus, places
-from pipeline.progress import duration
-from pipeline.run_ends import finish_run, open_run
-from pipeline.run_folder import RunFolder
-from pipeline.side_by_side import Task, side_by_side
-from pipeline.train_classifier import train_loop
-from pipeline.training import World
-from pipeline.training_config import ResourceConfig
+from pipeline.classifier.loop import train_loop
+from pipeline.distributed.resources import ResourceConfig, make_room, most_cpus, places
+from pipeline.io.console import duration
+from pipeline.training.launch import Task, fit, side_by_side
+from pipeline.training.run import finish_run, open_run
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.world import World
 
 
 def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:

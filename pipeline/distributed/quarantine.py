@@ -1,6 +1,6 @@
 """Finds the clip that kills its worker: a crash inside a decoder takes the process along, and Ray would try again without end.
 
-A clip that takes minutes counts as one that killed it: the process ends itself (`pipeline/stall.py`).
+A clip that takes minutes counts as one that killed it: the process ends itself (`pipeline/distributed/worker.py`).
 
 A unit's first attempt leaves one small file, and takes it away when its part is published. An attempt that finds the file knows
 that one before it died, and from then on notes which clip it is at. A clip that was at work in three such deaths is set aside.
@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.distributed.worker import watched
 from pipeline.io.storage import remove_tree
-from pipeline.stall import watched
 
 # Deaths of a worker at a clip after which it is no chance any more.
 DEATHS = 3

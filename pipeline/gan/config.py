@@ -9,7 +9,7 @@ from pydantic import Field
 from models.gan import GanConfig
 from models.gan_augment import AdaConfig, GanAugmentConfig
 from models.gan_losses import LossName
-from pipeline.training_config import TrainingConfig
+from pipeline.training.config import TrainingConfig
 
 
 class TrainGanConfig(TrainingConfig):

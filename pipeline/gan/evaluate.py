@@ -21,17 +21,18 @@ from models.gan_metrics import density_and_coverage, frechet_distance, nearest
 from models.metrics import confusion_matrix
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
+from pipeline.data.loader import evenly
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.reference_classifier import judged
 from pipeline.gan.report import Neighbours
 from pipeline.gan.report_inputs import show_run, sound
 from pipeline.gan.sampling import draw_mel, heard_again, latents_of, to_sound
+from pipeline.gan.train_reference_classifier import judge_of
+from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, user_errors
-from pipeline.judge import judge_of, judged
-from pipeline.model_file import load_generator
-from pipeline.progress import Progress
-from pipeline.row_store import evenly
-from pipeline.run_folder import RunFolder
-from pipeline.run_rows import run_rows
+from pipeline.training.model_file import load_generator
+from pipeline.training.run import run_rows
+from pipeline.training.run_folder import RunFolder
 
 # Seeds of the clips that are scored: no sample of the training, and none that a user is likely to draw first.
 FIRST_SEED = 1_000_000

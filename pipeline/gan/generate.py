@@ -26,18 +26,17 @@ from pipeline.audio.features import AugmentConfig, Spectrogram
 from pipeline.audio.vocoder import Vocoder
 from pipeline.data.manifest import NO_FOLD
 from pipeline.data.shards import MANIFEST_NAME, ShardManifest, inspect_part, write_part
+from pipeline.distributed.batch_job import Unit, actor_pool, clips_of, cut_units, from_units, pack, rows_of_one_stage
+from pipeline.distributed.resources import MachinesConfig
+from pipeline.distributed.worker import keep_freed_memory
+from pipeline.gan.reference_classifier import judged, load_judge
 from pipeline.gan.sampling import between, draw_mel, latents_of, to_sound
+from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, explain_os_error, user_errors
 from pipeline.io.files import file_names, write_atomically, write_text_atomically
 from pipeline.io.storage import Place, remove_tree
-from pipeline.judge import judged, load_judge
-from pipeline.machines import MachinesConfig
-from pipeline.memory import keep_freed_memory
-from pipeline.model_file import MODEL_NAME, GanCard, generator_card, load_generator
-from pipeline.progress import Progress
-from pipeline.ray_data import actor_pool, from_units, rows_of_one_stage
 from pipeline.report.figures import mel_picture
-from pipeline.units import Unit, clips_of, cut_units, pack
+from pipeline.training.model_file import MODEL_NAME, GanCard, generator_card, load_generator
 
 UNIT = 16
 # A clip that the judge refuses is drawn anew so often, each time from a seed of its own.

@@ -27,16 +27,16 @@ from models.gan import Latents, draw_latents
 from models.gan_augment import adapted_chance, change, draw_changes
 from models.gan_losses import alike_loss, discriminator_loss, generator_loss, gradient_penalty
 from models.schedule import cosine_factor
-from pipeline.checkpoint import Checkpoints
+from pipeline.data.loader import epoch_batches, epoch_order
+from pipeline.distributed.worker import watched
 from pipeline.gan.collapse import alarm
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.state import GanTraining, prepare, publish, restore
 from pipeline.io.errors import UserError
-from pipeline.row_store import epoch_order
-from pipeline.run_folder import RunFolder
-from pipeline.run_log import RunLog, open_log
-from pipeline.stall import watched
-from pipeline.training import Epochs, World, epoch_batches, run_out, share_of
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.log import RunLog, open_log
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.world import Epochs, World, run_out, share_of
 
 # Names of what is counted over the steps of an epoch, in the order of their sums.
 COUNTED = ("discriminator_loss", "generator_loss", "real_score", "drawn_score", "penalty", "discriminator_norm", "generator_norm")

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.charts import line_chart, short
-from pipeline.curves import History, best_epoch, epochs_in_words, lines
-from pipeline.player import player
-from pipeline.plots import Scale, colour_bar, decibel_scale, gallery_figure, picture_data
 from pipeline.report import page
+from pipeline.report.charts import History, best_epoch, epochs_in_words, line_chart, lines, short
+from pipeline.report.clips import Scale, colour_bar, decibel_scale, gallery_figure, picture_data, player
 from pipeline.report.confusion import CELLS_IN_WORDS, confusion_chart, most_confused
 from pipeline.report.page import Section, escape, percent
 

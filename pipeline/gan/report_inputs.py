@@ -14,18 +14,18 @@ import torch
 
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
-from pipeline.checkpoint import load_tensors
 from pipeline.data.dataset import Rows
+from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.report import ClassSounds, Neighbours, Sound, Stage, write_gan_report
 from pipeline.gan.sampling import draw_mel, latents_of, to_sound
 from pipeline.gan.snapshots import STAGE_NAME
 from pipeline.io.errors import user_errors
-from pipeline.model_file import SavedGenerator, load_generator
 from pipeline.report.figures import write_animation
-from pipeline.row_split import Split
-from pipeline.run_folder import RunFolder
-from pipeline.run_rows import run_rows
+from pipeline.training.checkpoint import load_tensors
+from pipeline.training.model_file import SavedGenerator, load_generator
+from pipeline.training.run import run_rows
+from pipeline.training.run_folder import RunFolder
 
 REAL_SHOWN, DRAWN_SHOWN = 2, 3
 

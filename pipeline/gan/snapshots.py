@@ -17,16 +17,16 @@ from models.gan import Generator, draw_latents
 from models.gan_metrics import diversity, frechet_distance
 from pipeline.audio.decode import write_wav
 from pipeline.audio.vocoder import Vocoder
-from pipeline.checkpoint import save_tensors
 from pipeline.data.dataset import Rows
+from pipeline.data.loader import rounds
+from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.reference_classifier import judged, load_judge
 from pipeline.io.errors import user_errors
 from pipeline.io.files import file_names, write_atomically
-from pipeline.judge import judged, load_judge
-from pipeline.plots import decibel_scale
+from pipeline.report.clips import decibel_scale
 from pipeline.report.figures import mel_grid
-from pipeline.row_split import Split
-from pipeline.training import rounds
+from pipeline.training.checkpoint import save_tensors
 
 # Clips of each class that the judge sees.
 JUDGED = 20

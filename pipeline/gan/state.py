@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from models.ema import Ema
 from models.gan import Discriminator, Generator
 from models.gan_metrics import diversity, mean_difference
-from pipeline.checkpoint import Checkpoints
 from pipeline.data.dataset import Rows, open_rows
+from pipeline.data.loader import MelStore, evenly, mel_statistics
+from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.snapshots import Sampler
 from pipeline.io.errors import UserError, user_errors
-from pipeline.model_file import GanCard, save_model
-from pipeline.row_split import Split, split_rows
-from pipeline.row_store import MelStore, evenly, mel_statistics
-from pipeline.run_log import RunLog
-from pipeline.training import World, load_optimizer, optimizer_tensors, resolve_precision
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.log import RunLog
+from pipeline.training.model_file import GanCard, save_model
+from pipeline.training.optim import load_optimizer, optimizer_tensors, resolve_precision
+from pipeline.training.world import World
 
 # Rows whose values are looked at before the first step.
 LOOKED_AT = 5000

@@ -6,15 +6,15 @@ import time
 from functools import partial
 from typing import Any
 
-from pipeline.fit import fit
+from pipeline.distributed.resources import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import show_run
-from pipeline.judge import train_choosing_judge
-from pipeline.progress import duration
-from pipeline.run_ends import finish_run, open_run
-from pipeline.run_folder import RunFolder
-from pipeline.training_config import ResourceConfig
+from pipeline.gan.train_reference_classifier import train_choosing_judge
+from pipeline.io.console import duration
+from pipeline.training.launch import fit
+from pipeline.training.run import finish_run, open_run
+from pipeline.training.run_folder import RunFolder
 
 
 def train_gan(config: TrainGanConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.charts import clip_text, text_width
+from pipeline.report.charts import clip_text, text_width
 from pipeline.report.page import escape, percent, scroll
 
 # A cell is as large as lets the matrix fill this width, within limits: the smallest one still takes three digits.

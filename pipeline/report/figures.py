@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.audio.mel import MelConfig
 from pipeline.io.files import write_atomically
-from pipeline.plots import COLOUR_MAP, Scale, decibel_scale, frequency_ticks, time_ticks
+from pipeline.report.clips import COLOUR_MAP, Scale, decibel_scale, frequency_ticks, time_ticks
 
 # Inches of one spectrogram, and dots an inch.
 CELL, DPI = (2.3, 1.05), 80

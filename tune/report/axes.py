@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.charts import clip_text, short, text_width, ticks
+from pipeline.report.charts import clip_text, short, text_width, ticks
 from pipeline.report.page import escape, percent
 from tune.space import Choice, Range
 from tune.trials import Mode, Point, Trial, best_trial, sign

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.charts import clip_text, short, text_width, ticks
+from pipeline.report.charts import clip_text, short, text_width, ticks
 from pipeline.report.page import escape, scroll
 from tune.report.axes import Dimension, Results, Tick, breakable, covering_trials, jitter, value_place, value_text, value_ticks
 from tune.space import Choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 
-from pipeline.charts import clip_text
+from pipeline.report.charts import clip_text
 from pipeline.report.page import escape, scroll
 from tune.report.axes import Dimension, Results, Scale, covering_trials, jitter, value_place, value_text, value_ticks, wrap_name
 from tune.report.charts import NO_SCORES, svg

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.progress import duration
+from pipeline.io.console import duration
 from pipeline.report import page
 from pipeline.report.page import Section, escape, percent
 from tune.report.axes import Results, breakable, value_text

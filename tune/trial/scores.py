@@ -7,15 +7,15 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from pipeline import train_classifier
-from pipeline.checkpoint import Checkpoints
+from pipeline.classifier import loop as train_classifier
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
-from pipeline.run_ends import finish_run
-from pipeline.run_folder import RunFolder
-from pipeline.training import Epochs, World
-from pipeline.training_config import TrainingConfig
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.config import TrainingConfig
+from pipeline.training.run import finish_run
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.world import Epochs, World
 from tune.trial.spec import Job
 
 

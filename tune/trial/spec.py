@@ -11,8 +11,8 @@ from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
-from pipeline.run_ends import open_run
-from pipeline.training_config import TrainingConfig
+from pipeline.training.config import TrainingConfig
+from pipeline.training.run import open_run
 from tune.config import SearchConfig
 from tune.space import Choice, Range, SearchSpace, parse_space
 from tune.trials import Mode, SearchFolder

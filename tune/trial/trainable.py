@@ -16,9 +16,9 @@ from typing import Any
 import ray.tune
 import torch
 
+from pipeline.distributed.worker import lost_worker
 from pipeline.io.errors import UserError, user_errors
 from pipeline.io.storage import as_place, copy_tree
-from pipeline.lost import lost_worker
 from tune.trial.scores import trial_scores
 from tune.trial.spec import Job, begin_trial
 from tune.trial.workers import Group

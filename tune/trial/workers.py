@@ -17,10 +17,10 @@ import torch
 import torch.distributed as dist
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from pipeline.distributed.worker import STEP_SECONDS
 from pipeline.io.errors import UserError
-from pipeline.stall import STEP_SECONDS
-from pipeline.training import World
-from pipeline.training_config import TrainingConfig
+from pipeline.training.config import TrainingConfig
+from pipeline.training.world import World
 from tune.trial.scores import trial_scores
 from tune.trial.spec import Job
 

@@ -1,0 +1,398 @@
+"""The launcher files: read offline, by Ray's own schema and scheduler, by KubeRay's list of fields, and the scripts by stand-ins."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+from cluster.arguments.usage import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "cluster" / "launch"
+UP = ["aws", "gcp"]
+KUBE = ["raycluster", "rayjob"]
+DOCKER = ["Dockerfile", "Dockerfile.cuda"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+
+# What the machines of aws.yaml have; for AWS itself, Ray asks it.
+AWS_MACHINES = {"c7i.4xlarge": {"CPU": 16}, "g6.2xlarge": {"CPU": 8, "GPU": 1}, "m7i.large": {"CPU": 2}}
+
+# Fields of ray.io/v1 and of pods that the manifests may use; {} takes any value, [] a list of such, and "*" any name.
+ENV = [{"name": {}, "value": {}}]
+RESOURCES = {part: {"cpu": {}, "memory": {}, "nvidia.com/gpu": {}} for part in ("requests", "limits")}
+CONTAINER = {"name": {}, "image": {}, "env": ENV, "resources": RESOURCES, "ports": [{"name": {}, "containerPort": {}}]}
+CONTAINER |= {"volumeMounts": [{"name": {}, "mountPath": {}}]}
+POD = {"containers": [CONTAINER], "volumes": [{"name": {}, "persistentVolumeClaim": {"claimName": {}}}]}
+POD |= {"securityContext": {"runAsNonRoot": {}, "runAsUser": {}, "runAsGroup": {}, "fsGroup": {}}, "nodeSelector": {"*": {}}}
+POD |= {"tolerations": [{"key": {}, "operator": {}, "value": {}, "effect": {}}]}
+GROUP = {"rayStartParams": {"*": {}}, "template": {"spec": POD}}
+WORKERS = {"groupName": {}, "replicas": {}, "minReplicas": {}, "maxReplicas": {}, "numOfHosts": {}} | GROUP
+CLUSTER = {"rayVersion": {}, "enableInTreeAutoscaling": {}, "autoscalerOptions": {"idleTimeoutSeconds": {}, "upscalingMode": {}}}
+CLUSTER |= {"authOptions": {"mode": {}, "secretName": {}}, "headGroupSpec": {"serviceType": {}} | GROUP, "workerGroupSpecs": [WORKERS]}
+JOB_FIELDS = """entrypoint runtimeEnvYAML submissionMode shutdownAfterJobFinishes ttlSecondsAfterFinished activeDeadlineSeconds backoffLimit
+jobId metadata entrypointNumCpus entrypointNumGpus entrypointResources suspend"""
+JOB = {name: {} for name in JOB_FIELDS.split()} | {"rayClusterSpec": CLUSTER}
+MANIFEST = {"apiVersion": {}, "kind": {}, "metadata": {"name": {}}}
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((LAUNCH / f"{name}.yaml").read_text())
+
+
+def prepared(config: dict[str, Any]) -> dict[str, Any]:
+    """As `ray up` fills a configuration with its defaults and checks it."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(copy.deepcopy(config))
+    validate_config(config)
+    return config
+
+
+def cluster_spec(name: str) -> Any:
+    spec = read(name)["spec"]
+    return spec.get("rayClusterSpec", spec)
+
+
+def groups(name: str) -> list[Any]:
+    """Head and workers of a manifest."""
+    spec = cluster_spec(name)
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def container(group: Any) -> Any:
+    (only,) = group["template"]["spec"]["containers"]
+    return only
+
+
+@pytest.mark.parametrize("name", [*UP, *KUBE])
+def test_three_places_are_marked(name: str) -> None:
+    assert re.findall(r"# EDIT (\d+)", (LAUNCH / f"{name}.yaml").read_text()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", UP)
+def test_ray_takes_the_configuration(name: str) -> None:
+    config = prepared(read(name))
+    types, head = config["available_node_types"], config["head_node_type"]
+    assert types[head]["resources"] == {"CPU": 0}
+    assert (types[head]["min_workers"], types[head]["max_workers"]) == (0, 0)
+    for kind in types.keys() - {head}:
+        assert types[kind]["min_workers"] == 0
+        assert 0 < types[kind]["max_workers"] <= config["max_workers"]
+    assert 1 <= config["idle_timeout_minutes"] <= 30
+    assert config["provider"]["cache_stopped_nodes"] is False
+
+
+@pytest.mark.parametrize("name", UP)
+def test_ray_refuses_a_slip(name: str) -> None:
+    import jsonschema
+
+    config = read(name)
+    config["idle_timeout_minuts"] = config.pop("idle_timeout_minutes")
+    with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minuts"):
+        prepared(config)
+
+
+@pytest.mark.parametrize("name", UP)
+def test_who_comes_in_has_the_token_and_comes_by_loopback(name: str) -> None:
+    config = prepared(read(name))
+    for key, role in (("head_start_ray_commands", "--head"), ("worker_start_ray_commands", "--address=$RAY_HEAD_IP")):
+        (start,) = [command for command in config[key] if "ray start" in command]
+        assert role in start
+        assert "export" in start and "RAY_AUTH_MODE=token" in start.partition("ray start")[0]
+        assert "0.0.0.0" not in start
+    (head,) = [command for command in config["head_start_ray_commands"] if "ray start" in command]
+    assert re.findall(r"--dashboard-host=(\S+)", head) == ["127.0.0.1"]
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "auth_token" not in json.dumps([value for key, value in config.items() if key.endswith("commands")])
+
+
+@pytest.mark.parametrize("name", UP)
+def test_what_is_mounted_and_run_exists(name: str) -> None:
+    config = prepared(read(name))
+    mounts = config["file_mounts"]
+    for local in mounts.values():
+        assert local.startswith("~") or (ROOT / local).is_file()
+    commands = "\n".join(command for key, value in config.items() if key.endswith("setup_commands") for command in value)
+    used = set(re.findall(r"~/melray/\w+\.\w+", commands))
+    assert used == {"~/melray/node.sh"} and used < mounts.keys()
+    script = (LAUNCH / "node.sh").read_text() + (LAUNCH / "packages.sh").read_text()
+    for file in mounts.keys() - {"~/.ray/auth_token", "~/melray/node.sh"}:
+        assert Path(file).name in script
+    # What Ray's defaults would install is another Ray.
+    assert "ray-wheels" not in commands
+
+
+def machines(name: str) -> dict[str, Any]:
+    """The autoscaler's kinds of nodes for a launcher file; those of manifests as KubeRay's autoscaler derives them."""
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+
+    if name in KUBE:
+        config = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "x"}, "spec": cluster_spec(name)})
+    else:
+        config = read(name)
+        if name == "aws":
+            for kind in config["available_node_types"].values():
+                kind["resources"] = AWS_MACHINES[kind["node_config"]["InstanceType"]] | kind["resources"]
+        # Of an SSH key, the autoscaler would read the file.
+        config["auth"].pop("ssh_private_key", None)
+    kinds: dict[str, Any] = AutoscalingConfig(config, skip_content_hash=True).get_node_type_configs()
+    return kinds
+
+
+def launched(name: str, demand: dict[str, float], count: int, failed: str | None = None) -> dict[str, int]:
+    """The machines that Ray's autoscaler would start for `count` tasks of a demand, while only the head is there."""
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=machines(name),
+        max_num_nodes=100,
+        resource_requests=ResourceRequestUtil.group_by_count([ResourceRequestUtil.make(demand)] * count),
+        recoverable_resource_availabilities={failed: 0.0} if failed else {},
+    )
+    reply = ResourceDemandScheduler().schedule(request)
+    return {launch.instance_type: launch.count for launch in reply.to_launch}
+
+
+@pytest.mark.parametrize("name", UP)
+def test_spot_machines_come_first(name: str) -> None:
+    assert launched(name, {"CPU": 1}, 40) == {"cpu-spot": 3}
+    assert launched(name, {"CPU": 1, "GPU": 1}, 2) == {"gpu-spot": 2}
+    assert launched(name, {"CPU": 1, "GPU": 1}, 3) == {"gpu-spot": 2, "gpu-on-demand": 1}
+    assert launched(name, {"CPU": 1}, 40, failed="cpu-spot") == {"cpu-on-demand": 3}
+
+
+@pytest.mark.parametrize("name", KUBE)
+def test_pods_come_for_work(name: str) -> None:
+    assert launched(name, {"CPU": 1}, 20) == {"cpu": 3}
+    assert launched(name, {"CPU": 1, "GPU": 1}, 2) == {"gpu": 2}
+    assert machines(name)["headgroup"].resources["CPU"] == 0
+
+
+@pytest.mark.parametrize(("name", "kind", "spec"), [("raycluster", "RayCluster", CLUSTER), ("rayjob", "RayJob", JOB)])
+def test_kuberay_knows_every_field(name: str, kind: str, spec: dict[str, Any]) -> None:
+    manifest = read(name)
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", kind)
+    assert list(strangers(manifest, MANIFEST | {"spec": spec})) == []
+    manifest["spec"]["rayVersoin"] = "2"
+    assert list(strangers(manifest, MANIFEST | {"spec": spec})) == ["spec.rayVersoin"]
+
+
+def strangers(value: Any, fields: Any, at: str = "") -> Iterator[str]:
+    """The fields that are none."""
+    if isinstance(fields, list):
+        assert isinstance(value, list), at
+        for item in value:
+            yield from strangers(item, fields[0], at)
+    elif fields:
+        assert isinstance(value, dict), at
+        for key, item in value.items():
+            place = f"{at}.{key}".lstrip(".")
+            if key in fields or "*" in fields:
+                yield from strangers(item, fields.get(key, fields.get("*")), place)
+            else:
+                yield place
+    else:
+        assert not isinstance(value, dict | list), at
+
+
+@pytest.mark.parametrize("name", KUBE)
+def test_pods_fit_together(name: str) -> None:
+    spec = cluster_spec(name)
+    assert spec["rayVersion"] == PINS["ray"]
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["authOptions"] == {"mode": "token", "secretName": "melray-token"}
+    head, *workers = groups(name)
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert head["serviceType"] == "ClusterIP"
+    assert len({container(group)["image"] for group in groups(name)}) == 1
+    for group in groups(name):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsUser"] == user(DOCKER[0])
+        assert container(group)["resources"]["requests"] == container(group)["resources"]["limits"]
+        assert {mount["name"] for mount in container(group)["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert all(isinstance(entry["value"], str) for entry in container(group)["env"])
+    names = [group["groupName"] for group in workers]
+    assert names == ["cpu", "gpu"]
+    for text in (read(name)["metadata"]["name"], *names):
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", text)
+    for group in workers:
+        assert 0 == group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert container(group)["resources"]["limits"].get("nvidia.com/gpu", "0") == ("1" if group["groupName"] == "gpu" else "0")
+
+
+def test_a_job_ends_and_takes_its_cluster_with_it() -> None:
+    spec = read("rayjob")["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert 0 < spec["ttlSecondsAfterFinished"] <= 600
+    assert spec["backoffLimit"] >= 1
+    assert spec["activeDeadlineSeconds"] > 0
+
+
+def test_a_job_is_a_command_that_there_is() -> None:
+    program, command, *words = read("rayjob")["spec"]["entrypoint"].split()
+    flags = dict(zip(words[::2], words[1::2], strict=True))
+    assert program in PROJECT["scripts"] and command in COMMANDS
+    assert flags.pop("--address") == "auto"
+    # By their text: the settings themselves would bring torch, which takes longer than all tests here.
+    settings = "".join((ROOT / "pipeline" / f"{name}_config.py").read_text() for name in ("classifier", "training"))
+    assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(re.findall(r"^    (\w+): ", settings, re.MULTILINE))
+    (mount,) = container(groups("rayjob")[0])["volumeMounts"]
+    assert all(flags[flag].startswith(f"{mount['mountPath']}/") for flag in ("--shards", "--run"))
+    # A training asks for its GPUs as it starts: they must be there.
+    (gpu,) = [group for group in groups("rayjob")[1:] if group["groupName"] == "gpu"]
+    assert gpu["replicas"] == int(flags["--workers"]) * int(flags["--gpus-per-worker"])
+
+
+def instructions(name: str) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile: word and rest, without comments, continued lines joined."""
+    lines = [line for line in (LAUNCH / name).read_text().splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(word, " ".join(rest.split())) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())]
+
+
+def copied(name: str) -> list[str]:
+    """What a Dockerfile takes from the checkout."""
+    return [source for word, rest in instructions(name) if word == "COPY" for source in rest.split()[:-1]]
+
+
+def user(name: str) -> int:
+    (number,) = [rest for word, rest in instructions(name) if word == "USER"]
+    return int(number)
+
+
+@pytest.mark.parametrize("name", DOCKER)
+def test_an_image_takes_what_is_there_and_no_more(name: str) -> None:
+    assert copied(name) and all((ROOT / source).exists() for source in copied(name))
+    assert {"models", "pipeline", "tune", "cluster"} < set(copied(name))
+    first, *rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert first == "*"
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert {source.partition("/")[0] for source in copied(name)} <= allowed
+    assert not allowed & {"data", "runs", "shards", ".env", ".venv", ".git", "tests"}
+    assert {"**/__pycache__", "**/.env*"} <= set(rules)
+
+
+@pytest.mark.parametrize("name", DOCKER)
+def test_an_image_has_the_right_python_and_no_releases_of_its_own(name: str) -> None:
+    steps = instructions(name)
+    word, base = steps[0]
+    found = re.fullmatch(r"python:(3\.\d+)-slim", base)
+    assert word == "FROM" and found and found[1] in SpecifierSet(PROJECT["requires-python"])
+    commands = "\n".join(rest for word, rest in steps[1:] if word in ("RUN", "COPY"))
+    assert not re.search(r"(torch|ray)\S*[=~<>]=", commands)
+    assert "constraints.txt" in copied(name)
+    # The packages' layer comes before the code's.
+    order = [(word, rest) for word, rest in steps if "packages.sh" in rest or rest == "models models"]
+    assert [word for word, _ in order] == ["COPY", "RUN", "COPY"]
+    assert order[1][1].endswith("packages.sh cuda" if name.endswith("cuda") else "packages.sh cpu")
+
+
+@pytest.mark.parametrize("name", DOCKER)
+def test_an_image_is_no_roots_and_tells_no_secrets(name: str) -> None:
+    assert user(name) > 0
+    words = [word for word, _ in instructions(name)]
+    assert "RUN" not in words[words.index("USER") :] and "ADD" not in words
+    settings = " ".join(rest for word, rest in instructions(name) if word in ("ENV", "ARG", "LABEL"))
+    assert not re.search(r"token|secret|password|passwd|credential|_key|api.?key", settings, re.IGNORECASE)
+
+
+def test_the_images_differ_in_torch_alone() -> None:
+    cpu, cuda = map(instructions, DOCKER)
+    assert [step for step in cuda if step not in cpu] == [
+        ("RUN", "--mount=type=cache,target=/root/.cache/pip PIP_ROOT_USER_ACTION=ignore bash packages.sh cuda"),
+        ("ENV", "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+    ]
+    assert len(cpu) == len(cuda) - 1
+
+
+def stand_in(folder: Path, name: str, line: str = "") -> None:
+    """A program that only writes down how it is called; `line` follows that."""
+    path = folder / name
+    path.write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{line}\n')
+    path.chmod(0o755)
+
+
+def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) -> list[str]:
+    """Runs one of the scripts, as on a node, with stand-ins for what would change the machine; returns how those were called."""
+    node, programs = tmp_path / "melray", tmp_path / "programs"
+    for folder in (node, programs, tmp_path / ".ray", tmp_path / "melray-venv" / "bin"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in (LAUNCH / "node.sh", LAUNCH / "packages.sh", ROOT / "constraints.txt", ROOT / "pyproject.toml"):
+        (node / file.name).write_bytes(file.read_bytes())
+    (tmp_path / ".ray" / "auth_token").write_text("not to be told")
+    calls = tmp_path / "calls"
+    calls.write_text("")
+    stand_in(programs, "sudo")
+    stand_in(programs, "mountpoint", "exit 1")
+    stand_in(programs, "nvidia-smi", f"exit {0 if gpu else 1}")
+    stand_in(tmp_path / "melray-venv" / "bin", "python", f'[ "$1" != -c ] || {sys.executable} -I "$@"')
+    environment = {"HOME": str(tmp_path), "PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(calls), "RAY_HEAD_IP": "10.0.0.7"}
+    done = subprocess.run(["bash", str(node / script), *arguments], cwd=node, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "not to be told" not in done.stdout + done.stderr + calls.read_text()
+    return calls.read_text().splitlines()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_packages_come_in_the_releases_that_were_tested(tmp_path: Path, kind: str) -> None:
+    calls = run_script(tmp_path, "packages.sh", kind, str(tmp_path / "melray-venv" / "bin" / "python"))
+    installs = [call for call in calls if "pip install" in call]
+    torch = f"torch=={PINS['torch']}"
+    assert installs[0] == "python -m pip install " + (
+        f"--no-deps --index-url https://download.pytorch.org/whl/cpu {torch}" if kind == "cpu" else f"--constraint constraints.txt {torch}"
+    )
+    assert installs[1:] == ["python -m pip install --constraint constraints.txt --requirement requirements.txt"]
+    assert (tmp_path / "melray" / "requirements.txt").read_text().split("\n")[:-1] == PROJECT["dependencies"]
+    # The dashboard, which takes jobs, is a part of Ray that has to be asked for.
+    assert any(re.match(r"ray\[.*\bdefault\b.*\]", need) for need in PROJECT["dependencies"])
+
+
+def test_a_head_shares_its_disk(tmp_path: Path) -> None:
+    (tmp_path / "melray").mkdir()
+    (tmp_path / "melray" / "share").write_text("head\n")
+    for _ in range(2):
+        calls = run_script(tmp_path, "node.sh", "head", "boto3")
+    assert "sudo exportfs -ra" in calls and "sudo tee /etc/exports.d/melray.exports" in calls
+    assert calls.index("python -m pip install boto3") > calls.index(
+        "python -m pip install --constraint constraints.txt --requirement requirements.txt"
+    )
+    assert not any("mount -t" in call for call in calls)
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".bashrc").read_text().count("RAY_AUTH_MODE=token") == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "share", "source"), [("worker", "head", "10.0.0.7:/mnt/melray"), ("worker", "fs:/", "fs:/"), ("head", "fs:/", "fs:/")]
+)
+def test_nodes_mount_the_shared_folder(tmp_path: Path, role: str, share: str, source: str) -> None:
+    (tmp_path / "melray").mkdir()
+    (tmp_path / "melray" / "share").write_text(f"{share}\n")
+    calls = run_script(tmp_path, "node.sh", role, gpu=True)
+    assert f"sudo mount -t nfs4 {source} /mnt/melray" in calls
+    assert any("chown" in call for call in calls) == (role == "head")
+    assert not any("exportfs" in call for call in calls)
+    assert f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls  # it has a GPU
+
+
+def test_the_walk_through_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    named = set(re.findall(r"cluster/launch/[\w.]+\w", text))
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    assert {f"cluster/launch/{name}" for name in (*DOCKER, *(f"{name}.yaml" for name in (*UP, *KUBE)))} <= named

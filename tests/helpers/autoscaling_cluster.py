@@ -1,0 +1,142 @@
+"""A cluster that grows by demand: Ray's own autoscaler, whose "cloud" starts its machines as processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from ray.autoscaler.node_provider import NodeProvider
+from ray.autoscaler.tags import NODE_KIND_HEAD, STATUS_UP_TO_DATE, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS, TAG_RAY_USER_NODE_TYPE
+
+from cluster.local.start import RAY_START, free_ports, host, listens
+from tests.helpers.processes import end_family, wait_for
+
+MACHINE = "machine"
+UP_TO_DATE = {TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE}
+HEAD = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_USER_NODE_TYPE: "head", **UP_TO_DATE}
+
+
+class Loopback(NodeProvider):
+    """Starts `ray start` where a cloud's would rent a machine; each is a file in a folder, with its process and tags."""
+
+    def __init__(self, provider_config: dict[str, Any], cluster_name: str):
+        super().__init__(provider_config, cluster_name)
+        self._folder = Path(provider_config["folder"])
+        self._lock = threading.Lock()
+
+    def _read(self, node_id: str) -> dict[str, Any]:
+        return json.loads((self._folder / f"{node_id}.json").read_text())
+
+    def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
+        with self._lock:
+            found = {path.stem: self._read(path.stem)["tags"] for path in sorted(self._folder.glob("*.json"))}
+        return [node_id for node_id, tags in found.items() if tag_filters.items() <= tags.items()]
+
+    def is_running(self, node_id: str) -> bool:
+        return not self.is_terminated(node_id)
+
+    def is_terminated(self, node_id: str) -> bool:
+        return not (self._folder / f"{node_id}.json").exists()
+
+    def node_tags(self, node_id: str) -> dict[str, str]:
+        return self._read(node_id)["tags"]
+
+    def set_node_tags(self, node_id: str, tags: dict[str, str]) -> None:
+        with self._lock:
+            self._write(node_id, self._read(node_id) | {"tags": self.node_tags(node_id) | tags})
+
+    def _write(self, node_id: str, node: dict[str, Any]) -> None:
+        part = self._folder / f"{node_id}.part"
+        part.write_text(json.dumps(node))
+        part.rename(self._folder / f"{node_id}.json")
+
+    def internal_ip(self, node_id: str) -> str:
+        return self._read(node_id)["ip"]
+
+    external_ip = internal_ip
+
+    def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> None:
+        with self._lock:
+            for _ in range(count):
+                number = 1 + max(int(path.stem) for path in self._folder.glob("*.json"))
+                flags = [f"--node-ip-address={host(number)}", f"--dashboard-agent-listen-port={free_ports(1)[0]}", *node_config["flags"]]
+                with (self._folder / f"{number}.log").open("wb") as log:
+                    process = subprocess.Popen(
+                        [*RAY_START, f"--address={self.provider_config['head']}", *flags], stdout=log, stderr=log, start_new_session=True
+                    )
+                self._write(str(number), {"ip": host(number), "pid": process.pid, "tags": tags | UP_TO_DATE})
+
+    def terminate_node(self, node_id: str) -> None:
+        with self._lock:
+            end_family(self._read(node_id)["pid"])
+            (self._folder / f"{node_id}.json").unlink()
+
+
+class GrowingCluster:
+    """A head without a CPU, to which machines of one CPU come when something waits for one."""
+
+    def __init__(self, most: int):
+        self._folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
+        port, client, agent = free_ports(3)
+        self.address = f"{host(0)}:{port}"
+        common = ["--object-store-memory=90000000", "--min-worker-port=0", "--max-worker-port=0"]
+        settings = {
+            "cluster_name": "growing",
+            "max_workers": most,
+            "idle_timeout_minutes": 0.1,
+            "upscaling_speed": 10.0,
+            "provider": {
+                "type": "external",
+                "module": "tests.helpers.autoscaling_cluster.Loopback",
+                "folder": str(self._folder),
+                "head": self.address,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+            },
+            "auth": {},
+            "head_node_type": "head",
+            "available_node_types": {
+                "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+                MACHINE: {
+                    "resources": {"CPU": 1},
+                    "node_config": {"flags": ["--num-cpus=1", *common]},
+                    "min_workers": 0,
+                    "max_workers": most,
+                },
+            },
+        }
+        settings |= {name: [] for name in ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")} | {
+            "head_start_ray_commands": [],
+            "worker_start_ray_commands": [],
+            "file_mounts": {},
+            "cluster_synced_files": [],
+        }
+        config = self._folder / "cluster.yaml"
+        config.write_text(json.dumps(settings))
+        flags = ["--head", "--num-cpus=0", f"--port={port}", f"--node-ip-address={host(0)}", f"--autoscaling-config={config}"]
+        flags += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}", "--include-dashboard=false"]
+        flags += [f"--temp-dir={self._folder / 'r'}", *common]
+        environment = os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+        with (self._folder / "head.log").open("wb") as log:
+            self._head = subprocess.Popen([*RAY_START, *flags], stdout=log, stderr=log, env=environment, start_new_session=True)
+        (self._folder / "0.json").write_text(json.dumps({"ip": host(0), "pid": self._head.pid, "tags": HEAD}))
+        wait_for(lambda: listens(self.address), 60)
+
+    @property
+    def machines(self) -> int:
+        """How many have come and not gone."""
+        return len(list(self._folder.glob("*.json"))) - 1
+
+    def end(self) -> None:
+        """Ends the head first, whose autoscaler would replace the machines; then all that it made."""
+        pids = [json.loads(path.read_text())["pid"] for path in sorted(self._folder.glob("*.json"), key=lambda path: int(path.stem))]
+        for pid in pids:
+            end_family(pid)
+        self._head.wait(10)
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""Servers on loopback that speak as S3 and as Google Cloud Storage do, and places in them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.local.start import free_ports, listens
+from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import as_place
+from tests.helpers.processes import wait_for
+
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
+class Flaky:
+    """A server that refuses every n-th request, as a busy store does; never, where n is 0."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]):
+        self._app, self._count = app, itertools.count(1)
+        self.every, self.refused = 0, 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self.every and next(self._count) % self.every == 0:
+            self.refused += 1
+            # Read first: a connection that is closed on a sender is another fault.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(SLOW_DOWN)))])
+            return [SLOW_DOWN]
+        return self._app(environ, start_response)
+
+
+@contextmanager
+def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
+    """An empty bucket of a server that ends with the block, and the server's temper."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    class Quiet(MotoRequestHandler):
+        def log_request(self, *_: Any) -> None: ...
+
+    flaky = Flaky(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, flaky, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true")
+    options = f"endpoint_override=127.0.0.1%3A{server.port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    place: Any = as_place(Path(f"s3://{name}?{options}"))
+    place.filesystem.create_dir(name)
+    yield place, flaky
+    server.shutdown()
+    thread.join()
+
+
+@contextmanager
+def google_bucket(name: str = "sounds") -> Iterator[Any]:
+    """An empty bucket of a server that speaks as Google Cloud Storage does, and ends with the block."""
+    (port,) = free_ports(1)
+    # A process of its own: pyarrow holds the interpreter while it reads, so a server in a thread could not answer.
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
+    with subprocess.Popen([*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: listens(f"127.0.0.1:{port}"), 30)
+            yield as_place(Path(f"gs://{name}?endpoint_override=127.0.0.1%3A{port}&scheme=http&anonymous=true"))
+        finally:
+            server.kill()
+
+
+def upload(folder: Path, target: RemotePath) -> None:
+    """Copies a folder to the store."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())

@@ -1,0 +1,155 @@
+"""Any file to mono samples at one rate; trimmed, and of one length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from pipeline.audio.decode import STREAM_FRAMES, decode, fix_length, is_audio, resample, trim_silence
+from tests.helpers.audio_formats import (
+    FORMATS,
+    HERTZ,
+    LEVEL,
+    RATE,
+    RATES,
+    encoded,
+    noise,
+    peak_hertz,
+    rms,
+    sine,
+    without_first_frame,
+    without_length,
+    write_good,
+)
+
+
+@pytest.mark.parametrize(("name", "subtype"), FORMATS)
+def test_every_format_keeps_the_tone(name: str, subtype: str, tmp_path: Path):
+    path = tmp_path / f"tone.{name.lower()}"
+    soundfile.write(path, sine(), RATE, format=name, subtype=subtype)
+    samples = decode(path, RATE)
+    assert samples.dtype == np.float32
+    # Codecs of blocks fill the last one up, the longest of them of 640 samples.
+    assert RATE <= samples.size < RATE + 640
+    assert peak_hertz(samples[:RATE], RATE) == pytest.approx(HERTZ, abs=1.0)
+    assert rms(samples[:RATE]) == pytest.approx(LEVEL / np.sqrt(2), rel=0.05)
+    if name != "SD2":  # keeps its header in a second file
+        np.testing.assert_array_equal(decode(path.read_bytes(), RATE), samples)
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-23), ("FLOAT", 0)])
+def test_samples_are_those_written(subtype: str, step: float):
+    written = noise()
+    assert np.abs(decode(encoded(written, subtype=subtype), RATE) - written).max() <= step
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_any_rate_to_one(rate: int):
+    samples = decode(encoded(sine(1000.0, 2.0, rate), rate=rate), 22_050)
+    assert abs(samples.size - 44_100) <= 1
+    assert peak_hertz(samples, 22_050) == pytest.approx(1000.0, abs=0.5)
+    assert rms(samples[4000:-4000]) == pytest.approx(LEVEL / np.sqrt(2), rel=2e-3)
+
+
+def test_what_the_lower_rate_cannot_hold_is_gone():
+    assert rms(decode(encoded(sine(15_000.0, rate=48_000), rate=48_000), 16_000)[500:-500]) < 1e-4
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_mono_is_the_mean_of_channels(channels: int):
+    written = np.stack([noise(seed=seed) for seed in range(channels)], axis=1)
+    np.testing.assert_allclose(decode(encoded(written, subtype="FLOAT"), RATE), written.mean(axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
+def test_a_wav_from_a_pipe_is_whole(size: int):
+    wav = encoded(noise())
+    np.testing.assert_array_equal(decode(without_length(wav, size), RATE), decode(wav, RATE))
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_an_mp3_that_does_not_state_its_length_is_not_truncated(mode: str, tmp_path: Path):
+    path = tmp_path / "late.mp3"
+    silence = np.zeros(5 * RATE, np.float32)
+    soundfile.write(path, np.concatenate([silence, noise(5.0)]), RATE, bitrate_mode=mode, compression_level=0.5)
+    content = path.read_bytes()
+    assert decode(content, RATE).size == 10 * RATE
+    assert 10 * RATE <= decode(without_first_frame(content), RATE).size < 10 * RATE + 2 * 1152
+
+
+def test_bytes_after_the_end_do_no_harm():
+    for name, subtype in (("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")):
+        content = encoded(noise(), name, subtype)
+        assert decode(content + b"TAG" + bytes(125), RATE).size == RATE
+
+
+def test_one_sample_is_a_sound():
+    assert decode(encoded(np.float32([0.25])), RATE).tolist() == [0.25]
+    for rate in (RATE, 192_000):
+        assert decode(encoded(np.float32([0.25]), rate=rate), 22_050).size >= 1
+
+
+def test_names_of_any_kind(tmp_path: Path):
+    for path in write_good(tmp_path / "à b"):
+        samples = decode(path, RATE)
+        assert samples.size == 1 if path.stem == "one sample" else samples.size == pytest.approx(RATE, abs=1)
+
+
+def test_ten_minutes_are_streamed_without_a_seam(tmp_path: Path):
+    path = tmp_path / "long.wav"
+    written = noise(600.0)
+    assert written.size > STREAM_FRAMES
+    soundfile.write(path, written, RATE, subtype="FLOAT")
+    samples = decode(path, 11_025)
+    whole = soxr.resample(written, RATE, 11_025, quality="HQ")
+    assert samples.size == whole.size == 600 * 11_025
+    assert np.abs(samples - whole).max() < 1e-4
+    np.testing.assert_array_equal(decode(path, RATE), written)
+
+
+def test_what_counts_as_audio():
+    assert all(map(is_audio, ("a.wav", "b/A.FLAC", "x.y.mp3", "ü b.Ogg", Path("a.aiff"), "a.opus", "a.m.wav")))
+    assert not any(map(is_audio, (".a.wav", ".wav", "wav", "b/mp3", "a.txt", "a.wav.csv", "a.", "wav/a", "a.m4a", "")))
+
+
+def test_trim_cuts_both_ends_and_leaves_silence_whole():
+    tone, silence = sine(seconds=1.0), np.zeros(4000, np.float32)
+    trimmed = trim_silence(np.concatenate([silence, tone, silence]), 60.0)
+    # librosa works in frames of 2048 and hops of 512.
+    assert tone.size <= trimmed.size <= tone.size + 2 * 2048
+    assert trim_silence(silence, 60.0).size == silence.size
+    assert trim_silence(tone[:1], 60.0).size == 1
+    quiet = np.concatenate([0.001 * tone, tone])  # 60 dB down
+    assert trim_silence(quiet, 70.0).size == quiet.size
+    assert trim_silence(quiet, 50.0).size < quiet.size - 5000
+
+
+def test_fix_length():
+    ramp = np.arange(10, dtype=np.float32)
+    assert fix_length(ramp, 4).tolist() == [3, 4, 5, 6]
+    assert fix_length(ramp, 10).tolist() == ramp.tolist()
+    assert fix_length(ramp[:3], 5).tolist() == [0, 1, 2, 0, 0]
+    rng = np.random.default_rng(0)
+    starts = {int(fix_length(ramp, 4, rng)[0]) for _ in range(200)}
+    assert starts == set(range(7))
+    assert fix_length(ramp[:3], 5, rng).tolist() == [0, 1, 2, 0, 0]
+
+
+def test_resample_at_one_rate_is_identity():
+    samples = noise()
+    np.testing.assert_array_equal(resample(samples, RATE, RATE), samples)
+    assert resample(samples[:0], RATE, 22_050).size == 0
+
+
+def test_trim_is_librosas() -> None:
+    rng = np.random.default_rng(0)
+    for size in (1, 511, 512, 513, 2048, *rng.integers(1, 30_000, 50)):
+        level = np.repeat(10 ** rng.uniform(-6, 0, size // 300 + 1), 300)[:size]
+        samples = (rng.standard_normal(size) * level).astype(np.float32)
+        for top_db in (20.0, 60.0):
+            np.testing.assert_array_equal(trim_silence(samples, top_db), librosa.effects.trim(samples, top_db=top_db)[0])
