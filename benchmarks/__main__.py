@@ -22,9 +22,34 @@ def main() -> None:
             [melray, "extract", "--data", audio, "--out", str(folder / "shards"), "--copies", "2"],
             [sys.executable, "-m", "benchmarks.bench_train", "--shards", str(folder / "shards")],
             [sys.executable, "-m", "benchmarks.bench_gan", "--shards", str(folder / "shards")],
-            [sys.executable, "-m", "benchmarks.bench_tune", "--shards", str(folder / "shards"), "--seeds", "0"],
-            [melray, "train-classifier", "--shards", str(folder / "shards"), "--run", str(folder / "run"), "--epochs", "1"],
-            [sys.executable, "-m", "benchmarks.bench_predict", "--audio", audio, "--run", str(folder / "run")],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.bench_tune",
+                "--shards",
+                str(folder / "shards"),
+                "--seeds",
+                "0",
+            ],
+            [
+                melray,
+                "train-classifier",
+                "--shards",
+                str(folder / "shards"),
+                "--run",
+                str(folder / "run"),
+                "--epochs",
+                "1",
+            ],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.bench_predict",
+                "--audio",
+                audio,
+                "--run",
+                str(folder / "run"),
+            ],
         ]
         for command in steps:
             print("$", *command, flush=True)

@@ -25,9 +25,9 @@ import soundfile
 
 from benchmarks.common import as_wav, save, seconds, spread
 from cluster.connection.session import session
-from pipeline.audio.features import AugmentConfig, FeatureConfig, clip_rows
+from pipeline.audio.features import AugmentConfig, FeatureConfig, spectrogram_rows
 from pipeline.data.shards import open_shards
-from pipeline.distributed.worker import keep_freed_memory
+from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.extract import ExtractConfig, extract
 
 FEATURES = FeatureConfig()
@@ -53,12 +53,19 @@ def librosa_rows(path: str, augment: Any) -> list[np.ndarray]:
     samples, _ = librosa.effects.trim(samples, top_db=FEATURES.trim_db)
     copies = [samples] + [augment(samples=samples, sample_rate=rate) for _ in range(2 if augment else 0)]
     fixed = [librosa.util.fix_length(copy, size=FEATURES.num_samples) for copy in copies]
-    return [librosa.power_to_db(librosa.feature.melspectrogram(y=copy, sr=rate)).astype(np.float16) for copy in fixed]
+    return [
+        librosa.power_to_db(librosa.feature.melspectrogram(y=copy, sr=rate)).astype(np.float16)
+        for copy in fixed
+    ]
 
 
 def librosa_joblib(paths: list[str], out: Path, pool: joblib.Parallel, augment: Any) -> None:
     """librosa on all cores by joblib, then one Parquet file with pyarrow's defaults."""
-    rows = [row for of_clip in pool(joblib.delayed(librosa_rows)(path, augment) for path in paths) for row in of_clip]
+    rows = [
+        row
+        for of_clip in pool(joblib.delayed(librosa_rows)(path, augment) for path in paths)
+        for row in of_clip
+    ]
     pq.write_table(pa.table({"mel": [row.reshape(-1) for row in rows]}), out)
 
 
@@ -85,9 +92,9 @@ def same_transforms(folder: Path) -> Any:
 
 def kernel(paths: list[str], copies: int) -> None:
     """The signal path alone: no Ray, nothing written."""
-    keep_freed_memory()
+    disable_malloc_trim()
     for path in paths:
-        for _ in clip_rows(path, path, FEATURES, AugmentConfig(copies=copies)):
+        for _ in spectrogram_rows(path, path, FEATURES, AugmentConfig(copies=copies)):
             pass
 
 
@@ -107,11 +114,16 @@ def main() -> None:
         with session():
             result["ray_first_job_seconds"] = seconds(lambda: melray(warm, folder / "out", 0))
             pool = joblib.Parallel(n_jobs=CORES)
-            pool(joblib.delayed(librosa_rows)(path, None) for path in map(str, sorted(warm.rglob("*.wav"))[:20]))
+            pool(
+                joblib.delayed(librosa_rows)(path, None)
+                for path in map(str, sorted(warm.rglob("*.wav"))[:20])
+            )
             (folder / "rooms").mkdir()
             augment = same_transforms(folder / "rooms")
             for copies, audio in work.items():
-                result[f"copies_{copies}"] = rounds(arguments.rounds, copies, audio, folder, pool, augment if copies else None)
+                result[f"copies_{copies}"] = rounds(
+                    arguments.rounds, copies, audio, folder, pool, augment if copies else None
+                )
     save("extract", result)
 
 
@@ -123,17 +135,25 @@ def rounds(count: int, copies: int, audio: Path, folder: Path, pool: Any, augmen
     for _ in range(count):
         rates["melray"].append(len(paths) / seconds(lambda: melray(audio, folder / "out", copies)))
         rates["melray_running"].append(running_rate(folder / "out"))
-        rates["peer"].append(len(subset) / seconds(lambda: librosa_joblib(subset, folder / "peer.parquet", pool, augment)))
+        rates["peer"].append(
+            len(subset) / seconds(lambda: librosa_joblib(subset, folder / "peer.parquet", pool, augment))
+        )
         with multiprocessing.get_context("spawn").Pool(CORES) as workers:
             workers.starmap(kernel, [(paths[:16], copies)] * CORES, chunksize=1)
             shares = [(paths[i::CORES], copies) for i in range(CORES)]
             rates["limit"].append(len(paths) / seconds(lambda: workers.starmap(kernel, shares, chunksize=1)))  # noqa: B023
     ratios = {
-        "melray_running_to_limit": spread([m / k for m, k in zip(rates["melray_running"], rates["limit"], strict=True)]),
+        "melray_running_to_limit": spread(
+            [m / k for m, k in zip(rates["melray_running"], rates["limit"], strict=True)]
+        ),
         "melray_to_peer": spread([m / p for m, p in zip(rates["melray"], rates["peer"], strict=True)]),
         "melray_to_limit": spread([m / k for m, k in zip(rates["melray"], rates["limit"], strict=True)]),
     }
-    return {"clips": len(paths)} | {f"{name}_clips_per_second": spread(values) for name, values in rates.items()} | ratios
+    return (
+        {"clips": len(paths)}
+        | {f"{name}_clips_per_second": spread(values) for name, values in rates.items()}
+        | ratios
+    )
 
 
 if __name__ == "__main__":

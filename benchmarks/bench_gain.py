@@ -26,8 +26,8 @@ from cluster.connection.session import session
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import EvaluateConfig, evaluate
-from pipeline.classifier.train import begin_run, train_side_by_side
-from pipeline.data.dataset import open_rows
+from pipeline.classifier.train import begin_run, train_concurrently
+from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.extract import ExtractConfig, extract
@@ -39,7 +39,7 @@ from pipeline.training.run_folder import RunFolder
 ARMS = ("none", "waveform", "generated", "both")
 AT_ONCE = 2
 # Small, so that a dozen trainings take minutes; the same in all arms.
-NETWORK = ClassifierConfig(channels=(16, 32, 64, 128), convolutions=1, compressed=128, dropout=0.2)
+NETWORK = ClassifierConfig(channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2)
 
 
 def make_sets(arguments: argparse.Namespace) -> dict[bool, Path]:
@@ -47,7 +47,11 @@ def make_sets(arguments: argparse.Namespace) -> dict[bool, Path]:
     sets = {augmented: arguments.out / ("augmented" if augmented else "plain") for augmented in (False, True)}
     patterns = {"fold_pattern": arguments.fold_pattern, "group_pattern": arguments.group_pattern}
     for augmented, out in sets.items():
-        extract(ExtractConfig(data=arguments.data, out=out, copies=arguments.copies if augmented else 0, **patterns))
+        extract(
+            ExtractConfig(
+                data=arguments.data, out=out, copies=arguments.copies if augmented else 0, **patterns
+            )
+        )
     return sets
 
 
@@ -62,7 +66,9 @@ def make_generated(arguments: argparse.Namespace, shards: Path, fold: int) -> Pa
     return out
 
 
-def arm_config(arguments: argparse.Namespace, sets: dict[bool, Path], extra: Path, arm: str, fold: int, seed: int) -> TrainClassifierConfig:
+def arm_config(
+    arguments: argparse.Namespace, sets: dict[bool, Path], extra: Path, arm: str, fold: int, seed: int
+) -> TrainClassifierConfig:
     """A training of one arm: as many epochs as give the wanted number of steps."""
     config = TrainClassifierConfig(
         shards=sets[arm in ("waveform", "both")],
@@ -74,7 +80,9 @@ def arm_config(arguments: argparse.Namespace, sets: dict[bool, Path], extra: Pat
         learning_rate=4e-3,
         seed=seed,
     )
-    rows = len(split_rows(open_rows(config.shards), config).train) + sum(len(open_rows(path).table) for path in config.extra_shards)
+    rows = len(split_rows(open_dataset(config.shards), config).train) + sum(
+        len(open_dataset(path).table) for path in config.extra_shards
+    )
     epochs = max(1, round(arguments.steps / -(-rows // config.batch_size)))
     return config.model_copy(update={"epochs": epochs, "patience": epochs})
 
@@ -99,30 +107,46 @@ def main() -> None:
         sets = make_sets(arguments)
         for fold in arguments.folds:
             extra = make_generated(arguments, sets[True], fold)
-            kept[fold] = open_rows(extra).table["label"].value_counts().sort_index().to_dict()
-            runs = {(arm, fold, seed): arm_config(arguments, sets, extra, arm, fold, seed) for arm in ARMS for seed in arguments.seeds}
+            kept[fold] = open_dataset(extra).table["label"].value_counts().sort_index().to_dict()
+            runs = {
+                (arm, fold, seed): arm_config(arguments, sets, extra, arm, fold, seed)
+                for arm in ARMS
+                for seed in arguments.seeds
+            }
             pending = {" ".join(map(str, key)): run for key, run in runs.items() if begin_run(run) is None}
             if pending:
-                train_side_by_side(pending, ResourceConfig(), AT_ONCE)
+                train_concurrently(pending, ResourceConfig(), AT_ONCE)
             for (arm, fold, seed), run in runs.items():
-                scores[arm][f"fold {fold}, seed {seed}"] = evaluate(EvaluateConfig(run=run.run, on="held-out"))["accuracy"]
+                scores[arm][f"fold {fold}, seed {seed}"] = evaluate(
+                    EvaluateConfig(run=run.run, split="held-out")
+                )["accuracy"]
     save(
         "gain",
-        {"arms": {arm: summary(list(of.values())) | {"each": of} for arm, of in scores.items()}, "generated_rows": kept, **gans(arguments)},
+        {
+            "arms": {arm: summary(list(of.values())) | {"each": of} for arm, of in scores.items()},
+            "generated_rows": kept,
+            **gans(arguments),
+        },
     )
 
 
 def summary(values: list[float]) -> dict[str, float]:
     """Mean and deviation of accuracies."""
-    return {"mean": statistics.mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
+    return {
+        "mean": statistics.mean(values),
+        "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+    }
 
 
 def gans(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the GANs of the folds came to."""
-    found = {fold: RunFolder(arguments.out / f"gan_{fold}").read_json("summary.json") for fold in arguments.folds}
+    found = {
+        fold: RunFolder(arguments.out / f"gan_{fold}").read_json("summary.json") for fold in arguments.folds
+    }
     return {
         "gans": {
-            fold: {key: run.get(key) for key in ("best_epoch", "recognised", "frechet", "total_seconds")} for fold, run in found.items()
+            fold: {key: run.get(key) for key in ("best_epoch", "class_accuracy", "frechet", "total_seconds")}
+            for fold, run in found.items()
         }
     }
 

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 
 from benchmarks.common import save, spread
 from cluster.connection.session import session
-from models.gan import Discriminator, Generator, draw_latents
-from models.gan_losses import alike_loss, discriminator_loss, generator_loss, gradient_penalty
-from pipeline.data.dataset import open_rows
+from models.gan import Discriminator, Generator, sample_latents
+from models.gan_losses import discriminator_loss, diversity_loss, generator_loss, gradient_penalty
+from pipeline.data.dataset import open_dataset
 from pipeline.data.loader import mel_statistics
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.train import train_gan
@@ -38,14 +38,19 @@ def bare_loop(shards: Path, epochs: int, threads: int) -> float:
     """Steps a second, median over epochs after the first."""
     torch.set_num_threads(threads)
     config = TrainGanConfig(shards=shards, run=shards)
-    rows = open_rows(shards)
+    rows = open_dataset(shards)
     shape, classes, size = rows.features.shape, len(rows.class_names), config.batch_size
     x, y = torch.from_numpy(np.array(rows.mels)).float(), torch.from_numpy(rows.labels)
-    pair = [cls(config.gan, shape, classes).to(memory_format=torch.channels_last) for cls in (Generator, Discriminator)]
+    pair = [
+        cls(config.gan, shape, classes).to(memory_format=torch.channels_last)
+        for cls in (Generator, Discriminator)
+    ]
     for model in pair:
         model.set_statistics(*mel_statistics(rows.mels, np.arange(len(x))))
     generator, discriminator = pair
-    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True) for model in pair]
+    optimizers = [
+        torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True) for model in pair
+    ]
     dtype = resolve_precision("auto", torch.device("cpu"))
 
     def autocast() -> torch.autocast:
@@ -55,26 +60,33 @@ def bare_loop(shards: Path, epochs: int, threads: int) -> float:
         index = torch.randint(len(x), (size,))
         real, label = x[index], y[index]
         with torch.no_grad(), autocast():
-            drawn = generator(draw_latents(config.gan, shape, size, torch.default_generator), label)
+            drawn = generator(sample_latents(config.gan, shape, size, torch.default_generator), label)
         seen, labels = torch.cat([real, drawn]), torch.cat([label, label])
         with autocast():
             scores, logits = discriminator(seen, labels)
         real_B, drawn_B = scores.chunk(2)
-        (discriminator_loss(config.loss, real_B, drawn_B) + config.class_weight * F.cross_entropy(logits[:size], label)).backward()
-        if number % config.penalty_every == 0:
+        (
+            discriminator_loss(config.loss, real_B, drawn_B)
+            + config.class_weight * F.cross_entropy(logits[:size], label)
+        ).backward()
+        if number % config.penalty_interval == 0:
             with autocast():
-                penalty = gradient_penalty(lambda mel: discriminator(mel, labels)[0], seen, discriminator.mel_std_M).mean()
+                penalty = gradient_penalty(
+                    lambda mel: discriminator(mel, labels)[0], seen, discriminator.mel_std_M
+                ).mean()
             penalty.backward()
-        torch.nn.utils.clip_grad_norm_(discriminator.parameters(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(discriminator.parameters(), config.max_grad_norm)
         optimizers[1].step()
         optimizers[1].zero_grad(set_to_none=True)
         discriminator.requires_grad_(False)
         with autocast():
-            again = generator(draw_latents(config.gan, shape, size, torch.default_generator), label)
+            again = generator(sample_latents(config.gan, shape, size, torch.default_generator), label)
             drawn_B, logits = discriminator(again, label)
-        loss = generator_loss(config.loss, drawn_B, real_B.detach()) + config.class_weight * F.cross_entropy(logits, label)
-        (loss + config.alike_weight * alike_loss(again, drawn, generator.mel_std_M, 1.0)).backward()
-        torch.nn.utils.clip_grad_norm_(generator.parameters(), config.clip_norm)
+        loss = generator_loss(config.loss, drawn_B, real_B.detach()) + config.class_weight * F.cross_entropy(
+            logits, label
+        )
+        (loss + config.diversity_weight * diversity_loss(again, drawn, generator.mel_std_M, 1.0)).backward()
+        torch.nn.utils.clip_grad_norm_(generator.parameters(), config.max_grad_norm)
         optimizers[0].step()
         optimizers[0].zero_grad(set_to_none=True)
         discriminator.requires_grad_(True)
@@ -92,7 +104,14 @@ def melray(shards: Path, epochs: int, threads: int) -> float:
     """Steps a second of the command's epochs, from the epoch's start to its last step, median after the first."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        config = TrainGanConfig(shards=shards, run=run, epochs=epochs, sample_every=epochs, judge=False, cpus_per_worker=threads)
+        config = TrainGanConfig(
+            shards=shards,
+            run=run,
+            epochs=epochs,
+            sample_every=epochs,
+            select_best=False,
+            cpus_per_worker=threads,
+        )
         train_gan(config)
         return statistics.median(line["steps_per_second"] for line in RunFolder(run).read_history()[1:])
 
@@ -113,11 +132,24 @@ def main() -> None:
         for _ in range(arguments.rounds):
             rates["melray"].append(melray(arguments.shards, arguments.epochs, threads))
             # A process of its own, as melray's workers are.
-            command = [sys.executable, "-m", "benchmarks.bench_gan", "--bare", "--shards", str(arguments.shards)]
-            out = subprocess.run([*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True)
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.bench_gan",
+                "--bare",
+                "--shards",
+                str(arguments.shards),
+            ]
+            out = subprocess.run(
+                [*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True
+            )
             rates["bare"].append(float(out.stdout.split()[-1]))
     ratio = spread([m / b for m, b in zip(rates["melray"], rates["bare"], strict=True)])
-    save("gan", {f"{name}_steps_per_second": spread(values) for name, values in rates.items()} | {"melray_to_bare": ratio})
+    save(
+        "gan",
+        {f"{name}_steps_per_second": spread(values) for name, values in rates.items()}
+        | {"melray_to_bare": ratio},
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,12 @@ def main() -> None:
             with Peak() as peak:
                 took = seconds(lambda: extract(ExtractConfig(data=audio, out=out, copies=0)))  # noqa: B023
             sizes.append(
-                {"clips": clips, "driver_mib": round(peak.driver), "largest_worker_mib": round(peak.worker), "seconds": round(took, 1)}
+                {
+                    "clips": clips,
+                    "driver_mib": round(peak.driver),
+                    "largest_worker_mib": round(peak.worker),
+                    "seconds": round(took, 1),
+                }
             )
             print(sizes[-1], flush=True)
             shutil.rmtree(out)

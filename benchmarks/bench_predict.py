@@ -19,7 +19,7 @@ from cluster.connection.session import session
 from pipeline.audio.features import load_clip, spectrogram
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
-from pipeline.distributed.worker import keep_freed_memory
+from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.training.model_file import SavedClassifier, load_classifier
 
 
@@ -27,7 +27,9 @@ def plain_loop(saved: SavedClassifier, paths: list[Path]) -> None:
     """Features and network, 32 files at a time, on one core."""
     features = saved.card.features
     for start in range(0, len(paths), 32):
-        mels = np.stack([spectrogram(load_clip(path, features), features) for path in paths[start : start + 32]])
+        mels = np.stack(
+            [spectrogram(load_clip(path, features), features) for path in paths[start : start + 32]]
+        )
         predict_probabilities(saved.model, mels)
 
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    disable_malloc_trim()
     saved = load_classifier(arguments.run)
     rates: dict[str, list[float]] = {"melray": [], "plain_one_core": []}
     with tempfile.TemporaryDirectory() as name, session():

@@ -28,8 +28,8 @@ from benchmarks.common import as_wav, save
 from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import ManifestConfig, read_manifest
-from pipeline.data.shards import Part, Rejected, write_part
-from pipeline.distributed.batch_job import Unit, clips_of, pack
+from pipeline.data.shards import Rejected, ShardInfo, write_shard
+from pipeline.distributed.batch_job import WorkUnit, read_unit_clips, unit_to_row
 from pipeline.extract import ExtractConfig, extract, plan_units
 
 TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=2), seconds=0.1)
@@ -41,18 +41,22 @@ def write_list(path: Path, clips: int) -> None:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "group"])
         writer.writerows(
-            [f"recordings/station_{i % 97:02d}/2026-11-{i % 28 + 1:02d}/clip_{i:08d}.wav", f"class {i % 10}", f"station {i % 9973}"]
+            [
+                f"recordings/station_{i % 97:02d}/2026-11-{i % 28 + 1:02d}/clip_{i:08d}.wav",
+                f"class {i % 10}",
+                f"station {i % 9973}",
+            ]
             for i in range(clips)
         )
 
 
-def stub(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
+def stub(units: list[WorkUnit], config: ExtractConfig) -> Iterator[tuple[ShardInfo, list[Rejected]]]:
     """Makes parts without sound."""
     mel = np.zeros(config.features.shape, np.float16)
     for unit in units:
-        clips = clips_of(pack(unit))
+        clips = read_unit_clips(unit_to_row(unit))
         rows = [[Spectrogram(0, 0.0, "unchanged", mel)] for _ in clips]
-        yield write_part(config.out / unit.name, clips, rows, [], config.features.shape), []
+        yield write_shard(config.out / unit.name, clips, rows, [], config.features.shape), []
 
 
 def driver(clips: int) -> dict[str, float]:
@@ -65,7 +69,7 @@ def driver(clips: int) -> dict[str, float]:
         config = ExtractConfig(data=folder / "list.csv", out=folder / "out", features=TINY, copies=0)
         config.out.mkdir()
         read_manifest_seconds = -time.perf_counter()
-        manifest = read_manifest(config.data, config.part(ManifestConfig))
+        manifest = read_manifest(config.data, config.subset(ManifestConfig))
         read_manifest_seconds += time.perf_counter()
         plan_seconds = -time.perf_counter()
         plan_units(manifest.clips, config)
@@ -73,7 +77,7 @@ def driver(clips: int) -> dict[str, float]:
         del manifest
         at_work: list[int] = []
 
-        def watched(units: list[Unit], c: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
+        def watched(units: list[WorkUnit], c: ExtractConfig) -> Iterator[tuple[ShardInfo, list[Rejected]]]:
             for number, made in enumerate(stub(units, c)):
                 if number % 50 == 0:
                     at_work.append(psutil.Process().memory_info().rss)
@@ -120,7 +124,9 @@ def main() -> None:
     parser.add_argument("--audio", type=Path)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=16, help="times that each clip of --audio is used")
-    parser.add_argument("--alone", action="store_true", help="print the figures of the first number of clips only")
+    parser.add_argument(
+        "--alone", action="store_true", help="print the figures of the first number of clips only"
+    )
     arguments = parser.parse_args()
     if arguments.alone:
         print(json.dumps(driver(arguments.clips[0])))
@@ -137,7 +143,9 @@ def main() -> None:
             audio = as_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
             rates = {str(nodes): nodes_rate(audio, nodes) for nodes in arguments.nodes}
         first = rates[str(arguments.nodes[0])] / arguments.nodes[0]
-        result["nodes"] = {n: {"clips_per_second": rate, "of_linear": rate / (first * int(n))} for n, rate in rates.items()}
+        result["nodes"] = {
+            n: {"clips_per_second": rate, "of_linear": rate / (first * int(n))} for n, rate in rates.items()
+        }
     save("scale", result)
 
 

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.common import held_out_scores, save
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.train import begin_run, train_here
+from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.training.run_folder import RunFolder
 from tune.trials import SearchFolder, Trial, best_trial
 
@@ -30,10 +30,10 @@ def held_out(settings: dict[str, Any], shards: Path, seed: int) -> tuple[float, 
     """Accuracy and macro-F1 on the held-out fold of a training on all other clips."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        final = {"seed": seed, "val_fraction": 0.0, "val_part": None, "keep": "last"}
+        final = {"seed": seed, "val_fraction": 0.0, "val_split": None, "keep": "last"}
         config = TrainClassifierConfig(**{**settings, "shards": shards, "run": Path(folder) / "run", **final})
         begin_run(config)
-        train_here(config)
+        train_in_process(config)
         metrics = held_out_scores(config.run)
         return metrics["accuracy"], metrics["macro_f1"]
 
@@ -61,18 +61,30 @@ def main() -> None:
     arms = {"base": opened(folder, base)["config"], "found": opened(folder, other)["config"]}
     jobs = [(name, seed) for seed in range(arguments.seeds) for name in arms]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        scores = list(pool.map(held_out, [arms[name] for name, _ in jobs], [shards] * len(jobs), [seed for _, seed in jobs]))
+        scores = list(
+            pool.map(
+                held_out, [arms[name] for name, _ in jobs], [shards] * len(jobs), [seed for _, seed in jobs]
+            )
+        )
     result: dict[str, Any] = {
         "search": {key: summary[key] for key in ("metric", "score", "trial", "trials", "epochs", "seconds")},
         "settings": about["search"],
         "base_score": max(point.score for point in base.points),
-        "found": {"trial": other.number, "score": max(point.score for point in other.points), "values": other.values},
+        "found": {
+            "trial": other.number,
+            "score": max(point.score for point in other.points),
+            "values": other.values,
+        },
     }
     for name in arms:
         own = [score for (arm, _), score in zip(jobs, scores, strict=True) if arm == name]
         for i, figure in enumerate(("accuracy", "macro_f1")):
             values = [score[i] for score in own]
-            result[f"{name}_{figure}"] = {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "each": values}
+            result[f"{name}_{figure}"] = {
+                "mean": statistics.mean(values),
+                "deviation": statistics.stdev(values),
+                "each": values,
+            }
     save("search_gain", result)
     print(json.dumps(result["base_accuracy"]), json.dumps(result["found_accuracy"]))
 

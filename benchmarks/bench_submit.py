@@ -24,7 +24,18 @@ MELRAY = str(Path(sys.executable).parent / "melray")
 
 def submit(shards: Path, run: Path) -> dict[str, float]:
     """Seconds since the start of the command, at each of its marks."""
-    words = ["train-classifier", "--shards", str(shards), "--run", str(run), "--epochs", "1", "--model.channels", "8", "16"]
+    words = [
+        "train-classifier",
+        "--shards",
+        str(shards),
+        "--run",
+        str(run),
+        "--epochs",
+        "1",
+        "--model.channels",
+        "8",
+        "16",
+    ]
     marks: dict[str, float] = {}
     start = time.perf_counter()
 
@@ -50,7 +61,10 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     job = subprocess.Popen(
-        [MELRAY, "submit", "--image-has-everything", "--follow", "--", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [MELRAY, "submit", "--preinstalled", "--follow", "--", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert job.stdout is not None
     for line in job.stdout:
@@ -76,12 +90,22 @@ def main() -> None:
     subprocess.run([MELRAY, "cluster", "up", "--nodes", "1", "--cpus", str(os.cpu_count())], check=True)
     folder = Path(tempfile.mkdtemp())
     try:
-        rounds = [submit(arguments.shards.absolute(), folder / str(number)) for number in range(arguments.rounds + 1)][1:]
+        rounds = [
+            submit(arguments.shards.absolute(), folder / str(number))
+            for number in range(arguments.rounds + 1)
+        ][1:]
     finally:
         subprocess.run([MELRAY, "cluster", "down"], check=True)
         shutil.rmtree(folder, ignore_errors=True)
     names = sorted(rounds[0], key=rounds[0].__getitem__)
-    save("submit", {"seconds_since_the_start": {name: spread([one[name] for one in rounds if name in one]) for name in names}})
+    save(
+        "submit",
+        {
+            "seconds_since_the_start": {
+                name: spread([one[name] for one in rounds if name in one]) for name in names
+            }
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from cluster.connection.session import session
 from models.classifier import Classifier
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.train import train_classifier
-from pipeline.data.dataset import open_rows
+from pipeline.data.dataset import open_dataset
 from pipeline.data.loader import mel_statistics
 from pipeline.training.optim import resolve_precision
 from pipeline.training.run_folder import RunFolder
@@ -36,10 +36,12 @@ def plain_loop(shards: Path, epochs: int, threads: int) -> float:
     """Rows a second, median over epochs after the first."""
     torch.set_num_threads(threads)
     config = TrainClassifierConfig(shards=shards, run=shards)
-    rows = open_rows(shards)
+    rows = open_dataset(shards)
     x = torch.from_numpy(np.array(rows.mels)).float()
     y = torch.from_numpy(rows.labels)
-    model = Classifier(config.model, rows.features.mel.n_mels, len(rows.class_names)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Classifier(config.model, rows.features.mel.n_mels, len(rows.class_names)).to(
+        memory_format=torch.channels_last
+    )  # type: ignore[call-overload]
     model.set_statistics(*mel_statistics(rows.mels, np.arange(len(x))))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     dtype = resolve_precision("auto", torch.device("cpu"))
@@ -61,7 +63,9 @@ def melray(shards: Path, epochs: int, threads: int) -> float:
     """Rows a second of the command's epochs, from the epoch's start to its last step, median after the first."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        config = TrainClassifierConfig(shards=shards, run=run, epochs=epochs, val_fraction=0.0, cpus_per_worker=threads)
+        config = TrainClassifierConfig(
+            shards=shards, run=run, epochs=epochs, val_fraction=0.0, cpus_per_worker=threads
+        )
         train_classifier(config)
         return statistics.median(line["rows_per_second"] for line in RunFolder(run).read_history()[1:])
 
@@ -82,11 +86,24 @@ def main() -> None:
         for _ in range(arguments.rounds):
             rates["melray"].append(melray(arguments.shards, arguments.epochs, threads))
             # A process of its own, as melray's workers are.
-            command = [sys.executable, "-m", "benchmarks.bench_train", "--plain", "--shards", str(arguments.shards)]
-            out = subprocess.run([*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True)
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.bench_train",
+                "--plain",
+                "--shards",
+                str(arguments.shards),
+            ]
+            out = subprocess.run(
+                [*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True
+            )
             rates["plain"].append(float(out.stdout.split()[-1]))
     ratio = spread([m / p for m, p in zip(rates["melray"], rates["plain"], strict=True)])
-    save("train", {f"{name}_rows_per_second": spread(values) for name, values in rates.items()} | {"melray_to_plain": ratio})
+    save(
+        "train",
+        {f"{name}_rows_per_second": spread(values) for name, values in rates.items()}
+        | {"melray_to_plain": ratio},
+    )
 
 
 if __name__ == "__main__":

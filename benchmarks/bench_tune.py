@@ -26,14 +26,14 @@ import yaml
 from benchmarks.common import held_out_scores, save, spread
 from cluster.connection.session import session
 from pipeline.classifier.loop import train_epochs
-from pipeline.data.dataset import open_rows
+from pipeline.data.dataset import open_dataset
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tune.config import SearchConfig
 from tune.search import search
 from tune.trials import SearchFolder
 
-BASE = {"model": {"channels": [16, 32, 64, 128], "convolutions": 1}}
+BASE = {"model": {"channels": [16, 32, 64, 128], "convs_per_block": 1}}
 SPACE = {
     "learning_rate": {"low": 0.0002, "high": 0.02, "log": True},
     "mixup.rate": {"low": 0.0, "high": 1.0},
@@ -51,7 +51,9 @@ PARTS_OF_TIME = (0.25, 0.5, 0.75, 1.0)
 
 def best_by(folder: Path, seconds: float) -> float:
     """The best score of a search so far, at a time."""
-    scores = [point.score for trial in SearchFolder(folder).read() for point in trial.points if point.at <= seconds]
+    scores = [
+        point.score for trial in SearchFolder(folder).read() for point in trial.points if point.at <= seconds
+    ]
     return max(scores, default=0.0)
 
 
@@ -61,7 +63,9 @@ def compare(config: SearchConfig, minutes: float, seeds: int) -> dict[str, Any]:
     for seed in range(seeds):
         for kind, changes in KINDS.items():
             one = SearchConfig(
-                **config.model_dump() | changes | {"seed": seed, "run": config.run / f"{kind}_{seed}", "time_budget": minutes}
+                **config.model_dump()
+                | changes
+                | {"seed": seed, "run": config.run / f"{kind}_{seed}", "time_budget": minutes}
             )
             search(one)
             values = {f"best_at_{part:.0%}": best_by(one.run, 60 * minutes * part) for part in PARTS_OF_TIME}
@@ -72,7 +76,10 @@ def compare(config: SearchConfig, minutes: float, seeds: int) -> dict[str, Any]:
             for name, value in values.items():
                 found[kind].setdefault(name, []).append(value)
     return {
-        kind: {name: {"mean": statistics.mean(of), "deviation": statistics.pstdev(of), "each": of} for name, of in values.items()}
+        kind: {
+            name: {"mean": statistics.mean(of), "deviation": statistics.pstdev(of), "each": of}
+            for name, of in values.items()
+        }
         for kind, values in found.items()
     }
 
@@ -87,7 +94,10 @@ def plain_loops(runs: list[Path], shards: Path, out: Path) -> None:
         settings = RunFolder(run).read_json("config.json")["config"]
         with tempfile.TemporaryDirectory() as folder:
             last = time.perf_counter()
-            for _ in train_epochs(TrainClassifierConfig(shards=shards, run=Path(folder), **settings), World(0, 1, torch.device("cpu"))):
+            for _ in train_epochs(
+                TrainClassifierConfig(shards=shards, run=Path(folder), **settings),
+                World(0, 1, torch.device("cpu")),
+            ):
                 epochs.append(time.perf_counter() - last)
                 last = time.perf_counter()
     out.write_text(json.dumps({"epochs": epochs, "seconds": time.perf_counter() - start}))
@@ -95,7 +105,11 @@ def plain_loops(runs: list[Path], shards: Path, out: Path) -> None:
 
 def overhead(config: SearchConfig, trials: int) -> dict[str, float]:
     """A search of trials that all run to their end, against two plain loops of the same trainings."""
-    config = SearchConfig(**config.model_dump() | KINDS["random"] | {"trials": trials, "run": config.run / "overhead", "max_concurrent": 2})
+    config = SearchConfig(
+        **config.model_dump()
+        | KINDS["random"]
+        | {"trials": trials, "run": config.run / "overhead", "max_concurrent": 2}
+    )
     start = time.perf_counter()
     search(config)
     whole = time.perf_counter() - start
@@ -107,7 +121,10 @@ def overhead(config: SearchConfig, trials: int) -> dict[str, float]:
     files = [config.run / f"plain_{i}.json" for i in range(2)]
     halves = [[folder.trial(number) for number in range(i, trials, 2)] for i in range(2)]
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=plain_loops, args=(half, config.shards, file)) for half, file in zip(halves, files, strict=True)]
+    processes = [
+        spawn.Process(target=plain_loops, args=(half, config.shards, file))
+        for half, file in zip(halves, files, strict=True)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -130,7 +147,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8, help="of the second part")
     parser.add_argument("--rounds", type=int, default=3, help="of the second part")
     arguments = parser.parse_args()
-    open_rows(arguments.shards)
+    open_dataset(arguments.shards)
     with tempfile.TemporaryDirectory() as name, session():
         folder = Path(name)
         for file, values in (("base.yaml", BASE), ("space.yaml", SPACE)):
@@ -143,12 +160,13 @@ def main() -> None:
             fold=arguments.fold,
             trials=1000,
             max_epochs=arguments.max_epochs,
-            try_base=False,
+            include_base=False,
             cpus_per_worker=1,
         )
         short = SearchConfig(**config.model_dump() | {"max_epochs": 3})
         rounds = [
-            overhead(SearchConfig(**short.model_dump() | {"run": folder / f"round_{i}"}), arguments.trials) for i in range(arguments.rounds)
+            overhead(SearchConfig(**short.model_dump() | {"run": folder / f"round_{i}"}), arguments.trials)
+            for i in range(arguments.rounds)
         ]
         result: dict[str, Any] = {name: spread([one[name] for one in rounds]) for name in rounds[0]}
         if arguments.seeds:

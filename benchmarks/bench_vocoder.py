@@ -72,7 +72,9 @@ def real_sounds(audio: Path, count: int) -> Iterator[np.ndarray]:
 def generated_sounds(count: int) -> Iterator[np.ndarray]:
     """Clips of the demo's classes in turn."""
     for number in range(count):
-        yield synthesize_clip(CLASS_NAMES[number % len(CLASS_NAMES)], np.random.default_rng(number), MEL.sample_rate)
+        yield synthesize_clip(
+            CLASS_NAMES[number % len(CLASS_NAMES)], np.random.default_rng(number), MEL.sample_rate
+        )
 
 
 def difference(decibel: np.ndarray, reference: np.ndarray) -> float:
@@ -83,7 +85,9 @@ def difference(decibel: np.ndarray, reference: np.ndarray) -> float:
 
 def short_spectra(samples: np.ndarray) -> np.ndarray:
     """Spectra of windows a quarter as long, in dB."""
-    return librosa.amplitude_to_db(np.abs(librosa.stft(samples, n_fft=MEL.n_fft // 4)), amin=1e-7, top_db=None)
+    return librosa.amplitude_to_db(
+        np.abs(librosa.stft(samples, n_fft=MEL.n_fft // 4)), amin=1e-7, top_db=None
+    )
 
 
 def compare(sounds: Iterator[np.ndarray]) -> dict[str, Any]:
@@ -98,7 +102,13 @@ def compare(sounds: Iterator[np.ndarray]) -> dict[str, Any]:
             start = time.perf_counter()
             out = inverse(mel, number)
             milliseconds = 1000 * (time.perf_counter() - start)
-            rows[name].append((milliseconds, difference(log_mel(MEL)(out), mel), difference(short_spectra(out), short_spectra(samples))))
+            rows[name].append(
+                (
+                    milliseconds,
+                    difference(log_mel(MEL)(out), mel),
+                    difference(short_spectra(out), short_spectra(samples)),
+                )
+            )
     ours, theirs = (np.array(rows[name]).T for name in contestants)
     result: dict[str, Any] = {"clips": ours.shape[1], "times_as_fast": spread((theirs[0] / ours[0]).tolist())}
     for name, (milliseconds, error, distance) in (("melray", ours), ("librosa", theirs)):

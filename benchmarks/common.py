@@ -49,12 +49,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def held_out_scores(run: Path) -> dict[str, Any]:
     """What a run's model scores on the fold that its training did not see, without writing it into the run."""
     from models.metrics import classification_metrics
-    from pipeline.classifier.evaluate import EvaluateConfig, choose_rows, score_rows
+    from pipeline.classifier.evaluate import EvaluateConfig, predict_rows, select_rows
     from pipeline.training.model_file import load_classifier
 
     saved = load_classifier(run)
-    rows, index, _ = choose_rows(EvaluateConfig(run=run, on="held-out"), saved)
-    scored = score_rows(saved, rows, index, 1)
+    rows, index, _ = select_rows(EvaluateConfig(run=run, split="held-out"), saved)
+    scored = predict_rows(saved, rows, index, 1)
     return classification_metrics(scored.probabilities, scored.labels, list(saved.card.class_names))
 
 
@@ -64,7 +64,14 @@ def hardware() -> dict[str, Any]:
     import ray
     import torch
 
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "",
+    )
     return {
         "cpu": model or platform.processor(),
         "cores": os.cpu_count(),

@@ -29,7 +29,11 @@ def dispatch(name: str, arguments: list[str]) -> int:
         return submit(common, rest, submitted)
     if name in ("jobs", "cluster", "doctor"):
         return import_module(
-            {"jobs": "cluster.jobs.jobs", "cluster": "cluster.local.up_down", "doctor": "cluster.doctor.doctor"}[name]
+            {
+                "jobs": "cluster.jobs.jobs",
+                "cluster": "cluster.local.up_down",
+                "doctor": "cluster.doctor.doctor",
+            }[name]
         ).command(common, rest)
     name, rest = stage_name(name, rest)
     if name in STAGES:
@@ -45,7 +49,7 @@ def run_stage(name: str, common: Common, arguments: list[str]) -> None:
     set_environment(common.address)
     module = import_module(stage.module)
     config = parse(getattr(module, stage.settings), name, arguments, common.config)
-    show(config)
+    print_config(config)
     if stage.check:
         getattr(module, stage.check)(config)
     with session(common.address, common.cpus):
@@ -57,27 +61,32 @@ def evaluate(common: Common, arguments: list[str]) -> None:
     from pipeline.classifier.evaluate import EvaluateConfig
     from pipeline.classifier.evaluate import evaluate as run
     from pipeline.gan.evaluate import evaluate_gan
-    from pipeline.training.model_file import kind_of
+    from pipeline.training.model_file import model_kind
 
     config = parse(EvaluateConfig, "evaluate", arguments, common.config)
-    if kind_of(config.run) == "generator":
+    if model_kind(config.run) == "generator":
         evaluate_gan(config.run, config.clips_per_class, config.out)
     else:
         run(config)
 
 
 def generate(common: Common, arguments: list[str]) -> None:
-    from pipeline.gan.generate import GenerateConfig, run_units, worth_ray
+    from pipeline.gan.generate import GenerateConfig, needs_cluster, run_units
     from pipeline.gan.generate import generate as run
 
     config = parse(GenerateConfig, "generate", arguments, common.config)
-    if not worth_ray(config):
+    if not needs_cluster(config):
         run(config)
         return
     with session(common.address, common.cpus):
         run(config, run_units)
 
 
-def show(config: Config) -> None:
+def print_config(config: Config) -> None:
     """Prints the resolved settings, as YAML that --config takes."""
-    print(yaml.safe_dump(config.values(), sort_keys=False, allow_unicode=True, default_flow_style=None).rstrip(), flush=True)
+    print(
+        yaml.safe_dump(
+            config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None
+        ).rstrip(),
+        flush=True,
+    )

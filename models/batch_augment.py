@@ -43,7 +43,7 @@ class SpecAugmentConfig(Config):
 
 
 @dataclass(frozen=True)
-class BatchDraw:
+class BatchAugmentation:
     """What is to happen to each of B samples; all arrays have B as their first axis."""
 
     partner: np.ndarray  # index into the batch
@@ -55,17 +55,23 @@ class BatchDraw:
     roll: np.ndarray  # as part of the frames
     gain_db: np.ndarray
 
-    def __getitem__(self, part: slice) -> BatchDraw:
-        return BatchDraw(**{name: values[part] for name, values in vars(self).items()})
+    def __getitem__(self, part: slice) -> BatchAugmentation:
+        return BatchAugmentation(**{name: values[part] for name, values in vars(self).items()})
 
 
-def draw_batch(rng: np.random.Generator, batch_size: int, mixup: MixUpConfig, spec: SpecAugmentConfig, strength: float = 1.0) -> BatchDraw:
+def sample_batch_augmentation(
+    rng: np.random.Generator,
+    batch_size: int,
+    mixup: MixUpConfig,
+    spec: SpecAugmentConfig,
+    strength: float = 1.0,
+) -> BatchAugmentation:
     """Draws for a whole batch; `strength` in [0, 1] scales all of SpecAugment."""
     mixed = rng.random(batch_size) < mixup.rate
     share = rng.beta(mixup.alpha, mixup.alpha, batch_size)
     time_width = rng.random((batch_size, spec.time_masks)) * spec.time_width * strength
     freq_width = rng.random((batch_size, spec.freq_masks)) * spec.freq_width * strength
-    return BatchDraw(
+    return BatchAugmentation(
         partner=rng.permutation(batch_size),
         # The larger share stays with the sample: the same mixture has then one name only.
         share=np.where(mixed, np.maximum(share, 1 - share), 1.0),
@@ -84,27 +90,27 @@ def roll_and_gain(mel_BMT: Tensor, roll: np.ndarray, gain_db: np.ndarray) -> Ten
     turn = torch.from_numpy(np.round(roll * frames).astype(np.int64)).to(mel_BMT.device)
     index_BT = (torch.arange(frames, device=mel_BMT.device) - turn[:, None]) % frames
     rolled = mel_BMT.gather(2, index_BT[:, None, :].expand(-1, mel_BMT.shape[1], -1))
-    return rolled.float() + _column(gain_db, mel_BMT.device)[:, None, None]
+    return rolled.float() + _to_column(gain_db, mel_BMT.device)[:, None, None]
 
 
 def mix(mel_BMT: Tensor, partner_BMT: Tensor, share: np.ndarray) -> Tensor:
     """Blends each spectrogram with its partner, in dB."""
-    return torch.lerp(partner_BMT, mel_BMT, _column(share, mel_BMT.device)[:, None, None])
+    return torch.lerp(partner_BMT, mel_BMT, _to_column(share, mel_BMT.device)[:, None, None])
 
 
 def mix_targets(target_BC: Tensor, partner_BC: Tensor, share: np.ndarray) -> Tensor:
     """Blends the labels, given as probabilities `[shape=(B, C)]`, in the same shares."""
-    return torch.lerp(partner_BC, target_BC, _column(share, target_BC.device)[:, None])
+    return torch.lerp(partner_BC, target_BC, _to_column(share, target_BC.device)[:, None])
 
 
-def mask(mel_BMT: Tensor, draw: BatchDraw, fill_M: Tensor) -> Tensor:
+def mask(mel_BMT: Tensor, draw: BatchAugmentation, fill_M: Tensor) -> Tensor:
     """Blanks stretches of time and bands of frequency with each band's mean over the training set, in dB."""
-    hidden_BT = _spans(draw.time_start, draw.time_width, mel_BMT.shape[2], mel_BMT.device)
-    hidden_BM = _spans(draw.freq_start, draw.freq_width, mel_BMT.shape[1], mel_BMT.device)
+    hidden_BT = _span_mask(draw.time_start, draw.time_width, mel_BMT.shape[2], mel_BMT.device)
+    hidden_BM = _span_mask(draw.freq_start, draw.freq_width, mel_BMT.shape[1], mel_BMT.device)
     return torch.where(hidden_BT[:, None, :] | hidden_BM[:, :, None], fill_M[:, None], mel_BMT)
 
 
-def _spans(start: np.ndarray, width: np.ndarray, size: int, device: torch.device) -> Tensor:
+def _span_mask(start: np.ndarray, width: np.ndarray, size: int, device: torch.device) -> Tensor:
     """Which of `size` places lie in any span of each sample `[shape=(B, size)]`, bool."""
     place = np.arange(size)
     first = np.round(start * size)[:, :, None]
@@ -112,5 +118,5 @@ def _spans(start: np.ndarray, width: np.ndarray, size: int, device: torch.device
     return torch.from_numpy(inside.any(axis=1)).to(device)
 
 
-def _column(values: np.ndarray, device: torch.device) -> Tensor:
+def _to_column(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).to(device)

@@ -20,9 +20,9 @@ class ClassifierConfig(Config):
 
     channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
     """Channels of each block; every block halves both axes, after a first convolution that does so too."""
-    convolutions: int = Field(2, ge=1, le=4)
+    convs_per_block: int = Field(2, ge=1, le=4)
     """Convolutions in each block."""
-    compressed: int = Field(256, ge=1)
+    embedding_dim: int = Field(256, ge=1)
     """Channels after the compression, which is what the fully connected head sees."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Part of the head's inputs that is dropped in training."""
@@ -48,14 +48,16 @@ class Classifier(nn.Module):
         self.register_buffer("mel_std_M", torch.ones(n_mels))
         widths = (config.channels[0], *config.channels)
         self.stem = _conv(1, widths[0], config.norm, kernel=5, stride=2)
-        self.blocks = nn.ModuleList(_block(before, after, config) for before, after in itertools.pairwise(widths))
-        self.compress = nn.Sequential(nn.Linear(widths[-1], config.compressed), nn.ReLU(inplace=True))
+        self.blocks = nn.ModuleList(
+            _block(before, after, config) for before, after in itertools.pairwise(widths)
+        )
+        self.compress = nn.Sequential(nn.Linear(widths[-1], config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
-            nn.Linear(config.compressed, config.compressed),
+            nn.Linear(config.embedding_dim, config.embedding_dim),
             nn.ReLU(inplace=True),
             nn.Dropout(config.dropout),
-            nn.Linear(config.compressed, num_classes),
+            nn.Linear(config.embedding_dim, num_classes),
         )
 
     def forward(self, mel_BMT: Tensor) -> Tensor:
@@ -78,7 +80,9 @@ class Classifier(nn.Module):
 
 
 def _block(before: int, after: int, config: ClassifierConfig) -> nn.Sequential:
-    layers: list[nn.Module] = [_conv(before if i == 0 else after, after, config.norm) for i in range(config.convolutions)]
+    layers: list[nn.Module] = [
+        _conv(before if i == 0 else after, after, config.norm) for i in range(config.convs_per_block)
+    ]
     # ceil_mode keeps the last column of an odd axis, and an axis of one alive.
     return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from models.config import Config
 
-SLOPE = 0.2  # of the leaky ReLU
+LEAKY_RELU_SLOPE = 0.2  # of the leaky ReLU
 # Texture: the log of a noise's power scatters by 5.6 dB about its mean, by less where a band averages over frequencies. A network
 # that had to make it from smooth values would do nothing else; one that could make more of it would paint sounds with it.
-GRAINS, GRAIN_SIZE, GRAIN_DB = 2, 5, 5.6
+NOISE_KERNELS, GRAIN_SIZE, GRAIN_DB = 2, 5, 5.6
 
 
 class GanConfig(Config):
@@ -69,13 +69,15 @@ def grid_sizes(shape: tuple[int, int], config: GanConfig) -> list[tuple[int, int
     return [(-(-height // 2**level), -(-width // 2**level)) for level in range(len(config.channels))]
 
 
-def draw_latents(config: GanConfig, shape: tuple[int, int], count: int, generator: torch.Generator) -> Latents:
+def sample_latents(
+    config: GanConfig, shape: tuple[int, int], count: int, generator: torch.Generator
+) -> Latents:
     """Draws what `count` clips of `shape` are made from, on the CPU."""
     z_BZ = torch.randn(count, config.latent_dim, generator=generator)
     return Latents(z_BZ, torch.randn(count, *shape, generator=generator))
 
 
-class _Standardised(nn.Module):
+class _NormalizedInput(nn.Module):
     """A network that knows mean and deviation of each mel band over the training set, in dB: they are part of its weights."""
 
     mel_mean_M: Tensor
@@ -92,7 +94,7 @@ class _Standardised(nn.Module):
         self.mel_std_M.copy_(std_M.clamp(min=1e-3))
 
 
-class Generator(_Standardised):
+class Generator(_NormalizedInput):
     """Draws spectrograms: latent and class to a style, a coarse grid from it, and finer grids by steered residual blocks.
 
     Inside it works in standardised values.
@@ -106,41 +108,60 @@ class Generator(_Standardised):
         self.embed = nn.Embedding(num_classes, config.style_dim)
         self.mapping = nn.Sequential(
             _linear(config.latent_dim + config.style_dim, config.style_dim),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(LEAKY_RELU_SLOPE),
             _linear(config.style_dim, config.style_dim),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(LEAKY_RELU_SLOPE),
         )
         self.start = _linear(config.style_dim, widths[0] * math.prod(self._sizes[0]))
         self.levels = nn.ModuleList()
         for before, after in itertools.pairwise((widths[0], *widths)):
-            blocks = [_SteeredBlock(before if i == 0 else after, after, config.style_dim) for i in range(config.blocks)]
+            blocks = [
+                _ModulatedBlock(before if i == 0 else after, after, config.style_dim)
+                for i in range(config.blocks)
+            ]
             self.levels.append(nn.ModuleList(blocks))
         self.draw = _conv(widths[-1], config.patch**2, gain=1.0)
-        self.grain = nn.Parameter(torch.randn(GRAINS, 1, GRAIN_SIZE, GRAIN_SIZE))
-        self.amount = _conv(widths[-1], GRAINS, gain=0.1)
+        self.grain = nn.Parameter(torch.randn(NOISE_KERNELS, 1, GRAIN_SIZE, GRAIN_SIZE))
+        self.amount = _conv(widths[-1], NOISE_KERNELS, gain=0.1)
 
     def forward(self, latents: Latents, label_B: Tensor) -> Tensor:
         """Spectrograms of the classes asked for, in dB, float32 `[shape=(B, n_mels, num_frames)]`."""
         class_BS = F.normalize(self.embed(label_B), dim=1) * math.sqrt(self.config.style_dim)
         style_BS = self.mapping(torch.cat([latents.z_BZ, class_BS], dim=1))
-        x = self.start(style_BS).unflatten(1, (-1, *self._sizes[0])).contiguous(memory_format=torch.channels_last)
+        x = (
+            self.start(style_BS)
+            .unflatten(1, (-1, *self._sizes[0]))
+            .contiguous(memory_format=torch.channels_last)
+        )
         for size, blocks in zip(self._sizes, self.levels, strict=True):
             if x.shape[2:] != size:
                 x = F.interpolate(x, size, mode="bilinear", align_corners=False)
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, style_BS)
-        x = F.leaky_relu(x, SLOPE)
-        drawn_BMT = F.pixel_shuffle(self.draw(x), self.config.patch)[:, 0, : self.shape[0], : self.shape[1]].float()
-        return drawn_BMT * self.mel_std_M[:, None] + self.mel_mean_M[:, None] + self._texture(x, latents.grain_BMT)
+        x = F.leaky_relu(x, LEAKY_RELU_SLOPE)
+        drawn_BMT = F.pixel_shuffle(self.draw(x), self.config.patch)[
+            :, 0, : self.shape[0], : self.shape[1]
+        ].float()
+        return (
+            drawn_BMT * self.mel_std_M[:, None]
+            + self.mel_mean_M[:, None]
+            + self._texture(x, latents.grain_BMT)
+        )
 
     def _texture(self, x: Tensor, grain_BMT: Tensor) -> Tensor:
         """Noise in dB as loud as the finest grid `x` wants it at each place, and as coarse as learnt `[shape=(B, n_mels, num_frames)]`."""
-        amount = F.interpolate(torch.sigmoid(self.amount(x)), self.shape, mode="bilinear", align_corners=False)
-        coarse = F.conv2d(grain_BMT[:, None], F.normalize(self.grain.flatten(1)).view_as(self.grain), padding=GRAIN_SIZE // 2)
+        amount = F.interpolate(
+            torch.sigmoid(self.amount(x)), self.shape, mode="bilinear", align_corners=False
+        )
+        coarse = F.conv2d(
+            grain_BMT[:, None],
+            F.normalize(self.grain.flatten(1)).view_as(self.grain),
+            padding=GRAIN_SIZE // 2,
+        )
         return GRAIN_DB * (amount * coarse).sum(dim=1).float()
 
 
-class Discriminator(_Standardised):
+class Discriminator(_NormalizedInput):
     """Tells real spectrograms of a class from drawn ones: residual blocks down to a coarse grid, and a projection on the class."""
 
     def __init__(self, config: GanConfig, shape: tuple[int, int], num_classes: int):
@@ -151,7 +172,9 @@ class Discriminator(_Standardised):
         self.stem = _conv(config.patch**2, widths[0])
         self.levels = nn.ModuleList()
         for before, after in itertools.pairwise((widths[0], *widths)):
-            self.levels.append(nn.Sequential(*(_Block(before if i == 0 else after, after) for i in range(config.blocks))))
+            self.levels.append(
+                nn.Sequential(*(_Block(before if i == 0 else after, after) for i in range(config.blocks)))
+            )
         # One weight for each place of the last grid, as in a fully connected layer, but each channel by itself.
         self.gather = nn.Parameter(torch.randn(widths[-1], *sizes[-1]) / math.sqrt(math.prod(sizes[-1])))
         self.score = _linear(widths[-1], 1, gain=1.0)
@@ -166,12 +189,14 @@ class Discriminator(_Standardised):
         """
         x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
         padded = F.pad(x_BMT[:, None], (0, self._padding[1], 0, self._padding[0]), mode="replicate")
-        x = self.stem(F.pixel_unshuffle(padded, self.config.patch).contiguous(memory_format=torch.channels_last))
+        x = self.stem(
+            F.pixel_unshuffle(padded, self.config.patch).contiguous(memory_format=torch.channels_last)
+        )
         for number, blocks in enumerate(self.levels):
             if number:
                 x = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
             x = blocks(x)
-        seen_BK = F.leaky_relu((x.float() * self.gather).sum(dim=(2, 3)), SLOPE)
+        seen_BK = F.leaky_relu((x.float() * self.gather).sum(dim=(2, 3)), LEAKY_RELU_SLOPE)
         with torch.autocast(mel_BMT.device.type, enabled=False):
             projected_B = (seen_BK * self.project(label_B)).sum(dim=1) / math.sqrt(seen_BK.shape[1])
             return self.score(seen_BK)[:, 0] + projected_B, self.classify(seen_BK)
@@ -187,11 +212,11 @@ class _Block(nn.Module):
         self.second = _conv(after, after, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.first(F.leaky_relu(x, SLOPE))
-        return self.skip(x) + self.second(F.leaky_relu(y, SLOPE))
+        y = self.first(F.leaky_relu(x, LEAKY_RELU_SLOPE))
+        return self.skip(x) + self.second(F.leaky_relu(y, LEAKY_RELU_SLOPE))
 
 
-class _SteeredBlock(_Block):
+class _ModulatedBlock(_Block):
     """The same, with channels scaled and shifted by the style."""
 
     def __init__(self, before: int, after: int, style_dim: int):
@@ -200,8 +225,8 @@ class _SteeredBlock(_Block):
 
     def forward(self, x: Tensor, style_BS: Tensor) -> Tensor:  # type: ignore[override]
         scale, shift = self.steer(style_BS)[:, :, None, None].chunk(2, dim=1)
-        y = self.first(F.leaky_relu(x, SLOPE)) * (1 + scale) + shift
-        return self.skip(x) + self.second(F.leaky_relu(y, SLOPE))
+        y = self.first(F.leaky_relu(x, LEAKY_RELU_SLOPE)) * (1 + scale) + shift
+        return self.skip(x) + self.second(F.leaky_relu(y, LEAKY_RELU_SLOPE))
 
 
 def _conv(before: int, after: int, kernel: int = 3, gain: float = math.sqrt(2)) -> nn.Conv2d:

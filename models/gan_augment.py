@@ -13,13 +13,20 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from models.batch_augment import BatchDraw, MixUpConfig, SpecAugmentConfig, draw_batch, mask, roll_and_gain
+from models.batch_augment import (
+    BatchAugmentation,
+    MixUpConfig,
+    SpecAugmentConfig,
+    mask,
+    roll_and_gain,
+    sample_batch_augmentation,
+)
 from models.config import Config
 
 # The chance goes from 0 to 1 within so many clips at the fastest.
-FULL_CHANCE_CLIPS = 40_000
+ADA_CLIPS = 40_000
 # Above this the generator can't tell the changes from the clips any more (Karras et al. 2020, figure 4).
-MOST_CHANCE = 0.8
+MAX_PROBABILITY = 0.8
 
 
 class GanAugmentConfig(SpecAugmentConfig):
@@ -44,15 +51,17 @@ class AdaConfig(Config):
 
     adapt: bool = True
     """Adapt the chance to how sure the discriminator is; otherwise it stays."""
-    chance: float = Field(0.2, ge=0, le=MOST_CHANCE)
+    p: float = Field(0.2, ge=0, le=MAX_PROBABILITY)
     """Chance of each change, for each clip; where it adapts, the one at the start."""
     target: float = Field(0.6, gt=-1, lt=1)
     """Wanted share of real clips told from drawn ones, less the share of those not told."""
 
 
-def draw_changes(rng: np.random.Generator, count: int, config: GanAugmentConfig, chance: float) -> BatchDraw:
+def sample_augmentation(
+    rng: np.random.Generator, count: int, config: GanAugmentConfig, chance: float
+) -> BatchAugmentation:
     """Draws what happens to each of `count` clips; each change happens to each clip with `chance`."""
-    draw = draw_batch(rng, count, MixUpConfig(rate=0.0), config)
+    draw = sample_batch_augmentation(rng, count, MixUpConfig(rate=0.0), config)
     happens = rng.random((4, count)) < chance
     return dataclasses.replace(
         draw,
@@ -63,14 +72,14 @@ def draw_changes(rng: np.random.Generator, count: int, config: GanAugmentConfig,
     )
 
 
-def change(mel_BMT: Tensor, draw: BatchDraw, fill_M: Tensor) -> Tensor:
+def augment(mel_BMT: Tensor, draw: BatchAugmentation, fill_M: Tensor) -> Tensor:
     """The changed spectrograms, in dB `[shape=(B, n_mels, num_frames)]`; blanks hold `fill_M`."""
     return mask(roll_and_gain(mel_BMT, draw.roll, draw.gain_db), draw, fill_M)
 
 
-def adapted_chance(chance: float, sureness: float, clips: int, config: AdaConfig) -> float:
-    """The chance after `clips` more real clips, of which the discriminator told `sureness` in [-1, 1] (share told less share not)."""
+def update_ada_probability(chance: float, ada_rt: float, clips: int, config: AdaConfig) -> float:
+    """The chance after `clips` more real clips, of which the discriminator told `ada_rt` in [-1, 1] (share told less share not)."""
     if not config.adapt:
         return chance
-    step = clips / FULL_CHANCE_CLIPS
-    return min(MOST_CHANCE, max(0.0, chance + (step if sureness > config.target else -step)))
+    step = clips / ADA_CLIPS
+    return min(MAX_PROBABILITY, max(0.0, chance + (step if ada_rt > config.target else -step)))

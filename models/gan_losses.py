@@ -39,7 +39,7 @@ def generator_loss(name: LossName, drawn_B: Tensor, real_B: Tensor) -> Tensor:
     return F.softplus(-drawn_B).mean()
 
 
-def alike_loss(first_BMT: Tensor, second_BMT: Tensor, unit_M: Tensor, wanted: float) -> Tensor:
+def diversity_loss(first_BMT: Tensor, second_BMT: Tensor, unit_M: Tensor, wanted: float) -> Tensor:
     """How much more alike two draws of a class are than two real clips of it, from 0 to 1, mean over the batch.
 
     A relative of mode seeking (Mao et al. 2019), which asks for the greatest distance; this asks for that of real clips and no more.

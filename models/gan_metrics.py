@@ -56,7 +56,7 @@ def density_and_coverage(real: np.ndarray, drawn: np.ndarray, neighbours: int = 
     return float(inside.sum() / (neighbours * len(drawn))), float(inside.any(axis=1).mean())
 
 
-def nearest(points: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbors(points: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each of `points` `[shape=(N, K)]` the number of its nearest in `among` `[shape=(M, K)]`, and the distance to it."""
     apart = distances(points, among)
     index = apart.argmin(axis=1)
@@ -72,11 +72,15 @@ def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def diversity(drawn: np.ndarray, labels: np.ndarray) -> float:
     """Mean deviation of a value within its class; in dB for spectrograms `[shape=(N, n_mels, num_frames)]`; classes of one clip don't count."""
-    spreads = [float(drawn[labels == label].std(axis=0).mean()) for label in np.unique(labels) if (labels == label).sum() > 1]
+    spreads = [
+        float(drawn[labels == label].std(axis=0).mean())
+        for label in np.unique(labels)
+        if (labels == label).sum() > 1
+    ]
     return float(np.mean(spreads)) if spreads else 0.0
 
 
-def mean_difference(mels: np.ndarray, labels: np.ndarray, unit: np.ndarray, pairs: int = 8) -> float:
+def mean_pairwise_difference(mels: np.ndarray, labels: np.ndarray, unit: np.ndarray, pairs: int = 8) -> float:
     """Mean absolute difference of two clips of one class, over up to `pairs` partners of each; 0 where no class has two.
 
     Args:
@@ -88,7 +92,10 @@ def mean_difference(mels: np.ndarray, labels: np.ndarray, unit: np.ndarray, pair
     apart = []
     for label in np.unique(labels):
         own = mels[labels == label].astype(np.float32) / unit[:, None]
-        apart += [float(np.abs(own - np.roll(own, step, axis=0)).mean()) for step in range(1, min(pairs, len(own) - 1) + 1)]
+        apart += [
+            float(np.abs(own - np.roll(own, step, axis=0)).mean())
+            for step in range(1, min(pairs, len(own) - 1) + 1)
+        ]
     return float(np.mean(apart)) if apart else 0.0
 
 

@@ -28,7 +28,9 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.ndim != 1 or labels.shape != predictions.shape:
-        raise ValueError(f"labels and predictions must both have shape (N,), not {labels.shape} and {predictions.shape}")
+        raise ValueError(
+            f"labels and predictions must both have shape (N,), not {labels.shape} and {predictions.shape}"
+        )
     for what, values in (("labels", labels), ("predictions", predictions)):
         _check_classes(what, values, num_classes)
     # int64 first: class numbers are often uint8, where the product would wrap around.
@@ -61,7 +63,9 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def classification_metrics(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(
+    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> dict[str, Any]:
     """The full account of a classifier on a set of clips, as plain JSON values.
 
     Args:
@@ -87,8 +91,13 @@ def classification_metrics(probabilities: np.ndarray, labels: np.ndarray, class_
         "clips": len(labels),
         **scores(confusion),
         "log_loss": log_loss(probabilities, labels),
-        "ece": sum(entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]) / len(labels),
-        "per_class": [{"name": name, **{key: columns[key][i] for key in columns}} for i, name in enumerate(class_names)],
+        "ece": sum(
+            entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]
+        )
+        / len(labels),
+        "per_class": [
+            {"name": name, **{key: columns[key][i] for key in columns}} for i, name in enumerate(class_names)
+        ],
         "confusion": confusion.tolist(),
         "calibration": bins,
     }
@@ -101,7 +110,9 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(np.clip(truth, eps, 1.0 - eps)).mean())
 
 
-def calibration_bins(confidence: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS) -> list[dict[str, Any]]:
+def calibration_bins(
+    confidence: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS
+) -> list[dict[str, Any]]:
     """Confidence against accuracy in bins (low, high] of equal width.
 
     Args:
@@ -130,7 +141,11 @@ def calibration_bins(confidence: np.ndarray, correct: np.ndarray, num_bins: int 
 
 def _check(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
     shapes = f"probabilities {probabilities.shape}, labels {labels.shape}, {num_classes} class names"
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or probabilities.shape[1] != num_classes:
+    if (
+        probabilities.ndim != 2
+        or labels.shape != probabilities.shape[:1]
+        or probabilities.shape[1] != num_classes
+    ):
         raise ValueError(f"need probabilities (N, C), labels (N,) and C class names, not {shapes}")
     if probabilities.size == 0:
         raise ValueError(f"need at least one clip and one class, not {shapes}")
@@ -141,7 +156,9 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> N
     bad = ~((probabilities.min(axis=1) >= 0) & (np.abs(sums - 1.0) <= SUM_TOLERANCE))
     if bad.any():
         row = int(bad.argmax())
-        raise ValueError(f"{int(bad.sum())} of {len(bad)} rows are no probabilities, row {row} first: sum {sums[row]:g}")
+        raise ValueError(
+            f"{int(bad.sum())} of {len(bad)} rows are no probabilities, row {row} first: sum {sums[row]:g}"
+        )
 
 
 def _check_classes(what: str, values: np.ndarray, num_classes: int) -> None:

@@ -17,41 +17,49 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from models.config import difference
-from pipeline.audio.decode import BadAudio
-from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows
+from models.config import diff_settings
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram, spectrogram_rows
 from pipeline.data.manifest import ManifestConfig, read_manifest
 from pipeline.data.shards import (
     MANIFEST_NAME,
     REJECTED_NAME,
-    Part,
     Rejected,
+    ShardInfo,
     ShardManifest,
-    inspect_part,
     open_shards,
+    read_shard_footer,
     rejected_csv,
-    write_part,
+    write_shard,
 )
-from pipeline.distributed.batch_job import LIST_NAME, Unit, clips_of, cut_units, from_units, pack, rows_of_one_stage
-from pipeline.distributed.quarantine import REASON, Attempts, clear_attempts
-from pipeline.distributed.resources import MachinesConfig, Need, make_room
-from pipeline.distributed.worker import CLIP_SECONDS, keep_freed_memory
+from pipeline.distributed.batch_job import (
+    LIST_NAME,
+    WorkUnit,
+    dataset_of_units,
+    iter_single_stage,
+    make_work_units,
+    read_unit_clips,
+    unit_to_row,
+)
+from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine, clear_quarantine
+from pipeline.distributed.resources import AutoscalingConfig, ResourceRequest, wait_for_resources
+from pipeline.distributed.worker import CLIP_TIMEOUT_S, disable_malloc_trim
 from pipeline.io.console import Progress
-from pipeline.io.errors import UserError, explain_os_error, user_errors
+from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_text_atomically
-from pipeline.io.storage import Place
+from pipeline.io.storage import PathOrURI
 
 # A part of the set, but no fewer than is worth a task nor more than a worker should hold (256 clips: 14 MiB a copy).
-UNITS = 64
+TARGET_UNIT_COUNT = 64
 MIN_UNIT, MAX_UNIT = 8, 256
 
 
-class ExtractConfig(ManifestConfig, AugmentConfig, MachinesConfig):
+class ExtractConfig(ManifestConfig, AugmentConfig, AutoscalingConfig):
     """From a folder of sounds to shards of spectrograms."""
 
-    data: Place
+    data: PathOrURI
     """Folder with one sub-folder a class (or `train/<class>/`), or a CSV with the columns path,label[,fold][,group]."""
-    out: Place
+    out: PathOrURI
     """Folder for the shards."""
     features: FeatureConfig = FeatureConfig()
     """The spectrograms."""
@@ -63,10 +71,10 @@ class ExtractConfig(ManifestConfig, AugmentConfig, MachinesConfig):
     @property
     def augment(self) -> AugmentConfig:
         """What copies are made."""
-        return self.part(AugmentConfig)
+        return self.subset(AugmentConfig)
 
 
-Runner = Callable[[list[Unit], ExtractConfig], Iterator[tuple[Part, list[Rejected]]]]
+Runner = Callable[[list[WorkUnit], ExtractConfig], Iterator[tuple[ShardInfo, list[Rejected]]]]
 
 
 def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
@@ -75,21 +83,26 @@ def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
     Raises:
         UserError: unusable data or settings, too many rejected files, a full disk, shards of another configuration.
     """
-    manifest = read_manifest(config.data, config.part(ManifestConfig))
+    manifest = read_manifest(config.data, config.subset(ManifestConfig))
     for warning in manifest.warnings:
         print(f"warning: {warning}", flush=True)
     shared = int(manifest.clips["group"].duplicated(keep=False).sum())
     if shared:
-        print(f"{shared} of {len(manifest.clips)} clips share a recording with another: splits keep them together", flush=True)
-    _refuse_other_settings(config)
-    with user_errors("creating", config.out):
+        print(
+            f"{shared} of {len(manifest.clips)} clips share a recording with another: splits keep them together",
+            flush=True,
+        )
+    _check_same_settings(config)
+    with report_os_errors("creating", config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     units = plan_units(manifest.clips, config)
-    counts = {str(label): int(count) for label, count in manifest.clips["label"].value_counts().sort_index().items()}
+    counts = {
+        str(label): int(count) for label, count in manifest.clips["label"].value_counts().sort_index().items()
+    }
     del manifest  # of millions of clips, which lie in the units' list now
     total = sum(counts.values())
     finished = {path.name for path in config.out.glob("part-*.parquet")} & {unit.name for unit in units}
-    results = [inspect_part(config.out / name) for name in sorted(finished)]
+    results = [read_shard_footer(config.out / name) for name in sorted(finished)]
     pending = [unit for unit in units if unit.name not in finished]
     if pending:
         progress = Progress("extracting", total, "clips", done=sum(p.clips + p.rejected for p, _ in results))
@@ -97,36 +110,43 @@ def extract(config: ExtractConfig, run: Runner | None = None) -> ShardManifest:
             results.append((part, rejected))
             progress.add(part.clips + part.rejected, _rejected_note(results))
         progress.finish(_rejected_note(results))
-    published = _publish(config, counts, results, units)
-    print(f"{published.clips} clips, {published.rows} rows, {published.rejected} rejected\nshards: {config.out}", flush=True)
+    published = _finalize_output(config, counts, results, units)
+    print(
+        f"{published.clips} clips, {published.rows} rows, {published.rejected} rejected\nshards: {config.out}",
+        flush=True,
+    )
     return published
 
 
-def plan_units(clips: pd.DataFrame, config: ExtractConfig) -> list[Unit]:
+def plan_units(clips: pd.DataFrame, config: ExtractConfig) -> list[WorkUnit]:
     """Cuts the manifest into units: as many as keep a cluster busy, none too small for a task or too large for a worker."""
-    size = min(MAX_UNIT, max(MIN_UNIT, -(-len(clips) // UNITS)))
-    return cut_units(clips, size, [config.features.fingerprint, config.augment.values()], config.out)
+    size = min(MAX_UNIT, max(MIN_UNIT, -(-len(clips) // TARGET_UNIT_COUNT)))
+    return make_work_units(clips, size, [config.features.fingerprint, config.augment.to_dict()], config.out)
 
 
-def run_units(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
+def run_units(units: list[WorkUnit], config: ExtractConfig) -> Iterator[tuple[ShardInfo, list[Rejected]]]:
     """Lets Ray Data make the parts; yields each as it is published.
 
     Raises:
         UserError: no machine that takes work, or a part that can't be written.
     """
     # One is enough to begin; Ray Data asks for more by the tasks that wait.
-    make_room(Need(1, 1), config.wait_for_machines, "start a machine with CPUs")
-    parts = from_units(units).map(make_part, fn_args=(config.out, config.features, config.augment, CLIP_SECONDS))
-    yield from map(unpack, rows_of_one_stage(parts))
+    wait_for_resources(ResourceRequest(1, 1), config.wait_for_nodes, "start a machine with CPUs")
+    parts = dataset_of_units(units).map(
+        write_unit, fn_args=(config.out, config.features, config.augment, CLIP_TIMEOUT_S)
+    )
+    yield from map(unpack, iter_single_stage(parts))
 
 
-def run_here(units: list[Unit], config: ExtractConfig) -> Iterator[tuple[Part, list[Rejected]]]:
+def run_in_process(
+    units: list[WorkUnit], config: ExtractConfig
+) -> Iterator[tuple[ShardInfo, list[Rejected]]]:
     """Makes the parts in this process, one after the other: for small sets and for comparison."""
     for unit in units:
-        yield unpack(make_part(pack(unit), config.out, config.features, config.augment))
+        yield unpack(write_unit(unit_to_row(unit), config.out, config.features, config.augment))
 
 
-def unpack(row: dict[str, Any]) -> tuple[Part, list[Rejected]]:
+def unpack(row: dict[str, Any]) -> tuple[ShardInfo, list[Rejected]]:
     """What a worker says of the part it made.
 
     Raises:
@@ -134,35 +154,42 @@ def unpack(row: dict[str, Any]) -> tuple[Part, list[Rejected]]:
     """
     if row["fault"]:
         raise UserError(row["fault"])
-    return Part.parse(json.loads(row["part"])), [Rejected(*item) for item in json.loads(row["rejected"])]
+    return ShardInfo.parse(json.loads(row["part"])), [Rejected(*item) for item in json.loads(row["rejected"])]
 
 
-def make_part(row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig, patience: float = 0.0) -> dict[str, str]:
+def write_unit(
+    row: dict[str, Any], out: Path, features: FeatureConfig, augment: AugmentConfig, patience: float = 0.0
+) -> dict[str, str]:
     """Runs on a worker: one unit to one published part; a process that is at one clip for `patience` seconds ends itself."""
-    keep_freed_memory()
+    disable_malloc_trim()
     try:
-        with Attempts(out, row["name"], patience) as attempts:
-            clips, spectrograms, rejected = make_rows(clips_of(row), features, augment, attempts.begin)
-        part = write_part(out / row["name"], clips, spectrograms, rejected, features.shape)
+        with CrashQuarantine(out, row["name"], patience) as attempts:
+            clips, spectrograms, rejected = extract_clips(
+                read_unit_clips(row), features, augment, attempts.begin
+            )
+        part = write_shard(out / row["name"], clips, spectrograms, rejected, features.shape)
         attempts.end()
     except OSError as error:
         # As a value, not an exception: Ray would try again for minutes what can't succeed.
         return {"part": "", "rejected": "", "fault": explain_os_error(error, f"writing {out / row['name']}")}
-    return {"part": json.dumps(part.values()), "rejected": json.dumps(rejected), "fault": ""}
+    return {"part": json.dumps(part.to_dict()), "rejected": json.dumps(rejected), "fault": ""}
 
 
-def make_rows(
-    records: list[dict[str, Any]], features: FeatureConfig, augment: AugmentConfig, begin: Callable[[str], bool] = lambda _: True
+def extract_clips(
+    records: list[dict[str, Any]],
+    features: FeatureConfig,
+    augment: AugmentConfig,
+    begin: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[dict[str, Any]], list[list[Spectrogram]], list[Rejected]]:
     """The usable clips of a unit, their spectrograms, and the clips that gave none; `begin` says of each whether it may be read."""
     clips, spectrograms, rejected = [], [], []
     for clip in records:
         if not begin(clip["clip_id"]):
-            rejected.append(Rejected(clip["clip_id"], clip["path"], REASON))
+            rejected.append(Rejected(clip["clip_id"], clip["path"], CRASH_REASON))
             continue
         try:
-            rows = list(clip_rows(clip["path"], clip["clip_id"], features, augment))
-        except BadAudio as error:
+            rows = list(spectrogram_rows(clip["path"], clip["clip_id"], features, augment))
+        except AudioDecodeError as error:
             rejected.append(Rejected(clip["clip_id"], clip["path"], str(error)))
             continue
         clips.append(clip)
@@ -170,21 +197,31 @@ def make_rows(
     return clips, spectrograms, rejected
 
 
-def _publish(config: ExtractConfig, counts: dict[str, int], results: list[tuple[Part, list[Rejected]]], units: list[Unit]) -> ShardManifest:
+def _finalize_output(
+    config: ExtractConfig,
+    counts: dict[str, int],
+    results: list[tuple[ShardInfo, list[Rejected]]],
+    units: list[WorkUnit],
+) -> ShardManifest:
     """Checks the count (`counts` has the clips of each class), writes `rejected.csv` and the manifest, and clears away what an older set left."""
     parts = sorted((part for part, _ in results), key=lambda part: part.name)
     rejected = sorted(item for _, items in results for item in items)
     usable = sum(part.clips for part in parts)
     total = sum(counts.values())
     if len(parts) != len(units) or usable + len(rejected) != total:
-        raise RuntimeError(f"{usable} + {len(rejected)} clips in {len(parts)} parts, expected {total} in {len(units)}")
-    with user_errors("writing", config.out / REJECTED_NAME):
+        raise RuntimeError(
+            f"{usable} + {len(rejected)} clips in {len(parts)} parts, expected {total} in {len(units)}"
+        )
+    with report_os_errors("writing", config.out / REJECTED_NAME):
         write_text_atomically(config.out / REJECTED_NAME, rejected_csv(rejected))
-    _refuse_too_many(config, rejected, total)
+    _check_reject_rate(config, rejected, total)
     usable_labels = _usable_labels(counts, rejected, units)
     lost = set(counts) - usable_labels
     if lost:
-        print(f"warning: no usable clip of class {', '.join(map(repr, sorted(lost)))}: see {config.out / REJECTED_NAME}", flush=True)
+        print(
+            f"warning: no usable clip of class {', '.join(map(repr, sorted(lost)))}: see {config.out / REJECTED_NAME}",
+            flush=True,
+        )
     published = ShardManifest(
         fingerprint=config.features.fingerprint,
         features=config.features,
@@ -196,9 +233,11 @@ def _publish(config: ExtractConfig, counts: dict[str, int], results: list[tuple[
         source={"data": str(config.data), "clips_by_class": counts},
         parts=tuple(parts),
     )
-    with user_errors("writing", config.out / MANIFEST_NAME):
-        write_text_atomically(config.out / MANIFEST_NAME, json.dumps(published.values(), indent=1, ensure_ascii=False))
-    clear_attempts(config.out)
+    with report_os_errors("writing", config.out / MANIFEST_NAME):
+        write_text_atomically(
+            config.out / MANIFEST_NAME, json.dumps(published.to_dict(), indent=1, ensure_ascii=False)
+        )
+    clear_quarantine(config.out)
     (config.out / LIST_NAME).unlink(missing_ok=True)
     keep = {part.name for part in parts}
     for path in [*config.out.glob("part-*.parquet"), *config.out.glob(".part-*.tmp")]:
@@ -207,19 +246,22 @@ def _publish(config: ExtractConfig, counts: dict[str, int], results: list[tuple[
     return published
 
 
-def _refuse_other_settings(config: ExtractConfig) -> None:
+def _check_same_settings(config: ExtractConfig) -> None:
     if config.overwrite or not (config.out / MANIFEST_NAME).is_file():
         return
     there = open_shards(config.out)
-    for name, mine, theirs in (("features", config.features, there.features), ("augment", config.augment, there.augment)):
-        changes = difference(theirs.values(), mine.values(), name)
+    for name, mine, theirs in (
+        ("features", config.features, there.features),
+        ("augment", config.augment, there.augment),
+    ):
+        changes = diff_settings(theirs.to_dict(), mine.to_dict(), name)
         if changes:
             raise UserError(
                 f"--out {config.out} holds shards made with {changes[0]}; choose another --out, or add --overwrite to replace them"
             )
 
 
-def _refuse_too_many(config: ExtractConfig, rejected: list[Rejected], total: int) -> None:
+def _check_reject_rate(config: ExtractConfig, rejected: list[Rejected], total: int) -> None:
     if len(rejected) > config.max_rejected * total:
         first = "; ".join(f"{item.clip_id}: {item.reason}" for item in rejected[:10])
         raise UserError(
@@ -228,13 +270,19 @@ def _refuse_too_many(config: ExtractConfig, rejected: list[Rejected], total: int
         )
 
 
-def _usable_labels(counts: dict[str, int], rejected: list[Rejected], units: list[Unit]) -> set[str]:
+def _usable_labels(counts: dict[str, int], rejected: list[Rejected], units: list[WorkUnit]) -> set[str]:
     """The classes of which at least one clip is left."""
     refused = {item.clip_id for item in rejected}
-    lost = Counter(clip["label"] for unit in units if refused for clip in clips_of(pack(unit)) if clip["clip_id"] in refused)
+    lost = Counter(
+        clip["label"]
+        for unit in units
+        if refused
+        for clip in read_unit_clips(unit_to_row(unit))
+        if clip["clip_id"] in refused
+    )
     return {label for label, count in counts.items() if count > lost[label]}
 
 
-def _rejected_note(results: list[tuple[Part, list[Rejected]]]) -> str:
+def _rejected_note(results: list[tuple[ShardInfo, list[Rejected]]]) -> str:
     count = sum(part.rejected for part, _ in results)
     return f"{count} rejected" if count else ""

@@ -25,9 +25,18 @@ FOLDERS = {
     "classifier": {"io", "audio", "data", "report", "distributed", "training"},
     "gan": {"io", "audio", "data", "report", "distributed", "training", "classifier"},
 }
-PURE_FOLDERS = ("models/", "pipeline/io/", "pipeline/audio/", "pipeline/data/", "pipeline/report/", "tune/report/")
+PURE_FOLDERS = (
+    "models/",
+    "pipeline/io/",
+    "pipeline/audio/",
+    "pipeline/data/",
+    "pipeline/report/",
+    "tune/report/",
+)
 PURE_FILES = ("pipeline/classifier/submission.py",)
-MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MODULES = sorted(
+    str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+)
 PURE = [module for module in MODULES if module.startswith(PURE_FOLDERS) or module in PURE_FILES]
 
 
@@ -52,7 +61,11 @@ def imported_packages(module: str) -> set[str]:
 
 def imported_files(module: str, inside_functions: bool = True) -> set[str]:
     """Files of this repository that a file imports."""
-    return {path for name in imported(module, inside_functions) if (path := name.replace(".", "/") + ".py") in MODULES}
+    return {
+        path
+        for name in imported(module, inside_functions)
+        if (path := name.replace(".", "/") + ".py") in MODULES
+    }
 
 
 def folder(module: str) -> str:
@@ -78,7 +91,9 @@ def test_package_imports_only_lower_packages(module: str):
     assert not imported_packages(module) & set(higher)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("pipeline/") and folder(name) != "__init__"])
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if name.startswith("pipeline/") and folder(name) != "__init__"]
+)
 def test_pipeline_folder_imports_only_lower_folders(module: str):
     parts = {folder(path) for path in imported_files(module) if path.startswith("pipeline/")}
     assert parts <= FOLDERS[folder(module)] | {folder(module)}
@@ -116,4 +131,6 @@ def test_stage_module_loads_without_ray(stage: str):
 def test_import_reader_sees_nested_and_indirect_imports():
     assert {"pipeline", "models"} <= imported_packages("pipeline/audio/features.py")
     assert "ray" in imported_packages("pipeline/distributed/batch_job.py")  # inside a function
-    assert {"numpy", "pyarrow", "pydantic", "soxr"} <= loaded_packages("pipeline/data/shards.py")  # soxr: by way of audio
+    assert {"numpy", "pyarrow", "pydantic", "soxr"} <= loaded_packages(
+        "pipeline/data/shards.py"
+    )  # soxr: by way of audio

@@ -6,28 +6,34 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.distributed.resources import MachinesConfig, Need
-from pipeline.io.storage import Place
+from pipeline.distributed.resources import AutoscalingConfig, ResourceRequest
+from pipeline.io.storage import PathOrURI
 from tune.trials import Mode
 
 # What a trial can be judged by, and which way is better.
-METRICS: dict[str, Mode] = {"val_macro_f1": "max", "val_accuracy": "max", "val_loss": "min", "frechet": "min", "recognised": "max"}
-Metric = Literal["val_macro_f1", "val_accuracy", "val_loss", "frechet", "recognised"]
-GAN_METRICS = ("frechet", "recognised")
+METRICS: dict[str, Mode] = {
+    "val_macro_f1": "max",
+    "val_accuracy": "max",
+    "val_loss": "min",
+    "frechet": "min",
+    "class_accuracy": "max",
+}
+Metric = Literal["val_macro_f1", "val_accuracy", "val_loss", "frechet", "class_accuracy"]
+GAN_METRICS = ("frechet", "class_accuracy")
 
 
-class SearchConfig(MachinesConfig):
+class SearchConfig(AutoscalingConfig):
     """Searches the settings of a training: each trial is one, and those that lag behind are stopped early."""
 
-    shards: Place
+    shards: PathOrURI
     """Folder of a complete extraction."""
-    run: Place
+    run: PathOrURI
     """Folder of the search. The same command again goes on where it stopped."""
     model: Literal["classifier", "gan"] = "classifier"
     """What is trained."""
-    space: Place | None = None
+    space: PathOrURI | None = None
     """YAML file of what is searched, as conf/search.yaml; by default that of the model."""
-    base: Place | None = None
+    base: PathOrURI | None = None
     """YAML file of the training's other settings, as its own --config takes."""
     trials: int = Field(30, ge=1)
     """Sets of values that are tried; for pbt and pb2 the size of the population."""
@@ -47,18 +53,18 @@ class SearchConfig(MachinesConfig):
     grace_epochs: int | None = Field(None, ge=1)
     """Epochs that each trial has before it may be stopped (asha) or changed (pbt, pb2), and between two changes; by default a
     ninth of --max-epochs."""
-    reduction: float = Field(3.0, gt=1)
+    reduction_factor: float = Field(3.0, gt=1)
     """Of the trials that reach a rung, one in so many goes on (asha)."""
-    try_base: bool = True
+    include_base: bool = True
     """The first trial has the values of --base, if they lie in the space: what is found is then never worse."""
-    parts: int = Field(1, ge=1)
+    inner_folds: int = Field(1, ge=1)
     """Trains each trial so many times, on parts of the clips that validate in turn, and judges it by the mean: 1 validates on
     --val-fraction, 2 and more deal all clips into so many parts."""
     val_fraction: float = Field(0.2, gt=0, lt=1)
-    """Part of the clips that validates, where --parts is 1."""
+    """Part of the clips that validates, where --inner-folds is 1."""
     fold: int | None = None
     """Fold that is held out: no trial sees it."""
-    deal_folds: int | None = Field(None, ge=2)
+    num_folds: int | None = Field(None, ge=2)
     """Deal the clips into so many folds instead of taking the manifest's."""
     workers_per_trial: int = Field(1, ge=1)
     """Workers that share each batch of a trial (DDP)."""
@@ -77,13 +83,17 @@ class SearchConfig(MachinesConfig):
     def _check(self) -> SearchConfig:
         if self.metric is not None and (self.metric in GAN_METRICS) != (self.model == "gan"):
             known = [name for name in METRICS if (name in GAN_METRICS) == (self.model == "gan")]
-            raise ValueError(f"--metric {self.metric} is none of a {self.model}: choose one of {', '.join(known)}")
-        if self.parts > 1 and self.model == "gan":
-            raise ValueError(f"--parts {self.parts}: a GAN is judged on one part; leave it out")
+            raise ValueError(
+                f"--metric {self.metric} is none of a {self.model}: choose one of {', '.join(known)}"
+            )
+        if self.inner_folds > 1 and self.model == "gan":
+            raise ValueError(f"--inner-folds {self.inner_folds}: a GAN is judged on one part; leave it out")
         if self.changes_values and self.searcher == "random":
             raise ValueError(f"--scheduler {self.scheduler} suggests the values itself: leave --searcher out")
         if self.changes_values and self.trials < 2:
-            raise ValueError(f"--scheduler {self.scheduler} needs a population of 2 or more --trials, not {self.trials}")
+            raise ValueError(
+                f"--scheduler {self.scheduler} needs a population of 2 or more --trials, not {self.trials}"
+            )
         return self
 
     @property
@@ -102,9 +112,9 @@ class SearchConfig(MachinesConfig):
         return self.gpus_per_trial / self.workers_per_trial
 
     @property
-    def need(self) -> Need:
+    def need(self) -> ResourceRequest:
         """What a trial can't run without."""
-        return Need(self.workers_per_trial, self.cpus_per_worker or 1, self.gpus_per_worker)
+        return ResourceRequest(self.workers_per_trial, self.cpus_per_worker or 1, self.gpus_per_worker)
 
     @property
     def grace(self) -> int:
@@ -118,4 +128,15 @@ class SearchConfig(MachinesConfig):
 
 
 # What a search may be continued with, changed: none of it alters a trial.
-MAY_CHANGE = ("run", "shards", "space", "base", "trials", "time_budget", "max_concurrent", "max_failures", "wait_for_machines", "resume")
+RESUMABLE_SETTINGS = (
+    "run",
+    "shards",
+    "space",
+    "base",
+    "trials",
+    "time_budget",
+    "max_concurrent",
+    "max_failures",
+    "wait_for_nodes",
+    "resume",
+)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pipeline.io.console import Live, duration
+from pipeline.io.console import LiveDisplay, duration
 from tune.config import SearchConfig
 from tune.trials import Mode, Trial, best_trial, sign
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ENDED_ROWS = 10
 
 
-class Table(Live):
+class LiveTable(LiveDisplay):
     """Shows the trials of a recorder while the block runs."""
 
     def __init__(self, recorder: Recorder, config: SearchConfig, at_once: int, stream: TextIO | None = None):
@@ -51,7 +51,12 @@ def table_lines(trials: Sequence[Trial], mode: Mode) -> list[str]:
     """The trials that run, then the best that ended: number, state, epoch, score, best, time and values."""
     running = [trial for trial in trials if trial.state == "running"]
     ended = [trial for trial in trials if trial.state != "running"]
-    ended.sort(key=lambda trial: (trial.state == "failed", -sign(mode) * point.score if (point := trial.best(mode)) else 0.0))
+    ended.sort(
+        key=lambda trial: (
+            trial.state == "failed",
+            -sign(mode) * point.score if (point := trial.best(mode)) else 0.0,
+        )
+    )
     best = best_trial(list(trials), mode)
     rows = [["trial", "state", "epoch", "score", "best", "time", "values"]]
     for trial in [*running, *ended[:ENDED_ROWS]]:
@@ -68,13 +73,17 @@ def table_lines(trials: Sequence[Trial], mode: Mode) -> list[str]:
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def values_line(values: dict[str, Any]) -> str:
     """Values in short: the last part of each key."""
     return ", ".join(
-        f"{key.rpartition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{key.rpartition('.')[2]} {value}"
+        f"{key.rpartition('.')[2]} {value:.3g}"
+        if isinstance(value, float)
+        else f"{key.rpartition('.')[2]} {value}"
         for key, value in values.items()
     )
 
@@ -100,7 +109,9 @@ def summary_line(trials: Sequence[Trial], config: SearchConfig, elapsed: float, 
     if best is not None:
         point = best.best(config.mode)
         assert point is not None
-        text += f", best so far {config.judged_by} {point.score:.4f} (trial {best.number}, epoch {point.epoch})"
+        text += (
+            f", best so far {config.judged_by} {point.score:.4f} (trial {best.number}, epoch {point.epoch})"
+        )
     left = seconds_left(trials, config, elapsed, at_once)
     return text + (f", about {duration(left)} left" if left else "")
 
@@ -114,5 +125,7 @@ def seconds_left(trials: Sequence[Trial], config: SearchConfig, elapsed: float, 
     mean = sum(done) / len(done)
     running = [trial for trial in trials if trial.state == "running"]
     ended = len(trials) - len(running)
-    work = sum(max(0.0, mean - trial.seconds) for trial in running) + mean * max(0, config.trials - ended - len(running))
+    work = sum(max(0.0, mean - trial.seconds) for trial in running) + mean * max(
+        0, config.trials - ended - len(running)
+    )
     return min(work / at_once, budget) if budget is not None else work / at_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.distributed.resources import Need, Node, most_cpus, places
+from pipeline.distributed.resources import NodeResources, ResourceRequest, max_cpus_per_worker, max_workers
 from tune.config import SearchConfig
 
 
@@ -25,13 +25,19 @@ class Plan:
     free_gpus: float
 
     def __str__(self) -> str:
-        each = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+        each = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}" + (
+            f" and {self.gpus:g} GPU" if self.gpus else ""
+        )
         workers = f"{self.workers} workers, {each} each" if self.workers > 1 else each
-        free = f"{self.free_cpus:g} CPUs" + (f" and {self.free_gpus:g} GPUs" if self.gpus or self.free_gpus else "")
-        return f"{self.at_once} trial{'s' if self.at_once > 1 else ''} at once with {workers}; {free} stay free"
+        free = f"{self.free_cpus:g} CPUs" + (
+            f" and {self.free_gpus:g} GPUs" if self.gpus or self.free_gpus else ""
+        )
+        return (
+            f"{self.at_once} trial{'s' if self.at_once > 1 else ''} at once with {workers}; {free} stay free"
+        )
 
 
-def make_plan(config: SearchConfig, nodes: Sequence[Node], left: int) -> Plan:
+def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], left: int) -> Plan:
     """Divides the machines among trials.
 
     Args:
@@ -41,7 +47,7 @@ def make_plan(config: SearchConfig, nodes: Sequence[Node], left: int) -> Plan:
     """
     workers, gpus = config.workers_per_trial, config.gpus_per_worker
     cpus = config.cpus_per_worker or _even_part(config, nodes, left)
-    room = places(Need(workers, cpus, gpus), nodes)
+    room = max_workers(ResourceRequest(workers, cpus, gpus), nodes)
     at_once = max(1, min(room // workers, _wanted(config, left)))
     return Plan(
         at_once,
@@ -60,7 +66,7 @@ def _wanted(config: SearchConfig, left: int) -> int:
     return max(1, left if config.changes_values else -(-left // 4))
 
 
-def _even_part(config: SearchConfig, nodes: Sequence[Node], left: int) -> int:
+def _even_part(config: SearchConfig, nodes: Sequence[NodeResources], left: int) -> int:
     """CPUs of a worker, so that as many trials as are wanted and fit share all there are."""
-    at_once = max(1, min(_wanted(config, left), places(config.need, nodes) // config.workers_per_trial))
-    return most_cpus(replace(config.need, workers=at_once * config.workers_per_trial), nodes)
+    at_once = max(1, min(_wanted(config, left), max_workers(config.need, nodes) // config.workers_per_trial))
+    return max_cpus_per_worker(replace(config.need, workers=at_once * config.workers_per_trial), nodes)

@@ -10,8 +10,8 @@ from typing import Any
 import ray.tune
 
 from pipeline.io.storage import remove_tree
-from tune.trial.spec import Job
-from tune.trial.trainable import ENDED, FAULT, NUMBER, outcome
+from tune.trial.spec import TrialSpec
+from tune.trial.trainable import DONE_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
 from tune.trials import Point, SearchFolder, Trial
 
 # How the end of a process shows in Ray's errors, and what a person would call it.
@@ -25,12 +25,14 @@ _DEATHS = (
 class Recorder(ray.tune.Callback):
     """Keeps the trials of a search, and their folder, up to date."""
 
-    def __init__(self, folder: SearchFolder, job: Job, max_epochs: int, known: list[Trial]):
+    def __init__(self, folder: SearchFolder, job: TrialSpec, max_epochs: int, known: list[Trial]):
         self.trials = {trial.number: trial for trial in known}
         self._folder, self._job, self._max_epochs = folder, job, max_epochs
         before = max((point.at for trial in known for point in trial.points), default=0.0)
         self._start = time.monotonic() - before
-        self._told = {trial.number: max((point.epoch for point in trial.points), default=0) for trial in known}
+        self._told = {
+            trial.number: max((point.epoch for point in trial.points), default=0) for trial in known
+        }
         self._seconds = {trial.number: trial.seconds for trial in known}
         self._attempt: dict[int, float] = {}
         self.ending = False
@@ -42,7 +44,7 @@ class Recorder(ray.tune.Callback):
         return time.monotonic() - self._start
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = trial.config[NUMBER]
+        number = trial.config[TRIAL_NUMBER_KEY]
         record = self.trials.setdefault(number, Trial(number, {}))
         record.values = self._job.space.decode(trial.config)
         record.state = "running"
@@ -50,24 +52,26 @@ class Recorder(ray.tune.Callback):
         self._attempt[number] = time.monotonic()
         self._folder.save(record)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         if "score" not in result:
             return
         record = self._clock(trial)
         # A restarted trial tells its earlier epochs again; where values change, an epoch may truly come twice.
-        if self._job.changing or result["epoch"] > self._told.get(record.number, 0):
-            if result.get(ENDED) or result.get(FAULT):
+        if self._job.mutates_values or result["epoch"] > self._told.get(record.number, 0):
+            if result.get(DONE_KEY) or result.get(ERROR_KEY):
                 return  # the last one, once more
             self._told[record.number] = result["epoch"]
             point = Point(result["epoch"], result["score"], round(self.elapsed, 3))
             record.points.append(point)
-            self._folder.note(record.number, point)
+            self._folder.append_score(record.number, point)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self._clock(trial)
         state = outcome(trial.last_result, self._max_epochs)
         if state == "failed":
-            record.reason = trial.last_result[FAULT]
+            record.reason = trial.last_result[ERROR_KEY]
         if state != "stopped" or not self.ending:
             record.state = state
         self._close(record)
@@ -79,14 +83,14 @@ class Recorder(ray.tune.Callback):
         self._close(record)
 
     def _clock(self, trial: Any) -> Trial:
-        record = self.trials[trial.config[NUMBER]]
+        record = self.trials[trial.config[TRIAL_NUMBER_KEY]]
         began = self._attempt.get(record.number, time.monotonic())
         record.seconds = round(self._seconds.get(record.number, 0.0) + time.monotonic() - began, 3)
         return record
 
     def _close(self, record: Trial) -> None:
         self._folder.save(record)
-        if record.state != "running" and not self._job.changing:
+        if record.state != "running" and not self._job.mutates_values:
             # It will never go on; the model stays.
             for checkpoints in self._folder.trial(record.number).glob("**/checkpoints"):
                 remove_tree(checkpoints)

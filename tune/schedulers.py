@@ -14,23 +14,23 @@ from ray.tune.schedulers.pb2 import PB2
 
 from tune.config import SearchConfig
 from tune.space import Range, SearchSpace
-from tune.trial.trainable import NUMBER
+from tune.trial.trainable import TRIAL_NUMBER_KEY
 from tune.trials import Trial, better
 
 
-class _KeepsNumber:
+class _PreserveTrialNumber:
     """A trial that takes another's place takes its values, not its number."""
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         new, operations = super()._get_new_config(trial, trial_to_clone)  # type: ignore[misc]
-        return new | {NUMBER: trial.config[NUMBER]}, operations
+        return new | {TRIAL_NUMBER_KEY: trial.config[TRIAL_NUMBER_KEY]}, operations
 
 
-class Pbt(_KeepsNumber, PopulationBasedTraining):
+class Pbt(_PreserveTrialNumber, PopulationBasedTraining):
     """Population based training (Jaderberg et al. 2017)."""
 
 
-class Pb2(_KeepsNumber, PB2):
+class Pb2(_PreserveTrialNumber, PB2):
     """Population based bandits (Parker-Holder et al. 2020)."""
 
 
@@ -50,7 +50,7 @@ def make_scheduler(config: SearchConfig, space: SearchSpace, known: list[Trial])
         "log_config": False,
     }
     if config.scheduler == "pbt":
-        return Pbt(hyperparam_mutations=_mutations(space), custom_explore_fn=space_keeper(space), **common)
+        return Pbt(hyperparam_mutations=_mutations(space), custom_explore_fn=clip_to_space(space), **common)
     return Pb2(hyperparam_bounds={key: [0.0, 1.0] for key in space.dimensions}, **common)
 
 
@@ -66,7 +66,7 @@ def _asha(config: SearchConfig, known: list[Trial]) -> ASHAScheduler:
         mode=config.mode,
         max_t=config.max_epochs + 1,  # a trial ends by itself
         grace_period=grace,
-        reduction_factor=config.reduction,
+        reduction_factor=config.reduction_factor,
     )
     for trial in known:
         if trial.state in ("stopped", "finished"):
@@ -91,16 +91,20 @@ def _mutations(space: SearchSpace) -> dict[str, Any]:
     return mutations
 
 
-def space_keeper(space: SearchSpace) -> Any:
+def clip_to_space(space: SearchSpace) -> Any:
     """A function that brings changed values back into their ranges: pbt multiplies without looking."""
 
     def keep(config: dict[str, Any]) -> dict[str, Any]:
-        return config | {key: one.to_value(config[key]) for key, one in space.dimensions.items() if isinstance(one, Range)}
+        return config | {
+            key: one.to_value(config[key]) for key, one in space.dimensions.items() if isinstance(one, Range)
+        }
 
     return keep
 
 
-def population(config: SearchConfig, space: SearchSpace, base: dict[str, Any], known: list[Trial]) -> dict[str, Any]:
+def population_param_space(
+    config: SearchConfig, space: SearchSpace, base: dict[str, Any], known: list[Trial]
+) -> dict[str, Any]:
     """Tune's search space for a population, whose scheduler allows no searcher: each trial by its number, drawn evenly or as it stood."""
     there = {trial.number: trial for trial in known}
     raws: dict[int, dict[str, Any]] = {}
@@ -108,13 +112,13 @@ def population(config: SearchConfig, space: SearchSpace, base: dict[str, Any], k
         if number in there:
             if there[number].state == "running":
                 raws[number] = space.encode(there[number].values)
-        elif number == 0 and config.try_base and space.contains(base):
+        elif number == 0 and config.include_base and space.contains(base):
             raws[number] = space.encode(base)
         else:
             rng = np.random.default_rng([config.seed, number])
             raws[number] = space.encode({key: one.draw(rng) for key, one in space.dimensions.items()})
     drawn = {key: ray.tune.sample_from(_Lookup(key, raws)) for key in space.dimensions}
-    return {NUMBER: ray.tune.grid_search(sorted(raws)), **drawn}
+    return {TRIAL_NUMBER_KEY: ray.tune.grid_search(sorted(raws)), **drawn}
 
 
 class _Lookup:
@@ -124,4 +128,4 @@ class _Lookup:
         self.key, self.raws = key, raws
 
     def __call__(self, spec: Any) -> Any:
-        return self.raws[spec["config"][NUMBER]][self.key]
+        return self.raws[spec["config"][TRIAL_NUMBER_KEY]][self.key]

@@ -9,22 +9,22 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from models.config import difference
-from pipeline.data.dataset import open_rows, set_digest
+from models.config import diff_settings
+from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.shards import open_shards
 from pipeline.data.split import split_rows
-from pipeline.distributed.resources import make_room
+from pipeline.distributed.resources import wait_for_resources
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.train_reference_classifier import train_choosing_judge
-from pipeline.io.errors import UserError, user_errors
+from pipeline.gan.train_reference_classifier import train_selection_classifier
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import read_yaml
 from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
 from pipeline.training.run_folder import RunFolder
-from tune.config import MAY_CHANGE, SearchConfig
-from tune.live_table import Table
-from tune.plan import Plan, make_plan
-from tune.result import conclude
-from tune.trial.spec import Job, base_settings, make_space
+from tune.config import RESUMABLE_SETTINGS, SearchConfig
+from tune.live_table import LiveTable
+from tune.plan import Plan, plan_trials
+from tune.result import write_results
+from tune.trial.spec import TrialSpec, base_settings, load_search_space
 from tune.trials import SearchFolder, Trial
 
 # Read by Ray Tune when it is imported or started, hence set before.
@@ -38,7 +38,7 @@ _SETTINGS = {
 }
 
 # What makes a trial fit.
-SMALLER = "lower --workers-per-trial, --cpus-per-worker or --gpus-per-trial"
+SHORTAGE_HINT = "lower --workers-per-trial, --cpus-per-worker or --gpus-per-trial"
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
@@ -54,25 +54,31 @@ def search(config: SearchConfig) -> dict[str, Any]:
     left = config.trials - ended
     if left <= 0:
         print(f"the search in {config.run} is finished already", flush=True)
-        return conclude(config, job, known)
-    plan = make_plan(config, make_room(config.need, config.wait_for_machines, SMALLER), left)
-    job = with_plan(job, plan)
+        return write_results(config, job, known)
+    plan = plan_trials(config, wait_for_resources(config.need, config.wait_for_nodes, SHORTAGE_HINT), left)
+    job = apply_plan(job, plan)
     begin(config, job)
     if known:
-        print(f"going on: {ended} trials are done, {len(known) - ended} go on, {config.trials - len(known)} are new", flush=True)
-    print(f"plan: {plan}; {left} trials of at most {config.max_epochs} epochs, on {', '.join(job.space.dimensions)}", flush=True)
+        print(
+            f"going on: {ended} trials are done, {len(known) - ended} go on, {config.trials - len(known)} are new",
+            flush=True,
+        )
+    print(
+        f"plan: {plan}; {left} trials of at most {config.max_epochs} epochs, on {', '.join(job.space.dimensions)}",
+        flush=True,
+    )
     if isinstance(job.base, TrainGanConfig):
-        share_judge(job, range(config.trials))
+        train_and_share_reference_classifier(job, range(config.trials))
     try:
         trials = run_trials(config, job, plan, known, left)
     except KeyboardInterrupt:
         known = folder.read()
         if any(trial.points for trial in known):
-            conclude(config, job, known)
+            write_results(config, job, known)
         raise
     if all(trial.state != "running" for trial in trials):
-        folder.tidy()
-    return conclude(config, job, trials)
+        folder.delete_checkpoints()
+    return write_results(config, job, trials)
 
 
 def check(config: SearchConfig) -> None:
@@ -84,45 +90,45 @@ def check(config: SearchConfig) -> None:
     known_trials(config, make_job(config))
 
 
-def make_job(config: SearchConfig) -> Job:
+def make_job(config: SearchConfig) -> TrialSpec:
     """Everything that trials need to know, checked before the first one starts.
 
     Raises:
         UserError, ConfigError: unusable shards or settings.
     """
     base = base_settings(config, base_values(config))
-    space = make_space(config, read_yaml(config.space, "--space") if config.space else None, base)
-    job = Job(
+    space = load_search_space(config, read_yaml(config.space, "--space") if config.space else None, base)
+    job = TrialSpec(
         model=config.model,
         base=base,
         space=space,
         folder=config.run,
         metric=config.judged_by,
         mode=config.mode,
-        parts=config.parts,
+        parts=config.inner_folds,
         workers=config.workers_per_trial,
         cpus=config.cpus_per_worker or 1,
         gpus=config.gpus_per_worker,
-        changing=config.changes_values,
+        mutates_values=config.changes_values,
     )
-    rows = open_rows(config.shards)  # read once a machine: the trials map what this unpacks
+    rows = open_dataset(config.shards)  # read once a machine: the trials map what this unpacks
     split = split_rows(rows, job.settings(0, space.read(base))[0])
     if len(split.val) == 0:
         raise UserError("no clip validates, so trials can't be compared: raise --val-fraction, or add clips")
     return job
 
 
-def with_plan(job: Job, plan: Plan) -> Job:
+def apply_plan(job: TrialSpec, plan: Plan) -> TrialSpec:
     """The job with the CPUs that the plan gives a worker, in its settings too: so a winner can be repeated to the last digit."""
     return replace(job, cpus=plan.cpus, base=job.base.model_copy(update={"cpus_per_worker": plan.cpus}))
 
 
-def identity(config: SearchConfig, job: Job) -> dict[str, Any]:
+def identity(config: SearchConfig, job: TrialSpec) -> dict[str, Any]:
     """What makes a search what it is."""
     return {
         "command": "tune",
-        "shards_digest": set_digest(open_shards(config.shards)),
-        "search": {key: value for key, value in config.values().items() if key not in MAY_CHANGE},
+        "shards_digest": dataset_digest(open_shards(config.shards)),
+        "search": {key: value for key, value in config.to_dict().items() if key not in RESUMABLE_SETTINGS},
         "space": job.space.values(),
         "base": job.base.identity(),
     }
@@ -137,7 +143,7 @@ def base_values(config: SearchConfig) -> dict[str, Any]:
     return read_yaml(config.base, "--base") if config.base else {}
 
 
-def known_trials(config: SearchConfig, job: Job) -> list[Trial]:
+def known_trials(config: SearchConfig, job: TrialSpec) -> list[Trial]:
     """The trials that the folder of the search knows; none where it is new.
 
     Raises:
@@ -150,28 +156,32 @@ def known_trials(config: SearchConfig, job: Job) -> list[Trial]:
         if (config.run / "config.json").is_file():
             raise UserError(f"--run {config.run} holds a training, not a search; choose another --run")
         return []
-    if changes := difference(there, identity(config, job), ""):
-        raise UserError(f"--run {config.run} holds a search with {changes[0]}; choose another --run, or delete that folder to start anew")
+    if changes := diff_settings(there, identity(config, job), ""):
+        raise UserError(
+            f"--run {config.run} holds a search with {changes[0]}; choose another --run, or delete that folder to start anew"
+        )
     return SearchFolder(config.run).read()
 
 
-def begin(config: SearchConfig, job: Job) -> None:
+def begin(config: SearchConfig, job: TrialSpec) -> None:
     """Makes the folder of the search."""
-    with user_errors("creating", config.run):
+    with report_os_errors("creating", config.run):
         config.run.mkdir(parents=True, exist_ok=True)
         RunFolder(config.run).write_json("search.json", identity(config, job))
 
 
-def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial], left: int) -> list[Trial]:
+def run_trials(
+    config: SearchConfig, job: TrialSpec, plan: Plan, known: list[Trial], left: int
+) -> list[Trial]:
     """Has Ray Tune run the trials that are left, so many; returns all, with the known ones."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray.tune
 
     from tune.recorder import Recorder
-    from tune.schedulers import make_scheduler, population
-    from tune.searcher import Suggester
-    from tune.trial.trainable import TrialRun
+    from tune.schedulers import make_scheduler, population_param_space
+    from tune.searcher import OptunaSearcher
+    from tune.trial.trainable import TrialTrainable
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     recorder = Recorder(SearchFolder(config.run), job, config.max_epochs, known)
@@ -181,11 +191,12 @@ def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial], l
     bundle = {"CPU": float(job.cpus)} | ({"GPU": job.gpus} if job.gpus else {})
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(
-            ray.tune.with_parameters(TrialRun, job=job), ray.tune.PlacementGroupFactory([bundle] * job.workers, strategy="PACK")
+            ray.tune.with_parameters(TrialTrainable, job=job),
+            ray.tune.PlacementGroupFactory([bundle] * job.workers, strategy="PACK"),
         ),
-        param_space=population(config, job.space, base, known) if changing else {},
+        param_space=population_param_space(config, job.space, base, known) if changing else {},
         tune_config=ray.tune.TuneConfig(
-            search_alg=None if changing else Suggester(config, job.space, base, known),
+            search_alg=None if changing else OptunaSearcher(config, job.space, base, known),
             scheduler=scheduler,
             num_samples=1 if changing else left,
             max_concurrent_trials=plan.at_once,
@@ -203,8 +214,10 @@ def run_trials(config: SearchConfig, job: Job, plan: Plan, known: list[Trial], l
         ),
     )
     try:
-        with Table(recorder, config, plan.at_once), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pb2's Gaussian process, and what Tune says of its own arguments
+        with LiveTable(recorder, config, plan.at_once), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of pb2's Gaussian process, and what Tune says of its own arguments
             tuner.fit()
     finally:
         remove_tree(config.run / ".tune")
@@ -227,12 +240,12 @@ def _budget(config: SearchConfig, recorder: Any) -> Any:
     return Budget()
 
 
-def share_judge(job: Job, numbers: range) -> None:
+def train_and_share_reference_classifier(job: TrialSpec, numbers: range) -> None:
     """Trains the judge of a GAN's trials once, and gives it to each."""
     assert isinstance(job.base, TrainGanConfig)
-    train_choosing_judge(job.base)
+    train_selection_classifier(job.base)
     for number in numbers:
-        target = SearchFolder(job.folder).trial(number) / "judge"
+        target = SearchFolder(job.folder).trial(number) / "reference_classifiers"
         if not target.is_dir():
-            with user_errors("writing to", target):
-                copy_tree(job.folder / "judge", target)
+            with report_os_errors("writing to", target):
+                copy_tree(job.folder / "reference_classifiers", target)

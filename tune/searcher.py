@@ -16,15 +16,15 @@ from ray.tune.search import Searcher
 
 from tune.config import SearchConfig
 from tune.space import SearchSpace
-from tune.study import as_optuna, new_study
-from tune.trial.trainable import NUMBER, outcome
+from tune.study import new_study, to_frozen_trial
+from tune.trial.trainable import TRIAL_NUMBER_KEY, outcome
 from tune.trials import Point, Trial, best_point
 
 # Suggestions by chance before the estimator has seen enough.
 STARTUP_TRIALS = 8
 
 
-class Suggester(Searcher):
+class OptunaSearcher(Searcher):
     """Hands out the trials of a search: first those that were broken off, then new ones, up to the number asked for."""
 
     def __init__(self, config: SearchConfig, space: SearchSpace, base: dict[str, Any], known: list[Trial]):
@@ -36,7 +36,7 @@ class Suggester(Searcher):
         self._study = new_study(config.mode)
         for trial in known:
             if trial.state != "running":
-                self._study.add_trial(as_optuna(trial, space, config.mode))
+                self._study.add_trial(to_frozen_trial(trial, space, config.mode))
         self._asked: dict[str, optuna.Trial] = {}
         self._points: dict[str, list[Point]] = {}
 
@@ -50,20 +50,22 @@ class Suggester(Searcher):
             return Searcher.FINISHED
         else:
             number, self._next = self._next, self._next + 1
-            if number == 0 and self._config.try_base and self._space.contains(self._base):
+            if number == 0 and self._config.include_base and self._space.contains(self._base):
                 self._study.enqueue_trial(self._space.to_raw(self._base))
         self._study.sampler = make_sampler(self._config, number)
         asked = self._study.ask(self._space.distributions())
         self._asked[trial_id] = asked
         self._points[trial_id] = []
-        return {NUMBER: number, **asked.params}
+        return {TRIAL_NUMBER_KEY: number, **asked.params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Notes a score."""
         if "score" in result:
             self._points[trial_id].append(Point(result["epoch"], result["score"], 0.0))
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Tells the study what became of a suggestion: its best score; a stopped one's as that of a stopped one."""
         asked = self._asked.pop(trial_id, None)
         if asked is None:
@@ -95,5 +97,8 @@ def make_sampler(config: SearchConfig, number: int) -> optuna.samplers.BaseSampl
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # Parameters are drawn together, as they depend on each other; and not where another trial is at work already.
         return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=min(STARTUP_TRIALS, max(1, config.trials // 3)), multivariate=True, constant_liar=True
+            seed=seed,
+            n_startup_trials=min(STARTUP_TRIALS, max(1, config.trials // 3)),
+            multivariate=True,
+            constant_liar=True,
         )

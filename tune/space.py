@@ -24,9 +24,24 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 # Keys that a search sets itself, or that don't change what is learnt, and the flag that sets them.
-_FIXED = {"epochs": "--max-epochs", "monitor": "--metric", "seed": "--seed", "fold": "--fold", "deal_folds": "--deal-folds"}
-_FIXED |= {"val_fraction": "--val-fraction", "val_part": "--parts", "shards": "--shards", "run": "--run"}
-_FIXED |= {"keep": "nothing: a search keeps the best epoch", "extra_shards": "--base", "judge": "nothing: the judge scores the trials"}
+_FIXED = {
+    "epochs": "--max-epochs",
+    "monitor": "--metric",
+    "seed": "--seed",
+    "fold": "--fold",
+    "num_folds": "--num-folds",
+}
+_FIXED |= {
+    "val_fraction": "--val-fraction",
+    "val_split": "--inner-folds",
+    "shards": "--shards",
+    "run": "--run",
+}
+_FIXED |= {
+    "keep": "nothing: a search keeps the best epoch",
+    "extra_shards": "--base",
+    "select_best": "nothing: the judge scores the trials",
+}
 _FIXED |= dict.fromkeys(ResourceConfig.model_fields, "--workers-per-trial and its like")
 
 
@@ -139,7 +154,9 @@ class SearchSpace:
     def values(self) -> dict[str, Any]:
         """As in the file that it came from."""
         return {
-            key: list(one.choices) if isinstance(one, Choice) else {k: v for k, v in one.values().items() if v is not False}
+            key: list(one.choices)
+            if isinstance(one, Choice)
+            else {k: v for k, v in one.to_dict().items() if v is not False}
             for key, one in self.dimensions.items()
         }
 
@@ -149,7 +166,7 @@ class SearchSpace:
 
     def read(self, settings: Config) -> dict[str, Any]:
         """The values that settings have at the keys of the space."""
-        flat = flat_values(settings.values())
+        flat = flat_values(settings.to_dict())
         return {key: flat[key] for key in self.dimensions}
 
     def contains(self, values: Mapping[str, Any]) -> bool:
@@ -162,11 +179,18 @@ class SearchSpace:
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values as Ray Tune sees them."""
-        return {key: one.to_unit(values[key]) for key, one in self.dimensions.items()} if self.unit else self.to_raw(values)
+        return (
+            {key: one.to_unit(values[key]) for key, one in self.dimensions.items()}
+            if self.unit
+            else self.to_raw(values)
+        )
 
     def decode(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """What Ray Tune says, as values of settings."""
-        return {key: one.from_unit(raw[key]) if self.unit else one.to_value(raw[key]) for key, one in self.dimensions.items()}
+        return {
+            key: one.from_unit(raw[key]) if self.unit else one.to_value(raw[key])
+            for key, one in self.dimensions.items()
+        }
 
 
 def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) -> SearchSpace:
@@ -186,7 +210,11 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
             raise ConfigError(f"{source}: '{key}' can't be searched: it is set by {_FIXED[key]}")
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(set(known) - set(_FIXED)))}"
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else f"known keys: {', '.join(sorted(set(known) - set(_FIXED)))}"
+            )
             raise ConfigError(f"{source}: unknown key '{key}'; {hint}")
         dimensions[key] = _dimension(key, given, _numeric(known[key].annotation), source)
         _try(base, key, dimensions[key], source)
@@ -214,10 +242,14 @@ def _numeric(annotation: Any) -> type | None:
 
 def _try(base: TrainingConfig, key: str, dimension: Range | Choice, source: str) -> None:
     """Has the settings themselves check both ends of a range, and all choices."""
-    tried = dimension.choices if isinstance(dimension, Choice) else [dimension.to_value(dimension.low), dimension.to_value(dimension.high)]
+    tried = (
+        dimension.choices
+        if isinstance(dimension, Choice)
+        else [dimension.to_value(dimension.low), dimension.to_value(dimension.high)]
+    )
     for value in tried:
         try:
-            base.changed({key: value})
+            base.with_overrides({key: value})
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
 

@@ -19,12 +19,14 @@ def new_study(mode: Mode) -> optuna.Study:
     return optuna.create_study(direction=DIRECTION[mode])
 
 
-def as_optuna(trial: Trial, space: SearchSpace, mode: Mode) -> optuna.trial.FrozenTrial:
+def to_frozen_trial(trial: Trial, space: SearchSpace, mode: Mode) -> optuna.trial.FrozenTrial:
     """An ended trial as Optuna keeps it: failed, stopped at an epoch, or complete, with its best score."""
     best = trial.best(mode)
     params = space.to_raw(trial.values)
     if trial.state == "failed" or best is None:
-        return optuna.trial.create_trial(state=TrialState.FAIL, params=params, distributions=space.distributions())
+        return optuna.trial.create_trial(
+            state=TrialState.FAIL, params=params, distributions=space.distributions()
+        )
     stopped = trial.state == "stopped"
     return optuna.trial.create_trial(
         state=TrialState.PRUNED if stopped else TrialState.COMPLETE,
@@ -49,7 +51,12 @@ def importances(trials: list[Trial], space: SearchSpace, mode: Mode) -> dict[str
         point = trial.best(mode)
         assert point is not None
         study.add_trial(
-            optuna.trial.create_trial(value=point.score, params=space.to_raw(trial.values), distributions=space.distributions())
+            optuna.trial.create_trial(
+                value=point.score, params=space.to_raw(trial.values), distributions=space.distributions()
+            )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return {key: float(value) for key, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()}
+    return {
+        key: float(value)
+        for key, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+    }

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.io.errors import UserError, user_errors
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.run_folder import RunFolder
@@ -72,7 +72,9 @@ def best_point(points: list[Point], mode: Mode) -> Point | None:
 def best_trial(trials: list[Trial], mode: Mode) -> Trial | None:
     """The trial with the best epoch, failed ones aside; the earlier of equals."""
     scored = [
-        (sign(mode) * point.score, -trial.number, trial) for trial in trials if trial.state != "failed" and (point := trial.best(mode))
+        (sign(mode) * point.score, -trial.number, trial)
+        for trial in trials
+        if trial.state != "failed" and (point := trial.best(mode))
     ]
     return max(scored)[2] if scored else None
 
@@ -90,23 +92,23 @@ class SearchFolder:
     def save(self, trial: Trial) -> None:
         """Writes a trial's values and state; its points are in `scores.jsonl`."""
         folder = self.trial(trial.number)
-        with user_errors("writing to", folder):
+        with report_os_errors("writing to", folder):
             folder.mkdir(parents=True, exist_ok=True)
             values = {name: value for name, value in asdict(trial).items() if name != "points"}
             RunFolder(folder).write_json("trial.json", values)
 
-    def note(self, number: int, point: Point) -> None:
+    def append_score(self, number: int, point: Point) -> None:
         """Adds a line to `scores.jsonl`."""
         line = json.dumps({"trial": number, **asdict(point)}) + "\n"
         path = self.path / "scores.jsonl"
-        with user_errors("writing to", self.path):
+        with report_os_errors("writing to", self.path):
             if is_remote(path):  # which can't be added to
                 path.write_text((path.read_text() if path.is_file() else "") + line)
             else:
                 with path.open("a") as file:
                     file.write(line)
 
-    def tidy(self) -> None:
+    def delete_checkpoints(self) -> None:
         """Takes away what trials would have gone on from, when none will."""
         for pattern in ("trials/*/kept", "trials/**/checkpoints"):
             for folder in list(self.path.glob(pattern)):
@@ -124,7 +126,9 @@ class SearchFolder:
             try:
                 trials[values["number"]] = Trial(**values)
             except (TypeError, KeyError) as error:
-                raise UserError(f"{path} is damaged ({error}): delete the folder, and the trial is run anew") from None
+                raise UserError(
+                    f"{path} is damaged ({error}): delete the folder, and the trial is run anew"
+                ) from None
         for line in self._scores():
             trial = trials.get(line.pop("trial"))
             if trial is not None:

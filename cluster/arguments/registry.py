@@ -10,7 +10,7 @@ from models.config import Config
 from pipeline.io.errors import UserError
 
 
-class Stage(NamedTuple):
+class CommandSpec(NamedTuple):
     """A command that is one stage in a Ray session, by names, as its module is imported only when it is called."""
 
     module: str
@@ -21,19 +21,21 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "demo": Stage("cluster.demo", "DemoConfig", "run_demo"),
-    "extract": Stage("pipeline.extract", "ExtractConfig", "extract"),
-    "train-classifier": Stage("pipeline.classifier.train", "TrainClassifierConfig", "train_classifier"),
-    "train-gan": Stage("pipeline.gan.train", "TrainGanConfig", "train_gan"),
-    "crossval": Stage("pipeline.classifier.crossval", "CrossvalConfig", "crossval"),
-    "crossval --tuned": Stage("tune.nested_crossval", "NestedConfig", "nested_crossval", "check_nested"),
-    "predict": Stage("pipeline.classifier.predict", "PredictConfig", "predict"),
-    "tune": Stage("tune.search", "SearchConfig", "search", "check"),
+    "demo": CommandSpec("cluster.demo", "DemoConfig", "run_demo"),
+    "extract": CommandSpec("pipeline.extract", "ExtractConfig", "extract"),
+    "train-classifier": CommandSpec("pipeline.classifier.train", "TrainClassifierConfig", "train_classifier"),
+    "train-gan": CommandSpec("pipeline.gan.train", "TrainGanConfig", "train_gan"),
+    "crossval": CommandSpec("pipeline.classifier.crossval", "CrossvalConfig", "crossval"),
+    "crossval --tuned": CommandSpec(
+        "tune.nested_crossval", "NestedConfig", "nested_crossval", "check_nested"
+    ),
+    "predict": CommandSpec("pipeline.classifier.predict", "PredictConfig", "predict"),
+    "tune": CommandSpec("tune.search", "SearchConfig", "search", "check"),
 }
 
 
 # The settings of the commands that are none of those.
-SETTINGS = {
+CONFIG_CLASSES = {
     "evaluate": ("pipeline.classifier.evaluate", "EvaluateConfig"),
     "generate": ("pipeline.gan.generate", "GenerateConfig"),
     "doctor": ("cluster.doctor.doctor", "DoctorConfig"),
@@ -47,7 +49,7 @@ def stage_name(name: str, arguments: list[str]) -> tuple[str, list[str]]:
     return name, arguments
 
 
-def settings_of(name: str, arguments: list[str]) -> tuple[type[Config], list[str]]:
+def config_class(name: str, arguments: list[str]) -> tuple[type[Config], list[str]]:
     """The class of a command's settings, and the flags that are read into it.
 
     Raises:
@@ -56,5 +58,5 @@ def settings_of(name: str, arguments: list[str]) -> tuple[type[Config], list[str
     if name not in COMMANDS:
         raise UserError(unknown_command(name))
     name, rest = stage_name(name, arguments)
-    module, settings = SETTINGS.get(name) or (STAGES[name].module, STAGES[name].settings)
+    module, settings = CONFIG_CLASSES.get(name) or (STAGES[name].module, STAGES[name].settings)
     return getattr(import_module(module), settings), rest

@@ -26,16 +26,25 @@ def run_action(command: str, actions: dict[str, Action], common: Common, argumen
     named = bool(arguments) and not arguments[0].startswith("-")
     name = arguments[0] if named else ""
     if name not in actions and arguments in (["-h"], ["--help"]):
-        print("\n".join([f"usage: melray {command} {'|'.join(actions)} [flags]", "", *_purposes(command, actions)]))
+        print(
+            "\n".join(
+                [f"usage: melray {command} {'|'.join(actions)} [flags]", "", *_purposes(command, actions)]
+            )
+        )
         raise SystemExit(0)
     if name not in actions:
         said = f"'{name}' is none of its actions" if named else "which action?"
         raise UserError(f"melray {command}: {said}; choose {', '.join(filter(None, actions))}")
     action = actions[name]
-    config = parse(action.settings, f"{command} {name}".rstrip(), arguments[1:] if named else arguments, common.config)
+    config = parse(
+        action.settings, f"{command} {name}".rstrip(), arguments[1:] if named else arguments, common.config
+    )
     return action.run(config, common)
 
 
 def _purposes(command: str, actions: dict[str, Action]) -> list[str]:
     width = max(map(len, actions))
-    return [f"  melray {command} {name:<{width}}  {(action.settings.__doc__ or '').splitlines()[0]}" for name, action in actions.items()]
+    return [
+        f"  melray {command} {name:<{width}}  {(action.settings.__doc__ or '').splitlines()[0]}"
+        for name, action in actions.items()
+    ]

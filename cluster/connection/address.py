@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cluster.connection.local_state import LocalCluster, running_cluster
-from cluster.connection.token import Token, read_token, use_token_of, users_token
+from cluster.connection.token import Token, default_token, read_token, set_ray_token
 from pipeline.io.errors import UserError
 
 DEFAULT_DASHBOARD = "http://127.0.0.1:8265"
@@ -36,16 +36,18 @@ def job_server(address: str | None) -> JobServer:
         address = local.dashboard if local else DEFAULT_DASHBOARD
     url = address.rstrip("/")
     if not is_http(url) or not urlsplit(url).hostname:
-        raise UserError(f"--address {address}: jobs go to a cluster's dashboard; give that as http://HOST:8265, or 'auto'")
+        raise UserError(
+            f"--address {address}: jobs go to a cluster's dashboard; give that as http://HOST:8265, or 'auto'"
+        )
     if local and url == local.dashboard:
         return JobServer(url, local_token(local), here=True)
-    return JobServer(url, users_token(), here=False)
+    return JobServer(url, default_token(), here=False)
 
 
 def local_token(cluster: LocalCluster) -> Token:
     """The token of the user's choice, or else the cluster's own."""
     chosen = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return (chosen and users_token()) or read_token(cluster.token, "the cluster's file")
+    return (chosen and default_token()) or read_token(cluster.token, "the cluster's file")
 
 
 def ray_address(address: str) -> str:
@@ -60,14 +62,16 @@ def ray_address(address: str) -> str:
     if address == "auto" and within:
         address = within
     elif local and address in ("auto", local.address):
-        use_token_of(local.token)
+        set_ray_token(local.token)
         return local.address
     elif any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     if is_http(address):
-        raise UserError(f"--address {address}: only jobs are taken there; use `melray submit --address {address} -- COMMAND …`")
+        raise UserError(
+            f"--address {address}: only jobs are taken there; use `melray submit --address {address} -- COMMAND …`"
+        )
     if address != "auto":
-        _refuse_silence(address)
+        _check_reachable(address)
     return address
 
 
@@ -76,7 +80,7 @@ def is_http(address: str) -> bool:
     return address.lower().startswith(("http://", "https://"))
 
 
-def _refuse_silence(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Ray itself would try for half a minute."""
     place = urlsplit(address if "://" in address else f"ray://{address}")
     try:
@@ -84,8 +88,12 @@ def _refuse_silence(address: str) -> None:
     except ValueError:
         host, port = None, 0
     if not host:
-        raise UserError(f"--address {address}: not an address; give 'auto', HOST:PORT (6379 by default) or ray://HOST:PORT")
+        raise UserError(
+            f"--address {address}: not an address; give 'auto', HOST:PORT (6379 by default) or ray://HOST:PORT"
+        )
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there ({error.strerror or error})") from None
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error.strerror or error})"
+        ) from None

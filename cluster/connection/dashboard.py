@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 TIMEOUT = 5.0
-_REMEDY = "see that the cluster is up (melray cluster up starts one here), and that the port is its dashboard's (8265 by default)"
+_HINT = "see that the cluster is up (melray cluster up starts one here), and that the port is its dashboard's (8265 by default)"
 
 
-def ask(server: JobServer, path: str) -> Any:
+def get_json(server: JobServer, path: str) -> Any:
     """The JSON that the dashboard answers with.
 
     Raises:
@@ -30,25 +30,36 @@ def ask(server: JobServer, path: str) -> Any:
     try:
         # Followed, a redirection could take the token elsewhere.
         answer = requests.get(
-            server.url + path, headers=server.token.header if server.token else {}, timeout=TIMEOUT, allow_redirects=False
+            server.url + path,
+            headers=server.token.header if server.token else {},
+            timeout=TIMEOUT,
+            allow_redirects=False,
         )
     except requests.RequestException as error:
-        raise UserError(f"--address {server.url}: no Ray cluster answers there ({reason(error)}); {_REMEDY}") from None
+        raise UserError(
+            f"--address {server.url}: no Ray cluster answers there ({reason(error)}); {_HINT}"
+        ) from None
     if answer.status_code == 401:
-        raise UserError(f"--address {server.url}: the cluster asks for a token; set RAY_AUTH_TOKEN_PATH to the file that holds it")
+        raise UserError(
+            f"--address {server.url}: the cluster asks for a token; set RAY_AUTH_TOKEN_PATH to the file that holds it"
+        )
     if answer.status_code == 403:
         source = server.token.source if server.token else "no token"
-        raise UserError(f"--address {server.url}: the cluster refuses the token of {source}; it is another cluster's, or has expired")
+        raise UserError(
+            f"--address {server.url}: the cluster refuses the token of {source}; it is another cluster's, or has expired"
+        )
     if answer.status_code >= 500:
-        raise UserError(f"--address {server.url}: the cluster answers with error {answer.status_code}; look at its logs")
+        raise UserError(
+            f"--address {server.url}: the cluster answers with error {answer.status_code}; look at its logs"
+        )
     try:
-        return answer.json() if answer.status_code == 200 else _refuse_other(server)
+        return answer.json() if answer.status_code == 200 else _raise_not_ray(server)
     except ValueError:
-        _refuse_other(server)
+        _raise_not_ray(server)
 
 
-def _refuse_other(server: JobServer) -> NoReturn:
-    raise UserError(f"--address {server.url}: what answers there is not a Ray dashboard; {_REMEDY}")
+def _raise_not_ray(server: JobServer) -> NoReturn:
+    raise UserError(f"--address {server.url}: what answers there is not a Ray dashboard; {_HINT}")
 
 
 def reason(error: Exception) -> str:
@@ -72,10 +83,10 @@ def check_version(server: JobServer) -> None:
     Raises:
         UserError: another version, or as `ask`.
     """
-    answer, mine = ask(server, "/api/version"), version("ray")
+    answer, mine = get_json(server, "/api/version"), version("ray")
     there = answer.get("ray_version") if isinstance(answer, dict) else None
     if there is None:
-        _refuse_other(server)
+        _raise_not_ray(server)
     if there != mine:
         raise UserError(
             f"--address {server.url}: the cluster runs Ray {there}, this machine {mine}; install ray=={there} here, or {mine} there"

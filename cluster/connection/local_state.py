@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 
 from models.config import Config, ConfigError
-from pipeline.io.errors import user_errors
+from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_text_atomically
 
 
-class ProcessMark(Config):
+class ProcessRef(Config):
     """A process, so that another one that got the same id later is not taken for it."""
 
     pid: int
@@ -21,7 +21,7 @@ class ProcessMark(Config):
     """Seconds since 1970."""
 
     @classmethod
-    def of(cls, process: psutil.Process) -> ProcessMark:
+    def of(cls, process: psutil.Process) -> ProcessRef:
         """The mark of a running process."""
         return cls(pid=process.pid, started=process.create_time())
 
@@ -49,7 +49,7 @@ class LocalCluster(Config):
     """Folder of Ray's sockets and logs."""
     cpus: int
     """CPUs of each node."""
-    nodes: tuple[ProcessMark, ...]
+    nodes: tuple[ProcessRef, ...]
     """The process that holds each node; the first is the head."""
 
     @property
@@ -58,10 +58,10 @@ class LocalCluster(Config):
         return self.nodes[0].find() is not None
 
 
-def home() -> Path:
+def state_dir() -> Path:
     """Folder of melray's own files, which only this user may enter: MELRAY_HOME, or ~/.melray."""
     folder = Path(os.environ.get("MELRAY_HOME") or Path.home() / ".melray").absolute()
-    with user_errors("creating", folder):
+    with report_os_errors("creating", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     return folder
@@ -69,7 +69,7 @@ def home() -> Path:
 
 def local_cluster() -> LocalCluster | None:
     """The cluster that was last started and not ended; `runs` tells whether it is still there."""
-    path = home() / "cluster.json"
+    path = state_dir() / "cluster.json"
     try:
         return LocalCluster.parse(json.loads(path.read_text()), str(path))
     except FileNotFoundError:
@@ -84,11 +84,11 @@ def running_cluster() -> LocalCluster | None:
     return cluster if cluster is not None and cluster.runs else None
 
 
-def remember(cluster: LocalCluster) -> None:
+def save_state(cluster: LocalCluster) -> None:
     """Writes the file anew, in one step."""
-    write_text_atomically(home() / "cluster.json", json.dumps(cluster.values(), indent=1))
+    write_text_atomically(state_dir() / "cluster.json", json.dumps(cluster.to_dict(), indent=1))
 
 
-def forget() -> None:
+def clear_state() -> None:
     """There is no cluster any more."""
-    (home() / "cluster.json").unlink(missing_ok=True)
+    (state_dir() / "cluster.json").unlink(missing_ok=True)

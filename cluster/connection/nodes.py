@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cluster.connection.address import JobServer
-from cluster.connection.dashboard import ask
+from cluster.connection.dashboard import get_json
 
 # As Ray names them, once by each of its two ways of writing JSON.
 _OBJECT_STORE = ("object_store_memory", "objectStoreMemory")
@@ -29,8 +29,8 @@ def read_nodes(server: JobServer) -> list[Node]:
     Raises:
         UserError: as `ask`.
     """
-    listed = ask(server, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
-    status = ask(server, "/api/cluster_status")["data"].get("clusterStatus") or {}
+    listed = get_json(server, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
+    status = get_json(server, "/api/cluster_status")["data"].get("clusterStatus") or {}
     usage = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
     return sort_nodes([parse_node(entry, usage.get(entry["node_id"])) for entry in listed])
 
@@ -38,7 +38,13 @@ def read_nodes(server: JobServer) -> list[Node]:
 def parse_node(entry: Mapping[str, Any], usage: Mapping[str, list[float]] | None) -> Node:
     """A node from what the dashboard says of it; `usage` holds used and total amounts."""
     used = None if usage is None else amounts({name: pair[0] for name, pair in usage.items()})
-    return Node(entry["node_ip"], bool(entry["is_head_node"]), entry["state"] == "ALIVE", amounts(entry["resources_total"]), used)
+    return Node(
+        entry["node_ip"],
+        bool(entry["is_head_node"]),
+        entry["state"] == "ALIVE",
+        amounts(entry["resources_total"]),
+        used,
+    )
 
 
 def joined_nodes() -> list[Node]:
@@ -50,7 +56,15 @@ def joined_nodes() -> list[Node]:
     for entry in ray.nodes():
         total, left = amounts(entry["Resources"]), amounts(free.get(entry["NodeID"], {}))
         used = {name: total[name] - left.get(name, 0.0) for name in total}
-        nodes.append(Node(entry["NodeManagerAddress"], "node:__internal_head__" in entry["Resources"], entry["Alive"], total, used))
+        nodes.append(
+            Node(
+                entry["NodeManagerAddress"],
+                "node:__internal_head__" in entry["Resources"],
+                entry["Alive"],
+                total,
+                used,
+            )
+        )
     return sort_nodes(nodes)
 
 
@@ -62,7 +76,9 @@ def sort_nodes(nodes: list[Node]) -> list[Node]:
 def amounts(resources: Mapping[str, float]) -> dict[str, float]:
     """Those resources that all clusters have, under one name each."""
     found = {name: float(resources.get(name, 0.0)) for name in ("CPU", "GPU", "memory")}
-    return found | {"object store": float(next((resources[name] for name in _OBJECT_STORE if name in resources), 0.0))}
+    return found | {
+        "object store": float(next((resources[name] for name in _OBJECT_STORE if name in resources), 0.0))
+    }
 
 
 def sums(nodes: list[Node]) -> tuple[dict[str, float], dict[str, float] | None]:
@@ -74,7 +90,7 @@ def sums(nodes: list[Node]) -> tuple[dict[str, float], dict[str, float] | None]:
     return total, {name: sum((node.used or {}).get(name, 0.0) for node in alive) for name in total}
 
 
-def describe(total: Mapping[str, float], used: Mapping[str, float] | None) -> str:
+def describe_node(total: Mapping[str, float], used: Mapping[str, float] | None) -> str:
     """`2 of 4 CPUs free, 1 of 1 GPUs free, 9.8 of 10.2 GiB memory free, 4.0 of 4.0 GiB object store free`."""
     parts = []
     for name, words, size in (
@@ -88,6 +104,10 @@ def describe(total: Mapping[str, float], used: Mapping[str, float] | None) -> st
         of = f"{total[name] / size:.1f}" if size > 1 else f"{total[name]:g}"
         left = None if used is None else (total[name] - used.get(name, 0.0)) / size
         parts.append(
-            f"{of} {words}" if left is None else f"{left:.1f} of {of} {words} free" if size > 1 else f"{left:g} of {of} {words} free"
+            f"{of} {words}"
+            if left is None
+            else f"{left:.1f} of {of} {words} free"
+            if size > 1
+            else f"{left:g} of {of} {words} free"
         )
     return ", ".join(parts)

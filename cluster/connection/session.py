@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from cluster.connection.address import ray_address
-from cluster.connection.token import VARIABLES, use_token_of, users_token, write_token
+from cluster.connection.token import AUTH_ENV_VARS, default_token, set_ray_token, write_token
 from pipeline.io.errors import UserError
 
-SETTINGS = {
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report would wait for it
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # a worker that does not answer is replaced after that, not after 10 minutes
@@ -45,7 +45,13 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         _refuse_wrong_token(address, place)
     try:
         if address is None:
-            ray.init(place, num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                place,
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         else:
             ray.init(place, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -57,7 +63,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
             raise
         raise UserError(f"--address {address}: {' '.join(str(error).split())}") from None
     try:
-        _quiet()
+        _silence_ray_logs()
         yield
     finally:
         ray.shutdown()
@@ -73,9 +79,11 @@ def _refuse_wrong_token(address: str, place: str) -> None:
     try:
         GcsClient(address=place)
     except ray.exceptions.AuthenticationError:
-        token = users_token()
+        token = default_token()
         source = f"refuses the token of {token.source}" if token else "asks for a token"
-        raise UserError(f"--address {address}: the cluster {source}; set RAY_AUTH_TOKEN_PATH to the file that holds its own") from None
+        raise UserError(
+            f"--address {address}: the cluster {source}; set RAY_AUTH_TOKEN_PATH to the file that holds its own"
+        ) from None
     except ray.exceptions.RpcError:
         return  # what else is wrong, joining it tells
 
@@ -88,30 +96,30 @@ def set_environment(address: str | None = None) -> str:
     Raises:
         UserError: no cluster can be joined there.
     """
-    for name, value in SETTINGS.items():
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is None:
-        _own_token()
+        _create_session_token()
         return "local"
     return ray_address(address)
 
 
 @cache
-def _own_token() -> None:
+def _create_session_token() -> None:
     """A token for this process alone, in a file that only this user may read; Ray's own would stay, readable by all.
 
     One for all sessions of the process: Ray reads it once.
     """
-    if any(name in os.environ for name in VARIABLES):
+    if any(name in os.environ for name in AUTH_ENV_VARS):
         return
     folder = tempfile.mkdtemp(prefix="melray-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder) / "token"
     write_token(path)
-    use_token_of(path)
+    set_ray_token(path)
 
 
-def _quiet() -> None:
+def _silence_ray_logs() -> None:
     """Progress is ours to print; Ray's own stays in its log files."""
     import ray.data
 

@@ -7,9 +7,9 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.io.errors import UserError, user_errors
+from pipeline.io.errors import UserError, report_os_errors
 
-VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+AUTH_ENV_VARS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ def read_token(path: Path, source: str) -> Token:
     Raises:
         UserError: no such file, or nothing in it.
     """
-    with user_errors(f"reading the token that {source} names:", path):
+    with report_os_errors(f"reading the token that {source} names:", path):
         value = path.read_text().strip()
     if not value:
         raise UserError(f"{source} {path}: an empty file, not a token")
     return Token(value, f"{source} {path}")
 
 
-def users_token() -> Token | None:
+def default_token() -> Token | None:
     """The token that Ray itself would use, if any.
 
     Raises:
@@ -59,7 +59,7 @@ def users_token() -> Token | None:
     return read_token(default, "the file") if default.is_file() else None
 
 
-def use_token_of(path: Path) -> None:
+def set_ray_token(path: Path) -> None:
     """Makes the Ray of this process, which looks once, use the token in a file whatever the user's environment says."""
     os.environ.pop("RAY_AUTH_TOKEN", None)
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(path))

@@ -17,13 +17,13 @@ from cluster.connection.address import is_http, job_server
 from cluster.connection.local_state import running_cluster
 from cluster.connection.session import session
 from cluster.doctor.check import Check, fail, ok, report
-from cluster.doctor.cluster import check_job_server, check_joined
+from cluster.doctor.cluster import check_connected_cluster, check_job_server
 from cluster.doctor.machine import check_machine
 from cluster.doctor.storage import check_storage
 from models.config import Config
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError
-from pipeline.io.storage import Place, is_remote
+from pipeline.io.storage import PathOrURI, is_remote
 
 
 class DoctorConfig(Config):
@@ -34,7 +34,7 @@ class DoctorConfig(Config):
 
     storage: tuple[str, ...] = ()
     """Folders or URIs, such as s3://bucket/shards, to write to and read from."""
-    run: Place | None = None
+    run: PathOrURI | None = None
     """Folder where results shall go: is there room? By default the present one."""
     start: bool = False
     """Start a Ray of its own and run something on it, as commands without --address do."""
@@ -46,18 +46,25 @@ def command(common: Common, arguments: list[str]) -> int:
     """Prints the report; 1 where something fails."""
     config = parse(DoctorConfig, "doctor", arguments, common.config)
     begin = time.monotonic()
-    checks = list(examine(config, common))
-    checks.append(ok("time", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC; looked at all in {duration(time.monotonic() - begin)}"))
+    checks = list(run_checks(config, common))
+    checks.append(
+        ok(
+            "time",
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC; looked at all in {duration(time.monotonic() - begin)}",
+        )
+    )
     print(json.dumps([check._asdict() for check in checks], indent=1) if config.as_json else report(checks))
     return int(any(check.level == "fail" for check in checks))
 
 
-def examine(config: DoctorConfig, common: Common) -> Iterator[Check]:
+def run_checks(config: DoctorConfig, common: Common) -> Iterator[Check]:
     """All checks that the settings ask for."""
     # The cluster first: Ray reads its environment when something first imports it.
     yield from check_ray(config.start, common)
     on_a_store = is_remote(config.run)
-    yield from check_machine(Path(__file__).resolve().parents[2], Path.cwd() if config.run is None or on_a_store else config.run)
+    yield from check_machine(
+        Path(__file__).resolve().parents[2], Path.cwd() if config.run is None or on_a_store else config.run
+    )
     for place in (*config.storage, *([str(config.run)] if on_a_store else [])):
         yield check_storage(place)
 
@@ -70,7 +77,7 @@ def check_ray(start: bool, common: Common) -> Iterator[Check]:
         inside = bool(os.environ.get("RAY_ADDRESS")) and address == "auto"
         if start or (address is not None and not is_http(address) and (inside or address != "auto")):
             with session(None if start else address, common.cpus if start else None):
-                yield from check_joined(os.environ.get("RAY_AUTH_MODE") == "token")
+                yield from check_connected_cluster(os.environ.get("RAY_AUTH_MODE") == "token")
         elif address is not None or local is not None:
             server = job_server(address)
             yield from check_job_server(server, local if server.here else None)

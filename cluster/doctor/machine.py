@@ -42,7 +42,11 @@ def check_packages(pyproject: str) -> Iterator[Check]:
     if python in SpecifierSet(project["requires-python"]):
         yield ok("python", f"{python}, {sys.executable}")
     else:
-        yield fail("python", f"{python}, melray needs {project['requires-python']}", "make a new environment: make PYTHON=python3.11 setup")
+        yield fail(
+            "python",
+            f"{python}, melray needs {project['requires-python']}",
+            "make a new environment: make PYTHON=python3.11 setup",
+        )
     wrong, found = [], {}
     for need in map(Requirement, project["dependencies"]):
         try:
@@ -55,7 +59,10 @@ def check_packages(pyproject: str) -> Iterator[Check]:
     if wrong:
         yield fail("packages", "; ".join(wrong), "pip install --constraint constraints.txt --editable .")
     else:
-        yield ok("packages", f"{len(found)} as needed; ray {found.get('ray')}, torch {found.get('torch')}, numpy {found.get('numpy')}")
+        yield ok(
+            "packages",
+            f"{len(found)} as needed; ray {found.get('ray')}, torch {found.get('torch')}, numpy {found.get('numpy')}",
+        )
 
 
 def check_cpus() -> Check:
@@ -63,14 +70,20 @@ def check_cpus() -> Check:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     load = os.getloadavg()[0]
     found = f"{count}, load {load:.1f}"
-    return ok("CPUs", found) if load < 1.5 * count else warn("CPUs", found, "other programs take them: what runs now will be slow")
+    return (
+        ok("CPUs", found)
+        if load < 1.5 * count
+        else warn("CPUs", found, "other programs take them: what runs now will be slow")
+    )
 
 
 def check_memory(total: int, available: int) -> Check:
     """Memory that is free."""
     found = f"{available / GIB:.1f} of {total / GIB:.1f} GiB free"
     if available < 2 * GIB:
-        return warn("memory", found, "Ray and one worker take 2 GiB: close something, or use a larger machine")
+        return warn(
+            "memory", found, "Ray and one worker take 2 GiB: close something, or use a larger machine"
+        )
     return ok("memory", found)
 
 
@@ -100,17 +113,23 @@ def check_gpu() -> Check:
             )
         return ok("GPUs", "none; trainings use the CPUs")
     count = torch.cuda.device_count()
-    found = f"{count} × {torch.cuda.get_device_name(0)}, driver {driver or 'unknown'}, CUDA {torch.version.cuda}"
+    found = (
+        f"{count} × {torch.cuda.get_device_name(0)}, driver {driver or 'unknown'}, CUDA {torch.version.cuda}"
+    )
     try:
-        wrong = [index for index in range(count) if not _multiplies(index)]
+        wrong = [index for index in range(count) if not _matmul_is_correct(index)]
     except RuntimeError as error:
-        return fail("GPUs", f"{found}: {str(error).splitlines()[0]}", "see that no other program fills the GPU, and that nvidia-smi works")
+        return fail(
+            "GPUs",
+            f"{found}: {str(error).splitlines()[0]}",
+            "see that no other program fills the GPU, and that nvidia-smi works",
+        )
     if wrong:
         return fail("GPUs", f"{found}: GPU {wrong[0]} computes wrongly", "reset or replace it")
     return ok("GPUs", f"{found}, bf16 works")
 
 
-def _multiplies(index: int) -> bool:
+def _matmul_is_correct(index: int) -> bool:
     import torch
 
     a = torch.linspace(-1, 1, 256 * 256).reshape(256, 256)
@@ -124,7 +143,11 @@ def _driver() -> str:
         return ""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip().partition("\n")[0]
+        return (
+            subprocess.run(query, capture_output=True, text=True, timeout=20)
+            .stdout.strip()
+            .partition("\n")[0]
+        )
     except subprocess.TimeoutExpired:
         return "unknown (nvidia-smi hangs)"
 
@@ -138,7 +161,11 @@ def check_disk(folder: Path) -> Check:
         return fail("disk", f"{place} can't be written to", "choose another folder for --run and --out")
     if free < GIB // 2:
         return fail("disk", found, "make room: checkpoints alone can take more")
-    return ok("disk", found) if free > 5 * GIB else warn("disk", found, "shards, checkpoints and generated sounds may fill it")
+    return (
+        ok("disk", found)
+        if free > 5 * GIB
+        else warn("disk", found, "shards, checkpoints and generated sounds may fill it")
+    )
 
 
 def check_decoding() -> Check:
@@ -148,7 +175,11 @@ def check_decoding() -> Check:
     bad = [name for name in FORMATS if not _decodes(name)]
     library = f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"
     if bad:
-        return fail("decoding", f"{library} can't read {', '.join(bad)}", "pip install --upgrade soundfile (its wheel brings libsndfile)")
+        return fail(
+            "decoding",
+            f"{library} can't read {', '.join(bad)}",
+            "pip install --upgrade soundfile (its wheel brings libsndfile)",
+        )
     return ok("decoding", f"{', '.join(FORMATS)} by {library}")
 
 

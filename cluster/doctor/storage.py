@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from cluster.doctor.check import Check, fail, ok, warn
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import as_place
+from pipeline.io.storage import to_path
 
 SIZE = 16 * 2**20
 # Below this, reading shards would be what a training waits for.
@@ -43,12 +43,20 @@ def check_storage(place: str, open_store: Callable[[str], Store] | None = None) 
             store.delete()
     except Exception as error:  # each kind of storage has errors of its own
         text = " ".join(str(error).split())[:200] or type(error).__name__
-        return fail(what, text, "see that it exists, that its address is right, and that this machine's credentials may write there")
+        return fail(
+            what,
+            text,
+            "see that it exists, that its address is right, and that this machine's credentials may write there",
+        )
     if not same:
         return fail(what, "what is read is not what was written", "don't use it")
     speeds = [SIZE / 1e6 / max(seconds, 1e-6) for seconds in (written - begin, read - written)]
     found = f"writes {speeds[0]:,.0f} MB/s, reads {speeds[1]:,.0f} MB/s"
-    return warn(what, found, "slow: keep shards nearer to the cluster") if min(speeds) < SLOW else ok(what, found)
+    return (
+        warn(what, found, "slow: keep shards nearer to the cluster")
+        if min(speeds) < SLOW
+        else ok(what, found)
+    )
 
 
 def store_at(place: str) -> Store:
@@ -58,8 +66,12 @@ def store_at(place: str) -> Store:
         ValueError: a URI of another kind.
     """
     folder = unquote(place.removeprefix("file://")) if place.startswith("file://") else place
-    path = as_place(Path(folder)) / f".melray-doctor-{uuid.uuid4().hex[:8]}"
-    return Store(path.write_bytes, path.read_bytes, path.unlink) if isinstance(path, RemotePath) else _at_path(path)
+    path = to_path(Path(folder)) / f".melray-doctor-{uuid.uuid4().hex[:8]}"
+    return (
+        Store(path.write_bytes, path.read_bytes, path.unlink)
+        if isinstance(path, RemotePath)
+        else _at_path(path)
+    )
 
 
 def _at_path(path: Path) -> Store:

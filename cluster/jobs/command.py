@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from cluster.arguments.flags import parse, split_common
-from cluster.arguments.registry import settings_of
+from cluster.arguments.registry import config_class
 from models.config import Config
 from pipeline.io.errors import UserError
 from pipeline.io.files import read_yaml
 
-NO_JOBS = ("submit", "jobs", "cluster")
+NOT_SUBMITTABLE = ("submit", "jobs", "cluster")
 
 
-class Submitted(NamedTuple):
+class JobCommand(NamedTuple):
     """A command that may be sent."""
 
     words: list[str]
@@ -24,7 +24,7 @@ class Submitted(NamedTuple):
     """Files that travel with it beside melray's own, by name."""
 
 
-def check_command(words: list[str], root: Path, packed: set[Path], here: bool) -> Submitted:
+def validate_command(words: list[str], root: Path, packed: set[Path], here: bool) -> JobCommand:
     """Reads a command as its job will, and makes its paths fit the place where that runs.
 
     A relative path to a file that is packed anyway stands for that. Any other becomes absolute where the cluster is on this
@@ -34,26 +34,28 @@ def check_command(words: list[str], root: Path, packed: set[Path], here: bool) -
         UserError, ConfigError: an unknown command, a wrong flag, a path that would be another one there.
     """
     name, *rest = words
-    if name in NO_JOBS:
-        raise UserError(f"`melray {name}` does not run as a job: submit a command that works on sounds or models, or doctor")
+    if name in NOT_SUBMITTABLE:
+        raise UserError(
+            f"`melray {name}` does not run as a job: submit a command that works on sounds or models, or doctor"
+        )
     common, flags = split_common(rest)
     if common.address is not None:
         raise UserError(
             f"--address {common.address} after the --: a job joins the cluster it runs on; to choose one, give it before the --"
         )
-    settings, alone = settings_of(name, [flag for flag in flags if flag != "--debug"])
+    settings, alone = config_class(name, [flag for flag in flags if flag != "--debug"])
     parse(settings, name, alone, common.config)
 
     def fit(flag: str, text: str) -> str:
-        return fit_path(flag, text, root, packed, here)
+        return resolve_path(flag, text, root, packed, here)
 
     keys = path_keys(settings)
     given = {} if common.config is None else read_yaml(common.config, "--config")
-    flags = fit_flags(flags, keys, fit) + fit_values(settings, given, keys - named(flags), fit)
+    flags = resolve_flags(flags, keys, fit) + resolve_values(settings, given, keys - given_keys(flags), fit)
     if common.config is None:
-        return Submitted([name, *flags], {})
+        return JobCommand([name, *flags], {})
     travelling = f"submitted/{common.config.name}"
-    return Submitted([name, "--config", travelling, *flags], {travelling: common.config.read_bytes()})
+    return JobCommand([name, "--config", travelling, *flags], {travelling: common.config.read_bytes()})
 
 
 def path_keys(settings: type[Config]) -> set[str]:
@@ -70,12 +72,12 @@ def key_of(flag: str) -> str:
     return flag.partition("=")[0].removeprefix("--").replace("-", "_")
 
 
-def named(flags: list[str]) -> set[str]:
+def given_keys(flags: list[str]) -> set[str]:
     """The settings that a command line gives."""
     return {key_of(word) for word in flags if word.startswith("--")}
 
 
-def fit_flags(flags: list[str], keys: set[str], fit: Callable[[str, str], str]) -> list[str]:
+def resolve_flags(flags: list[str], keys: set[str], fit: Callable[[str, str], str]) -> list[str]:
     """The same command line with each path in it made to fit."""
     words, flag = [], ""
     for word in flags:
@@ -87,12 +89,18 @@ def fit_flags(flags: list[str], keys: set[str], fit: Callable[[str, str], str]) 
     return words
 
 
-def fit_values(settings: type[Config], given: dict[str, Any], keys: set[str], fit: Callable[[str, str], str]) -> list[str]:
+def resolve_values(
+    settings: type[Config], given: dict[str, Any], keys: set[str], fit: Callable[[str, str], str]
+) -> list[str]:
     """Flags for paths that a file of settings gives, or that are the default, where they must change to fit."""
     flags: list[str] = []
     for key in sorted(keys):
         value = given.get(key, settings.model_fields[key].get_default())
-        texts = [str(text) for text in (value if isinstance(value, list | tuple) else [value]) if isinstance(text, str | Path)]
+        texts = [
+            str(text)
+            for text in (value if isinstance(value, list | tuple) else [value])
+            if isinstance(text, str | Path)
+        ]
         flag = f"--{key.replace('_', '-')}"
         fitted = [fit(flag, text) for text in texts]
         if fitted != texts:
@@ -100,7 +108,7 @@ def fit_values(settings: type[Config], given: dict[str, Any], keys: set[str], fi
     return flags
 
 
-def fit_path(flag: str, text: str, root: Path, packed: set[Path], here: bool) -> str:
+def resolve_path(flag: str, text: str, root: Path, packed: set[Path], here: bool) -> str:
     """What to write for a path so that the job finds what is meant.
 
     Raises:

@@ -30,7 +30,7 @@ STOPPED = 130  # as after an interrupt
 class JobsConfig(Config):
     """Lists jobs, the latest first. `melray jobs logs ID` shows what one prints, `melray jobs stop ID` ends it."""
 
-    last: int = Field(20, ge=1)
+    limit: int = Field(20, ge=1)
     """So many, at most."""
 
 
@@ -56,7 +56,11 @@ def command(common: Common, arguments: list[str]) -> int:
     Raises:
         UserError: no such job, or a cluster that can't be asked.
     """
-    actions = {"": Action(JobsConfig, show_jobs), "logs": Action(LogsConfig, show_logs), "stop": Action(StopConfig, stop)}
+    actions = {
+        "": Action(JobsConfig, show_jobs),
+        "logs": Action(LogsConfig, show_logs),
+        "stop": Action(StopConfig, stop),
+    }
     with client_errors():
         return run_action("jobs", actions, common, arguments)
 
@@ -67,7 +71,7 @@ def show_jobs(config: JobsConfig, common: Common) -> int:
     jobs.sort(key=lambda job: job.start_time or 0, reverse=True)
     # Into a file or a pipe the commands go whole.
     width = shutil.get_terminal_size((140, 20)).columns if sys.stdout.isatty() else 10_000
-    print("\n".join(table(jobs[: config.last], time.time(), width)) if jobs else "no jobs yet")
+    print("\n".join(table(jobs[: config.limit], time.time(), width)) if jobs else "no jobs yet")
     return 0
 
 
@@ -77,13 +81,27 @@ def table(jobs: Iterable[JobDetails], now: float, width: int) -> list[str]:
     for job in jobs:
         begin, finish = (job.start_time or 0) / 1000, (job.end_time or 0) / 1000 or now
         started = datetime.fromtimestamp(begin).strftime("%m-%d %H:%M:%S") if begin else ""
-        rows.append((job.submission_id or "", job.status.lower(), started, duration(max(0.0, finish - begin)) if begin else "", words(job)))
+        rows.append(
+            (
+                job.submission_id or "",
+                job.status.lower(),
+                started,
+                duration(max(0.0, finish - begin)) if begin else "",
+                format_command(job),
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join([*(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True)), row[4]]) for row in rows]
-    return [line if len(line) <= max(width, sum(widths) + 20) else line[: max(width, sum(widths) + 20) - 1] + "…" for line in lines]
+    lines = [
+        "  ".join([*(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True)), row[4]])
+        for row in rows
+    ]
+    return [
+        line if len(line) <= max(width, sum(widths) + 20) else line[: max(width, sum(widths) + 20) - 1] + "…"
+        for line in lines
+    ]
 
 
-def words(job: JobDetails) -> str:
+def format_command(job: JobDetails) -> str:
     """What was submitted: as it was typed, if melray did it."""
     return " ".join(((job.metadata or {}).get("melray") or job.entrypoint).split())
 
@@ -114,13 +132,19 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
             time.sleep(0.2)
             info = client.get_job_info(job_id)
     except KeyboardInterrupt:
-        print(f"\nthe job goes on; to see it again: {again}\nto end it: melray jobs stop {job_id}", file=sys.stderr)
+        print(
+            f"\nthe job goes on; to see it again: {again}\nto end it: melray jobs stop {job_id}",
+            file=sys.stderr,
+        )
         return STOPPED
     except (RuntimeError, OSError, aiohttp.ClientError):
         raise UserError(f"lost sight of {job_id}, which may go on: {again}") from None
     code = exit_code(info)
     took = duration(((info.end_time or 0) - (info.start_time or 0)) / 1000)
-    print(f"{job_id} {info.status.lower()} after {took}" + (f": {why(info)}" if code else ""), file=sys.stderr)
+    print(
+        f"{job_id} {info.status.lower()} after {took}" + (f": {failure_reason(info)}" if code else ""),
+        file=sys.stderr,
+    )
     return code
 
 
@@ -141,7 +165,9 @@ def stop(config: StopConfig, common: Common) -> int:
     deadline = time.monotonic() + 30
     while not (info := client.get_job_info(config.id)).status.is_terminal():
         if time.monotonic() > deadline:
-            raise UserError(f"{config.id} is asked to stop and has not in 30 s; melray jobs shows when it has")
+            raise UserError(
+                f"{config.id} is asked to stop and has not in 30 s; melray jobs shows when it has"
+            )
         time.sleep(0.2)
     print(f"{config.id} {info.status.lower()}")
     return 0
@@ -159,7 +185,9 @@ def find(client: JobSubmissionClient, job_id: str) -> JobDetails:
     if job_id in jobs:
         return jobs[job_id]
     near = difflib.get_close_matches(job_id, jobs, n=1)
-    raise UserError(f"no job '{job_id}'; " + (f"did you mean '{near[0]}'?" if near else "melray jobs lists them"))
+    raise UserError(
+        f"no job '{job_id}'; " + (f"did you mean '{near[0]}'?" if near else "melray jobs lists them")
+    )
 
 
 def exit_code(info: JobDetails) -> int:
@@ -171,7 +199,7 @@ def exit_code(info: JobDetails) -> int:
     return STOPPED if state == "STOPPED" else 0
 
 
-def why(info: JobDetails) -> str:
+def failure_reason(info: JobDetails) -> str:
     """Why a job ended so, in one line: its exit code, or what kept it from starting."""
     if info.driver_exit_code is not None:
         return f"exit code {info.driver_exit_code}"

@@ -12,11 +12,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from pathspec import GitIgnoreSpec
 
-from pipeline.io.errors import UserError, user_errors
+from pipeline.io.errors import UserError, report_os_errors
 
-PARTS = ("models", "pipeline", "tune", "cluster", "conf", "pyproject.toml", "constraints.txt")
+PACKAGED_PATHS = ("models", "pipeline", "tune", "cluster", "conf", "pyproject.toml", "constraints.txt")
 # Never packed, whatever the ignore files say.
-NEVER = GitIgnoreSpec.from_lines([".env*", ".git", ".venv*", "__pycache__", "*.pyc", "*.token", "*.pem"])
+ALWAYS_EXCLUDED = GitIgnoreSpec.from_lines(
+    [".env*", ".git", ".venv*", "__pycache__", "*.pyc", "*.token", "*.pem"]
+)
 MIB = 2**20
 # Ray's dashboard refuses a larger upload.
 LIMIT = 100 * MIB
@@ -29,9 +31,11 @@ def project_root() -> Path:
         UserError: it was not installed from one.
     """
     root = Path(__file__).resolve().parents[2]
-    missing = [part for part in PARTS if not (root / part).exists()]
+    missing = [part for part in PACKAGED_PATHS if not (root / part).exists()]
     if missing:
-        raise UserError(f"{root} has no {', '.join(missing)}: to submit, run melray from its checkout (make setup, or pip install -e .)")
+        raise UserError(
+            f"{root} has no {', '.join(missing)}: to submit, run melray from its checkout (make setup, or pip install -e .)"
+        )
     return root
 
 
@@ -39,7 +43,7 @@ def packed_files(root: Path) -> list[Path]:
     """The files that travel, relative to `root`, sorted."""
     files: list[Path] = []
     rules = _rules(root)
-    for part in PARTS:
+    for part in PACKAGED_PATHS:
         place = root / part
         files += [place.relative_to(root)] if place.is_file() else _walk(root, place, rules)
     return sorted(files)
@@ -49,9 +53,12 @@ def _walk(root: Path, folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> 
     rules = [*rules, *_rules(folder)] if folder != root else rules
     for entry in sorted(folder.iterdir()):
         name = f"{entry.name}/" if entry.is_dir() else entry.name
-        ignored = any(spec.match_file(f"{entry.parent.relative_to(base).as_posix()}/{name}".removeprefix("./")) for base, spec in rules)
+        ignored = any(
+            spec.match_file(f"{entry.parent.relative_to(base).as_posix()}/{name}".removeprefix("./"))
+            for base, spec in rules
+        )
         # A link may lead to anything outside, such as data.
-        if ignored or NEVER.match_file(name) or entry.is_symlink():
+        if ignored or ALWAYS_EXCLUDED.match_file(name) or entry.is_symlink():
             continue
         if entry.is_dir():
             yield from _walk(root, entry, rules)
@@ -61,7 +68,9 @@ def _walk(root: Path, folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> 
 
 def _rules(folder: Path) -> list[tuple[Path, GitIgnoreSpec]]:
     names = [folder / name for name in (".gitignore", ".rayignore")]
-    return [(folder, GitIgnoreSpec.from_lines(path.read_text().splitlines())) for path in names if path.is_file()]
+    return [
+        (folder, GitIgnoreSpec.from_lines(path.read_text().splitlines())) for path in names if path.is_file()
+    ]
 
 
 def check_size(root: Path, files: list[Path], limit: int = LIMIT) -> int:
@@ -87,7 +96,7 @@ def write_package(path: Path, root: Path, files: list[Path], extra: Mapping[str,
     `extra` are files that only the package has, by name.
     """
     contents = {file.as_posix(): (root / file).read_bytes() for file in files} | dict(extra)
-    with user_errors("writing", path), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with report_os_errors("writing", path), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(contents):
             entry = zipfile.ZipInfo(name)  # dated 1980
             entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
@@ -111,6 +120,8 @@ def requirements(root: Path, ray_version: str) -> list[str]:
     for text in tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]:
         need = Requirement(text)
         extras = f"[{','.join(sorted(need.extras))}]" if need.extras else ""
-        version = f"=={ray_version}" if need.name == "ray" else pins.get(need.name.lower()) or str(need.specifier)
+        version = (
+            f"=={ray_version}" if need.name == "ray" else pins.get(need.name.lower()) or str(need.specifier)
+        )
         wanted.append(f"{need.name}{extras}{version}")
     return wanted

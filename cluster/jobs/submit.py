@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 from cluster.arguments.flags import Common, parse
 from cluster.connection.address import JobServer, job_server
 from cluster.connection.dashboard import client_errors, job_client
-from cluster.jobs.command import Submitted, check_command
+from cluster.jobs.command import JobCommand, validate_command
 from cluster.jobs.jobs import follow
-from cluster.jobs.package import MIB, check_size, constraints_name, packed_files, project_root, requirements, write_package
+from cluster.jobs.package import (
+    MIB,
+    check_size,
+    constraints_name,
+    packed_files,
+    project_root,
+    requirements,
+    write_package,
+)
 from models.config import Config
 from pipeline.io.errors import UserError
 
@@ -34,7 +42,7 @@ class SubmitConfig(Config):
 
     follow: bool = False
     """Show what the job prints until it ends, and end with its exit code."""
-    image_has_everything: bool = False
+    preinstalled: bool = False
     """The cluster's machines have all packages that melray needs already; by default each installs them first, into an environment
     that later jobs find."""
 
@@ -47,15 +55,17 @@ def command(common: Common, arguments: list[str], submitted: list[str] | None) -
     """
     config = parse(SubmitConfig, "submit", arguments, common.config)
     if not submitted:
-        raise UserError("nothing to run: melray submit [flags] -- COMMAND [its flags], such as melray submit -- extract --data …")
+        raise UserError(
+            "nothing to run: melray submit [flags] -- COMMAND [its flags], such as melray submit -- extract --data …"
+        )
     server = job_server(common.address)
     root = project_root()
     files = packed_files(root)
     # Before the cluster is asked: a wrong flag is found in a second, not after minutes of installing.
-    what = check_command(submitted, root, set(files), server.here)
+    what = validate_command(submitted, root, set(files), server.here)
     check_size(root, files)
     client = job_client(server)
-    job_id = send(client, root, files, what, config.image_has_everything)
+    job_id = send(client, root, files, what, config.preinstalled)
     print(f"job {job_id} submitted to {server.url}", flush=True)
     if config.follow:
         return follow(client, job_id)
@@ -64,7 +74,9 @@ def command(common: Common, arguments: list[str], submitted: list[str] | None) -
     return 0
 
 
-def send(client: JobSubmissionClient, root: Path, files: list[Path], what: Submitted, image_has_everything: bool) -> str:
+def send(
+    client: JobSubmissionClient, root: Path, files: list[Path], what: JobCommand, preinstalled: bool
+) -> str:
     """Packs, uploads and starts; returns the job's id.
 
     Raises:
@@ -73,9 +85,11 @@ def send(client: JobSubmissionClient, root: Path, files: list[Path], what: Submi
     with tempfile.TemporaryDirectory(prefix="melray-") as folder:
         package = Path(folder) / "melray.zip"
         constraints = constraints_name(root)
-        size = write_package(package, root, files, what.files | {constraints: (root / "constraints.txt").read_bytes()})
+        size = write_package(
+            package, root, files, what.files | {constraints: (root / "constraints.txt").read_bytes()}
+        )
         print(f"package: {len(files)} files, {size / MIB:.2f} MiB", flush=True)
-        environment = runtime_env(package, root, constraints, image_has_everything)
+        environment = runtime_env(package, root, constraints, preinstalled)
         job_id = new_id(what.words[0])
         with client_errors():
             return client.submit_job(
@@ -86,11 +100,11 @@ def send(client: JobSubmissionClient, root: Path, files: list[Path], what: Submi
             )
 
 
-def runtime_env(package: Path, root: Path, constraints: str, image_has_everything: bool) -> dict[str, Any]:
+def runtime_env(package: Path, root: Path, constraints: str, preinstalled: bool) -> dict[str, Any]:
     """What Ray prepares on each machine before the job's code runs there; nothing secret may ever be in it, as anyone on the
     cluster can read it."""
     environment: dict[str, Any] = {"working_dir": str(package)}
-    if not image_has_everything:
+    if not preinstalled:
         # Ray fills in where it has unpacked the package.
         limits = f"--constraint ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{constraints}"
         environment["pip"] = {"packages": [limits, *requirements(root, version("ray"))], "pip_check": False}

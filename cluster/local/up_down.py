@@ -14,10 +14,10 @@ from pydantic import Field
 from cluster.arguments.flags import Common
 from cluster.arguments.subcommands import Action, run_action
 from cluster.connection.address import job_server
-from cluster.connection.dashboard import ask
-from cluster.connection.local_state import LocalCluster, forget, home, local_cluster
-from cluster.connection.nodes import describe, read_nodes, sums
-from cluster.local.processes import end_processes
+from cluster.connection.dashboard import get_json
+from cluster.connection.local_state import LocalCluster, clear_state, local_cluster, state_dir
+from cluster.connection.nodes import describe_node, read_nodes, sums
+from cluster.local.processes import terminate_cluster
 from cluster.local.start import start_nodes
 from models.config import Config
 from pipeline.io.console import duration
@@ -54,7 +54,11 @@ def command(common: Common, arguments: list[str]) -> int:
     Raises:
         UserError: one runs already, or can't be started, reached or ended.
     """
-    actions = {"up": Action(UpConfig, up), "status": Action(StatusConfig, status), "down": Action(DownConfig, down)}
+    actions = {
+        "up": Action(UpConfig, up),
+        "status": Action(StatusConfig, status),
+        "down": Action(DownConfig, down),
+    }
     return run_action("cluster", actions, common, arguments)
 
 
@@ -62,17 +66,19 @@ def up(config: UpConfig, common: Common) -> int:
     """Starts the nodes and waits for them: all are there at the end, or none."""
     begin = time.monotonic()
     cpus = common.cpus or max(1, (os.cpu_count() or 1) // config.nodes)
-    with _alone():
+    with _exclusive_lock():
         if (there := local_cluster()) is not None:
             if there.runs:
                 found = f"a cluster of {len(there.nodes)} nodes runs here already, its dashboard at {there.dashboard}"
                 raise UserError(f"{found}; use it, or end it with `melray cluster down`")
-            clear(there)
+            tear_down(there)
         try:
-            cluster = start_nodes(config.nodes, cpus, config.port, config.dashboard_port, time.monotonic() + config.timeout)
+            cluster = start_nodes(
+                config.nodes, cpus, config.port, config.dashboard_port, time.monotonic() + config.timeout
+            )
         except BaseException:
             if (half := local_cluster()) is not None:
-                clear(half)
+                tear_down(half)
             raise
     print(f"{config.nodes} nodes with {cpus} CPUs each, up in {duration(time.monotonic() - begin)}")
     print(f"dashboard: {cluster.dashboard}, open to who has the token in {cluster.token}")
@@ -84,11 +90,13 @@ def status(config: StatusConfig, common: Common) -> int:
     """Prints nodes, free resources and running jobs."""
     server = job_server(common.address)
     nodes = read_nodes(server)
-    print(f"{server.url}: {sum(node.alive for node in nodes)} nodes, {describe(*sums(nodes))}")
+    print(f"{server.url}: {sum(node.alive for node in nodes)} nodes, {describe_node(*sums(nodes))}")
     for node in nodes:
         role = "head" if node.head else "worker"
-        print(f"  {role:<6}  {node.address:<15}  {describe(node.total, node.used) if node.alive else 'dead'}")
-    jobs = ask(server, "/api/jobs/")
+        print(
+            f"  {role:<6}  {node.address:<15}  {describe_node(node.total, node.used) if node.alive else 'dead'}"
+        )
+    jobs = get_json(server, "/api/jobs/")
     running = [job["submission_id"] for job in jobs if job["status"] == "RUNNING" and job["submission_id"]]
     print(f"running jobs: {', '.join(running) or 'none'}")
     return 0
@@ -97,34 +105,36 @@ def status(config: StatusConfig, common: Common) -> int:
 def down(config: DownConfig, common: Common) -> int:
     """Ends the cluster, and says how much that was."""
     begin = time.monotonic()
-    with _alone():
+    with _exclusive_lock():
         cluster = local_cluster()
         if cluster is None:
             print("no cluster of `melray cluster up` is here")
             return 0
-        count = clear(cluster)
-    print(f"ended {len(cluster.nodes)} nodes with {count} processes in {duration(time.monotonic() - begin)}; nothing of them is left")
+        count = tear_down(cluster)
+    print(
+        f"ended {len(cluster.nodes)} nodes with {count} processes in {duration(time.monotonic() - begin)}; nothing of them is left"
+    )
     return 0
 
 
-def clear(cluster: LocalCluster) -> int:
+def tear_down(cluster: LocalCluster) -> int:
     """Ends the processes of a cluster and removes what it left on the disk; returns how many processes there were.
 
     Raises:
         UserError: some can't be ended.
     """
-    count = end_processes(cluster)
+    count = terminate_cluster(cluster)
     shutil.rmtree(cluster.folder, ignore_errors=True)
     cluster.token.unlink(missing_ok=True)
-    forget()
+    clear_state()
     return count
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _exclusive_lock() -> Iterator[None]:
     """Two commands that start or end nodes at once would lose sight of each other's."""
     try:
-        with FileLock(home() / "cluster.lock", timeout=0):
+        with FileLock(state_dir() / "cluster.lock", timeout=0):
             yield
     except Timeout:
         raise UserError("another `melray cluster` command is at work; wait for its end") from None

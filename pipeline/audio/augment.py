@@ -28,7 +28,9 @@ _HOP = 512
 
 def row_rng(seed: int, clip_id: str, copy: int) -> np.random.Generator:
     """The generator of one row: the same on any worker, in any order."""
-    digest = hashlib.blake2b(f"{seed}|{clip_id}|{copy}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    digest = hashlib.blake2b(
+        f"{seed}|{clip_id}|{copy}".encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest()
     return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
@@ -46,23 +48,31 @@ def add_noise(samples: np.ndarray, sample_rate: int, strength: float, rng: np.ra
     return samples + np.float32(gain) * noise
 
 
-def pitch_shift(samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator) -> np.ndarray:
+def pitch_shift(
+    samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Moves all frequencies up or down by 4 semitones times the strength; the length stays."""
     return shift_pitch(samples, sample_rate, float(rng.choice([-1.0, 1.0])) * MAX_SEMITONES * strength)
 
 
-def speed_change(samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator) -> np.ndarray:
+def speed_change(
+    samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Plays faster or slower, like a tape: pitch and length change together, by 0.4 octaves times the strength."""
     factor = 2.0 ** (float(rng.choice([-1.0, 1.0])) * MAX_SPEED_OCTAVES * strength)
     return resample(samples, sample_rate * factor, sample_rate)
 
 
-def time_shift(samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator) -> np.ndarray:
+def time_shift(
+    samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Moves the sound left or right by up to half its length; what leaves one end enters the other."""
     return np.roll(samples, round(float(rng.choice([-1.0, 1.0])) * MAX_SHIFT * strength * samples.size))
 
 
-def add_reverb(samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator) -> np.ndarray:
+def add_reverb(
+    samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Convolves with a room made of exponentially decaying noise (Moorer 1979); level and length stay."""
     seconds = REVERB_SECONDS[0] + (REVERB_SECONDS[1] - REVERB_SECONDS[0]) * strength
     wet = REVERB_WET[0] + (REVERB_WET[1] - REVERB_WET[0]) * strength

@@ -31,7 +31,7 @@ TRIM_HOP = 512
 TRIM_AMIN = 1e-10
 
 # Where libsndfile's log states the length that a header promises, and, after "should be", the one that the file has.
-_PROMISE = re.compile(r"\s*(.+?)\s*: (\d+) \(should be (\d+)\)")
+_HEADER_LENGTH = re.compile(r"\s*(.+?)\s*: (\d+) \(should be (\d+)\)")
 _PROMISE_LINES = {
     "WAV": "data",
     "WAVEX": "data",
@@ -53,7 +53,7 @@ EXTENSIONS = frozenset(
 )
 
 
-class BadAudio(Exception):
+class AudioDecodeError(Exception):
     """A file that holds no usable sound; the text is the reason, fit for `rejected.csv`."""
 
 
@@ -79,25 +79,27 @@ def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarr
     """
     handle: str | BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
     if (len(source) if isinstance(source, bytes) else _size(os.fspath(source))) == 0:
-        raise BadAudio("empty file (0 bytes)")
+        raise AudioDecodeError("empty file (0 bytes)")
     try:
         with soundfile.SoundFile(handle) as sound:
             if sound.samplerate < MIN_RATE:
-                raise BadAudio(f"unreadable: a sample rate of {sound.samplerate} Hz")
-            _check_complete(sound, source)
-            samples = _read_mono(sound, sample_rate, _states_length(sound, source))
+                raise AudioDecodeError(f"unreadable: a sample rate of {sound.samplerate} Hz")
+            _check_not_truncated(sound, source)
+            samples = _read_mono(sound, sample_rate, _length_is_reliable(sound, source))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         # What libsndfile says of an MP3 without a frame, whether or not the file is there.
-        raise BadAudio(f"unreadable: {'Format not recognised' if reason.startswith('File does not exist') else reason}") from None
+        raise AudioDecodeError(
+            f"unreadable: {'Format not recognised' if reason.startswith('File does not exist') else reason}"
+        ) from None
     except (soundfile.SoundFileRuntimeError, RuntimeError, TypeError, OSError) as error:
-        raise BadAudio(f"unreadable: {error}") from None
+        raise AudioDecodeError(f"unreadable: {error}") from None
     if samples.size == 0:
-        raise BadAudio("no samples")
+        raise AudioDecodeError("no samples")
     with np.errstate(over="ignore", invalid="ignore"):
         energy = np.dot(samples, samples)
     if not np.isfinite(energy):
-        raise BadAudio("values that are not finite (NaN, infinite, or beyond float32 when squared)")
+        raise AudioDecodeError("values that are not finite (NaN, infinite, or beyond float32 when squared)")
     return samples
 
 
@@ -105,9 +107,9 @@ def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except FileNotFoundError:
-        raise BadAudio("no such file") from None
+        raise AudioDecodeError("no such file") from None
     except (OSError, ValueError) as error:  # the second for a NUL in the name
-        raise BadAudio(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
+        raise AudioDecodeError(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _span(source: str | os.PathLike[str] | bytes, start: int, size: int) -> bytes:
@@ -120,20 +122,20 @@ def _span(source: str | os.PathLike[str] | bytes, start: int, size: int) -> byte
         return file.read(size)
 
 
-def _check_complete(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> None:
+def _check_not_truncated(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> None:
     """libsndfile mends a header that promises more than the file holds, and says so only in its log."""
-    if sound.format == "OGG" and _ends_within_page(_span(source, -_OGG_PAGE, _OGG_PAGE)):
-        raise BadAudio("truncated: the last Ogg page is not whole")
+    if sound.format == "OGG" and _last_page_truncated(_span(source, -_OGG_PAGE, _OGG_PAGE)):
+        raise AudioDecodeError("truncated: the last Ogg page is not whole")
     for line in sound.extra_info.splitlines():
-        found = _PROMISE.match(line)
+        found = _HEADER_LENGTH.match(line)
         if found is None or found[1] != _PROMISE_LINES.get(sound.format):
             continue
         promised, there = int(found[2]), int(found[3])
         if there < promised and (promised < _UNKNOWN_LENGTH or sound.format in _LONG_FORMATS):
-            raise BadAudio(f"truncated: header promises {promised} bytes, {there} are there")
+            raise AudioDecodeError(f"truncated: header promises {promised} bytes, {there} are there")
 
 
-def _ends_within_page(tail: bytes) -> bool:
+def _last_page_truncated(tail: bytes) -> bool:
     """Whether an Ogg file with this end breaks off in its last page (RFC 3533)."""
     start = tail.rfind(b"OggS\0")
     if start < 0:
@@ -144,7 +146,7 @@ def _ends_within_page(tail: bytes) -> bool:
     return len(page) < header + page[26] + sum(page[header : header + page[26]])
 
 
-def _states_length(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> bool:
+def _length_is_reliable(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> bool:
     """Whether `sound.frames` is more than a guess: without a Xing or Info header, that of an MP3 comes from its first frame's bit rate."""
     if sound.format != "MP3":
         return True
@@ -157,7 +159,9 @@ def _states_length(sound: soundfile.SoundFile, source: str | os.PathLike[str] | 
 
 def _read_mono(sound: soundfile.SoundFile, sample_rate: int, length_is_known: bool) -> np.ndarray:
     if sound.frames > STREAM_FRAMES and sound.samplerate != sample_rate:
-        stream = soxr.ResampleStream(sound.samplerate, sample_rate, 1, dtype="float32", quality=RESAMPLE_QUALITY)
+        stream = soxr.ResampleStream(
+            sound.samplerate, sample_rate, 1, dtype="float32", quality=RESAMPLE_QUALITY
+        )
         pieces = [stream.resample_chunk(piece) for piece in _mono_pieces(sound, length_is_known)]
         return np.concatenate([*pieces, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
     pieces = list(_mono_pieces(sound, length_is_known))
@@ -191,7 +195,7 @@ def _mono_pieces(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[
             break
     # Compressed formats without a stated length report one of 2**62 or so.
     if length_is_known and frames < sound.frames < 1 << 60:
-        raise BadAudio(f"truncated: {frames} of {sound.frames} samples")
+        raise AudioDecodeError(f"truncated: {frames} of {sound.frames} samples")
 
 
 def resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:

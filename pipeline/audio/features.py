@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.config import Config, difference
+from models.config import Config, diff_settings
 from pipeline.audio.augment import RECIPES, row_rng
-from pipeline.audio.decode import BadAudio, decode, fix_length, trim_silence
+from pipeline.audio.decode import AudioDecodeError, decode, fix_length, trim_silence
 from pipeline.audio.mel import MelConfig, log_mel
-from pipeline.io.storage import fetch
+from pipeline.io.storage import read_if_remote
 
 # Part of the fingerprint: raise it when the same settings come to give other values.
 SIGNAL_VERSION = 2
@@ -46,15 +46,15 @@ class FeatureConfig(Config):
     @property
     def fingerprint(self) -> str:
         """Equal for equal spectrograms: 16 hexadecimal digits of the settings and the signal code's version."""
-        text = json.dumps([SIGNAL_VERSION, self.values()], sort_keys=True)
+        text = json.dumps([SIGNAL_VERSION, self.to_dict()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def features_difference(mine: FeatureConfig, theirs: FeatureConfig, whose: str) -> str | None:
+def feature_mismatch(mine: FeatureConfig, theirs: FeatureConfig, whose: str) -> str | None:
     """`key = value (<whose> other)` for the first setting in which spectrograms differ; none where they are of one kind."""
     if mine.fingerprint == theirs.fingerprint:
         return None
-    changes = difference(mine.values(), theirs.values(), "") or ["another version of the signal code"]
+    changes = diff_settings(mine.to_dict(), theirs.to_dict(), "") or ["another version of the signal code"]
     return changes[0].replace("now", whose)
 
 
@@ -94,19 +94,21 @@ def load_clip(source: str | os.PathLike[str] | bytes, config: FeatureConfig) -> 
         OSError: when a store that holds the file can't be asked.
     """
     try:
-        data = fetch(source)
+        data = read_if_remote(source)
     except FileNotFoundError:
-        raise BadAudio("no such file") from None
+        raise AudioDecodeError("no such file") from None
     samples = decode(data, config.mel.sample_rate)
     return samples if config.trim_db is None else trim_silence(samples, config.trim_db)
 
 
-def spectrogram(samples: np.ndarray, config: FeatureConfig, rng: np.random.Generator | None = None) -> np.ndarray:
+def spectrogram(
+    samples: np.ndarray, config: FeatureConfig, rng: np.random.Generator | None = None
+) -> np.ndarray:
     """Log-mel of samples brought to the clip length, in dB, float16 `[shape=(n_mels, num_frames)]`."""
     return log_mel(config.mel)(fix_length(samples, config.num_samples, rng)).astype(np.float16)
 
 
-def windows(samples: np.ndarray, config: FeatureConfig, most: int) -> list[np.ndarray]:
+def split_windows(samples: np.ndarray, config: FeatureConfig, most: int) -> list[np.ndarray]:
     """A clip cut into windows of the clip length, evenly spread from its first sample to its last.
 
     As few as cover it, but at most `most`; one is its middle.
@@ -118,7 +120,7 @@ def windows(samples: np.ndarray, config: FeatureConfig, most: int) -> list[np.nd
     return [samples[start : start + config.num_samples] for start in starts]
 
 
-def clip_rows(
+def spectrogram_rows(
     source: str | os.PathLike[str] | bytes, clip_id: str, features: FeatureConfig, augment: AugmentConfig
 ) -> Iterator[Spectrogram]:
     """The clip's spectrogram, then that of each augmented copy.
@@ -132,12 +134,20 @@ def clip_rows(
         rng = row_rng(augment.seed, clip_id, copy)
         recipe = augment.recipes[int(rng.integers(len(augment.recipes)))]
         strength = 1.0 - float(rng.random())
-        changed = RECIPES[recipe](_room(samples, recipe, features, rng), features.mel.sample_rate, strength, rng)
+        changed = RECIPES[recipe](
+            _augmentation_window(samples, recipe, features, rng), features.mel.sample_rate, strength, rng
+        )
         yield Spectrogram(copy, strength, recipe, spectrogram(changed, features, rng))
 
 
-def _room(samples: np.ndarray, recipe: str, features: FeatureConfig, rng: np.random.Generator) -> np.ndarray:
+def _augmentation_window(
+    samples: np.ndarray, recipe: str, features: FeatureConfig, rng: np.random.Generator
+) -> np.ndarray:
     """The stretch of a long clip that a recipe works on; a time shift moves the sound within its final length."""
     if recipe == "time_shift":
         return fix_length(samples, features.num_samples, rng)
-    return samples if samples.size <= (limit := int(MARGIN * features.num_samples)) else fix_length(samples, limit, rng)
+    return (
+        samples
+        if samples.size <= (limit := int(MARGIN * features.num_samples))
+        else fix_length(samples, limit, rng)
+    )

@@ -45,7 +45,9 @@ class MelConfig(Config):
     def _check_bands(self) -> Self:
         top = self.sample_rate / 2 if self.fmax is None else self.fmax
         if not self.fmin < top <= self.sample_rate / 2:
-            raise ValueError(f"need fmin < fmax <= sample_rate / 2, not {self.fmin} < {top} <= {self.sample_rate / 2}")
+            raise ValueError(
+                f"need fmin < fmax <= sample_rate / 2, not {self.fmin} < {top} <= {self.sample_rate / 2}"
+            )
         return self
 
     def num_frames(self, num_samples: int) -> int:
@@ -63,7 +65,13 @@ class LogMel:
     def __init__(self, config: MelConfig):
         self.config = config
         self._window = librosa.filters.get_window("hann", config.n_fft).astype(np.float32)
-        bank = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax)
+        bank = librosa.filters.mel(
+            sr=config.sample_rate,
+            n_fft=config.n_fft,
+            n_mels=config.n_mels,
+            fmin=config.fmin,
+            fmax=config.fmax,
+        )
         self._products = list(_products(bank))
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
@@ -91,7 +99,9 @@ class LogMel:
         while end > 0 and not samples[max(0, end - hop) : end].any():
             end = max(0, end - hop)
         edge = np.zeros(half, np.float32)
-        frames = np.lib.stride_tricks.sliding_window_view(np.concatenate([edge, samples, edge]), 2 * half)[::hop]
+        frames = np.lib.stride_tricks.sliding_window_view(np.concatenate([edge, samples, edge]), 2 * half)[
+            ::hop
+        ]
         frames = frames[: -(-(end + half) // hop)]
         # Small arrays stay in the cache, and are not handed back to the kernel.
         for start in range(0, len(frames), CHUNK_FRAMES):

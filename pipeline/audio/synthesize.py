@@ -18,7 +18,10 @@ from pipeline.audio.augment import add_noise, add_reverb, row_rng
 SECONDS = (2.0, 6.0)  # of a clip
 LEVEL_DB = (-22.0, -1.0)  # peak of a clip, below full scale
 REVERB_STRENGTH = (0.02, 0.4)  # of `add_reverb`: 0.13 to 0.66 s to decay
-NOISE_STRENGTH = (0.3, 1.3)  # of `add_noise`, stronger than for an augmentation: a signal-to-noise ratio of 30 to -5 dB
+NOISE_STRENGTH = (
+    0.3,
+    1.3,
+)  # of `add_noise`, stronger than for an augmentation: a signal-to-noise ratio of 30 to -5 dB
 TAIL_SECONDS = 0.5  # room left for the reverb
 # A minority of other formats, so that decoding has something to do.
 RATES, RATE_CHANCES = (22_050, 16_000, 44_100), (0.8, 0.1, 0.1)
@@ -96,7 +99,9 @@ def engine(rng: np.random.Generator, rate: int) -> np.ndarray:
 def water_drops(rng: np.random.Generator, rate: int) -> np.ndarray:
     """Two to five drops at uneven distances: short blips whose pitch jumps up as they ring out."""
     time = np.arange(int(0.15 * rate)) / rate
-    hertz = _log_uniform(rng, 700, 1400) * (1.0 + rng.uniform(0.6, 1.2) * np.minimum(time / rng.uniform(0.05, 0.1), 1.0))
+    hertz = _log_uniform(rng, 700, 1400) * (
+        1.0 + rng.uniform(0.6, 1.2) * np.minimum(time / rng.uniform(0.05, 0.1), 1.0)
+    )
     drop = _faded(_sine(hertz, rate) * np.exp(-time / rng.uniform(0.025, 0.05)), rate, 0.004)
     return _at_onsets(drop, rng.uniform(0.15, 0.7, int(rng.integers(1, 5))), rng, rate)
 
@@ -128,7 +133,9 @@ def synthesize_clip(name: str, rng: np.random.Generator, sample_rate: int = 22_0
     return clip * np.float32(10 ** (rng.uniform(*LEVEL_DB) / 20) / np.abs(clip).max())
 
 
-def write_sound_set(out: Path, *, train_per_class: int = 50, test_per_class: int = 12, seed: int = 42) -> None:
+def write_sound_set(
+    out: Path, *, train_per_class: int = 50, test_per_class: int = 12, seed: int = 42
+) -> None:
     """Writes a labelled set for training and one without labels.
 
     `out/train/<class>/<class>_000.wav` and so on; `out/test/clip_000.wav` and so on in a random order, whose labels are
@@ -141,14 +148,27 @@ def write_sound_set(out: Path, *, train_per_class: int = 50, test_per_class: int
         test_per_class: clips of each class without labels.
         seed: of all draws.
     """
-    arguments = {"version": SET_VERSION, "train_per_class": train_per_class, "test_per_class": test_per_class, "seed": seed}
+    arguments = {
+        "version": SET_VERSION,
+        "train_per_class": train_per_class,
+        "test_per_class": test_per_class,
+        "seed": seed,
+    }
     marker, text = out / MARKER, json.dumps(arguments | {"classes": CLASS_NAMES}, indent=1) + "\n"
-    train = {out / "train" / name / f"{name}_{i:03d}.wav": (name, i) for name in CLASS_NAMES for i in range(train_per_class)}
+    train = {
+        out / "train" / name / f"{name}_{i:03d}.wav": (name, i)
+        for name in CLASS_NAMES
+        for i in range(train_per_class)
+    }
     hidden = [(name, i) for name in CLASS_NAMES for i in range(test_per_class)]
     order = row_rng(seed, "test order", 0).permutation(len(hidden))
     test = {out / "test" / f"clip_{i:03d}.wav": hidden[place] for i, place in enumerate(order)}
     labels = out / "test_labels.csv"
-    if marker.is_file() and marker.read_text() == text and all(path.is_file() for path in (*train, *test, labels)):
+    if (
+        marker.is_file()
+        and marker.read_text() == text
+        and all(path.is_file() for path in (*train, *test, labels))
+    ):
         return
     out.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
@@ -208,7 +228,9 @@ def _knock(rng: np.random.Generator, rate: int) -> np.ndarray:
     time = np.arange(int(0.08 * rate)) / rate
     knock = 0.5 * rng.standard_normal(time.size) * np.exp(-time / 0.004)
     for _ in range(2):
-        knock += np.sin(2 * np.pi * _log_uniform(rng, 1500, 5000) * time) * np.exp(-time / rng.uniform(0.006, 0.015))
+        knock += np.sin(2 * np.pi * _log_uniform(rng, 1500, 5000) * time) * np.exp(
+            -time / rng.uniform(0.006, 0.015)
+        )
     return _faded(knock, rate, 0.001)
 
 

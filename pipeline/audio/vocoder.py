@@ -24,21 +24,25 @@ from pipeline.audio.mel import AMIN, MelConfig
 PEAK = 0.97
 # At or below this level in dB, `pipeline.audio.mel` tells no power from another; and float16, as shards hold it, blurs the edge.
 SILENT_DB = 10 * math.log10(AMIN)
-BLUR_DB = 0.1
+FLOOR_TOLERANCE_DB = 0.1
 
 MOMENTUM = 0.99  # librosa's; more than 1 no longer settles
-OVERSTEP = 1.5  # exponent of a correction of power: 1 takes about a third more steps to the same error, 2 swings
-MOST_RAISE = 100.0  # of power in one step: where the sound so far has none, a ratio says nothing
+CORRECTION_EXPONENT = (
+    1.5  # exponent of a correction of power: 1 takes about a third more steps to the same error, 2 swings
+)
+MAX_POWER_CORRECTION = 100.0  # of power in one step: where the sound so far has none, a ratio says nothing
 TINY = 1e-20  # of power relative to a clip's loudest; far below what single precision resolves beside it
-LEAST_COVER = 0.05  # of the summed squared windows: less, at the edge of a lone window, would blow up what is there
+MIN_WINDOW_SUM = (
+    0.05  # of the summed squared windows: less, at the edge of a lone window, would blow up what is there
+)
 BANDS_AT_ONCE = 32
 VALUES_AT_ONCE = 2**24
 
 # A level that people speak at (ITU-T P.56), in dB RMS, and the stretch of time in seconds in which it is measured.
-CLEAR_DB = -26.0
+TARGET_RMS_DB = -26.0
 LOUDEST_SECONDS = 0.4
 # A sound whose peak is below one step of a 16-bit file is none.
-INAUDIBLE = 2.0**-15
+SILENCE_PEAK = 2.0**-15
 
 
 class Vocoder:
@@ -60,7 +64,9 @@ class Vocoder:
         self.iterations = iterations
         self.device = torch.device(device)
         self._bank = _MelBank(config, self.device)
-        self._window = torch.from_numpy(librosa.filters.get_window("hann", config.n_fft)).float().to(self.device)
+        self._window = (
+            torch.from_numpy(librosa.filters.get_window("hann", config.n_fft)).float().to(self.device)
+        )
 
     @torch.no_grad()
     def __call__(self, mel_BMT: Tensor, num_samples: int, seed: int | Sequence[int] = 0) -> Tensor:
@@ -89,13 +95,17 @@ class Vocoder:
         group = 1 if self.device.type == "cpu" else max(1, VALUES_AT_ONCE // clip_values)
         for start in range(0, len(seeds), group):
             some = slice(start, start + group)
-            samples_BN[some] = self._sound(mel_BMT[some].to(self.device, torch.float32), num_samples, seeds[some])
+            samples_BN[some] = self._sound(
+                mel_BMT[some].to(self.device, torch.float32), num_samples, seeds[some]
+            )
         return samples_BN
 
     def _check(self, mel_BMT: Tensor, num_samples: int, seeds: list[int]) -> None:
         want = (self.config.n_mels, self.config.num_frames(num_samples))
         if num_samples < 1 or mel_BMT.ndim != 3 or tuple(mel_BMT.shape[1:]) != want:
-            raise ValueError(f"{num_samples} samples need spectrograms of shape (B, {want[0]}, {want[1]}), not {tuple(mel_BMT.shape)}")
+            raise ValueError(
+                f"{num_samples} samples need spectrograms of shape (B, {want[0]}, {want[1]}), not {tuple(mel_BMT.shape)}"
+            )
         if len(seeds) != len(mel_BMT):
             raise ValueError(f"{len(mel_BMT)} spectrograms need as many seeds, not {len(seeds)}")
         broken_B = ~mel_BMT.isfinite().flatten(1).all(dim=1)
@@ -108,19 +118,23 @@ class Vocoder:
         """Samples of some clips at once `[shape=(B, num_samples)]`."""
         # Relative to each clip's loudest value no power overflows, whatever a network made up.
         top_B = mel_BMT.amax(dim=(1, 2))
-        floor_B = (top_B - (self.config.top_db or math.inf)).clamp_min(SILENT_DB) + BLUR_DB
+        floor_B = (top_B - (self.config.top_db or math.inf)).clamp_min(SILENT_DB) + FLOOR_TOLERANCE_DB
         wanted_BTM = 10 ** ((mel_BMT - top_B[:, None, None]).mT.contiguous() / 10)
         quiet_BTM = mel_BMT.mT <= floor_B[:, None, None]
-        padded_BL = self._griffin_lim(wanted_BTM, quiet_BTM, _Overlap(self._window, self.config.hop_length, num_samples), seeds)
+        padded_BL = self._griffin_lim(
+            wanted_BTM, quiet_BTM, _Overlap(self._window, self.config.hop_length, num_samples), seeds
+        )
         half = self.config.n_fft // 2
         samples_BN = padded_BL[:, half : half + num_samples]
-        implied_B = torch.where(top_B > SILENT_DB + BLUR_DB, 10 ** (top_B.double() / 20), 0.0)
+        implied_B = torch.where(top_B > SILENT_DB + FLOOR_TOLERANCE_DB, 10 ** (top_B.double() / 20), 0.0)
         allowed_B = PEAK / samples_BN.abs().amax(dim=1).double().clamp_min(TINY)
         return samples_BN * torch.minimum(implied_B, allowed_B).float()[:, None]
 
-    def _griffin_lim(self, wanted_BTM: Tensor, quiet_BTM: Tensor, overlap: _Overlap, seeds: list[int]) -> Tensor:
+    def _griffin_lim(
+        self, wanted_BTM: Tensor, quiet_BTM: Tensor, overlap: _Overlap, seeds: list[int]
+    ) -> Tensor:
         """Sound with the wanted mel power, or in quiet places with no more; padded `[shape=(B, L)]`."""
-        most_BTM = torch.where(quiet_BTM, 1.0, MOST_RAISE)
+        most_BTM = torch.where(quiet_BTM, 1.0, MAX_POWER_CORRECTION)
         # Each band's power spread over it; corrections at this stage would be lost, the loop makes them anyway.
         power_BTF = self._bank.spread(wanted_BTM.masked_fill(quiet_BTM, 0.0) / self._bank.area_M).add_(TINY)
         spectrum_BTF = _set_power(overlap.spectrum(self._noise(overlap, seeds)), power_BTF)
@@ -128,7 +142,9 @@ class Vocoder:
         for _ in range(self.iterations):
             sound_BTF = overlap.spectrum(overlap.sound(spectrum_BTF))
             power_BTF = _power(sound_BTF)
-            ratio_BTM = torch.minimum(wanted_BTM / self._bank.gather(power_BTF).add_(TINY), most_BTM).pow_(OVERSTEP)
+            ratio_BTM = torch.minimum(wanted_BTM / self._bank.gather(power_BTF).add_(TINY), most_BTM).pow_(
+                CORRECTION_EXPONENT
+            )
             # The added bit keeps the silence between sounds from values so small that processors slow down.
             power_BTF.mul_(self._bank.spread(ratio_BTM)).add_(TINY)
             ahead_BTF = torch.sub(sound_BTF, before_BTF, alpha=MOMENTUM / (1 + MOMENTUM), out=before_BTF)
@@ -138,7 +154,9 @@ class Vocoder:
 
     def _noise(self, overlap: _Overlap, seeds: list[int]) -> Tensor:
         """White noise, padded `[shape=(B, L)]`: phases that fit together from one frame to the next."""
-        noise = np.stack([np.random.default_rng(seed).standard_normal(overlap.num_samples, np.float32) for seed in seeds])
+        noise = np.stack(
+            [np.random.default_rng(seed).standard_normal(overlap.num_samples, np.float32) for seed in seeds]
+        )
         return overlap.pad(torch.from_numpy(noise).to(self.device))
 
 
@@ -147,7 +165,13 @@ class _MelBank:
 
     def __init__(self, config: MelConfig, device: torch.device):
         bank_MF = torch.from_numpy(
-            librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax)
+            librosa.filters.mel(
+                sr=config.sample_rate,
+                n_fft=config.n_fft,
+                n_mels=config.n_mels,
+                fmin=config.fmin,
+                fmax=config.fmax,
+            )
         )
         share_MF = bank_MF / bank_MF.sum(dim=0).clamp_min(TINY)
         self.area_M = bank_MF.sum(dim=1).clamp_min(TINY).to(device)
@@ -193,7 +217,7 @@ class _Overlap:
         self._length = self._frames - (-len(window) // hop_length)
         cover_L = self._add((window**2).expand(1, self._frames, -1))[0]
         inside_L = self.pad(torch.ones(1, num_samples, device=window.device))[0]
-        self._scale_L = inside_L / cover_L.clamp_min(LEAST_COVER)
+        self._scale_L = inside_L / cover_L.clamp_min(MIN_WINDOW_SUM)
 
     def pad(self, samples_BN: Tensor) -> Tensor:
         """Padded sound."""
@@ -201,11 +225,15 @@ class _Overlap:
 
     def spectrum(self, padded_BL: Tensor) -> Tensor:
         """Complex spectrum of each window `[shape=(B, T, F)]`."""
-        return torch.fft.rfft(padded_BL.unfold(1, len(self._window), self._hop)[:, : self._frames] * self._window)
+        return torch.fft.rfft(
+            padded_BL.unfold(1, len(self._window), self._hop)[:, : self._frames] * self._window
+        )
 
     def sound(self, spectrum_BTF: Tensor) -> Tensor:
         """The padded sound whose spectrum is nearest, in least squares."""
-        return self._add(torch.fft.irfft(spectrum_BTF, n=len(self._window)).mul_(self._window)).mul_(self._scale_L)
+        return self._add(torch.fft.irfft(spectrum_BTF, n=len(self._window)).mul_(self._window)).mul_(
+            self._scale_L
+        )
 
     def _add(self, frames_BTN: Tensor) -> Tensor:
         """The sum of all windows, each at its place; padded."""
@@ -227,7 +255,7 @@ def _set_power(spectrum_BTF: Tensor, power_BTF: Tensor) -> Tensor:
     return spectrum_BTF.mul_(gain_BTF)
 
 
-def sensible_level(samples_BN: Tensor, sample_rate: int) -> Tensor:
+def normalize_loudness(samples_BN: Tensor, sample_rate: int) -> Tensor:
     """Clips `[shape=(B, num_samples)]` at a level at which a listener hears each of them; new samples.
 
     A clip whose loudest 0.4 s have less than -26 dB RMS is raised to that, but only so far that its peak stays at or
@@ -237,9 +265,9 @@ def sensible_level(samples_BN: Tensor, sample_rate: int) -> Tensor:
     window = min(samples_BN.shape[1], round(LOUDEST_SECONDS * sample_rate))
     energy_BN = F.avg_pool1d(samples_BN.square()[:, None], window, max(1, window // 4))[:, 0]
     peak_B = samples_BN.abs().amax(dim=1)
-    raise_B = (10 ** (CLEAR_DB / 20) / energy_BN.amax(dim=1).clamp_min(TINY).sqrt()).clamp_min(1.0)
+    raise_B = (10 ** (TARGET_RMS_DB / 20) / energy_BN.amax(dim=1).clamp_min(TINY).sqrt()).clamp_min(1.0)
     gain_B = torch.minimum(raise_B, PEAK / peak_B.clamp_min(TINY))
-    return samples_BN * torch.where(peak_B < INAUDIBLE, 1.0, gain_B)[:, None]
+    return samples_BN * torch.where(peak_B < SILENCE_PEAK, 1.0, gain_B)[:, None]
 
 
 @lru_cache(maxsize=4)
@@ -247,7 +275,9 @@ def _vocoder(config: MelConfig, iterations: int) -> Vocoder:
     return Vocoder(config, iterations)
 
 
-def mel_to_audio(mel: np.ndarray, config: MelConfig, num_samples: int, *, iterations: int = 32, seed: int = 0) -> np.ndarray:
+def mel_to_audio(
+    mel: np.ndarray, config: MelConfig, num_samples: int, *, iterations: int = 32, seed: int = 0
+) -> np.ndarray:
     """Samples `[shape=(num_samples,)]`, float32, of one log-mel spectrogram in dB `[shape=(n_mels, num_frames)]`, on the CPU.
 
     Raises:

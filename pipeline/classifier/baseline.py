@@ -10,7 +10,9 @@ from sklearn.preprocessing import StandardScaler
 MAX_ITERATIONS = 2000
 
 
-def linear_baseline(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
+def linear_baseline(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
+) -> float:
     """Accuracy on the test clips of multinomial logistic regression on each clip's mean spectrum.
 
     Args:

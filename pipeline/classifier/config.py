@@ -9,14 +9,14 @@ from pydantic import Field
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from pipeline.io.storage import Place
+from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 
 
 class TrainClassifierConfig(TrainingConfig):
     """From shards to a classifier."""
 
-    extra_shards: tuple[Place, ...] = ()
+    extra_shards: tuple[PathOrURI, ...] = ()
     """Folders of further rows, such as generated ones, that are learnt but neither validated nor held out."""
     model: ClassifierConfig = ClassifierConfig()
     """The network."""
@@ -36,7 +36,7 @@ class TrainClassifierConfig(TrainingConfig):
     """Decoupled weight decay."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Part of each label that is spread over all classes (Szegedy et al. 2016)."""
-    clip_norm: float = Field(2.0, gt=0)
+    max_grad_norm: float = Field(2.0, gt=0)
     """Greatest norm of the gradient."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
     """Of the averaged weights, which are validated and kept; 0 keeps the raw ones."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from models.classifier import Classifier
-from pipeline.data.loader import rounds
+from pipeline.data.loader import batch_slices
 from pipeline.training.optim import Precision, resolve_precision
 
 BATCH = 64
@@ -14,7 +14,11 @@ BATCH = 64
 
 @torch.inference_mode()
 def predict_probabilities(
-    model: Classifier, mels: np.ndarray, shifts: int = 1, precision: Precision = "fp32", device: torch.device | None = None
+    model: Classifier,
+    mels: np.ndarray,
+    shifts: int = 1,
+    precision: Precision = "fp32",
+    device: torch.device | None = None,
 ) -> np.ndarray:
     """Probability of each class `[shape=(N, C)]`, float32, rows sum to 1.
 
@@ -29,7 +33,7 @@ def predict_probabilities(
     dtype = resolve_precision(precision, device)
     out = np.zeros((len(mels), model.num_classes), np.float32)
     turns = [round(i * mels.shape[2] / shifts) for i in range(shifts)]
-    for part in rounds(len(mels), BATCH):
+    for part in batch_slices(len(mels), BATCH):
         batch = torch.from_numpy(np.ascontiguousarray(mels[part])).to(device).float()
         for turn in turns:
             with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.report import page
-from pipeline.report.charts import best_epoch, epochs_in_words, line_chart, lines
-from pipeline.report.clips import Scale, colour_bar, decibel_scale, gallery_figure
-from pipeline.report.confusion import CELLS_IN_WORDS, confusion_chart, most_confused, reliability_chart
+from pipeline.report.charts import best_epoch, describe_epochs, line_chart, lines
+from pipeline.report.clips import Scale, color_bar, decibel_scale, gallery_figure
+from pipeline.report.confusion import COLOR_NOTE, confusion_chart, reliability_chart, top_confusions
 from pipeline.report.page import Section, escape, percent
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def write_report(
         _calibration_section(metrics),
         _example_section(examples, features.mel, scale),
         _mistake_section(shown, len(mistakes), features.mel, scale),
-        Section("Settings", page.settings({**(settings or {}), "features": features.values()}, "All resolved settings")),
+        Section(
+            "Settings",
+            page.settings({**(settings or {}), "features": features.to_dict()}, "All resolved settings"),
+        ),
     ]
     page.write_page(path, page.render_page(title, sections, summary, _headline(metrics)))
 
@@ -88,9 +91,17 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     classes = len(metrics["per_class"])
     return page.cards(
         [
-            ("Accuracy", percent(metrics["accuracy"]), f"of {metrics['clips']:,} clips; guessing gives {percent(1 / classes)}"),
+            (
+                "Accuracy",
+                percent(metrics["accuracy"]),
+                f"of {metrics['clips']:,} clips; guessing gives {percent(1 / classes)}",
+            ),
             ("Macro-F1", percent(metrics["macro_f1"]), "mean over classes, each counting the same"),
-            ("Log-loss", f"{metrics['log_loss']:.3f}", f"lower is better; guessing gives {math.log(classes):.3f}"),
+            (
+                "Log-loss",
+                f"{metrics['log_loss']:.3f}",
+                f"lower is better; guessing gives {math.log(classes):.3f}",
+            ),
             ("Calibration error", percent(metrics["ece"]), "ECE: mean gap between confidence and accuracy"),
         ]
     )
@@ -100,12 +111,16 @@ def curves_section(history: Sequence[Mapping[str, Any]]) -> Section:
     """Loss, validation scores and learning rate by epoch; a line that no epoch has a value of is left out."""
     quality = lines(history, val_accuracy="accuracy", val_macro_f1="macro-F1")
     best = best_epoch(history) if quality else None
-    charts = [line_chart("Loss", lines(history, train_loss="training", val_loss="validation"), "epoch", mark=best)]
+    charts = [
+        line_chart("Loss", lines(history, train_loss="training", val_loss="validation"), "epoch", mark=best)
+    ]
     if quality:
-        charts.append(line_chart("Validation", quality, "epoch", lambda value: percent(value, 0), (0.0, 1.0), best))
+        charts.append(
+            line_chart("Validation", quality, "epoch", lambda value: percent(value, 0), (0.0, 1.0), best)
+        )
     if rates := lines(history, learning_rate="learning rate"):
         charts.append(line_chart("Learning rate", rates, "epoch", mark=best))
-    note = epochs_in_words(history)
+    note = describe_epochs(history)
     note += "." if best is None else f"; the dashed upright line marks the best, epoch {best}."
     note += "" if quality else " Trained without validation."
     return Section("Learning curves", page.panel(f'<div class="charts">{"".join(charts)}</div>'), note)
@@ -113,8 +128,8 @@ def curves_section(history: Sequence[Mapping[str, Any]]) -> Section:
 
 def _confusion_section(metrics: Mapping[str, Any]) -> Section:
     names = [entry["name"] for entry in metrics["per_class"]]
-    note = f"Each row holds the clips of one class; {CELLS_IN_WORDS}."
-    if worst := most_confused(metrics["confusion"], names):
+    note = f"Each row holds the clips of one class; {COLOR_NOTE}."
+    if worst := top_confusions(metrics["confusion"], names):
         note += f" Most frequent: {worst}."
     return Section("Confusion matrix", page.panel(confusion_chart(metrics["confusion"], names)), note)
 
@@ -126,14 +141,18 @@ def _class_section(per_class: Sequence[Mapping[str, Any]]) -> Section:
     for entry in ordered:
         ratios = [page.bar(entry[key]) if entry["support"] else "–" for key in ("f1", "precision", "recall")]
         rows.append([escape(entry["name"]), *ratios, f"{entry['support']:,}"])
-    body = page.table(["class", "F1", "precision", "recall", "clips#"], rows, "Scores by class, worst F1 first")
+    body = page.table(
+        ["class", "F1", "precision", "recall", "clips#"], rows, "Scores by class, worst F1 first"
+    )
     note = "Precision: how many of the clips given this name have it. Recall: how many of the class's clips were found."
     return Section("Classes", page.panel(body), note)
 
 
 def _calibration_section(metrics: Mapping[str, Any]) -> Section:
     filled = [entry for entry in metrics["calibration"] if entry["count"]]
-    lean = sum(entry["count"] * (entry["confidence"] - entry["accuracy"]) for entry in filled) / max(metrics["clips"], 1)
+    lean = sum(entry["count"] * (entry["confidence"] - entry["accuracy"]) for entry in filled) / max(
+        metrics["clips"], 1
+    )
     verdict = "surer of itself than it is right" if lean > 0 else "right more often than it is sure of itself"
     text = (
         f"<div><p>On average the model is {verdict}, by {percent(abs(lean))}.</p>"
@@ -172,4 +191,4 @@ def _mistake_section(mistakes: Sequence[Mistake], total: int, mel: MelConfig, sc
 
 def gallery(figures: Sequence[str], scale: Scale) -> str:
     """Figures side by side, under the legend of their colours."""
-    return f'{colour_bar(scale)}<div class="gallery">{"".join(figures)}</div>'
+    return f'{color_bar(scale)}<div class="gallery">{"".join(figures)}</div>'

@@ -24,7 +24,9 @@ def read_sample(path: Path) -> pd.DataFrame:
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"--sample-submission {path}: not a CSV ({error})") from None
     if len(sample.columns) < 2:
-        raise UserError(f"--sample-submission {path}: needs two columns, ids and labels, and has {len(sample.columns)}")
+        raise UserError(
+            f"--sample-submission {path}: needs two columns, ids and labels, and has {len(sample.columns)}"
+        )
     return sample
 
 
@@ -49,7 +51,9 @@ def submission(table: pd.DataFrame, class_names: Sequence[str], sample: pd.DataF
         return answer.assign(**{name: rows[f"p:{name}"] for name in others})
     if len(others) > 1:
         unknown = sorted(set(others) - set(class_names))
-        raise UserError(f"--sample-submission: column '{unknown[0]}' is no class of the model; they are {', '.join(class_names)}")
+        raise UserError(
+            f"--sample-submission: column '{unknown[0]}' is no class of the model; they are {', '.join(class_names)}"
+        )
     return answer.assign(**{others[0]: rows["label"]})
 
 
@@ -66,7 +70,13 @@ def _places(have: list[str], wanted: list[str]) -> list[int]:
     for name in wanted:
         hits = [exact[name]] if name in exact else places.get(name, [])
         if len(hits) != 1:
-            what = "no file has it" if not hits else f"{len(hits)} files have it, such as {have[hits[0]]} and {have[hits[1]]}"
-            raise UserError(f"--sample-submission: id '{name}': {what}; ids are paths below --audio, or file names")
+            what = (
+                "no file has it"
+                if not hits
+                else f"{len(hits)} files have it, such as {have[hits[0]]} and {have[hits[1]]}"
+            )
+            raise UserError(
+                f"--sample-submission: id '{name}': {what}; ids are paths below --audio, or file names"
+            )
         found.append(hits[0])
     return found

@@ -11,10 +11,15 @@ import torch
 
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
-from pipeline.distributed.resources import ResourceConfig, make_room, most_cpus, places
+from pipeline.distributed.resources import (
+    ResourceConfig,
+    max_cpus_per_worker,
+    max_workers,
+    wait_for_resources,
+)
 from pipeline.io.console import duration
-from pipeline.training.launch import Task, fit, side_by_side
-from pipeline.training.run import finish_run, open_run
+from pipeline.training.launch import Task, fit, run_tasks
+from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 
@@ -25,7 +30,7 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
     Raises:
         UserError: unusable shards, or a folder that holds another run.
     """
-    return open_run("train-classifier", config)
+    return start_run("train-classifier", config)
 
 
 def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
@@ -40,17 +45,17 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
         done = len(RunFolder(config.run).read_history())
         if done:
             print(f"going on after epoch {done}", flush=True)
-        loop = partial(train_loop, owner=RunFolder(config.run).claim())
-        result = fit(loop, config, config.part(ResourceConfig), config.run)
+        loop = partial(train_loop, owner=RunFolder(config.run).acquire())
+        result = fit(loop, config, config.subset(ResourceConfig), config.run)
         summary = finish_run(config, result, time.monotonic() - start)
     else:
         print(f"the run in {config.run} is finished already", flush=True)
-    print(describe(summary), flush=True)
+    print(describe_result(summary), flush=True)
     print(f"model: {config.run / 'model.safetensors'}", flush=True)
     return summary
 
 
-def train_all(runs: dict[str, TrainClassifierConfig]) -> None:
+def train_many(runs: dict[str, TrainClassifierConfig]) -> None:
     """Trains those of some like trainings, by their names, that are not finished: side by side where one worker does, else in turn.
 
     The CPUs of each depend on how many there are, not on how many are left, so that one that is continued stays the same.
@@ -59,41 +64,49 @@ def train_all(runs: dict[str, TrainClassifierConfig]) -> None:
         UserError: the first of theirs.
     """
     pending = {name: run for name, run in runs.items() if begin_run(run) is None}
-    resources = next(iter(runs.values())).part(ResourceConfig)
+    resources = next(iter(runs.values())).subset(ResourceConfig)
     if pending and resources.workers > 1:
         for run in pending.values():
             train_classifier(run)
     elif pending:
-        train_side_by_side(pending, resources, len(runs))
+        train_concurrently(pending, resources, len(runs))
 
 
-def train_side_by_side(pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, at_once: int) -> None:
+def train_concurrently(
+    pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, at_once: int
+) -> None:
     """Trains several of one worker, begun already, up to `at_once` together; a lost one goes on from its last epoch.
 
     Raises:
         UserError: the first of theirs.
     """
     need = resources.need(resources.cpus_per_worker or 1)
-    nodes = make_room(need, resources.wait_for_machines, "lower --cpus-per-worker or --gpus-per-worker")
-    fit = min(at_once, places(need, nodes))
-    cpus = resources.cpus_per_worker or most_cpus(replace(need, workers=fit), nodes)
-    print(f"training {', '.join(pending)}: {min(len(pending), fit)} at once with {replace(need, cpus=cpus).each} each", flush=True)
-    tasks = {name: Task(partial(_train_whole, owner=RunFolder(run.run).claim()), run, RunFolder(run.run)) for name, run in pending.items()}
-    side_by_side(tasks, resources, cpus)
+    nodes = wait_for_resources(need, resources.wait_for_nodes, "lower --cpus-per-worker or --gpus-per-worker")
+    fit = min(at_once, max_workers(need, nodes))
+    cpus = resources.cpus_per_worker or max_cpus_per_worker(replace(need, workers=fit), nodes)
+    print(
+        f"training {', '.join(pending)}: {min(len(pending), fit)} at once with {replace(need, cpus=cpus).each} each",
+        flush=True,
+    )
+    tasks = {
+        name: Task(partial(_train_and_finish, owner=RunFolder(run.run).acquire()), run, RunFolder(run.run))
+        for name, run in pending.items()
+    }
+    run_tasks(tasks, resources, cpus)
 
 
-def _train_whole(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
+def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
     """The loop and what marks a run as finished, so that those that ended stay so whatever becomes of the others."""
     start = time.monotonic()
     return finish_run(config, train_loop(config, world, owner), time.monotonic() - start)
 
 
-def train_here(config: TrainClassifierConfig, owner: str | None = None) -> dict[str, Any]:
+def train_in_process(config: TrainClassifierConfig, owner: str | None = None) -> dict[str, Any]:
     """Trains a run that is begun in this process, on its CPUs; returns the summary."""
-    return _train_whole(config, World(0, 1, torch.device("cpu")), owner)
+    return _train_and_finish(config, World(0, 1, torch.device("cpu")), owner)
 
 
-def describe(summary: dict[str, Any]) -> str:
+def describe_result(summary: dict[str, Any]) -> str:
     """The result in words."""
     text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}"
     text += " (stopped early)" if summary["stopped_early"] else ""

@@ -22,15 +22,15 @@ import pandas as pd
 from filelock import FileLock
 
 from pipeline.audio.features import FeatureConfig
-from pipeline.data.shards import ShardManifest, mel_values, open_shards, read_part
-from pipeline.io.errors import UserError, user_errors
+from pipeline.data.shards import ShardManifest, mel_values, open_shards, read_shard
+from pipeline.io.errors import UserError, report_os_errors
 
 COLUMNS = ["clip_id", "path", "label", "fold", "group", "copy", "strength", "recipe"]
 KEEP_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
-class Rows:
+class ShardDataset:
     """All rows of a set: `table` has the columns of `COLUMNS`, `mels` is float16 in dB `[shape=(N, n_mels, num_frames)]`."""
 
     features: FeatureConfig
@@ -42,7 +42,9 @@ class Rows:
     @property
     def labels(self) -> np.ndarray:
         """Number of each row's class `[shape=(N,)]`."""
-        return self.table["label"].map({name: i for i, name in enumerate(self.class_names)}).to_numpy(np.int64)
+        return (
+            self.table["label"].map({name: i for i, name in enumerate(self.class_names)}).to_numpy(np.int64)
+        )
 
 
 def cache_folder() -> Path:
@@ -55,23 +57,23 @@ def cache_folder() -> Path:
     return folder
 
 
-def set_digest(manifest: ShardManifest) -> str:
+def dataset_digest(manifest: ShardManifest) -> str:
     """Names the content of a set: the names of its parts hold digests of all that went into them."""
     text = json.dumps([manifest.fingerprint, manifest.class_names, [part.name for part in manifest.parts]])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def open_rows(shards: Path) -> Rows:
+def open_dataset(shards: Path) -> ShardDataset:
     """The rows of a complete set, from the cache or, the first time on a machine, through it.
 
     Raises:
         UserError: an unusable set, a damaged part, or no room for the cache.
     """
     manifest = open_shards(shards)
-    digest = set_digest(manifest)
+    digest = dataset_digest(manifest)
     folder = cache_folder() / digest
     shape = manifest.features.shape
-    with user_errors("caching shards in", folder):
+    with report_os_errors("caching shards in", folder):
         with FileLock(str(folder) + ".lock"):
             if not (folder / "rows.parquet").is_file():
                 _clear_old(folder.parent)
@@ -81,7 +83,7 @@ def open_rows(shards: Path) -> Rows:
     if len(table) == 0:
         raise UserError(f"--shards {shards}: not one usable clip in it; see rejected.csv there")
     mels = np.memmap(folder / "mels.f16", np.float16, "r", shape=(len(table), *shape))
-    return Rows(manifest.features, manifest.class_names, table, mels, digest)
+    return ShardDataset(manifest.features, manifest.class_names, table, mels, digest)
 
 
 def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> None:
@@ -91,9 +93,11 @@ def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> None:
     tables = []
     with open(folder / "mels.f16", "wb") as file:
         for part in manifest.parts:
-            table = read_part(shards / part.name)
+            table = read_shard(shards / part.name)
             if table.num_rows != part.rows:
-                raise UserError(f"shard {shards / part.name} has {table.num_rows} rows instead of {part.rows}: delete it and extract again")
+                raise UserError(
+                    f"shard {shards / part.name} has {table.num_rows} rows instead of {part.rows}: delete it and extract again"
+                )
             file.write(mel_values(table, manifest.features.shape).data)
             tables.append(table.select(COLUMNS).to_pandas())
     rows = pd.concat(tables, ignore_index=True)
@@ -104,5 +108,9 @@ def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> None:
 def _clear_old(folder: Path) -> None:
     for entry in folder.iterdir():
         # Only what was made here: MELRAY_CACHE may be a folder that holds other things too.
-        if re.fullmatch(r"[0-9a-f]{24}", entry.name) and entry.is_dir() and time.time() - entry.stat().st_mtime > KEEP_SECONDS:
+        if (
+            re.fullmatch(r"[0-9a-f]{24}", entry.name)
+            and entry.is_dir()
+            and time.time() - entry.stat().st_mtime > KEEP_SECONDS
+        ):
             shutil.rmtree(entry, ignore_errors=True)

@@ -62,6 +62,6 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: in
     return folds
 
 
-def leaking_groups(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[str]:
+def groups_on_both_sides(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[str]:
     """Groups with clips on both sides, given as masks `[shape=(N,)]`; empty when nothing leaks."""
     return sorted(set(groups[first]) & set(groups[second]))

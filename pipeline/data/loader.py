@@ -11,10 +11,12 @@ from torch import Tensor
 
 Sampling = Literal["uniform", "balanced"]
 # The set moves into the GPU's memory if it takes no more than this part of what is free there.
-GPU_MEMORY_PART = 0.4
+GPU_MEMORY_FRACTION = 0.4
 
 
-def epoch_order(labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+def epoch_order(
+    labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: np.random.Generator
+) -> np.ndarray:
     """The training rows in the order of an epoch: each once, or as many draws with equal chance for each class.
 
     Args:
@@ -30,12 +32,12 @@ def epoch_order(labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: 
     return rng.choice(train, len(train), p=chance / chance.sum())
 
 
-def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+def subsample_evenly(rows: np.ndarray, most: int) -> np.ndarray:
     """Every k-th of the rows, so that about `most` are left, and fewer than twice as many."""
     return rows[:: max(1, len(rows) // most)]
 
 
-class MelStore:
+class BatchLoader:
     """Fetches spectrograms by row number, as float16 on the training's device."""
 
     def __init__(self, sets: Sequence[np.ndarray], device: torch.device):
@@ -48,7 +50,7 @@ class MelStore:
         self._device = device
         self._resident: Tensor | None = None
         size = sum(mels.nbytes for mels in sets)
-        if device.type == "cuda" and size <= GPU_MEMORY_PART * torch.cuda.mem_get_info(device)[0]:
+        if device.type == "cuda" and size <= GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]:
             self._resident = torch.from_numpy(np.concatenate(sets)).to(device)
 
     def __call__(self, index: np.ndarray) -> Tensor:
@@ -71,7 +73,7 @@ class MelStore:
 def mel_statistics(mels: np.ndarray, train: np.ndarray, most: int = 2000) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each mel band in dB `[shape=(n_mels,)]`, over up to `most` training rows evenly spread."""
     count, total, squares = 0, 0.0, 0.0
-    for row in evenly(train, most)[:most]:
+    for row in subsample_evenly(train, most)[:most]:
         mel = mels[row].astype(np.float64)
         count += mel.shape[1]
         total = total + mel.sum(axis=1)
@@ -86,7 +88,7 @@ def epoch_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return np.array_split(order, max(1, -(-len(order) // batch_size)))
 
 
-def rounds(total: int, size: int) -> Iterator[slice]:
+def batch_slices(total: int, size: int) -> Iterator[slice]:
     """Slices of `size` that cover `total`."""
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))

@@ -20,13 +20,13 @@ from models.config import Config
 from pipeline.audio.decode import is_audio
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import as_place, is_remote, on_store
+from pipeline.io.storage import is_remote, is_store_uri, to_path
 
 COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
 NO_FOLD = -1
 MAX_FOLD = 2**31 - 1
 # Records that are held as Python's own objects at a time.
-PIECE = 50_000
+CHUNK_ROWS = 50_000
 
 
 class ManifestConfig(Config):
@@ -81,13 +81,18 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     else:
         raise UserError(f"--data {data}: no such folder or CSV file")
     if clips.empty:
-        raise UserError(f"--data {data}: no audio file in it; expected <class>/<clip>.wav (or flac, ogg, mp3, aiff, …)")
+        raise UserError(
+            f"--data {data}: no audio file in it; expected <class>/<clip>.wav (or flac, ogg, mp3, aiff, …)"
+        )
     clips = _apply_patterns(clips, config).sort_values("clip_id", ignore_index=True)
-    _refuse_duplicates(clips, data)
+    _check_unique_ids(clips, data)
     counts = clips["label"].value_counts()
     if len(counts) < 2:
         warnings.append(f"only one class, '{counts.index[0]}': a classifier needs two or more")
-    warnings += [f"class '{name}' has a single clip: it can't be both learnt and validated" for name in sorted(counts.index[counts == 1])]
+    warnings += [
+        f"class '{name}' has a single clip: it can't be both learnt and validated"
+        for name in sorted(counts.index[counts == 1])
+    ]
     return Manifest(clips, warnings)
 
 
@@ -108,7 +113,7 @@ def read_unlabelled(folder: Path) -> pd.DataFrame:
 def _table(records: Iterable[tuple]) -> pd.DataFrame:
     """Records as a table, by the piece: as Python's own objects, millions of them take many times the space."""
     source, pieces = iter(records), []
-    while piece := list(itertools.islice(source, PIECE)):
+    while piece := list(itertools.islice(source, CHUNK_ROWS)):
         pieces.append(pd.DataFrame(piece, columns=list(COLUMNS)))
     return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=list(COLUMNS))
 
@@ -140,26 +145,36 @@ def _from_csv(path: Path) -> Iterator[tuple]:
 def _rows_of(path: Path, reader: csv.DictReader) -> Iterator[tuple]:
     missing = [name for name in ("path", "label") if name not in (reader.fieldnames or [])]
     if missing:
-        raise UserError(f"--data {path}: no column '{missing[0]}'; the first line must name path,label[,fold][,group]")
+        raise UserError(
+            f"--data {path}: no column '{missing[0]}'; the first line must name path,label[,fold][,group]"
+        )
     for number, row in enumerate(reader, start=2):
         if not row["path"] or not row["label"]:
-            raise UserError(f"--data {path}, line {number}: {'path' if not row['path'] else 'label'} is empty")
+            raise UserError(
+                f"--data {path}, line {number}: {'path' if not row['path'] else 'label'} is empty"
+            )
         fold = row.get("fold") or NO_FOLD
         try:
             fold = int(fold)
             if not NO_FOLD <= fold <= MAX_FOLD:
                 raise ValueError
         except ValueError:
-            raise UserError(f"--data {path}, line {number}: fold '{fold}' is not a whole number up to {MAX_FOLD:,}") from None
+            raise UserError(
+                f"--data {path}, line {number}: fold '{fold}' is not a whole number up to {MAX_FOLD:,}"
+            ) from None
         clip_id = Path(row["path"]).as_posix()
-        yield _record(clip_id, _place_of(path, row["path"]), row["label"], fold, row.get("group") or "")
+        yield _record(
+            clip_id, _resolve_csv_path(path, row["path"]), row["label"], fold, row.get("group") or ""
+        )
 
 
-def _place_of(csv_path: Path, written: str) -> str:
+def _resolve_csv_path(csv_path: Path, written: str) -> str:
     """Where a clip lies that a CSV names: beside the CSV, unless the name says more."""
-    if on_store(written):
+    if is_store_uri(written):
         return written
-    return str(csv_path.parent / written) if is_remote(csv_path) else os.path.abspath(csv_path.parent / written)
+    return (
+        str(csv_path.parent / written) if is_remote(csv_path) else os.path.abspath(csv_path.parent / written)
+    )
 
 
 def _records(folder: Path, before: str, label: str) -> Iterator[tuple]:
@@ -169,7 +184,15 @@ def _records(folder: Path, before: str, label: str) -> Iterator[tuple]:
         for path, info in folder.walk():
             below = path.relative_to(folder)
             if is_audio(path.name) and not any(part.startswith(".") for part in below.parts):
-                yield f"{before}{below}", str(path), label, NO_FOLD, f"{before}{below}", info.size, info.mtime_ns or 0
+                yield (
+                    f"{before}{below}",
+                    str(path),
+                    label,
+                    NO_FOLD,
+                    f"{before}{below}",
+                    info.size,
+                    info.mtime_ns or 0,
+                )
     else:
         for clip_id, name in _walk(folder):
             yield _record(f"{before}{clip_id}", name, label)
@@ -179,17 +202,21 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
     """Yields `(path below folder, absolute path)` of each audio file."""
     root = os.path.abspath(folder)
     for parent, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _leads_back(parent, name))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _is_symlink_loop(parent, name)
+        )
         for name in files:
             if is_audio(name):
                 path = os.path.join(parent, name)
                 yield os.path.relpath(path, root).replace(os.sep, "/"), path
 
 
-def _leads_back(parent: str, name: str) -> bool:
+def _is_symlink_loop(parent: str, name: str) -> bool:
     """Whether a folder is a link to one that it lies in, which would go round in a circle."""
     path = os.path.join(parent, name)
-    return os.path.islink(path) and (os.path.realpath(parent) + os.sep).startswith(os.path.realpath(path) + os.sep)
+    return os.path.islink(path) and (os.path.realpath(parent) + os.sep).startswith(
+        os.path.realpath(path) + os.sep
+    )
 
 
 def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str = "") -> tuple:
@@ -197,9 +224,17 @@ def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str
         clip_id.encode()
     except UnicodeEncodeError:
         raise UserError(f"file name {clip_id!r} is not valid UTF-8; rename it") from None
-    if on_store(path):
-        info = as_place(Path(path)).info()
-        return clip_id, path, label, fold, group or clip_id, -1 if info.size is None else info.size, info.mtime_ns or 0
+    if is_store_uri(path):
+        info = to_path(Path(path)).info()
+        return (
+            clip_id,
+            path,
+            label,
+            fold,
+            group or clip_id,
+            -1 if info.size is None else info.size,
+            info.mtime_ns or 0,
+        )
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # extraction rejects it with its reason
@@ -207,7 +242,7 @@ def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str
     return clip_id, path, label, fold, group or clip_id, status.st_size, status.st_mtime_ns
 
 
-def _refuse_duplicates(clips: pd.DataFrame, data: Path) -> None:
+def _check_unique_ids(clips: pd.DataFrame, data: Path) -> None:
     # Sorted, so side by side: a set of all would take as much space as all.
     twice = clips["clip_id"][clips["clip_id"].eq(clips["clip_id"].shift())]
     if len(twice):
@@ -230,7 +265,9 @@ def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame
 def _fold_of(pattern: str, name: str) -> int:
     fold = _match(pattern, name, "--fold-pattern", 0)
     if not fold.isdecimal() or int(fold) > MAX_FOLD:
-        raise UserError(f"--fold-pattern '{pattern}': '{fold}' of '{name}' is not a number up to {MAX_FOLD:,}")
+        raise UserError(
+            f"--fold-pattern '{pattern}': '{fold}' of '{name}' is not a number up to {MAX_FOLD:,}"
+        )
     return int(fold)
 
 

@@ -22,7 +22,7 @@ from models.config import Config, ConfigError
 from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically
-from pipeline.io.storage import readable
+from pipeline.io.storage import pyarrow_source
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "_manifest.json"
@@ -38,7 +38,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class Part(Config):
+class ShardInfo(Config):
     """One Parquet file of a set."""
 
     name: str
@@ -60,10 +60,10 @@ class ShardManifest(Config):
     rows: int
     rejected: int
     source: dict[str, Any]
-    parts: tuple[Part, ...]
+    parts: tuple[ShardInfo, ...]
 
 
-def part_schema(shape: tuple[int, int]) -> pa.Schema:
+def shard_schema(shape: tuple[int, int]) -> pa.Schema:
     """The columns of a part whose spectrograms have `shape` `(n_mels, num_frames)`."""
     return pa.schema(
         {
@@ -80,13 +80,13 @@ def part_schema(shape: tuple[int, int]) -> pa.Schema:
     )
 
 
-def write_part(
+def write_shard(
     path: Path,
     clips: Sequence[dict[str, Any]],
     spectrograms: Sequence[list[Spectrogram]],
     rejected: Sequence[Rejected],
     shape: tuple[int, int],
-) -> Part:
+) -> ShardInfo:
     """Writes one part under its final name at once, or not at all.
 
     Args:
@@ -97,12 +97,16 @@ def write_part(
         shape: `(n_mels, num_frames)`.
     """
     rows = [(clip, row) for clip, of_clip in zip(clips, spectrograms, strict=True) for row in of_clip]
-    columns: dict[str, Any] = {name: [clip[name] for clip, _ in rows] for name in ("clip_id", "path", "label", "fold", "group")}
+    columns: dict[str, Any] = {
+        name: [clip[name] for clip, _ in rows] for name in ("clip_id", "path", "label", "fold", "group")
+    }
     columns |= {name: [getattr(row, name) for _, row in rows] for name in ("copy", "strength", "recipe")}
     values = np.stack([row.mel for _, row in rows]) if rows else np.zeros((0, *shape), np.float16)
-    schema = part_schema(shape)
+    schema = shard_schema(shape)
     mel_type = schema.field("mel").type
-    columns["mel"] = pa.Array.from_buffers(mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    columns["mel"] = pa.Array.from_buffers(
+        mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(values))]
+    )
     extra = {_METADATA_KEY: json.dumps({"shape": shape, "clips": len(clips), "rejected": rejected}).encode()}
     table = pa.table(columns, schema=schema).replace_schema_metadata(extra)
     write_atomically(
@@ -116,43 +120,57 @@ def write_part(
             write_page_checksum=True,
         ),
     )
-    return Part(name=path.name, rows=len(rows), clips=len(clips), rejected=len(rejected))
+    return ShardInfo(name=path.name, rows=len(rows), clips=len(clips), rejected=len(rejected))
 
 
-def inspect_part(path: Path) -> tuple[Part, list[Rejected]]:
+def read_shard_footer(path: Path) -> tuple[ShardInfo, list[Rejected]]:
     """What a published part says of itself, from its footer only.
 
     Raises:
         UserError: when the part can't be read.
     """
     try:
-        metadata = pq.read_metadata(readable(path))
+        metadata = pq.read_metadata(pyarrow_source(path))
         own = json.loads(metadata.metadata[_METADATA_KEY])
         rejected = [Rejected(*item) for item in own["rejected"]]
-        return Part(name=path.name, rows=metadata.num_rows, clips=own["clips"], rejected=len(rejected)), rejected
+        return ShardInfo(
+            name=path.name, rows=metadata.num_rows, clips=own["clips"], rejected=len(rejected)
+        ), rejected
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, ConfigError) as error:
-        raise UserError(f"{path} is not a whole shard ({error}): delete it and run `melray extract` again") from None
+        raise UserError(
+            f"{path} is not a whole shard ({error}): delete it and run `melray extract` again"
+        ) from None
 
 
-def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Reads a part, or some of its columns, and checks every page against its checksum.
 
     Raises:
         UserError: when the part is missing or damaged.
     """
-    schema = part_schema((1, 1))
+    schema = shard_schema((1, 1))
     wanted = schema.names if columns is None else list(columns)
     try:
-        table = pq.read_table(readable(path), columns=columns, page_checksum_verification=True, partitioning=None)
+        table = pq.read_table(
+            pyarrow_source(path), columns=columns, page_checksum_verification=True, partitioning=None
+        )
         # The footer has no checksum.
-        if table.column_names != wanted or any(table.field(name).type != schema.field(name).type for name in wanted if name != "mel"):
-            raise ValueError(f"its columns are {', '.join(f'{field.name} {field.type}' for field in table.schema)}")
+        if table.column_names != wanted or any(
+            table.field(name).type != schema.field(name).type for name in wanted if name != "mel"
+        ):
+            raise ValueError(
+                f"its columns are {', '.join(f'{field.name} {field.type}' for field in table.schema)}"
+            )
         return table
     except FileNotFoundError:
-        raise UserError(f"shard {path} is missing: run `melray extract` again, it makes only what is not there") from None
+        raise UserError(
+            f"shard {path} is missing: run `melray extract` again, it makes only what is not there"
+        ) from None
     except (OSError, pa.ArrowException, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"shard {path} is damaged ({first}): delete it and run `melray extract` again") from None
+        raise UserError(
+            f"shard {path} is damaged ({first}): delete it and run `melray extract` again"
+        ) from None
 
 
 def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
@@ -163,9 +181,13 @@ def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
     """
     width = 2 * shape[0] * shape[1]
     if table.schema.field("mel").type != pa.binary(width):
-        raise UserError(f"a shard has spectrograms that are not of shape {shape}: delete it and run `melray extract` again")
+        raise UserError(
+            f"a shard has spectrograms that are not of shape {shape}: delete it and run `melray extract` again"
+        )
     chunk = table.column("mel").combine_chunks()
-    flat = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+    flat = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[
+        chunk.offset * width : (chunk.offset + len(chunk)) * width
+    ]
     return flat.view(np.float16).reshape(len(chunk), *shape)
 
 
@@ -189,7 +211,11 @@ def open_shards(folder: Path) -> ShardManifest:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         started = any(folder.glob("part-*.parquet"))
-        hint = "its extraction did not finish; run the same `melray extract` again" if started else "make it with `melray extract`"
+        hint = (
+            "its extraction did not finish; run the same `melray extract` again"
+            if started
+            else "make it with `melray extract`"
+        )
         raise UserError(f"--shards {folder}: no {MANIFEST_NAME} in it: {hint}")
     try:
         values = json.loads(path.read_text())
@@ -197,7 +223,9 @@ def open_shards(folder: Path) -> ShardManifest:
         raise UserError(f"{path} is damaged ({error}): delete it and run `melray extract` again") from None
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: extract again")
+        raise UserError(
+            f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: extract again"
+        )
     try:
         return ShardManifest.parse(values, str(path))
     except ConfigError as error:

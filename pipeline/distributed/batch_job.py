@@ -18,17 +18,17 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.distributed.resources import Need, make_room, places
-from pipeline.io.errors import user_errors
+from pipeline.distributed.resources import ResourceRequest, max_workers, wait_for_resources
+from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_atomically
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import as_place
+from pipeline.io.storage import to_path
 
 LIST_NAME = ".units.arrow"
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """Some clips of a job, and the name of the file that they become."""
 
     name: str
@@ -39,7 +39,7 @@ class Unit:
     index: int
 
 
-def cut_units(clips: pd.DataFrame, size: int, settings: Any, folder: Path) -> list[Unit]:
+def make_work_units(clips: pd.DataFrame, size: int, settings: Any, folder: Path) -> list[WorkUnit]:
     """Cuts a manifest into units of `size` neighbouring clips, the same for any cluster, and writes the list that workers read.
 
     Args:
@@ -55,43 +55,43 @@ def cut_units(clips: pd.DataFrame, size: int, settings: Any, folder: Path) -> li
     for index, start in enumerate(range(0, len(clips), size)):
         records: list[Any] = clips.iloc[start : start + size].to_dict("records")
         digest = hashlib.sha256(json.dumps([settings, records], sort_keys=True).encode()).hexdigest()[:12]
-        units.append(Unit(f"part-{index:05d}-{digest}.parquet", len(records), folder, index))
+        units.append(WorkUnit(f"part-{index:05d}-{digest}.parquet", len(records), folder, index))
     table = pa.Table.from_pandas(clips, preserve_index=False).combine_chunks()
 
     def write(file: Any) -> None:
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=size)
 
-    with user_errors("writing", folder / LIST_NAME):
+    with report_os_errors("writing", folder / LIST_NAME):
         write_atomically(folder / LIST_NAME, write)
     return units
 
 
-def pack(unit: Unit) -> dict[str, Any]:
+def unit_to_row(unit: WorkUnit) -> dict[str, Any]:
     """A unit as a row of Ray Data."""
     return {"name": unit.name, "folder": str(unit.folder), "index": unit.index}
 
 
-def clips_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+def read_unit_clips(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The clips of a packed unit.
 
     Raises:
         OSError: when the list can't be read.
     """
-    path = as_place(Path(row["folder"])) / LIST_NAME
+    path = to_path(Path(row["folder"])) / LIST_NAME
     source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
     with source, pa.ipc.open_file(source) as reader:
         return reader.get_batch(int(row["index"])).to_pylist()
 
 
-def from_units(units: list[Unit]) -> Any:
+def dataset_of_units(units: list[WorkUnit]) -> Any:
     """A dataset with one block a unit: Ray's default would put many into one task, and their progress and retries with them."""
     import ray.data
 
-    return ray.data.from_items([pack(unit) for unit in units], override_num_blocks=len(units))
+    return ray.data.from_items([unit_to_row(unit) for unit in units], override_num_blocks=len(units))
 
 
-def rows_of_one_stage(data: Any) -> Iterator[dict[str, Any]]:
+def iter_single_stage(data: Any) -> Iterator[dict[str, Any]]:
     """The rows of a dataset with a single stage after its source, as they come.
 
     Ray Data sets resources aside for each stage, so that none starves another. With one stage that only keeps a CPU idle: on
@@ -112,7 +112,9 @@ def actor_pool(workers: int | None, units: int, minutes: float, gpus: float = 0.
     """
     import ray.data
 
-    need = Need(workers or 1, 0 if gpus else 1, gpus)
-    nodes = make_room(need, minutes, "lower --workers")
-    wanted = workers or max(1, min(places(need, nodes), units))
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2)
+    need = ResourceRequest(workers or 1, 0 if gpus else 1, gpus)
+    nodes = wait_for_resources(need, minutes, "lower --workers")
+    wanted = workers or max(1, min(max_workers(need, nodes), units))
+    return ray.data.ActorPoolStrategy(
+        min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2
+    )

@@ -13,20 +13,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.distributed.worker import watched
+from pipeline.distributed.worker import watchdog
 from pipeline.io.storage import remove_tree
 
 # Deaths of a worker at a clip after which it is no chance any more.
-DEATHS = 3
-REASON = "its worker died each time it was read: set aside"
+MAX_CRASHES = 3
+CRASH_REASON = "its worker died each time it was read: set aside"
 
 
-class Attempts:
+class CrashQuarantine:
     """The attempts at one unit, of which this process is the newest; `begin` belongs inside its block."""
 
     def __init__(self, out: Path, unit: str, patience: float = 0.0):
         """`patience` is the time in seconds after which a clip's process ends itself; 0: never."""
-        self._watched = watched(patience)
+        self._watched = watchdog(patience)
         self._path = out / ".attempts" / f"{unit}.json"
         self._deaths: dict[str, int] = {}
         before = self._before()
@@ -54,7 +54,7 @@ class Attempts:
 
     def begin(self, clip_id: str) -> bool:
         """Notes that a clip is next; whether it may be read at all."""
-        if self._deaths.get(clip_id, 0) >= DEATHS:
+        if self._deaths.get(clip_id, 0) >= MAX_CRASHES:
             return False
         if self._careful:
             self._note(clip_id)
@@ -74,6 +74,6 @@ class Attempts:
             self._path.write_text(json.dumps({"deaths": self._deaths, "at": clip_id}))
 
 
-def clear_attempts(out: Path) -> None:
+def clear_quarantine(out: Path) -> None:
     """Takes away what attempts left, when all units are published."""
     remove_tree(out / ".attempts")

@@ -11,19 +11,19 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from models.config import Config
-from pipeline.io.console import QUIET_SECONDS, duration
+from pipeline.io.console import HEARTBEAT_S, duration
 from pipeline.io.errors import UserError
 
 
-class MachinesConfig(Config):
+class AutoscalingConfig(Config):
     """What a command does when the cluster has too little for it."""
 
-    wait_for_machines: float = Field(0.0, ge=0)
+    wait_for_nodes: float = Field(0.0, ge=0)
     """Minutes to wait where the cluster has too little room: its autoscaler is asked for machines; 0 says at once what is missing."""
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeResources:
     """What a machine of the cluster has."""
 
     cpus: float
@@ -31,7 +31,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Need:
+class ResourceRequest:
     """What some work can't begin without: so many workers, each on one machine."""
 
     workers: int
@@ -51,30 +51,43 @@ class Need:
         return {name: value for name, value in (("CPU", self.cpus), ("GPU", self.gpus)) if value}
 
 
-def cluster_nodes() -> list[Node]:
+def cluster_nodes() -> list[NodeResources]:
     """The machines that are alive."""
     import ray
 
-    return [Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in ray.nodes() if node["Alive"]]
+    return [
+        NodeResources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
-def places(need: Need, nodes: Sequence[Node]) -> int:
+def max_workers(need: ResourceRequest, nodes: Sequence[NodeResources]) -> int:
     """Workers that the machines have room for, were nothing else there."""
-    return sum(_places_on(node, need) for node in nodes)
+    return sum(_workers_on(node, need) for node in nodes)
 
 
-def _places_on(node: Node, need: Need) -> int:
-    of_each = [int(have / each + 1e-9) for have, each in ((node.cpus, need.cpus), (node.gpus, need.gpus)) if each]
+def _workers_on(node: NodeResources, need: ResourceRequest) -> int:
+    of_each = [
+        int(have / each + 1e-9) for have, each in ((node.cpus, need.cpus), (node.gpus, need.gpus)) if each
+    ]
     return min(of_each, default=0)
 
 
-def most_cpus(need: Need, nodes: Sequence[Node]) -> int:
+def max_cpus_per_worker(need: ResourceRequest, nodes: Sequence[NodeResources]) -> int:
     """The most CPUs that each worker of `need` can have so that all have a place; 1 at least."""
     largest = int(max((node.cpus for node in nodes), default=1))
-    return next((cpus for cpus in range(largest, 1, -1) if places(replace(need, cpus=cpus), nodes) >= need.workers), 1)
+    return next(
+        (
+            cpus
+            for cpus in range(largest, 1, -1)
+            if max_workers(replace(need, cpus=cpus), nodes) >= need.workers
+        ),
+        1,
+    )
 
 
-def make_room(need: Need, minutes: float, remedy: str) -> list[Node]:
+def wait_for_resources(need: ResourceRequest, minutes: float, remedy: str) -> list[NodeResources]:
     """The machines of the cluster, which have room for `need`; asks for more and waits for them where they have not.
 
     Args:
@@ -86,15 +99,15 @@ def make_room(need: Need, minutes: float, remedy: str) -> list[Node]:
         UserError: there is too little, now or when the time is up, with what is missing.
     """
     nodes = cluster_nodes()
-    if places(need, nodes) < need.workers and minutes:
+    if max_workers(need, nodes) < need.workers and minutes:
         nodes = _wait(need, minutes)
-    if places(need, nodes) < need.workers:
-        raise UserError(missing(need, nodes, minutes, remedy))
-    _tell_of_others(need)
+    if max_workers(need, nodes) < need.workers:
+        raise UserError(describe_shortage(need, nodes, minutes, remedy))
+    _warn_if_busy(need)
     return nodes
 
 
-def _tell_of_others(need: Need) -> None:
+def _warn_if_busy(need: ResourceRequest) -> None:
     """Says why nothing will happen for a while, where other work holds what this needs; Ray then waits in silence."""
     import ray
 
@@ -108,17 +121,23 @@ def _tell_of_others(need: Need) -> None:
         # What has just ended may not be counted as free yet.
         time.sleep(1)
         if words := held():
-            print(f"other work holds {words} of the cluster: this begins when there is room", file=sys.stderr, flush=True)
+            print(
+                f"other work holds {words} of the cluster: this begins when there is room",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
-def missing(need: Need, nodes: Sequence[Node], minutes: float, remedy: str) -> str:
+def describe_shortage(
+    need: ResourceRequest, nodes: Sequence[NodeResources], minutes: float, remedy: str
+) -> str:
     """What the machines lack for `need`, in words."""
     workers = f"{need.workers} worker{'' if need.workers == 1 else 's'} with {need.each}{'' if need.workers == 1 else ' each'}"
     machines = [_in_words(node.cpus, node.gpus) for node in nodes if node.cpus or node.gpus]
     have = ", ".join(machines[:4]) + (", …" if len(machines) > 4 else "")
     after = f" after {duration(60 * minutes)}" if minutes else ""
-    grow = "raise --wait-for-machines" if minutes else "--wait-for-machines 10 asks a cluster that can grow"
-    return f"needs {workers}; the cluster has room for {places(need, nodes)}{after} ({have or 'no machine'}): {remedy}, or add machines ({grow})"
+    grow = "raise --wait-for-nodes" if minutes else "--wait-for-nodes 10 asks a cluster that can grow"
+    return f"needs {workers}; the cluster has room for {max_workers(need, nodes)}{after} ({have or 'no machine'}): {remedy}, or add machines ({grow})"
 
 
 def _in_words(cpus: float, gpus: float) -> str:
@@ -126,7 +145,7 @@ def _in_words(cpus: float, gpus: float) -> str:
     return " and ".join(f"{count:g} {name}{'' if count <= 1 else 's'}" for count, name in named if count)
 
 
-def _wait(need: Need, minutes: float) -> list[Node]:
+def _wait(need: ResourceRequest, minutes: float) -> list[NodeResources]:
     """Asks the autoscaler for `need` until it is there or the time is up; the machines of then.
 
     By a placement group: it asks for this command alone, and no longer than this command lives.
@@ -135,7 +154,7 @@ def _wait(need: Need, minutes: float) -> list[Node]:
 
     began = said = time.monotonic()
     print(
-        f"waiting up to {duration(60 * minutes)} for machines: {need.workers} x {need.each}, room for {places(need, cluster_nodes())} so far",
+        f"waiting up to {duration(60 * minutes)} for machines: {need.workers} x {need.each}, room for {max_workers(need, cluster_nodes())} so far",
         file=sys.stderr,
         flush=True,
     )
@@ -143,22 +162,26 @@ def _wait(need: Need, minutes: float) -> list[Node]:
     try:
         while True:
             nodes = cluster_nodes()
-            room = places(need, nodes)
+            room = max_workers(need, nodes)
             now = time.monotonic()
             if room >= need.workers:
                 print(f"the machines are there after {duration(now - began)}", file=sys.stderr, flush=True)
                 return nodes
             if now - began > 60 * minutes:
                 return nodes
-            if now - said > QUIET_SECONDS:
+            if now - said > HEARTBEAT_S:
                 said = now
-                print(f"waiting for machines: room for {room} of {need.workers}, {duration(now - began)}", file=sys.stderr, flush=True)
+                print(
+                    f"waiting for machines: room for {room} of {need.workers}, {duration(now - began)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             time.sleep(min(1.0, 6 * minutes))
     finally:
         ray.util.remove_placement_group(group)
 
 
-class ResourceConfig(MachinesConfig):
+class ResourceConfig(AutoscalingConfig):
     """What a training takes of the cluster; may differ when a run is continued."""
 
     workers: int = Field(1, ge=1)
@@ -180,6 +203,6 @@ class ResourceConfig(MachinesConfig):
             raise ValueError(f"--min-workers {self.min_workers}: more than --workers {self.workers}")
         return self
 
-    def need(self, cpus: int) -> Need:
+    def need(self, cpus: int) -> ResourceRequest:
         """What the training can't begin without, with so many CPUs for each worker."""
-        return Need(self.min_workers or self.workers, cpus, self.gpus_per_worker)
+        return ResourceRequest(self.min_workers or self.workers, cpus, self.gpus_per_worker)

@@ -12,12 +12,12 @@ from functools import cache
 from pipeline.io.errors import UserError
 
 # What a clip and what a step of a training may take on a worker, in seconds: far more than any does that gets on.
-CLIP_SECONDS = 300.0
-STEP_SECONDS = 600.0
+CLIP_TIMEOUT_S = 300.0
+STEP_TIMEOUT_S = 600.0
 
 
 @contextmanager
-def watched(seconds: float) -> Iterator[Callable[[], None]]:
+def watchdog(seconds: float) -> Iterator[Callable[[], None]]:
     """Gives a function that says that the work gets on; a process that does not say so for `seconds` ends, 0: never.
 
     The clock is a thread of C's, which needs no turn of the interpreter's: the interpreter may be what is stuck. Where it was,
@@ -47,7 +47,7 @@ _M_MMAP_THRESHOLD = -3
 
 
 @cache
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Asks the C library to reuse freed arrays; whether it could.
 
     By default every array above 128 KiB or so is mapped afresh and its pages zeroed by the kernel: half the time of a
@@ -74,16 +74,16 @@ LOST_WORKER = (
 )
 
 
-def lost_worker(error: Exception) -> bool:
+def is_worker_lost(error: Exception) -> bool:
     """Whether an error says that a worker died, rather than that the code is at fault."""
     return any(word in type(error).__name__ + str(error) for word in LOST_WORKER)
 
 
-def explain_lost(error: Exception, max_failures: int) -> Exception:
+def worker_lost_error(error: Exception, max_failures: int) -> Exception:
     """A `UserError` where workers died; the error itself where the code is at fault."""
     text = str(error).strip().splitlines()
     last = text[-1] if text else type(error).__name__
-    if not lost_worker(error):
+    if not is_worker_lost(error):
         return error
     return UserError(
         f"workers were lost more than --max-failures {max_failures} times, the last with: {last}; "

@@ -12,37 +12,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # The diversity of drawn clips within a class, as part of that of the real ones, below which the generator draws one clip only.
-LEAST_DIVERSITY = 0.1
+MIN_DIVERSITY = 0.1
 # It is small at the start as well: only a fall from this is an alarm.
-ONCE_DIVERSE = 0.25
+DIVERSE_THRESHOLD = 0.25
 # A gradient so many times its usual norm, in an epoch's mean, is an explosion.
-MOST_GROWTH = 100.0
+MAX_GRAD_NORM_GROWTH = 100.0
 # Epochs that say what is usual.
-MEMORY = 10
+HISTORY_EPOCHS = 10
 # A discriminator this far ahead, on average over an epoch, gives the generator nothing to go by.
-MOST_GAP = 200.0
+MAX_SCORE_GAP = 200.0
 
 
-def alarm(line: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str | None:
+def detect_collapse(line: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str | None:
     """What is wrong with an epoch, in words, or none.
 
     Args:
-        line: the epoch's `discriminator_loss, generator_loss, real_score, drawn_score, discriminator_norm, generator_norm`
+        line: the epoch's `discriminator_loss, generator_loss, real_score, fake_score, discriminator_grad_norm, generator_grad_norm`
             and `diversity` (of a fixed batch, as part of the real clips').
         history: the good epochs before it.
     """
     for name, value in line.items():
         if isinstance(value, numbers.Real) and not math.isfinite(value):
             return f"{name.replace('_', ' ')} is {value}"
-    gap = line["real_score"] - line["drawn_score"]
-    if abs(gap) > MOST_GAP:
+    gap = line["real_score"] - line["fake_score"]
+    if abs(gap) > MAX_SCORE_GAP:
         return f"the scores of real and drawn clips lie {gap:.0f} apart"
-    recent = history[-MEMORY:]
-    for name in ("discriminator_norm", "generator_norm"):
+    recent = history[-HISTORY_EPOCHS:]
+    for name in ("discriminator_grad_norm", "generator_grad_norm"):
         usual = sorted(old[name] for old in recent)[len(recent) // 2] if recent else None
-        if usual and line[name] > MOST_GROWTH * usual:
-            return f"the {name.replace('_norm', '')}'s gradient has a norm of {line[name]:.3g}, usual is {usual:.3g}"
+        if usual and line[name] > MAX_GRAD_NORM_GROWTH * usual:
+            return f"the {name.replace('_grad_norm', '')}'s gradient has a norm of {line[name]:.3g}, usual is {usual:.3g}"
     most = max((old["diversity"] for old in history), default=0.0)
-    if line["diversity"] < LEAST_DIVERSITY and most >= ONCE_DIVERSE:
+    if line["diversity"] < MIN_DIVERSITY and most >= DIVERSE_THRESHOLD:
         return f"drawn clips of a class differ by {line['diversity']:.1%} of what real ones do, after {most:.1%} before"
     return None

@@ -25,32 +25,40 @@ from pipeline.audio.decode import write_wav
 from pipeline.audio.features import AugmentConfig, Spectrogram
 from pipeline.audio.vocoder import Vocoder
 from pipeline.data.manifest import NO_FOLD
-from pipeline.data.shards import MANIFEST_NAME, ShardManifest, inspect_part, write_part
-from pipeline.distributed.batch_job import Unit, actor_pool, clips_of, cut_units, from_units, pack, rows_of_one_stage
-from pipeline.distributed.resources import MachinesConfig
-from pipeline.distributed.worker import keep_freed_memory
-from pipeline.gan.reference_classifier import judged, load_judge
-from pipeline.gan.sampling import between, draw_mel, latents_of, to_sound
+from pipeline.data.shards import MANIFEST_NAME, ShardManifest, read_shard_footer, write_shard
+from pipeline.distributed.batch_job import (
+    WorkUnit,
+    actor_pool,
+    dataset_of_units,
+    iter_single_stage,
+    make_work_units,
+    read_unit_clips,
+    unit_to_row,
+)
+from pipeline.distributed.resources import AutoscalingConfig
+from pipeline.distributed.worker import disable_malloc_trim
+from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
+from pipeline.gan.sampling import generate_mel, latents_from_seed, mel_to_samples, slerp
 from pipeline.io.console import Progress
-from pipeline.io.errors import UserError, explain_os_error, user_errors
+from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import file_names, write_atomically, write_text_atomically
-from pipeline.io.storage import Place, remove_tree
-from pipeline.report.figures import mel_picture
-from pipeline.training.model_file import MODEL_NAME, GanCard, generator_card, load_generator
+from pipeline.io.storage import PathOrURI, remove_tree
+from pipeline.report.figures import spectrogram_png
+from pipeline.training.model_file import MODEL_NAME, GeneratorMetadata, generator_card, load_generator
 
-UNIT = 16
+CLIPS_PER_UNIT = 16
 # A clip that the judge refuses is drawn anew so often, each time from a seed of its own.
-ATTEMPTS = 10
+MAX_DRAWS = 10
 # Fewer clips than this are made in less time than Ray needs to start.
-WORTH_RAY = 100
+MIN_CLIPS_FOR_RAY = 100
 
 
-class GenerateConfig(MachinesConfig):
+class GenerateConfig(AutoscalingConfig):
     """Makes new sounds of chosen classes."""
 
-    run: Place
+    run: PathOrURI
     """Folder of a trained GAN."""
-    out: Place
+    out: PathOrURI
     """Folder for the sounds, their pictures and generated.csv. The same command again goes on where it stopped."""
     label: tuple[str, ...] = ()
     """Classes to draw, by name; none draws all."""
@@ -70,7 +78,7 @@ class GenerateConfig(MachinesConfig):
     """Actors that draw side by side; by default one a CPU for 100 clips or more, and this process for fewer."""
 
 
-Runner = Callable[[list[Unit], GenerateConfig], Iterator[int]]
+Runner = Callable[[list[WorkUnit], GenerateConfig], Iterator[int]]
 
 
 def generate(config: GenerateConfig, run: Runner | None = None) -> pd.DataFrame:
@@ -81,28 +89,30 @@ def generate(config: GenerateConfig, run: Runner | None = None) -> pd.DataFrame:
     """
     card = generator_card(config.run)
     labels = chosen_labels(config, card)
-    if config.min_confidence and load_judge(config.run, "choosing") is None:
-        raise UserError(f"--min-confidence {config.min_confidence:g}: {config.run} was trained without a judge (--no-judge)")
+    if config.min_confidence and load_reference_classifier(config.run, "selection") is None:
+        raise UserError(
+            f"--min-confidence {config.min_confidence:g}: {config.run} was trained without a judge (--no-select-best)"
+        )
     parts = config.out / ".parts"
-    with user_errors("creating", config.out):
+    with report_os_errors("creating", config.out):
         parts.mkdir(parents=True, exist_ok=True)
     units = plan_units(config, labels)
     pending = [unit for unit in units if not (parts / unit.name).is_file()]
     total = sum(unit.clips for unit in units)
     progress = Progress("drawing", total, "clips", done=total - sum(unit.clips for unit in pending))
-    for count in (run or run_here)(pending, config) if pending else ():
+    for count in (run or run_in_process)(pending, config) if pending else ():
         progress.add(count)
     progress.finish()
-    return _publish(config, card, labels, units)
+    return _finalize_output(config, card, labels, units)
 
 
-def worth_ray(config: GenerateConfig) -> bool:
+def needs_cluster(config: GenerateConfig) -> bool:
     """Whether the job is large enough to be spread over a cluster."""
     labels = chosen_labels(config, generator_card(config.run))
-    return config.workers is not None or len(labels) * config.count >= WORTH_RAY
+    return config.workers is not None or len(labels) * config.count >= MIN_CLIPS_FOR_RAY
 
 
-def chosen_labels(config: GenerateConfig, card: GanCard) -> list[str]:
+def chosen_labels(config: GenerateConfig, card: GeneratorMetadata) -> list[str]:
     """The classes to draw.
 
     Raises:
@@ -114,7 +124,7 @@ def chosen_labels(config: GenerateConfig, card: GanCard) -> list[str]:
     return list(dict.fromkeys(config.label)) or list(card.class_names)
 
 
-def plan_units(config: GenerateConfig, labels: list[str]) -> list[Unit]:
+def plan_units(config: GenerateConfig, labels: list[str]) -> list[WorkUnit]:
     """Cuts the clips into units named by the model, the settings and the seeds."""
     names = file_names(labels)
     records = []
@@ -124,47 +134,49 @@ def plan_units(config: GenerateConfig, labels: list[str]) -> list[Unit]:
             if config.interpolate_to is not None:
                 seed, share = config.seed, number / max(1, config.count - 1)
                 name = f"from_{seed}_to_{config.interpolate_to}_{number + 1:03d}"
-            records.append({"clip_id": f"{names[label]}/{name}", "label": label, "seed": seed, "share": share})
+            records.append(
+                {"clip_id": f"{names[label]}/{name}", "label": label, "seed": seed, "share": share}
+            )
     model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
     settings = [model, config.interpolate_to, config.min_confidence, config.iterations, config.as_shards]
-    return cut_units(pd.DataFrame(records), UNIT, settings, config.out / ".parts")
+    return make_work_units(pd.DataFrame(records), CLIPS_PER_UNIT, settings, config.out / ".parts")
 
 
-def run_here(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
+def run_in_process(units: list[WorkUnit], config: GenerateConfig) -> Iterator[int]:
     """Draws the units in this process."""
-    drawer = Drawer(config)
+    drawer = ClipGenerator(config)
     for unit in units:
-        yield _count(drawer(pack(unit)))
+        yield _count(drawer(unit_to_row(unit)))
 
 
-def run_units(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
+def run_units(units: list[WorkUnit], config: GenerateConfig) -> Iterator[int]:
     """Lets Ray Data draw the units; yields the clips of each as it is done.
 
     Raises:
         UserError: more actors than the cluster has room for, or a file that can't be written.
     """
-    pool = actor_pool(config.workers, len(units), config.wait_for_machines)
-    drawn = from_units(units).map(Drawer, fn_constructor_kwargs={"config": config}, compute=pool)
-    yield from map(_count, rows_of_one_stage(drawn))
+    pool = actor_pool(config.workers, len(units), config.wait_for_nodes)
+    drawn = dataset_of_units(units).map(ClipGenerator, fn_constructor_kwargs={"config": config}, compute=pool)
+    yield from map(_count, iter_single_stage(drawn))
 
 
-class Drawer:
+class ClipGenerator:
     """Holds generator, judge and vocoder, and turns units into files."""
 
     def __init__(self, config: GenerateConfig):
-        keep_freed_memory()
+        disable_malloc_trim()
         # With one thread everywhere the same seed gives the same bytes everywhere.
         torch.set_num_threads(1)
         self._config = config
         self._saved = load_generator(config.run)
-        self._judge = load_judge(config.run, "choosing")
+        self._judge = load_reference_classifier(config.run, "selection")
         self._vocoder = Vocoder(self._saved.card.features.mel, config.iterations)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Draws one unit; returns its count of clips, or the fault that kept it from being written."""
         out = self._config.out
         try:
-            clips = clips_of(row)
+            clips = read_unit_clips(row)
             mels = [self._drawn(clip) for clip in clips]
             kept = [(clip, mel) for clip, mel in zip(clips, mels, strict=True) if mel is not None]
             if self._config.as_shards:
@@ -182,13 +194,18 @@ class Drawer:
         """A clip's spectrogram, or none where no attempt convinced the judge; notes in `clip` how it went."""
         features, names = self._saved.card.features, self._saved.card.class_names
         label = names.index(clip["label"])
-        for attempt in range(ATTEMPTS if self._config.min_confidence else 1):
-            mel = draw_mel(self._saved.model, self._latents(clip, attempt), label, features.mel)
+        for attempt in range(MAX_DRAWS if self._config.min_confidence else 1):
+            mel = generate_mel(self._saved.model, self._latents(clip, attempt), label, features.mel)
             heard, confidence = "", float("nan")
             if self._judge is not None:
-                chances = judged(self._judge, mel[None])[1][0]
+                chances = embed_and_classify(self._judge, mel[None])[1][0]
                 heard, confidence = names[int(chances.argmax())], float(chances[label])
-            clip |= {"attempts": attempt + 1, "heard_as": heard, "confidence": confidence, "kept": True}
+            clip |= {
+                "attempts": attempt + 1,
+                "predicted_label": heard,
+                "confidence": confidence,
+                "kept": True,
+            }
             if not confidence < self._config.min_confidence:
                 return mel
         clip["kept"] = False
@@ -196,24 +213,29 @@ class Drawer:
 
     def _latents(self, clip: dict[str, Any], attempt: int) -> Any:
         extra = [attempt] if attempt else []
-        first = latents_of(self._saved.model, [clip["seed"], *extra])
+        first = latents_from_seed(self._saved.model, [clip["seed"], *extra])
         if self._config.interpolate_to is None:
             return first
-        return between(first, latents_of(self._saved.model, [self._config.interpolate_to, *extra]), clip["share"])
+        return slerp(
+            first, latents_from_seed(self._saved.model, [self._config.interpolate_to, *extra]), clip["share"]
+        )
 
     def _write_sound(self, path: Path, clip: dict[str, Any], mel: np.ndarray) -> None:
         features = self._saved.card.features
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = to_sound(mel, features, self._vocoder, clip["seed"])
+        samples = mel_to_samples(mel, features, self._vocoder, clip["seed"])
         write_wav(path.with_suffix(".wav"), samples, features.mel.sample_rate)
-        picture = mel_picture(mel, features.mel, f"{clip['label']}, {path.name.replace('_', ' ')}")
+        picture = spectrogram_png(mel, features.mel, f"{clip['label']}, {path.name.replace('_', ' ')}")
         write_atomically(path.with_suffix(".png"), lambda file: file.write(picture))
         clip |= {"file": f"{clip['clip_id']}.wav", "peak": float(np.abs(samples).max())}
 
     def _write_part(self, path: Path, kept: list[tuple[dict[str, Any], np.ndarray]]) -> None:
-        clips = [{"clip_id": c["clip_id"], "path": "", "label": c["label"], "fold": NO_FOLD, "group": c["clip_id"]} for c, _ in kept]
+        clips = [
+            {"clip_id": c["clip_id"], "path": "", "label": c["label"], "fold": NO_FOLD, "group": c["clip_id"]}
+            for c, _ in kept
+        ]
         rows = [[Spectrogram(0, 0.0, "generated", mel.astype(np.float16))] for _, mel in kept]
-        write_part(path, clips, rows, [], self._saved.card.features.shape)
+        write_shard(path, clips, rows, [], self._saved.card.features.shape)
 
 
 def _count(row: dict[str, Any]) -> int:
@@ -222,10 +244,12 @@ def _count(row: dict[str, Any]) -> int:
     return int(row["clips"])
 
 
-def _publish(config: GenerateConfig, card: GanCard, labels: list[str], units: list[Unit]) -> pd.DataFrame:
+def _finalize_output(
+    config: GenerateConfig, card: GeneratorMetadata, labels: list[str], units: list[WorkUnit]
+) -> pd.DataFrame:
     """Writes the table, and the manifest of shards; clears away what the job needed for itself."""
     parts = config.out / ".parts"
-    with user_errors("writing to", config.out):
+    with report_os_errors("writing to", config.out):
         table = pd.DataFrame([clip for unit in units for clip in json.loads((parts / unit.name).read_text())])
         write_text_atomically(config.out / "generated.csv", table.to_csv(index=False, lineterminator="\n"))
         if config.as_shards:
@@ -234,12 +258,19 @@ def _publish(config: GenerateConfig, card: GanCard, labels: list[str], units: li
     refused = int((~table["kept"]).sum())
     note = f"; {refused} never reached --min-confidence {config.min_confidence:g}" if refused else ""
     print(f"{len(table) - refused} clips of {len(labels)} classes{note}", flush=True)
-    print(f"shards: {config.out}" if config.as_shards else f"sounds: {config.out}\ntable: {config.out / 'generated.csv'}", flush=True)
+    print(
+        f"shards: {config.out}"
+        if config.as_shards
+        else f"sounds: {config.out}\ntable: {config.out / 'generated.csv'}",
+        flush=True,
+    )
     return table
 
 
-def _publish_shards(config: GenerateConfig, card: GanCard, table: pd.DataFrame, units: list[Unit]) -> None:
-    made = tuple(inspect_part(config.out / unit.name)[0] for unit in units)
+def _publish_shards(
+    config: GenerateConfig, card: GeneratorMetadata, table: pd.DataFrame, units: list[WorkUnit]
+) -> None:
+    made = tuple(read_shard_footer(config.out / unit.name)[0] for unit in units)
     kept = table[table["kept"]]
     manifest = ShardManifest(
         fingerprint=card.features.fingerprint,
@@ -249,10 +280,15 @@ def _publish_shards(config: GenerateConfig, card: GanCard, table: pd.DataFrame, 
         clips=len(kept),
         rows=len(kept),
         rejected=0,
-        source={"generator": str(config.run), "clips_by_class": kept["label"].value_counts().sort_index().to_dict()},
+        source={
+            "generator": str(config.run),
+            "clips_by_class": kept["label"].value_counts().sort_index().to_dict(),
+        },
         parts=made,
     )
-    write_text_atomically(config.out / MANIFEST_NAME, json.dumps(manifest.values(), indent=1, ensure_ascii=False))
+    write_text_atomically(
+        config.out / MANIFEST_NAME, json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
+    )
     for path in config.out.glob("part-*.parquet"):
         if path.name not in {part.name for part in made}:
             path.unlink()

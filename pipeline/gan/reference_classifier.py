@@ -12,28 +12,28 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pipeline.data.loader import rounds
+from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import SavedClassifier, load_classifier
 
-Purpose = Literal["choosing", "scoring"]
+Purpose = Literal["selection", "evaluation"]
 BATCH = 64
 
 
-def load_judge(run: Path, purpose: Purpose) -> SavedClassifier | None:
+def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | None:
     """A judge of a GAN's run, or none where there is none."""
-    folder = run / "judge" / purpose
+    folder = run / "reference_classifiers" / purpose
     return load_classifier(folder) if (folder / "summary.json").is_file() else None
 
 
 @torch.no_grad()
-def judged(judge: SavedClassifier, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def embed_and_classify(judge: SavedClassifier, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a judge makes of spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
 
     Returns:
         Its embeddings `[shape=(N, K)]` and probabilities of the classes `[shape=(N, C)]`, both float32.
     """
     embeddings, probabilities = [], []
-    for part in rounds(len(mels), BATCH):
+    for part in batch_slices(len(mels), BATCH):
         embedding = judge.model.embed(torch.from_numpy(np.asarray(mels[part], np.float32)))
         embeddings.append(embedding.numpy())
         probabilities.append(judge.model.head(embedding).softmax(dim=1).numpy())

@@ -13,32 +13,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.gan import Generator, draw_latents
+from models.gan import Generator, sample_latents
 from models.gan_metrics import diversity, frechet_distance
 from pipeline.audio.decode import write_wav
 from pipeline.audio.vocoder import Vocoder
-from pipeline.data.dataset import Rows
-from pipeline.data.loader import rounds
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.loader import batch_slices
 from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.reference_classifier import judged, load_judge
-from pipeline.io.errors import user_errors
+from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
+from pipeline.io.errors import report_os_errors
 from pipeline.io.files import file_names, write_atomically
 from pipeline.report.clips import decibel_scale
-from pipeline.report.figures import mel_grid
+from pipeline.report.figures import spectrogram_grid_png
 from pipeline.training.checkpoint import save_tensors
 
 # Clips of each class that the judge sees.
-JUDGED = 20
+CLIPS_PER_CLASS = 20
 BATCH = 50
 # The first sample of each class, for the report.
 STAGE_NAME = "first.safetensors"
 
 
-class Sampler:
+class SnapshotWriter:
     """Draws the samples of a run, always the same ones."""
 
-    def __init__(self, config: TrainGanConfig, rows: Rows, split: Split):
+    def __init__(self, config: TrainGanConfig, rows: ShardDataset, split: Split):
         self._config, self._rows, self._split = config, rows, split
         self._folder = config.run / "samples"
         self._classes = len(rows.class_names)
@@ -57,7 +57,7 @@ class Sampler:
         each = self._config.samples_per_class
         labels = np.repeat(np.arange(self._classes), each)
         mels = self._draw(model, labels, device)
-        with user_errors("writing samples to", self._folder):
+        with report_os_errors("writing samples to", self._folder):
             if not (self._folder / "real" / "grid.png").is_file():
                 self._write(self._folder / "real", *self._real, "real clips")
             self._write(self._folder / f"epoch_{epoch:04d}", mels, labels, f"epoch {epoch}")
@@ -67,17 +67,20 @@ class Sampler:
         if self._held is None:
             return {}
         judge, held = self._held
-        labels = np.repeat(np.arange(self._classes), JUDGED)
-        embeddings, probabilities = judged(judge, self._draw(model, labels, device))
-        return {"recognised": float((probabilities.argmax(1) == labels).mean()), "frechet": frechet_distance(embeddings, held)}
+        labels = np.repeat(np.arange(self._classes), CLIPS_PER_CLASS)
+        embeddings, probabilities = embed_and_classify(judge, self._draw(model, labels, device))
+        return {
+            "class_accuracy": float((probabilities.argmax(1) == labels).mean()),
+            "frechet": frechet_distance(embeddings, held),
+        }
 
     @cached_property
     def _held(self):  # type: ignore[no-untyped-def]
         """The judge, and its embeddings of real clips that the GAN doesn't learn from."""
-        judge = load_judge(self._config.run, "choosing") if self._config.judge else None
+        judge = load_reference_classifier(self._config.run, "selection") if self._config.select_best else None
         if judge is None or len(self._split.val) < 2:
             return None
-        return judge, judged(judge, self._rows.mels[self._split.val])[0]
+        return judge, embed_and_classify(judge, self._rows.mels[self._split.val])[0]
 
     @cached_property
     def _real(self) -> tuple[np.ndarray, np.ndarray]:
@@ -98,11 +101,19 @@ class Sampler:
         folder.mkdir(parents=True, exist_ok=True)
         features, names = self._rows.features, file_names(self._rows.class_names)
         each = self._config.samples_per_class
-        samples = Vocoder(features.mel)(torch.from_numpy(mels), features.num_samples, seed=range(len(mels))).numpy()
+        samples = Vocoder(features.mel)(
+            torch.from_numpy(mels), features.num_samples, seed=range(len(mels))
+        ).numpy()
         for number, (sound, label) in enumerate(zip(samples, labels, strict=True)):
             name = f"{names[self._rows.class_names[label]]}_{number % each + 1}.wav"
             write_wav(folder / name, sound, features.mel.sample_rate)
-        picture = mel_grid(mels.reshape(self._classes, each, *features.shape), self._rows.class_names, features.mel, self._scale, title)
+        picture = spectrogram_grid_png(
+            mels.reshape(self._classes, each, *features.shape),
+            self._rows.class_names,
+            features.mel,
+            self._scale,
+            title,
+        )
         write_atomically(folder / "grid.png", lambda file: file.write(picture))
         save_tensors(folder / STAGE_NAME, {"mels": torch.from_numpy(mels[::each]).half()})
 
@@ -110,8 +121,9 @@ class Sampler:
     def _draw(self, model: Generator, labels: np.ndarray, device: torch.device) -> np.ndarray:
         """Spectrograms in dB of so many classes `[shape=(N, n_mels, num_frames)]`, float32; the n-th has the n-th latent always."""
         rng = torch.Generator().manual_seed(self._config.seed)
-        latents = draw_latents(self._config.gan, self._rows.features.shape, len(labels), rng)
+        latents = sample_latents(self._config.gan, self._rows.features.shape, len(labels), rng)
         parts = [
-            model(latents[part].to(device), torch.from_numpy(labels[part]).to(device)).cpu().numpy() for part in rounds(len(labels), BATCH)
+            model(latents[part].to(device), torch.from_numpy(labels[part]).to(device)).cpu().numpy()
+            for part in batch_slices(len(labels), BATCH)
         ]
         return np.concatenate(parts)

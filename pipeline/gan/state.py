@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 from models.ema import Ema
 from models.gan import Discriminator, Generator
-from models.gan_metrics import diversity, mean_difference
-from pipeline.data.dataset import Rows, open_rows
-from pipeline.data.loader import MelStore, evenly, mel_statistics
+from models.gan_metrics import diversity, mean_pairwise_difference
+from pipeline.data.dataset import ShardDataset, open_dataset
+from pipeline.data.loader import BatchLoader, mel_statistics, subsample_evenly
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.snapshots import Sampler
-from pipeline.io.errors import UserError, user_errors
+from pipeline.gan.snapshots import SnapshotWriter
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.log import RunLog
-from pipeline.training.model_file import GanCard, save_model
+from pipeline.training.model_file import GeneratorMetadata, save_model
 from pipeline.training.optim import load_optimizer, optimizer_tensors, resolve_precision
 from pipeline.training.world import World
 
 # Rows whose values are looked at before the first step.
-LOOKED_AT = 5000
+MAX_CHECKED_ROWS = 5000
 # What changes over time, beside tensors and history.
-PROGRESS = ("step", "epoch", "chance", "rate_factor", "rollbacks", "best", "best_epoch")
+PROGRESS = ("step", "epoch", "ada_p", "lr_scale", "rollbacks", "best", "best_epoch")
 
 
 @dataclass
@@ -37,9 +37,9 @@ class GanTraining:
 
     config: TrainGanConfig
     world: World
-    rows: Rows
+    rows: ShardDataset
     split: Split
-    store: MelStore
+    store: BatchLoader
     labels: np.ndarray
     generator: Generator
     discriminator: Discriminator
@@ -48,13 +48,13 @@ class GanTraining:
     autocast: Any
     draw: Any
     """The generator as it is called: itself, or compiled."""
-    sampler: Sampler
+    sampler: SnapshotWriter
     real_diversity: float
     real_difference: float
     step: int = 0
     epoch: int = 0
-    chance: float = 0.0
-    rate_factor: float = 1.0
+    ada_p: float = 0.0
+    lr_scale: float = 1.0
     rollbacks: int = 0
     best: float | None = None
     best_epoch: int = 0
@@ -83,7 +83,7 @@ class GanTraining:
 
 def prepare(config: TrainGanConfig, world: World) -> GanTraining:
     """Data, networks and optimisers before the first step, equal on all workers."""
-    rows = world.together(lambda: open_rows(config.shards))
+    rows = world.run_on_all_ranks(lambda: open_dataset(config.shards))
     split = split_rows(rows, config)
     check_rows(rows, split, config, world)
     torch.manual_seed(config.seed)
@@ -95,56 +95,70 @@ def prepare(config: TrainGanConfig, world: World) -> GanTraining:
         model.set_statistics(*statistics)
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
-    some = evenly(split.train, 1000)
+    some = subsample_evenly(split.train, 1000)
     return GanTraining(
         config=config,
         world=world,
         rows=rows,
         split=split,
-        store=MelStore([rows.mels], world.device),
+        store=BatchLoader([rows.mels], world.device),
         labels=rows.labels,
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, config.ema_decay),
         optimizers={
-            "generator": _adam(generator, config.generator_rate),
-            "discriminator": _adam(discriminator, config.discriminator_rate),
+            "generator": _adam(generator, config.generator_lr),
+            "discriminator": _adam(discriminator, config.discriminator_lr),
         },
-        autocast=partial(torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
+        autocast=partial(
+            torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
+        ),
         # Not the discriminator: compiled code can't be differentiated twice.
         draw=torch.compile(generator) if config.compile else generator,
-        sampler=Sampler(config, rows, split),
+        sampler=SnapshotWriter(config, rows, split),
         real_diversity=max(diversity(rows.mels[some].astype(np.float32), rows.labels[some]), 1e-6),
-        real_difference=max(mean_difference(rows.mels[some], rows.labels[some], generator.mel_std_M.cpu().numpy()), 1e-6),
-        chance=config.ada.chance,
+        real_difference=max(
+            mean_pairwise_difference(rows.mels[some], rows.labels[some], generator.mel_std_M.cpu().numpy()),
+            1e-6,
+        ),
+        ada_p=config.ada.p,
     )
 
 
-def check_rows(rows: Rows, split: Split, config: TrainGanConfig, world: World) -> None:
+def check_rows(rows: ShardDataset, split: Split, config: TrainGanConfig, world: World) -> None:
     """Refuses what no GAN can learn from.
 
     Raises:
         UserError: more workers than rows, a class with fewer than two clips, or values that are no numbers.
     """
     if config.batch_size < world.size:
-        raise UserError(f"--workers {world.size}: more than the --batch-size {config.batch_size}; each needs a clip of every step")
+        raise UserError(
+            f"--workers {world.size}: more than the --batch-size {config.batch_size}; each needs a clip of every step"
+        )
     counts = np.bincount(rows.labels[split.train], minlength=len(rows.class_names))
     if counts.min() < 2:
         name = rows.class_names[int(counts.argmin())]
         raise UserError(
             f"class '{name}' has {counts.min()} training clips: a generator needs two or more of each; add some, or leave it out"
         )
-    for row in evenly(split.train, LOOKED_AT):
+    for row in subsample_evenly(split.train, MAX_CHECKED_ROWS):
         if not np.isfinite(rows.mels[row]).all():
-            raise UserError(f"clip '{rows.table['clip_id'][row]}' holds values that are no numbers: extract {config.shards} again")
+            raise UserError(
+                f"clip '{rows.table['clip_id'][row]}' holds values that are no numbers: extract {config.shards} again"
+            )
 
 
 def publish(t: GanTraining, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
     """Writes the generator if it is the best, then the checkpoint, then the log: a crash between repeats the epoch, no more."""
-    with user_errors("writing to", t.config.run):
+    with report_os_errors("writing to", t.config.run):
         if improved:
             training = {**t.history[-1], "config": t.config.identity()}
-            card = GanCard(model=t.config.gan, features=t.rows.features, class_names=t.rows.class_names, training=training)
+            card = GeneratorMetadata(
+                model=t.config.gan,
+                features=t.rows.features,
+                class_names=t.rows.class_names,
+                training=training,
+            )
             save_model(t.config.run, t.ema.model, card)
         tensors = {
             "generator": t.generator.state_dict(),

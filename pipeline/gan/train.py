@@ -9,11 +9,11 @@ from typing import Any
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import train_loop
-from pipeline.gan.report_inputs import show_run
-from pipeline.gan.train_reference_classifier import train_choosing_judge
+from pipeline.gan.report_inputs import write_run_report
+from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import duration
 from pipeline.training.launch import fit
-from pipeline.training.run import finish_run, open_run
+from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
 
 
@@ -24,21 +24,23 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
     run = RunFolder(config.run)
-    summary = open_run("train-gan", config)
+    summary = start_run("train-gan", config)
     if summary is None:
         start = time.monotonic()
-        if config.judge:
-            train_choosing_judge(config)
+        if config.select_best:
+            train_selection_classifier(config)
         done = len(run.read_history())
         if done:
             print(f"going on after epoch {done}", flush=True)
-        result = fit(partial(train_loop, owner=run.claim()), config, config.part(ResourceConfig), config.run)
+        result = fit(
+            partial(train_loop, owner=run.acquire()), config, config.subset(ResourceConfig), config.run
+        )
         seconds = time.monotonic() - start
-        show_run(config.run)
+        write_run_report(config.run)
         summary = finish_run(config, result, seconds)
     else:
         print(f"the run in {config.run} is finished already", flush=True)
-    print(describe(summary), flush=True)
+    print(describe_result(summary), flush=True)
     for what, name in (
         ("model", "model.safetensors"),
         ("samples", "samples"),
@@ -49,11 +51,11 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     return summary
 
 
-def describe(summary: dict[str, Any]) -> str:
+def describe_result(summary: dict[str, Any]) -> str:
     """The result in words."""
     text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}, kept epoch {summary['best_epoch']}"
     if "frechet" in summary:
-        text += f": {summary['recognised']:.1%} of its samples recognised, Fréchet distance {summary['frechet']:.1f}"
+        text += f": {summary['class_accuracy']:.1%} of its samples recognised, Fréchet distance {summary['frechet']:.1f}"
     if summary["rollbacks"]:
         text += f"; went back from {summary['rollbacks']} collapses"
     return text

@@ -63,10 +63,10 @@ def duration(seconds: float) -> str:
 
 
 # Where there is no terminal, long work is heard of this often.
-QUIET_SECONDS = 30
+HEARTBEAT_S = 30
 
 
-class Live:
+class LiveDisplay:
     """Shows something every so often, in a thread of its own, while the block runs, and once more at its end."""
 
     def __init__(self, stream: TextIO | None, seconds: float):
@@ -100,4 +100,4 @@ class Live:
     @property
     def _silent(self) -> bool:
         """Whether nothing was written for long."""
-        return time.monotonic() - self._last > QUIET_SECONDS
+        return time.monotonic() - self._last > HEARTBEAT_S

@@ -23,7 +23,7 @@ def explain_os_error(error: OSError, doing: str) -> str:
 
 
 @contextmanager
-def user_errors(doing: str, path: Path | str) -> Iterator[None]:
+def report_os_errors(doing: str, path: Path | str) -> Iterator[None]:
     """Turns an operating system's error into a `UserError` that says what was being done to which path."""
     try:
         yield

@@ -18,13 +18,13 @@ from pipeline.io.errors import UserError
 
 SCHEMES = ("s3", "gs")
 # Attempts at a request that a store refuses for the time being; they take some seconds in all.
-ATTEMPTS = 5
+MAX_REQUEST_ATTEMPTS = 5
 # Seconds in which Google's may be asked again and again.
-PATIENCE = 20
+GCS_RETRY_SECONDS = 20
 
 
 @cache
-def store(scheme: str, options: str) -> fs.FileSystem:
+def open_filesystem(scheme: str, options: str) -> fs.FileSystem:
     """The filesystem of a store.
 
     Raises:
@@ -33,7 +33,9 @@ def store(scheme: str, options: str) -> fs.FileSystem:
     try:
         return _store(scheme, {name: _option(name, value) for name, value in parse_qsl(options)})
     except (TypeError, ValueError) as error:
-        raise UserError(f"{scheme}://…?{options}: {error}; pyarrow's filesystems say what may stand there") from None
+        raise UserError(
+            f"{scheme}://…?{options}: {error}; pyarrow's filesystems say what may stand there"
+        ) from None
 
 
 def _option(name: str, value: str) -> Any:
@@ -47,6 +49,8 @@ def _store(scheme: str, given: dict[str, Any]) -> fs.FileSystem:
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         if endpoint and "endpoint_override" not in given:
             given["scheme"], _, given["endpoint_override"] = endpoint.partition("://")
-        return fs.S3FileSystem(**given, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+        return fs.S3FileSystem(
+            **given, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=MAX_REQUEST_ATTEMPTS)
+        )
     # Its own limit is a quarter of an hour.
-    return fs.GcsFileSystem(**{"retry_time_limit": timedelta(seconds=PATIENCE), **given})
+    return fs.GcsFileSystem(**{"retry_time_limit": timedelta(seconds=GCS_RETRY_SECONDS), **given})

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import pyarrow.fs as fs
 
-from pipeline.io.filesystems import store
+from pipeline.io.filesystems import open_filesystem
 
 
 class RemotePath:
@@ -74,7 +74,7 @@ class RemotePath:
     @property
     def filesystem(self) -> fs.FileSystem:
         """The store's filesystem, one a process."""
-        return store(self._scheme, self._options)
+        return open_filesystem(self._scheme, self._options)
 
     def info(self) -> fs.FileInfo:
         """Kind, size and time of what is there."""
@@ -152,11 +152,20 @@ class RemotePath:
     def _list(self, recursive: bool) -> list[tuple[RemotePath, fs.FileInfo]]:
         if self._scheme == "gs":
             # pyarrow tells there of the files only, and of none that lies deeper.
-            found = with_folders(self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=True)), self._key)
+            found = add_implied_folders(
+                self.filesystem.get_file_info(
+                    fs.FileSelector(self.key, allow_not_found=True, recursive=True)
+                ),
+                self._key,
+            )
             found = [info for info in found if recursive or PurePosixPath(info.path).parent == self._key]
         else:
-            found = self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True, recursive=recursive))
-        return sorted(((self._with(PurePosixPath(info.path)), info) for info in found), key=lambda item: item[0])
+            found = self.filesystem.get_file_info(
+                fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
+            )
+        return sorted(
+            ((self._with(PurePosixPath(info.path)), info) for info in found), key=lambda item: item[0]
+        )
 
     @contextmanager
     def _missing_told(self) -> Iterator[None]:
@@ -167,10 +176,15 @@ class RemotePath:
             raise FileNotFoundError(f"{self}: no such object") from None
 
 
-def with_folders(found: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:
+def add_implied_folders(found: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:
     """Files below `root`, and the folders that their names imply."""
     files = {info.path: info for info in found if info.type == fs.FileType.File}
-    folders = {str(folder) for path in files for folder in PurePosixPath(path).parents if folder != root and folder.is_relative_to(root)}
+    folders = {
+        str(folder)
+        for path in files
+        for folder in PurePosixPath(path).parents
+        if folder != root and folder.is_relative_to(root)
+    }
     return [*files.values(), *(fs.FileInfo(path, fs.FileType.Directory) for path in folders)]
 
 

@@ -1,6 +1,6 @@
 """Where things lie: on this machine, or on a store such as `s3://bucket/folder`, through pyarrow's filesystems.
 
-A `Place` in settings is a `pathlib.Path`, or a `RemotePath` (`pipeline/io/remote_path.py`) where it names a store.
+A `PathOrURI` in settings is a `pathlib.Path`, or a `RemotePath` (`pipeline/io/remote_path.py`) where it names a store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.io.filesystems import SCHEMES
 from pipeline.io.remote_path import RemotePath
 
 
-def as_place(path: Path) -> Any:
+def to_path(path: Path) -> Any:
     """A path as the user means it: on a store, or, also where a worker stands in another folder, on this machine."""
     # pathlib makes one slash of two.
     found = re.fullmatch(r"([a-z0-9]+):(?:/+([^?]*))?(?:\?(.*))?", str(path))
@@ -28,7 +28,9 @@ def as_place(path: Path) -> Any:
         return path.absolute()
     scheme, key, options = found.groups(default="")
     if scheme not in SCHEMES or not key.strip("/"):
-        raise ValueError(f"no such kind of storage; known are a path of this machine, {', '.join(f'{s}://bucket/…' for s in SCHEMES)}")
+        raise ValueError(
+            f"no such kind of storage; known are a path of this machine, {', '.join(f'{s}://bucket/…' for s in SCHEMES)}"
+        )
     return RemotePath(scheme, PurePosixPath(key.strip("/")), options)
 
 
@@ -37,7 +39,9 @@ def _text_of_remote(value: Any) -> Any:
 
 
 # The type says Path, as most are; a RemotePath stands in for one.
-Place = Annotated[Path, BeforeValidator(_text_of_remote), AfterValidator(as_place), PlainSerializer(str, return_type=str)]
+PathOrURI = Annotated[
+    Path, BeforeValidator(_text_of_remote), AfterValidator(to_path), PlainSerializer(str, return_type=str)
+]
 
 
 def is_remote(path: Any) -> bool:
@@ -45,7 +49,7 @@ def is_remote(path: Any) -> bool:
     return isinstance(path, RemotePath)
 
 
-def readable(path: Path) -> Any:
+def pyarrow_source(path: Path) -> Any:
     """A file as pyarrow reads it from any place."""
     return path.open_input() if isinstance(path, RemotePath) else path
 
@@ -100,16 +104,16 @@ def storage_arguments(path: Path) -> dict[str, Any]:
     return {"storage_path": str(path)}
 
 
-def fetch(source: Any) -> Any:
+def read_if_remote(source: Any) -> Any:
     """What a file's name in a manifest stands for: the bytes of an object, or the name itself on this machine.
 
     Raises:
         FileNotFoundError: no such object.
         OSError: when the store can't be asked.
     """
-    return as_place(Path(source)).read_bytes() if isinstance(source, str) and on_store(source) else source
+    return to_path(Path(source)).read_bytes() if isinstance(source, str) and is_store_uri(source) else source
 
 
-def on_store(text: str) -> bool:
+def is_store_uri(text: str) -> bool:
     """Whether a place, as written, lies on a store."""
     return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))

@@ -30,7 +30,10 @@ class Series:
     def points(self) -> list[tuple[float, float] | None]:
         """The points in order, None where there is a gap; every k-th one, and the last, of very many."""
         step = max(1, math.ceil(len(self.x) / MAX_POINTS))
-        pairs = [(x, y) if y is not None and math.isfinite(y) else None for x, y in zip(self.x, self.y, strict=True)]
+        pairs = [
+            (x, y) if y is not None and math.isfinite(y) else None
+            for x, y in zip(self.x, self.y, strict=True)
+        ]
         return pairs[:-1:step] + pairs[-1:]
 
 
@@ -52,16 +55,21 @@ def line_chart(
         y_range: lowest and highest value of the axis; by default that of the values.
         mark: an x to be marked by an upright line.
     """
-    y_text = y_text or short
+    y_text = y_text or format_number
     drawn = [(one, [point for point in one.points() if point]) for one in series]
     values = [point for _, points in drawn for point in points]
     if not values:
         return f'<figure class="chart"><figcaption><b>{escape(title)}</b></figcaption><p class="note">No values.</p></figure>'
-    x_ticks = ticks(min(x for x, _ in values), max(x for x, _ in values), 7, whole=all(float(x).is_integer() for x, _ in values))
+    x_ticks = ticks(
+        min(x for x, _ in values),
+        max(x for x, _ in values),
+        7,
+        whole=all(float(x).is_integer() for x, _ in values),
+    )
     y_ticks = ticks(*(y_range or (min(y for _, y in values), max(y for _, y in values))), 5)
     x_span = min(x for x, _ in values), max(x for x, _ in values)
     y_span = y_range or (y_ticks[0], y_ticks[-1])
-    place = _Place(x_span, y_span)
+    place = _AxisScale(x_span, y_span)
     upright = f'<path class="ideal" d="M{place.x(mark):.1f} {TOP}V{BOTTOM}"/>' if mark is not None else ""
     lines = "".join(_line(i, one, place, x_label, y_text) for i, one in enumerate(series))
     said = "; ".join(_in_words(one.name, points, x_label, y_text) for one, points in drawn)
@@ -74,7 +82,7 @@ def line_chart(
 
 
 @dataclass(frozen=True)
-class _Place:
+class _AxisScale:
     """From values to places in the plotting area."""
 
     x_span: tuple[float, float]
@@ -89,7 +97,13 @@ class _Place:
         return BOTTOM - (BOTTOM - TOP) * ((value - low) / (high - low) if high > low else 0.5)
 
 
-def _axes(place: _Place, x_ticks: list[float], y_ticks: list[float], x_label: str, y_text: Callable[[float], str]) -> str:
+def _axes(
+    place: _AxisScale,
+    x_ticks: list[float],
+    y_ticks: list[float],
+    x_label: str,
+    y_text: Callable[[float], str],
+) -> str:
     parts = []
     for value in y_ticks:
         y = place.y(value)
@@ -99,13 +113,17 @@ def _axes(place: _Place, x_ticks: list[float], y_ticks: list[float], x_label: st
         if place.x_span[0] <= value <= place.x_span[1]:
             x = place.x(value)
             parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{BOTTOM}" y2="{BOTTOM + 4}"/>')
-            parts.append(f'<text x="{x:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{escape(short(value))}</text>')
+            parts.append(
+                f'<text x="{x:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{escape(format_number(value))}</text>'
+            )
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}"/>')
-    parts.append(f'<text x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
+    )
     return "".join(parts)
 
 
-def _line(index: int, series: Series, place: _Place, x_label: str, y_text: Callable[[float], str]) -> str:
+def _line(index: int, series: Series, place: _AxisScale, x_label: str, y_text: Callable[[float], str]) -> str:
     """One line with dots; a point between two gaps is a dot in any case, or it would not be seen."""
     points = series.points()
     path, dots = [], []
@@ -116,17 +134,21 @@ def _line(index: int, series: Series, place: _Place, x_label: str, y_text: Calla
         alone = (i == 0 or points[i - 1] is None) and (i + 1 == len(points) or points[i + 1] is None)
         path.append(f"{'M' if i == 0 or points[i - 1] is None else 'L'}{x:.1f} {y:.1f}")
         if alone or len(points) <= MAX_DOTS:
-            said = escape(f"{series.name}, {x_label} {short(point[0])}: {y_text(point[1])}")
-            dots.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{4 if alone else 3}"><title>{said}</title></circle>')
+            said = escape(f"{series.name}, {x_label} {format_number(point[0])}: {y_text(point[1])}")
+            dots.append(
+                f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{4 if alone else 3}"><title>{said}</title></circle>'
+            )
     return f'<g class="s{index % NUM_STYLES}"><path class="line" d="{"".join(path)}"/>{"".join(dots)}</g>'
 
 
-def _in_words(name: str, points: list[tuple[float, float]], x_label: str, y_text: Callable[[float], str]) -> str:
+def _in_words(
+    name: str, points: list[tuple[float, float]], x_label: str, y_text: Callable[[float], str]
+) -> str:
     if not points:
         return f"{name}: no values"
     (x0, y0), (x1, y1) = points[0], points[-1]
-    start = f"{name}: {y_text(y0)} at {x_label} {short(x0)}"
-    return start if len(points) == 1 else f"{start}, {y_text(y1)} at {x_label} {short(x1)}"
+    start = f"{name}: {y_text(y0)} at {x_label} {format_number(x0)}"
+    return start if len(points) == 1 else f"{start}, {y_text(y1)} at {x_label} {format_number(x1)}"
 
 
 def legend_key(name: str, index: int) -> str:
@@ -151,7 +173,7 @@ def ticks(low: float, high: float, count: int, whole: bool = False) -> list[floa
     return [float(f"{step * i:.12g}") for i in range(first, last + 1)]
 
 
-def short(value: float) -> str:
+def format_number(value: float) -> str:
     """A number in three or so digits: `0.25`, `12`, `1.2k`, `3e-4`."""
     if value and abs(value) < 0.01:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
@@ -166,7 +188,7 @@ def text_width(text: str, size: float) -> float:
     return size * sum(1.0 if unicodedata.east_asian_width(char) in "WF" else 0.55 for char in text)
 
 
-def clip_text(text: str, max_width: float, size: float) -> str:
+def truncate_text(text: str, max_width: float, size: float) -> str:
     """The text, or as much of its start as fits, with an ellipsis."""
     if text_width(text, size) <= max_width:
         return text
@@ -193,7 +215,7 @@ def best_epoch(history: History) -> int | None:
     return max((entry["epoch"] for entry in history if entry.get("best")), default=None)
 
 
-def epochs_in_words(history: History) -> str:
+def describe_epochs(history: History) -> str:
     """`12 epochs in 3 min 20 s`."""
     taken = duration(sum(entry.get("seconds") or 0.0 for entry in history))
     return f"{len(history)} epoch{'' if len(history) == 1 else 's'} in {taken}"

@@ -14,14 +14,14 @@ import soundfile
 from matplotlib import colormaps
 from PIL import Image
 
-from pipeline.report.charts import short, ticks
+from pipeline.report.charts import format_number, ticks
 from pipeline.report.page import escape
 
 if TYPE_CHECKING:
     from pipeline.audio.mel import MelConfig
 
 
-COLOUR_MAP = "magma"
+COLORMAP = "magma"
 # Steps of 1.25 dB over 80 dB: no difference is seen to 256 colours, and the file is a third smaller.
 NUM_COLOURS = 64
 # Range shown below the loudest value, in dB.
@@ -48,7 +48,7 @@ def decibel_scale(mels: Iterable[np.ndarray], span: float = SPAN_DB) -> Scale:
     return high - span, high
 
 
-def spectrogram_picture(mel: np.ndarray, config: MelConfig, scale: Scale, alt: str) -> str:
+def spectrogram_svg(mel: np.ndarray, config: MelConfig, scale: Scale, alt: str) -> str:
     """An SVG of a spectrogram with its axes.
 
     Args:
@@ -61,7 +61,7 @@ def spectrogram_picture(mel: np.ndarray, config: MelConfig, scale: Scale, alt: s
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-size="11" role="img" aria-label="{escape(alt)}">',
         f'<image x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}" preserveAspectRatio="none"'
-        f' href="{picture_data(mel, scale)}"/>',
+        f' href="{spectrogram_data_uri(mel, scale)}"/>',
         f'<text x="{LEFT - 7}" y="10" text-anchor="end">Hz</text>',
     ]
     for hertz, place in frequency_ticks(config, bands):
@@ -73,17 +73,23 @@ def spectrogram_picture(mel: np.ndarray, config: MelConfig, scale: Scale, alt: s
         x = LEFT + (RIGHT - LEFT) * place
         unit = " s" if seconds == shown[-1][0] else ""
         parts.append(f'<path class="axis" d="M{x:.1f} {BOTTOM}v4"/>')
-        parts.append(f'<text x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{short(seconds)}{unit}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">{format_number(seconds)}{unit}</text>'
+        )
     return "".join([*parts, "</svg>"])
 
 
-def gallery_figure(html: str, name: str, mel: np.ndarray, config: MelConfig, scale: Scale, alt: str, below: str = "") -> str:
+def gallery_figure(
+    html: str, name: str, mel: np.ndarray, config: MelConfig, scale: Scale, alt: str, below: str = ""
+) -> str:
     """A spectrogram under its caption `html`, with the clip's name small; `below` is HTML that goes with it."""
     caption = f'<figcaption>{html}<span class="sub">{escape(name)}</span></figcaption>'
-    return f"<figure>{caption}{spectrogram_picture(mel, config, scale, alt)}{below}</figure>"
+    return f"<figure>{caption}{spectrogram_svg(mel, config, scale, alt)}{below}</figure>"
 
 
-def picture_data(mel: np.ndarray, scale: Scale, most: tuple[int, int] = (MAX_BANDS, MAX_FRAMES)) -> str:
+def spectrogram_data_uri(
+    mel: np.ndarray, scale: Scale, most: tuple[int, int] = (MAX_BANDS, MAX_FRAMES)
+) -> str:
     """A PNG of a spectrogram as a data URI, one pixel per value, or `most` of a larger one; low frequencies below."""
     low, high = scale
     values = np.nan_to_num(_reduce(np.asarray(mel, np.float32), most), nan=low, posinf=high, neginf=low)
@@ -96,10 +102,10 @@ def picture_data(mel: np.ndarray, scale: Scale, most: tuple[int, int] = (MAX_BAN
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def colour_bar(scale: Scale) -> str:
+def color_bar(scale: Scale) -> str:
     """A legend of the colours, in dB."""
     low, high = scale
-    ramp = picture_data(np.linspace(low, high, 4 * NUM_COLOURS)[None, :], scale)
+    ramp = spectrogram_data_uri(np.linspace(low, high, 4 * NUM_COLOURS)[None, :], scale)
     left, right = 16, 216
     parts = [
         '<svg class="fixed ramp" width="260" height="34" viewBox="0 0 260 34" font-size="11" role="img"'
@@ -132,7 +138,9 @@ def time_ticks(config: MelConfig, frames: int) -> list[tuple[float, float]]:
     """Round times in seconds and their places, from 0 at the left edge to 1 at the right."""
     per_frame = config.hop_length / config.sample_rate
     # Frame i is centred on its time, and drawn from i to i + 1.
-    places = [(seconds, (seconds / per_frame + 0.5) / frames) for seconds in ticks(0.0, frames * per_frame, 6)]
+    places = [
+        (seconds, (seconds / per_frame + 0.5) / frames) for seconds in ticks(0.0, frames * per_frame, 6)
+    ]
     return [(seconds, place) for seconds, place in places if place <= 1.0]
 
 
@@ -163,18 +171,22 @@ def _reduce(mel: np.ndarray, most: tuple[int, int]) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _palette() -> bytes:
-    colours = colormaps[COLOUR_MAP](np.linspace(0.0, 1.0, NUM_COLOURS))[:, :3]
+    colours = colormaps[COLORMAP](np.linspace(0.0, 1.0, NUM_COLOURS))[:, :3]
     return (255 * colours).round().astype(np.uint8).tobytes()
 
 
 # The rates that MP3 knows, in Hz; a libsndfile without MP3 takes none.
-MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000) if soundfile.check_format("MP3") else ()
+MP3_RATES = (
+    (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+    if soundfile.check_format("MP3")
+    else ()
+)
 # Of libsndfile, from 0 to 1, with a variable bit rate: five seconds at 22,050 Hz take some 30 kB, a seventh of WAV, and their
 # spectrogram stays within 0.7 dB on average. A constant one that is as small loses the header that tells the length.
 COMPRESSION = 0.1
 
 
-def player(samples: np.ndarray, rate: int, label: str) -> str:
+def audio_player(samples: np.ndarray, rate: int, label: str) -> str:
     """The browser's own player, which is worked by keyboard too.
 
     Args:
@@ -182,16 +194,18 @@ def player(samples: np.ndarray, rate: int, label: str) -> str:
         rate: in Hz.
         label: what is to be heard, for those who cannot see it.
     """
-    return f'<audio controls preload="none" aria-label="{escape(label)}" src="{sound_data(samples, rate)}"></audio>'
+    return f'<audio controls preload="none" aria-label="{escape(label)}" src="{audio_data_uri(samples, rate)}"></audio>'
 
 
-def sound_data(samples: np.ndarray, rate: int) -> str:
+def audio_data_uri(samples: np.ndarray, rate: int) -> str:
     """Mono samples in [-1, 1] `[shape=(num_samples,)]` as a data URI: MP3, or 16-bit WAV at a rate in Hz that MP3 lacks."""
     # The MP3 encoder ends the whole process on values that are not finite or far beyond full scale.
     samples = np.clip(np.nan_to_num(np.asarray(samples, np.float32)), -1.0, 1.0)
     buffer = io.BytesIO()
     if rate in MP3_RATES:
-        soundfile.write(buffer, samples, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=COMPRESSION)
+        soundfile.write(
+            buffer, samples, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=COMPRESSION
+        )
         kind = "audio/mpeg"
     else:
         soundfile.write(buffer, samples, rate, format="WAV", subtype="PCM_16")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.charts import clip_text, text_width
+from pipeline.report.charts import text_width, truncate_text
 from pipeline.report.page import escape, percent, scroll
 
 # A cell is as large as lets the matrix fill this width, within limits: the smallest one still takes three digits.
@@ -17,15 +17,20 @@ LABEL_WIDTHS = 170, 120
 # Up to here the names of columns stand at a slant, which reads better; beyond they would overlap.
 MAX_SLANTED = 20
 # On a narrow screen the matrix shrinks to this much, and scrolls below.
-SHRINK = 0.7
+MIN_SCALE = 0.7
 # Opacities of the strongest cell with an ordinary count and of the weakest with an inverted one: between them neither
 # colour of text has a contrast of 4.5.
 WEAK, STRONG = 0.58, 0.8
-CELLS_IN_WORDS = "blue is right, orange is wrong, stronger for a larger share of the row, most of all from half of it"
+COLOR_NOTE = (
+    "blue is right, orange is wrong, stronger for a larger share of the row, most of all from half of it"
+)
 
 
 def confusion_chart(
-    confusion: Sequence[Sequence[int]], class_names: Sequence[str], row: str = "true class", column: str = "predicted"
+    confusion: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    row: str = "true class",
+    column: str = "predicted",
 ) -> str:
     """A heat map of counts: blue on the diagonal, vermilion where the answer is wrong.
 
@@ -42,14 +47,14 @@ def confusion_chart(
     cell = min(MAX_CELL, max(MIN_CELL, MATRIX_WIDTH / num_classes))
     size = 12 if num_classes <= MAX_SLANTED else 11
     slanted = num_classes <= MAX_SLANTED
-    labels = [clip_text(name, LABEL_WIDTHS[0 if slanted else 1], size) for name in class_names]
+    labels = [truncate_text(name, LABEL_WIDTHS[0 if slanted else 1], size) for name in class_names]
     room = max(text_width(label, size) for label in labels)
     left, top = room + 34, (room * 0.71 if slanted else room) + 40
     side = cell * num_classes
     width, height = left + side + (room * 0.71 if slanted else 8), top + side + 4
     said = f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips right."
     parts = [
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px;min-width:{SHRINK * width:.0f}px"'
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px;min-width:{MIN_SCALE * width:.0f}px"'
         f' role="img" aria-label="{escape(said)}">',
         f'<text x="{left:.0f}" y="14">{escape(column)} →</text>',
         f'<text transform="translate(12 {top:.1f}) rotate(-90)" text-anchor="end">← {escape(row)}</text>',
@@ -61,11 +66,15 @@ def confusion_chart(
     return scroll("".join(parts), "Confusion matrix")
 
 
-def most_confused(confusion: Sequence[Sequence[int]], class_names: Sequence[str], most: int = 3) -> str:
+def top_confusions(confusion: Sequence[Sequence[int]], class_names: Sequence[str], most: int = 3) -> str:
     """The most frequent mistakes in words; empty where there is none."""
     counts = np.array(confusion, dtype=np.int64)
     np.fill_diagonal(counts, 0)
-    worst = [divmod(int(i), len(class_names)) for i in np.argsort(-counts, axis=None, kind="stable")[:most] if counts.flat[i]]
+    worst = [
+        divmod(int(i), len(class_names))
+        for i in np.argsort(-counts, axis=None, kind="stable")[:most]
+        if counts.flat[i]
+    ]
     return ", ".join(f"{class_names[t]} taken for {class_names[p]} ({counts[t, p]})" for t, p in worst)
 
 
@@ -78,7 +87,15 @@ def _grid(left: float, top: float, cell: float, num_classes: int) -> list[str]:
     return lines
 
 
-def _names(names: Sequence[str], labels: Sequence[str], left: float, top: float, cell: float, size: int, slanted: bool) -> list[str]:
+def _names(
+    names: Sequence[str],
+    labels: Sequence[str],
+    left: float,
+    top: float,
+    cell: float,
+    size: int,
+    slanted: bool,
+) -> list[str]:
     parts = []
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         middle = (i + 0.5) * cell
@@ -104,7 +121,9 @@ def _cells(counts: np.ndarray, names: Sequence[str], left: float, top: float, ce
         tip = escape(f"{names[truth]} taken for {names[said]}: {count} of {rows[truth]} ({percent(share)})")
         box = f'x="{x + 0.5:.1f}" y="{y + 0.5:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"'
         text = f'<text class="count{on}" font-size="{size:.1f}" x="{x + cell / 2:.1f}" y="{y + cell / 2:.1f}">{_count(count)}</text>'
-        parts.append(f'<g><title>{tip}</title><rect class="cell-{kind}" fill-opacity="{opacity:.2f}" {box}/>{text}</g>')
+        parts.append(
+            f'<g><title>{tip}</title><rect class="cell-{kind}" fill-opacity="{opacity:.2f}" {box}/>{text}</g>'
+        )
     return parts
 
 
@@ -116,7 +135,13 @@ def _opacity(share: float) -> float:
 
 
 def _count(value: int) -> str:
-    return str(value) if value < 10_000 else f"{value / 1000:.0f}k" if value < 1_000_000 else f"{value / 1e6:.0f}M"
+    return (
+        str(value)
+        if value < 10_000
+        else f"{value / 1000:.0f}k"
+        if value < 1_000_000
+        else f"{value / 1e6:.0f}M"
+    )
 
 
 def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> str:
@@ -143,7 +168,13 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> str:
         parts.append(
             f"<g><title>{escape(tip)}</title>"
             + _bar("right", x, width, bottom, side * low)
-            + _bar("too-sure" if high == entry["confidence"] else "too-modest", x, width, bottom - side * low, side * (high - low))
+            + _bar(
+                "too-sure" if high == entry["confidence"] else "too-modest",
+                x,
+                width,
+                bottom - side * low,
+                side * (high - low),
+            )
             + _bar("right", x, width, floor, max(tall, 1.0), 0.45)
             + "</g>"
         )
@@ -151,8 +182,13 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> str:
     parts.append(f'<path class="axis" d="M{left} {bottom}h{side}M{left} {floor}h{side}"/>')
     parts.append(f'<text x="{left - 8}" y="{floor - strip + 12}" text-anchor="end">clips</text>')
     parts.append(f'<text x="{left + side / 2}" y="{floor + 34}" text-anchor="middle">confidence, %</text>')
-    parts.append(f'<text transform="translate(12 {top + side / 2}) rotate(-90)" text-anchor="middle">accuracy, %</text>')
-    said = "; ".join(f"{percent(entry['confidence'], 0)} confident, {percent(entry['accuracy'], 0)} right" for entry in filled)
+    parts.append(
+        f'<text transform="translate(12 {top + side / 2}) rotate(-90)" text-anchor="middle">accuracy, %</text>'
+    )
+    said = "; ".join(
+        f"{percent(entry['confidence'], 0)} confident, {percent(entry['accuracy'], 0)} right"
+        for entry in filled
+    )
     keys = "".join(
         f'<span class="key"><svg viewBox="0 0 26 12" aria-hidden="true">{shape}</svg>{name}</span>'
         for shape, name in (

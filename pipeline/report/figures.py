@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.audio.mel import MelConfig
 from pipeline.io.files import write_atomically
-from pipeline.report.clips import COLOUR_MAP, Scale, decibel_scale, frequency_ticks, time_ticks
+from pipeline.report.clips import COLORMAP, Scale, decibel_scale, frequency_ticks, time_ticks
 
 # Inches of one spectrogram, and dots an inch.
 CELL, DPI = (2.3, 1.05), 80
@@ -21,7 +21,9 @@ FRAME_MILLISECONDS = 700
 MAX_WIDTH = 900
 
 
-def mel_grid(mels: np.ndarray, names: Sequence[str], config: MelConfig, scale: Scale, title: str) -> bytes:
+def spectrogram_grid_png(
+    mels: np.ndarray, names: Sequence[str], config: MelConfig, scale: Scale, title: str
+) -> bytes:
     """A PNG of spectrograms in dB `[shape=(rows, columns, n_mels, num_frames)]`, each row with its name.
 
     Args:
@@ -40,28 +42,51 @@ def mel_grid(mels: np.ndarray, names: Sequence[str], config: MelConfig, scale: S
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     # Margins in inches by hand, and axes that share nothing: matplotlib's ways take minutes for fifty classes.
-    edges = {"left": SIDES[0] / width, "right": 1 - SIDES[1] / width, "top": 1 - ENDS[0] / height, "bottom": ENDS[1] / height}
-    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=edges | {"hspace": GAP / CELL[1], "wspace": 0.06})
+    edges = {
+        "left": SIDES[0] / width,
+        "right": 1 - SIDES[1] / width,
+        "top": 1 - ENDS[0] / height,
+        "bottom": ENDS[1] / height,
+    }
+    axes = figure.subplots(
+        rows, columns, squeeze=False, gridspec_kw=edges | {"hspace": GAP / CELL[1], "wspace": 0.06}
+    )
     hertz, seconds = frequency_ticks(config, bands)[::2], time_ticks(config, frames)
     for (row, column), ax in np.ndenumerate(axes):
         picture = ax.imshow(
-            mels[row, column], origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=scale[0], vmax=scale[1], extent=(0, 1, 0, 1)
+            mels[row, column],
+            origin="lower",
+            aspect="auto",
+            cmap=COLORMAP,
+            vmin=scale[0],
+            vmax=scale[1],
+            extent=(0, 1, 0, 1),
         )
-        ax.set_yticks([place for _, place in hertz], [f"{value:g}" if column == 0 else "" for value, _ in hertz], fontsize=6)
-        ax.set_xticks([place for _, place in seconds], [f"{value:g}" if row == rows - 1 else "" for value, _ in seconds], fontsize=6)
+        ax.set_yticks(
+            [place for _, place in hertz],
+            [f"{value:g}" if column == 0 else "" for value, _ in hertz],
+            fontsize=6,
+        )
+        ax.set_xticks(
+            [place for _, place in seconds],
+            [f"{value:g}" if row == rows - 1 else "" for value, _ in seconds],
+            fontsize=6,
+        )
     for row, name in enumerate(names):
         axes[row, 0].set_title(name, loc="left", fontsize=8, pad=3, parse_math=False)
     axes[rows // 2, 0].set_ylabel("Hz", fontsize=7)
     axes[-1, columns // 2].set_xlabel("seconds", fontsize=7)
     figure.suptitle(title, fontsize=10, parse_math=False, y=1 - 0.1 / height, va="top")
-    bar = figure.add_axes((1 - (SIDES[1] - 0.15) / width, ENDS[1] / height, 0.12 / width, min(3.0, height - sum(ENDS)) / height))
+    bar = figure.add_axes(
+        (1 - (SIDES[1] - 0.15) / width, ENDS[1] / height, 0.12 / width, min(3.0, height - sum(ENDS)) / height)
+    )
     figure.colorbar(picture, cax=bar, label="dB").ax.tick_params(labelsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def mel_picture(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
+def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
     """A PNG of one spectrogram in dB `[shape=(n_mels, num_frames)]`, with axes and its own scale of colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,7 +97,14 @@ def mel_picture(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.11, 0.16, 0.76, 0.73))
     image = axes.imshow(
-        mel, origin="lower", aspect="auto", cmap=COLOUR_MAP, vmin=scale[0], vmax=scale[1], extent=(0, 1, 0, 1), interpolation="nearest"
+        mel,
+        origin="lower",
+        aspect="auto",
+        cmap=COLORMAP,
+        vmin=scale[0],
+        vmax=scale[1],
+        extent=(0, 1, 0, 1),
+        interpolation="nearest",
     )
     hertz, seconds = frequency_ticks(config, mel.shape[0]), time_ticks(config, mel.shape[1])
     axes.set_yticks([place for _, place in hertz], [f"{value:g}" for value, _ in hertz], fontsize=7)
@@ -92,9 +124,14 @@ def write_animation(path: Path, pictures: Sequence[Path]) -> None:
     for picture in pictures:
         with picture.open("rb") as file, Image.open(file) as image:
             factor = min(1.0, MAX_WIDTH / image.width)
-            small = image.convert("RGB").resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
+            small = image.convert("RGB").resize(
+                (round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS
+            )
         frames.append(small.quantize(64))
     times = [FRAME_MILLISECONDS] * (len(frames) - 1) + [4 * FRAME_MILLISECONDS]
     write_atomically(
-        path, lambda file: frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
+        path,
+        lambda file: frames[0].save(
+            file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True
+        ),
     )

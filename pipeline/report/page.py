@@ -43,7 +43,9 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{scaled:.{digits}f}\u202f%"
 
 
-def render_page(title: str, sections: Sequence[Section], facts: Mapping[str, str] | None = None, body: str = "") -> str:
+def render_page(
+    title: str, sections: Sequence[Section], facts: Mapping[str, str] | None = None, body: str = ""
+) -> str:
     """The whole page: title, `facts` in a line, `body` (the headline figures), then the sections with links to them."""
     links = "".join(f'<a href="#part-{i}">{escape(section.title)}</a>' for i, section in enumerate(sections))
     parts = "\n".join(_section(i, section) for i, section in enumerate(sections))
@@ -90,7 +92,9 @@ def write_page(path: Path, html: str) -> None:
 
 def fact_list(facts: Mapping[str, str]) -> str:
     """Short facts side by side, such as the data set and the device."""
-    items = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items())
+    items = "".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items()
+    )
     return f'<dl class="facts">{items}</dl>' if items else ""
 
 
@@ -106,7 +110,10 @@ def cards(figures: Iterable[tuple[str, str, str]]) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, kind: str = "") -> str:
     """A table whose first column names the row. `rows` hold HTML; a head that ends in `#` is a column of numbers."""
     align = [' class="number"' if name.endswith("#") else "" for name in head]
-    top = "".join(f'<th scope="col"{a}>{escape(name.removesuffix("#"))}</th>' for name, a in zip(head, align, strict=True))
+    top = "".join(
+        f'<th scope="col"{a}>{escape(name.removesuffix("#"))}</th>'
+        for name, a in zip(head, align, strict=True)
+    )
     lines = []
     for first, *rest in rows:
         cells = "".join(f"<td{a}>{cell}</td>" for cell, a in zip(rest, align[1:], strict=True))

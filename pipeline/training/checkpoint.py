@@ -86,7 +86,9 @@ class Checkpoints:
         folder = self.folder / f"epoch_{epoch:04d}"
         remove_tree(folder)
         folder.mkdir(parents=True)
-        digests = {name: save_tensors(folder / f"{name}.safetensors", group) for name, group in tensors.items()}
+        digests = {
+            name: save_tensors(folder / f"{name}.safetensors", group) for name, group in tensors.items()
+        }
         write_text_atomically(folder / STATE_NAME, json.dumps({"digests": digests, **state}))
         for old in self._valid()[: -self.keep]:
             # Invalid first: a reader never meets a half-deleted state.
@@ -108,13 +110,16 @@ class Checkpoints:
             except UserError as error:
                 faults.append(str(error))
         if faults:
-            raise UserError(f"no whole checkpoint in {self.folder}: {faults[0]}; choose another --run, or delete this one to start anew")
+            raise UserError(
+                f"no whole checkpoint in {self.folder}: {faults[0]}; choose another --run, or delete this one to start anew"
+            )
         return None
 
     def _valid(self) -> list[Path]:
         # By length first: epoch_10000 comes after epoch_9999.
         return sorted(
-            (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}")), key=lambda folder: (len(folder.name), folder.name)
+            (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}")),
+            key=lambda folder: (len(folder.name), folder.name),
         )
 
     def _read(self, folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -15,22 +15,27 @@ from typing import Any
 
 import torch
 
-from pipeline.distributed.resources import Need, ResourceConfig, make_room, most_cpus
-from pipeline.distributed.worker import STEP_SECONDS, explain_lost
+from pipeline.distributed.resources import (
+    ResourceConfig,
+    ResourceRequest,
+    max_cpus_per_worker,
+    wait_for_resources,
+)
+from pipeline.distributed.worker import STEP_TIMEOUT_S, worker_lost_error
 from pipeline.io.errors import UserError
 from pipeline.io.storage import remove_tree, storage_arguments
-from pipeline.training.progress import Watch
+from pipeline.training.progress import TrainingProgress
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.world import Loop, World
+from pipeline.training.world import TrainLoop, World
 
 # What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
-FAULT = "fault"
+ERROR_KEY = "fault"
 # Seconds to wait for room where a machine was lost and another may be rented; and where fewer workers may go on: Ray Train asks for
 # all of them until it knows of the loss.
-PATIENCE, SHORT_PATIENCE = 1200, 30
+NODE_WAIT_S, ELASTIC_NODE_WAIT_S = 1200, 30
 
 
-def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
+def fit(loop: TrainLoop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
     """Runs `loop(config, world)` on all workers until it ends, through lost workers; returns what the first returned.
 
     An only worker is a plain task, which begins ten seconds sooner; several are Ray Train's.
@@ -38,38 +43,52 @@ def fit(loop: Loop, config: Any, resources: ResourceConfig, run: Path) -> dict[s
     Raises:
         UserError: not enough CPUs or GPUs, the loop's own, or too many lost workers.
     """
-    cpus = make_room_for(resources)
+    cpus = resolve_cpus(resources)
     if resources.workers == 1:
-        return side_by_side({"": Task(loop, config, RunFolder(run))}, resources, cpus)[""]
-    return _fit_together(loop, config, resources, run, cpus)
+        return run_tasks({"": Task(loop, config, RunFolder(run))}, resources, cpus)[""]
+    return _fit_with_ray_train(loop, config, resources, run, cpus)
 
 
-def _fit_together(loop: Loop, config: Any, resources: ResourceConfig, run: Path, cpus: int) -> dict[str, Any]:
+def _fit_with_ray_train(
+    loop: TrainLoop, config: Any, resources: ResourceConfig, run: Path, cpus: int
+) -> dict[str, Any]:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(PATIENCE if resources.min_workers is None else SHORT_PATIENCE)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(
+        NODE_WAIT_S if resources.min_workers is None else ELASTIC_NODE_WAIT_S
+    )
     scratch = run / ".ray"
     trainer = TorchTrainer(
         _worker,  # type: ignore[arg-type]
-        train_loop_config={"loop": loop, "config": config, "cpus": cpus, "gpu": resources.gpus_per_worker > 0},
+        train_loop_config={
+            "loop": loop,
+            "config": config,
+            "cpus": cpus,
+            "gpu": resources.gpus_per_worker > 0,
+        },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=(resources.min_workers, resources.workers) if resources.min_workers else resources.workers,  # type: ignore[arg-type]
+            num_workers=(resources.min_workers, resources.workers)
+            if resources.min_workers
+            else resources.workers,  # type: ignore[arg-type]
             use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": cpus} | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+            resources_per_worker={"CPU": cpus}
+            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
         ),
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex[:8],  # ours is the resuming, not Ray's
             **storage_arguments(scratch),
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
                 max_failures=resources.max_failures,
-                controller_failure_limit=1 if resources.min_workers is None else PATIENCE // SHORT_PATIENCE,
+                controller_failure_limit=1
+                if resources.min_workers is None
+                else NODE_WAIT_S // ELASTIC_NODE_WAIT_S,
             ),
         ),
         torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo", timeout_s=300),
     )
-    with Watch({"": RunFolder(run)}):
+    with TrainingProgress({"": RunFolder(run)}):
         try:
             result = trainer.fit().return_value  # type: ignore[attr-defined]
         except SystemExit:
@@ -81,8 +100,8 @@ def _fit_together(loop: Loop, config: Any, resources: ResourceConfig, run: Path,
             remove_tree(scratch)
     if not isinstance(result, dict):
         raise RuntimeError(f"the training loop returned {result!r}")
-    if FAULT in result:
-        raise UserError(result[FAULT])
+    if ERROR_KEY in result:
+        raise UserError(result[ERROR_KEY])
     return result
 
 
@@ -96,12 +115,12 @@ def _worker(setup: dict[str, Any]) -> dict[str, Any]:
         device = ray.train.torch.get_device()
         torch.cuda.set_device(device)  # objects that NCCL gathers travel through the current device
     try:
-        return setup["loop"](setup["config"], World.current(device, STEP_SECONDS))
+        return setup["loop"](setup["config"], World.current(device, STEP_TIMEOUT_S))
     except UserError as error:
-        return {FAULT: str(error)}
+        return {ERROR_KEY: str(error)}
 
 
-def make_room_for(resources: ResourceConfig) -> int:
+def resolve_cpus(resources: ResourceConfig) -> int:
     """Sees to it that the cluster has room for a training; returns the CPUs of each worker: as asked for, or an even part.
 
     Raises:
@@ -109,27 +128,29 @@ def make_room_for(resources: ResourceConfig) -> int:
     """
     need = resources.need(resources.cpus_per_worker or 1)
     fewer = "lower --min-workers" if resources.min_workers else "lower --workers"
-    nodes = make_room(need, resources.wait_for_machines, f"{fewer} or --{'gpus' if need.gpus else 'cpus'}-per-worker")
+    nodes = wait_for_resources(
+        need, resources.wait_for_nodes, f"{fewer} or --{'gpus' if need.gpus else 'cpus'}-per-worker"
+    )
     if resources.cpus_per_worker is not None:
         return resources.cpus_per_worker
-    return most_cpus(Need(resources.workers, 1, resources.gpus_per_worker), nodes)
+    return max_cpus_per_worker(ResourceRequest(resources.workers, 1, resources.gpus_per_worker), nodes)
 
 
 def _explained(error: Exception, resources: ResourceConfig) -> Exception:
     failures = getattr(error, "worker_failures", None) or {}
-    return explain_lost(next(iter(failures.values()), error), resources.max_failures)
+    return worker_lost_error(next(iter(failures.values()), error), resources.max_failures)
 
 
 @dataclass(frozen=True)
 class Task:
     """A training loop with its settings and the folder of its run."""
 
-    loop: Loop
+    loop: TrainLoop
     config: Any
     run: RunFolder
 
 
-def side_by_side(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -> dict[str, dict[str, Any]]:
+def run_tasks(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -> dict[str, dict[str, Any]]:
     """Runs each to its end, as many together as the cluster has room for; returns what the loops returned.
 
     Args:
@@ -142,14 +163,16 @@ def side_by_side(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -
     """
     import ray
 
-    remote = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=0)(_run).options(name="training")
+    remote = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=0)(_run).options(
+        name="training"
+    )
     failures = dict.fromkeys(tasks, 0)
     results: dict[str, dict[str, Any]] = {}
 
     def send(name: str) -> Any:
         return remote.remote(tasks[name].loop, tasks[name].config, cpus, resources.gpus_per_worker > 0)
 
-    with Watch({name: task.run for name, task in tasks.items()}):
+    with TrainingProgress({name: task.run for name, task in tasks.items()}):
         waiting = {send(name): name for name in tasks}
         while waiting:
             (done,), _ = ray.wait(list(waiting))
@@ -159,8 +182,11 @@ def side_by_side(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -
             except ray.exceptions.RayError as error:
                 failures[name] += 1
                 if isinstance(error, ray.exceptions.RayTaskError) or failures[name] > resources.max_failures:
-                    raise explain_lost(error, resources.max_failures) from error
-                print(f"{name}{': ' if name else ''}a worker was lost ({type(error).__name__}); going on from the last epoch", flush=True)
+                    raise worker_lost_error(error, resources.max_failures) from error
+                print(
+                    f"{name}{': ' if name else ''}a worker was lost ({type(error).__name__}); going on from the last epoch",
+                    flush=True,
+                )
                 waiting[send(name)] = name
                 continue
             if fault is not None:
@@ -169,7 +195,7 @@ def side_by_side(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -
     return results
 
 
-def _run(loop: Loop, config: Any, cpus: int, gpu: bool) -> tuple[dict[str, Any] | None, str | None]:
+def _run(loop: TrainLoop, config: Any, cpus: int, gpu: bool) -> tuple[dict[str, Any] | None, str | None]:
     """Runs on a worker; returns the loop's result, or the user's fault: Ray would try an exception again."""
     torch.set_num_threads(cpus)
     # The only one that Ray lets this process see.
@@ -177,6 +203,6 @@ def _run(loop: Loop, config: Any, cpus: int, gpu: bool) -> tuple[dict[str, Any] 
     if gpu:
         torch.cuda.set_device(device)
     try:
-        return loop(config, World(0, 1, device, STEP_SECONDS)), None
+        return loop(config, World(0, 1, device, STEP_TIMEOUT_S)), None
     except UserError as error:
         return None, str(error)

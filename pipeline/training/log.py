@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.io.errors import user_errors
+from pipeline.io.errors import report_os_errors
 from pipeline.io.storage import is_remote
 from pipeline.training.run_folder import RunFolder
 
@@ -45,7 +45,9 @@ class RunLog:
         place = {"epoch": epoch, "epochs": self._epochs, "step": step, "steps": steps}
         # A comfort only: if the disk is full, the checkpoint will say so.
         with suppress(OSError):
-            self._run.write_json("progress.json", {**place, "steps_per_second": 1 / per_step, "seconds_left": left})
+            self._run.write_json(
+                "progress.json", {**place, "steps_per_second": 1 / per_step, "seconds_left": left}
+            )
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Adds the newest epoch."""
@@ -55,7 +57,9 @@ class RunLog:
         line = history[-1]
         for name, value in line.items():
             if isinstance(value, float):
-                self._writer.add_scalar(name.replace("train_", "train/").replace("val_", "val/"), value, line["epoch"])
+                self._writer.add_scalar(
+                    name.replace("train_", "train/").replace("val_", "val/"), value, line["epoch"]
+                )
         self._writer.flush()
         if self._folder != self._target:
             for file in self._folder.iterdir():
@@ -69,11 +73,11 @@ class RunLog:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def open_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:
+def open_run_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:
     """The log of a run from where it stands; arguments as of `RunLog`.
 
     Raises:
         UserError: when it can't be written.
     """
-    with user_errors("writing to", run.path):
+    with report_os_errors("writing to", run.path):
         return RunLog(run, active, history, epochs)

@@ -20,10 +20,10 @@ from pipeline.training.checkpoint import load_metadata, load_tensors, save_tenso
 
 FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"
-C = TypeVar("C", bound="Card")
+C = TypeVar("C", bound="ModelMetadata")
 
 
-class Card(Config):
+class ModelMetadata(Config):
     """What weights belong to, whatever they are of."""
 
     format_version: int = FORMAT_VERSION
@@ -34,14 +34,14 @@ class Card(Config):
     """Epoch, validation figures and the resolved configuration."""
 
 
-class ModelCard(Card):
+class ClassifierMetadata(ModelMetadata):
     """What a classifier's weights belong to."""
 
     kind: str = "classifier"
     model: ClassifierConfig
 
 
-class GanCard(Card):
+class GeneratorMetadata(ModelMetadata):
     """What a generator's weights belong to."""
 
     kind: str = "generator"
@@ -53,7 +53,7 @@ class SavedClassifier:
     """A classifier in evaluation mode, and its card."""
 
     model: Classifier
-    card: ModelCard
+    card: ClassifierMetadata
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class SavedGenerator:
     """A generator in evaluation mode, and its card."""
 
     model: Generator
-    card: GanCard
+    card: GeneratorMetadata
 
 
-def save_model(run: Path, model: nn.Module, card: Card) -> None:
+def save_model(run: Path, model: nn.Module, card: ModelMetadata) -> None:
     """Writes `model.safetensors`, whose header holds the card, and `model.json` for people."""
-    save_tensors(run / MODEL_NAME, model.state_dict(), card.values())
-    write_text_atomically(run / "model.json", json.dumps(card.values(), indent=1, ensure_ascii=False))
+    save_tensors(run / MODEL_NAME, model.state_dict(), card.to_dict())
+    write_text_atomically(run / "model.json", json.dumps(card.to_dict(), indent=1, ensure_ascii=False))
 
 
 def load_classifier(run: Path) -> SavedClassifier:
@@ -76,7 +76,7 @@ def load_classifier(run: Path) -> SavedClassifier:
     Raises:
         UserError: no such run, no model in it yet, another kind of model, or a damaged one.
     """
-    tensors, card = _read(run, ModelCard, "train-classifier")
+    tensors, card = _read(run, ClassifierMetadata, "train-classifier")
     model = Classifier(card.model, card.features.mel.n_mels, len(card.class_names))
     _fill(model, tensors, run)
     return SavedClassifier(model.eval(), card)
@@ -88,22 +88,22 @@ def load_generator(run: Path) -> SavedGenerator:
     Raises:
         UserError: no such run, no model in it yet, another kind of model, or a damaged one.
     """
-    tensors, card = _read(run, GanCard, "train-gan")
+    tensors, card = _read(run, GeneratorMetadata, "train-gan")
     model = Generator(card.model, card.features.shape, len(card.class_names))
     _fill(model, tensors, run)
     return SavedGenerator(model.eval(), card)
 
 
-def generator_card(run: Path) -> GanCard:
+def generator_card(run: Path) -> GeneratorMetadata:
     """What a run's generator is, without its weights.
 
     Raises:
         UserError: as `load_generator`.
     """
-    return _card(run, GanCard, "train-gan", lambda path: ({}, load_metadata(path)))[1]
+    return _card(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)))[1]
 
 
-def kind_of(run: Path) -> str:
+def model_kind(run: Path) -> str:
     """`classifier` or `generator`, or empty where the run has no model."""
     try:
         return str(json.loads((run / "model.json").read_text())["kind"])
@@ -137,4 +137,6 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], run: Path) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{run / MODEL_NAME} does not fit its own card: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(
+            f"{run / MODEL_NAME} does not fit its own card: {str(error).splitlines()[-1].strip()}"
+        ) from None

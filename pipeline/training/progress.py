@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
-from pipeline.io.console import Live, duration
+from pipeline.io.console import LiveDisplay, duration
 from pipeline.training.run_folder import RunFolder
 
 
-class Watch(Live):
+class TrainingProgress(LiveDisplay):
     """Shows the progress of runs from their folders, while the block runs: a line an epoch, and a live one on a terminal."""
 
     def __init__(self, runs: dict[str, RunFolder], stream: TextIO | None = None):
@@ -71,6 +71,6 @@ def _gan_line(line: dict[str, Any]) -> str:
     text = f"epoch {line['epoch']}: losses {line['discriminator_loss']:.3f} and {line['generator_loss']:.3f}"
     text += f", diversity {line['diversity']:.0%}"
     if "frechet" in line:
-        text += f", recognised {line['recognised']:.0%}, Fréchet distance {line['frechet']:.1f}"
+        text += f", recognised {line['class_accuracy']:.0%}, Fréchet distance {line['frechet']:.1f}"
     text += f", {line['steps_per_second']:.1f} steps/s"
     return text + (" *" if line["best"] and "frechet" in line else "")

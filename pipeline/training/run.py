@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.data.dataset import Rows, open_rows, set_digest
+from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
 from pipeline.data.shards import open_shards
 from pipeline.data.split import Split, split_rows
 from pipeline.io.errors import UserError
-from pipeline.io.storage import as_place
+from pipeline.io.storage import to_path
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run_folder import RunFolder
 
 
-def open_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
+def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     """Opens the run's folder for `command`; returns its summary where it is finished already.
 
     Raises:
         UserError: unusable shards, or a folder that holds another run.
     """
     run = RunFolder(config.run)
-    digest, *extra = (set_digest(open_shards(shards)) for shards in config.sets)
+    digest, *extra = (dataset_digest(open_shards(shards)) for shards in config.sets)
     run.begin(command, config.identity(), config.shards, digest, extra)
     return run.read_json("summary.json")
 
@@ -36,7 +36,7 @@ def finish_run(config: TrainingConfig, result: dict[str, Any], seconds: float) -
 T = TypeVar("T", bound=TrainingConfig)
 
 
-def run_rows(run: Path, cls: type[T], remedy: str = "") -> tuple[T, Rows, Split]:
+def load_run_data(run: Path, cls: type[T], remedy: str = "") -> tuple[T, ShardDataset, Split]:
     """The settings of a run, its rows, and their split.
 
     Raises:
@@ -47,7 +47,7 @@ def run_rows(run: Path, cls: type[T], remedy: str = "") -> tuple[T, Rows, Split]
     if settings is None:
         raise UserError(f"--run {run}: no config.json in it{after}")
     config = cls.parse({**settings["config"], "shards": settings["shards"], "run": str(run)})
-    rows = open_rows(as_place(Path(settings["shards"])))
+    rows = open_dataset(to_path(Path(settings["shards"])))
     if rows.digest != settings["shards_digest"]:
         raise UserError(f"the shards in {settings['shards']} are no longer those of the training{after}")
     return config, rows, split_rows(rows, config)

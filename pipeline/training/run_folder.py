@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.config import difference
-from pipeline.io.errors import UserError, user_errors
+from models.config import diff_settings
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 
 
@@ -31,7 +31,14 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def begin(self, command: str, settings: dict[str, Any], shards: Path, digest: str, extra_digests: Sequence[str] = ()) -> None:
+    def begin(
+        self,
+        command: str,
+        settings: dict[str, Any],
+        shards: Path,
+        digest: str,
+        extra_digests: Sequence[str] = (),
+    ) -> None:
         """Writes `config.json`, or checks that the run is the same one as before: same settings, same content of shards.
 
         Args:
@@ -44,19 +51,26 @@ class RunFolder:
         Raises:
             UserError: when the folder holds a run of other settings or other shards.
         """
-        wanted = {"command": command, "shards_digest": digest, "extra_digests": list(extra_digests), "config": settings}
+        wanted = {
+            "command": command,
+            "shards_digest": digest,
+            "extra_digests": list(extra_digests),
+            "config": settings,
+        }
         there = self.read_json("config.json")
         if there is not None:
-            changes = difference(there, wanted, "")
+            changes = diff_settings(there, wanted, "")
             if changes:
                 change = changes[0].removeprefix("config.")
-                raise UserError(f"--run {self.path} holds a run with {change}; choose another --run, or delete that folder to start anew")
+                raise UserError(
+                    f"--run {self.path} holds a run with {change}; choose another --run, or delete that folder to start anew"
+                )
             return
-        with user_errors("creating", self.path):
+        with report_os_errors("creating", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", {**wanted, "shards": str(shards)})
 
-    def claim(self) -> str:
+    def acquire(self) -> str:
         """Makes the caller the run's owner: workers of an earlier command, which may have outlived it, stop at their next write."""
         owner = uuid.uuid4().hex
         self.write_json("owner.json", owner)
@@ -86,7 +100,9 @@ class RunFolder:
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Replaces `metrics.jsonl`: after a resumed epoch no line stands twice."""
-        write_text_atomically(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        write_text_atomically(
+            self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history)
+        )
 
     def read_history(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, one an epoch."""

@@ -23,7 +23,7 @@ class World:
     rank: int
     size: int
     device: torch.device
-    patience: float = 0.0
+    timeout_s: float = 0.0
     """Seconds that a step may take before the process ends itself, to be replaced; 0: any."""
 
     @staticmethod
@@ -37,7 +37,9 @@ class World:
         """The model whose gradients are averaged over workers; the model itself where there is one worker."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        return DistributedDataParallel(
+            model, device_ids=[self.device] if self.device.type == "cuda" else None
+        )
 
     def average_gradients(self, model: nn.Module) -> None:
         """Means of the gradients over all workers, in one message; for where DDP's hooks don't fit: several backward passes a step,
@@ -62,7 +64,7 @@ class World:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def together(self, action: Callable[[], T]) -> T:
+    def run_on_all_ranks(self, action: Callable[[], T]) -> T:
         """Runs `action` on every worker; if it fails for one, all raise its error, and none waits for another.
 
         Raises:
@@ -85,12 +87,12 @@ class World:
 
 
 # What runs on each worker: takes the settings of a training, returns its result.
-Loop = Callable[[Any, World], dict[str, Any]]
+TrainLoop = Callable[[Any, World], dict[str, Any]]
 # A training that yields the entry of each epoch once it is published, and returns its result.
-Epochs = Generator[dict[str, Any], None, dict[str, Any]]
+EpochGenerator = Generator[dict[str, Any], None, dict[str, Any]]
 
 
-def run_out(epochs: Epochs) -> dict[str, Any]:
+def exhaust(epochs: EpochGenerator) -> dict[str, Any]:
     """Runs a training to its end; returns its result."""
     while True:
         try:
@@ -99,7 +101,7 @@ def run_out(epochs: Epochs) -> dict[str, Any]:
             return end.value
 
 
-def share_of(size: int, world: World) -> slice:
+def rank_slice(size: int, world: World) -> slice:
     """This worker's part of `size` things; the parts differ by one at the most, and are all of them together."""
     bounds = [size * rank // world.size for rank in (world.rank, world.rank + 1)]
     return slice(*bounds)

@@ -34,7 +34,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "cluster"), "cluster up", "jobs logs"])
+@pytest.mark.parametrize(
+    "command", [*(name for name in COMMANDS if name != "cluster"), "cluster up", "jobs logs"]
+)
 def test_each_command_has_help_with_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run([*command.split(), "--help"])
@@ -56,16 +58,26 @@ def test_default_then_file_then_flag(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("shards: here\nepochs: 7\nmixup: {rate: 0.9}\nmodel: {channels: [4, 8]}\n")
     config = parse(TrainClassifierConfig, "train-classifier", ["--run", "r", "--epochs", "9"], file)
-    assert (config.epochs, config.mixup.rate, config.mixup.alpha, config.model.channels) == (9, 0.9, 0.3, (4, 8))
+    assert (config.epochs, config.mixup.rate, config.mixup.alpha, config.model.channels) == (
+        9,
+        0.9,
+        0.3,
+        (4, 8),
+    )
     assert config.shards == Path("here").absolute() and config.seed == 42
 
 
 def test_resolved_settings_are_a_file_that_gives_them_back(tmp_path: Path) -> None:
     import yaml
 
-    config = parse(ExtractConfig, "extract", ["--data", "d", "--out", "o", "--copies", "3", "--features.seconds", "2"], None)
+    config = parse(
+        ExtractConfig,
+        "extract",
+        ["--data", "d", "--out", "o", "--copies", "3", "--features.seconds", "2"],
+        None,
+    )
     file = tmp_path / "resolved.yaml"
-    file.write_text(yaml.safe_dump(config.values()))
+    file.write_text(yaml.safe_dump(config.to_dict()))
     assert parse(ExtractConfig, "extract", [], file) == config
 
 
@@ -79,7 +91,9 @@ def test_resolved_settings_are_a_file_that_gives_them_back(tmp_path: Path) -> No
         ("- 1", "must hold keys and values, not a list"),
     ],
 )
-def test_a_wrong_file_is_told_by_key(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_file_is_told_by_key(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(text)
     line = error_line(["train-classifier", "--config", str(file), "--shards", "s", "--run", "r"], capsys)
@@ -92,12 +106,20 @@ def test_a_wrong_file_is_told_by_key(text: str, message: str, tmp_path: Path, ca
         (["extrakt"], "unknown command 'extrakt'; did you mean 'extract'?"),
         (["extract", "--config", "none.yaml"], "--config none.yaml: no such file"),
         (["extract", "--cpus", "0", "--data", "d", "--out", "o"], "--cpus 0: needs at least 1"),
-        (["train-classifier", "--shards", "s", "--run", "r", "--epochs", "0"], "'epochs' = 0: input should be greater than or equal to 1"),
+        (
+            ["train-classifier", "--shards", "s", "--run", "r", "--epochs", "0"],
+            "'epochs' = 0: input should be greater than or equal to 1",
+        ),
         (["evaluate", "--run", "/nowhere"], "--run /nowhere: no such folder"),
-        (["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"], "the pattern needs a group in parentheses"),
+        (
+            ["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"],
+            "the pattern needs a group in parentheses",
+        ),
     ],
 )
-def test_a_wrong_command_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert message in error_line(arguments, capsys)
 
 

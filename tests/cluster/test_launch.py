@@ -33,15 +33,32 @@ AWS_MACHINES = {"c7i.4xlarge": {"CPU": 16}, "g6.2xlarge": {"CPU": 8, "GPU": 1}, 
 # Fields of ray.io/v1 and of pods that the manifests may use; {} takes any value, [] a list of such, and "*" any name.
 ENV = [{"name": {}, "value": {}}]
 RESOURCES = {part: {"cpu": {}, "memory": {}, "nvidia.com/gpu": {}} for part in ("requests", "limits")}
-CONTAINER = {"name": {}, "image": {}, "env": ENV, "resources": RESOURCES, "ports": [{"name": {}, "containerPort": {}}]}
+CONTAINER = {
+    "name": {},
+    "image": {},
+    "env": ENV,
+    "resources": RESOURCES,
+    "ports": [{"name": {}, "containerPort": {}}],
+}
 CONTAINER |= {"volumeMounts": [{"name": {}, "mountPath": {}}]}
 POD = {"containers": [CONTAINER], "volumes": [{"name": {}, "persistentVolumeClaim": {"claimName": {}}}]}
-POD |= {"securityContext": {"runAsNonRoot": {}, "runAsUser": {}, "runAsGroup": {}, "fsGroup": {}}, "nodeSelector": {"*": {}}}
+POD |= {
+    "securityContext": {"runAsNonRoot": {}, "runAsUser": {}, "runAsGroup": {}, "fsGroup": {}},
+    "nodeSelector": {"*": {}},
+}
 POD |= {"tolerations": [{"key": {}, "operator": {}, "value": {}, "effect": {}}]}
 GROUP = {"rayStartParams": {"*": {}}, "template": {"spec": POD}}
 WORKERS = {"groupName": {}, "replicas": {}, "minReplicas": {}, "maxReplicas": {}, "numOfHosts": {}} | GROUP
-CLUSTER = {"rayVersion": {}, "enableInTreeAutoscaling": {}, "autoscalerOptions": {"idleTimeoutSeconds": {}, "upscalingMode": {}}}
-CLUSTER |= {"authOptions": {"mode": {}, "secretName": {}}, "headGroupSpec": {"serviceType": {}} | GROUP, "workerGroupSpecs": [WORKERS]}
+CLUSTER = {
+    "rayVersion": {},
+    "enableInTreeAutoscaling": {},
+    "autoscalerOptions": {"idleTimeoutSeconds": {}, "upscalingMode": {}},
+}
+CLUSTER |= {
+    "authOptions": {"mode": {}, "secretName": {}},
+    "headGroupSpec": {"serviceType": {}} | GROUP,
+    "workerGroupSpecs": [WORKERS],
+}
 JOB_FIELDS = """entrypoint runtimeEnvYAML submissionMode shutdownAfterJobFinishes ttlSecondsAfterFinished activeDeadlineSeconds backoffLimit
 jobId metadata entrypointNumCpus entrypointNumGpus entrypointResources suspend"""
 JOB = {name: {} for name in JOB_FIELDS.split()} | {"rayClusterSpec": CLUSTER}
@@ -108,7 +125,10 @@ def test_ray_refuses_a_slip(name: str) -> None:
 @pytest.mark.parametrize("name", UP)
 def test_who_comes_in_has_the_token_and_comes_by_loopback(name: str) -> None:
     config = prepared(read(name))
-    for key, role in (("head_start_ray_commands", "--head"), ("worker_start_ray_commands", "--address=$RAY_HEAD_IP")):
+    for key, role in (
+        ("head_start_ray_commands", "--head"),
+        ("worker_start_ray_commands", "--address=$RAY_HEAD_IP"),
+    ):
         (start,) = [command for command in config[key] if "ray start" in command]
         assert role in start
         assert "export" in start and "RAY_AUTH_MODE=token" in start.partition("ray start")[0]
@@ -116,7 +136,9 @@ def test_who_comes_in_has_the_token_and_comes_by_loopback(name: str) -> None:
     (head,) = [command for command in config["head_start_ray_commands"] if "ray start" in command]
     assert re.findall(r"--dashboard-host=(\S+)", head) == ["127.0.0.1"]
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
-    assert "auth_token" not in json.dumps([value for key, value in config.items() if key.endswith("commands")])
+    assert "auth_token" not in json.dumps(
+        [value for key, value in config.items() if key.endswith("commands")]
+    )
 
 
 @pytest.mark.parametrize("name", UP)
@@ -125,7 +147,9 @@ def test_what_is_mounted_and_run_exists(name: str) -> None:
     mounts = config["file_mounts"]
     for local in mounts.values():
         assert local.startswith("~") or (ROOT / local).is_file()
-    commands = "\n".join(command for key, value in config.items() if key.endswith("setup_commands") for command in value)
+    commands = "\n".join(
+        command for key, value in config.items() if key.endswith("setup_commands") for command in value
+    )
     used = set(re.findall(r"~/melray/\w+\.\w+", commands))
     assert used == {"~/melray/node.sh"} and used < mounts.keys()
     script = (LAUNCH / "node.sh").read_text() + (LAUNCH / "packages.sh").read_text()
@@ -141,7 +165,9 @@ def machines(name: str) -> dict[str, Any]:
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 
     if name in KUBE:
-        config = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "x"}, "spec": cluster_spec(name)})
+        config = _derive_autoscaling_config_from_ray_cr(
+            {"metadata": {"name": "x", "namespace": "x"}, "spec": cluster_spec(name)}
+        )
     else:
         config = read(name)
         if name == "aws":
@@ -184,7 +210,9 @@ def test_pods_come_for_work(name: str) -> None:
     assert machines(name)["headgroup"].resources["CPU"] == 0
 
 
-@pytest.mark.parametrize(("name", "kind", "spec"), [("raycluster", "RayCluster", CLUSTER), ("rayjob", "RayJob", JOB)])
+@pytest.mark.parametrize(
+    ("name", "kind", "spec"), [("raycluster", "RayCluster", CLUSTER), ("rayjob", "RayJob", JOB)]
+)
 def test_kuberay_knows_every_field(name: str, kind: str, spec: dict[str, Any]) -> None:
     manifest = read(name)
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", kind)
@@ -225,7 +253,9 @@ def test_pods_fit_together(name: str) -> None:
         pod = group["template"]["spec"]
         assert pod["securityContext"]["runAsUser"] == user(DOCKER[0])
         assert container(group)["resources"]["requests"] == container(group)["resources"]["limits"]
-        assert {mount["name"] for mount in container(group)["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in container(group)["volumeMounts"]} == {
+            volume["name"] for volume in pod["volumes"]
+        }
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         assert all(isinstance(entry["value"], str) for entry in container(group)["env"])
     names = [group["groupName"] for group in workers]
@@ -234,7 +264,9 @@ def test_pods_fit_together(name: str) -> None:
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", text)
     for group in workers:
         assert 0 == group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-        assert container(group)["resources"]["limits"].get("nvidia.com/gpu", "0") == ("1" if group["groupName"] == "gpu" else "0")
+        assert container(group)["resources"]["limits"].get("nvidia.com/gpu", "0") == (
+            "1" if group["groupName"] == "gpu" else "0"
+        )
 
 
 def test_a_job_ends_and_takes_its_cluster_with_it() -> None:
@@ -251,8 +283,18 @@ def test_a_job_is_a_command_that_there_is() -> None:
     assert program in PROJECT["scripts"] and command in COMMANDS
     assert flags.pop("--address") == "auto"
     # By their text: the settings themselves would bring torch, which takes longer than all tests here.
-    settings = "".join((ROOT / "pipeline" / f"{name}_config.py").read_text() for name in ("classifier", "training"))
-    assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(re.findall(r"^    (\w+): ", settings, re.MULTILINE))
+    settings = "".join(
+        (ROOT / "pipeline" / name).read_text()
+        for name in (
+            "classifier/config.py",
+            "training/config.py",
+            "distributed/resources.py",
+            "data/split.py",
+        )
+    )
+    assert {flag.removeprefix("--").replace("-", "_") for flag in flags} <= set(
+        re.findall(r"^    (\w+): ", settings, re.MULTILINE)
+    )
     (mount,) = container(groups("rayjob")[0])["volumeMounts"]
     assert all(flags[flag].startswith(f"{mount['mountPath']}/") for flag in ("--shards", "--run"))
     # A training asks for its GPUs as it starts: they must be there.
@@ -264,7 +306,10 @@ def instructions(name: str) -> list[tuple[str, str]]:
     """The instructions of a Dockerfile: word and rest, without comments, continued lines joined."""
     lines = [line for line in (LAUNCH / name).read_text().splitlines() if not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
-    return [(word, " ".join(rest.split())) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())]
+    return [
+        (word, " ".join(rest.split()))
+        for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())
+    ]
 
 
 def copied(name: str) -> list[str]:
@@ -281,7 +326,9 @@ def user(name: str) -> int:
 def test_an_image_takes_what_is_there_and_no_more(name: str) -> None:
     assert copied(name) and all((ROOT / source).exists() for source in copied(name))
     assert {"models", "pipeline", "tune", "cluster"} < set(copied(name))
-    first, *rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    first, *rules = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")
+    ]
     assert first == "*"
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
     assert {source.partition("/")[0] for source in copied(name)} <= allowed
@@ -316,7 +363,10 @@ def test_an_image_is_no_roots_and_tells_no_secrets(name: str) -> None:
 def test_the_images_differ_in_torch_alone() -> None:
     cpu, cuda = map(instructions, DOCKER)
     assert [step for step in cuda if step not in cpu] == [
-        ("RUN", "--mount=type=cache,target=/root/.cache/pip PIP_ROOT_USER_ACTION=ignore bash packages.sh cuda"),
+        (
+            "RUN",
+            "--mount=type=cache,target=/root/.cache/pip PIP_ROOT_USER_ACTION=ignore bash packages.sh cuda",
+        ),
         ("ENV", "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
     ]
     assert len(cpu) == len(cuda) - 1
@@ -334,7 +384,12 @@ def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) 
     node, programs = tmp_path / "melray", tmp_path / "programs"
     for folder in (node, programs, tmp_path / ".ray", tmp_path / "melray-venv" / "bin"):
         folder.mkdir(parents=True, exist_ok=True)
-    for file in (LAUNCH / "node.sh", LAUNCH / "packages.sh", ROOT / "constraints.txt", ROOT / "pyproject.toml"):
+    for file in (
+        LAUNCH / "node.sh",
+        LAUNCH / "packages.sh",
+        ROOT / "constraints.txt",
+        ROOT / "pyproject.toml",
+    ):
         (node / file.name).write_bytes(file.read_bytes())
     (tmp_path / ".ray" / "auth_token").write_text("not to be told")
     calls = tmp_path / "calls"
@@ -343,8 +398,20 @@ def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) 
     stand_in(programs, "mountpoint", "exit 1")
     stand_in(programs, "nvidia-smi", f"exit {0 if gpu else 1}")
     stand_in(tmp_path / "melray-venv" / "bin", "python", f'[ "$1" != -c ] || {sys.executable} -I "$@"')
-    environment = {"HOME": str(tmp_path), "PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(calls), "RAY_HEAD_IP": "10.0.0.7"}
-    done = subprocess.run(["bash", str(node / script), *arguments], cwd=node, env=environment, capture_output=True, text=True, timeout=100)
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "CALLS": str(calls),
+        "RAY_HEAD_IP": "10.0.0.7",
+    }
+    done = subprocess.run(
+        ["bash", str(node / script), *arguments],
+        cwd=node,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert done.returncode == 0, done.stderr
     assert "not to be told" not in done.stdout + done.stderr + calls.read_text()
     return calls.read_text().splitlines()
@@ -356,9 +423,13 @@ def test_packages_come_in_the_releases_that_were_tested(tmp_path: Path, kind: st
     installs = [call for call in calls if "pip install" in call]
     torch = f"torch=={PINS['torch']}"
     assert installs[0] == "python -m pip install " + (
-        f"--no-deps --index-url https://download.pytorch.org/whl/cpu {torch}" if kind == "cpu" else f"--constraint constraints.txt {torch}"
+        f"--no-deps --index-url https://download.pytorch.org/whl/cpu {torch}"
+        if kind == "cpu"
+        else f"--constraint constraints.txt {torch}"
     )
-    assert installs[1:] == ["python -m pip install --constraint constraints.txt --requirement requirements.txt"]
+    assert installs[1:] == [
+        "python -m pip install --constraint constraints.txt --requirement requirements.txt"
+    ]
     assert (tmp_path / "melray" / "requirements.txt").read_text().split("\n")[:-1] == PROJECT["dependencies"]
     # The dashboard, which takes jobs, is a part of Ray that has to be asked for.
     assert any(re.match(r"ray\[.*\bdefault\b.*\]", need) for need in PROJECT["dependencies"])
@@ -379,7 +450,8 @@ def test_a_head_shares_its_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "share", "source"), [("worker", "head", "10.0.0.7:/mnt/melray"), ("worker", "fs:/", "fs:/"), ("head", "fs:/", "fs:/")]
+    ("role", "share", "source"),
+    [("worker", "head", "10.0.0.7:/mnt/melray"), ("worker", "fs:/", "fs:/"), ("head", "fs:/", "fs:/")],
 )
 def test_nodes_mount_the_shared_folder(tmp_path: Path, role: str, share: str, source: str) -> None:
     (tmp_path / "melray").mkdir()
@@ -388,11 +460,15 @@ def test_nodes_mount_the_shared_folder(tmp_path: Path, role: str, share: str, so
     assert f"sudo mount -t nfs4 {source} /mnt/melray" in calls
     assert any("chown" in call for call in calls) == (role == "head")
     assert not any("exportfs" in call for call in calls)
-    assert f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls  # it has a GPU
+    assert (
+        f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls
+    )  # it has a GPU
 
 
 def test_the_walk_through_names_files_that_exist() -> None:
     text = (ROOT / "docs" / "cluster.md").read_text()
     named = set(re.findall(r"cluster/launch/[\w.]+\w", text))
     assert {path for path in named if not (ROOT / path).exists()} == set()
-    assert {f"cluster/launch/{name}" for name in (*DOCKER, *(f"{name}.yaml" for name in (*UP, *KUBE)))} <= named
+    assert {
+        f"cluster/launch/{name}" for name in (*DOCKER, *(f"{name}.yaml" for name in (*UP, *KUBE)))
+    } <= named

@@ -20,7 +20,13 @@ RATES = (8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000)
 
 # What libsndfile lists and can't write, or can't read back whole: XI knows neither rate nor length.
 _NOT_WRITTEN = {("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II"), ("WAV", "MPEG_LAYER_III")}
-_NOT_READ = {("AIFF", "DWVW_12"), ("AIFF", "DWVW_16"), ("AIFF", "DWVW_24"), ("XI", "DPCM_8"), ("XI", "DPCM_16")}
+_NOT_READ = {
+    ("AIFF", "DWVW_12"),
+    ("AIFF", "DWVW_16"),
+    ("AIFF", "DWVW_24"),
+    ("XI", "DPCM_8"),
+    ("XI", "DPCM_16"),
+}
 FORMATS = [
     (name, subtype)
     for name in soundfile.available_formats()
@@ -72,7 +78,9 @@ def rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
 
 
-def encoded(samples: np.ndarray, name: str = "WAV", subtype: str | None = "PCM_16", rate: int = RATE) -> bytes:
+def encoded(
+    samples: np.ndarray, name: str = "WAV", subtype: str | None = "PCM_16", rate: int = RATE
+) -> bytes:
     """The bytes of a file."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=name, subtype=subtype)
@@ -105,10 +113,17 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "header only.aiff": (encoded(tone[:0], "AIFF"), r"^no samples$"),
         "nan.wav": (encoded(nan, subtype="FLOAT"), r"^values that are not finite"),
         "infinite.wav": (encoded(inf, subtype="FLOAT"), r"^values that are not finite"),
-        "infinite in one channel.aiff": (encoded(np.stack([half, inf], 1), "AIFF", "FLOAT"), r"^values that are not finite"),
+        "infinite in one channel.aiff": (
+            encoded(np.stack([half, inf], 1), "AIFF", "FLOAT"),
+            r"^values that are not finite",
+        ),
         "one hertz.wav": (encoded(tone, rate=1), r"^unreadable: a sample rate of 1 Hz$"),
     }
-    for name, subtype, ending in (("WAV", "PCM_16", "wav"), ("AIFF", "PCM_16", "aiff"), ("MP3", "MPEG_LAYER_III", "mp3")):
+    for name, subtype, ending in (
+        ("WAV", "PCM_16", "wav"),
+        ("AIFF", "PCM_16", "aiff"),
+        ("MP3", "MPEG_LAYER_III", "mp3"),
+    ):
         whole = encoded(tone, name, subtype)
         files[f"truncated.{ending}"] = whole[: len(whole) * 6 // 10], r"^truncated: "
     ogg, flac = encoded(noise(10.0), "OGG", "VORBIS"), encoded(tone, "FLAC")
@@ -131,7 +146,12 @@ def write_good(folder: Path) -> list[Path]:
     """Writes a second of the tone in many formats, rates and channel counts, and under difficult names."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    kinds = [("wav", "PCM_16", 1, RATE), ("wav", "PCM_U8", 2, 11_025), ("wav", "PCM_24", 4, 48_000), ("wav", "FLOAT", 1, 192_000)]
+    kinds = [
+        ("wav", "PCM_16", 1, RATE),
+        ("wav", "PCM_U8", 2, 11_025),
+        ("wav", "PCM_24", 4, 48_000),
+        ("wav", "FLOAT", 1, 192_000),
+    ]
     kinds += [
         ("aiff", "PCM_16", 8, RATE),
         ("flac", "PCM_24", 2, 96_000),

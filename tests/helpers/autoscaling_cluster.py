@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ray.autoscaler.node_provider import NodeProvider
-from ray.autoscaler.tags import NODE_KIND_HEAD, STATUS_UP_TO_DATE, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS, TAG_RAY_USER_NODE_TYPE
+from ray.autoscaler.tags import (
+    NODE_KIND_HEAD,
+    STATUS_UP_TO_DATE,
+    TAG_RAY_NODE_KIND,
+    TAG_RAY_NODE_STATUS,
+    TAG_RAY_USER_NODE_TYPE,
+)
 
 from cluster.local.start import RAY_START, free_ports, host, listens
 from tests.helpers.processes import end_family, wait_for
@@ -65,10 +71,17 @@ class Loopback(NodeProvider):
         with self._lock:
             for _ in range(count):
                 number = 1 + max(int(path.stem) for path in self._folder.glob("*.json"))
-                flags = [f"--node-ip-address={host(number)}", f"--dashboard-agent-listen-port={free_ports(1)[0]}", *node_config["flags"]]
+                flags = [
+                    f"--node-ip-address={host(number)}",
+                    f"--dashboard-agent-listen-port={free_ports(1)[0]}",
+                    *node_config["flags"],
+                ]
                 with (self._folder / f"{number}.log").open("wb") as log:
                     process = subprocess.Popen(
-                        [*RAY_START, f"--address={self.provider_config['head']}", *flags], stdout=log, stderr=log, start_new_session=True
+                        [*RAY_START, f"--address={self.provider_config['head']}", *flags],
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
                     )
                 self._write(str(number), {"ip": host(number), "pid": process.pid, "tags": tags | UP_TO_DATE})
 
@@ -111,7 +124,15 @@ class GrowingCluster:
                 },
             },
         }
-        settings |= {name: [] for name in ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")} | {
+        settings |= {
+            name: []
+            for name in (
+                "initialization_commands",
+                "setup_commands",
+                "head_setup_commands",
+                "worker_setup_commands",
+            )
+        } | {
             "head_start_ray_commands": [],
             "worker_start_ray_commands": [],
             "file_mounts": {},
@@ -119,12 +140,27 @@ class GrowingCluster:
         }
         config = self._folder / "cluster.yaml"
         config.write_text(json.dumps(settings))
-        flags = ["--head", "--num-cpus=0", f"--port={port}", f"--node-ip-address={host(0)}", f"--autoscaling-config={config}"]
-        flags += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}", "--include-dashboard=false"]
+        flags = [
+            "--head",
+            "--num-cpus=0",
+            f"--port={port}",
+            f"--node-ip-address={host(0)}",
+            f"--autoscaling-config={config}",
+        ]
+        flags += [
+            f"--ray-client-server-port={client}",
+            f"--dashboard-agent-listen-port={agent}",
+            "--include-dashboard=false",
+        ]
         flags += [f"--temp-dir={self._folder / 'r'}", *common]
-        environment = os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = os.environ | {
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
         with (self._folder / "head.log").open("wb") as log:
-            self._head = subprocess.Popen([*RAY_START, *flags], stdout=log, stderr=log, env=environment, start_new_session=True)
+            self._head = subprocess.Popen(
+                [*RAY_START, *flags], stdout=log, stderr=log, env=environment, start_new_session=True
+            )
         (self._folder / "0.json").write_text(json.dumps({"ip": host(0), "pid": self._head.pid, "tags": HEAD}))
         wait_for(lambda: listens(self.address), 60)
 
@@ -135,7 +171,10 @@ class GrowingCluster:
 
     def end(self) -> None:
         """Ends the head first, whose autoscaler would replace the machines; then all that it made."""
-        pids = [json.loads(path.read_text())["pid"] for path in sorted(self._folder.glob("*.json"), key=lambda path: int(path.stem))]
+        pids = [
+            json.loads(path.read_text())["pid"]
+            for path in sorted(self._folder.glob("*.json"), key=lambda path: int(path.stem))
+        ]
         for pid in pids:
             end_family(pid)
         self._head.wait(10)

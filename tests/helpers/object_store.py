@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.local.start import free_ports, listens
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import as_place
+from pipeline.io.storage import to_path
 from tests.helpers.processes import wait_for
 
 SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -32,7 +32,10 @@ class Flaky:
             self.refused += 1
             # Read first: a connection that is closed on a sender is another fault.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start_response("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(SLOW_DOWN)))])
+            start_response(
+                "503 Slow Down",
+                [("Content-Type", "application/xml"), ("Content-Length", str(len(SLOW_DOWN)))],
+            )
             return [SLOW_DOWN]
         return self._app(environ, start_response)
 
@@ -40,7 +43,11 @@ class Flaky:
 @contextmanager
 def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
     """An empty bucket of a server that ends with the block, and the server's temper."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
     from werkzeug.serving import make_server
 
     class Quiet(MotoRequestHandler):
@@ -50,9 +57,13 @@ def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
     server = make_server("127.0.0.1", 0, flaky, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true")
-    options = f"endpoint_override=127.0.0.1%3A{server.port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    place: Any = as_place(Path(f"s3://{name}?{options}"))
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
+    )
+    options = (
+        f"endpoint_override=127.0.0.1%3A{server.port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    )
+    place: Any = to_path(Path(f"s3://{name}?{options}"))
     place.filesystem.create_dir(name)
     yield place, flaky
     server.shutdown()
@@ -64,11 +75,23 @@ def google_bucket(name: str = "sounds") -> Iterator[Any]:
     """An empty bucket of a server that speaks as Google Cloud Storage does, and ends with the block."""
     (port,) = free_ports(1)
     # A process of its own: pyarrow holds the interpreter while it reads, so a server in a thread could not answer.
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
-    with subprocess.Popen([*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    command = [
+        sys.executable,
+        "-m",
+        "gcp_storage_emulator",
+        "start",
+        "--host=127.0.0.1",
+        f"--port={port}",
+        "--in-memory",
+    ]
+    with subprocess.Popen(
+        [*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             wait_for(lambda: listens(f"127.0.0.1:{port}"), 30)
-            yield as_place(Path(f"gs://{name}?endpoint_override=127.0.0.1%3A{port}&scheme=http&anonymous=true"))
+            yield to_path(
+                Path(f"gs://{name}?endpoint_override=127.0.0.1%3A{port}&scheme=http&anonymous=true")
+            )
         finally:
             server.kill()
 

@@ -22,7 +22,9 @@ COMMAND = [sys.executable, "-c", "from cluster.cli import main; main()"]
 def start(*arguments: object, log: Path) -> subprocess.Popen[bytes]:
     """`melray …` in a session of its own; what it prints goes to `log`."""
     with log.open("ab") as file:
-        return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], stdout=file, stderr=file, start_new_session=True
+        )
 
 
 def run(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:

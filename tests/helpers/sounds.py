@@ -13,11 +13,13 @@ from models.gan import GanConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.extract import ExtractConfig, extract, run_here
+from pipeline.extract import ExtractConfig, extract, run_in_process
 from pipeline.gan.config import TrainGanConfig
 
 RATE = 8000
-SMALL = FeatureConfig(mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=256, n_mels=16), seconds=1.0, trim_db=None)
+SMALL = FeatureConfig(
+    mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=256, n_mels=16), seconds=1.0, trim_db=None
+)
 
 
 def tone(hertz: float, seconds: float = 1.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
@@ -43,14 +45,16 @@ def write_tones(folder: Path, classes: int = 3, clips: int = 10, seconds: float 
 def write_shards(folder: Path, classes: int = 3, clips: int = 10, copies: int = 1) -> Path:
     """Shards of tones, made without Ray."""
     data = write_tones(folder / "data", classes, clips)
-    extract(extract_config(data, folder / "shards", copies), run_here)
+    extract(extract_config(data, folder / "shards", copies), run_in_process)
     return folder / "shards"
 
 
 def extract_config(data: Path, out: Path, copies: int = 1, **changes: object) -> ExtractConfig:
     """An extraction of tones with folds and recordings from their names."""
     patterns = {"group_pattern": r"^\d-(\d+)-", "fold_pattern": r"^(\d)-"}
-    return ExtractConfig(**{"data": data, "out": out, "copies": copies, "features": SMALL} | patterns | changes)
+    return ExtractConfig(
+        **{"data": data, "out": out, "copies": copies, "features": SMALL} | patterns | changes
+    )
 
 
 def train_config(shards: Path, run: Path, **changes: object) -> TrainClassifierConfig:
@@ -58,7 +62,7 @@ def train_config(shards: Path, run: Path, **changes: object) -> TrainClassifierC
     settings: dict[str, object] = {
         "shards": shards,
         "run": run,
-        "model": ClassifierConfig(channels=(8, 16), convolutions=1, compressed=16, dropout=0.1),
+        "model": ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1),
         "mixup": MixUpConfig(rate=0.5),
         "spec_augment": SpecAugmentConfig(roll=0.1),
         "epochs": 4,
@@ -82,7 +86,7 @@ def gan_config(shards: Path, run: Path, **changes: object) -> TrainGanConfig:
         "batch_size": 8,
         "sample_every": 1,
         "samples_per_class": 2,
-        "judge": False,
+        "select_best": False,
         "precision": "fp32",
     }
     return TrainGanConfig(**settings | changes)

@@ -33,19 +33,22 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[GrowingCluster]:
 def test_machines_come_when_they_are_asked_for(growing: GrowingCluster, tmp_path: Path) -> None:
     config = extract_config(write_tones(tmp_path / "data", clips=8), tmp_path / "shards")
     began = time.monotonic()
-    with pytest.raises(UserError, match=r"needs 1 worker with 1 CPU; the cluster has room for 0 .*: start a machine with CPUs, or add"):
+    with pytest.raises(
+        UserError,
+        match=r"needs 1 worker with 1 CPU; the cluster has room for 0 .*: start a machine with CPUs, or add",
+    ):
         extract(config)
     assert time.monotonic() - began < 5 and growing.machines == 0, "not asked to wait, it says so at once"
-    made = extract(config.model_copy(update={"wait_for_machines": 1.5}))
+    made = extract(config.model_copy(update={"wait_for_nodes": 1.5}))
     assert made.clips == 24 and growing.machines >= 1
     # A third worker can't come: after the time it was given, the command says what is there.
     train = train_config(config.out, tmp_path / "run", epochs=1, cpus_per_worker=1)
     with pytest.raises(
         UserError,
-        match=r"needs 3 workers with 1 CPU each; the cluster has room for 2 after 15 s \(1 CPU, 1 CPU\): .*raise --wait-for-machines",
+        match=r"needs 3 workers with 1 CPU each; the cluster has room for 2 after 15 s \(1 CPU, 1 CPU\): .*raise --wait-for-nodes",
     ):
-        train_classifier(train.model_copy(update={"workers": 3, "wait_for_machines": 0.25}))
-    assert train_classifier(train.model_copy(update={"workers": 2, "wait_for_machines": 1.5}))["epochs"] == 1
+        train_classifier(train.model_copy(update={"workers": 3, "wait_for_nodes": 0.25}))
+    assert train_classifier(train.model_copy(update={"workers": 2, "wait_for_nodes": 1.5}))["epochs"] == 1
     assert growing.machines == 2
     # Nothing asks for them any more.
     wait_for(lambda: growing.machines == 0, 45)

@@ -53,13 +53,21 @@ def test_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[s
     scores = run_demo(DemoConfig(out=out, train_per_class=12, test_per_class=3, epochs=2, gan_steps=6))
     assert set(scores) == {"network", "linear"}
     told = capsys.readouterr().out
-    for name in ("prediction/submission.csv", "classifier/model.safetensors", "classifier/report.html", "drawn", "generator/report.html"):
+    for name in (
+        "prediction/submission.csv",
+        "classifier/model.safetensors",
+        "classifier/report.html",
+        "drawn",
+        "generator/report.html",
+    ):
         assert (out / name).exists()
         assert str(out / name) in told
     assert len(list((out / "drawn").rglob("*.wav"))) == 20
 
 
-def test_prediction_has_every_file_once_and_scores_what_evaluation_says(trained: Path, audio: Path, tmp_path: Path) -> None:
+def test_prediction_has_every_file_once_and_scores_what_evaluation_says(
+    trained: Path, audio: Path, tmp_path: Path
+) -> None:
     table = predict(PredictConfig(run=trained, audio=audio, out=tmp_path / "out"))
     files = sorted(str(path.relative_to(audio)) for path in audio.rglob("*.wav"))
     answer = pd.read_csv(tmp_path / "out" / "submission.csv")
@@ -77,7 +85,9 @@ def test_prediction_has_every_file_once_and_scores_what_evaluation_says(trained:
     assert metrics["accuracy"] == pytest.approx(accuracy)
 
 
-def test_prediction_survives_a_killed_actor_and_does_not_depend_on_workers(trained: Path, audio: Path, tmp_path: Path) -> None:
+def test_prediction_survives_a_killed_actor_and_does_not_depend_on_workers(
+    trained: Path, audio: Path, tmp_path: Path
+) -> None:
     one = predict(PredictConfig(run=trained, audio=audio, out=tmp_path / "one", workers=1))
     killed = later(lambda: workers(os.getpid(), "Predictor"), lambda: kill_worker("Predictor"))
     two = predict(PredictConfig(run=trained, audio=audio, out=tmp_path / "two", workers=2))
@@ -102,7 +112,9 @@ def test_windows_hear_a_long_clip_whole(trained: Path, tmp_path: Path) -> None:
     soundfile.write(folder / "long.wav", long, RATE)
     soundfile.write(folder / "short.wav", tone(600), RATE)
     said = [
-        predict(PredictConfig(run=trained, audio=folder, out=tmp_path / str(windows), windows=windows))["label"].tolist()
+        predict(PredictConfig(run=trained, audio=folder, out=tmp_path / str(windows), windows=windows))[
+            "label"
+        ].tolist()
         for windows in (1, 100)
     ]
     assert said == [["tone 0", "tone 1"], ["tone 2", "tone 1"]]
@@ -137,5 +149,5 @@ def test_crossval_scores_each_clip_once_and_goes_on(tmp_path: Path) -> None:
     again = crossval(config)
     assert again["mean"] == result["mean"]
     assert {path: path.stat().st_mtime_ns for path in models} == models
-    dealt = crossval(config.model_copy(update={"deal_folds": 3, "run": tmp_path / "dealt", "epochs": 1}))
+    dealt = crossval(config.model_copy(update={"num_folds": 3, "run": tmp_path / "dealt", "epochs": 1}))
     assert len(dealt["folds"]) == 3

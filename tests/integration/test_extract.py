@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from pipeline.audio.features import FeatureConfig
-from pipeline.data.shards import mel_values, open_shards, read_part
-from pipeline.extract import ExtractConfig, extract, run_here
+from pipeline.data.shards import mel_values, open_shards, read_shard
+from pipeline.extract import ExtractConfig, extract, run_in_process
 from pipeline.io.errors import UserError
 from tests.helpers.processes import kill, kill_worker, later, run, start, wait_for
 from tests.helpers.sounds import SMALL, extract_config, tone, write_tones
@@ -23,11 +23,18 @@ def rows(shards: Path) -> dict[tuple[str, int], tuple[object, ...]]:
     manifest = open_shards(shards)
     found: dict[tuple[str, int], tuple[object, ...]] = {}
     for part in manifest.parts:
-        table = read_part(shards / part.name)
+        table = read_shard(shards / part.name)
         for row, mel in zip(table.to_pylist(), mel_values(table, manifest.features.shape), strict=True):
             key = row["clip_id"], row["copy"]
             assert key not in found
-            found[key] = (row["label"], row["fold"], row["group"], row["strength"], row["recipe"], mel.tobytes())
+            found[key] = (
+                row["label"],
+                row["fold"],
+                row["group"],
+                row["strength"],
+                row["recipe"],
+                mel.tobytes(),
+            )
     assert len(found) == manifest.rows
     return found
 
@@ -46,9 +53,11 @@ FULL_FLAGS = ("--copies", 6, "--group-pattern", r"^\d-(\d+)-", "--fold-pattern",
 
 
 @pytest.fixture(scope="module")
-def undisturbed(long_tones: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], tuple[object, ...]]:
+def undisturbed(
+    long_tones: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], tuple[object, ...]]:
     out = tmp_path_factory.mktemp("undisturbed") / "shards"
-    extract(full(long_tones, out), run_here)
+    extract(full(long_tones, out), run_in_process)
     return rows(out)
 
 
@@ -57,9 +66,13 @@ class TestInOneSession:
     def test_cluster_gives_the_rows_of_one_process(self, tmp_path: Path) -> None:
         data = write_tones(tmp_path / "data", classes=3, clips=12)
         manifest = extract(extract_config(data, tmp_path / "cluster", copies=2))
-        extract(extract_config(data, tmp_path / "here", copies=2), run_here)
+        extract(extract_config(data, tmp_path / "here", copies=2), run_in_process)
         assert rows(tmp_path / "cluster") == rows(tmp_path / "here")
-        assert (manifest.clips, manifest.rows, manifest.class_names) == (36, 108, ("tone 0", "tone 1", "tone 2"))
+        assert (manifest.clips, manifest.rows, manifest.class_names) == (
+            36,
+            108,
+            ("tone 0", "tone 1", "tone 2"),
+        )
 
     def test_broken_files_are_listed_and_the_rest_goes_on(self, tmp_path: Path) -> None:
         data = write_tones(tmp_path / "data", classes=2, clips=10)
@@ -79,7 +92,8 @@ class TestInOneSession:
         assert "not finite" in reasons["tone 1/1-1-nan.wav"]
         assert reasons["tone 1/1-1-cut.wav"].startswith("truncated")
         with pytest.raises(
-            UserError, match=r"4 of 24 files could not be used, more than --max-rejected 0.05 allows.*First 4: tone 1/1-1-cut"
+            UserError,
+            match=r"4 of 24 files could not be used, more than --max-rejected 0.05 allows.*First 4: tone 1/1-1-cut",
         ):
             extract(extract_config(data, tmp_path / "strict"))
         assert not (tmp_path / "strict" / "_manifest.json").exists()
@@ -104,7 +118,10 @@ class TestInOneSession:
         extract(extract_config(data, tmp_path / "shards"))
         mel = SMALL.mel.model_copy(update={"n_mels": 20})
         other = {"features": SMALL.model_copy(update={"mel": mel})}
-        with pytest.raises(UserError, match=r"made with features.mel.n_mels = 16 \(now 20\); choose another --out, or add --overwrite"):
+        with pytest.raises(
+            UserError,
+            match=r"made with features.mel.n_mels = 16 \(now 20\); choose another --out, or add --overwrite",
+        ):
             extract(extract_config(data, tmp_path / "shards", **other))
         extract(extract_config(data, tmp_path / "shards", overwrite=True, **other))
         assert open_shards(tmp_path / "shards").features.mel.n_mels == 20
@@ -147,7 +164,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_part(full_disk: Path, tmp_pa
     assert line.startswith("melray: error: disk full while writing") and "run the same command again" in line
     assert "Traceback" not in ended.stderr
     for path in out.glob("part-*"):
-        read_part(path)
+        read_shard(path)
     assert not (out / "_manifest.json").exists()
 
 
@@ -155,9 +172,16 @@ def test_csv_manifest_on_the_command_line(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", classes=2, clips=6)
     files = sorted((data / "train").rglob("*.wav"))
     table = pd.DataFrame(
-        {"path": files, "label": [path.parent.name for path in files], "fold": 1, "group": [path.name[:6] for path in files]}
+        {
+            "path": files,
+            "label": [path.parent.name for path in files],
+            "fold": 1,
+            "group": [path.name[:6] for path in files],
+        }
     )
     table.to_csv(tmp_path / "clips.csv", index=False)
-    ended = run("extract", "--data", tmp_path / "clips.csv", "--out", tmp_path / "shards", "--copies", 0, "--cpus", 2)
+    ended = run(
+        "extract", "--data", tmp_path / "clips.csv", "--out", tmp_path / "shards", "--copies", 0, "--cpus", 2
+    )
     assert ended.returncode == 0, ended.stderr
     assert {row[1:3] for row in rows(tmp_path / "shards").values()} == {(1, path.name[:6]) for path in files}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.gan import reference_classifier as judge
+from pipeline.gan import train_reference_classifier as judge
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate, run_units
 from pipeline.gan.loop import train_loop
@@ -27,7 +27,7 @@ from tests.helpers.sounds import gan_config, write_shards
 # Slow enough on any machine for a fault to fall into the middle of an epoch.
 SLOW: dict[str, object] = {"epochs": 6, "epoch_steps": 25, "sample_every": 6}
 SLOW_FLAGS = (
-    "--epochs 6 --epoch-steps 25 --sample-every 6 --batch-size 8 --samples-per-class 2 --no-judge --precision fp32 --cpus-per-worker 1 "
+    "--epochs 6 --epoch-steps 25 --sample-every 6 --batch-size 8 --samples-per-class 2 --no-select-best --precision fp32 --cpus-per-worker 1 "
     "--gan.latent-dim 8 --gan.style-dim 16 --gan.channels 8 16 --gan.patch 4"
 ).split()
 
@@ -58,7 +58,9 @@ def kill_a_worker_after(config: TrainGanConfig, epochs: int) -> Future[int]:
 
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
-    def test_a_worker_killed_in_an_epoch_changes_nothing(self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
+    def test_a_worker_killed_in_an_epoch_changes_nothing(
+        self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    ) -> None:
         config = gan_config(shards, tmp_path / "run", cpus_per_worker=1, **SLOW)
         killed = kill_a_worker_after(config, 2)
         train_gan(config)
@@ -84,7 +86,14 @@ class TestInOneSession:
         """A GAN with its judge."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(judge, "EPOCHS", 8)
-            config = gan_config(shards, tmp_path_factory.mktemp("judged"), judge=True, epochs=2, epoch_steps=50, penalty_weight=1.0)
+            config = gan_config(
+                shards,
+                tmp_path_factory.mktemp("judged"),
+                select_best=True,
+                epochs=2,
+                epoch_steps=50,
+                penalty_weight=1.0,
+            )
             train_gan(config)
         yield config.run
 
@@ -94,7 +103,7 @@ class TestInOneSession:
         summary = RunFolder(judged).read_json("summary.json")
         assert summary["best_epoch"] == best["epoch"] and summary["frechet"] == best["frechet"]
         # The one that scores has no part in the training.
-        assert [path.name for path in (judged / "judge").iterdir()] == ["choosing"]
+        assert [path.name for path in (judged / "reference_classifiers").iterdir()] == ["selection"]
 
     def test_actors_draw_the_files_that_one_process_draws(self, judged: Path, tmp_path: Path) -> None:
         for name, runner in (("here", None), ("there", run_units)):
@@ -112,7 +121,9 @@ class TestInOneSession:
     @pytest.mark.slow
     def test_a_drawing_actor_killed_in_between_changes_nothing(self, judged: Path, tmp_path: Path) -> None:
         killed = later(lambda: any((tmp_path / "out").rglob("*.wav")), lambda: kill_worker("Drawer"))
-        table = generate(GenerateConfig(run=judged, out=tmp_path / "out", count=60, iterations=200), run_units)
+        table = generate(
+            GenerateConfig(run=judged, out=tmp_path / "out", count=60, iterations=200), run_units
+        )
         assert killed.result()
         assert len(table) == 180 and table["clip_id"].is_unique
         assert len(list((tmp_path / "out").rglob("*.wav"))) == 180
@@ -141,17 +152,33 @@ def test_a_killed_driver_started_again_ends_with_the_same_weights(
 @pytest.mark.slow
 def test_the_commands_go_from_shards_to_sounds_and_figures(shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = [flag if flag != "--no-judge" else "--judge" for flag in SLOW_FLAGS]
+    flags = [flag if flag != "--no-select-best" else "--select-best" for flag in SLOW_FLAGS]
     trained = run("train-gan", "--shards", shards, "--run", folder, *flags, "--cpus", 2)
     assert trained.returncode == 0, trained.stderr
     for name in ("model.safetensors", "samples", "samples/progress.gif", "report.html"):
         assert str(folder / name) in trained.stdout and (folder / name).exists()
-    drawn = run("generate", "--run", folder, "--label", "tone 1", "--count", 4, "--seed", 1, "--out", tmp_path / "sounds")
+    drawn = run(
+        "generate",
+        "--run",
+        folder,
+        "--label",
+        "tone 1",
+        "--count",
+        4,
+        "--seed",
+        1,
+        "--out",
+        tmp_path / "sounds",
+    )
     assert drawn.returncode == 0, drawn.stderr
-    assert pd.read_csv(tmp_path / "sounds" / "generated.csv")["file"].tolist() == [f"tone 1/seed_0000{i}.wav" for i in (1, 2, 3, 4)]
+    assert pd.read_csv(tmp_path / "sounds" / "generated.csv")["file"].tolist() == [
+        f"tone 1/seed_0000{i}.wav" for i in (1, 2, 3, 4)
+    ]
     scored = run("evaluate", "--run", folder, "--clips-per-class", 4)
     assert scored.returncode == 0, scored.stderr
     figures = json.loads((folder / "evaluation.json").read_text())
-    assert figures["clips"] == 12 and f"{figures['recognised']:.1%} recognised" in scored.stdout
+    assert figures["clips"] == 12 and f"{figures['class_accuracy']:.1%} recognised" in scored.stdout
     wrong = run("generate", "--run", folder, "--label", "cat", "--out", tmp_path / "sounds")
-    assert wrong.returncode == 2 and wrong.stderr.strip().endswith("--label 'cat': the generator knows tone 0, tone 1, tone 2")
+    assert wrong.returncode == 2 and wrong.stderr.strip().endswith(
+        "--label 'cat': the generator knows tone 0, tone 1, tone 2"
+    )

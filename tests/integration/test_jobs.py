@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from cluster.connection.local_state import local_cluster
-from cluster.local.processes import members
+from cluster.local.processes import cluster_processes
 from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.shards import open_shards
@@ -26,7 +26,7 @@ from tests.helpers.sounds import RATE, train_config, write_shards, write_tones
 
 FEATURES = f"--features.mel.sample-rate {RATE} --features.mel.n-fft 256 --features.mel.hop-length 256 --features.mel.n-mels 16".split()
 
-SLOW = ClassifierConfig(channels=(64, 64), convolutions=3, compressed=16)
+SLOW = ClassifierConfig(channels=(64, 64), convs_per_block=3, embedding_dim=16)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +51,7 @@ def tones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def submit(*words: object, follow: bool = True) -> subprocess.CompletedProcess[str]:
-    return run("submit", "--image-has-everything", *(["--follow"] if follow else []), "--", *words)
+    return run("submit", "--preinstalled", *(["--follow"] if follow else []), "--", *words)
 
 
 def job_id(submitted: subprocess.CompletedProcess[str]) -> str:
@@ -61,12 +61,20 @@ def job_id(submitted: subprocess.CompletedProcess[str]) -> str:
 def test_it_is_up_once_and_closed(cluster: str) -> None:
     assert "2 nodes with 1 CPUs each, up in" in cluster
     there = local_cluster()
-    assert there is not None and stat.S_IMODE(there.token.stat().st_mode) == 0o600 and stat.S_IMODE(there.folder.stat().st_mode) == 0o700
+    assert (
+        there is not None
+        and stat.S_IMODE(there.token.stat().st_mode) == 0o600
+        and stat.S_IMODE(there.folder.stat().st_mode) == 0o700
+    )
     assert there.token.read_text() not in cluster
     # What a node has free is known some seconds after it is up.
     wait_for(lambda: "2 of 2 CPUs free" in run("cluster", "status").stdout, 30)
     status = run("cluster", "status").stdout
-    assert "2 nodes, 2 of 2 CPUs free" in status and status.count("1 of 1 CPUs free") == 2 and "running jobs: none" in status
+    assert (
+        "2 nodes, 2 of 2 CPUs free" in status
+        and status.count("1 of 1 CPUs free") == 2
+        and "running jobs: none" in status
+    )
     again = run("cluster", "up")
     assert again.returncode == 2 and "a cluster of 2 nodes runs here already" in again.stderr
 
@@ -105,12 +113,15 @@ def test_a_job_is_stopped(tmp_path: Path) -> None:
 @pytest.mark.timeout(170)
 def test_a_killed_driver_submitted_again_ends_with_the_same_weights(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, clips=20, copies=3)
-    calm, config = (train_config(shards, tmp_path / name, model=SLOW, epochs=6, cpus_per_worker=1) for name in ("calm", "run"))
+    calm, config = (
+        train_config(shards, tmp_path / name, model=SLOW, epochs=6, cpus_per_worker=1)
+        for name in ("calm", "run")
+    )
     torch.set_num_threads(1)
     calm.run.mkdir()
     train_loop(calm, ALONE)
     settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump(config.values()))
+    settings.write_text(yaml.safe_dump(config.to_dict()))
     words = ["train-classifier", "--config", settings]
     name = job_id(submit(*words, follow=False))
     wait_for(lambda: len(RunFolder(config.run).read_history()) == 2, 60)
@@ -146,8 +157,14 @@ def test_a_wrong_token_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MELRAY_HOME", str(tmp_path))
     shards = write_shards(tmp_path)
     began = time.monotonic()
-    refused = run("train-classifier", "--shards", shards, "--run", tmp_path / "run", "--address", there.address)
-    assert refused.returncode == 2 and f"refuses the token of RAY_AUTH_TOKEN_PATH {tmp_path / 'token'}" in refused.stderr.splitlines()[-1]
+    refused = run(
+        "train-classifier", "--shards", shards, "--run", tmp_path / "run", "--address", there.address
+    )
+    assert (
+        refused.returncode == 2
+        and f"refuses the token of RAY_AUTH_TOKEN_PATH {tmp_path / 'token'}"
+        in refused.stderr.splitlines()[-1]
+    )
     assert time.monotonic() - began < 15
 
 
@@ -155,13 +172,19 @@ def test_down_ends_all_of_it_and_nothing_else() -> None:
     there = local_cluster()
     assert there is not None
     # One that mentions the cluster, as a reader of its logs does, is none of it.
-    with subprocess.Popen(["tail", "-f", there.folder / "node-0.log"], stdout=subprocess.DEVNULL, start_new_session=True) as other:
+    with subprocess.Popen(
+        ["tail", "-f", there.folder / "node-0.log"], stdout=subprocess.DEVNULL, start_new_session=True
+    ) as other:
         try:
-            family = members(there)
+            family = cluster_processes(there)
             assert len(family) > 10 and other.pid not in {process.pid for process in family}
             down = run("cluster", "down")
             assert down.returncode == 0 and "nothing of them is left" in down.stdout
-            assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+            assert not [
+                process
+                for process in family
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            ]
             assert other.poll() is None and not there.folder.exists() and not there.token.exists()
         finally:
             other.kill()

@@ -19,8 +19,8 @@ from models.classifier import ClassifierConfig
 from pipeline import extract as stage
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
-from pipeline.data.shards import open_shards, read_part
-from pipeline.extract import extract, run_here, unpack
+from pipeline.data.shards import open_shards, read_shard
+from pipeline.extract import extract, run_in_process, unpack
 from pipeline.gan import loop as gan
 from pipeline.gan.train import train_gan
 from pipeline.training.run_folder import RunFolder
@@ -32,7 +32,7 @@ from tune.search import search
 from tune.trials import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
-SLOW = {"model": ClassifierConfig(channels=(64, 64), convolutions=3, compressed=16), "epochs": 6}
+SLOW = {"model": ClassifierConfig(channels=(64, 64), convs_per_block=3, embedding_dim=16), "epochs": 6}
 
 
 class Machines:
@@ -42,7 +42,9 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         size = {"object_store_memory": 100 * 2**20}
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **size})
+        self._cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **size}
+        )
         self._machines = [self._cluster.add_node(num_cpus=1, **size) for _ in range(count)]
         self._cluster.wait_for_nodes()
         self.address = self._cluster.address
@@ -50,7 +52,9 @@ class Machines:
     def lose(self, title: str) -> None:
         """The machine on which a worker of that title runs is gone at once."""
         above = {parent.pid for parent in workers(os.getpid(), title)[0].parents()}
-        (lost,) = (machine for machine in self._machines if machine.all_processes["raylet"][0].process.pid in above)
+        (lost,) = (
+            machine for machine in self._machines if machine.all_processes["raylet"][0].process.pid in above
+        )
         self._machines.remove(lost)
         self._cluster.remove_node(lost, allow_graceful=False)
 
@@ -84,29 +88,34 @@ def epochs(run: Path) -> list[int]:
 
 
 def slow_part(row: dict[str, Any], *arguments: Any) -> dict[str, str]:
-    """`make_part`, slow enough for a machine to be lost meanwhile."""
+    """`write_unit`, slow enough for a machine to be lost meanwhile."""
     time.sleep(1.0)
-    return stage.make_part(row, *arguments)
+    return stage.write_unit(row, *arguments)
 
 
 def test_an_extraction_makes_the_same_rows(machines: Machines, tmp_path: Path) -> None:
-    from pipeline.distributed.batch_job import from_units, rows_of_one_stage
+    from pipeline.distributed.batch_job import dataset_of_units, iter_single_stage
 
     data = write_tones(tmp_path / "data", clips=40)
     calm, disturbed = extract_config(data, tmp_path / "calm"), extract_config(data, tmp_path / "disturbed")
-    extract(calm, run_here)
+    extract(calm, run_in_process)
     lost = machines.lose_when(lambda: len(list(disturbed.out.glob("part-*.parquet"))) >= 3, "slow_part")
     made = extract(
         disturbed,
-        lambda units, c: map(unpack, rows_of_one_stage(from_units(units).map(slow_part, fn_args=(c.out, c.features, c.augment)))),
+        lambda units, c: map(
+            unpack,
+            iter_single_stage(dataset_of_units(units).map(slow_part, fn_args=(c.out, c.features, c.augment))),
+        ),
     )
     lost.result()
     assert made == open_shards(calm.out).model_copy(update={"source": made.source})
     for part in made.parts:
-        assert read_part(disturbed.out / part.name).equals(read_part(calm.out / part.name))
+        assert read_shard(disturbed.out / part.name).equals(read_shard(calm.out / part.name))
 
 
-def test_a_training_goes_on_with_fewer_workers_where_that_is_allowed(machines: Machines, shards: Path, tmp_path: Path) -> None:
+def test_a_training_goes_on_with_fewer_workers_where_that_is_allowed(
+    machines: Machines, shards: Path, tmp_path: Path
+) -> None:
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2, min_workers=1)
     lost = machines.lose_when(lambda: len(epochs(config.run)) == 2, "RayTrainWorker")
     assert train_classifier(config)["epochs"] == 6
@@ -115,7 +124,9 @@ def test_a_training_goes_on_with_fewer_workers_where_that_is_allowed(machines: M
 
 
 @pytest.mark.parametrize("machines", [3], indirect=True)
-def test_two_workers_go_on_where_there_is_room_and_end_with_the_same_weights(machines: Machines, shards: Path, tmp_path: Path) -> None:
+def test_two_workers_go_on_where_there_is_room_and_end_with_the_same_weights(
+    machines: Machines, shards: Path, tmp_path: Path
+) -> None:
     calm = train_config(shards, tmp_path / "calm", **SLOW, workers=2)
     train_classifier(calm)
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2)
@@ -125,7 +136,9 @@ def test_two_workers_go_on_where_there_is_room_and_end_with_the_same_weights(mac
     assert same(weights(config.run), weights(calm.run)) and epochs(config.run) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_training_of_one_worker_ends_with_the_same_weights(machines: Machines, shards: Path, tmp_path: Path) -> None:
+def test_a_training_of_one_worker_ends_with_the_same_weights(
+    machines: Machines, shards: Path, tmp_path: Path
+) -> None:
     calm, config = (train_config(shards, tmp_path / name, **SLOW) for name in ("calm", "run"))
     torch.set_num_threads(1)
     calm.run.mkdir()
@@ -150,8 +163,10 @@ def test_a_gan_ends_with_the_same_weights(machines: Machines, shards: Path, tmp_
 
 def test_a_search_finds_the_same(machines: Machines, shards: Path, tmp_path: Path) -> None:
     base, space = tmp_path / "base.yaml", tmp_path / "space.yaml"
-    model = {"channels": [48, 48], "convolutions": 3, "compressed": 16, "dropout": 0.1}
-    base.write_text(yaml.safe_dump({"model": model, "batch_size": 16, "warmup_epochs": 1, "precision": "fp32"}))
+    model = {"channels": [48, 48], "convs_per_block": 3, "embedding_dim": 16, "dropout": 0.1}
+    base.write_text(
+        yaml.safe_dump({"model": model, "batch_size": 16, "warmup_epochs": 1, "precision": "fp32"})
+    )
     space.write_text("learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n")
     calm, disturbed = (
         SearchConfig(
@@ -172,15 +187,23 @@ def test_a_search_finds_the_same(machines: Machines, shards: Path, tmp_path: Pat
     lost = machines.lose_when(lambda: len(epochs(first)) == 2, "Trainable")
     search(disturbed)
     lost.result()
-    scores = [[[point.score for point in trial.points] for trial in SearchFolder(one.run).read()] for one in (calm, disturbed)]
+    scores = [
+        [[point.score for point in trial.points] for trial in SearchFolder(one.run).read()]
+        for one in (calm, disturbed)
+    ]
     assert scores[0] == scores[1] and all(len(of_trial) == 5 for of_trial in scores[0])
 
 
-def test_a_frozen_worker_is_replaced(machines: Machines, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_worker_is_replaced(
+    machines: Machines, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It neither dies nor answers; told by Ray Train after a minute, here sooner."""
     monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "5")
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2)
-    frozen = later(lambda: len(epochs(config.run)) == 2, lambda: os.kill(workers(os.getpid(), "RayTrainWorker")[0].pid, signal.SIGSTOP))
+    frozen = later(
+        lambda: len(epochs(config.run)) == 2,
+        lambda: os.kill(workers(os.getpid(), "RayTrainWorker")[0].pid, signal.SIGSTOP),
+    )
     assert train_classifier(config)["epochs"] == 6
     frozen.result()
     assert epochs(config.run) == [1, 2, 3, 4, 5, 6]

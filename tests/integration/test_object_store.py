@@ -11,7 +11,7 @@ import pytest
 from pipeline.classifier.evaluate import EvaluateConfig, evaluate
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.train import train_classifier
-from pipeline.extract import extract, run_here
+from pipeline.extract import extract, run_in_process
 from pipeline.io.remote_path import RemotePath
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.object_store import Flaky, bucket, google_bucket, upload
@@ -34,7 +34,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[tuple[RemotePath, Flaky | 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_from_clips_to_a_submission(store: tuple[RemotePath, Flaky | None], ray_session: None, tmp_path: Path) -> None:
+def test_from_clips_to_a_submission(
+    store: tuple[RemotePath, Flaky | None], ray_session: None, tmp_path: Path
+) -> None:
     place, flaky = store
     data = write_tones(tmp_path / "data")
     upload(data, place / "data")
@@ -52,10 +54,18 @@ def test_from_clips_to_a_submission(store: tuple[RemotePath, Flaky | None], ray_
     assert len(table) == 30 and metrics["clips"] == 6
     answer = pd.read_csv((out / "submission.csv").open("rb"))  # type: ignore[call-overload]
     assert list(answer.columns) == ["id", "label"] and len(answer) == 30
-    assert {path.name for path in run.iterdir()} >= {"config.json", "summary.json", "model.safetensors", "report.html", "evaluation.json"}
-    assert not (out / ".parts").is_dir() and not (shards / ".attempts").is_dir() and not (run / ".ray").is_dir()
+    assert {path.name for path in run.iterdir()} >= {
+        "config.json",
+        "summary.json",
+        "model.safetensors",
+        "report.html",
+        "evaluation.json",
+    }
+    assert (
+        not (out / ".parts").is_dir() and not (shards / ".attempts").is_dir() and not (run / ".ray").is_dir()
+    )
     # The same as on this machine, bit for bit.
-    extract(extract_config(data, tmp_path / "shards"), run_here)
+    extract(extract_config(data, tmp_path / "shards"), run_in_process)
     here = train_config(tmp_path / "shards", tmp_path / "run", epochs=2, workers=2)
     train_classifier(here)
     assert same(weights(run), weights(here.run))  # type: ignore[arg-type]
@@ -66,9 +76,11 @@ def test_from_clips_to_a_submission(store: tuple[RemotePath, Flaky | None], ray_
 
 @pytest.mark.slow
 @pytest.mark.timeout(170)
-def test_a_search_and_its_best_run(store: tuple[RemotePath, Flaky | None], ray_session: None, tmp_path: Path) -> None:
+def test_a_search_and_its_best_run(
+    store: tuple[RemotePath, Flaky | None], ray_session: None, tmp_path: Path
+) -> None:
     place, _ = store
-    extract(extract_config(write_tones(tmp_path / "data"), place / "more"), run_here)  # type: ignore[arg-type]
+    extract(extract_config(write_tones(tmp_path / "data"), place / "more"), run_in_process)  # type: ignore[arg-type]
     space = tmp_path / "space.yaml"
     space.write_text("learning_rate: {low: 0.001, high: 0.01, log: true}\n")
     config = SearchConfig(shards=place / "more", run=place / "search", space=space, trials=2, max_epochs=2)  # type: ignore[arg-type]

@@ -22,6 +22,8 @@ print(token)
 
 def test_two_sessions_with_a_token_of_their_own_that_goes_with_the_process() -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    ended = subprocess.run([sys.executable, "-c", TWICE], env=plain, capture_output=True, text=True, timeout=90)
+    ended = subprocess.run(
+        [sys.executable, "-c", TWICE], env=plain, capture_output=True, text=True, timeout=90
+    )
     assert ended.returncode == 0, ended.stderr
     assert not os.path.exists(ended.stdout.strip().splitlines()[-1])

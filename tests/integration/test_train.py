@@ -17,15 +17,21 @@ from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import load_tensors
-from pipeline.training.launch import Task, side_by_side
+from pipeline.training.launch import Task, run_tasks
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.processes import kill, kill_worker, later, run, start, wait_for
 from tests.helpers.sounds import train_config, write_shards
 
 # Slow enough on any machine for a fault to fall into the middle of an epoch.
-SLOW = {"model": ClassifierConfig(channels=(64, 64), convolutions=3, compressed=16), "epochs": 6, "fold": 1}
-SLOW_FLAGS = "--model.channels 64 64 --model.convolutions 3 --model.compressed 16 --epochs 6 --fold 1".split()
+SLOW = {
+    "model": ClassifierConfig(channels=(64, 64), convs_per_block=3, embedding_dim=16),
+    "epochs": 6,
+    "fold": 1,
+}
+SLOW_FLAGS = (
+    "--model.channels 64 64 --model.convs_per_block 3 --model.embedding_dim 16 --epochs 6 --fold 1".split()
+)
 SMALL_FLAGS = "--mixup.rate 0.5 --spec-augment.roll 0.1 --batch-size 16 --warmup-epochs 1 --ema-decay 0.9 --precision fp32 --cpus-per-worker 1".split()
 
 
@@ -70,15 +76,24 @@ class TestInOneSession:
             train_classifier(train_config(shards, tmp_path / "run", gpus_per_worker=1))
         assert time.monotonic() - start_time < 5
 
-    def test_other_work_that_holds_the_cpus_is_told(self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_other_work_that_holds_the_cpus_is_told(
+        self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         ray.remote(num_cpus=2)(holds).remote(5.0)
         wait_for(lambda: not ray.available_resources().get("CPU"), 10)
         assert train_classifier(train_config(shards, tmp_path / "run", epochs=1))["epochs"] == 1
-        assert "other work holds 2 of 2 CPUs of the cluster: this begins when there is room" in capsys.readouterr().err
+        assert (
+            "other work holds 2 of 2 CPUs of the cluster: this begins when there is room"
+            in capsys.readouterr().err
+        )
 
-    def test_a_worker_killed_in_an_epoch_changes_nothing(self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
+    def test_a_worker_killed_in_an_epoch_changes_nothing(
+        self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    ) -> None:
         config: TrainClassifierConfig = train_config(shards, tmp_path / "run", **SLOW)
-        killed = later(lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("training"))
+        killed = later(
+            lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("training")
+        )
         train_classifier(config)
         assert killed.result()
         assert_same(config.run, undisturbed)
@@ -87,23 +102,37 @@ class TestInOneSession:
         self, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         config = train_config(shards, tmp_path, max_failures=2)
-        with pytest.raises(UserError, match=r"lost more than --max-failures 2 times.*the same command goes on from the last epoch"):
-            side_by_side({"fold 1": Task(dies, config, RunFolder(tmp_path))}, config, cpus=1)
-        assert capfd.readouterr().out.count("fold 1: a worker was lost (WorkerCrashedError); going on from the last epoch") == 2
+        with pytest.raises(
+            UserError,
+            match=r"lost more than --max-failures 2 times.*the same command goes on from the last epoch",
+        ):
+            run_tasks({"fold 1": Task(dies, config, RunFolder(tmp_path))}, config, cpus=1)
+        assert (
+            capfd.readouterr().out.count(
+                "fold 1: a worker was lost (WorkerCrashedError); going on from the last epoch"
+            )
+            == 2
+        )
 
     def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = train_config(shards, tmp_path / "run", **SLOW | {"workers": 2})
-        killed = later(lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("RayTrainWorker", -1))
+        killed = later(
+            lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("RayTrainWorker", -1)
+        )
         summary = train_classifier(config)
         assert killed.result()
         assert summary["epochs"] == 6
         assert [line["epoch"] for line in RunFolder(config.run).read_history()] == [1, 2, 3, 4, 5, 6]
 
-    def test_a_users_fault_in_a_worker_is_one_line_and_not_retried(self, shards: Path, tmp_path: Path) -> None:
+    def test_a_users_fault_in_a_worker_is_one_line_and_not_retried(
+        self, shards: Path, tmp_path: Path
+    ) -> None:
         with pytest.raises(UserError, match=r"--fold 9: no clip of that fold"):
             train_classifier(train_config(shards, tmp_path / "run", fold=9))
 
-    def test_a_finished_run_is_not_trained_again(self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_finished_run_is_not_trained_again(
+        self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         config = train_config(shards, tmp_path / "run", epochs=1)
         first = train_classifier(config)
         assert train_classifier(config) == first
@@ -116,7 +145,17 @@ def test_a_killed_driver_started_again_ends_with_the_same_weights(
     shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
     folder = tmp_path / "run"
-    command = ("train-classifier", "--shards", shards, "--run", folder, *SLOW_FLAGS, *SMALL_FLAGS, "--cpus", 2)
+    command = (
+        "train-classifier",
+        "--shards",
+        shards,
+        "--run",
+        folder,
+        *SLOW_FLAGS,
+        *SMALL_FLAGS,
+        "--cpus",
+        2,
+    )
     driver = start(*command, log=tmp_path / "log")
     wait_for(lambda: len(RunFolder(folder).read_history()) == 2)
     kill(driver)
@@ -132,7 +171,18 @@ def test_a_killed_driver_started_again_ends_with_the_same_weights(
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(shards: Path, tmp_path: Path, workers: int) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
     driver = start(
-        "train-classifier", "--shards", shards, "--run", folder, *SLOW_FLAGS, *SMALL_FLAGS, "--cpus", 2, "--workers", workers, log=log
+        "train-classifier",
+        "--shards",
+        shards,
+        "--run",
+        folder,
+        *SLOW_FLAGS,
+        *SMALL_FLAGS,
+        "--cpus",
+        2,
+        "--workers",
+        workers,
+        log=log,
     )
     wait_for(lambda: len(RunFolder(folder).read_history()) >= 1)
     driver.send_signal(signal.SIGINT)
@@ -142,10 +192,12 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(shards: Path, tmp_path: Path,
     assert (folder / "model.safetensors").is_file()
 
 
-def test_an_outlived_worker_does_not_write_into_a_run_that_was_taken_over(shards: Path, tmp_path: Path) -> None:
+def test_an_outlived_worker_does_not_write_into_a_run_that_was_taken_over(
+    shards: Path, tmp_path: Path
+) -> None:
     config = train_config(shards, tmp_path)
-    old = RunFolder(config.run).claim()
-    RunFolder(config.run).claim()
+    old = RunFolder(config.run).acquire()
+    RunFolder(config.run).acquire()
     with pytest.raises(UserError, match="another command has taken this run over"):
         train_loop(config, World(0, 1, torch.device("cpu")), old)
     assert not (config.run / "model.safetensors").exists()

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from models.batch_augment import BatchDraw, MixUpConfig, SpecAugmentConfig, draw_batch, mask, mix, mix_targets, roll_and_gain
+from models.batch_augment import (
+    BatchAugmentation,
+    MixUpConfig,
+    SpecAugmentConfig,
+    mask,
+    mix,
+    mix_targets,
+    roll_and_gain,
+    sample_batch_augmentation,
+)
 from models.ema import Ema
 from models.schedule import cosine_factor
 
@@ -23,33 +32,54 @@ def some_mels(seed: int = 0) -> torch.Tensor:
 
 
 def draw(
-    seed: int = 0, strength: float = 1.0, mixup: MixUpConfig = MixUpConfig(), spec: SpecAugmentConfig = SpecAugmentConfig()
-) -> BatchDraw:
-    return draw_batch(np.random.default_rng(seed), B, mixup, spec, strength)
+    seed: int = 0,
+    strength: float = 1.0,
+    mixup: MixUpConfig = MixUpConfig(),
+    spec: SpecAugmentConfig = SpecAugmentConfig(),
+) -> BatchAugmentation:
+    return sample_batch_augmentation(np.random.default_rng(seed), B, mixup, spec, strength)
 
 
-def apply(mel: torch.Tensor, partner: torch.Tensor, plan: BatchDraw, partner_plan: BatchDraw, fill: torch.Tensor) -> torch.Tensor:
-    mixed = mix(roll_and_gain(mel, plan.roll, plan.gain_db), roll_and_gain(partner, partner_plan.roll, partner_plan.gain_db), plan.share)
+def apply(
+    mel: torch.Tensor,
+    partner: torch.Tensor,
+    plan: BatchAugmentation,
+    partner_plan: BatchAugmentation,
+    fill: torch.Tensor,
+) -> torch.Tensor:
+    mixed = mix(
+        roll_and_gain(mel, plan.roll, plan.gain_db),
+        roll_and_gain(partner, partner_plan.roll, partner_plan.gain_db),
+        plan.share,
+    )
     return mask(mixed, plan, fill)
 
 
 @pytest.mark.parametrize("cuts", [(0, 8, 16), (0, 5, 6, 16), tuple(range(17))])
 def test_parts_of_a_batch_equal_the_whole(cuts: tuple[int, ...]):
     mel, fill, plan = some_mels(), torch.arange(float(M)), draw()
-    partner_plan = BatchDraw(**{name: values[plan.partner] for name, values in vars(plan).items()})
+    partner_plan = BatchAugmentation(**{name: values[plan.partner] for name, values in vars(plan).items()})
     whole = apply(mel, mel[plan.partner], plan, partner_plan, fill)
-    parts = [apply(mel[a:b], mel[plan.partner[a:b]], plan[a:b], partner_plan[a:b], fill) for a, b in itertools.pairwise(cuts)]
+    parts = [
+        apply(mel[a:b], mel[plan.partner[a:b]], plan[a:b], partner_plan[a:b], fill)
+        for a, b in itertools.pairwise(cuts)
+    ]
     assert torch.equal(torch.cat(parts), whole)
 
 
 def test_draws_are_within_their_bounds_and_repeat():
-    spec = SpecAugmentConfig(time_masks=3, freq_masks=1, time_width=0.2, freq_width=0.3, roll=0.4, gain_db=5.0)
+    spec = SpecAugmentConfig(
+        time_masks=3, freq_masks=1, time_width=0.2, freq_width=0.3, roll=0.4, gain_db=5.0
+    )
     plans = [draw(seed, 0.5, spec=spec) for seed in range(50)]
     for plan in plans:
         assert sorted(plan.partner) == list(range(B))
         assert ((plan.share >= 0.5) & (plan.share <= 1)).all()
         assert plan.time_start.shape == (B, 3) and plan.freq_start.shape == (B, 1)
-        for start, width, most in ((plan.time_start, plan.time_width, 0.1), (plan.freq_start, plan.freq_width, 0.15)):
+        for start, width, most in (
+            (plan.time_start, plan.time_width, 0.1),
+            (plan.freq_start, plan.freq_width, 0.15),
+        ):
             assert ((start >= 0) & (width >= 0) & (width <= most) & (start + width <= 1)).all()
         assert (np.abs(plan.roll) <= 0.2).all() and (np.abs(plan.gain_db) <= 2.5).all()
     assert max(plan.roll.max() for plan in plans) > 0.19 and min(plan.roll.min() for plan in plans) < -0.19
@@ -74,7 +104,9 @@ def test_a_share_of_one_is_identity_and_halves_are_the_mean():
     mel, partner = some_mels(0), some_mels(1)
     assert torch.equal(mix(mel, partner, np.ones(B)), mel)
     torch.testing.assert_close(mix(mel, partner, np.full(B, 0.5)), (mel + partner) / 2)
-    torch.testing.assert_close(mix(mel, partner, np.full(B, 0.75)), 0.75 * mel + 0.25 * partner, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        mix(mel, partner, np.full(B, 0.75)), 0.75 * mel + 0.25 * partner, rtol=1e-5, atol=1e-4
+    )
 
 
 def test_labels_are_mixed_in_the_same_shares():
@@ -95,7 +127,7 @@ def test_roll_turns_by_whole_frames_and_gain_is_added(dtype: torch.dtype):
 
 
 def test_masks_fill_with_the_mean_of_each_band():
-    plan = BatchDraw(
+    plan = BatchAugmentation(
         partner=np.arange(2),
         share=np.ones(2),
         time_start=np.array([[0.25, 0.9], [0.0, 0.0]]),
@@ -130,7 +162,10 @@ def test_an_average_without_decay_follows_at_once():
     ema, model = Ema(small_net(0), 0.0), small_net(1)
     model(torch.randn(8, 3))
     ema.update(model)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(ema.model.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(ema.model.state_dict().values(), model.state_dict().values(), strict=True)
+    )
 
 
 def test_an_average_keeps_its_formula():
@@ -161,7 +196,11 @@ def test_an_average_is_a_copy_that_does_not_learn():
 def test_schedule_rises_then_falls_to_its_end():
     factors = [cosine_factor(step, 100, 10) for step in range(101)]
     assert factors[:10] == [pytest.approx((step + 1) / 10) for step in range(10)]
-    assert factors[10] == pytest.approx(1.0) and factors[55] == pytest.approx(0.505) and factors[100] == pytest.approx(0.01)
+    assert (
+        factors[10] == pytest.approx(1.0)
+        and factors[55] == pytest.approx(0.505)
+        and factors[100] == pytest.approx(0.01)
+    )
     assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert cosine_factor(500, 100, 10) == pytest.approx(0.01)
     assert cosine_factor(0, 100, 0) == pytest.approx(1.0)

@@ -10,7 +10,7 @@ from models.classifier import Classifier, ClassifierConfig
 from models.config import ConfigError
 from pipeline.classifier.inference import predict_probabilities
 
-SMALL = ClassifierConfig(channels=(8, 12), convolutions=1, compressed=16)
+SMALL = ClassifierConfig(channels=(8, 12), convs_per_block=1, embedding_dim=16)
 
 
 def small(norm: str = "batch", n_mels: int = 16, classes: int = 3, seed: int = 0) -> Classifier:
@@ -25,7 +25,9 @@ def some_mels(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize(("n_mels", "frames"), [(128, 216), (40, 17), (1, 1), (16, 1), (1, 33), (7, 501)])
 def test_shapes(n_mels: int, frames: int, norm: str):
-    config = ClassifierConfig(channels=(12, 12, 16, 16, 24, 24), convolutions=1, compressed=24, norm=norm)
+    config = ClassifierConfig(
+        channels=(12, 12, 16, 16, 24, 24), convs_per_block=1, embedding_dim=24, norm=norm
+    )
     model = Classifier(config, n_mels, 5)
     mel = some_mels(2, n_mels, frames)
     for train in (True, False):
@@ -79,7 +81,7 @@ def test_group_norm_does_not_look_at_the_rest_of_the_batch():
 
 def test_group_norm_takes_any_number_of_channels():
     for channels in (1, 7, 8, 12, 13, 20):
-        model = Classifier(ClassifierConfig(channels=(channels,), compressed=4, norm="group"), 8, 2)
+        model = Classifier(ClassifierConfig(channels=(channels,), embedding_dim=4, norm="group"), 8, 2)
         assert model(some_mels(1, 8, 8)).shape == (1, 2)
 
 
@@ -89,7 +91,9 @@ def test_time_matters_less_than_what_is_there():
     mel = torch.full((1, 16, 64), -40.0)
     mel[:, 5, 24:32] = 20.0
     moved, other = mel.roll(16, dims=2), mel.roll(6, dims=1)
-    assert (model.embed(moved) - model.embed(mel)).norm() < 0.1 * (model.embed(other) - model.embed(mel)).norm()
+    assert (model.embed(moved) - model.embed(mel)).norm() < 0.1 * (
+        model.embed(other) - model.embed(mel)
+    ).norm()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_time_matters_less_than_what_is_there():
         ({"channels": ()}, "'channels'"),
         ({"dropout": 1.0}, "'dropout' = 1.0"),
         ({"norm": "layer"}, "'norm' = 'layer'"),
-        ({"convolutions": 0}, "'convolutions'"),
+        ({"convs_per_block": 0}, "'convs_per_block'"),
     ],
 )
 def test_refused_settings(settings: dict, message: str):
@@ -113,12 +117,16 @@ def test_probabilities_do_not_depend_on_the_batch():
     assert together.shape == (70, 3) and together.dtype == np.float32
     np.testing.assert_allclose(together.sum(axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(
-        together[[0, 33, 69]], np.concatenate([predict_probabilities(model, mels[i : i + 1]) for i in (0, 33, 69)]), atol=1e-6
+        together[[0, 33, 69]],
+        np.concatenate([predict_probabilities(model, mels[i : i + 1]) for i in (0, 33, 69)]),
+        atol=1e-6,
     )
     assert predict_probabilities(model, mels[:0]).shape == (0, 3)
 
 
 def test_averaging_over_turns():
     model, mels = small().eval(), some_mels(3, 16, 30).half().numpy()
-    want = np.mean([predict_probabilities(model, np.roll(mels, turn, axis=2)) for turn in (0, 10, 20)], axis=0)
+    want = np.mean(
+        [predict_probabilities(model, np.roll(mels, turn, axis=2)) for turn in (0, 10, 20)], axis=0
+    )
     np.testing.assert_allclose(predict_probabilities(model, mels, shifts=3), want, atol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from models.config import Config, ConfigError
-from pipeline.io.storage import Place
+from pipeline.io.storage import PathOrURI
 
 
 class Inner(Config):
@@ -25,7 +25,7 @@ class Base(Config):
 class Outer(Base):
     inner: Inner = Inner()
     rate: float = Field(0.5, ge=0, le=1)
-    out: Place = Path("out")
+    out: PathOrURI = Path("out")
     names: tuple[str, ...] = ()
 
 
@@ -39,10 +39,16 @@ class Outer(Base):
         ({"inner": {"rate": 2}}, "unknown key 'inner.rate'; known keys: depth, kind"),
         ({"rate": 1.5}, "'rate' = 1.5: input should be less than or equal to 1"),
         ({"inner": {"depth": 0}}, "'inner.depth' = 0: input should be greater than or equal to 1"),
-        ({"seed": "x"}, "'seed' = 'x': input should be a valid integer, unable to parse string as an integer"),
+        (
+            {"seed": "x"},
+            "'seed' = 'x': input should be a valid integer, unable to parse string as an integer",
+        ),
         ({"names": ["a", 3]}, "'names.1' = 3: input should be a valid string"),
         ({"rate": None}, "'rate' = None: input should be a valid number"),
-        ({"rate": -1, "sed": 0}, "'rate' = -1: input should be greater than or equal to 0; unknown key 'sed'; did you mean 'seed'?"),
+        (
+            {"rate": -1, "sed": 0},
+            "'rate' = -1: input should be greater than or equal to 0; unknown key 'sed'; did you mean 'seed'?",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(values: dict, message: str):
@@ -57,7 +63,7 @@ def test_what_is_wrong_is_said_in_one_line(values: dict, message: str):
 
 def test_a_missing_value_is_named():
     class Needy(Config):
-        data: Place
+        data: PathOrURI
 
     with pytest.raises(ConfigError, match=r"^'data': field required$"):
         Needy()
@@ -90,10 +96,16 @@ def test_a_place_is_absolute_and_stays_where_it_was_meant(tmp_path: Path, monkey
 
 def test_values_are_plain_and_lead_back():
     config = Outer(inner=Inner(depth=3), names=("a",), out="/x")
-    values = json.loads(json.dumps(config.values()))
-    assert values == {"seed": 42, "inner": {"depth": 3, "kind": "plain"}, "rate": 0.5, "out": "/x", "names": ["a"]}
+    values = json.loads(json.dumps(config.to_dict()))
+    assert values == {
+        "seed": 42,
+        "inner": {"depth": 3, "kind": "plain"},
+        "rate": 0.5,
+        "out": "/x",
+        "names": ["a"],
+    }
     assert Outer.parse(values) == config
 
 
 def test_part_is_what_was_inherited():
-    assert Outer(seed=7, rate=0.1).part(Base) == Base(seed=7)
+    assert Outer(seed=7, rate=0.1).subset(Base) == Base(seed=7)

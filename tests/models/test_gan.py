@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.gan import Discriminator, GanConfig, Generator, draw_latents, grid_sizes
+from models.gan import Discriminator, GanConfig, Generator, grid_sizes, sample_latents
 
 TINY = GanConfig(latent_dim=4, style_dim=8, channels=(8, 16), patch=4)
 SHAPES = [(16, 32), (17, 33), (128, 216), (5, 7), (1, 1), (40, 3)]
 
 
-def networks(shape: tuple[int, int], config: GanConfig = TINY, classes: int = 3) -> tuple[Generator, Discriminator]:
+def networks(
+    shape: tuple[int, int], config: GanConfig = TINY, classes: int = 3
+) -> tuple[Generator, Discriminator]:
     torch.manual_seed(0)
     pair = Generator(config, shape, classes), Discriminator(config, shape, classes)
     for model in pair:
@@ -23,7 +25,7 @@ def networks(shape: tuple[int, int], config: GanConfig = TINY, classes: int = 3)
 
 
 def latents(shape: tuple[int, int], count: int, config: GanConfig = TINY, seed: int = 0):  # type: ignore[no-untyped-def]
-    return draw_latents(config, shape, count, torch.Generator().manual_seed(seed))
+    return sample_latents(config, shape, count, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -44,7 +46,12 @@ def test_any_shape_of_spectrogram_is_drawn_and_judged(shape: tuple[int, int], pa
 def test_sizes_follow_the_configuration(channels: tuple[int, ...], blocks: int) -> None:
     config = GanConfig(latent_dim=4, style_dim=8, channels=channels, blocks=blocks, patch=2)
     generator, discriminator = networks((20, 30), config)
-    assert len(generator.levels) == len(discriminator.levels) == len(grid_sizes((20, 30), config)) == len(channels)
+    assert (
+        len(generator.levels)
+        == len(discriminator.levels)
+        == len(grid_sizes((20, 30), config))
+        == len(channels)
+    )
     assert generator(latents((20, 30), 2, config), torch.tensor([0, 1])).shape == (2, 20, 30)
 
 
@@ -88,7 +95,9 @@ def test_a_clip_does_not_depend_on_its_neighbours() -> None:
     for i in range(6):
         alone = generator(draws[i : i + 1], label[i : i + 1])
         torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(discriminator(alone, label[i : i + 1])[0][0], scores[i], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            discriminator(alone, label[i : i + 1])[0][0], scores[i], rtol=1e-3, atol=1e-4
+        )
 
 
 def test_latents_follow_the_generator_and_parts_of_them_stay_what_they_are() -> None:
@@ -96,7 +105,11 @@ def test_latents_follow_the_generator_and_parts_of_them_stay_what_they_are() -> 
     assert torch.equal(one.z_BZ, again.z_BZ) and torch.equal(one.grain_BMT, again.grain_BMT)
     assert not torch.equal(one.z_BZ, other.z_BZ)
     part = one[1:3]
-    assert len(part) == 2 and torch.equal(part.z_BZ, one.z_BZ[1:3]) and torch.equal(part.grain_BMT, one.grain_BMT[1:3])
+    assert (
+        len(part) == 2
+        and torch.equal(part.z_BZ, one.z_BZ[1:3])
+        and torch.equal(part.grain_BMT, one.grain_BMT[1:3])
+    )
 
 
 def test_both_networks_see_the_set_as_standard_values() -> None:

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from models.batch_augment import BatchDraw
+from models.batch_augment import BatchAugmentation
 from models.config import ConfigError
-from models.gan_augment import FULL_CHANCE_CLIPS, MOST_CHANCE, AdaConfig, GanAugmentConfig, adapted_chance, change, draw_changes
+from models.gan_augment import (
+    ADA_CLIPS,
+    MAX_PROBABILITY,
+    AdaConfig,
+    GanAugmentConfig,
+    augment,
+    sample_augmentation,
+    update_ada_probability,
+)
 
 B, M, T = 24, 10, 40
 CHANGES = ("roll", "gain_db", "time_width", "freq_width")
@@ -21,11 +29,13 @@ def some_mels(seed: int = 0) -> torch.Tensor:
     return torch.randn(B, M, T, generator=torch.Generator().manual_seed(seed)) * 20 - 40
 
 
-def draw(chance: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG) -> BatchDraw:
-    return draw_changes(np.random.default_rng(seed), count, config, chance)
+def draw(
+    chance: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG
+) -> BatchAugmentation:
+    return sample_augmentation(np.random.default_rng(seed), count, config, chance)
 
 
-def happened(plan: BatchDraw) -> np.ndarray:
+def happened(plan: BatchAugmentation) -> np.ndarray:
     """Which change happened to which clip `[shape=(4, B)]`."""
     return np.stack([np.reshape(getattr(plan, name), (len(plan.roll), -1)).any(axis=1) for name in CHANGES])
 
@@ -33,11 +43,13 @@ def happened(plan: BatchDraw) -> np.ndarray:
 def test_no_chance_changes_nothing() -> None:
     mel, plan = some_mels(), draw(0.0)
     assert not happened(plan).any()
-    assert torch.equal(change(mel, plan, FILL), mel)
+    assert torch.equal(augment(mel, plan, FILL), mel)
 
 
 def test_a_chance_of_one_changes_every_clip_within_the_sizes() -> None:
-    config = GanAugmentConfig(time_masks=3, time_width=0.3, freq_masks=2, freq_width=0.2, roll=0.15, gain_db=5.0)
+    config = GanAugmentConfig(
+        time_masks=3, time_width=0.3, freq_masks=2, freq_width=0.2, roll=0.15, gain_db=5.0
+    )
     mel = some_mels()
     for seed in range(30):
         plan = draw(1.0, seed, config=config)
@@ -45,7 +57,7 @@ def test_a_chance_of_one_changes_every_clip_within_the_sizes() -> None:
         assert (np.abs(plan.roll) <= 0.15).all() and (np.abs(plan.gain_db) <= 5).all()
         assert plan.time_width.shape == (B, 3) and (plan.time_width <= 0.3).all()
         assert plan.freq_width.shape == (B, 2) and (plan.freq_width <= 0.2).all()
-        assert (change(mel, plan, FILL) != mel).flatten(1).any(dim=1).all()
+        assert (augment(mel, plan, FILL) != mel).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("chance", [0.05, 0.3, 0.8])
@@ -68,17 +80,17 @@ def test_changes_repeat_with_the_seed_and_clips_are_never_mixed() -> None:
 def test_real_and_drawn_clips_are_changed_alike() -> None:
     """What is between two clips is turned and blanked with them, and the level goes."""
     real, drawn, plan = some_mels(0), some_mels(1), draw(0.7)
-    blank = change(real, plan, torch.full((M,), torch.nan)).isnan()
+    blank = augment(real, plan, torch.full((M,), torch.nan)).isnan()
     assert blank.any() and not blank.all()
-    between = change(real, plan, FILL) - change(drawn, plan, FILL)
+    between = augment(real, plan, FILL) - augment(drawn, plan, FILL)
     want = torch.stack([(real[i] - drawn[i]).roll(round(plan.roll[i] * T), dims=1) for i in range(B)])
     torch.testing.assert_close(between, want.masked_fill(blank, 0.0), rtol=1e-4, atol=1e-4)
 
 
 def test_blanks_hold_the_fill_and_no_gain() -> None:
     plan = draw(1.0)
-    blank = change(some_mels(), plan, torch.full((M,), torch.nan)).isnan()
-    assert torch.equal(change(some_mels(), plan, FILL)[blank], FILL[None, :, None].expand(B, M, T)[blank])
+    blank = augment(some_mels(), plan, torch.full((M,), torch.nan)).isnan()
+    assert torch.equal(augment(some_mels(), plan, FILL)[blank], FILL[None, :, None].expand(B, M, T)[blank])
 
 
 def test_gradients_go_back_to_where_the_values_came_from_and_none_to_what_is_blanked() -> None:
@@ -86,21 +98,21 @@ def test_gradients_go_back_to_where_the_values_came_from_and_none_to_what_is_bla
     assert len(set(np.round(plan.roll * T))) > 5
     # Each place of the result has a number of its own, so that any other permutation would show.
     number = torch.arange(1.0, B * M * T + 1).reshape(B, M, T)
-    changed = change(mel, plan, FILL)
+    changed = augment(mel, plan, FILL)
     (changed * number).sum().backward()
-    blank = change(mel.detach(), plan, torch.full((M,), torch.nan)).isnan()
+    blank = augment(mel.detach(), plan, torch.full((M,), torch.nan)).isnan()
     want = torch.stack([(number[i] * ~blank[i]).roll(-round(plan.roll[i] * T), dims=1) for i in range(B)])
     assert mel.grad is not None and torch.equal(mel.grad, want)
     mel.grad = None
-    change(mel, plan, FILL).sum().backward()
+    augment(mel, plan, FILL).sum().backward()
     assert set(mel.grad.unique().tolist()) == {0.0, 1.0}
     assert mel.grad.sum() == (~blank).sum()
 
 
 def test_the_chance_rises_when_the_discriminator_is_sure_and_falls_when_it_is_not() -> None:
     ada = AdaConfig(target=0.6)
-    for sureness, sign in ((1.0, 1), (0.61, 1), (0.59, -1), (0.0, -1), (-1.0, -1)):
-        assert adapted_chance(0.4, sureness, 400, ada) - 0.4 == pytest.approx(sign * 400 / FULL_CHANCE_CLIPS)
+    for ada_rt, sign in ((1.0, 1), (0.61, 1), (0.59, -1), (0.0, -1), (-1.0, -1)):
+        assert update_ada_probability(0.4, ada_rt, 400, ada) - 0.4 == pytest.approx(sign * 400 / ADA_CLIPS)
 
 
 def test_the_chance_stays_between_none_and_the_most() -> None:
@@ -109,29 +121,31 @@ def test_the_chance_stays_between_none_and_the_most() -> None:
         # Moods that last: so it comes to both ends.
         mood = rng.uniform(-1, 1)
         for _ in range(rng.integers(1, 20)):
-            chance = adapted_chance(chance, mood, int(rng.integers(1, 10_000)), ada)
+            chance = update_ada_probability(chance, mood, int(rng.integers(1, 10_000)), ada)
             seen.append(chance)
-    assert min(seen) == 0.0 and max(seen) == MOST_CHANCE == 0.8
-    assert adapted_chance(0.0, 1.0, 10 * FULL_CHANCE_CLIPS, ada) == MOST_CHANCE
-    assert adapted_chance(MOST_CHANCE, -1.0, 10 * FULL_CHANCE_CLIPS, ada) == 0.0
+    assert min(seen) == 0.0 and max(seen) == MAX_PROBABILITY == 0.8
+    assert update_ada_probability(0.0, 1.0, 10 * ADA_CLIPS, ada) == MAX_PROBABILITY
+    assert update_ada_probability(MAX_PROBABILITY, -1.0, 10 * ADA_CLIPS, ada) == 0.0
 
 
-@pytest.mark.parametrize("sureness", [-1.0, 0.6, 1.0])
-def test_a_chance_that_does_not_adapt_stays(sureness: float) -> None:
-    assert adapted_chance(0.3, sureness, FULL_CHANCE_CLIPS, AdaConfig(adapt=False)) == 0.3
+@pytest.mark.parametrize("ada_rt", [-1.0, 0.6, 1.0])
+def test_a_chance_that_does_not_adapt_stays(ada_rt: float) -> None:
+    assert update_ada_probability(0.3, ada_rt, ADA_CLIPS, AdaConfig(adapt=False)) == 0.3
 
 
 @pytest.mark.parametrize("each", [64, 999, 4096])
 def test_the_chance_goes_from_none_to_the_most_and_back_as_fast_as_is_said(each: int) -> None:
     ada = AdaConfig()
-    for start, sureness, end in ((0.0, 1.0, MOST_CHANCE), (MOST_CHANCE, -1.0, 0.0)):
+    for start, ada_rt, end in ((0.0, 1.0, MAX_PROBABILITY), (MAX_PROBABILITY, -1.0, 0.0)):
         chance, clips = start, 0
-        while chance != end and clips <= FULL_CHANCE_CLIPS:
-            chance, clips = adapted_chance(chance, sureness, each, ada), clips + each
-        assert chance == end and MOST_CHANCE * FULL_CHANCE_CLIPS <= clips <= MOST_CHANCE * FULL_CHANCE_CLIPS + 2 * each
+        while chance != end and clips <= ADA_CLIPS:
+            chance, clips = update_ada_probability(chance, ada_rt, each, ada), clips + each
+        assert (
+            chance == end and MAX_PROBABILITY * ADA_CLIPS <= clips <= MAX_PROBABILITY * ADA_CLIPS + 2 * each
+        )
 
 
-@pytest.mark.parametrize("settings", [{"chance": 0.9}, {"chance": -0.1}, {"target": 1.0}, {"target": -1.0}])
+@pytest.mark.parametrize("settings", [{"p": 0.9}, {"p": -0.1}, {"target": 1.0}, {"target": -1.0}])
 def test_refused_settings(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"'{next(iter(settings))}'"):
         AdaConfig(**settings)

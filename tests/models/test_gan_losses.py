@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.gan_losses import LossName, alike_loss, discriminator_loss, generator_loss, gradient_penalty
+from models.gan_losses import LossName, discriminator_loss, diversity_loss, generator_loss, gradient_penalty
 
 NAMES: tuple[LossName, ...] = get_args(LossName)
 REAL, DRAWN = [2.0, -1.0], [0.5, 3.0]
@@ -23,7 +23,9 @@ def softplus(value: float) -> float:
 
 def scores(seed: int = 0) -> tuple[Tensor, Tensor]:
     """Scores where every loss has a slope: real and drawn within the hinge's margins."""
-    real_B, drawn_B = 1.8 * torch.rand(2, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.9
+    real_B, drawn_B = (
+        1.8 * torch.rand(2, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.9
+    )
     return real_B.requires_grad_(), drawn_B.requires_grad_()
 
 
@@ -46,11 +48,17 @@ def test_losses_by_hand(name: LossName, discriminators: float, generators: float
 
 
 @pytest.mark.parametrize(
-    ("name", "undecided"), [("relativistic", math.log(2)), ("hinge", 2.0), ("non-saturating", 2 * math.log(2))], ids=NAMES
+    ("name", "undecided"),
+    [("relativistic", math.log(2)), ("hinge", 2.0), ("non-saturating", 2 * math.log(2))],
+    ids=NAMES,
 )
-def test_a_discriminator_that_knows_nothing_pays_for_it_and_one_that_knows_all_does_not(name: LossName, undecided: float) -> None:
+def test_a_discriminator_that_knows_nothing_pays_for_it_and_one_that_knows_all_does_not(
+    name: LossName, undecided: float
+) -> None:
     assert float(discriminator_loss(name, torch.zeros(4), torch.zeros(4))) == pytest.approx(undecided)
-    assert float(discriminator_loss(name, torch.full((4,), 30.0), torch.full((4,), -30.0))) == pytest.approx(0.0, abs=1e-9)
+    assert float(discriminator_loss(name, torch.full((4,), 30.0), torch.full((4,), -30.0))) == pytest.approx(
+        0.0, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +89,9 @@ def test_the_discriminator_gains_by_raising_real_scores_and_lowering_drawn_ones(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_generator_gains_by_raising_drawn_scores_and_the_discriminator_loses_by_that(name: LossName) -> None:
+def test_the_generator_gains_by_raising_drawn_scores_and_the_discriminator_loses_by_that(
+    name: LossName,
+) -> None:
     real_B, drawn_B = scores()
     loss = generator_loss(name, drawn_B, real_B.detach())
     loss.backward()
@@ -103,7 +113,9 @@ def test_a_generator_that_is_seen_through_still_learns(name: LossName) -> None:
 
 def net(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(M * T, 6), nn.Tanh(), nn.Linear(6, 1), nn.Flatten(0)).double()
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(M * T, 6), nn.Tanh(), nn.Linear(6, 1), nn.Flatten(0)
+    ).double()
 
 
 def some_mels(seed: int = 0) -> Tensor:
@@ -129,7 +141,9 @@ def test_the_penalty_is_half_the_squared_slope_that_finite_differences_find() ->
         slope = finite_differences(score, mel)
     got = gradient_penalty(score, mel, UNIT)
     assert got.shape == (B,)
-    torch.testing.assert_close(got.detach().double(), 0.5 * (slope * UNIT[:, None]).square().sum(dim=(1, 2)), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        got.detach().double(), 0.5 * (slope * UNIT[:, None]).square().sum(dim=(1, 2)), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_the_slope_of_the_penalty_by_every_weight_is_that_of_finite_differences() -> None:
@@ -149,7 +163,9 @@ def test_the_slope_of_the_penalty_by_every_weight_is_that_of_finite_differences(
             want.view(-1)[i] = (values[0] - values[1]) / (2 * step)
         # The last bias shifts the score and no slope.
         got = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            got, want, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
         assert (got.abs().max() > 0.01) == (name != "3.bias")
 
 
@@ -165,7 +181,9 @@ def test_twice_the_unit_is_four_times_the_penalty_and_each_band_has_its_own_part
     score, mel = net(), some_mels()
     whole = gradient_penalty(score, mel, UNIT)
     torch.testing.assert_close(gradient_penalty(score, mel, 2 * UNIT), 4 * whole)
-    parts = [gradient_penalty(score, mel, UNIT * torch.eye(M, dtype=torch.float64)[band]) for band in range(M)]
+    parts = [
+        gradient_penalty(score, mel, UNIT * torch.eye(M, dtype=torch.float64)[band]) for band in range(M)
+    ]
     assert all((part > 0).all() for part in parts)
     torch.testing.assert_close(torch.stack(parts).sum(dim=0), whole)
     # Spectrograms in other units have the same penalty where the units are told.
@@ -175,7 +193,9 @@ def test_twice_the_unit_is_four_times_the_penalty_and_each_band_has_its_own_part
 def test_the_penalty_of_a_clip_is_its_own() -> None:
     score, mel = net(), some_mels()
     together = gradient_penalty(score, mel, UNIT)
-    torch.testing.assert_close(torch.cat([gradient_penalty(score, mel[i : i + 1], UNIT) for i in range(B)]), together)
+    torch.testing.assert_close(
+        torch.cat([gradient_penalty(score, mel[i : i + 1], UNIT) for i in range(B)]), together
+    )
     assert len(set(together.tolist())) == B
 
 
@@ -192,17 +212,19 @@ def test_two_draws_cost_as_much_as_they_are_more_alike_than_real_clips() -> None
     unit_M = torch.tensor([10.0, 20.0])
     one = torch.zeros(3, 2, 4)
     # In units: apart by 0, by 0.5 in each value, and by 3.
-    other = torch.stack([torch.zeros(2, 4), 0.5 * unit_M[:, None].expand(2, 4), 3 * unit_M[:, None].expand(2, 4)])
-    assert float(alike_loss(one, other, unit_M, wanted=1.0)) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
-    assert float(alike_loss(one, other, unit_M, wanted=0.5)) == pytest.approx((1.0 + 0.0 + 0.0) / 3)
+    other = torch.stack(
+        [torch.zeros(2, 4), 0.5 * unit_M[:, None].expand(2, 4), 3 * unit_M[:, None].expand(2, 4)]
+    )
+    assert float(diversity_loss(one, other, unit_M, wanted=1.0)) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
+    assert float(diversity_loss(one, other, unit_M, wanted=0.5)) == pytest.approx((1.0 + 0.0 + 0.0) / 3)
 
 
 def test_draws_as_far_apart_as_real_clips_are_left_alone() -> None:
     unit_M = torch.ones(4)
     first = torch.randn(B, M, T, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    alike_loss(first, first.detach() + 2.0, unit_M, wanted=1.0).backward()
+    diversity_loss(first, first.detach() + 2.0, unit_M, wanted=1.0).backward()
     assert float(first.grad.abs().max()) == 0.0  # type: ignore[union-attr]
     first.grad = None
-    alike_loss(first, first.detach() + 0.5, unit_M, wanted=1.0).backward()
+    diversity_loss(first, first.detach() + 0.5, unit_M, wanted=1.0).backward()
     # A step down the slope moves the first away from the second.
     assert (first.grad > 0).all()  # type: ignore[operator]

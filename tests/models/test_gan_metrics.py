@@ -7,7 +7,14 @@ import pytest
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
-from models.gan_metrics import density_and_coverage, distances, diversity, frechet_distance, mean_difference, nearest
+from models.gan_metrics import (
+    density_and_coverage,
+    distances,
+    diversity,
+    frechet_distance,
+    mean_pairwise_difference,
+    nearest_neighbors,
+)
 
 
 def vectors(seed: int, count: int, axes: int) -> np.ndarray:
@@ -22,7 +29,9 @@ def textbook(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.square(first.mean(axis=0) - second.mean(axis=0)).sum() + np.trace(a + b - 2 * root.real))
 
 
-@pytest.mark.parametrize(("first", "second", "axes"), [(40, 40, 3), (200, 31, 8), (20, 300, 2), (500, 400, 32)])
+@pytest.mark.parametrize(
+    ("first", "second", "axes"), [(40, 40, 3), (200, 31, 8), (20, 300, 2), (500, 400, 32)]
+)
 def test_frechet_distance_is_the_textbook_formula(first: int, second: int, axes: int) -> None:
     for seed in range(3):
         a, b = vectors(seed, first, axes), vectors(seed + 100, second, axes)
@@ -38,7 +47,9 @@ def test_frechet_distance_of_a_shift_is_its_squared_length() -> None:
     a = vectors(0, 50, 4)
     assert frechet_distance(a, a + np.array([1, -2, 0, 2])) == pytest.approx(9.0)
     # The spread counts beside it: three times as wide is twice the deviation further along each axis.
-    assert frechet_distance(a - a.mean(axis=0), 3 * (a - a.mean(axis=0))) == pytest.approx(4 * a.var(axis=0, ddof=1).sum())
+    assert frechet_distance(a - a.mean(axis=0), 3 * (a - a.mean(axis=0))) == pytest.approx(
+        4 * a.var(axis=0, ddof=1).sum()
+    )
 
 
 def test_frechet_distance_is_zero_for_equal_sets_in_any_order_and_never_below() -> None:
@@ -63,13 +74,19 @@ def test_frechet_distance_works_with_fewer_vectors_than_axes(counts: tuple[int, 
     a, b = (vectors(seed, count, 40) for seed, count in enumerate(counts))
     covariances = [np.cov(x, rowvar=False) for x in (a, b)]
     roots = np.sqrt(np.maximum(np.linalg.eigvals(covariances[0] @ covariances[1]).real, 0))
-    want = np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(covariances[0] + covariances[1]) - 2 * roots.sum()
+    want = (
+        np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
+        + np.trace(covariances[0] + covariances[1])
+        - 2 * roots.sum()
+    )
     assert frechet_distance(a, b) == pytest.approx(want, rel=1e-5)
 
 
 def test_frechet_distance_of_single_precision_does_not_lose_it() -> None:
     a, b = vectors(0, 100, 5) + 1000, vectors(1, 100, 5) + 1000
-    assert frechet_distance(a.astype(np.float32), b.astype(np.float32)) == pytest.approx(frechet_distance(a, b), rel=1e-3)
+    assert frechet_distance(a.astype(np.float32), b.astype(np.float32)) == pytest.approx(
+        frechet_distance(a, b), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("measure", [frechet_distance, density_and_coverage])
@@ -109,10 +126,19 @@ def test_density_and_coverage_by_hand() -> None:
 
 def test_density_and_coverage_are_the_papers_formulas() -> None:
     real, drawn, k = vectors(0, 60, 4), vectors(1, 45, 4), 3
-    radius = [sorted(np.linalg.norm(real - point, axis=1))[k] for point in real]  # the first is the point itself
-    inside = np.array([[np.linalg.norm(point - other) <= r for other in drawn] for point, r in zip(real, radius, strict=True)])
+    radius = [
+        sorted(np.linalg.norm(real - point, axis=1))[k] for point in real
+    ]  # the first is the point itself
+    inside = np.array(
+        [
+            [np.linalg.norm(point - other) <= r for other in drawn]
+            for point, r in zip(real, radius, strict=True)
+        ]
+    )
     assert 0.1 < inside.any(axis=1).mean() < 0.9
-    assert density_and_coverage(real, drawn, k) == pytest.approx((inside.sum() / k / 45, inside.any(axis=1).mean()))
+    assert density_and_coverage(real, drawn, k) == pytest.approx(
+        (inside.sum() / k / 45, inside.any(axis=1).mean())
+    )
 
 
 def test_equal_sets_have_density_and_coverage_near_one_and_far_ones_none() -> None:
@@ -154,11 +180,13 @@ def test_distances_are_those_of_scipy(first: int, second: int, axes: int) -> Non
 
 
 def test_nearest_tells_which_and_how_far() -> None:
-    index, apart = nearest(np.array([[0.0, 0.0], [10.0, 1.0]]), np.array([[10.0, 0.0], [3.0, 4.0], [-6.0, 0.0]]))
+    index, apart = nearest_neighbors(
+        np.array([[0.0, 0.0], [10.0, 1.0]]), np.array([[10.0, 0.0], [3.0, 4.0], [-6.0, 0.0]])
+    )
     assert index.tolist() == [1, 0]
     np.testing.assert_allclose(apart, [5.0, 1.0])
     points, among = vectors(0, 40, 6), vectors(1, 70, 6)
-    index, apart = nearest(points, among)
+    index, apart = nearest_neighbors(points, among)
     np.testing.assert_array_equal(index, cdist(points, among).argmin(axis=1))
     np.testing.assert_allclose(apart, cdist(points, among).min(axis=1))
 
@@ -166,13 +194,19 @@ def test_nearest_tells_which_and_how_far() -> None:
 def test_what_is_among_them_is_its_own_nearest() -> None:
     points = vectors(0, 40, 6)
     order = np.random.default_rng(0).permutation(40)
-    index, apart = nearest(points[order], points)
+    index, apart = nearest_neighbors(points[order], points)
     assert index.tolist() == order.tolist() and (apart < 1e-6).all()
 
 
 def test_diversity_by_hand_is_the_mean_over_classes_and_one_clip_is_no_class() -> None:
     drawn = np.zeros((5, 1, 2), np.float32)
-    drawn[:, 0, 0] = [0, 1, 4, 3, 100]  # deviations of the classes at this place: 2 and 1; at the other: 0 and 0
+    drawn[:, 0, 0] = [
+        0,
+        1,
+        4,
+        3,
+        100,
+    ]  # deviations of the classes at this place: 2 and 1; at the other: 0 and 0
     labels = np.array([0, 1, 0, 1, 2])
     assert diversity(drawn, labels) == pytest.approx((2 / 2 + 1 / 2) / 2)
     assert diversity(drawn[:4], labels[:4]) == diversity(drawn, labels)
@@ -190,11 +224,13 @@ def test_mean_difference_by_hand() -> None:
     mels = np.array([[[0.0]], [[4.0]], [[10.0]], [[100.0]]])
     unit = np.array([2.0])
     # Class 0 has the pairs (0, 4), (4, 10) and (10, 0), in units of 2; class 1 has one clip, and no pair.
-    assert mean_difference(mels, np.array([0, 0, 0, 1]), unit) == pytest.approx((4 + 6 + 10) / 3 / 2)
-    assert mean_difference(mels, np.arange(4), unit) == 0.0
+    assert mean_pairwise_difference(mels, np.array([0, 0, 0, 1]), unit) == pytest.approx((4 + 6 + 10) / 3 / 2)
+    assert mean_pairwise_difference(mels, np.arange(4), unit) == 0.0
 
 
 def test_few_pairs_stand_for_all() -> None:
     mels = np.random.default_rng(0).standard_normal((200, 3, 4))
     labels, unit = np.arange(200) % 2, np.ones(3)
-    assert mean_difference(mels, labels, unit, pairs=4) == pytest.approx(mean_difference(mels, labels, unit, pairs=99), rel=0.02)
+    assert mean_pairwise_difference(mels, labels, unit, pairs=4) == pytest.approx(
+        mean_pairwise_difference(mels, labels, unit, pairs=99), rel=0.02
+    )

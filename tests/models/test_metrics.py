@@ -13,7 +13,9 @@ from models.metrics import calibration_bins, class_scores, classification_metric
 NAMES = [f"class {i}" for i in range(7)]
 
 
-def random_case(seed: int, clips: int = 200, classes: int = 7, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
+def random_case(
+    seed: int, clips: int = 200, classes: int = 7, dtype: type = np.float64
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, clips)
     logits = rng.normal(size=(clips, classes)) + 2.0 * np.eye(classes)[labels] * rng.random((clips, 1))
@@ -28,14 +30,18 @@ def test_parity_with_scikit_learn(dtype):
     got = classification_metrics(probabilities, labels, NAMES)
     assert got["clips"] == 200
     assert got["accuracy"] == pytest.approx(reference.accuracy_score(labels, predictions), abs=1e-12)
-    assert got["macro_f1"] == pytest.approx(reference.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12)
+    assert got["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
+    )
     # scikit-learn sums in the type of the input.
     assert got["log_loss"] == pytest.approx(reference.log_loss(labels, probabilities), rel=1e-6)
     assert got["confusion"] == reference.confusion_matrix(labels, predictions, labels=range(7)).tolist()
     want = reference.precision_recall_fscore_support(labels, predictions, labels=range(7), zero_division=0)
     for entry, name, *row in zip(got["per_class"], NAMES, *want, strict=True):
         assert entry["name"] == name
-        assert [entry["precision"], entry["recall"], entry["f1"], entry["support"]] == pytest.approx(row, abs=1e-12)
+        assert [entry["precision"], entry["recall"], entry["f1"], entry["support"]] == pytest.approx(
+            row, abs=1e-12
+        )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +56,9 @@ def test_parity_with_scikit_learn(dtype):
 def test_macro_f1_with_absent_classes(labels, predictions):
     confusion = confusion_matrix(np.array(labels), np.array(predictions), 5)
     got = scores(confusion)
-    assert got["macro_f1"] == pytest.approx(reference.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12)
+    assert got["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
+    )
     assert got["accuracy"] == pytest.approx(reference.accuracy_score(labels, predictions), abs=1e-12)
 
 
@@ -59,7 +67,9 @@ def test_confusion_matrix_rows_are_truth_and_parts_add_up():
     whole = confusion_matrix(labels, predictions, 3)
     assert whole.dtype == np.int64
     assert whole.tolist() == [[0, 2, 0], [0, 1, 0], [1, 0, 0]]
-    parts = confusion_matrix(labels[:1], predictions[:1], 3) + confusion_matrix(labels[1:], predictions[1:], 3)
+    parts = confusion_matrix(labels[:1], predictions[:1], 3) + confusion_matrix(
+        labels[1:], predictions[1:], 3
+    )
     assert (parts == whole).all()
     assert confusion_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), 3).sum() == 0
 
@@ -85,11 +95,20 @@ def test_calibration_error_by_hand():
     filled = [(round(e["low"] * 15), e["count"], e["accuracy"]) for e in got["calibration"] if e["count"]]
     assert filled == [(9, 2, 0.5), (11, 1, 1.0), (13, 2, 0.5)]
     assert len(got["calibration"]) == 15
-    assert got["calibration"][0] == {"low": 0.0, "high": pytest.approx(1 / 15), "confidence": None, "accuracy": None, "count": 0}
+    assert got["calibration"][0] == {
+        "low": 0.0,
+        "high": pytest.approx(1 / 15),
+        "confidence": None,
+        "accuracy": None,
+        "count": 0,
+    }
 
 
 def test_bins_hold_their_upper_edge_and_both_ends():
-    counts = [entry["count"] for entry in calibration_bins(np.array([0.0, 0.25, 0.5, 1.0, 1.0000001]), np.ones(5, bool), 4)]
+    counts = [
+        entry["count"]
+        for entry in calibration_bins(np.array([0.0, 0.25, 0.5, 1.0, 1.0000001]), np.ones(5, bool), 4)
+    ]
     assert counts == [2, 1, 0, 2]
 
 

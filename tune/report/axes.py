@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.report.charts import clip_text, short, text_width, ticks
+from pipeline.report.charts import format_number, text_width, ticks, truncate_text
 from pipeline.report.page import escape, percent
 from tune.space import Choice, Range
 from tune.trials import Mode, Point, Trial, best_trial, sign
@@ -22,12 +22,12 @@ NAMES = {
     "val_accuracy": "validation accuracy",
     "val_loss": "validation log-loss",
     "frechet": "Fréchet distance",
-    "recognised": "recognised",
+    "class_accuracy": "class accuracy",
 }
-RATIOS = {"val_macro_f1", "val_accuracy", "recognised"}
+RATIOS = {"val_macro_f1", "val_accuracy", "class_accuracy"}
 # A score without bounds, as that of a training that diverged, would press all others together: the axis ends at the median and
 # this many times its distance from the best beyond.
-FAR = 4.0
+OUTLIER_FACTOR = 4.0
 Tick = tuple[float, str]
 Dimension = Range | Choice
 
@@ -45,7 +45,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricAxis:
     """What trials are judged by, and which way is better."""
 
     metric: str
@@ -75,9 +75,9 @@ class Measure:
         if not bounded:
             middle = statistics.median(scores)
             if self.mode == "max" and middle < high:
-                low = max(low, middle - FAR * (high - middle))
+                low = max(low, middle - OUTLIER_FACTOR * (high - middle))
             elif self.mode == "min" and middle > low:
-                high = min(high, middle + FAR * (middle - low))
+                high = min(high, middle + OUTLIER_FACTOR * (middle - low))
         # Nearly equal ones are equal: between them no ticks can be told apart.
         if high - low <= 1e-9 * max(abs(low), abs(high)):
             room = 0.05 if bounded else abs(low) / 10 or 1.0
@@ -87,35 +87,48 @@ class Measure:
         values = ticks(low, high, 5)
         low, high = values[0], values[-1]
         digits = max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9) - 2)
-        texts = [percent(value, digits) if bounded else short(value) for value in values]
+        texts = [percent(value, digits) if bounded else format_number(value) for value in values]
         texts[0] = f"≤ {texts[0]}" if min(scores) < low else texts[0]
         texts[-1] = f"≥ {texts[-1]}" if max(scores) > high else texts[-1]
-        return Scale(low, high, [((value - low) / (high - low), text) for value, text in zip(values, texts, strict=True)])
+        return Scale(
+            low,
+            high,
+            [((value - low) / (high - low), text) for value, text in zip(values, texts, strict=True)],
+        )
 
 
 @dataclass(frozen=True)
 class Results:
     """Trials whose points are finite and in the order of time, and the best of them, if any has a score."""
 
-    measure: Measure
+    measure: MetricAxis
     trials: list[Trial]
     best: Trial | None
 
     @classmethod
     def of(cls, trials: Iterable[Trial], metric: str, mode: Mode) -> Results:
         # NaN compares with nothing, so that a best one could be missed.
-        kept = [replace(one, points=sorted((p for p in one.points if math.isfinite(p.score)), key=lambda p: p.at)) for one in trials]
-        return cls(Measure(metric, mode), kept, best_trial(kept, mode))
+        kept = [
+            replace(one, points=sorted((p for p in one.points if math.isfinite(p.score)), key=lambda p: p.at))
+            for one in trials
+        ]
+        return cls(MetricAxis(metric, mode), kept, best_trial(kept, mode))
 
     def scored(self) -> list[tuple[Trial, Point]]:
         """Trials that have a score with their best point, from the worst to the best: so the best are drawn last, on top."""
-        found = [(trial, point) for trial in self.trials if (point := trial.best(self.measure.mode)) is not None]
-        return sorted(found, key=lambda one: (one[0] is self.best, self.measure.sign() * one[1].score, -one[0].number))
+        found = [
+            (trial, point) for trial in self.trials if (point := trial.best(self.measure.mode)) is not None
+        ]
+        return sorted(
+            found, key=lambda one: (one[0] is self.best, self.measure.sign() * one[1].score, -one[0].number)
+        )
 
     def in_words(self, trial: Trial) -> str:
         """`trial 7, stopped: best 45.0 % at epoch 8`, with a star for the best."""
         point = trial.best(self.measure.mode)
-        said = "no score" if point is None else f"best {self.measure.text(point.score)} at epoch {point.epoch}"
+        said = (
+            "no score" if point is None else f"best {self.measure.text(point.score)} at epoch {point.epoch}"
+        )
         return f"{'★ ' if trial is self.best else ''}trial {trial.number}, {trial.state}: {said}"
 
 
@@ -135,18 +148,24 @@ def breakable(key: str) -> str:
     return escape(key).replace(".", ".<wbr/>").replace("_", "_<wbr/>")
 
 
-def covering(dimension: Dimension, values: Sequence[Any]) -> Dimension:
+def expand_to_values(dimension: Dimension, values: Sequence[Any]) -> Dimension:
     """The dimension with room for values outside it, as trials may have from before its range was changed."""
     if isinstance(dimension, Choice):
         others = {value_text(value): value for value in values if not dimension.contains(value)}
         return dimension.model_copy(update={"choices": (*dimension.choices, *others.values())})
-    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value) and (value > 0 or not dimension.log)]
-    return dimension.model_copy(update={"low": min([dimension.low, *numbers]), "high": max([dimension.high, *numbers])})
+    numbers = [
+        value
+        for value in values
+        if isinstance(value, int | float) and math.isfinite(value) and (value > 0 or not dimension.log)
+    ]
+    return dimension.model_copy(
+        update={"low": min([dimension.low, *numbers]), "high": max([dimension.high, *numbers])}
+    )
 
 
 def covering_trials(key: str, dimension: Dimension, trials: Iterable[Trial]) -> Dimension:
     """The dimension with room for the values of all trials."""
-    return covering(dimension, [trial.values[key] for trial in trials if key in trial.values])
+    return expand_to_values(dimension, [trial.values[key] for trial in trials if key in trial.values])
 
 
 def value_place(dimension: Dimension, key: str, trial: Trial) -> float | None:
@@ -164,7 +183,10 @@ def value_ticks(dimension: Dimension, count: int) -> list[Tick]:
     found = _log_ticks(low, high, count) if dimension.log else ticks(low, high, count, dimension.whole)
     # Limits are widened a little, as 0.1 x 3 is not quite 0.3.
     inside = [value for value in found if low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high)]
-    return [(dimension.to_unit(value), value_text(value)) for value in (inside if len(inside) > 1 else [low, high])]
+    return [
+        (dimension.to_unit(value), value_text(value))
+        for value in (inside if len(inside) > 1 else [low, high])
+    ]
 
 
 def _log_ticks(low: float, high: float, count: int) -> list[float]:
@@ -190,4 +212,4 @@ def wrap_name(name: str, width: float, size: float, most: int) -> list[str]:
             lines.append("")
         lines[-1] += piece
     kept = [*lines[: most - 1], "".join(lines[most - 1 :])] if len(lines) > most else lines
-    return [clip_text(line.rstrip(), width, size) for line in kept]
+    return [truncate_text(line.rstrip(), width, size) for line in kept]

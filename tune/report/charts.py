@@ -9,9 +9,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.report.charts import clip_text, short, text_width, ticks
+from pipeline.report.charts import format_number, text_width, ticks, truncate_text
 from pipeline.report.page import escape, scroll
-from tune.report.axes import Dimension, Results, Tick, breakable, covering_trials, jitter, value_place, value_text, value_ticks
+from tune.report.axes import (
+    Dimension,
+    Results,
+    Tick,
+    breakable,
+    covering_trials,
+    jitter,
+    value_place,
+    value_text,
+    value_ticks,
+)
 from tune.space import Choice
 from tune.trials import State, Trial
 
@@ -27,7 +37,7 @@ DOTS = {
 ENDS = DOTS | {"stopped": '<circle r="2.8"/>', "finished": ""}
 RING = '<circle class="ring" r="8"/>'
 # Wide charts shrink to this much on a narrow screen, and scroll below.
-SHRINK = 0.75
+MIN_SCALE = 0.75
 # Above this many choices not all have their names below the columns.
 MAX_NAMES = 8
 NO_SCORES = '<p class="note">No trial has a score yet.</p>'
@@ -51,7 +61,15 @@ class Frame:
     def y(self, place: float) -> float:
         return self.bottom - (self.bottom - self.top) * place
 
-    def chart(self, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_label: str, y_label: str, said: str, body: str) -> str:
+    def chart(
+        self,
+        x_ticks: Sequence[Tick],
+        y_ticks: Sequence[Tick],
+        x_label: str,
+        y_label: str,
+        said: str,
+        body: str,
+    ) -> str:
         """The whole picture: axes with ticks and labels, over them the body; `said` is what it shows in words."""
         parts = []
         for place, text in y_ticks:
@@ -61,13 +79,21 @@ class Frame:
         room = (self.right - self.left) / max(len(x_ticks), 1) - 8
         for place, text in x_ticks:
             x = self.x(place)
-            shown = f"{escape(clip_text(text, room, 12))}<title>{escape(text)}</title>"
-            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{self.bottom}" y2="{self.bottom + 4}"/>')
+            shown = f"{escape(truncate_text(text, room, 12))}<title>{escape(text)}</title>"
+            parts.append(
+                f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{self.bottom}" y2="{self.bottom + 4}"/>'
+            )
             parts.append(f'<text x="{x:.1f}" y="{self.bottom + 18}" text-anchor="middle">{shown}</text>')
         middle = (self.left + self.right) / 2, (self.top + self.bottom) / 2
-        parts.append(f'<line class="axis" x1="{self.left}" x2="{self.right}" y1="{self.bottom}" y2="{self.bottom}"/>')
-        parts.append(f'<text x="{middle[0]}" y="{self.height - 6}" text-anchor="middle">{escape(x_label)}</text>')
-        parts.append(f'<text transform="translate(12 {middle[1]}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
+        parts.append(
+            f'<line class="axis" x1="{self.left}" x2="{self.right}" y1="{self.bottom}" y2="{self.bottom}"/>'
+        )
+        parts.append(
+            f'<text x="{middle[0]}" y="{self.height - 6}" text-anchor="middle">{escape(x_label)}</text>'
+        )
+        parts.append(
+            f'<text transform="translate(12 {middle[1]}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+        )
         return f"{svg(self.width, self.height, said)}{''.join(parts)}{body}</svg>"
 
 
@@ -77,7 +103,7 @@ SMALL = Frame(340, 236, left=70, right=334, top=12, bottom=192)
 
 def svg(width: float, height: float, said: str, top: float = 0.0) -> str:
     """The start of a picture that is not shown larger than this, and if wide, not much smaller; above `top` nothing is shown."""
-    least = f";min-width:{SHRINK * width:.0f}px" if width > SMALL.width else ""
+    least = f";min-width:{MIN_SCALE * width:.0f}px" if width > SMALL.width else ""
     view = f'viewBox="0 {top:.0f} {width:.0f} {height - top:.0f}" style="max-width:{width:.0f}px{least}"'
     return f'<svg {view} role="img" aria-label="{escape(said)}">'
 
@@ -91,7 +117,11 @@ def legend(results: Results, lines: bool = False) -> str:
         line = f'<path class="trial {state}" d="M2 6H{end if shape else 24}"/>' if lines else ""
         keys.append(_key(f'{line}<g class="mark {state}" transform="translate({end} 6)">{shape}</g>', state))
     if results.best is not None:
-        shape = '<path class="trial best" d="M2 6H24"/>' if lines else '<circle class="ring" cx="13" cy="6" r="5"/>'
+        shape = (
+            '<path class="trial best" d="M2 6H24"/>'
+            if lines
+            else '<circle class="ring" cx="13" cy="6" r="5"/>'
+        )
         keys.append(_key(shape, f"the best: trial {results.best.number}"))
     return f'<p class="keys">{"".join(keys)}</p>'
 
@@ -119,14 +149,25 @@ def score_over_time(results: Results) -> str:
     scale = measure.scale([point.score for _, point in scored] + [score for _, score in bests])
     corners = [(WIDE.x(at / span), WIDE.y(scale.place(score))) for at, score in bests]
     steps = "".join(f"H{x:.1f}V{y:.1f}" for x, y in corners[1:])
-    parts = [f'<path class="trial best" d="M{x:.1f} {y:.1f}{steps}H{WIDE.x(1.0):.1f}"/>' for x, y in corners[:1]]
+    parts = [
+        f'<path class="trial best" d="M{x:.1f} {y:.1f}{steps}H{WIDE.x(1.0):.1f}"/>' for x, y in corners[:1]
+    ]
     for trial, point in scored:
-        tip = f"{results.in_words(trial)}, after {short(point.at / seconds)} {unit}"
+        tip = f"{results.in_words(trial)}, after {format_number(point.at / seconds)} {unit}"
         parts.append(_mark(results, trial, WIDE.x(point.at / span), WIDE.y(scale.place(point.score)), tip))
-    words = [f"{measure.text(score)} after {short(at / seconds)} {unit}" for at, score in bests[:1] + bests[1:][-1:]]
-    said = f"Best {measure.name} so far: {', '.join(words) or 'none'}; the search took {short(span / seconds)} {unit}."
-    x_ticks = [(at * seconds / span, short(at)) for at in ticks(0.0, span / seconds, 10) if at * seconds <= span]
-    drawn = WIDE.chart(x_ticks, scale.ticks, f"{unit} since the search began", measure.name, said, "".join(parts))
+    words = [
+        f"{measure.text(score)} after {format_number(at / seconds)} {unit}"
+        for at, score in bests[:1] + bests[1:][-1:]
+    ]
+    said = f"Best {measure.name} so far: {', '.join(words) or 'none'}; the search took {format_number(span / seconds)} {unit}."
+    x_ticks = [
+        (at * seconds / span, format_number(at))
+        for at in ticks(0.0, span / seconds, 10)
+        if at * seconds <= span
+    ]
+    drawn = WIDE.chart(
+        x_ticks, scale.ticks, f"{unit} since the search began", measure.name, said, "".join(parts)
+    )
     return legend(results) + scroll(drawn, "Score over time")
 
 
@@ -134,7 +175,11 @@ def parameter_against_score(key: str, dimension: Dimension, results: Results) ->
     """A figure with a mark for each trial that has a score: its value at the bottom, its best score upwards."""
     dimension = covering_trials(key, dimension, results.trials)
     scored = results.scored()
-    placed = [(trial, point.score, place) for trial, point in scored if (place := value_place(dimension, key, trial)) is not None]
+    placed = [
+        (trial, point.score, place)
+        for trial, point in scored
+        if (place := value_place(dimension, key, trial)) is not None
+    ]
     title = f'<figure class="chart"><figcaption><b>{breakable(key)}</b></figcaption>'
     if not placed:
         return f"{title}{NO_SCORES}</figure>"
@@ -147,13 +192,28 @@ def parameter_against_score(key: str, dimension: Dimension, results: Results) ->
     marks = []
     for trial, score, place in placed:
         tip = f"{results.in_words(trial)}; {key} {value_text(trial.values[key])}"
-        marks.append(_mark(results, trial, frame.x(place) + shift * jitter(trial.number), frame.y(scale.place(score)), tip))
+        marks.append(
+            _mark(
+                results,
+                trial,
+                frame.x(place) + shift * jitter(trial.number),
+                frame.y(scale.place(score)),
+                tip,
+            )
+        )
     said = f"{results.measure.name} of {len(placed)} trials by {key}, each a mark."
     if results.best is not None and key in results.best.values:
         said += f" {results.in_words(results.best)}; {key} {value_text(results.best.values[key])}."
     label = "log scale" if not isinstance(dimension, Choice) and dimension.log else ""
     marked = value_ticks(dimension, 5)
-    drawn = frame.chart(marked[:: math.ceil(len(marked) / MAX_NAMES)], scale.ticks, label, results.measure.name, said, "".join(marks))
+    drawn = frame.chart(
+        marked[:: math.ceil(len(marked) / MAX_NAMES)],
+        scale.ticks,
+        label,
+        results.measure.name,
+        said,
+        "".join(marks),
+    )
     return f"{title}{drawn}</figure>"
 
 
@@ -168,7 +228,9 @@ def trial_curves(results: Results) -> str:
     scale = results.measure.scale([point.score for point in points])
     parts = []
     for trial in curves:
-        places = [(WIDE.x((point.epoch - first) / span), WIDE.y(scale.place(point.score))) for point in trial.points]
+        places = [
+            (WIDE.x((point.epoch - first) / span), WIDE.y(scale.place(point.score))) for point in trial.points
+        ]
         kind, best = ("best", " best") if trial is results.best else (trial.state, "")
         tip = f"<title>{escape(results.in_words(trial))}</title>"
         # A line of a single point would not be seen.
@@ -177,7 +239,11 @@ def trial_curves(results: Results) -> str:
             f'<g>{tip}<path class="trial {kind}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
             f'<g class="mark {trial.state}{best}" transform="translate({places[-1][0]:.1f} {places[-1][1]:.1f})">{end}</g></g>'
         )
-    x_ticks = [((epoch - first) / span, short(epoch)) for epoch in ticks(first, last, 12, whole=True) if first <= epoch <= last]
+    x_ticks = [
+        ((epoch - first) / span, format_number(epoch))
+        for epoch in ticks(first, last, 12, whole=True)
+        if first <= epoch <= last
+    ]
     said = f"{results.measure.name} of {len(curves)} trials over up to {last} epochs; {results.in_words(curves[-1])}."
     drawn = WIDE.chart(x_ticks, scale.ticks, "epoch", results.measure.name, said, "".join(parts))
     return legend(results, lines=True) + scroll(drawn, "Learning curves of all trials")
@@ -186,7 +252,7 @@ def trial_curves(results: Results) -> str:
 def importance_bars(importances: Mapping[str, float]) -> str:
     """A bar from 0 to 1 for each parameter, the longest first."""
     ordered = sorted(importances.items(), key=lambda one: (-one[1], one[0]))
-    labels = [clip_text(name, 220, 12) for name, _ in ordered]
+    labels = [truncate_text(name, 220, 12) for name, _ in ordered]
     left, row = max(text_width(label, 12) for label in labels) + 14, 28
     right = left + 320
     bottom = 8 + row * len(ordered)
@@ -194,16 +260,22 @@ def importance_bars(importances: Mapping[str, float]) -> str:
     for value in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         x = left + (right - left) * value
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{short(value)}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{format_number(value)}</text>'
+        )
     for i, ((name, value), shown) in enumerate(zip(ordered, labels, strict=True)):
         width, middle = (right - left) * min(max(value, 0.0), 1.0), 8 + row * (i + 0.5)
         label = f"{escape(shown)}<title>{escape(name)}</title>"
-        parts.append(f'<text class="label" x="{left - 10:.1f}" y="{middle + 4}" text-anchor="end">{label}</text>')
+        parts.append(
+            f'<text class="label" x="{left - 10:.1f}" y="{middle + 4}" text-anchor="end">{label}</text>'
+        )
         parts.append(f'<rect class="right" x="{left:.1f}" y="{middle - 7}" width="{width:.1f}" height="14"/>')
         parts.append(f'<text class="label" x="{left + width + 8:.1f}" y="{middle + 4}">{value:.2f}</text>')
     parts.append(f'<line class="axis" x1="{left:.1f}" x2="{left:.1f}" y1="4" y2="{bottom}"/>')
     said = f"Importance: {', '.join(f'{name} {value:.2f}' for name, value in ordered)}."
-    return scroll(f"{svg(right + 50, bottom + 26, said)}{''.join(parts)}</svg>", "Importance of the parameters")
+    return scroll(
+        f"{svg(right + 50, bottom + 26, said)}{''.join(parts)}</svg>", "Importance of the parameters"
+    )
 
 
 def _mark(results: Results, trial: Trial, x: float, y: float, tip: str) -> str:
@@ -214,4 +286,6 @@ def _mark(results: Results, trial: Trial, x: float, y: float, tip: str) -> str:
 
 def _time_unit(seconds: float) -> tuple[str, float]:
     """What a search of this length is told in, and how many seconds that has."""
-    return ("seconds", 1.0) if seconds < 180 else ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+    return (
+        ("seconds", 1.0) if seconds < 180 else ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+    )

@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 
-from pipeline.report.charts import clip_text
+from pipeline.report.charts import truncate_text
 from pipeline.report.page import escape, scroll
-from tune.report.axes import Dimension, Results, Scale, covering_trials, jitter, value_place, value_text, value_ticks, wrap_name
+from tune.report.axes import (
+    Dimension,
+    Results,
+    Scale,
+    covering_trials,
+    jitter,
+    value_place,
+    value_text,
+    value_ticks,
+    wrap_name,
+)
 from tune.report.charts import NO_SCORES, svg
 from tune.space import Choice, SearchSpace
 from tune.trials import Trial
@@ -37,18 +47,31 @@ def parallel_coordinates(space: SearchSpace, results: Results) -> str:
     scale = results.measure.scale([point.score for _, point in scored]) if scored else None
     step = max(LEAST_STEP, (WIDTH - LEFT - RIGHT) / len(dimensions))
     unscored = [trial for trial in results.trials if not trial.points]
-    lines = [_line(trial, dimensions, None, step, 'class="trial unscored"', results.in_words(trial)) for trial in unscored]
+    lines = [
+        _line(trial, dimensions, None, step, 'class="trial unscored"', results.in_words(trial))
+        for trial in unscored
+    ]
     if scale is not None:
         scores = sorted(results.measure.sign() * point.score for _, point in scored)
         for trial, point in scored:
             strength = FAINT + (STRONG - FAINT) * _rank(scores, results.measure.sign() * point.score) ** POWER
-            look = 'class="trial best"' if trial is results.best else f'class="trial" stroke-opacity="{strength:.2f}"'
-            lines.append(_line(trial, dimensions, scale.place(point.score), step, look, results.in_words(trial)))
+            look = (
+                'class="trial best"'
+                if trial is results.best
+                else f'class="trial" stroke-opacity="{strength:.2f}"'
+            )
+            lines.append(
+                _line(trial, dimensions, scale.place(point.score), step, look, results.in_words(trial))
+            )
     axes = [_axis(i, key, one, step) for i, (key, one) in enumerate(dimensions.items())]
     axes.append(_score_axis(len(dimensions), results.measure.name, scale, step))
     said = f"{len(results.trials)} trials in parallel coordinates: {', '.join(dimensions)}, and {results.measure.name}."
     if results.best is not None:
-        values = ", ".join(f"{key} {value_text(results.best.values[key])}" for key in dimensions if key in results.best.values)
+        values = ", ".join(
+            f"{key} {value_text(results.best.values[key])}"
+            for key in dimensions
+            if key in results.best.values
+        )
         said += f" {results.in_words(results.best)}; {values}."
     width = LEFT + step * len(dimensions) + RIGHT
     lines_used = max(len(_name_lines(name, step)) for name in (*dimensions, results.measure.name))
@@ -60,14 +83,18 @@ def parallel_coordinates(space: SearchSpace, results: Results) -> str:
 
 def _rank(ascending: list[float], value: float) -> float:
     """From 0, the least, to 1; the mean rank of equals."""
-    return (bisect_left(ascending, value) + bisect_right(ascending, value) - 1) / 2 / max(len(ascending) - 1, 1)
+    return (
+        (bisect_left(ascending, value) + bisect_right(ascending, value) - 1) / 2 / max(len(ascending) - 1, 1)
+    )
 
 
 def _y(place: float) -> float:
     return BOTTOM - (BOTTOM - TOP) * place
 
 
-def _line(trial: Trial, dimensions: dict[str, Dimension], score: float | None, step: float, look: str, tip: str) -> str:
+def _line(
+    trial: Trial, dimensions: dict[str, Dimension], score: float | None, step: float, look: str, tip: str
+) -> str:
     """A trial's way over the axes; interrupted where it has no value."""
     path, gap = "", True
     for i, (key, dimension) in enumerate(dimensions.items()):
@@ -88,7 +115,7 @@ def _axis(index: int, key: str, dimension: Dimension, step: float) -> str:
     if isinstance(dimension, Choice):
         marks = value_ticks(dimension, MAX_NAMES)
         for place, text in marks[:: math.ceil(len(marks) / MAX_NAMES)]:
-            shown = f"{escape(clip_text(text, step - 16, 12))}<title>{escape(text)}</title>"
+            shown = f"{escape(truncate_text(text, step - 16, 12))}<title>{escape(text)}</title>"
             parts.append(f'<text class="label halo" x="{x + 9:.1f}" y="{_y(place) + 4:.1f}">{shown}</text>')
     else:
         marks = value_ticks(dimension, 8)
@@ -103,7 +130,9 @@ def _score_axis(index: int, name: str, scale: Scale | None, step: float) -> str:
     parts = [_upright(x, name, step)]
     for place, text in scale.ticks if scale is not None else []:
         y = _y(place)
-        parts.append(f'<path class="axis" d="M{x:.1f} {y:.1f}h4"/><text x="{x + 9:.1f}" y="{y + 4:.1f}">{escape(text)}</text>')
+        parts.append(
+            f'<path class="axis" d="M{x:.1f} {y:.1f}h4"/><text x="{x + 9:.1f}" y="{y + 4:.1f}">{escape(text)}</text>'
+        )
     return "".join(parts)
 
 
@@ -111,7 +140,8 @@ def _upright(x: float, name: str, step: float) -> str:
     """An axis with its name above."""
     lines = _name_lines(name, step)
     rows = "".join(
-        f'<tspan x="{x:.1f}" y="{TOP - 26 - LINE * (len(lines) - 1 - i)}">{escape(line)}</tspan>' for i, line in enumerate(lines)
+        f'<tspan x="{x:.1f}" y="{TOP - 26 - LINE * (len(lines) - 1 - i)}">{escape(line)}</tspan>'
+        for i, line in enumerate(lines)
     )
     text = f'<text class="label" text-anchor="middle">{rows}<title>{escape(name)}</title></text>'
     return f'<path class="axis" d="M{x:.1f} {TOP}V{BOTTOM}"/>{text}'

@@ -12,7 +12,15 @@ from pipeline.io.console import duration
 from pipeline.report import page
 from pipeline.report.page import Section, escape, percent
 from tune.report.axes import Results, breakable, value_text
-from tune.report.charts import NO_SCORES, STATES, importance_bars, legend, parameter_against_score, score_over_time, trial_curves
+from tune.report.charts import (
+    NO_SCORES,
+    STATES,
+    importance_bars,
+    legend,
+    parameter_against_score,
+    score_over_time,
+    trial_curves,
+)
 from tune.report.parallel_coordinates import parallel_coordinates
 from tune.space import Choice, Range, SearchSpace
 from tune.trials import Mode, Trial
@@ -54,9 +62,15 @@ def write_search_report(
     sections = [
         Section("Score over time", page.panel(score_over_time(results)), _time_note(results)),
         _best_section(space, results, base_values),
-        Section("All trials in parallel coordinates", page.panel(parallel_coordinates(space, results)), _parallel_note(results)),
         Section(
-            "Each parameter against the score", page.panel(f'{legend(results)}<div class="charts">{charts}</div>'), _parameter_note(results)
+            "All trials in parallel coordinates",
+            page.panel(parallel_coordinates(space, results)),
+            _parallel_note(results),
+        ),
+        Section(
+            "Each parameter against the score",
+            page.panel(f'{legend(results)}<div class="charts">{charts}</div>'),
+            _parameter_note(results),
         ),
         _importance_section(space, results, importances),
         Section("Learning curves of all trials", page.panel(trial_curves(results)), _curve_note(results)),
@@ -64,7 +78,12 @@ def write_search_report(
         Section("Settings", page.settings(settings, "All resolved settings")),
     ]
     headline = _headline(results, trials, settings.get("max_epochs", 0))
-    page.write_page(path, page.render_page(title, sections, {**summary, "judged by": f"{measure.name}, {measure.better}"}, headline))
+    page.write_page(
+        path,
+        page.render_page(
+            title, sections, {**summary, "judged by": f"{measure.name}, {measure.better}"}, headline
+        ),
+    )
 
 
 def _headline(results: Results, trials: Sequence[Trial], max_epochs: int) -> str:
@@ -81,14 +100,20 @@ def _headline(results: Results, trials: Sequence[Trial], max_epochs: int) -> str
             (f"Best {measure.name}", figure, where),
             ("Trials", f"{len(trials):,}", _states_in_words(trials) or "none was begun"),
             ("Epochs trained", f"{epochs:,}", part),
-            ("Time", _time(took), f"to the last score; the trials worked {duration(sum(trial.seconds for trial in trials))} in all"),
+            (
+                "Time",
+                _time(took),
+                f"to the last score; the trials worked {duration(sum(trial.seconds for trial in trials))} in all",
+            ),
         ]
     )
 
 
 def _time(seconds: float) -> str:
     """Short enough for a card."""
-    return f"{seconds / 60:.0f} min" if 600 <= seconds < 3570 else duration(seconds).replace(" min", "\u00a0min")
+    return (
+        f"{seconds / 60:.0f} min" if 600 <= seconds < 3570 else duration(seconds).replace(" min", "\u00a0min")
+    )
 
 
 def _states_in_words(trials: Sequence[Trial]) -> str:
@@ -113,7 +138,10 @@ def _best_section(space: SearchSpace, results: Results, base_values: Mapping[str
         values = (_value(results.best.values, key), _value(base_values, key), _range_in_words(one))
         rows.append([breakable(key), f"<b>{escape(values[0])}</b>", *map(escape, values[1:])])
     body = page.table(
-        ["parameter", "best", "base", "searched"], rows, f"Values of trial {results.best.number}, which has the best score", "values"
+        ["parameter", "best", "base", "searched"],
+        rows,
+        f"Values of trial {results.best.number}, which has the best score",
+        "values",
     )
     note = "What the best trial was trained with, beside the base settings' values and what was searched."
     if (base := _base_trial(space, results, base_values)) is not None:
@@ -128,7 +156,9 @@ def _value(values: Mapping[str, Any], key: str, digits: int = 4) -> str:
 def _range_in_words(dimension: Range | Choice) -> str:
     if isinstance(dimension, Choice):
         return " or ".join(map(value_text, dimension.choices))
-    return f"{value_text(dimension.low)} to {value_text(dimension.high)}{', log scale' if dimension.log else ''}"
+    return (
+        f"{value_text(dimension.low)} to {value_text(dimension.high)}{', log scale' if dimension.log else ''}"
+    )
 
 
 def _base_trial(space: SearchSpace, results: Results, base_values: Mapping[str, Any]) -> Trial | None:
@@ -136,11 +166,20 @@ def _base_trial(space: SearchSpace, results: Results, base_values: Mapping[str, 
     wanted = [_value(base_values, key, digits=12) for key in space.dimensions if key in base_values]
     if len(wanted) < len(space.dimensions):
         return None
-    return next((one for one in results.trials if [_value(one.values, key, digits=12) for key in space.dimensions] == wanted), None)
+    return next(
+        (
+            one
+            for one in results.trials
+            if [_value(one.values, key, digits=12) for key in space.dimensions] == wanted
+        ),
+        None,
+    )
 
 
 def _parallel_note(results: Results) -> str:
-    note = "Each line is a trial: where it crosses an axis is its value there, and at the right its best score. "
+    note = (
+        "Each line is a trial: where it crosses an axis is its value there, and at the right its best score. "
+    )
     note += f"The better its rank, the stronger the line; {results.measure.better}."
     if results.best is not None:
         note += f" The bold line is the best, trial {results.best.number}."
@@ -159,7 +198,9 @@ def _parameter_note(results: Results) -> str:
     return note
 
 
-def _importance_section(space: SearchSpace, results: Results, importances: Mapping[str, float] | None) -> Section:
+def _importance_section(
+    space: SearchSpace, results: Results, importances: Mapping[str, float] | None
+) -> Section:
     title = "Importance of the parameters"
     count, keys = sum(trial.state != "failed" for trial, _ in results.scored()), len(space.dimensions)
     trials = f"{count} trial{'' if count == 1 else 's'} with a score"
@@ -177,7 +218,9 @@ def _importance_section(space: SearchSpace, results: Results, importances: Mappi
 def _curve_note(results: Results) -> str:
     found = {trial.state for trial in results.trials if trial.points}
     note = "A line for each trial, from its first epoch to its last."
-    note += " One that ends in a small circle was stopped, as worse than others." if "stopped" in found else ""
+    note += (
+        " One that ends in a small circle was stopped, as worse than others." if "stopped" in found else ""
+    )
     note += " One that ends in a triangle was still running." if "running" in found else ""
     note += " One that ends in a cross failed." if "failed" in found else ""
     return note
@@ -190,11 +233,22 @@ def _trial_section(space: SearchSpace, results: Results, trials: Sequence[Trial]
     ordered = sorted([*scored, *others], key=lambda trial: trial.state == "failed")
     epochs = {trial.number: len(trial.points) for trial in trials}
     rows = [_row(trial, epochs[trial.number], space, results) for trial in ordered]
-    head = ["trial", "state", "score#", "best epoch#", "epochs#", "time#", *(f"{key}#" for key in space.dimensions)]
+    head = [
+        "trial",
+        "state",
+        "score#",
+        "best epoch#",
+        "epochs#",
+        "time#",
+        *(f"{key}#" for key in space.dimensions),
+    ]
     body = page.table(head, rows, "All trials, the best first, failed ones last", "trials")
     # The table escapes its heads, and long keys would make it wider than the page.
     for key in space.dimensions:
-        body = body.replace(f'<th scope="col" class="number">{escape(key)}</th>', f'<th scope="col" class="number">{breakable(key)}</th>')
+        body = body.replace(
+            f'<th scope="col" class="number">{escape(key)}</th>',
+            f'<th scope="col" class="number">{breakable(key)}</th>',
+        )
     return Section("Trials", page.panel(body) + _reasons(results.trials))
 
 

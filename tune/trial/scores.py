@@ -15,11 +15,13 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import finish_run
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.world import Epochs, World
-from tune.trial.spec import Job
+from pipeline.training.world import EpochGenerator, World
+from tune.trial.spec import TrialSpec
 
 
-def trial_scores(job: Job, settings: list[TrainingConfig], world: World) -> Generator[dict[str, Any], None, None]:
+def trial_scores(
+    job: TrialSpec, settings: list[TrainingConfig], world: World
+) -> Generator[dict[str, Any], None, None]:
     """Trains a trial whose folders are open, from where it stands, and yields `epoch` and `score` after each epoch that has one.
 
     The score of several parts is their mean at the same epoch; a part that stopped early keeps its last. Epochs that an earlier
@@ -28,7 +30,7 @@ def trial_scores(job: Job, settings: list[TrainingConfig], world: World) -> Gene
     Raises:
         UserError: as the training does, or when the score is no number.
     """
-    parts = [_epochs(one, world, job.changing) for one in settings]
+    parts = [_epochs(one, world, job.mutates_values) for one in settings]
     last: list[dict[str, Any] | None] = [None] * len(parts)
     try:
         while True:
@@ -57,12 +59,12 @@ def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[d
     if run.read_json("summary.json") is not None:
         return
     start = time.monotonic()
-    result = yield from _train(config, world, run.claim() if world.rank == 0 else None)
+    result = yield from _train(config, world, run.acquire() if world.rank == 0 else None)
     if world.rank == 0:
         finish_run(config, result, time.monotonic() - start)
 
 
-def _train(config: TrainingConfig, world: World, owner: str | None) -> Epochs:
+def _train(config: TrainingConfig, world: World, owner: str | None) -> EpochGenerator:
     if isinstance(config, TrainClassifierConfig):
         return train_classifier.train_epochs(config, world, owner)
     from pipeline.gan import loop as train_gan  # draws pictures, which is slow to import

@@ -12,7 +12,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
 from pipeline.training.config import TrainingConfig
-from pipeline.training.run import open_run
+from pipeline.training.run import start_run
 from tune.config import SearchConfig
 from tune.space import Choice, Range, SearchSpace, parse_space
 from tune.trials import Mode, SearchFolder
@@ -30,13 +30,13 @@ SPACES: dict[str, dict[str, Any]] = {
         "model.channels": [[16, 32, 64, 128], [24, 48, 96, 192], [32, 64, 128, 256]],
     },
     "gan": {
-        "generator_rate": {"low": 0.0002, "high": 0.004, "log": True},
-        "discriminator_rate": {"low": 0.0002, "high": 0.004, "log": True},
+        "generator_lr": {"low": 0.0002, "high": 0.004, "log": True},
+        "discriminator_lr": {"low": 0.0002, "high": 0.004, "log": True},
         "penalty_weight": {"low": 0.1, "high": 20.0, "log": True},
         "ada.adapt": [True, False],
-        "ada.chance": {"low": 0.0, "high": 0.8},
+        "ada.p": {"low": 0.0, "high": 0.8},
         "class_weight": {"low": 0.0, "high": 1.0},
-        "alike_weight": {"low": 0.0, "high": 8.0},
+        "diversity_weight": {"low": 0.0, "high": 8.0},
     },
 }
 CONFIGS: dict[str, type[TrainingConfig]] = {"classifier": TrainClassifierConfig, "gan": TrainGanConfig}
@@ -44,7 +44,7 @@ COMMANDS = {"classifier": "train-classifier", "gan": "train-gan"}
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialSpec:
     """A search, as its trials need to know it."""
 
     model: str
@@ -59,7 +59,7 @@ class Job:
     """Of each worker."""
     gpus: float
     """Of each worker."""
-    changing: bool
+    mutates_values: bool
     """Whether a trial may go on from another one's checkpoint, with other values (pbt, pb2)."""
 
     def settings(self, number: int, values: Mapping[str, Any]) -> list[TrainingConfig]:
@@ -70,13 +70,14 @@ class Job:
         """
         folder = SearchFolder(self.folder).trial(number)
         try:
-            one = self.base.changed(dict(values)).model_copy(update={"run": folder})
+            one = self.base.with_overrides(dict(values)).model_copy(update={"run": folder})
         except ConfigError as error:
             raise UserError(f"trial {number}: {error}") from None
         if self.parts == 1:
             return [one]
         return [
-            one.model_copy(update={"run": folder / f"part_{part}", "val_part": (part, self.parts)}) for part in range(1, self.parts + 1)
+            one.model_copy(update={"run": folder / f"part_{part}", "val_split": (part, self.parts)})
+            for part in range(1, self.parts + 1)
         ]
 
 
@@ -94,9 +95,9 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
         "run": config.run,
         "epochs": config.max_epochs,
         "val_fraction": config.val_fraction,
-        "val_part": None,
+        "val_split": None,
         "fold": config.fold,
-        "deal_folds": config.deal_folds,
+        "num_folds": config.num_folds,
         "seed": config.seed,
         "workers": config.workers_per_trial,
         "gpus_per_worker": config.gpus_per_worker,
@@ -104,11 +105,13 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
     if isinstance(given, TrainClassifierConfig):
         own |= {"keep": "best", "monitor": config.judged_by}
     if isinstance(given, TrainGanConfig):
-        own |= {"judge": True, "sample_every": min(given.sample_every, config.grace)}
+        own |= {"select_best": True, "sample_every": min(given.sample_every, config.grace)}
     return given.model_copy(update=own)
 
 
-def make_space(config: SearchConfig, values: Mapping[str, Any] | None, base: TrainingConfig) -> SearchSpace:
+def load_search_space(
+    config: SearchConfig, values: Mapping[str, Any] | None, base: TrainingConfig
+) -> SearchSpace:
     """The space of the file --space, whose values these are, or the model's own.
 
     Raises:
@@ -116,16 +119,18 @@ def make_space(config: SearchConfig, values: Mapping[str, Any] | None, base: Tra
     """
     if values is None:
         known = parse_space(SPACES[config.model], base, f"the space of a {config.model}")
-        fit = {key: one for key, one in known.dimensions.items() if not _misfit(config, key, one)}
+        fit = {key: one for key, one in known.dimensions.items() if not _incompatibility(config, key, one)}
         return SearchSpace(fit, config.scheduler == "pb2")
     space = parse_space(values, base, f"--space {config.space}")
     for key, one in space.dimensions.items():
-        if reason := _misfit(config, key, one):
-            raise ConfigError(f"--space {config.space}: '{key}' can't be searched with --scheduler {config.scheduler}, {reason}")
+        if reason := _incompatibility(config, key, one):
+            raise ConfigError(
+                f"--space {config.space}: '{key}' can't be searched with --scheduler {config.scheduler}, {reason}"
+            )
     return SearchSpace(space.dimensions, config.scheduler == "pb2")
 
 
-def _misfit(config: SearchConfig, key: str, one: Range | Choice) -> str:
+def _incompatibility(config: SearchConfig, key: str, one: Range | Choice) -> str:
     """Why a population can't be searched for a key; empty where it can."""
     if config.changes_values and key.startswith(("model.", "gan.")) and key != "model.dropout":
         return "whose trials take over each other's weights: it changes the network"
@@ -134,9 +139,9 @@ def _misfit(config: SearchConfig, key: str, one: Range | Choice) -> str:
     return ""
 
 
-def begin_trial(job: Job, settings: list[TrainingConfig]) -> None:
+def open_trial_runs(job: TrialSpec, settings: list[TrainingConfig]) -> None:
     """Opens the run folders of a trial. Where values may change, the folder takes on those of today."""
     for one in settings:
-        if job.changing:
+        if job.mutates_values:
             (one.run / "config.json").unlink(missing_ok=True)
-        open_run(COMMANDS[job.model], one)
+        start_run(COMMANDS[job.model], one)

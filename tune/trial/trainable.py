@@ -16,33 +16,33 @@ from typing import Any
 import ray.tune
 import torch
 
-from pipeline.distributed.worker import lost_worker
-from pipeline.io.errors import UserError, user_errors
-from pipeline.io.storage import as_place, copy_tree
+from pipeline.distributed.worker import is_worker_lost
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.storage import copy_tree, to_path
 from tune.trial.scores import trial_scores
-from tune.trial.spec import Job, begin_trial
-from tune.trial.workers import Group
+from tune.trial.spec import TrialSpec, open_trial_runs
+from tune.trial.workers import TrialWorkers
 from tune.trials import SearchFolder, State, better
 
 # In the results that Tune gets, beside `epoch`, `score`, `best` so far, and `seconds` of this attempt.
-FAULT, ENDED = "fault", "ended"
+ERROR_KEY, DONE_KEY = "fault", "ended"
 # Of a trial's configuration, beside the values of its space.
-NUMBER = "number"
+TRIAL_NUMBER_KEY = "number"
 _POINTER = "checkpoint.json"
 
 
 def outcome(result: dict[str, Any], max_epochs: int) -> State:
     """What the last result of a trial that Tune ended says of it."""
-    if result.get(FAULT):
+    if result.get(ERROR_KEY):
         return "failed"
-    return "finished" if result.get(ENDED) or result.get("epoch", 0) >= max_epochs else "stopped"
+    return "finished" if result.get(DONE_KEY) or result.get("epoch", 0) >= max_epochs else "stopped"
 
 
-class TrialRun(ray.tune.Trainable):
+class TrialTrainable(ray.tune.Trainable):
     """One trial, or, as processes are used again, one after the other."""
 
-    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
-        self._job, self._group = job, Group(job)
+    def setup(self, config: dict[str, Any], job: TrialSpec) -> None:  # type: ignore[override]
+        self._job, self._group = job, TrialWorkers(job)
         torch.set_num_threads(job.cpus)
         self._open(config)
 
@@ -53,7 +53,7 @@ class TrialRun(ray.tune.Trainable):
         return True
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._number = int(config[NUMBER])
+        self._number = int(config[TRIAL_NUMBER_KEY])
         self._raw = {key: value for key, value in config.items() if key in self._job.space.dimensions}
         self._source: Path | None = None
         self._scores: Generator[dict[str, Any], None, None] | None = None
@@ -70,13 +70,13 @@ class TrialRun(ray.tune.Trainable):
             self._last = {**new, "best": best, "seconds": time.monotonic() - self._start}
             return dict(self._last)
         except StopIteration:
-            return {**self._last, ENDED: True, "done": True}
+            return {**self._last, DONE_KEY: True, "done": True}
         except UserError as error:
-            return {**self._last, FAULT: str(error), "done": True}
+            return {**self._last, ERROR_KEY: str(error), "done": True}
         except Exception as error:
-            if lost_worker(error):
+            if is_worker_lost(error):
                 raise
-            return {**self._last, FAULT: self._unforeseen(error), "done": True}
+            return {**self._last, ERROR_KEY: self._unforeseen(error), "done": True}
 
     def _begin(self) -> Generator[dict[str, Any], None, None]:
         job = self._job
@@ -85,7 +85,7 @@ class TrialRun(ray.tune.Trainable):
             for part, one in enumerate(settings):
                 copy_tree(self._source / f"part_{part}", one.run / "checkpoints")
                 (one.run / "summary.json").unlink(missing_ok=True)
-        begin_trial(job, settings)
+        open_trial_runs(job, settings)
         return trial_scores(job, settings, self._group.begin(settings))
 
     def _unforeseen(self, error: Exception) -> str:
@@ -101,15 +101,19 @@ class TrialRun(ray.tune.Trainable):
         They stay until the search ends: a trial that is to go on from them may start much later.
         """
         job = self._job
-        kept = SearchFolder(job.folder).trial(self._number) / "kept" / f"{self._last.get('epoch', 0):04d}_{time.time_ns():x}"
-        with user_errors("writing to", kept):
+        kept = (
+            SearchFolder(job.folder).trial(self._number)
+            / "kept"
+            / f"{self._last.get('epoch', 0):04d}_{time.time_ns():x}"
+        )
+        with report_os_errors("writing to", kept):
             for part, one in enumerate(job.settings(self._number, job.space.decode(self._raw))):
                 copy_tree(one.run / "checkpoints", kept / f"part_{part}")
         (Path(checkpoint_dir) / _POINTER).write_text(json.dumps(str(kept)))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Goes on from where a checkpoint of this trial or another points to."""
-        self._source = as_place(Path(json.loads((Path(checkpoint) / _POINTER).read_text())))
+        self._source = to_path(Path(json.loads((Path(checkpoint) / _POINTER).read_text())))
 
     def cleanup(self) -> None:
         """Ends the training between two epochs, and its other workers."""

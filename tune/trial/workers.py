@@ -17,12 +17,12 @@ import torch
 import torch.distributed as dist
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from pipeline.distributed.worker import STEP_SECONDS
+from pipeline.distributed.worker import STEP_TIMEOUT_S
 from pipeline.io.errors import UserError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.world import World
 from tune.trial.scores import trial_scores
-from tune.trial.spec import Job
+from tune.trial.spec import TrialSpec
 
 # Workers start and import within this time, or something is wrong.
 START_TIMEOUT = timedelta(seconds=120)
@@ -30,10 +30,10 @@ START_TIMEOUT = timedelta(seconds=120)
 LEAVE_SECONDS = 5.0
 
 
-class Group:
+class TrialWorkers:
     """All workers of the trials that one process runs, one trial after the other, from the first worker's side."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: TrialSpec):
         self._job = job
         self._others: list[Any] = []
         self._runs: list[Any] = []
@@ -43,15 +43,20 @@ class Group:
         if self._job.workers > 1:
             self._others = self._others or [self._start(rank) for rank in range(1, self._job.workers)]
             address = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
-            self._runs = [actor.train.remote(self._job, settings, rank, address) for rank, actor in enumerate(self._others, start=1)]
-            _join(self._job, 0, address)
-        return World.current(device(self._job), STEP_SECONDS)
+            self._runs = [
+                actor.train.remote(self._job, settings, rank, address)
+                for rank, actor in enumerate(self._others, start=1)
+            ]
+            _init_process_group(self._job, 0, address)
+        return World.current(device(self._job), STEP_TIMEOUT_S)
 
     def _start(self, rank: int) -> Any:
         own: Any = ray.util.get_current_placement_group()
         place = PlacementGroupSchedulingStrategy(own, placement_group_bundle_index=rank)
         worker: Any = ray.remote(_Worker)
-        return worker.options(num_cpus=self._job.cpus, num_gpus=self._job.gpus, scheduling_strategy=place).remote()
+        return worker.options(
+            num_cpus=self._job.cpus, num_gpus=self._job.gpus, scheduling_strategy=place
+        ).remote()
 
     def end(self) -> None:
         """Has the other workers leave the trial, wherever they are; they wait for the next one."""
@@ -75,11 +80,11 @@ class Group:
 class _Worker:
     """Any worker but the first."""
 
-    def train(self, job: Job, settings: list[TrainingConfig], rank: int, address: str) -> None:
+    def train(self, job: TrialSpec, settings: list[TrainingConfig], rank: int, address: str) -> None:
         torch.set_num_threads(job.cpus)
-        _join(job, rank, address)
+        _init_process_group(job, rank, address)
         try:
-            for _ in trial_scores(job, settings, World.current(device(job), STEP_SECONDS)):
+            for _ in trial_scores(job, settings, World.current(device(job), STEP_TIMEOUT_S)):
                 pass
         except UserError:
             pass  # the first worker has the same, and tells it
@@ -88,15 +93,17 @@ class _Worker:
                 dist.distributed_c10d._abort_process_group()
 
 
-def device(job: Job) -> torch.device:
+def device(job: TrialSpec) -> torch.device:
     """Where a trial's worker computes: Ray shows it its own GPU only."""
     return torch.device("cuda", 0) if job.gpus else torch.device("cpu")
 
 
-def _join(job: Job, rank: int, address: str) -> None:
+def _init_process_group(job: TrialSpec, rank: int, address: str) -> None:
     # NCCL refuses two workers on one GPU.
     backend = "nccl" if job.gpus >= 1 else "gloo"
-    dist.init_process_group(backend, init_method=address, rank=rank, world_size=job.workers, timeout=START_TIMEOUT)
+    dist.init_process_group(
+        backend, init_method=address, rank=rank, world_size=job.workers, timeout=START_TIMEOUT
+    )
 
 
 def _free_port() -> int:

@@ -8,10 +8,25 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from cluster.jobs.package import check_size, constraints_name, packed_files, project_root, requirements, write_package
+from cluster.jobs.package import (
+    check_size,
+    constraints_name,
+    packed_files,
+    project_root,
+    requirements,
+    write_package,
+)
 from pipeline.io.errors import UserError
 
-INSIDE = ["models/__init__.py", "pipeline/data/table.py", "tune/a b.py", "cluster/é.py", "conf/a.yaml", "pyproject.toml", "constraints.txt"]
+INSIDE = [
+    "models/__init__.py",
+    "pipeline/data/table.py",
+    "tune/a b.py",
+    "cluster/é.py",
+    "conf/a.yaml",
+    "pyproject.toml",
+    "constraints.txt",
+]
 OUTSIDE = [
     ".env",
     ".git/config",
@@ -50,9 +65,24 @@ def test_the_packages_and_their_settings_travel_and_nothing_else(checkout: Path)
 def test_this_checkout_has_all_that_a_job_imports_and_is_small() -> None:
     root = project_root()
     files = packed_files(root)
-    for name in ("cluster/cli.py", "models/gan.py", "pipeline/extract.py", "tune/search.py", "conf/esc10.yaml", "constraints.txt"):
+    for name in (
+        "cluster/cli.py",
+        "models/gan.py",
+        "pipeline/extract.py",
+        "tune/search.py",
+        "conf/esc10.yaml",
+        "constraints.txt",
+    ):
         assert Path(name) in files
-    assert {file.parts[0] for file in files} == {"models", "pipeline", "tune", "cluster", "conf", "pyproject.toml", "constraints.txt"}
+    assert {file.parts[0] for file in files} == {
+        "models",
+        "pipeline",
+        "tune",
+        "cluster",
+        "conf",
+        "pyproject.toml",
+        "constraints.txt",
+    }
     assert check_size(root, files) < 5 * 2**20
 
 
@@ -60,13 +90,19 @@ def test_too_much_is_refused_by_name_before_it_is_sent(checkout: Path) -> None:
     (checkout / "conf" / "big.npy").write_bytes(bytes(3 * 2**20))
     (checkout / "models" / "medium.npy").write_bytes(bytes(2**20))
     files = packed_files(checkout)
-    with pytest.raises(UserError, match=r"^4\.0 MiB to send, the cluster takes 2.*largest: conf/big.npy \(3\.0 MiB\), models/medium.npy"):
+    with pytest.raises(
+        UserError,
+        match=r"^4\.0 MiB to send, the cluster takes 2.*largest: conf/big.npy \(3\.0 MiB\), models/medium.npy",
+    ):
         check_size(checkout, files, limit=2 * 2**20)
 
 
 def test_the_same_files_give_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
     files = packed_files(checkout)
-    sizes = [write_package(tmp_path / f"{number}.zip", checkout, files, {"submitted/x.yaml": b"epochs: 3"}) for number in range(2)]
+    sizes = [
+        write_package(tmp_path / f"{number}.zip", checkout, files, {"submitted/x.yaml": b"epochs: 3"})
+        for number in range(2)
+    ]
     assert (tmp_path / "0.zip").read_bytes() == (tmp_path / "1.zip").read_bytes() and sizes[0] == sizes[1]
     with zipfile.ZipFile(tmp_path / "0.zip") as archive:
         assert sorted(archive.namelist()) == sorted([*INSIDE, "submitted/x.yaml"])

@@ -25,12 +25,20 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_rows_generator_is_its_own():
-    rows = [(seed, clip, copy) for seed in (0, 1) for clip in ("a/1.wav", "a/1.wav|1", "ü/日本.wav", "\udcff.wav") for copy in (1, 2, 11)]
+    rows = [
+        (seed, clip, copy)
+        for seed in (0, 1)
+        for clip in ("a/1.wav", "a/1.wav|1", "ü/日本.wav", "\udcff.wav")
+        for copy in (1, 2, 11)
+    ]
     draws = {row: row_rng(*row).random() for row in rows}
     assert len(set(draws.values())) == len(rows)
     assert {row: row_rng(*row).random() for row in reversed(rows)} == draws
     # The same on every machine and in every version, or resumed jobs would mix two kinds of copies.
-    assert row_rng(42, "dog/1.wav", 1).bit_generator.random_raw(2).tolist() == [17579072696607843901, 13533788240413930935]
+    assert row_rng(42, "dog/1.wav", 1).bit_generator.random_raw(2).tolist() == [
+        17579072696607843901,
+        13533788240413930935,
+    ]
 
 
 @pytest.mark.parametrize("strength", [0.01, 1.0])
@@ -100,13 +108,23 @@ def test_pitch_moves_by_semitones_and_the_length_stays(semitones: float):
     shifted = shift_pitch(sine(1000.0, rate=RATE), RATE, semitones)
     assert shifted.size == RATE
     assert peak_hertz(shifted, RATE) == pytest.approx(1000.0 * 2 ** (semitones / 12), rel=2e-3)
-    assert similarity(shifted, librosa.effects.pitch_shift(sine(1000.0, rate=RATE), sr=RATE, n_steps=semitones)) > 0.999
+    assert (
+        similarity(shifted, librosa.effects.pitch_shift(sine(1000.0, rate=RATE), sr=RATE, n_steps=semitones))
+        > 0.999
+    )
 
 
 def test_pitch_shift_goes_both_ways_as_far_as_its_strength():
     for strength in (0.25, 1.0):
         peaks = {
-            round(12 * np.log2(peak_hertz(apply("pitch_shift", sine(1000.0, rate=RATE), strength, seed), RATE) / 1000), 1) for seed in SEEDS
+            round(
+                12
+                * np.log2(
+                    peak_hertz(apply("pitch_shift", sine(1000.0, rate=RATE), strength, seed), RATE) / 1000
+                ),
+                1,
+            )
+            for seed in SEEDS
         }
         assert peaks == {round(-MAX_SEMITONES * strength, 1), round(MAX_SEMITONES * strength, 1)}
 
@@ -148,7 +166,9 @@ def test_reverb_keeps_level_and_length_and_fills_what_follows():
 def test_stretch_equals_librosas(rate: float):
     rng = np.random.default_rng(1)
     chord = sum(sine(hertz, 2.0, RATE, 0.2) for hertz in (220.0, 523.25, 1318.5))
-    sound = (chord * np.linspace(1, 0.2, chord.size) + 0.01 * rng.standard_normal(chord.size)).astype(np.float32)
+    sound = (chord * np.linspace(1, 0.2, chord.size) + 0.01 * rng.standard_normal(chord.size)).astype(
+        np.float32
+    )
     late = np.concatenate([np.zeros(RATE, np.float32), sound])  # phases begin where there is nothing
     for samples in (sound, late):
         got, want = stretch(samples, rate), librosa.effects.time_stretch(samples, rate=rate)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio.decode import BadAudio, decode
+from pipeline.audio.decode import AudioDecodeError, decode
 from tests.helpers.audio_formats import CHECKED_FORMATS, RATE, broken_files, encoded, noise
 
 
@@ -18,14 +18,17 @@ def test_broken_files_are_refused_with_their_reason(name: str, tmp_path: Path):
     content, reason = broken_files()[name]
     path.write_bytes(content)
     for source, rate in ((path, 22_050), (content, RATE)):
-        with pytest.raises(BadAudio) as caught:
+        with pytest.raises(AudioDecodeError) as caught:
             decode(source, rate)
         assert re.search(reason, str(caught.value)), str(caught.value)
 
 
-@pytest.mark.parametrize(("path", "reason"), [("missing.wav", "no such file"), (".", "unreadable: "), ("nul\0.wav", "unreadable: ")])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("missing.wav", "no such file"), (".", "unreadable: "), ("nul\0.wav", "unreadable: ")],
+)
 def test_no_file_at_all(path: str, reason: str, tmp_path: Path):
-    with pytest.raises(BadAudio, match=f"^{reason}"):
+    with pytest.raises(AudioDecodeError, match=f"^{reason}"):
         decode(tmp_path / path, RATE)
 
 
@@ -35,7 +38,7 @@ def test_a_missing_end_is_noticed_and_no_whole_file_suspected(name: str, subtype
         assert decode(encoded(noise()[:size], name, subtype), RATE).size >= size
     whole = encoded(noise(10.0), name, subtype)
     for part in (0.02, 0.3, 0.5, 0.9, 0.99, 0.999):
-        with pytest.raises(BadAudio, match=r"^(truncated|unreadable): "):
+        with pytest.raises(AudioDecodeError, match=r"^(truncated|unreadable): "):
             decode(whole[: int(len(whole) * part)], RATE)
 
 
@@ -43,7 +46,7 @@ def test_a_missing_end_is_noticed_in_real_recordings(esc10: list[Path]):
     for path in esc10[::20]:
         content = path.read_bytes()
         assert decode(content, RATE).size > 1000
-        with pytest.raises(BadAudio, match=r"^truncated: "):
+        with pytest.raises(AudioDecodeError, match=r"^truncated: "):
             decode(content[: len(content) * 9 // 10], RATE)
 
 
@@ -58,5 +61,5 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path):
             path.write_bytes(damaged.tobytes())
             try:
                 assert np.isfinite(decode(path, RATE)).all()
-            except BadAudio as error:
+            except AudioDecodeError as error:
                 assert str(error)

@@ -42,7 +42,10 @@ def test_every_format_keeps_the_tone(name: str, subtype: str, tmp_path: Path):
         np.testing.assert_array_equal(decode(path.read_bytes(), RATE), samples)
 
 
-@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-23), ("FLOAT", 0)])
+@pytest.mark.parametrize(
+    ("subtype", "step"),
+    [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-23), ("FLOAT", 0)],
+)
 def test_samples_are_those_written(subtype: str, step: float):
     written = noise()
     assert np.abs(decode(encoded(written, subtype=subtype), RATE) - written).max() <= step
@@ -63,7 +66,9 @@ def test_what_the_lower_rate_cannot_hold_is_gone():
 @pytest.mark.parametrize("channels", range(1, 9))
 def test_mono_is_the_mean_of_channels(channels: int):
     written = np.stack([noise(seed=seed) for seed in range(channels)], axis=1)
-    np.testing.assert_allclose(decode(encoded(written, subtype="FLOAT"), RATE), written.mean(axis=1), atol=1e-7)
+    np.testing.assert_allclose(
+        decode(encoded(written, subtype="FLOAT"), RATE), written.mean(axis=1), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
@@ -76,14 +81,21 @@ def test_a_wav_from_a_pipe_is_whole(size: int):
 def test_an_mp3_that_does_not_state_its_length_is_not_truncated(mode: str, tmp_path: Path):
     path = tmp_path / "late.mp3"
     silence = np.zeros(5 * RATE, np.float32)
-    soundfile.write(path, np.concatenate([silence, noise(5.0)]), RATE, bitrate_mode=mode, compression_level=0.5)
+    soundfile.write(
+        path, np.concatenate([silence, noise(5.0)]), RATE, bitrate_mode=mode, compression_level=0.5
+    )
     content = path.read_bytes()
     assert decode(content, RATE).size == 10 * RATE
     assert 10 * RATE <= decode(without_first_frame(content), RATE).size < 10 * RATE + 2 * 1152
 
 
 def test_bytes_after_the_end_do_no_harm():
-    for name, subtype in (("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")):
+    for name, subtype in (
+        ("WAV", "PCM_16"),
+        ("AIFF", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("MP3", "MPEG_LAYER_III"),
+    ):
         content = encoded(noise(), name, subtype)
         assert decode(content + b"TAG" + bytes(125), RATE).size == RATE
 
@@ -113,8 +125,12 @@ def test_ten_minutes_are_streamed_without_a_seam(tmp_path: Path):
 
 
 def test_what_counts_as_audio():
-    assert all(map(is_audio, ("a.wav", "b/A.FLAC", "x.y.mp3", "ü b.Ogg", Path("a.aiff"), "a.opus", "a.m.wav")))
-    assert not any(map(is_audio, (".a.wav", ".wav", "wav", "b/mp3", "a.txt", "a.wav.csv", "a.", "wav/a", "a.m4a", "")))
+    assert all(
+        map(is_audio, ("a.wav", "b/A.FLAC", "x.y.mp3", "ü b.Ogg", Path("a.aiff"), "a.opus", "a.m.wav"))
+    )
+    assert not any(
+        map(is_audio, (".a.wav", ".wav", "wav", "b/mp3", "a.txt", "a.wav.csv", "a.", "wav/a", "a.m4a", ""))
+    )
 
 
 def test_trim_cuts_both_ends_and_leaves_silence_whole():
@@ -152,4 +168,6 @@ def test_trim_is_librosas() -> None:
         level = np.repeat(10 ** rng.uniform(-6, 0, size // 300 + 1), 300)[:size]
         samples = (rng.standard_normal(size) * level).astype(np.float32)
         for top_db in (20.0, 60.0):
-            np.testing.assert_array_equal(trim_silence(samples, top_db), librosa.effects.trim(samples, top_db=top_db)[0])
+            np.testing.assert_array_equal(
+                trim_silence(samples, top_db), librosa.effects.trim(samples, top_db=top_db)[0]
+            )

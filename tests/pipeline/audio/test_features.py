@@ -9,8 +9,16 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.audio.augment import RECIPES
-from pipeline.audio.decode import BadAudio
-from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram, clip_rows, load_clip, spectrogram, windows
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import (
+    AugmentConfig,
+    FeatureConfig,
+    Spectrogram,
+    load_clip,
+    spectrogram,
+    spectrogram_rows,
+    split_windows,
+)
 from pipeline.audio.mel import LogMel, MelConfig
 from tests.helpers.audio_formats import RATE, broken_files, encoded, noise, sine, write_good
 
@@ -19,9 +27,12 @@ COPIES = AugmentConfig(copies=8)
 
 
 def rows_of(
-    source: bytes | Path, clip_id: str = "a/1.wav", features: FeatureConfig = SMALL, augment: AugmentConfig = COPIES
+    source: bytes | Path,
+    clip_id: str = "a/1.wav",
+    features: FeatureConfig = SMALL,
+    augment: AugmentConfig = COPIES,
 ) -> list[Spectrogram]:
-    return list(clip_rows(source, clip_id, features, augment))
+    return list(spectrogram_rows(source, clip_id, features, augment))
 
 
 def same(a: Spectrogram, b: Spectrogram) -> bool:
@@ -83,7 +94,12 @@ def test_rows_differ_by_clip_seed_and_copy():
 def test_every_recipe_comes_up_and_only_those_asked_for():
     found = {row.recipe for row in rows_of(encoded(noise()), augment=AugmentConfig(copies=60))[1:]}
     assert found == set(RECIPES)
-    found = {row.recipe for row in rows_of(encoded(noise()), augment=AugmentConfig(copies=20, recipes=("noise", "reverb")))[1:]}
+    found = {
+        row.recipe
+        for row in rows_of(encoded(noise()), augment=AugmentConfig(copies=20, recipes=("noise", "reverb")))[
+            1:
+        ]
+    }
     assert found == {"noise", "reverb"}
 
 
@@ -111,8 +127,8 @@ def test_time_shift_moves_a_clip_within_its_final_length():
 
 @pytest.mark.parametrize("name", broken_files())
 def test_a_broken_file_gives_no_row(name: str):
-    with pytest.raises(BadAudio):
-        next(clip_rows(broken_files()[name][0], name, SMALL, COPIES))
+    with pytest.raises(AudioDecodeError):
+        next(spectrogram_rows(broken_files()[name][0], name, SMALL, COPIES))
 
 
 def test_good_files_give_rows(tmp_path: Path):
@@ -126,7 +142,13 @@ def test_silence_gives_the_floor():
 
 def test_fingerprint_names_the_settings():
     assert FeatureConfig().fingerprint == FeatureConfig(seconds=5).fingerprint
-    others = [FeatureConfig(), FeatureConfig(seconds=4.0), FeatureConfig(trim_db=None), FeatureConfig(mel=MelConfig(n_mels=64)), SMALL]
+    others = [
+        FeatureConfig(),
+        FeatureConfig(seconds=4.0),
+        FeatureConfig(trim_db=None),
+        FeatureConfig(mel=MelConfig(n_mels=64)),
+        SMALL,
+    ]
     assert len({config.fingerprint for config in others}) == len(others)
     assert all(len(config.fingerprint) == 16 for config in others)
 
@@ -138,7 +160,11 @@ def test_fingerprint_names_the_settings():
         (FeatureConfig, {"seconds": 601}, "'seconds' = 601"),
         (FeatureConfig, {"trim_db": -1}, "'trim_db' = -1"),
         (AugmentConfig, {"copies": -1}, "'copies' = -1"),
-        (AugmentConfig, {"recipes": ("noise", "nois")}, r"unknown recipe \['nois'\]; known: unchanged, noise"),
+        (
+            AugmentConfig,
+            {"recipes": ("noise", "nois")},
+            r"unknown recipe \['nois'\]; known: unchanged, noise",
+        ),
         (AugmentConfig, {"recipes": ()}, "known: unchanged, noise"),
     ],
 )
@@ -147,10 +173,13 @@ def test_refused_settings(cls: type, settings: dict, message: str):
         cls(**settings)
 
 
-@pytest.mark.parametrize(("seconds", "most", "count"), [(0.3, 5, 1), (1.0, 5, 1), (1.1, 5, 2), (7.0, 100, 7), (7.0, 3, 3), (7.0, 1, 1)])
+@pytest.mark.parametrize(
+    ("seconds", "most", "count"),
+    [(0.3, 5, 1), (1.0, 5, 1), (1.1, 5, 2), (7.0, 100, 7), (7.0, 3, 3), (7.0, 1, 1)],
+)
 def test_windows_cover_a_clip_or_are_evenly_spread(seconds: float, most: int, count: int):
     samples = np.arange(round(seconds * RATE), dtype=np.float32)
-    cut = windows(samples, SMALL, most)
+    cut = split_windows(samples, SMALL, most)
     assert len(cut) == count and all(part.size == SMALL.num_samples for part in cut)
     if 1 < count < most:
         assert set(np.concatenate(cut)) == set(samples)

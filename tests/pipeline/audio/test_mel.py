@@ -47,7 +47,7 @@ CONFIGS = {
 
 
 def reference(samples: np.ndarray, config: MelConfig) -> np.ndarray:
-    settings = config.values()
+    settings = config.to_dict()
     top_db, rate = settings.pop("top_db"), settings.pop("sample_rate")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of windows longer than the sound
@@ -106,7 +106,9 @@ def test_number_of_frames(samples: int, frames: int):
 @pytest.mark.parametrize("dtype", [np.float64, np.int16])
 def test_other_types_of_samples(dtype: type):
     samples = (noise(rate=RATE) * 1000).astype(np.int16)
-    np.testing.assert_array_equal(LogMel(MelConfig())(samples.astype(dtype)), LogMel(MelConfig())(samples.astype(np.float32)))
+    np.testing.assert_array_equal(
+        LogMel(MelConfig())(samples.astype(dtype)), LogMel(MelConfig())(samples.astype(np.float32))
+    )
 
 
 def test_samples_are_not_changed():

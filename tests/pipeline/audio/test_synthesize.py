@@ -28,7 +28,11 @@ def sound_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)
@@ -53,15 +57,20 @@ def test_every_clip_is_a_sound(name: str):
     assert len({clip.size for clip in clips}) > 1
 
 
-@pytest.mark.parametrize(("forwards", "backwards"), [("chirp_rising", "chirp_falling"), ("bell_struck", "bell_swelling")])
+@pytest.mark.parametrize(
+    ("forwards", "backwards"), [("chirp_rising", "chirp_falling"), ("bell_struck", "bell_swelling")]
+)
 def test_pairs_differ_in_time_only(forwards: str, backwards: str):
     np.testing.assert_array_equal(
-        synthesize_event(forwards, np.random.default_rng(3)), synthesize_event(backwards, np.random.default_rng(3))[::-1]
+        synthesize_event(forwards, np.random.default_rng(3)),
+        synthesize_event(backwards, np.random.default_rng(3))[::-1],
     )
 
 
 def test_layout(sound_set: Path):
-    train = sorted(path.relative_to(sound_set / "train").as_posix() for path in (sound_set / "train").glob("*/*"))
+    train = sorted(
+        path.relative_to(sound_set / "train").as_posix() for path in (sound_set / "train").glob("*/*")
+    )
     assert train == sorted(f"{name}/{name}_{number:03d}.wav" for name in CLASS_NAMES for number in range(3))
     with open(sound_set / "test_labels.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -128,8 +137,15 @@ def test_second_run_writes_nothing(tmp_path: Path):
 def test_linear_model_stays_below(tmp_path: Path):
     sets = []
     for part, count in (("train", 24), ("test", 10)):
-        clips = [synthesize_clip(name, row_rng(1, f"{part}/{name}", i)) for name in CLASS_NAMES for i in range(count)]
-        sets += [np.stack([spectrogram(clip, COARSE) for clip in clips]), np.repeat(np.arange(len(CLASS_NAMES)), count)]
+        clips = [
+            synthesize_clip(name, row_rng(1, f"{part}/{name}", i))
+            for name in CLASS_NAMES
+            for i in range(count)
+        ]
+        sets += [
+            np.stack([spectrogram(clip, COARSE) for clip in clips]),
+            np.repeat(np.arange(len(CLASS_NAMES)), count),
+        ]
     accuracy = linear_baseline(*sets)
     assert 2 / len(CLASS_NAMES) < accuracy < 0.75
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.audio.decode import decode, fix_length
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.audio.synthesize import synthesize_clip
-from pipeline.audio.vocoder import INAUDIBLE, PEAK, Vocoder, mel_to_audio, sensible_level
+from pipeline.audio.vocoder import PEAK, SILENCE_PEAK, Vocoder, mel_to_audio, normalize_loudness
 from tests.helpers.audio_formats import noise, peak_hertz, rms, sine
 from tests.helpers.sounds import tone
 
@@ -26,7 +26,10 @@ SMALL = MelConfig(sample_rate=8000, n_fft=256, hop_length=64, n_mels=32)
 SOUNDS = {
     "tone in noise": (tone(440.0, 2.0, RATE), 0.4),
     "noise": (noise(2.0, RATE), 0.15),
-    "rain of clicks": (np.random.default_rng(1).binomial(1, 0.002, LENGTH).astype(np.float32) * np.float32(0.3), 1.8),
+    "rain of clicks": (
+        np.random.default_rng(1).binomial(1, 0.002, LENGTH).astype(np.float32) * np.float32(0.3),
+        1.8,
+    ),
     "chirp": (synthesize_clip("chirp_rising", np.random.default_rng(2), RATE), 0.25),
     "bell": (synthesize_clip("bell_struck", np.random.default_rng(3), RATE), 0.25),
     "engine": (synthesize_clip("engine", np.random.default_rng(4), RATE), 0.25),
@@ -54,12 +57,14 @@ def error(samples: np.ndarray, mel: np.ndarray, config: MelConfig) -> float:
 
 
 def by_librosa(mel: np.ndarray, config: MelConfig, num_samples: int) -> np.ndarray:
-    settings = config.values()
+    settings = config.to_dict()
     del settings["n_mels"], settings["top_db"]
     settings["sr"] = settings.pop("sample_rate")
     np.random.seed(0)
     power = librosa.db_to_power(mel)
-    return librosa.feature.inverse.mel_to_audio(power, n_iter=32, length=num_samples, pad_mode="constant", **settings)
+    return librosa.feature.inverse.mel_to_audio(
+        power, n_iter=32, length=num_samples, pad_mode="constant", **settings
+    )
 
 
 def small_mels(count: int) -> Tensor:
@@ -80,21 +85,30 @@ def test_round_trip(samples: np.ndarray, most: float):
 @pytest.mark.filterwarnings("ignore:Empty filters")
 @pytest.mark.parametrize(("config", "most"), CONFIGS.values(), ids=CONFIGS.keys())
 def test_round_trip_in_other_settings(config: MelConfig, most: float):
-    samples = tone(500.0, 1.3, config.sample_rate)[: 1 - config.hop_length]  # a length that is no whole number of hops
+    samples = tone(500.0, 1.3, config.sample_rate)[
+        : 1 - config.hop_length
+    ]  # a length that is no whole number of hops
     mel = log_mel(config)(samples)
     out = mel_to_audio(mel, config, samples.size)
     assert out.shape == samples.shape
     assert error(out, mel, config) < most
     assert error(out, mel, config) < error(by_librosa(mel, config, samples.size), mel, config)
-    assert np.abs(out).max() < 3 * np.abs(samples).max()  # no spikes where windows hardly overlap: librosa's have 4000
+    assert (
+        np.abs(out).max() < 3 * np.abs(samples).max()
+    )  # no spikes where windows hardly overlap: librosa's have 4000
 
 
 def test_error_is_less_than_half_of_librosas(esc10: list[Path]):
     for path in esc10[7::150]:
         samples = fix_length(decode(path, RATE), 3 * RATE)
-        samples *= np.float32(0.3) / np.abs(samples).max()  # librosa's would go beyond full scale, ours be made quieter
+        samples *= (
+            np.float32(0.3) / np.abs(samples).max()
+        )  # librosa's would go beyond full scale, ours be made quieter
         mel = log_mel(MelConfig())(samples)
-        ours, librosas = mel_to_audio(mel, MelConfig(), samples.size), by_librosa(mel, MelConfig(), samples.size)
+        ours, librosas = (
+            mel_to_audio(mel, MelConfig(), samples.size),
+            by_librosa(mel, MelConfig(), samples.size),
+        )
         assert error(ours, mel, MelConfig()) < 0.5 * error(librosas, mel, MelConfig())
 
 
@@ -127,7 +141,10 @@ def test_silence_around_a_sound_stays_silent(dtype: type):
 
 def test_more_iterations_leave_less_error():
     mel = log_mel(MelConfig())(tone(440.0, 2.0, RATE))
-    errors = [error(mel_to_audio(mel, MelConfig(), 2 * RATE, iterations=n), mel, MelConfig()) for n in (1, 4, 16, 64)]
+    errors = [
+        error(mel_to_audio(mel, MelConfig(), 2 * RATE, iterations=n), mel, MelConfig())
+        for n in (1, 4, 16, 64)
+    ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.2 * errors[0]
 
@@ -141,7 +158,9 @@ def test_batch_equals_singles_bit_for_bit():
     alone = torch.cat([vocoder(mel_BMT[i : i + 1], 8000, seeds[i]) for i in range(5)])
     assert torch.equal(together, alone)
     assert torch.equal(together.flip(0), vocoder(mel_BMT.flip(0), 8000, seeds[::-1]))
-    assert torch.equal(together[1], torch.from_numpy(mel_to_audio(mel_BMT[1].numpy(), SMALL, 8000, iterations=4, seed=1)))
+    assert torch.equal(
+        together[1], torch.from_numpy(mel_to_audio(mel_BMT[1].numpy(), SMALL, 8000, iterations=4, seed=1))
+    )
 
 
 def test_clips_worked_on_at_once_come_out_alike():
@@ -228,11 +247,11 @@ def test_no_clips():
 def test_sensible_level_raises_the_quiet_and_lowers_the_loud():
     speech = noise(rate=RATE, level=0.1)
     quiet, loud = speech * np.float32(0.01), speech * np.float32(30.0)
-    click, hiss = np.zeros_like(speech), noise(rate=RATE, level=INAUDIBLE / 10)
+    click, hiss = np.zeros_like(speech), noise(rate=RATE, level=SILENCE_PEAK / 10)
     click[1000] = 0.1
     given = torch.from_numpy(np.stack([speech, quiet, loud, click, hiss, np.zeros_like(speech)]))
     before = given.clone()
-    out = sensible_level(given, RATE).numpy()
+    out = normalize_loudness(given, RATE).numpy()
     assert torch.equal(given, before)
     np.testing.assert_array_equal(out[0], speech)
     assert 20 * np.log10(rms(out[1])) == pytest.approx(-26.0, abs=0.3)
@@ -247,6 +266,6 @@ def test_sensible_level_hears_a_short_sound_in_a_long_silence():
     samples = np.zeros(10 * RATE, np.float32)
     sound = slice(int(3.3 * RATE), int(3.7 * RATE))
     samples[sound] = noise(rate=RATE, level=1e-3)[: int(3.7 * RATE) - int(3.3 * RATE)]
-    out = sensible_level(torch.from_numpy(samples)[None], RATE)[0].numpy()
+    out = normalize_loudness(torch.from_numpy(samples)[None], RATE)[0].numpy()
     assert 20 * np.log10(rms(out[sound])) == pytest.approx(-26.0, abs=0.3)
-    assert np.isfinite(sensible_level(torch.full((1, 3), 0.01), RATE)).all()
+    assert np.isfinite(normalize_loudness(torch.full((1, 3), 0.01), RATE)).all()

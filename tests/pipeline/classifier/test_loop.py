@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from models.batch_augment import MixUpConfig, draw_batch
+from models.batch_augment import MixUpConfig, sample_batch_augmentation
 from models.classifier import ClassifierConfig
 from pipeline.classifier import loop as train_classifier
 from pipeline.classifier.config import TrainClassifierConfig
@@ -61,7 +61,9 @@ def test_same_seed_same_weights_other_seed_others(shards: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resume_equals_no_stop(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+def test_resume_equals_no_stop(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     whole = train_config(shards, tmp_path / "whole", precision=precision)
     run_loop(whole)
     broken = train_config(shards, tmp_path / "broken", precision=precision)
@@ -94,7 +96,7 @@ def _two(rank: int, rendezvous: str, config: TrainClassifierConfig) -> None:
 
 def test_two_workers_equal_one(shards: Path, tmp_path: Path) -> None:
     """Group norm and no dropout: all else must not depend on how many workers share a batch."""
-    model = ClassifierConfig(channels=(8, 16), convolutions=1, compressed=16, dropout=0.0, norm="group")
+    model = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.0, norm="group")
     changes = {"model": model, "epochs": 3, "class_weights": True, "batch_size": 15}
     run_loop(train_config(shards, tmp_path / "one", **changes))
     two = train_config(shards, tmp_path / "two", **changes)
@@ -104,7 +106,10 @@ def test_two_workers_equal_one(shards: Path, tmp_path: Path) -> None:
     for name, value in one_weights.items():
         # Sums over a batch are taken in another order; AdamW divides by the root of tiny squares and widens that.
         torch.testing.assert_close(two_weights[name], value, rtol=1e-3, atol=1e-4)
-    lines = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
+    lines = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
+        for name in ("one", "two")
+    ]
     for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1"):
         assert lines[0][key] == pytest.approx(lines[1][key], rel=1e-3), key
 
@@ -119,19 +124,21 @@ def test_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
         ema_decay=0.0,
         weight_decay=0.0,
         warmup_epochs=0.0,
-        clip_norm=1e9,
-        model=ClassifierConfig(channels=(8,), convolutions=1, compressed=8, dropout=0.0, norm="group"),
+        max_grad_norm=1e9,
+        model=ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8, dropout=0.0, norm="group"),
     )
     t = prepare(config, ALONE)
     batch = t.split.train[:8]
     reference = prepare(config, ALONE)
     optimizer = torch.optim.AdamW(reference.model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     loss = F.cross_entropy(
-        reference.model(torch.from_numpy(t.rows.mels[batch].astype(np.float32))), torch.from_numpy(t.labels[batch]), label_smoothing=0.1
+        reference.model(torch.from_numpy(t.rows.mels[batch].astype(np.float32))),
+        torch.from_numpy(t.labels[batch]),
+        label_smoothing=0.1,
     )
     loss.backward()
     optimizer.step()
-    draw = draw_batch(np.random.default_rng(0), 8, config.mixup, config.spec_augment, 0.0)
+    draw = sample_batch_augmentation(np.random.default_rng(0), 8, config.mixup, config.spec_augment, 0.0)
     assert float(train_step(t, batch, draw)) == pytest.approx(loss.item(), rel=1e-5)
     for (name, mine), theirs in zip(t.model.named_parameters(), reference.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, msg=name)
@@ -140,7 +147,9 @@ def test_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
 def test_learning_rate_falls_and_early_stopping_stops(shards: Path, tmp_path: Path) -> None:
     result = run_loop(train_config(shards, tmp_path, epochs=60, patience=3, learning_rate=1e-2))
     assert result["stopped_early"] and result["epochs"] == result["best_epoch"] + 3
-    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [
+        json.loads(line)["learning_rate"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert rates[1:] == sorted(rates[1:], reverse=True)
 
 
@@ -172,21 +181,33 @@ def test_augmentation_strength_chooses_copies(shards: Path, tmp_path: Path) -> N
 def test_an_epoch_has_every_row_once_or_balanced_classes(shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path)
     t = prepare(config, ALONE)
-    orders = [epoch_order(t.labels, t.split.train, "uniform", np.random.default_rng([42, epoch])) for epoch in (0, 1)]
+    orders = [
+        epoch_order(t.labels, t.split.train, "uniform", np.random.default_rng([42, epoch]))
+        for epoch in (0, 1)
+    ]
     assert all(sorted(order) == sorted(t.split.train) for order in orders)
     assert not np.array_equal(*orders)
     few = t.split.train[(t.labels[t.split.train] != 0) | (np.arange(len(t.split.train)) < 2)]
-    drawn = np.concatenate([t.labels[epoch_order(t.labels, few, "balanced", np.random.default_rng(epoch))] for epoch in range(50)])
+    drawn = np.concatenate(
+        [
+            t.labels[epoch_order(t.labels, few, "balanced", np.random.default_rng(epoch))]
+            for epoch in range(50)
+        ]
+    )
     assert np.allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.05)
 
 
-def test_a_loss_that_is_not_finite_says_what_to_do(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_says_what_to_do(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(train_classifier, "train_step", lambda *_: torch.tensor(math.nan))
     with pytest.raises(UserError, match=r"loss is nan in epoch 1.*--learning-rate"):
         run_loop(train_config(shards, tmp_path))
 
 
-def test_a_full_disk_keeps_the_last_checkpoint_and_more_room_lets_it_go_on(shards: Path, full_disk: Path) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint_and_more_room_lets_it_go_on(
+    shards: Path, full_disk: Path
+) -> None:
     filler = full_disk / "filler"
     config = train_config(shards, full_disk / "run")
     run_loop(config.model_copy(update={"epochs": 1}))

@@ -19,8 +19,14 @@ from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.classifier.report import MAX_MISTAKES, Example, Mistake, write_report
 from pipeline.report import page
-from pipeline.report.charts import Series, clip_text, line_chart, short, ticks
-from pipeline.report.clips import NUM_COLOURS, decibel_scale, frequency_ticks, picture_data, time_ticks
+from pipeline.report.charts import Series, format_number, line_chart, ticks, truncate_text
+from pipeline.report.clips import (
+    NUM_COLOURS,
+    decibel_scale,
+    frequency_ticks,
+    spectrogram_data_uri,
+    time_ticks,
+)
 from pipeline.report.confusion import confusion_chart
 from tests.helpers.html_page import Page, is_accessible, needs_nothing_else
 
@@ -36,12 +42,23 @@ def history(epochs: int, validated: bool = True) -> list[dict]:
     for epoch in range(1, epochs + 1):
         line = {"epoch": epoch, "train_loss": 2.0 / epoch, "learning_rate": 1e-3 / epoch, "seconds": 3.0}
         if validated:
-            line |= {"val_loss": 2.2 / epoch, "val_accuracy": 1 - 0.9 / epoch, "val_macro_f1": 1 - 0.95 / epoch, "best": epoch <= 2}
+            line |= {
+                "val_loss": 2.2 / epoch,
+                "val_accuracy": 1 - 0.9 / epoch,
+                "val_macro_f1": 1 - 0.95 / epoch,
+                "best": epoch <= 2,
+            }
         lines.append(line)
     return lines
 
 
-def report(folder: Path, names: list[str], lines: list[dict] | None = None, never: int | None = None, mistakes: int = 3) -> str:
+def report(
+    folder: Path,
+    names: list[str],
+    lines: list[dict] | None = None,
+    never: int | None = None,
+    mistakes: int = 3,
+) -> str:
     """Writes a report of random answers and returns its text."""
     rng = np.random.default_rng(0)
     labels = np.arange(4 * len(names)) % len(names)
@@ -55,7 +72,9 @@ def report(folder: Path, names: list[str], lines: list[dict] | None = None, neve
         summary={"data": "<here>", "device": "CPU"},
         metrics=classification_metrics(odds / odds.sum(axis=1, keepdims=True), labels, names),
         history=history(3) if lines is None else lines,
-        mistakes=[Mistake(f"clip {i}", names[0], names[-1], 0.5 + i / 1000, mel_like(i)) for i in range(mistakes)],
+        mistakes=[
+            Mistake(f"clip {i}", names[0], names[-1], 0.5 + i / 1000, mel_like(i)) for i in range(mistakes)
+        ],
         examples=[Example(f"example {name}", name, mel_like(i)) for i, name in enumerate(names)],
         features=FEATURES,
         settings={"optimizer": {"name": "<adamw>", "betas": [0.9, 0.95]}, "resume": None},
@@ -94,7 +113,14 @@ def test_file_names_that_are_not_utf8(tmp_path):
 
 def test_headline_and_mistakes(tmp_path):
     parsed = Page(report(tmp_path, list("abc"), mistakes=20))
-    for words in ("Accuracy", "Macro-F1", "Log-loss", "Calibration error", "of 12 clips", f"{MAX_MISTAKES} of 20"):
+    for words in (
+        "Accuracy",
+        "Macro-F1",
+        "Log-loss",
+        "Calibration error",
+        "of 12 clips",
+        f"{MAX_MISTAKES} of 20",
+    ):
         assert words in parsed.text
     assert parsed.text.count("said c (5") == MAX_MISTAKES
     assert "said c (52\u202f%), is a" in parsed.text
@@ -134,7 +160,9 @@ def test_class_never_predicted_comes_first(tmp_path):
 def test_class_without_clips_has_no_score_and_comes_last(tmp_path):
     metrics = classification_metrics(np.full((2, 3), 1 / 3), np.array([0, 0]), ["a", "b", "no clips"])
     path = tmp_path / "deep" / "er" / "report.html"
-    write_report(path, title="t", summary={}, metrics=metrics, history=[], mistakes=[], examples=[], features=FEATURES)
+    write_report(
+        path, title="t", summary={}, metrics=metrics, history=[], mistakes=[], examples=[], features=FEATURES
+    )
     table = Page(path.read_text(encoding="utf-8")).text.partition("worst F1 first")[2]
     assert table.index("a100.0") < table.index("no clips–––0")
 
@@ -153,7 +181,11 @@ def test_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 def test_line_chart_leaves_gaps_and_shows_lone_points():
-    svg = line_chart("Loss <x>", [Series("a & b", [1, 2, 3, 4, 5], [1.0, None, math.nan, 0.5, 0.25]), Series("c", [1], [2.0])], "epoch")
+    svg = line_chart(
+        "Loss <x>",
+        [Series("a & b", [1, 2, 3, 4, 5], [1.0, None, math.nan, 0.5, 0.25]), Series("c", [1], [2.0])],
+        "epoch",
+    )
     parsed = Page(svg)
     paths = [attrs["d"] for attrs in parsed.of("path") if attrs.get("class") == "line"]
     assert [(d.count("M"), d.count("L")) for d in paths if "H" not in d] == [(2, 1), (1, 0)]
@@ -186,11 +218,19 @@ def test_ticks(low, high, whole, want):
 
 
 def test_texts_of_numbers():
-    assert [short(v) for v in (0, 3e-4, 1.24e-5, 0.25, 12.0, 1234.0, 12_345.0, 2.5e6)] == "0 3e-4 1.2e-5 0.25 12 1234 12.3k 2.5M".split()
-    assert [page.percent(v).replace("\u202f", "") for v in (0, 0.0001, 0.123, 0.9999, 1)] == ["0.0%", "<0.1%", "12.3%", ">99.9%", "100.0%"]
+    assert [
+        format_number(v) for v in (0, 3e-4, 1.24e-5, 0.25, 12.0, 1234.0, 12_345.0, 2.5e6)
+    ] == "0 3e-4 1.2e-5 0.25 12 1234 12.3k 2.5M".split()
+    assert [page.percent(v).replace("\u202f", "") for v in (0, 0.0001, 0.123, 0.9999, 1)] == [
+        "0.0%",
+        "<0.1%",
+        "12.3%",
+        ">99.9%",
+        "100.0%",
+    ]
     assert [page.percent(v, 0).replace("\u202f", "") for v in (0.97, 0.996, 1)] == ["97%", ">99%", "100%"]
-    assert clip_text("a long name", 30.0, 10) == "a lo…"
-    assert clip_text("犬の鳴き声", 30.0, 10) == "犬の…"
+    assert truncate_text("a long name", 30.0, 10) == "a lo…"
+    assert truncate_text("犬の鳴き声", 30.0, 10) == "犬の…"
 
 
 def test_confusion_chart_draws_what_is_there():
@@ -205,14 +245,14 @@ def decoded(uri: str) -> Image.Image:
 
 def test_picture_has_low_frequencies_below_and_clips_to_the_scale():
     mel = np.array([[-100.0, -80.0, np.nan], [-40.0, 0.0, 20.0]], np.float16)
-    image = decoded(picture_data(mel, (-80.0, 0.0)))
+    image = decoded(spectrogram_data_uri(mel, (-80.0, 0.0)))
     assert image.mode == "P"
     assert np.asarray(image).tolist() == [[NUM_COLOURS // 2, NUM_COLOURS - 1, NUM_COLOURS - 1], [0, 0, 0]]
 
 
 def test_picture_of_a_long_clip_is_averaged():
     mel = np.tile(np.repeat([-80.0, 0.0], 5000), (512, 1))
-    image = np.asarray(decoded(picture_data(mel, (-80.0, 0.0))))
+    image = np.asarray(decoded(spectrogram_data_uri(mel, (-80.0, 0.0))))
     assert image.shape == (160, 400)
     assert (image[:, :200] == 0).all()
     assert (image[:, 200:] == NUM_COLOURS - 1).all()
@@ -224,7 +264,10 @@ def test_decibel_scale():
     assert decibel_scale([np.full((2, 2), np.nan)]) == (-80.0, 0.0)
 
 
-@pytest.mark.parametrize("config", [MelConfig(), MelConfig(sample_rate=44_100, n_mels=64, fmin=50, fmax=16_000), MelConfig(n_mels=20)])
+@pytest.mark.parametrize(
+    "config",
+    [MelConfig(), MelConfig(sample_rate=44_100, n_mels=64, fmin=50, fmax=16_000), MelConfig(n_mels=20)],
+)
 def test_frequency_ticks_lie_on_the_bands_of_librosa(config):
     top = config.fmax or config.sample_rate / 2
     centres = librosa.mel_frequencies(config.n_mels + 2, fmin=config.fmin, fmax=top)[1:-1]

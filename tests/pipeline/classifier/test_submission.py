@@ -23,19 +23,29 @@ TABLE = pd.DataFrame(
 
 
 def sample(*ids: str, columns: tuple[str, ...] = ("id", "class")) -> pd.DataFrame:
-    return pd.DataFrame({name: list(ids) if name == columns[0] else ["?"] * len(ids) for name in columns}, dtype=str)
+    return pd.DataFrame(
+        {name: list(ids) if name == columns[0] else ["?"] * len(ids) for name in columns}, dtype=str
+    )
 
 
 def test_without_a_sample_all_clips_in_order():
     answer = submission(TABLE, CLASSES, None)
     assert list(answer.columns) == ["id", "label"]
-    assert answer.to_numpy().tolist() == [["a/1.wav", "dog"], ["a/2.flac", "dog"], ["b/2.wav", "rain"], ["c.d.wav", "label"]]
+    assert answer.to_numpy().tolist() == [
+        ["a/1.wav", "dog"],
+        ["a/2.flac", "dog"],
+        ["b/2.wav", "rain"],
+        ["c.d.wav", "label"],
+    ]
 
 
 @pytest.mark.parametrize(
     ("ids", "labels"),
     [
-        (["c.d.wav", "b/2.wav", "a/1.wav", "a/2.flac"], ["label", "rain", "dog", "dog"]),  # paths, in another order
+        (
+            ["c.d.wav", "b/2.wav", "a/1.wav", "a/2.flac"],
+            ["label", "rain", "dog", "dog"],
+        ),  # paths, in another order
         (["2.flac", "1.wav", "2.wav"], ["dog", "dog", "rain"]),  # names; not all clips need to be asked for
         (["1", "c.d"], ["dog", "label"]),  # names without their ending
         (["a/2", "b/2"], ["dog", "rain"]),  # paths without their ending
@@ -52,7 +62,11 @@ def test_ids_order_and_columns_are_those_of_the_sample(ids: list[str], labels: l
 
 def test_a_whole_path_is_never_doubtful():
     table = TABLE.assign(id=["x/1.wav", "1.wav", "y/1.wav", "1"])
-    assert submission(table, CLASSES, sample("1.wav", "1", "y/1.wav"))["class"].tolist() == ["dog", "label", "dog"]
+    assert submission(table, CLASSES, sample("1.wav", "1", "y/1.wav"))["class"].tolist() == [
+        "dog",
+        "label",
+        "dog",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +87,11 @@ def test_columns_named_like_classes_take_probabilities():
     answer = submission(TABLE, CLASSES, sample("a/1.wav", "2.wav", columns=("id", "rain", "dog", "label")))
     assert list(answer.columns) == ["id", "rain", "dog", "label"]
     assert answer.to_numpy().tolist() == [["a/1.wav", 0.1, 0.8, 0.1], ["2.wav", 0.7, 0.1, 0.2]]
-    assert list(submission(TABLE, CLASSES, sample("1", columns=("id", "rain", "dog"))).columns) == ["id", "rain", "dog"]
+    assert list(submission(TABLE, CLASSES, sample("1", columns=("id", "rain", "dog"))).columns) == [
+        "id",
+        "rain",
+        "dog",
+    ]
 
 
 def test_columns_that_cannot_be_filled():
@@ -84,7 +102,10 @@ def test_columns_that_cannot_be_filled():
 def test_a_sample_is_read_as_text(tmp_path: Path):
     path = tmp_path / "sample.csv"
     path.write_bytes("\ufeffid,label\n007,NA\nnull,\n日本.wav,1.0\n".encode())
-    assert read_sample(path).to_dict("list") == {"id": ["007", "null", "日本.wav"], "label": ["NA", "", "1.0"]}
+    assert read_sample(path).to_dict("list") == {
+        "id": ["007", "null", "日本.wav"],
+        "label": ["NA", "", "1.0"],
+    }
 
 
 @pytest.mark.parametrize(

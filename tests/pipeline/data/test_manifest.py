@@ -40,7 +40,15 @@ def test_folders_are_classes(tmp_path: Path):
 
 
 def test_train_stands_for_its_parent(tmp_path: Path):
-    touch(tmp_path, "train/dog/1.wav", "train/dog/2.wav", "train/rain/1.wav", "train/rain/2.wav", "test/3.wav", "other/4.wav")
+    touch(
+        tmp_path,
+        "train/dog/1.wav",
+        "train/dog/2.wav",
+        "train/rain/1.wav",
+        "train/rain/2.wav",
+        "test/3.wav",
+        "other/4.wav",
+    )
     clips = read_manifest(tmp_path).clips
     assert clips["clip_id"].tolist() == ["dog/1.wav", "dog/2.wav", "rain/1.wav", "rain/2.wav"]
 
@@ -55,7 +63,16 @@ def test_names_of_any_kind_and_the_order_of_the_disk_does_not_matter(tmp_path: P
 
 def test_hidden_files_and_other_files_are_not_clips(tmp_path: Path):
     names = ("dog/1.wav", "dog/2.wav", "rain/1.wav", "rain/2.wav")
-    touch(tmp_path, *names, "dog/._1.wav", "dog/.hidden/3.wav", ".git/x/4.wav", "dog/notes.txt", "dog/wav", "rain/labels.csv")
+    touch(
+        tmp_path,
+        *names,
+        "dog/._1.wav",
+        "dog/.hidden/3.wav",
+        ".git/x/4.wav",
+        "dog/notes.txt",
+        "dog/wav",
+        "rain/labels.csv",
+    )
     manifest = read_manifest(tmp_path)
     assert manifest.clips["clip_id"].tolist() == list(names)
     assert manifest.warnings == []
@@ -67,14 +84,25 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     (tmp_path / "data/rain").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "data/dog/again").symlink_to(tmp_path / "data", target_is_directory=True)
     (tmp_path / "data/dog/here").symlink_to(".", target_is_directory=True)
-    assert read_manifest(tmp_path / "data").clips["clip_id"].tolist() == ["dog/1.wav", "dog/2.wav", "rain/3.wav", "rain/4.wav"]
+    assert read_manifest(tmp_path / "data").clips["clip_id"].tolist() == [
+        "dog/1.wav",
+        "dog/2.wav",
+        "rain/3.wav",
+        "rain/4.wav",
+    ]
 
 
 @pytest.mark.parametrize(
     ("names", "warnings"),
     [
-        (("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "c/readme.txt"), [r"folder '.*/c' holds no audio file: its class is left out"]),
-        (("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "1.wav", "2.wav"), [r"2 audio files lie in '.*' itself, in no class folder"]),
+        (
+            ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "c/readme.txt"),
+            [r"folder '.*/c' holds no audio file: its class is left out"],
+        ),
+        (
+            ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "1.wav", "2.wav"),
+            [r"2 audio files lie in '.*' itself, in no class folder"],
+        ),
         (("a/1.wav", "a/2.wav", "b/1.wav"), [r"class 'b' has a single clip"]),
         (("a/1.wav", "a/2.wav"), [r"only one class, 'a'"]),
         (("a/1.wav", "b/1.wav"), [r"class 'a' has a single clip", r"class 'b' has a single clip"]),
@@ -123,7 +151,9 @@ def test_a_pattern_must_fit_every_name(tmp_path: Path):
             read_manifest(tmp_path, ManifestConfig(fold_pattern=pattern))
 
 
-@pytest.mark.parametrize(("pattern", "message"), [(r"^\d-", "needs a group in parentheses"), ("(", "not a regular expression")])
+@pytest.mark.parametrize(
+    ("pattern", "message"), [(r"^\d-", "needs a group in parentheses"), ("(", "not a regular expression")]
+)
 def test_refused_patterns(pattern: str, message: str):
     for name in ("group_pattern", "fold_pattern"):
         with pytest.raises(ConfigError, match=message):

@@ -10,35 +10,50 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audio.features import Spectrogram
-from pipeline.data.shards import Part, Rejected, inspect_part, mel_values, read_part, write_part
+from pipeline.data.shards import Rejected, ShardInfo, mel_values, read_shard, read_shard_footer, write_shard
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically, write_text_atomically
 
 SHAPE = (5, 7)
-REJECTED = [Rejected("dog/9.wav", "/data/dog/9.wav", "empty file (0 bytes)"), Rejected("ü", "/日本", 'an "odd", reason')]
+REJECTED = [
+    Rejected("dog/9.wav", "/data/dog/9.wav", "empty file (0 bytes)"),
+    Rejected("ü", "/日本", 'an "odd", reason'),
+]
 
 
 def some_rows(clips: int = 3, copies: int = 2) -> tuple[list[dict], list[list[Spectrogram]]]:
     rng = np.random.default_rng(0)
     records = [
-        {"clip_id": f"dög/{i}.wav", "path": f"/data/dög/{i}.wav", "label": "dög", "fold": i - 1, "group": f"g{i}", "size": 3, "mtime_ns": 4}
+        {
+            "clip_id": f"dög/{i}.wav",
+            "path": f"/data/dög/{i}.wav",
+            "label": "dög",
+            "fold": i - 1,
+            "group": f"g{i}",
+            "size": 3,
+            "mtime_ns": 4,
+        }
         for i in range(clips)
     ]
     rows = [
-        [Spectrogram(copy, copy / 7, "noise", rng.normal(-40, 20, SHAPE).astype(np.float16)) for copy in range(copies + 1)] for _ in records
+        [
+            Spectrogram(copy, copy / 7, "noise", rng.normal(-40, 20, SHAPE).astype(np.float16))
+            for copy in range(copies + 1)
+        ]
+        for _ in records
     ]
     return records, rows
 
 
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
-    write_part(tmp_path / "part-0.parquet", *some_rows(), REJECTED, SHAPE)
+    write_shard(tmp_path / "part-0.parquet", *some_rows(), REJECTED, SHAPE)
     return tmp_path / "part-0.parquet"
 
 
 def test_what_was_written_is_read_bit_by_bit(part: Path):
     records, rows = some_rows()
-    table = read_part(part)
+    table = read_shard(part)
     assert table.num_rows == 9
     written = [(record, row) for record, of_clip in zip(records, rows, strict=True) for row in of_clip]
     for got, (record, row) in zip(table.to_pylist(), written, strict=True):
@@ -61,33 +76,38 @@ def test_any_parquet_reader_reads_it(part: Path):
 
 
 def test_a_part_tells_of_itself(part: Path):
-    assert inspect_part(part) == (Part(name="part-0.parquet", rows=9, clips=3, rejected=2), REJECTED)
+    assert read_shard_footer(part) == (
+        ShardInfo(name="part-0.parquet", rows=9, clips=3, rejected=2),
+        REJECTED,
+    )
 
 
 def test_columns_can_be_read_alone(part: Path):
-    assert read_part(part, ["clip_id", "copy"]).column_names == ["clip_id", "copy"]
+    assert read_shard(part, ["clip_id", "copy"]).column_names == ["clip_id", "copy"]
 
 
 def test_a_part_of_nothing(tmp_path: Path):
     path = tmp_path / "part.parquet"
-    assert write_part(path, [], [], REJECTED, SHAPE) == Part(name="part.parquet", rows=0, clips=0, rejected=2)
-    assert mel_values(read_part(path), SHAPE).shape == (0, *SHAPE)
-    assert inspect_part(path)[1] == REJECTED
+    assert write_shard(path, [], [], REJECTED, SHAPE) == ShardInfo(
+        name="part.parquet", rows=0, clips=0, rejected=2
+    )
+    assert mel_values(read_shard(path), SHAPE).shape == (0, *SHAPE)
+    assert read_shard_footer(path)[1] == REJECTED
 
 
 def test_the_same_rows_make_the_same_bytes(tmp_path: Path):
     for name in "ab":
-        write_part(tmp_path / name, *some_rows(), REJECTED, SHAPE)
+        write_shard(tmp_path / name, *some_rows(), REJECTED, SHAPE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_flipped_bits_are_noticed_or_without_effect(part: Path):
-    whole, table = part.read_bytes(), read_part(part)
+    whole, table = part.read_bytes(), read_shard(part)
     noticed = 0
     for place in range(0, len(whole), 5):
         part.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         try:
-            read = read_part(part)
+            read = read_shard(part)
             mel_values(read, SHAPE)
         except UserError as error:
             assert str(error).endswith("delete it and run `melray extract` again")
@@ -96,7 +116,7 @@ def test_flipped_bits_are_noticed_or_without_effect(part: Path):
             # The manifest of a set holds the number of rows too.
             assert read.equals(table) or read.num_rows != table.num_rows
         with suppress(UserError):
-            inspect_part(part)
+            read_shard_footer(part)
     assert noticed > 100
 
 
@@ -105,7 +125,7 @@ def test_flipped_spectrograms_are_always_noticed(part: Path):
     place = whole.index(some_rows()[1][1][0].mel.tobytes()[10:40])
     part.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(UserError, match="is damaged"):
-        read_part(part)
+        read_shard(part)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
@@ -113,22 +133,22 @@ def test_a_part_that_is_cut_off(share: float, part: Path):
     whole = part.read_bytes()
     part.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(UserError, match="is damaged"):
-        read_part(part)
+        read_shard(part)
     with pytest.raises(UserError, match="is not a whole shard"):
-        inspect_part(part)
+        read_shard_footer(part)
 
 
 def test_a_part_that_is_missing_or_foreign(part: Path):
     with pytest.raises(UserError, match="is missing: run `melray extract` again"):
-        read_part(part.with_name("other"))
+        read_shard(part.with_name("other"))
     pq.write_table(pq.read_table(part, columns=["copy"]).replace_schema_metadata(None), part)
     with pytest.raises(UserError, match="is not a whole shard"):
-        inspect_part(part)
+        read_shard_footer(part)
 
 
 def test_spectrograms_of_another_shape_are_refused(part: Path):
     with pytest.raises(UserError, match="not of shape"):
-        mel_values(read_part(part), (SHAPE[0], SHAPE[1] + 1))
+        mel_values(read_shard(part), (SHAPE[0], SHAPE[1] + 1))
 
 
 def test_a_part_that_does_not_reach_the_disk_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -137,7 +157,7 @@ def test_a_part_that_does_not_reach_the_disk_is_not_there(tmp_path: Path, monkey
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        write_part(tmp_path / "part-0.parquet", *some_rows(), REJECTED, SHAPE)
+        write_shard(tmp_path / "part-0.parquet", *some_rows(), REJECTED, SHAPE)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.group_split import group_folds, group_split, leaking_groups
+from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides
 
 
 def random_clips(seed: int, span_classes: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +28,7 @@ def test_no_recording_on_both_sides_and_no_class_wholly_taken(seed: int, span_cl
     fraction = float(np.random.default_rng(seed).uniform(0.05, 0.6))
     chosen = group_split(labels, groups, fraction, seed)
     assert chosen.dtype == bool and chosen.shape == labels.shape
-    assert leaking_groups(groups, chosen, ~chosen) == []
+    assert groups_on_both_sides(groups, chosen, ~chosen) == []
     for label in np.unique(labels):
         assert not chosen[labels == label].all()
         if len(set(groups[labels == label])) == 1:
@@ -59,7 +59,7 @@ def test_a_recording_of_two_classes_does_not_take_the_only_one_of_a_class():
     for seed in range(50):
         chosen = group_split(labels, groups, 0.5, seed)
         assert not chosen[labels == 1].any() and not chosen[labels == 2].all()
-        assert leaking_groups(groups, chosen, ~chosen) == []
+        assert groups_on_both_sides(groups, chosen, ~chosen) == []
 
 
 def test_the_seed_decides():
@@ -89,7 +89,7 @@ def test_folds_cover_everything_once_and_leak_nothing(seed: int):
     folds = group_folds(labels, groups, 5, seed)
     assert sorted(set(folds.tolist())) == [1, 2, 3, 4, 5]
     for fold in range(1, 6):
-        assert leaking_groups(groups, folds == fold, folds != fold) == []
+        assert groups_on_both_sides(groups, folds == fold, folds != fold) == []
         # Ten recordings of three clips in five folds.
         assert np.bincount(labels[folds == fold], minlength=4).tolist() == [6, 6, 6, 6]
     np.testing.assert_array_equal(group_folds(labels, groups, 5, seed), folds)
@@ -98,5 +98,5 @@ def test_folds_cover_everything_once_and_leak_nothing(seed: int):
 def test_leaking_groups_names_them():
     groups = np.array(["b", "a", "b", "c", "a"])
     first = np.array([True, True, False, True, False])
-    assert leaking_groups(groups, first, ~first) == ["a", "b"]
-    assert leaking_groups(groups, first, np.zeros(5, bool)) == []
+    assert groups_on_both_sides(groups, first, ~first) == ["a", "b"]
+    assert groups_on_both_sides(groups, first, np.zeros(5, bool)) == []

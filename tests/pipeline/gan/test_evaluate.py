@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.dataset import set_digest
+from pipeline.data.dataset import dataset_digest
 from pipeline.data.shards import open_shards
-from pipeline.extract import extract, run_here
-from pipeline.gan import reference_classifier as judge
+from pipeline.extract import extract, run_in_process
+from pipeline.gan import train_reference_classifier as judge
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.evaluate import FIRST_SEED, Clips, draw_and_hear, evaluate_gan, figures
+from pipeline.gan.evaluate import (
+    FIRST_SEED,
+    EvaluatedClips,
+    compute_metrics,
+    evaluate_gan,
+    generate_and_resynthesize,
+)
 from pipeline.gan.loop import train_loop
-from pipeline.gan.sampling import draw_mel, latents_of
-from pipeline.gan.train_reference_classifier import judge_config, judge_of
+from pipeline.gan.sampling import generate_mel, latents_from_seed
+from pipeline.gan.train_reference_classifier import get_reference_classifier, reference_classifier_config
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_generator
 from pipeline.training.run_folder import RunFolder
@@ -35,13 +41,15 @@ HEARD = SMALL.model_copy(update={"mel": SMALL.mel.model_copy(update={"hop_length
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tones")
-    extract(extract_config(write_tones(folder / "data"), folder / "shards", features=HEARD), run_here)
+    extract(extract_config(write_tones(folder / "data"), folder / "shards", features=HEARD), run_in_process)
     return folder / "shards"
 
 
 def trained(config: TrainGanConfig) -> TrainGanConfig:
     torch.set_num_threads(1)
-    RunFolder(config.run).begin("train-gan", config.identity(), config.shards, set_digest(open_shards(config.shards)))
+    RunFolder(config.run).begin(
+        "train-gan", config.identity(), config.shards, dataset_digest(open_shards(config.shards))
+    )
     train_loop(config, ALONE)
     return config
 
@@ -49,19 +57,27 @@ def trained(config: TrainGanConfig) -> TrainGanConfig:
 @pytest.fixture(scope="module")
 def gan(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GAN of some hundred steps, and the judge that scores it."""
-    config = gan_config(shards, tmp_path_factory.mktemp("gan"), epochs=6, epoch_steps=50, sample_every=6, fold=1)
+    config = gan_config(
+        shards, tmp_path_factory.mktemp("gan"), epochs=6, epoch_steps=50, sample_every=6, fold=1
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "EPOCHS", 15)
-        judge_of(config, "scoring")
+        get_reference_classifier(config, "evaluation")
     return trained(config).run
 
 
-def clips(rng: np.random.Generator, means: list[float], count: int = 60, spread: float = 1.0, said: np.ndarray | None = None) -> Clips:
+def clips(
+    rng: np.random.Generator,
+    means: list[float],
+    count: int = 60,
+    spread: float = 1.0,
+    said: np.ndarray | None = None,
+) -> EvaluatedClips:
     """Clips whose embeddings lie about the mean of their class."""
     labels = np.repeat(np.arange(3), count // 3)
     embeddings = np.array(means)[labels][:, None] + spread * rng.standard_normal((count, 4))
     chances = np.eye(3)[labels if said is None else said]
-    return Clips(np.zeros((count, 2, 2)), labels, embeddings, chances)
+    return EvaluatedClips(np.zeros((count, 2, 2)), labels, embeddings, chances)
 
 
 class TestFigures:
@@ -70,8 +86,8 @@ class TestFigures:
     blank = clips(rng, [40, 40, 40])
 
     def test_drawn_clips_that_are_like_real_ones(self) -> None:
-        found = figures(clips(self.rng, [0, 5, 10]), self.blank, self.real, self.fresh, NAMES)
-        assert found["recognised"] == found["recognised_real"] == 1.0
+        found = compute_metrics(clips(self.rng, [0, 5, 10]), self.blank, self.real, self.fresh, NAMES)
+        assert found["class_accuracy"] == found["class_accuracy_real"] == 1.0
         assert found["frechet"]["generated"] < 0.05 * found["frechet"]["untrained"]
         assert 0.7 < found["density"] < 1.3 and found["coverage"] > 0.8 * found["real_coverage"]
         assert 0.7 < found["nearest"]["ratio"] < 1.3
@@ -79,33 +95,48 @@ class TestFigures:
 
     def test_copies_are_told(self) -> None:
         part = slice(None, None, 10)
-        copied = Clips(self.real.mels[part], self.real.labels[part], self.real.embeddings[part] + 1e-6, self.real.probabilities[part])
-        found = figures(copied, self.blank, self.real, self.fresh, NAMES)
+        copied = EvaluatedClips(
+            self.real.mels[part],
+            self.real.labels[part],
+            self.real.embeddings[part] + 1e-6,
+            self.real.probabilities[part],
+        )
+        found = compute_metrics(copied, self.blank, self.real, self.fresh, NAMES)
         assert found["nearest"]["copies"] == 60 and found["nearest"]["ratio"] < 1e-3
 
     def test_one_clip_a_class_is_faithful_and_not_diverse(self) -> None:
-        found = figures(clips(self.rng, [0, 5, 10], spread=0.01), self.blank, self.real, self.fresh, NAMES)
+        found = compute_metrics(
+            clips(self.rng, [0, 5, 10], spread=0.01), self.blank, self.real, self.fresh, NAMES
+        )
         assert found["coverage"] < 0.5 * found["real_coverage"] and found["density"] > 1.0
 
     def test_what_a_clip_is_taken_for(self) -> None:
         said = np.array([0] * 20 + [2] * 15 + [1] * 5 + [2] * 20)
-        found = figures(clips(self.rng, [0, 5, 10], said=said), self.blank, self.real, self.fresh, NAMES)
-        assert [entry["recognised"] for entry in found["per_class"]] == [1.0, 0.25, 1.0]
-        assert [entry["taken_for"] for entry in found["per_class"]] == [None, "c", None]
-        assert found["recognised"] == 0.75
+        found = compute_metrics(
+            clips(self.rng, [0, 5, 10], said=said), self.blank, self.real, self.fresh, NAMES
+        )
+        assert [entry["class_accuracy"] for entry in found["per_class"]] == [1.0, 0.25, 1.0]
+        assert [entry["most_confused_with"] for entry in found["per_class"]] == [None, "c", None]
+        assert found["class_accuracy"] == 0.75
 
 
-def test_an_evaluation_leaves_figures_and_a_page(gan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_leaves_figures_and_a_page(
+    gan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = evaluate_gan(gan, 6, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == found
     assert found["clips"] == 18 and found["frechet"]["held_out_clips"] == 6
     # How good so small a generator is hangs on the machine's arithmetic (test_train_gan.py shows that it learns); real tones are told
     # apart and near each other on any.
-    assert found["recognised"] == pytest.approx(np.mean([entry["recognised"] for entry in found["per_class"]]))
-    assert found["recognised_real"] == 1.0
+    assert found["class_accuracy"] == pytest.approx(
+        np.mean([entry["class_accuracy"] for entry in found["per_class"]])
+    )
+    assert found["class_accuracy_real"] == 1.0
     assert found["frechet"]["real"] < 0.1 * min(found["frechet"]["generated"], found["frechet"]["untrained"])
     page = (tmp_path / "report.html").read_text()
-    assert "tone 2" in page and "data:audio" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert (
+        "tone 2" in page and "data:audio" in page and "http://" not in page.replace("http://www.w3.org", "")
+    )
     assert "18 drawn clips" in capsys.readouterr().out
 
 
@@ -115,10 +146,10 @@ def test_the_same_run_scores_the_same(gan: Path, tmp_path: Path) -> None:
 
 def test_the_scored_clips_went_to_sound_and_back(gan: Path) -> None:
     model = load_generator(gan).model
-    heard, labels = draw_and_hear(model, HEARD, 2, "drawing")
+    heard, labels = generate_and_resynthesize(model, HEARD, 2, "drawing")
     assert labels.tolist() == [0, 0, 1, 1, 2, 2] and heard.shape == (6, *HEARD.shape)
     for number, (mel, label) in enumerate(zip(heard, labels, strict=True)):
-        drawn = draw_mel(model, latents_of(model, [FIRST_SEED + number]), int(label), HEARD.mel)
+        drawn = generate_mel(model, latents_from_seed(model, [FIRST_SEED + number]), int(label), HEARD.mel)
         assert not np.array_equal(drawn, mel)
         loud = drawn > drawn.max() - 30
         apart = (mel - drawn)[loud]
@@ -146,6 +177,6 @@ def test_shards_that_changed_are_told(shards: Path, tmp_path: Path) -> None:
 
 def test_a_judge_never_saw_the_clips_that_score(shards: Path, gan: Path) -> None:
     config = gan_config(shards, gan, fold=1)
-    for purpose in ("choosing", "scoring"):
-        judged = judge_config(config, purpose)  # type: ignore[arg-type]
+    for purpose in ("selection", "evaluation"):
+        judged = reference_classifier_config(config, purpose)  # type: ignore[arg-type]
         assert judged.fold == 1 and judged.val_fraction == config.val_fraction and judged.seed == config.seed

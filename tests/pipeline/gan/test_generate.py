@@ -14,20 +14,20 @@ import soundfile
 import torch
 from PIL import Image
 
-from pipeline.classifier.evaluate import EvaluateConfig, choose_rows
+from pipeline.classifier.evaluate import EvaluateConfig, select_rows
 from pipeline.classifier.state import prepare
-from pipeline.classifier.train import begin_run, train_here
-from pipeline.data.dataset import open_rows
+from pipeline.classifier.train import begin_run, train_in_process
+from pipeline.data.dataset import open_dataset
 from pipeline.data.shards import open_shards
 from pipeline.data.split import split_rows
-from pipeline.distributed.batch_job import Unit
+from pipeline.distributed.batch_job import WorkUnit
 from pipeline.extract import extract
-from pipeline.extract import run_here as run_here_extract
-from pipeline.gan import reference_classifier as judge
-from pipeline.gan.generate import GenerateConfig, generate, run_here
+from pipeline.extract import run_in_process as run_here_extract
+from pipeline.gan import train_reference_classifier as judge
+from pipeline.gan.generate import GenerateConfig, generate, run_in_process
 from pipeline.gan.loop import train_loop
-from pipeline.gan.sampling import between, draw_mel, heard_again, latents_of
-from pipeline.gan.train_reference_classifier import judge_config, judge_of
+from pipeline.gan.sampling import generate_mel, latents_from_seed, roundtrip_mel, slerp
+from pipeline.gan.train_reference_classifier import get_reference_classifier, reference_classifier_config
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier, load_generator
 from tests.helpers.runs import ALONE
@@ -43,10 +43,17 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gan(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GAN of a hundred steps, and its judge."""
     torch.set_num_threads(1)
-    config = gan_config(shards, tmp_path_factory.mktemp("gan"), epochs=1, epoch_steps=100, judge=True, penalty_weight=1.0)
+    config = gan_config(
+        shards,
+        tmp_path_factory.mktemp("gan"),
+        epochs=1,
+        epoch_steps=100,
+        select_best=True,
+        penalty_weight=1.0,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "EPOCHS", 8)
-        judge_of(config, "choosing")
+        get_reference_classifier(config, "selection")
     train_loop(config, ALONE)
     return config.run
 
@@ -64,7 +71,9 @@ def test_all_classes_are_drawn_when_none_is_named(gan: Path, tmp_path: Path) -> 
     table = make(gan, tmp_path)
     assert table["label"].tolist() == [f"tone {number}" for number in range(3) for _ in range(3)]
     names = [f"tone {number}/seed_0000{seed}" for number in range(3) for seed in (1, 2, 3)]
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.wav")) == [f"{name}.wav" for name in names]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.wav")) == [
+        f"{name}.wav" for name in names
+    ]
     assert pd.read_csv(tmp_path / "generated.csv")["file"].tolist() == [f"{name}.wav" for name in names]
     for name in names:
         samples, rate = soundfile.read(tmp_path / f"{name}.wav")
@@ -99,8 +108,8 @@ def test_the_same_seed_gives_the_same_files_whatever_else_is_drawn(gan: Path, tm
 def test_a_broken_off_job_goes_on_and_ends_the_same(gan: Path, tmp_path: Path) -> None:
     config = GenerateConfig(run=gan, out=tmp_path / "a", count=12)
 
-    def dies(units: list[Unit], config: GenerateConfig) -> Iterator[int]:
-        yield next(run_here(units[:1], config))
+    def dies(units: list[WorkUnit], config: GenerateConfig) -> Iterator[int]:
+        yield next(run_in_process(units[:1], config))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -117,13 +126,15 @@ def test_a_way_between_two_seeds_has_both_at_its_ends(gan: Path, tmp_path: Path)
     table = make(gan, tmp_path, label=("tone 0",), count=5, seed=3, interpolate_to=9)
     assert table["share"].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     model = load_generator(gan).model
-    ends = latents_of(model, [3]), latents_of(model, [9])
+    ends = latents_from_seed(model, [3]), latents_from_seed(model, [9])
     for share, end in ((0.0, ends[0]), (1.0, ends[1])):
-        torch.testing.assert_close(between(*ends, share).z_BZ, end.z_BZ, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(slerp(*ends, share).z_BZ, end.z_BZ, rtol=1e-5, atol=1e-6)
     # Half-way is as long as a normal vector is, which the mean of two is not.
-    half = between(*ends, 0.5).z_BZ
-    assert float(half.norm()) == pytest.approx(float((ends[0].z_BZ.norm() + ends[1].z_BZ.norm()) / 2), rel=1e-4)
-    mels = [draw_mel(model, between(*ends, share), 0, SMALL.mel) for share in table["share"]]
+    half = slerp(*ends, 0.5).z_BZ
+    assert float(half.norm()) == pytest.approx(
+        float((ends[0].z_BZ.norm() + ends[1].z_BZ.norm()) / 2), rel=1e-4
+    )
+    mels = [generate_mel(model, slerp(*ends, share), 0, SMALL.mel) for share in table["share"]]
     steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(mels)]
     assert all(0 < step < np.abs(mels[-1] - mels[0]).mean() + 1e-6 for step in steps)
 
@@ -131,15 +142,15 @@ def test_a_way_between_two_seeds_has_both_at_its_ends(gan: Path, tmp_path: Path)
 def test_a_drawn_mel_keeps_the_range_of_real_ones(gan: Path) -> None:
     model = load_generator(gan).model
     for seed in range(5):
-        mel = draw_mel(model, latents_of(model, [seed]), 0, SMALL.mel)
+        mel = generate_mel(model, latents_from_seed(model, [seed]), 0, SMALL.mel)
         assert mel.min() >= mel.max() - 80.0 - 1e-3 and mel.min() >= -100.0
 
 
 def test_a_drawn_sound_is_heard_as_the_picture_that_it_was_made_from(gan: Path, tmp_path: Path) -> None:
     make(gan, tmp_path, label=("tone 1",), count=1)
     model = load_generator(gan).model
-    mel = draw_mel(model, latents_of(model, [1]), 1, SMALL.mel)
-    again = heard_again((tmp_path / "tone 1/seed_00001.wav").read_bytes(), SMALL)
+    mel = generate_mel(model, latents_from_seed(model, [1]), 1, SMALL.mel)
+    again = roundtrip_mel((tmp_path / "tone 1/seed_00001.wav").read_bytes(), SMALL)
     loud = mel > mel.max() - 40
     # The level may have been raised to be heard; the picture is the same.
     apart = (again - mel)[loud]
@@ -149,9 +160,14 @@ def test_a_drawn_sound_is_heard_as_the_picture_that_it_was_made_from(gan: Path, 
 class TestWithAJudge:
     def test_its_confidence_is_in_the_table(self, gan: Path, tmp_path: Path) -> None:
         table = make(gan, tmp_path)
-        assert table["confidence"].between(0, 1).all() and table["heard_as"].isin([f"tone {i}" for i in range(3)]).all()
+        assert (
+            table["confidence"].between(0, 1).all()
+            and table["predicted_label"].isin([f"tone {i}" for i in range(3)]).all()
+        )
 
-    def test_clips_below_the_wanted_confidence_are_drawn_anew_or_left_out(self, gan: Path, tmp_path: Path) -> None:
+    def test_clips_below_the_wanted_confidence_are_drawn_anew_or_left_out(
+        self, gan: Path, tmp_path: Path
+    ) -> None:
         table = make(gan, tmp_path / "some", count=6, min_confidence=0.5)
         kept = table[table["kept"]]
         assert (kept["confidence"] >= 0.5).all()
@@ -168,17 +184,21 @@ class TestWithAJudge:
             make(config.run, tmp_path / "out", min_confidence=0.9)
         assert make(config.run, tmp_path / "out", count=1)["confidence"].isna().all()
 
-    def test_judges_have_nothing_in_common_but_the_clips(self, shards: Path, gan: Path, tmp_path: Path) -> None:
+    def test_judges_have_nothing_in_common_but_the_clips(
+        self, shards: Path, gan: Path, tmp_path: Path
+    ) -> None:
         config = gan_config(shards, tmp_path)
-        choosing, scoring = (judge_config(config, purpose) for purpose in ("choosing", "scoring"))  # type: ignore[arg-type]
+        choosing, scoring = (
+            reference_classifier_config(config, purpose) for purpose in ("selection", "evaluation")
+        )  # type: ignore[arg-type]
         assert choosing.run != scoring.run and choosing.model != scoring.model
-        rows = open_rows(shards)
+        rows = open_dataset(shards)
         splits = [split_rows(rows, other) for other in (config, choosing, scoring)]
         assert all(np.array_equal(split.val, splits[0].val) for split in splits)
         assert set(splits[0].train) <= set(splits[1].train)
         # No epoch is chosen on the validation clips.
         assert choosing.keep == scoring.keep == "last"
-        assert load_classifier(gan / "judge" / "choosing").card.training["epoch"] == 8
+        assert load_classifier(gan / "reference_classifiers" / "selection").card.training["epoch"] == 8
 
 
 class TestAsShards:
@@ -190,13 +210,15 @@ class TestAsShards:
 
     def test_they_are_a_set_like_any_other(self, gan: Path, extra: Path, shards: Path) -> None:
         manifest = open_shards(extra)
-        assert manifest.rows == manifest.clips == 60 and manifest.fingerprint == open_shards(shards).fingerprint
-        rows = open_rows(extra)
+        assert (
+            manifest.rows == manifest.clips == 60 and manifest.fingerprint == open_shards(shards).fingerprint
+        )
+        rows = open_dataset(extra)
         assert rows.table["label"].value_counts().to_dict() == {f"tone {i}": 20 for i in range(3)}
         assert (rows.table["recipe"] == "generated").all() and rows.table["clip_id"].is_unique
         model = load_generator(gan).model
         first = rows.table.index[rows.table["clip_id"] == "tone 2/seed_00001"][0]
-        expected = draw_mel(model, latents_of(model, [1]), 2, SMALL.mel).astype(np.float16)
+        expected = generate_mel(model, latents_from_seed(model, [1]), 2, SMALL.mel).astype(np.float16)
         assert np.array_equal(rows.mels[first], expected)
 
     def test_they_are_learnt_and_nothing_else(self, extra: Path, shards: Path, tmp_path: Path) -> None:
@@ -206,21 +228,30 @@ class TestAsShards:
         for side in ("val", "held_out"):
             assert np.array_equal(getattr(more.split, side), getattr(plain.split, side))
         added = more.split.train[len(plain.split.train) :]
-        generated = open_rows(extra)
+        generated = open_dataset(extra)
         assert np.array_equal(more.labels[added], generated.labels)
         mixed = np.array([added[3], plain.split.train[0], added[59]])
         fetched = more.store(mixed).numpy()
-        assert np.array_equal(fetched[0], generated.mels[3]) and np.array_equal(fetched[2], generated.mels[59])
+        assert np.array_equal(fetched[0], generated.mels[3]) and np.array_equal(
+            fetched[2], generated.mels[59]
+        )
         assert np.array_equal(fetched[1], plain.rows.mels[plain.split.train[0]])
 
-    def test_a_training_with_them_runs_and_is_evaluated_on_real_clips(self, extra: Path, shards: Path, tmp_path: Path) -> None:
+    def test_a_training_with_them_runs_and_is_evaluated_on_real_clips(
+        self, extra: Path, shards: Path, tmp_path: Path
+    ) -> None:
         config = train_config(shards, tmp_path / "run", extra_shards=(extra,))
         begin_run(config)
-        train_here(config)
-        rows, index, _ = choose_rows(EvaluateConfig(run=config.run), load_classifier(config.run))
-        assert rows.digest == open_rows(shards).digest and (rows.table["recipe"].iloc[index] == "unchanged").all()
+        train_in_process(config)
+        rows, index, _ = select_rows(EvaluateConfig(run=config.run), load_classifier(config.run))
+        assert (
+            rows.digest == open_dataset(shards).digest
+            and (rows.table["recipe"].iloc[index] == "unchanged").all()
+        )
 
-    def test_other_extra_rows_are_another_run(self, gan: Path, extra: Path, shards: Path, tmp_path: Path) -> None:
+    def test_other_extra_rows_are_another_run(
+        self, gan: Path, extra: Path, shards: Path, tmp_path: Path
+    ) -> None:
         config = train_config(shards, tmp_path / "run", extra_shards=(tmp_path / "extra",))
         make(gan, tmp_path / "extra", as_shards=True)
         begin_run(config)
@@ -235,7 +266,9 @@ class TestAsShards:
             prepare(train_config(shards, tmp_path / "run", extra_shards=(tmp_path / "four",)), ALONE)
         longer = SMALL.model_copy(update={"seconds": 2.0})
         extract(extract_config(data, tmp_path / "longer", features=longer), run_here_extract)
-        with pytest.raises(UserError, match=r"--extra-shards .*longer have seconds = 2\.0 \(those of --shards 1\.0\)"):
+        with pytest.raises(
+            UserError, match=r"--extra-shards .*longer have seconds = 2\.0 \(those of --shards 1\.0\)"
+        ):
             prepare(train_config(shards, tmp_path / "run", extra_shards=(tmp_path / "longer",)), ALONE)
 
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from models.gan_losses import discriminator_loss, generator_loss
-from pipeline.data.dataset import Rows
+from pipeline.data.dataset import ShardDataset
 from pipeline.gan import loop as train_gan
 from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
@@ -57,10 +57,16 @@ def test_a_run_leaves_model_log_samples_and_pictures(shards: Path, tmp_path: Pat
     assert any((tmp_path / "tensorboard").iterdir())
     saved = load_generator(tmp_path)
     assert saved.card.class_names == ("tone 0", "tone 1", "tone 2")
-    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["epoch_0002", "epoch_0003", "real"]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+        "epoch_0002",
+        "epoch_0003",
+        "real",
+    ]
     for folder in (tmp_path / "samples").iterdir():
         sounds = sorted(folder.glob("*.wav"))
-        assert [path.name for path in sounds] == [f"tone {label}_{number}.wav" for label in range(3) for number in (1, 2)]
+        assert [path.name for path in sounds] == [
+            f"tone {label}_{number}.wav" for label in range(3) for number in (1, 2)
+        ]
         for path in sounds:
             samples, rate = soundfile.read(path)
             assert rate == 8000 and len(samples) == 8000 and 0.001 < np.abs(samples).max() < 0.98
@@ -69,12 +75,20 @@ def test_a_run_leaves_model_log_samples_and_pictures(shards: Path, tmp_path: Pat
 
 def test_it_learns_what_is_common_to_the_clips(shards: Path, tmp_path: Path) -> None:
     """After some hundred steps a drawn tone has its energy where the real ones have, class by class."""
-    run_loop(gan_config(shards, tmp_path, epochs=6, epoch_steps=50, sample_every=6, penalty_weight=1.0, batch_size=12))
+    run_loop(
+        gan_config(
+            shards, tmp_path, epochs=6, epoch_steps=50, sample_every=6, penalty_weight=1.0, batch_size=12
+        )
+    )
     saved, t = load_generator(tmp_path), prepare(gan_config(shards, tmp_path), ALONE)
     band_of = []
     for label in range(3):
-        real = t.rows.mels[t.split.train[t.labels[t.split.train] == label]].astype(np.float32).mean(axis=(0, 2))
-        draws = train_gan.draw_latents(saved.card.model, t.rows.features.shape, 16, torch.Generator().manual_seed(label))
+        real = (
+            t.rows.mels[t.split.train[t.labels[t.split.train] == label]].astype(np.float32).mean(axis=(0, 2))
+        )
+        draws = train_gan.sample_latents(
+            saved.card.model, t.rows.features.shape, 16, torch.Generator().manual_seed(label)
+        )
         with torch.no_grad():
             drawn = saved.model(draws, torch.full((16,), label)).numpy().mean(axis=(0, 2))
         assert np.corrcoef(real, drawn)[0, 1] > 0.8
@@ -114,7 +128,7 @@ def test_a_broken_off_run_ends_with_the_weights_of_an_unbroken_one(
     ends = [Checkpoints(config.run).read() for config in (whole, broken)]
     for group in GROUPS:
         assert same(ends[0][0][group], ends[1][0][group])  # type: ignore[index]
-    for name in ("chance", "rate_factor", "rollbacks", "step"):
+    for name in ("ada_p", "lr_scale", "rollbacks", "step"):
         assert ends[0][1][name] == ends[1][1][name]  # type: ignore[index]
 
 
@@ -129,7 +143,9 @@ def _two(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
     for number in range(2):
         train_step(t, t.split.train[number * 7 : number * 7 + 7], number)
     state = {
-        name: value for model in (t.generator, t.discriminator) for name, value in model.state_dict(prefix=type(model).__name__).items()
+        name: value
+        for model in (t.generator, t.discriminator)
+        for name, value in model.state_dict(prefix=type(model).__name__).items()
     }
     torch.save(state, config.run / f"rank{rank}.pt")
     dist.destroy_process_group()
@@ -137,7 +153,12 @@ def _two(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
 
 def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> None:
     # An odd batch, so that the parts differ by a clip, and a long epsilon's way from sign flips of tiny gradients.
-    changes: dict[str, object] = {"batch_size": 7, "epoch_steps": 4, "generator_rate": 1e-4, "discriminator_rate": 1e-4}
+    changes: dict[str, object] = {
+        "batch_size": 7,
+        "epoch_steps": 4,
+        "generator_lr": 1e-4,
+        "discriminator_lr": 1e-4,
+    }
     run_loop(gan_config(shards, tmp_path / "one", **changes))
     two = gan_config(shards, tmp_path / "two", **changes)
     two.run.mkdir()
@@ -148,15 +169,31 @@ def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> N
     for group in ("generator", "discriminator", "ema"):
         for name, value in ends[0][0][group].items():  # type: ignore[index]
             torch.testing.assert_close(ends[1][0][group][name], value, rtol=1e-2, atol=5e-4, msg=name)  # type: ignore[index]
-    for key in ("discriminator_loss", "generator_loss", "real_score", "drawn_score", "penalty", "diversity", "augment_chance"):
-        assert lines(tmp_path / "one")[-1][key] == pytest.approx(lines(tmp_path / "two")[-1][key], rel=1e-2, abs=1e-3), key
+    for key in (
+        "discriminator_loss",
+        "generator_loss",
+        "real_score",
+        "fake_score",
+        "penalty",
+        "diversity",
+        "augment_p",
+    ):
+        assert lines(tmp_path / "one")[-1][key] == pytest.approx(
+            lines(tmp_path / "two")[-1][key], rel=1e-2, abs=1e-3
+        ), key
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "non-saturating"])
 def test_a_step_of_each_network_is_that_of_its_loss(shards: Path, tmp_path: Path, loss: str) -> None:
     """Gradients are those that autograd gives for the written-out loss; the other network gets none."""
     config = gan_config(
-        shards, tmp_path, loss=loss, class_weight=0.0, alike_weight=0.0, penalty_weight=0.0, ada={"adapt": False, "chance": 0.0}
+        shards,
+        tmp_path,
+        loss=loss,
+        class_weight=0.0,
+        diversity_weight=0.0,
+        penalty_weight=0.0,
+        ada={"adapt": False, "p": 0.0},
     )
     t = prepare(config, ALONE)
     b = make_batch(t, t.split.train[:6], 0)
@@ -213,19 +250,28 @@ def test_a_collapse_goes_back_to_the_last_good_checkpoint(
     assert told[3]["learning_rate"] == pytest.approx(lines(whole.run)[3]["learning_rate"] / 2)
 
 
-def test_a_collapse_in_the_first_epoch_starts_anew(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collapse_in_the_first_epoch_starts_anew(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collapses(monkeypatch, [1, 2])
     assert run_loop(gan_config(shards, tmp_path))["rollbacks"] == 2
 
 
-def test_collapses_without_end_end_in_one_line(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collapses_without_end_end_in_one_line(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collapses(monkeypatch, [2, 3, 4])
-    with pytest.raises(UserError, match=r"epoch 2 collapsed: .*it is collapse 3, more than --max-rollbacks 2.*lower --generator-rate"):
+    with pytest.raises(
+        UserError,
+        match=r"epoch 2 collapsed: .*it is collapse 3, more than --max-rollbacks 2.*lower --generator-lr",
+    ):
         run_loop(gan_config(shards, tmp_path, max_rollbacks=2))
     assert load_generator(tmp_path).card.training["epoch"] == 1
 
 
-def test_a_generator_that_draws_one_clip_only_raises_the_alarm(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generator_that_draws_one_clip_only_raises_the_alarm(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real thing: a generator whose latent no longer matters, in the middle of a run."""
     config = gan_config(shards, tmp_path, epochs=2, max_rollbacks=0, ema_decay=0.0)
     run_loop(config.model_copy(update={"epochs": 1}))
@@ -246,9 +292,9 @@ def test_a_generator_that_draws_one_clip_only_raises_the_alarm(shards: Path, tmp
 
 def test_adaptive_augmentation_follows_the_discriminator(shards: Path, tmp_path: Path) -> None:
     run_loop(gan_config(shards, tmp_path / "adapts", epochs=2, epoch_steps=8))
-    run_loop(gan_config(shards, tmp_path / "stays", epochs=2, epoch_steps=8, ada={"adapt": False, "chance": 0.3}))
-    assert lines(tmp_path / "adapts")[-1]["augment_chance"] != 0.2
-    assert lines(tmp_path / "stays")[-1]["augment_chance"] == 0.3
+    run_loop(gan_config(shards, tmp_path / "stays", epochs=2, epoch_steps=8, ada={"adapt": False, "p": 0.3}))
+    assert lines(tmp_path / "adapts")[-1]["augment_p"] != 0.2
+    assert lines(tmp_path / "stays")[-1]["augment_p"] == 0.3
 
 
 class TestBrokenInput:
@@ -257,16 +303,26 @@ class TestBrokenInput:
         with pytest.raises(UserError, match="training rows of fewer than two classes"):
             run_loop(gan_config(alone, tmp_path / "run"))
 
-    def test_a_class_with_one_clip(self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = gan_state.open_rows
+    def test_a_class_with_one_clip(
+        self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = gan_state.open_dataset
 
-        def few(path: Path) -> Rows:
+        def few(path: Path) -> ShardDataset:
             rows = real(path)
             keep = np.flatnonzero((rows.labels != 1) | (np.cumsum(rows.labels == 1) == 1))
-            return Rows(rows.features, rows.class_names, rows.table.iloc[keep].reset_index(drop=True), rows.mels[keep], rows.digest)
+            return ShardDataset(
+                rows.features,
+                rows.class_names,
+                rows.table.iloc[keep].reset_index(drop=True),
+                rows.mels[keep],
+                rows.digest,
+            )
 
-        monkeypatch.setattr(gan_state, "open_rows", few)
-        with pytest.raises(UserError, match=r"class 'tone 1' has 1 training clips: a generator needs two or more"):
+        monkeypatch.setattr(gan_state, "open_dataset", few)
+        with pytest.raises(
+            UserError, match=r"class 'tone 1' has 1 training clips: a generator needs two or more"
+        ):
             run_loop(gan_config(shards, tmp_path))
 
     def test_rows_of_nan(self, tmp_path: Path) -> None:

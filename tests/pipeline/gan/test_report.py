@@ -15,8 +15,8 @@ import soundfile
 from pipeline.audio.decode import fix_length
 from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.audio.synthesize import synthesize_clip
-from pipeline.gan.report import MAX_STAGES, ClassSounds, Neighbours, Sound, Stage, write_gan_report
-from pipeline.report.clips import player, sound_data
+from pipeline.gan.report import MAX_STAGES, ClassSounds, EpochSnapshot, NearestPair, Sound, write_gan_report
+from pipeline.report.clips import audio_data_uri, audio_player
 from tests.helpers.html_page import Page, is_accessible, needs_nothing_else
 from tests.helpers.sounds import RATE, SMALL, tone
 
@@ -28,21 +28,35 @@ def sound(name: str, hertz: float = 440.0) -> Sound:
 
 def class_sounds(names: list[str], real: int = 1, drawn: int = 2) -> list[ClassSounds]:
     return [
-        ClassSounds(name, [sound(f"<clip> {name} {i}") for i in range(real)], [sound(f"seed {i}") for i in range(drawn)]) for name in names
+        ClassSounds(
+            name,
+            [sound(f"<clip> {name} {i}") for i in range(real)],
+            [sound(f"seed {i}") for i in range(drawn)],
+        )
+        for name in names
     ]
 
 
-def stages(epochs: list[int], classes: int) -> list[Stage]:
-    return [Stage(epoch, np.random.default_rng(epoch).normal(-40, 12, (classes, *SMALL.shape))) for epoch in epochs]
+def stages(epochs: list[int], classes: int) -> list[EpochSnapshot]:
+    return [
+        EpochSnapshot(epoch, np.random.default_rng(epoch).normal(-40, 12, (classes, *SMALL.shape)))
+        for epoch in epochs
+    ]
 
 
 def history(epochs: int, every: int = 5) -> list[dict]:
     lines = []
     for epoch in range(1, epochs + 1):
-        line = {"epoch": epoch, "discriminator_loss": 0.6, "generator_loss": 1 / epoch, "real_score": 1.0, "drawn_score": -0.5}
-        line |= {"diversity": 0.7, "augment_chance": 0.1, "learning_rate": 1e-3, "seconds": 3.0, "best": False}
+        line = {
+            "epoch": epoch,
+            "discriminator_loss": 0.6,
+            "generator_loss": 1 / epoch,
+            "real_score": 1.0,
+            "fake_score": -0.5,
+        }
+        line |= {"diversity": 0.7, "augment_p": 0.1, "learning_rate": 1e-3, "seconds": 3.0, "best": False}
         if epoch % every == 0:
-            line |= {"recognised": 0.8, "frechet": 100 / epoch, "best": epoch <= 10}
+            line |= {"class_accuracy": 0.8, "frechet": 100 / epoch, "best": epoch <= 10}
         lines.append(line)
     return lines
 
@@ -53,13 +67,16 @@ def metrics(names: list[str], **changes: object) -> dict:
     # The last class is heard as the first, 4 times of 10.
     confusion[-1, -1] -= 4
     confusion[-1, 0] += 4
-    entries = [{"name": name, "clips": 10, "recognised": 1.0, "confidence": 0.9, "taken_for": None} for name in names]
-    entries[-1] |= {"recognised": 0.6, "confidence": 0.55, "taken_for": names[0]}
+    entries = [
+        {"name": name, "clips": 10, "class_accuracy": 1.0, "confidence": 0.9, "most_confused_with": None}
+        for name in names
+    ]
+    entries[-1] |= {"class_accuracy": 0.6, "confidence": 0.55, "most_confused_with": names[0]}
     figures = {
         "clips": 10 * count,
         "per_class": entries,
-        "recognised": 0.871,
-        "recognised_real": 0.962,
+        "class_accuracy": 0.871,
+        "class_accuracy_real": 0.962,
         "frechet": {"generated": 14.237, "untrained": 263.11, "real": 4.452, "held_out_clips": 100},
         "density": 0.834,
         "coverage": 0.771,
@@ -82,8 +99,8 @@ def report(folder: Path, names: list[str], **changes: object) -> str:
         "classes": class_sounds(names),
         "stages": stages([5, 10], len(names)),
         "neighbours": [
-            Neighbours(names[0], sound("far"), sound("its <real>"), 0.812),
-            Neighbours(names[-1], sound("near"), sound("r"), 0.3),
+            NearestPair(names[0], sound("far"), sound("its <real>"), 0.812),
+            NearestPair(names[-1], sound("near"), sound("r"), 0.3),
         ],
         "features": SMALL,
         "settings": {"loss": "<hinge>"},
@@ -108,7 +125,10 @@ def test_page_needs_nothing_outside_itself(tmp_path):
 def test_page_is_accessible(tmp_path):
     parsed = Page(report(tmp_path, list("abc")))
     is_accessible(parsed)
-    assert {attrs["aria-label"] for attrs in parsed.of("audio")} >= {"Sound of real a: <clip> a 0", "Sound of drawn c: seed 1"}
+    assert {attrs["aria-label"] for attrs in parsed.of("audio")} >= {
+        "Sound of real a: <clip> a 0",
+        "Sound of drawn c: seed 1",
+    }
     assert all(attrs["preload"] == "none" for attrs in parsed.of("audio"))
 
 
@@ -118,14 +138,25 @@ def test_all_text_is_escaped(tmp_path):
     parsed = Page(report(tmp_path, names, history=[*history(12), collapse]))
     assert not parsed.of("script")
     assert not [attrs for attrs in parsed.of("b") + parsed.of("i") if "x" in attrs]
-    wanted = [*names, "A <test> & more", "<here>", "<hinge>", "<clip> 犬 été 0", "its <real>", "Epoch 13 collapsed: <i x>."]
+    wanted = [
+        *names,
+        "A <test> & more",
+        "<here>",
+        "<hinge>",
+        "<clip> 犬 été 0",
+        "its <real>",
+        "Epoch 13 collapsed: <i x>.",
+    ]
     assert not [text for text in wanted if text not in parsed.text]
     # Titles of rows, of classes, of the nearest clip, and those in the matrix.
     assert all(parsed.text.count(name) >= 5 for name in names)
 
 
 def test_sounds_are_those_that_were_given(tmp_path):
-    classes = [ClassSounds(name, [sound("real", 300.0 + 100 * i)], [sound("drawn", 350.0 + 100 * i)]) for i, name in enumerate("abc")]
+    classes = [
+        ClassSounds(name, [sound("real", 300.0 + 100 * i)], [sound("drawn", 350.0 + 100 * i)])
+        for i, name in enumerate("abc")
+    ]
     parsed = Page(report(tmp_path, list("abc"), classes=classes))
     players = parsed.of("audio")
     assert len(players) == 6 + 4
@@ -137,36 +168,38 @@ def test_sounds_are_those_that_were_given(tmp_path):
     assert pitches == [300, 350, 400, 450, 500, 550]
 
 
-@pytest.mark.parametrize(("rate", "kind"), [(8000, "mpeg"), (22_050, "mpeg"), (48_000, "mpeg"), (9000, "wav"), (96_000, "wav")])
+@pytest.mark.parametrize(
+    ("rate", "kind"), [(8000, "mpeg"), (22_050, "mpeg"), (48_000, "mpeg"), (9000, "wav"), (96_000, "wav")]
+)
 @pytest.mark.parametrize("size", [1, 1000, 30_000])
 def test_sound_survives_the_trip_to_a_data_uri(rate, kind, size):
     samples = tone(400.0, rate=rate, seconds=5.0)[:size]
-    back, back_rate, head = decoded(sound_data(samples, rate))
+    back, back_rate, head = decoded(audio_data_uri(samples, rate))
     assert (back.size, back_rate, head) == (size, rate, f"data:audio/{kind}")
     if size > 1000:
         assert np.corrcoef(samples, back)[0, 1] > 0.99
 
 
 def test_sound_without_an_mp3_encoder(monkeypatch):
-    monkeypatch.setattr("pipeline.player.MP3_RATES", ())
-    assert decoded(sound_data(tone(400.0), RATE))[2] == "data:audio/wav"
+    monkeypatch.setattr("pipeline.report.clips.MP3_RATES", ())
+    assert decoded(audio_data_uri(tone(400.0), RATE))[2] == "data:audio/wav"
 
 
 def test_values_that_would_end_the_encoder_do_not():
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 22_050).astype(np.float32)
     samples[5000:5400] = np.repeat([np.nan, np.inf, -np.inf, 1e30], 100)
-    assert np.isfinite(decoded(sound_data(samples, 22_050))[0]).all()
+    assert np.isfinite(decoded(audio_data_uri(samples, 22_050))[0]).all()
 
 
 def test_player_escapes_its_label():
-    (attrs,) = Page(player(tone(400.0), RATE, '"><script>')).of("audio")
+    (attrs,) = Page(audio_player(tone(400.0), RATE, '"><script>')).of("audio")
     assert attrs["aria-label"] == '"><script>'
 
 
 def test_compression_keeps_the_spectrogram():
     features = FeatureConfig()
     samples = fix_length(synthesize_clip("bell_struck", np.random.default_rng(0)), features.num_samples)
-    uri = sound_data(samples, features.mel.sample_rate)
+    uri = audio_data_uri(samples, features.mel.sample_rate)
     error = spectrogram(decoded(uri)[0], features).astype(np.float32) - spectrogram(samples, features)
     assert np.abs(error).mean() < 1.0
     assert len(uri) < 60_000
@@ -174,9 +207,22 @@ def test_compression_keeps_the_spectrogram():
 
 def test_figures_are_told(tmp_path):
     parsed = Page(report(tmp_path, list("abc")))
-    for words in ("87.1\u202f%", "of 30 drawn clips; of real ones 96.2\u202f%", "14.24", "untrained 263.1, real clips 4.45"):
+    for words in (
+        "87.1\u202f%",
+        "of 30 drawn clips; of real ones 96.2\u202f%",
+        "14.24",
+        "untrained 263.1, real clips 4.45",
+    ):
         assert words in parsed.text
-    for words in ("0.83", "real clips 1.02", "77.1\u202f%", "real clips 95.5\u202f%", "0.93\u202f×", "4.12", "4.41"):
+    for words in (
+        "0.83",
+        "real clips 1.02",
+        "77.1\u202f%",
+        "real clips 95.5\u202f%",
+        "0.93\u202f×",
+        "4.12",
+        "4.41",
+    ):
         assert words in parsed.text
     assert "Most frequent: c taken for a (4)." in parsed.text
     assert "asked for" in parsed.text
@@ -191,7 +237,14 @@ def test_least_recognised_class_comes_first(tmp_path):
 
 @pytest.mark.parametrize(
     ("copies", "ratio", "held_out", "copied"),
-    [(0, 1.4, 100, False), (1, 0.9, 100, False), (2, 0.9, 100, True), (4, 0.9, 20, False), (5, 0.9, 20, True), (0, 0.45, 100, True)],
+    [
+        (0, 1.4, 100, False),
+        (1, 0.9, 100, False),
+        (2, 0.9, 100, True),
+        (4, 0.9, 20, False),
+        (5, 0.9, 20, True),
+        (0, 0.45, 100, True),
+    ],
 )
 def test_whether_it_copies_is_said_in_words(tmp_path, copies, ratio, held_out, copied):
     figures = metrics(list("abc"))
@@ -199,13 +252,23 @@ def test_whether_it_copies_is_said_in_words(tmp_path, copies, ratio, held_out, c
     figures["frechet"] |= {"held_out_clips": held_out}
     parsed = Page(report(tmp_path, list("abc"), metrics=figures))
     assert ("may be copying" in parsed.text) == ("This may be copying" in parsed.text) == copied
-    assert ("held-out real clip: no sign of copying" in parsed.text) == ("This shows no sign of copying" in parsed.text) == (not copied)
+    assert (
+        ("held-out real clip: no sign of copying" in parsed.text)
+        == ("This shows no sign of copying" in parsed.text)
+        == (not copied)
+    )
     assert f"Of 30 drawn clips {copies} lie closer" in parsed.text
 
 
 def test_neighbours_come_nearest_first(tmp_path):
     text = Page(report(tmp_path, list("abc"))).text.partition("closest first")[2]
-    assert 0 < text.index("c0.30\u202f×") < text.index("drawnnear") < text.index("a0.81\u202f×") < text.index("its <real>")
+    assert (
+        0
+        < text.index("c0.30\u202f×")
+        < text.index("drawnnear")
+        < text.index("a0.81\u202f×")
+        < text.index("its <real>")
+    )
 
 
 def test_strip_shows_a_few_stages_and_a_real_clip(tmp_path):
@@ -226,7 +289,9 @@ def test_colours_are_those_of_the_real_clips(tmp_path):
     loud = Sound("loud", np.full(SMALL.shape, 120.0), tone(440.0))
     quiet = ClassSounds("a", [Sound("quiet", np.full(SMALL.shape, -20.0), tone(440.0))], [loud])
     assert "from -100 dB, dark, to -20 dB, light" in report(tmp_path, ["a"], classes=[quiet], neighbours=[])
-    assert "from 40 dB, dark, to 120 dB, light" in report(tmp_path, ["a"], classes=[replace(quiet, real=[])], neighbours=[])
+    assert "from 40 dB, dark, to 120 dB, light" in report(
+        tmp_path, ["a"], classes=[replace(quiet, real=[])], neighbours=[]
+    )
 
 
 def test_unscored_run_says_how_it_is_scored(tmp_path):
@@ -248,7 +313,17 @@ def test_judge_without_neighbours_and_neighbours_without_judge(tmp_path):
 
 def test_parts_for_which_there_is_nothing_are_left_out(tmp_path):
     path = tmp_path / "deep" / "er" / "report.html"
-    write_gan_report(path, title="t", summary={}, metrics=None, history=[], classes=[], stages=[], neighbours=[], features=SMALL)
+    write_gan_report(
+        path,
+        title="t",
+        summary={},
+        metrics=None,
+        history=[],
+        classes=[],
+        stages=[],
+        neighbours=[],
+        features=SMALL,
+    )
     parsed = Page(path.read_text(encoding="utf-8"))
     assert "Not scored yet" in parsed.text
     assert "0 epochs in" in parsed.text
@@ -269,8 +344,12 @@ def test_figures_of_few_epochs_are_joined_to_a_line(tmp_path):
     parsed = Page(report(tmp_path, list("ab"), history=history(20)))
     labels = [attrs["aria-label"] for attrs in parsed.of("svg") if attrs.get("aria-label")]
     assert "Fréchet distance. Fréchet distance: 20 at epoch 5, 5 at epoch 20." in labels
-    assert "Recognised. recognised: 80\u202f% at epoch 5, 80\u202f% at epoch 20." in labels
-    assert [attrs["d"] for attrs in parsed.of("path") if attrs.get("class") == "line" and attrs["d"].count("L") == 3]
+    assert "Class accuracy. class accuracy: 80\u202f% at epoch 5, 80\u202f% at epoch 20." in labels
+    assert [
+        attrs["d"]
+        for attrs in parsed.of("path")
+        if attrs.get("class") == "line" and attrs["d"].count("L") == 3
+    ]
     assert "20 epochs in 1 min 0 s; the dashed upright line marks the one kept, epoch 10." in parsed.text
 
 
@@ -285,9 +364,11 @@ def test_run_without_a_judge(tmp_path):
 def test_ten_classes_take_less_than_six_megabytes(tmp_path):
     features = FeatureConfig()
     # Noise throughout is what can be compressed least.
-    samples = np.float32(0.1) * np.random.default_rng(0).standard_normal(features.num_samples).astype(np.float32)
+    samples = np.float32(0.1) * np.random.default_rng(0).standard_normal(features.num_samples).astype(
+        np.float32
+    )
     one = Sound("noise", spectrogram(samples, features), samples)
-    shown = [Stage(epoch, one.mel[None]) for epoch in range(MAX_STAGES)]
+    shown = [EpochSnapshot(epoch, one.mel[None]) for epoch in range(MAX_STAGES)]
     clips = [ClassSounds("noise", [one] * 2, [one] * 4)]
     text = report(tmp_path, ["noise"], classes=clips, stages=shown, neighbours=[], features=features)
     assert 10 * len(text) < 6_000_000

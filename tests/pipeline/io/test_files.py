@@ -11,7 +11,14 @@ import pytest
 
 from pipeline.io.files import file_names, write_atomically
 
-ODD = ["", " ", "dog\n", "a\x00b", "\udc80", *r". .. ... / // ../.. ..\.. /etc/passwd C:\dog ~ - con. a*?<>|:'b".split()]
+ODD = [
+    "",
+    " ",
+    "dog\n",
+    "a\x00b",
+    "\udc80",
+    *r". .. ... / // ../.. ..\.. /etc/passwd C:\dog ~ - con. a*?<>|:'b".split(),
+]
 
 
 def check(labels: list[str]) -> None:
@@ -23,7 +30,10 @@ def check(labels: list[str]) -> None:
         assert all(sign.isalnum() or sign in "_- " for sign in name)
 
 
-@pytest.mark.parametrize("label", ["dog", "Dog Bark", "crackling fire", "sea-waves", "air_conditioner", "Hähnchen", "狗", "собака", "7"])
+@pytest.mark.parametrize(
+    "label",
+    ["dog", "Dog Bark", "crackling fire", "sea-waves", "air_conditioner", "Hähnchen", "狗", "собака", "7"],
+)
 def test_ordinary_labels_stay_what_they_are(label: str) -> None:
     assert file_names([label]) == {label: label}
 

@@ -14,12 +14,12 @@ from models.config import ConfigError
 from pipeline.classifier.evaluate import EvaluateConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.manifest import read_manifest, read_unlabelled
-from pipeline.data.shards import open_shards, read_part
-from pipeline.extract import extract, run_here
-from pipeline.io.errors import UserError, user_errors
+from pipeline.data.shards import open_shards, read_shard
+from pipeline.extract import extract, run_in_process
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import as_place, copy_tree, local_file, remove_tree
+from pipeline.io.storage import copy_tree, local_file, remove_tree, to_path
 from pipeline.training.checkpoint import Checkpoints, load_tensors, save_tensors
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.object_store import bucket, google_bucket, upload
@@ -49,16 +49,20 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestNames:
     def test_a_place_is_read_as_it_is_written(self) -> None:
-        for text in ("s3://bucket/a/b.txt", "gs://bucket/a", "s3://bucket/a?endpoint_override=127.0.0.1%3A9&scheme=http"):
-            place = as_place(Path(text))  # pathlib has made one slash of two
+        for text in (
+            "s3://bucket/a/b.txt",
+            "gs://bucket/a",
+            "s3://bucket/a?endpoint_override=127.0.0.1%3A9&scheme=http",
+        ):
+            place = to_path(Path(text))  # pathlib has made one slash of two
             assert isinstance(place, RemotePath) and str(place) == text
             assert EvaluateConfig(run=text).run == place  # type: ignore[arg-type, comparison-overlap]
-            assert EvaluateConfig(run=text).values()["run"] == text  # type: ignore[arg-type]
+            assert EvaluateConfig(run=text).to_dict()["run"] == text  # type: ignore[arg-type]
             again = EvaluateConfig(**EvaluateConfig(run=text).model_dump())  # type: ignore[arg-type]
             assert again.run == place and pickle.loads(pickle.dumps(place)) == place
 
     def test_options_go_along_to_what_lies_below(self) -> None:
-        place: RemotePath = as_place(Path("s3://bucket/a?scheme=http")) / "b" / "c.txt"
+        place: RemotePath = to_path(Path("s3://bucket/a?scheme=http")) / "b" / "c.txt"
         assert str(place) == "s3://bucket/a/b/c.txt?scheme=http" and place.key == "bucket/a/b/c.txt"
         assert (place.name, place.stem, str(place.parent)) == ("c.txt", "c", "s3://bucket/a/b?scheme=http")
         assert place.with_suffix(".png").name == "c.png" and place.with_name("d").name == "d"
@@ -67,20 +71,33 @@ class TestNames:
 
     @pytest.mark.parametrize("text", ["ftp://host/file", "s3://", "http://bucket/a"])
     def test_what_is_no_store_is_told(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="no such kind of storage; known are a path of this machine, s3://bucket/…, gs://bucket/…"):
+        with pytest.raises(
+            ConfigError,
+            match="no such kind of storage; known are a path of this machine, s3://bucket/…, gs://bucket/…",
+        ):
             EvaluateConfig(run=text)  # type: ignore[arg-type]
 
     def test_a_path_of_this_machine_is_made_absolute(self) -> None:
-        assert as_place(Path("a/b")) == Path.cwd() / "a/b"
-        assert as_place(Path("odd:name")) == Path.cwd() / "odd:name"
+        assert to_path(Path("a/b")) == Path.cwd() / "a/b"
+        assert to_path(Path("odd:name")) == Path.cwd() / "odd:name"
 
 
 class TestFiles:
     def test_what_is_written_is_there(self, folder: RemotePath) -> None:
-        assert not folder.exists() and not folder.is_dir() and list(folder.iterdir()) == [] and list(folder.glob("*")) == []
+        assert (
+            not folder.exists()
+            and not folder.is_dir()
+            and list(folder.iterdir()) == []
+            and list(folder.glob("*")) == []
+        )
         write_text_atomically(folder / "a/b.txt", "grün\n")  # type: ignore[arg-type]
         write_atomically(folder / "c.bin", lambda file: file.write(b"\0\1"))  # type: ignore[arg-type]
-        assert folder.is_dir() and (folder / "a").is_dir() and (folder / "a/b.txt").is_file() and not (folder / "a").is_file()
+        assert (
+            folder.is_dir()
+            and (folder / "a").is_dir()
+            and (folder / "a/b.txt").is_file()
+            and not (folder / "a").is_file()
+        )
         assert (folder / "a/b.txt").read_text() == "grün\n" and (folder / "c.bin").read_bytes() == b"\0\1"
         with (folder / "a/b.txt").open() as file:
             assert list(file) == ["grün\n"]
@@ -128,17 +145,26 @@ class TestFiles:
             here = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(pattern))
             assert [path.relative_to(folder).as_posix() for path in folder.glob(pattern)] == here, pattern
         copy_tree(folder, folder.parent / "copy", leave_out=("checkpoints",))  # type: ignore[arg-type]
-        copied = [path.relative_to(folder.parent / "copy").as_posix() for path, _ in (folder.parent / "copy").walk()]
+        copied = [
+            path.relative_to(folder.parent / "copy").as_posix() for path, _ in (folder.parent / "copy").walk()
+        ]
         assert copied == sorted(name for name in names if "checkpoints" not in name)
         remove_tree(folder)  # type: ignore[arg-type]
         assert list(folder.walk()) == []
 
     @pytest.mark.slow
     def test_a_server_that_is_not_there_is_a_line(self, tmp_path: Path) -> None:
-        gone = as_place(Path("s3://things/x?endpoint_override=127.0.0.1%3A1&scheme=http&region=us-east-1&connect_timeout=1"))
-        with pytest.raises(UserError, match="while writing to s3://things/x"), user_errors("writing to", gone):  # type: ignore[arg-type]
+        gone = to_path(
+            Path(
+                "s3://things/x?endpoint_override=127.0.0.1%3A1&scheme=http&region=us-east-1&connect_timeout=1"
+            )
+        )
+        with (
+            pytest.raises(UserError, match="while writing to s3://things/x"),
+            report_os_errors("writing to", gone),
+        ):  # type: ignore[arg-type]
             gone.write_text("x")
-        odd = as_place(Path("s3://things/x?endpiont_override=127.0.0.1%3A1"))
+        odd = to_path(Path("s3://things/x?endpiont_override=127.0.0.1%3A1"))
         with pytest.raises(UserError, match="endpiont_override"):
             odd.read_text()
 
@@ -165,25 +191,39 @@ def test_clips_are_listed_as_in_a_folder(folder: RemotePath, tones: Path, tmp_pa
     columns = ["clip_id", "label", "fold", "group", "size"]
     assert there.clips[columns].equals(here.clips[columns])
     assert "1 audio files lie in" in there.warnings[0]
-    assert read_unlabelled(folder / "data/train")["clip_id"].tolist()[1:] == read_unlabelled(tones / "train")["clip_id"].tolist()  # type: ignore[arg-type]
+    assert (
+        read_unlabelled(folder / "data/train")["clip_id"].tolist()[1:]
+        == read_unlabelled(tones / "train")["clip_id"].tolist()
+    )  # type: ignore[arg-type]
     csv = "path,label\n" + "".join(f"train/{clip},{clip.split('/')[0]}\n" for clip in here.clips["clip_id"])
     (folder / "data/list.csv").write_text(csv)
     assert read_manifest(folder / "data/list.csv").clips["size"].equals(here.clips["size"])  # type: ignore[arg-type]
     local = tmp_path / "list.csv"
     local.write_text(
-        "path,label\n" + "".join(f"{place},{label}\n" for place, label in zip(there.clips["path"], there.clips["label"], strict=True))
+        "path,label\n"
+        + "".join(
+            f"{place},{label}\n"
+            for place, label in zip(there.clips["path"], there.clips["label"], strict=True)
+        )
     )
     assert read_manifest(local).clips["size"].tolist() == here.clips["size"].tolist()
 
 
-def test_shards_and_weights_are_those_of_this_machine_bit_for_bit(folder: RemotePath, tones: Path, tmp_path: Path) -> None:
+def test_shards_and_weights_are_those_of_this_machine_bit_for_bit(
+    folder: RemotePath, tones: Path, tmp_path: Path
+) -> None:
     upload(tones, folder / "data")
     (folder / "data/train/tone 0/broken.wav").write_bytes(b"RIFF")
     (tones / "train/tone 0/broken.wav").write_bytes(b"RIFF")
     made = {}
-    for where, data, out in (("here", tones, tmp_path / "shards"), ("there", folder / "data", folder / "shards")):
-        made[where] = extract(extract_config(data, out, group_pattern=None, fold_pattern=None, max_rejected=0.1), run_here)  # type: ignore[arg-type]
-        tables = [read_part(out / part.name) for part in made[where].parts]  # type: ignore[operator]
+    for where, data, out in (
+        ("here", tones, tmp_path / "shards"),
+        ("there", folder / "data", folder / "shards"),
+    ):
+        made[where] = extract(
+            extract_config(data, out, group_pattern=None, fold_pattern=None, max_rejected=0.1), run_in_process
+        )  # type: ignore[arg-type]
+        tables = [read_shard(out / part.name) for part in made[where].parts]  # type: ignore[operator]
         made[where + " mels"] = [mel for table in tables for mel in table["mel"].to_pylist()]
     (tones / "train/tone 0/broken.wav").unlink()
     assert made["here"].rows == made["there"].rows and made["there"].rejected == 1

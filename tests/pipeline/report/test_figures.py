@@ -11,15 +11,24 @@ import pytest
 from PIL import Image
 
 from pipeline.audio.mel import MelConfig
-from pipeline.report.figures import MAX_WIDTH, mel_grid, mel_picture, write_animation
+from pipeline.report.figures import MAX_WIDTH, spectrogram_grid_png, spectrogram_png, write_animation
 
 SCALE = (-80.0, 0.0)
-NAMES = ["$a$", "$\\frac{$", "5 $ or 6 $", "a\nb", "", " ", "x" * 300, *r"$ a_b^c \alpha %s{0} <b>&amp; süß 🐕 狗".split()]
+NAMES = [
+    "$a$",
+    "$\\frac{$",
+    "5 $ or 6 $",
+    "a\nb",
+    "",
+    " ",
+    "x" * 300,
+    *r"$ a_b^c \alpha %s{0} <b>&amp; süß 🐕 狗".split(),
+]
 
 
 def grid(mels: np.ndarray, names: list[str] | None = None, title: str = "epoch 1") -> bytes:
     config = MelConfig(n_mels=mels.shape[2])
-    return mel_grid(mels, names or [f"class {i}" for i in range(len(mels))], config, SCALE, title)
+    return spectrogram_grid_png(mels, names or [f"class {i}" for i in range(len(mels))], config, SCALE, title)
 
 
 def some_mels(*shape: int) -> np.ndarray:
@@ -47,10 +56,14 @@ def no_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", refuse)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 16, 20), (10, 4, 16, 20), (1, 5, 16, 20), (2, 2, 5, 3), (1, 1, 1, 1), (2, 1, 128, 216)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 16, 20), (10, 4, 16, 20), (1, 5, 16, 20), (2, 2, 5, 3), (1, 1, 1, 1), (2, 1, 128, 216)],
+    ids=str,
+)
 def test_any_number_of_spectrograms_of_any_shape_makes_a_picture(shape: tuple[int, ...]) -> None:
     assert len(picture(grid(some_mels(*shape))).convert("RGB").getcolors(1 << 20)) > 5
-    assert picture(mel_picture(some_mels(*shape)[0, 0], MelConfig(n_mels=shape[2]), "dog"))
+    assert picture(spectrogram_png(some_mels(*shape)[0, 0], MelConfig(n_mels=shape[2]), "dog"))
 
 
 def test_more_rows_and_columns_make_a_larger_picture() -> None:
@@ -65,7 +78,9 @@ def test_the_same_spectrograms_make_the_same_bytes() -> None:
     assert grid(mels.copy()) == grid(mels.astype(np.float64)) == first
     assert grid(mels, ["class 0", "another"]) != first
     assert grid(mels, title="epoch 2") != first
-    assert mel_picture(mels[0, 0], MelConfig(n_mels=16), "dog") == mel_picture(mels[0, 0], MelConfig(n_mels=16), "dog")
+    assert spectrogram_png(mels[0, 0], MelConfig(n_mels=16), "dog") == spectrogram_png(
+        mels[0, 0], MelConfig(n_mels=16), "dog"
+    )
 
 
 def test_louder_is_lighter_and_nowhere_darker() -> None:
@@ -111,7 +126,7 @@ def test_values_that_are_no_numbers_make_a_picture_too() -> None:
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_no_name_breaks_a_picture_or_is_a_formula(name: str, no_formulas: None) -> None:
     assert picture(grid(some_mels(2, 1, 8, 10), [name, "dog"]))
-    assert picture(mel_picture(some_mels(8, 10), MelConfig(n_mels=8), name))
+    assert picture(spectrogram_png(some_mels(8, 10), MelConfig(n_mels=8), name))
 
 
 @pytest.mark.parametrize("title", ["$a$", "$\\frac{$"])
@@ -185,14 +200,18 @@ def test_grids_of_epochs_become_frames(tmp_path: Path) -> None:
     assert len(times(tmp_path / "progress.gif")) == 3
 
 
-def test_equal_pictures_stand_as_long_as_different_ones(pictures: Callable[..., list[Path]], tmp_path: Path) -> None:
+def test_equal_pictures_stand_as_long_as_different_ones(
+    pictures: Callable[..., list[Path]], tmp_path: Path
+) -> None:
     """Pillow joins them into one frame; its time is theirs."""
     write_animation(tmp_path / "a.gif", pictures(0, 1, 2, 3))
     write_animation(tmp_path / "b.gif", pictures(0, 1, 1, 3))
     assert sum(times(tmp_path / "a.gif")) == sum(times(tmp_path / "b.gif"))
 
 
-def test_wide_pictures_are_made_smaller_and_keep_their_form(pictures: Callable[..., list[Path]], tmp_path: Path) -> None:
+def test_wide_pictures_are_made_smaller_and_keep_their_form(
+    pictures: Callable[..., list[Path]], tmp_path: Path
+) -> None:
     write_animation(tmp_path / "wide.gif", pictures(0, 1, size=(3 * MAX_WIDTH, 300)))
     with Image.open(tmp_path / "wide.gif") as image:
         assert image.size == (MAX_WIDTH, 100)

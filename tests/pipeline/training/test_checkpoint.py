@@ -27,7 +27,9 @@ def some_tensors(epoch: int) -> Groups:
 
 def same(a: Groups, b: Groups) -> bool:
     return a.keys() == b.keys() and all(
-        a[group].keys() == b[group].keys() and all(torch.equal(a[group][name], b[group][name]) for name in a[group]) for group in a
+        a[group].keys() == b[group].keys()
+        and all(torch.equal(a[group][name], b[group][name]) for name in a[group])
+        for group in a
     )
 
 
@@ -40,7 +42,9 @@ def spoil(path: Path) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     for epoch in (1, 2, 3):
-        Checkpoints(tmp_path).write(epoch, some_tensors(epoch), {"epoch": epoch, "rng": [1, 2**63], "name": "ü"})
+        Checkpoints(tmp_path).write(
+            epoch, some_tensors(epoch), {"epoch": epoch, "rng": [1, 2**63], "name": "ü"}
+        )
     return tmp_path
 
 
@@ -73,7 +77,9 @@ def test_a_damaged_newest_is_passed_over(file: str, run: Path):
     assert state["epoch"] == 2 and same(tensors, some_tensors(2))
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"epoch": 3}', "[]", "null", '{"digests": 3}', '{"digests": {"other": "00"}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", '{"epoch": 3}', "[]", "null", '{"digests": 3}', '{"digests": {"other": "00"}}']
+)
 def test_a_newest_with_a_damaged_state_is_passed_over(content: str, run: Path):
     (run / "checkpoints/epoch_0003" / STATE_NAME).write_text(content)
     assert Checkpoints(run).read()[1]["epoch"] == 2
@@ -87,7 +93,10 @@ def test_a_newest_with_a_missing_file_is_passed_over(run: Path):
 def test_all_damaged_is_an_error_and_not_a_new_start(run: Path):
     for path in run.glob("checkpoints/*/model.safetensors"):
         spoil(path)
-    with pytest.raises(UserError, match=r"no whole checkpoint in .*model.safetensors is damaged or missing; choose another --run"):
+    with pytest.raises(
+        UserError,
+        match=r"no whole checkpoint in .*model.safetensors is damaged or missing; choose another --run",
+    ):
         Checkpoints(run).read()
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.data.loader import epoch_batches, rounds
+from pipeline.data.loader import batch_slices, epoch_batches
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import load_tensors, save_tensors
 from pipeline.training.optim import decay_groups, load_optimizer, optimizer_tensors, resolve_precision
-from pipeline.training.world import World, share_of
+from pipeline.training.world import World, rank_slice
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -26,7 +26,7 @@ def test_every_row_exactly_once_over_all_workers(workers: int):
             order = np.random.default_rng(size).permutation(size)
             seen = []
             for batch in epoch_batches(order, batch_size):
-                parts = [batch[share_of(len(batch), World(rank, workers, CPU))] for rank in range(workers)]
+                parts = [batch[rank_slice(len(batch), World(rank, workers, CPU))] for rank in range(workers)]
                 assert max(map(len, parts)) - min(map(len, parts)) <= 1
                 assert np.concatenate(parts).tolist() == batch.tolist()
                 seen += batch.tolist()
@@ -34,7 +34,8 @@ def test_every_row_exactly_once_over_all_workers(workers: int):
 
 
 @pytest.mark.parametrize(
-    ("size", "batch_size", "lengths"), [(10, 4, [4, 3, 3]), (64, 64, [64]), (65, 64, [33, 32]), (3, 64, [3]), (128, 64, [64, 64])]
+    ("size", "batch_size", "lengths"),
+    [(10, 4, [4, 3, 3]), (64, 64, [64]), (65, 64, [33, 32]), (3, 64, [3]), (128, 64, [64, 64])],
 )
 def test_batches_are_as_equal_as_can_be(size: int, batch_size: int, lengths: list[int]):
     assert [len(batch) for batch in epoch_batches(np.arange(size), batch_size)] == lengths
@@ -43,16 +44,16 @@ def test_batches_are_as_equal_as_can_be(size: int, batch_size: int, lengths: lis
 @pytest.mark.parametrize(("total", "size"), [(0, 4), (1, 4), (4, 4), (9, 4)])
 def test_rounds_cover_everything(total: int, size: int):
     values = list(range(total))
-    parts = [values[part] for part in rounds(total, size)]
+    parts = [values[part] for part in batch_slices(total, size)]
     assert [value for part in parts for value in part] == values
     assert all(0 < len(part) <= size for part in parts)
 
 
 def small_net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 4, 2)).to(
-        memory_format=torch.channels_last
-    )
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 4, 2)
+    ).to(memory_format=torch.channels_last)
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
@@ -71,7 +72,9 @@ def test_an_optimiser_put_back_makes_the_same_next_steps(foreach: bool, tmp_path
     for seed in range(3):
         step(model, optimizer, seed)
     tensors = optimizer_tensors(model, optimizer)
-    assert tensors.keys() == {f"{name}/{key}" for name, _ in model.named_parameters() for key in ("step", "exp_avg", "exp_avg_sq")}
+    assert tensors.keys() == {
+        f"{name}/{key}" for name, _ in model.named_parameters() for key in ("step", "exp_avg", "exp_avg_sq")
+    }
     save_tensors(tmp_path / "optimizer", tensors)
     other = copy.deepcopy(model)
     restored = adamw(other)
@@ -107,7 +110,7 @@ def test_one_worker_needs_no_group():
     assert ALONE.wrap(model) is model
     assert torch.equal(ALONE.sum(values), torch.ones(3))
     ALONE.broadcast([values])
-    assert ALONE.together(lambda: 7) == 7
+    assert ALONE.run_on_all_ranks(lambda: 7) == 7
 
 
 def test_faults_of_the_user_are_told_and_others_pass():
@@ -115,9 +118,9 @@ def test_faults_of_the_user_are_told_and_others_pass():
         raise error
 
     with pytest.raises(UserError, match=r"^no room$"):
-        ALONE.together(lambda: fail(UserError("no room")))
+        ALONE.run_on_all_ranks(lambda: fail(UserError("no room")))
     with pytest.raises(ZeroDivisionError):
-        ALONE.together(lambda: fail(ZeroDivisionError()))
+        ALONE.run_on_all_ranks(lambda: fail(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", None), ("bf16", torch.bfloat16)])

@@ -11,8 +11,15 @@ from typing import Any
 import pytest
 
 from tests.helpers.html_page import Page, is_accessible, needs_nothing_else
-from tune.report.axes import Measure, Results, covering, jitter, value_text, value_ticks, wrap_name
-from tune.report.charts import SMALL, WIDE, importance_bars, parameter_against_score, score_over_time, trial_curves
+from tune.report.axes import MetricAxis, Results, expand_to_values, jitter, value_text, value_ticks, wrap_name
+from tune.report.charts import (
+    SMALL,
+    WIDE,
+    importance_bars,
+    parameter_against_score,
+    score_over_time,
+    trial_curves,
+)
 from tune.report.parallel_coordinates import BOTTOM, LEFT, RIGHT, SPREAD, TOP, WIDTH, parallel_coordinates
 from tune.report.report import write_search_report
 from tune.space import Choice, Range, SearchSpace
@@ -20,14 +27,20 @@ from tune.trials import Mode, Point, Trial
 
 RATE = Range(low=1e-4, high=1e-2, log=True)
 CHANNELS = Choice(choices=([16, 32], [32, 64], [64, 128]))
-SPACE = SearchSpace({"learning_rate": RATE, "mixup.rate": Range(low=0.0, high=1.0), "model.channels": CHANNELS})
+SPACE = SearchSpace(
+    {"learning_rate": RATE, "mixup.rate": Range(low=0.0, high=1.0), "model.channels": CHANNELS}
+)
 SEVEN = {"learning_rate": 1e-3, "mixup.rate": 0.25, "model.channels": [32, 64]}
 
 
-def trial(number: int, scores: list[float], state: str = "finished", start: float = 0.0, **changes: Any) -> Trial:
+def trial(
+    number: int, scores: list[float], state: str = "finished", start: float = 0.0, **changes: Any
+) -> Trial:
     """One that takes ten seconds an epoch, from `start`."""
     points = [Point(i + 1, score, start + 10.0 * (i + 1)) for i, score in enumerate(scores)]
-    return Trial(number, SEVEN | changes.pop("values", {}), state, points=points, seconds=10.0 * len(scores), **changes)  # type: ignore[arg-type]
+    return Trial(
+        number, SEVEN | changes.pop("values", {}), state, points=points, seconds=10.0 * len(scores), **changes
+    )  # type: ignore[arg-type]
 
 
 def some() -> list[Trial]:
@@ -83,7 +96,11 @@ def marks(svg: str, kind: str) -> list[tuple[float, float]]:
 
 def lines(svg: str, kind: str) -> list[list[tuple[float, float]]]:
     """The corners of each trial's line whose class starts so."""
-    paths = [attrs["d"] for attrs in Page(svg).of("path") if (attrs.get("class") or "").startswith(kind) and "H" not in (attrs["d"] or "")]
+    paths = [
+        attrs["d"]
+        for attrs in Page(svg).of("path")
+        if (attrs.get("class") or "").startswith(kind) and "H" not in (attrs["d"] or "")
+    ]
     return [[(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", d or "")] for d in paths]
 
 
@@ -97,21 +114,34 @@ def test_page_is_accessible(tmp_path):
     is_accessible(parsed)
     # The best values, the trials and the settings.
     assert len(parsed.of("table")) == 3
-    assert len([attrs for attrs in parsed.of("svg") if attrs.get("role") == "img"]) == 4 + len(SPACE.dimensions)
+    assert len([attrs for attrs in parsed.of("svg") if attrs.get("role") == "img"]) == 4 + len(
+        SPACE.dimensions
+    )
 
 
 def test_all_text_is_escaped(tmp_path):
     evil = "</title></style><b x='\"&"
     space = SearchSpace({evil: Choice(choices=(evil, "犬 été")), "learning_rate": RATE})
-    trials = [trial(0, [0.5], values={evil: evil}), trial(1, [0.6], "failed", values={evil: "犬 été"}, reason=f"<script>{evil}\n{evil}")]
-    text = report(tmp_path, trials, space=space, importances={evil: 0.5}, base_values={evil: evil}, metric=evil)
+    trials = [
+        trial(0, [0.5], values={evil: evil}),
+        trial(1, [0.6], "failed", values={evil: "犬 été"}, reason=f"<script>{evil}\n{evil}"),
+    ]
+    text = report(
+        tmp_path, trials, space=space, importances={evil: 0.5}, base_values={evil: evil}, metric=evil
+    )
     parsed = Page(text)
     assert not parsed.of("script")
     assert not [attrs for attrs in parsed.of("b") if "x" in attrs]
-    assert not [wanted for wanted in (evil, "犬 été", f"<script>{evil}\n{evil}", "<here>", "<asha>") if wanted not in parsed.text]
+    assert not [
+        wanted
+        for wanted in (evil, "犬 été", f"<script>{evil}\n{evil}", "<here>", "<asha>")
+        if wanted not in parsed.text
+    ]
 
 
-@pytest.mark.parametrize(("mode", "metric", "best", "figure"), [("max", "val_macro_f1", 2, "90.0%"), ("min", "val_loss", 0, "0.2")])
+@pytest.mark.parametrize(
+    ("mode", "metric", "best", "figure"), [("max", "val_macro_f1", 2, "90.0%"), ("min", "val_loss", 0, "0.2")]
+)
 def test_best_is_the_one_found_by_hand(tmp_path, mode, metric, best, figure):
     text = plain(report(tmp_path, some(), mode=mode, metric=metric))
     parsed = Page(text)
@@ -169,18 +199,30 @@ def test_importances(tmp_path):
     assert widths == [240.0, 80.0, 0.0]
     assert chart.of("svg")[0]["aria-label"] == "Importance: <b> 0.75, a 0.25, none 0.00."
     assert Page(report(tmp_path, some(), importances={"a": math.nan, "b": 0.5})).text.count("0.50") == 1
-    assert "No estimate from 4 trials with a score: it takes" in Page(report(tmp_path, some(), importances=None)).text
+    assert (
+        "No estimate from 4 trials with a score: it takes"
+        in Page(report(tmp_path, some(), importances=None)).text
+    )
 
 
 def test_best_score_so_far_is_a_step_line():
     svg = score_over_time(results(some()))
-    (path,) = [attrs["d"] for attrs in Page(svg).of("path") if attrs.get("class") == "trial best" and "H" in (attrs["d"] or "")]
+    (path,) = [
+        attrs["d"]
+        for attrs in Page(svg).of("path")
+        if attrs.get("class") == "trial best" and "H" in (attrs["d"] or "")
+    ]
     # Seconds 10 and 20 and so on: 0.2 or 0.3 at first, then 0.5, 0.7, with trial 2's 0.6 too late, and 0.9; the search ends at 70.
     assert path
     corners = re.findall(r"H([\d.]+)V([\d.]+)", path)
     low, high = 0.2, 1.0
-    want = [(WIDE.x(at / 70), WIDE.y((score - low) / (high - low))) for at, score in ((20, 0.5), (30, 0.7), (50, 0.9))]
-    assert [(float(x), float(y)) for x, y in corners][-3:] == pytest.approx([pytest.approx(one, abs=0.06) for one in want])
+    want = [
+        (WIDE.x(at / 70), WIDE.y((score - low) / (high - low)))
+        for at, score in ((20, 0.5), (30, 0.7), (50, 0.9))
+    ]
+    assert [(float(x), float(y)) for x, y in corners][-3:] == pytest.approx(
+        [pytest.approx(one, abs=0.06) for one in want]
+    )
     assert path.endswith(f"H{WIDE.x(1.0):.1f}")
     (failed,) = marks(svg, "failed")
     assert failed == pytest.approx((WIDE.x(20 / 70), WIDE.y((0.95 - low) / (high - low))), abs=0.06)
@@ -198,16 +240,23 @@ def test_values_on_a_log_scale_are_where_their_logarithms_are():
     svg = parameter_against_score("learning_rate", RATE, results(some()))
     low, high = 0.2, 1.0
     # 1e-3 is half-way between 1e-4 and 1e-2.
-    want = [(SMALL.x(0.5), SMALL.y((0.7 - low) / (high - low))), (SMALL.x(math.log10(20) / 2), SMALL.y((0.9 - low) / (high - low)))]
+    want = [
+        (SMALL.x(0.5), SMALL.y((0.7 - low) / (high - low))),
+        (SMALL.x(math.log10(20) / 2), SMALL.y((0.9 - low) / (high - low))),
+    ]
     assert marks(svg, "finished") == [pytest.approx(one, abs=0.06) for one in want]
     assert marks(svg, "stopped")[0][0] == pytest.approx(SMALL.x(1.0), abs=0.06)
     ticks = value_ticks(RATE, 5)
     assert [text for _, text in ticks] == ["0.0001", "0.0003", "0.001", "0.003", "0.01"]
-    assert [place for place, _ in ticks] == pytest.approx([0, math.log10(3) / 2, 0.5, (1 + math.log10(3)) / 2, 1])
+    assert [place for place, _ in ticks] == pytest.approx(
+        [0, math.log10(3) / 2, 0.5, (1 + math.log10(3)) / 2, 1]
+    )
 
 
 def test_choices_are_columns_in_which_trials_are_spread():
-    many = [trial(i, [0.5], values={"model.channels": [[16, 32], [32, 64], [64, 128]][i % 3]}) for i in range(30)]
+    many = [
+        trial(i, [0.5], values={"model.channels": [[16, 32], [32, 64], [64, 128]][i % 3]}) for i in range(30)
+    ]
     svg = parameter_against_score("model.channels", CHANNELS, results(many))
     column = (SMALL.right - SMALL.left) / 3
     places = [(x - SMALL.left) / column for x, _ in marks(svg, "finished")]
@@ -224,7 +273,9 @@ def test_parallel_lines_cross_the_axes_at_their_values():
     tall = BOTTOM - TOP
     (best,) = lines(svg, "trial best")
     want = [math.log10(20) / 2, 0.75, 0.5 + SPREAD * jitter(2) / -tall, (0.9 - 0.2) / 0.8]
-    assert best == [pytest.approx((LEFT + i * step, BOTTOM - tall * place), abs=0.06) for i, place in enumerate(want)]
+    assert best == [
+        pytest.approx((LEFT + i * step, BOTTOM - tall * place), abs=0.06) for i, place in enumerate(want)
+    ]
     assert len(lines(svg, "trial")) == 6
     (unscored,) = lines(svg, "trial unscored")
     assert len(unscored) == 3
@@ -244,8 +295,13 @@ def test_better_trials_are_stronger(mode):
 
 
 def test_eight_long_names_and_a_hundred_trials(tmp_path):
-    space = SearchSpace({f"optimizer.a_rather_long_group_{i}.of_unusual_parameters": Range(low=0, high=1) for i in range(8)})
-    trials = [Trial(i, dict.fromkeys(space.dimensions, i / 100), "stopped", points=[Point(1, i / 100, i)]) for i in range(100)]
+    space = SearchSpace(
+        {f"optimizer.a_rather_long_group_{i}.of_unusual_parameters": Range(low=0, high=1) for i in range(8)}
+    )
+    trials = [
+        Trial(i, dict.fromkeys(space.dimensions, i / 100), "stopped", points=[Point(1, i / 100, i)])
+        for i in range(100)
+    ]
     chart = parallel_coordinates(space, results(trials))
     assert len(lines(chart, "trial")) == 100
     for attrs in Page(chart).of("tspan"):
@@ -270,20 +326,25 @@ def test_curves_follow_time_and_show_how_they_ended():
     assert [x for x, _ in line] == pytest.approx(epochs, abs=0.06)
     assert [y for _, y in line] == sorted((y for _, y in line), reverse=True)
     for state, shape in (("stopped", '<circle r="2.8"/>'), ("failed", '<path d="M-3.5 ')):
-        assert re.search(rf'<g class="mark {state}" transform="translate\({WIDE.x(0):.1f} [\d.]+\)">{shape}', svg)
+        assert re.search(
+            rf'<g class="mark {state}" transform="translate\({WIDE.x(0):.1f} [\d.]+\)">{shape}', svg
+        )
     assert len(lines(svg, "trial best")) == 1
     assert "finished" in Page(svg).text
     assert "the best: trial 2" in Page(svg).text
 
 
 def test_diverged_scores_do_not_press_the_others_together():
-    scale = Measure("val_loss", "min").scale([0.5, 0.6, 0.7, 0.8, 1e30])
+    scale = MetricAxis("val_loss", "min").scale([0.5, 0.6, 0.7, 0.8, 1e30])
     assert scale.high < 2
     assert scale.ticks[-1][1].startswith("≥ ")
     assert scale.place(1e30) == 1.0
     assert scale.place(0.5) < 0.1
     # A ratio is bounded anyway.
-    assert [text.replace("\u202f", "") for _, text in Measure("recognised", "max").scale([0.0, 0.95, 1.0]).ticks] == [
+    assert [
+        text.replace("\u202f", "")
+        for _, text in MetricAxis("class_accuracy", "max").scale([0.0, 0.95, 1.0]).ticks
+    ] == [
         "0%",
         "20%",
         "40%",
@@ -296,10 +357,14 @@ def test_diverged_scores_do_not_press_the_others_together():
 @pytest.mark.parametrize(
     ("metric", "mode", "scores"),
     [("val_accuracy", "max", scores) for scores in ([0.0], [1.0], [0.5], [0.7, 0.7 + 1e-12], [0.931, 0.932])]
-    + [(name, mode, scores) for name, mode in (("frechet", "min"), ("other", "max")) for scores in ([0.0], [-3.0, 1e-9], [1e30, 2e30])],
+    + [
+        (name, mode, scores)
+        for name, mode in (("frechet", "min"), ("other", "max"))
+        for scores in ([0.0], [-3.0, 1e-9], [1e30, 2e30])
+    ],
 )
 def test_axis_of_any_scores(metric, mode, scores):
-    scale = Measure(metric, mode).scale(scores)
+    scale = MetricAxis(metric, mode).scale(scores)
     assert scale.low < scale.high
     assert all(0 <= scale.place(score) <= 1 for score in scores)
     texts = [text for _, text in scale.ticks]
@@ -330,7 +395,9 @@ def test_axis_of_any_scores(metric, mode, scores):
 def test_odd_trials(tmp_path, trials, mode):
     text = report(tmp_path, trials, mode=mode, metric="val_loss", importances=None)
     is_accessible(Page(text))
-    assert not re.search(r' (?:[xyd]|[xy][12]|width|height|transform|stroke-opacity)="[^"]*(?:nan|inf|e[+-]?\d)', text)
+    assert not re.search(
+        r' (?:[xyd]|[xy][12]|width|height|transform|stroke-opacity)="[^"]*(?:nan|inf|e[+-]?\d)', text
+    )
     assert len(rows(text)) == len(trials)
     if not any(math.isfinite(point.score) for one in trials for point in one.points):
         assert text.count("No trial has a score yet.") >= 3 + len(SPACE.dimensions)
@@ -352,9 +419,13 @@ def test_one_parameter(tmp_path):
 
 
 def test_axes_make_room_for_values_of_an_earlier_space():
-    assert covering(RATE, [1e-5, 2e-3, 1.0, "x", math.nan, -1.0]).values() == {"low": 1e-5, "high": 1.0, "log": True}
-    grown = covering(CHANNELS, [[16, 32], [1], [1], None])
-    assert grown.values()["choices"] == [[16, 32], [32, 64], [64, 128], [1], None]
+    assert expand_to_values(RATE, [1e-5, 2e-3, 1.0, "x", math.nan, -1.0]).to_dict() == {
+        "low": 1e-5,
+        "high": 1.0,
+        "log": True,
+    }
+    grown = expand_to_values(CHANNELS, [[16, 32], [1], [1], None])
+    assert grown.to_dict()["choices"] == [[16, 32], [32, 64], [64, 128], [1], None]
     assert grown.to_unit([1]) == 0.75
     assert [value_text(one) for one in ([16, [1.5, True]], None, "é", 1e-5, 3, {"a": "é"})] == [
         "16, 1.5, true",
@@ -369,7 +440,13 @@ def test_axes_make_room_for_values_of_an_earlier_space():
 def test_ticks_lie_in_the_range_and_differ():
     whole = Range(low=3, high=9, whole=True)
     assert [text for _, text in value_ticks(whole, 5)] == ["4", "6", "8"]
-    for one in (Range(low=0.3, high=0.4, log=True), Range(low=1e-9, high=1e9, log=True), Range(low=-3, high=1e-3), whole, RATE):
+    for one in (
+        Range(low=0.3, high=0.4, log=True),
+        Range(low=1e-9, high=1e9, log=True),
+        Range(low=-3, high=1e-3),
+        whole,
+        RATE,
+    ):
         ticks = value_ticks(one, 5)
         assert 2 <= len(ticks) == len({text for _, text in ticks}) <= 6
         assert all(-1e-6 <= place <= 1 + 1e-6 for place, _ in ticks)
