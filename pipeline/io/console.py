@@ -1,81 +1,132 @@
-"""Progress lines and live console output."""
+"""Console output: log messages, progress bars and live displays, all on stderr so that stdout holds results only.
+
+On a terminal they are drawn by rich; elsewhere (a file, a pipe, a job's log) each becomes plain lines.
+"""
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Literal, Self
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress as RichProgress
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+# Seconds between two plain progress lines, and after which long work without news reports that it is alive.
+PROGRESS_S, HEARTBEAT_S = 5, 30
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+logger = logging.getLogger("melray")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints records through `console`, so that they appear above a live display instead of inside it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        styles = {logging.WARNING: "yellow", logging.ERROR: "red"}
+        text = Text()
+        if record.levelno >= logging.WARNING:
+            text.append(f"{record.levelname.lower()}: ", styles.get(record.levelno, ""))
+        console.print(text.append(record.getMessage()))
+
+
+def setup_logging(level: LogLevel = "info") -> None:
+    """Send log messages of at least `level` to stderr; repeated calls change the level only."""
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    if not any(isinstance(handler, _ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(_ConsoleHandler())
+
+
+def shows_progress() -> bool:
+    """Whether progress is wanted (not under `--quiet`) and stderr is a terminal that can show it live."""
+    return console.is_terminal and logger.isEnabledFor(logging.INFO)
 
 
 class Progress:
-    """Counts work and writes a line now and then: over itself on a terminal, every few seconds elsewhere."""
+    """Progress of work with a known total: a bar on a terminal, a log line every few seconds elsewhere."""
 
-    def __init__(self, what: str, total: int, unit: str, done: int = 0, stream: TextIO | None = None):
-        """`done` were finished by an earlier run; they count as progress, not for the rate."""
-        self.what, self.total, self.unit = what, total, unit
-        self.done = self._before = done
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
-        self._start = time.monotonic()
-        self._last = self._start
+    def __init__(self, description: str, total: int, unit: str, done: int = 0):
+        """Start the clock.
+
+        Args:
+            description: what is being done, such as `extracting`.
+            total: units of work.
+            unit: their name in the plural, such as `clips`.
+            done: units finished by an earlier run; they count as progress but not for the rate.
+        """
+        self.description, self.total, self.unit = description, total, unit
+        self.done = self._resumed = done
+        self._start = self._last = time.monotonic()
+        self._bar = _progress_bar(description, total, done) if shows_progress() else None
+        if self._bar is not None:
+            self._bar.start()
 
     @property
     def rate(self) -> float:
-        """Units a second since the start of this run."""
-        return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
+        """Units per second since the start of this run."""
+        return (self.done - self._resumed) / max(time.monotonic() - self._start, 1e-9)
 
     def add(self, count: int, note: str = "") -> None:
-        """Counts `count` more, with a word on anything unusual."""
+        """Count `count` finished units; `note` says anything unusual, such as `3 rejected`."""
         self.done += count
-        now = time.monotonic()
-        if now - self._last >= (0.1 if self._live else 5.0):
-            self._last = now
-            self._write(self.line(note))
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.done, status=self._status(note))
+        elif time.monotonic() - self._last >= PROGRESS_S:
+            self._last = time.monotonic()
+            logger.info("%s", self.line(note))
 
     def line(self, note: str = "") -> str:
-        """The present state in words."""
-        left = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
-        text = f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {self.rate:,.0f} {self.unit}/s, {duration(left)} left"
-        return f"{text}, {note}" if note else text
+        """Current progress as one line of text."""
+        return f"{self.description}: {self.done:,} of {self.total:,} {self.unit}, {self._status(note)}"
 
     def finish(self, note: str = "") -> None:
-        """Writes the last line, with the time taken."""
-        text = f"{self.what}: {self.done:,} {self.unit} in {duration(time.monotonic() - self._start)} ({self.rate:,.0f} {self.unit}/s)"
-        self._write(f"{text}, {note}" if note else text, last=True)
+        """Remove the bar and log the total with the time taken."""
+        if self._bar is not None:
+            self._bar.stop()
+        elapsed = duration(time.monotonic() - self._start)
+        text = f"{self.description}: {self.done:,} {self.unit} in {elapsed} ({self.rate:,.0f} {self.unit}/s)"
+        logger.info("%s", f"{text}, {note}" if note else text)
 
-    def _write(self, text: str, last: bool = False) -> None:
-        if self._live:
-            self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """`4 s`, `3 min 20 s` or `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    def _status(self, note: str) -> str:
+        left = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
+        text = f"{self.rate:,.0f} {self.unit}/s, {duration(left)} left"
+        return f"{text}, {note}" if note else text
 
 
-# Where there is no terminal, long work is heard of this often.
-HEARTBEAT_S = 30
+def _progress_bar(description: str, total: int, done: int) -> RichProgress:
+    import rich.progress as bars
+
+    bar = bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+    )
+    bar.add_task(description, total=total, completed=done, status="")
+    return bar
 
 
 class LiveDisplay:
-    """Shows something every so often, in a thread of its own, while the block runs, and once more at its end."""
+    """Base class of displays that follow running work while a `with` block runs.
 
-    def __init__(self, stream: TextIO | None, seconds: float):
-        """`stream` is stderr if none; `seconds` lie between two looks."""
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
+    On a terminal `_render` is drawn in place. `_log_events` logs what happened since its last call, on a terminal too
+    (above the display); elsewhere `_log_heartbeat` is logged when nothing else was for long.
+    """
+
+    def __init__(self, interval_s: float):
+        """`interval_s` is the time between two updates."""
+        self._interval_s = interval_s
         self._last = time.monotonic()
-        self._seconds = seconds
-        self._ended = threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -83,21 +134,44 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._stop.set()
         self._thread.join()
-        self._finish()
+        self._log_events()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._show()
+        if not shows_progress():
+            while not self._stop.wait(self._interval_s):
+                if self._log_events():
+                    self._last = time.monotonic()
+                elif time.monotonic() - self._last > HEARTBEAT_S:
+                    self._last = time.monotonic()
+                    self._log_heartbeat()
+            return
+        from rich.live import Live
 
-    def _show(self) -> None:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while not self._stop.wait(self._interval_s):
+                self._log_events()
+                live.update(self._render(), refresh=True)
+
+    def _render(self) -> RenderableType:
+        """Current state, for a terminal."""
         raise NotImplementedError
 
-    def _finish(self) -> None:
-        self._show()
+    def _log_events(self) -> bool:
+        """Log what is new; return whether anything was."""
+        raise NotImplementedError
 
-    @property
-    def _silent(self) -> bool:
-        """Whether nothing was written for long."""
-        return time.monotonic() - self._last > HEARTBEAT_S
+    def _log_heartbeat(self) -> None:
+        """Log that the work is still running."""
+        raise NotImplementedError
+
+
+def duration(seconds: float) -> str:
+    """Format a duration as `4 s`, `3 min 20 s` or `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
