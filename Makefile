@@ -1,17 +1,22 @@
-# `make demo` and `make test` are all a newcomer types; both make .venv where there is none.
+# All targets create .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo test test-slow lint format bench docs docs-images clean
 
 help:
-	@echo "make demo       generate sounds, go the whole way with them, and draw new ones, into runs/demo"
-	@echo "make test       all tests, a few minutes"
-	@echo "make test-slow  longer proofs"
-	@echo "make lint       style and types, as CI checks them"
-	@echo "make bench AUDIO=FOLDER   the benchmarks on your sounds; results go to benchmarks/results"
+	@echo "make setup               create .venv with pinned packages"
+	@echo "make demo                run the whole pipeline on synthetic sounds, into runs/demo"
+	@echo "make test                tests, a few minutes"
+	@echo "make test-slow           slow tests"
+	@echo "make lint                check style and types, as CI does"
+	@echo "make format              format the code and fix style errors"
+	@echo "make bench AUDIO=FOLDER  benchmarks on your audio, into benchmarks/results"
+	@echo "make docs                regenerate docs/cli.md from --help"
+	@echo "make docs-images         regenerate the images of the README (15 minutes, needs Chromium)"
+	@echo "make clean               delete .venv and runs"
 
 setup: $(READY)
 
@@ -19,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "melray needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: use make PYTHON=python3.13" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --upgrade pip
-	# torch first and by its exact version: with no torch there, other packages would bring whatever is newest.
+	# torch first and in its exact release: otherwise other packages would install the newest.
 	$(RUN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
@@ -46,6 +51,12 @@ format: $(READY)
 bench: $(READY)
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(RUN)/python -m benchmarks $(AUDIO)
+
+docs: $(READY)
+	$(RUN)/python -m docs.make_cli_reference
+
+docs-images: $(READY)
+	$(RUN)/python -m docs.make_images
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,0 +1,11 @@
+"""Benchmarks of melray against peers and limits; `python -m benchmarks AUDIO` runs those of one node.
+
+- `common`: WAV conversion, timing, hardware and result files.
+- `bench_extract`, `bench_memory`, `bench_vocoder`, `bench_predict`: jobs on audio files.
+- `bench_train`, `bench_gan`: training steps against bare PyTorch loops.
+- `bench_tune`, `bench_search_gain`: efficiency and gain of hyperparameter search.
+- `bench_gain`: generated clips as additional training data.
+- `bench_scale`, `bench_submit`: number of clips and nodes; latency of a cluster job.
+
+Each measures both sides in one process tree and saves `results/<name>.json` with command, hardware and date.
+"""

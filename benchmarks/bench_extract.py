@@ -1,9 +1,9 @@
-"""Extraction: melray end to end, against librosa + joblib, audiomentations + joblib, and the bare kernel on every core.
+"""Extraction end to end, against librosa or audiomentations with joblib, and against the bare kernel.
 
     python -m benchmarks.bench_extract --audio FOLDER_OF_CLASS_FOLDERS
 
-Each round runs all contestants one after the other on the same files; the ratios are those of a round. Processes are warm:
-Ray's and joblib's start-up is measured apart.
+Each round runs all implementations one after another on the same files; ratios are computed per round.
+Processes are warm: the startup of Ray is measured separately.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from benchmarks.common import as_wav, save, seconds, spread
+from benchmarks.common import convert_to_wav, save_result, summarize, summarize_ratios, timed
 from cluster.connection.session import session
-from pipeline.audio.features import AugmentConfig, FeatureConfig, spectrogram_rows
+from pipeline.audio.augment import AugmentConfig
+from pipeline.audio.features import FeatureConfig, spectrogram_rows
 from pipeline.data.shards import open_shards
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.extract import ExtractConfig, extract
@@ -35,20 +36,20 @@ CORES = os.cpu_count() or 1
 
 
 def melray(audio: Path, out: Path, copies: int) -> None:
-    """The command's work, files to published shards."""
+    """Run the extraction, from audio files to published shards."""
     shutil.rmtree(out, ignore_errors=True)
     extract(ExtractConfig(data=audio, out=out, copies=copies))
 
 
 def running_rate(out: Path) -> float:
-    """Clips a second between the first published part and the last: without the start and the end of the job."""
-    times = sorted((out / part.name).stat().st_mtime for part in open_shards(out).parts)
-    clips = open_shards(out).clips
-    return clips * (len(times) - 1) / len(times) / (times[-1] - times[0])
+    """Return clips per second between the first and the last shard, without startup and shutdown."""
+    manifest = open_shards(out)
+    times = sorted((out / shard.name).stat().st_mtime for shard in manifest.shards)
+    return manifest.clips * (len(times) - 1) / len(times) / (times[-1] - times[0])
 
 
 def librosa_rows(path: str, augment: Any) -> list[np.ndarray]:
-    """What a careful user writes with librosa: load, trim, fix the length, log-mel; `augment` makes the copies."""
+    """Extract a clip with librosa: load, trim, fix the length, log-mel; `augment` makes the copies."""
     samples, rate = librosa.load(path, sr=FEATURES.mel.sample_rate)
     samples, _ = librosa.effects.trim(samples, top_db=FEATURES.trim_db)
     copies = [samples] + [augment(samples=samples, sample_rate=rate) for _ in range(2 if augment else 0)]
@@ -60,24 +61,26 @@ def librosa_rows(path: str, augment: Any) -> list[np.ndarray]:
 
 
 def librosa_joblib(paths: list[str], out: Path, pool: joblib.Parallel, augment: Any) -> None:
-    """librosa on all cores by joblib, then one Parquet file with pyarrow's defaults."""
+    """Extract with librosa and joblib on all cores into one Parquet file."""
     rows = [
         row
-        for of_clip in pool(joblib.delayed(librosa_rows)(path, augment) for path in paths)
-        for row in of_clip
+        for clip_rows in pool(joblib.delayed(librosa_rows)(path, augment) for path in paths)
+        for row in clip_rows
     ]
     pq.write_table(pa.table({"mel": [row.reshape(-1) for row in rows]}), out)
 
 
-def same_transforms(folder: Path) -> Any:
-    """One of the same changes by audiomentations; its stretch in time stands for the change of speed, which it lacks."""
+def audiomentations_transform(folder: Path) -> Any:
+    """Build the equivalent audiomentations transform; time stretching replaces the missing speed change."""
     import audiomentations as am
 
     rng = np.random.default_rng(0)
     for number in range(4):
         length = FEATURES.mel.sample_rate * (number + 1) // 4
-        room = rng.standard_normal(length) * np.exp(-np.linspace(0, 6.9, length))
-        soundfile.write(folder / f"room{number}.wav", room / np.abs(room).max(), FEATURES.mel.sample_rate)
+        response = rng.standard_normal(length) * np.exp(-np.linspace(0, 6.9, length))
+        soundfile.write(
+            folder / f"room{number}.wav", response / np.abs(response).max(), FEATURES.mel.sample_rate
+        )
     return am.OneOf(
         [
             am.Gain(min_gain_db=0, max_gain_db=0, p=1.0),
@@ -91,7 +94,7 @@ def same_transforms(folder: Path) -> Any:
 
 
 def kernel(paths: list[str], copies: int) -> None:
-    """The signal path alone: no Ray, nothing written."""
+    """Compute the spectrograms only, without Ray and output."""
     disable_malloc_trim()
     for path in paths:
         for _ in spectrogram_rows(path, path, FEATURES, AugmentConfig(copies=copies)):
@@ -106,52 +109,50 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # With copies a clip takes four times as long: so many fewer.
-        work = {0: as_wav(arguments.audio, folder / "wav", arguments.repeat)}
-        work[2] = as_wav(arguments.audio, folder / "fewer", max(1, arguments.repeat // 4))
-        warm = as_wav(arguments.audio / sorted(os.listdir(arguments.audio))[0], folder / "warm" / "a")
+        # With two copies a clip takes four times as long, so a quarter of the clips suffices.
+        work = {0: convert_to_wav(arguments.audio, folder / "wav", arguments.repeat)}
+        work[2] = convert_to_wav(arguments.audio, folder / "quarter", max(1, arguments.repeat // 4))
+        warm = convert_to_wav(arguments.audio / sorted(os.listdir(arguments.audio))[0], folder / "warm" / "a")
         result: dict[str, Any] = {"rounds": arguments.rounds}
         with session():
-            result["ray_first_job_seconds"] = seconds(lambda: melray(warm, folder / "out", 0))
+            result["ray_first_job_seconds"] = timed(lambda: melray(warm, folder / "out", 0))
             pool = joblib.Parallel(n_jobs=CORES)
             pool(
                 joblib.delayed(librosa_rows)(path, None)
                 for path in map(str, sorted(warm.rglob("*.wav"))[:20])
             )
             (folder / "rooms").mkdir()
-            augment = same_transforms(folder / "rooms")
+            augment = audiomentations_transform(folder / "rooms")
             for copies, audio in work.items():
                 result[f"copies_{copies}"] = rounds(
                     arguments.rounds, copies, audio, folder, pool, augment if copies else None
                 )
-    save("extract", result)
+    save_result("extract", result)
 
 
 def rounds(count: int, copies: int, audio: Path, folder: Path, pool: Any, augment: Any) -> dict[str, Any]:
-    """Clips a second of each contestant, and the ratios, over some rounds. The slow peer gets a part of the files."""
+    """Measure clips per second and ratios over `count` rounds; the slow peer gets a quarter of the clips."""
     paths = sorted(map(str, audio.rglob("*.wav")))
     subset = paths[::4]
     rates: dict[str, list[float]] = {"melray": [], "melray_running": [], "peer": [], "limit": []}
     for _ in range(count):
-        rates["melray"].append(len(paths) / seconds(lambda: melray(audio, folder / "out", copies)))
+        rates["melray"].append(len(paths) / timed(lambda: melray(audio, folder / "out", copies)))
         rates["melray_running"].append(running_rate(folder / "out"))
         rates["peer"].append(
-            len(subset) / seconds(lambda: librosa_joblib(subset, folder / "peer.parquet", pool, augment))
+            len(subset) / timed(lambda: librosa_joblib(subset, folder / "peer.parquet", pool, augment))
         )
         with multiprocessing.get_context("spawn").Pool(CORES) as workers:
             workers.starmap(kernel, [(paths[:16], copies)] * CORES, chunksize=1)
-            shares = [(paths[i::CORES], copies) for i in range(CORES)]
-            rates["limit"].append(len(paths) / seconds(lambda: workers.starmap(kernel, shares, chunksize=1)))  # noqa: B023
+            tasks = [(paths[i::CORES], copies) for i in range(CORES)]
+            rates["limit"].append(len(paths) / timed(lambda: workers.starmap(kernel, tasks, chunksize=1)))  # noqa: B023
     ratios = {
-        "melray_running_to_limit": spread(
-            [m / k for m, k in zip(rates["melray_running"], rates["limit"], strict=True)]
-        ),
-        "melray_to_peer": spread([m / p for m, p in zip(rates["melray"], rates["peer"], strict=True)]),
-        "melray_to_limit": spread([m / k for m, k in zip(rates["melray"], rates["limit"], strict=True)]),
+        "melray_running_to_limit": summarize_ratios(rates["melray_running"], rates["limit"]),
+        "melray_to_peer": summarize_ratios(rates["melray"], rates["peer"]),
+        "melray_to_limit": summarize_ratios(rates["melray"], rates["limit"]),
     }
     return (
         {"clips": len(paths)}
-        | {f"{name}_clips_per_second": spread(values) for name, values in rates.items()}
+        | {f"{name}_clips_per_second": summarize(values) for name, values in rates.items()}
         | ratios
     )
 

@@ -1,17 +1,18 @@
-"""What generated clips are worth as training rows: four arms, the same held-out clips, steps and seeds.
+"""Gain of generated clips as additional training data: four arms with equal held-out clips, steps and seeds.
 
     python -m benchmarks.bench_gain --data AUDIO --out FOLDER --folds 5 --gan-epochs 60
 
-For each fold a GAN learns from the training clips of that fold alone, and fills a set of generated rows, each one that its judge
-recognises. Then classifiers are trained for as many steps in each arm, on
+For each fold, a GAN is trained on the training clips of that fold and generates a dataset of clips that its
+reference classifier classifies correctly. Then classifiers are trained for the same number of steps in each
+arm:
 
-    none        the clips themselves
-    waveform    and their augmented copies
-    generated   the clips and generated rows
+    none        original clips
+    waveform    original clips and augmented copies
+    generated   original and generated clips
     both        all three
 
-and scored on the held-out fold, which nothing was chosen on. SpecAugment and MixUp stay on in all arms, as users have them.
-What is there already is not done again.
+and evaluated on the held-out fold, which is not used for any selection. SpecAugment and MixUp are active in
+all arms, as by default. A rerun resumes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import save
+from benchmarks.common import save_result
 from cluster.connection.session import session
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
@@ -32,46 +33,46 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.generate import GenerateConfig, generate, run_units
+from pipeline.gan.generate import GenerateConfig, generate, ray_runner
 from pipeline.gan.train import train_gan
 from pipeline.training.run_folder import RunFolder
 
 ARMS = ("none", "waveform", "generated", "both")
-AT_ONCE = 2
-# Small, so that a dozen trainings take minutes; the same in all arms.
+MAX_CONCURRENT = 2
+# Small, so that a dozen training runs take minutes; equal in all arms.
 NETWORK = ClassifierConfig(channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2)
 
 
-def make_sets(arguments: argparse.Namespace) -> dict[bool, Path]:
-    """Shards without and with augmented copies."""
-    sets = {augmented: arguments.out / ("augmented" if augmented else "plain") for augmented in (False, True)}
+def extract_datasets(arguments: argparse.Namespace) -> dict[bool, Path]:
+    """Extract shards without and with augmented copies."""
+    datasets = {False: arguments.out / "plain", True: arguments.out / "augmented"}
     patterns = {"fold_pattern": arguments.fold_pattern, "group_pattern": arguments.group_pattern}
-    for augmented, out in sets.items():
+    for augmented, out in datasets.items():
         extract(
             ExtractConfig(
                 data=arguments.data, out=out, copies=arguments.copies if augmented else 0, **patterns
             )
         )
-    return sets
+    return datasets
 
 
-def make_generated(arguments: argparse.Namespace, shards: Path, fold: int) -> Path:
-    """Rows from a GAN that never saw the fold, nor augmented copies; its judge learns from those too."""
+def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int) -> Path:
+    """Train a GAN on the other folds and generate clips; augmented copies train its classifier only."""
     run = arguments.out / f"gan_{fold}"
     train_gan(TrainGanConfig(shards=shards, run=run, fold=fold, epochs=arguments.gan_epochs))
     out = arguments.out / f"generated_{fold}"
     if not (out / "_manifest.json").is_file():
         job = GenerateConfig(run=run, out=out, count=arguments.per_class, min_confidence=0.5, as_shards=True)
-        generate(job, run_units)
+        generate(job, ray_runner(job))
     return out
 
 
 def arm_config(
-    arguments: argparse.Namespace, sets: dict[bool, Path], extra: Path, arm: str, fold: int, seed: int
+    arguments: argparse.Namespace, datasets: dict[bool, Path], extra: Path, arm: str, fold: int, seed: int
 ) -> TrainClassifierConfig:
-    """A training of one arm: as many epochs as give the wanted number of steps."""
+    """Configure a training run of one arm with the number of epochs that gives --steps steps."""
     config = TrainClassifierConfig(
-        shards=sets[arm in ("waveform", "both")],
+        shards=datasets[arm in ("waveform", "both")],
         extra_shards=(extra,) if arm in ("generated", "both") else (),
         run=arguments.out / "arms" / f"{arm}_fold{fold}_seed{seed}",
         model=NETWORK,
@@ -102,53 +103,49 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out = arguments.out.absolute()
     scores: dict[str, dict[str, float]] = {arm: {} for arm in ARMS}
-    kept = {}
+    generated_rows = {}
     with session():
-        sets = make_sets(arguments)
+        datasets = extract_datasets(arguments)
         for fold in arguments.folds:
-            extra = make_generated(arguments, sets[True], fold)
-            kept[fold] = open_dataset(extra).table["label"].value_counts().sort_index().to_dict()
+            extra = generate_dataset(arguments, datasets[True], fold)
+            generated_rows[fold] = open_dataset(extra).table["label"].value_counts().sort_index().to_dict()
             runs = {
-                (arm, fold, seed): arm_config(arguments, sets, extra, arm, fold, seed)
+                (arm, fold, seed): arm_config(arguments, datasets, extra, arm, fold, seed)
                 for arm in ARMS
                 for seed in arguments.seeds
             }
             pending = {" ".join(map(str, key)): run for key, run in runs.items() if begin_run(run) is None}
             if pending:
-                train_concurrently(pending, ResourceConfig(), AT_ONCE)
+                train_concurrently(pending, ResourceConfig(), MAX_CONCURRENT)
             for (arm, fold, seed), run in runs.items():
                 scores[arm][f"fold {fold}, seed {seed}"] = evaluate(
                     EvaluateConfig(run=run.run, split="held-out")
                 )["accuracy"]
-    save(
+    save_result(
         "gain",
         {
-            "arms": {arm: summary(list(of.values())) | {"each": of} for arm, of in scores.items()},
-            "generated_rows": kept,
-            **gans(arguments),
+            "arms": {arm: mean_and_std(list(each.values())) | {"each": each} for arm, each in scores.items()},
+            "generated_rows": generated_rows,
+            "gans": gan_summaries(arguments),
         },
     )
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """Mean and deviation of accuracies."""
+def mean_and_std(values: list[float]) -> dict[str, float]:
+    """Return mean and standard deviation."""
     return {
         "mean": statistics.mean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "std": statistics.stdev(values) if len(values) > 1 else 0.0,
     }
 
 
-def gans(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the GANs of the folds came to."""
-    found = {
+def gan_summaries(arguments: argparse.Namespace) -> dict[int, dict[str, Any]]:
+    """Return the final metrics of the GAN of each fold."""
+    keys = ("best_epoch", "class_accuracy", "frechet", "total_seconds")
+    summaries = {
         fold: RunFolder(arguments.out / f"gan_{fold}").read_json("summary.json") for fold in arguments.folds
     }
-    return {
-        "gans": {
-            fold: {key: run.get(key) for key in ("best_epoch", "class_accuracy", "frechet", "total_seconds")}
-            for fold, run in found.items()
-        }
-    }
+    return {fold: {key: summary.get(key) for key in keys} for fold, summary in summaries.items()}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Training of the GAN: steps a second as users run it, against a bare loop with the same networks on tensors in memory.
+"""GAN training: steps per second, against a bare loop with the same networks on tensors in memory.
 
     python -m benchmarks.bench_gan --shards FOLDER
 
-Same losses, penalties, batch, arithmetic and threads. The bare loop draws a random batch and steps both networks: no
-augmentation, no averaged weights, no balanced sampling, no figures, no checkpoints, no samples. Rounds alternate; the first
-epoch of each is left out.
+Losses, penalties, batch size, precision and threads are equal. The bare loop samples a random batch and steps
+both networks, without augmentation, EMA weights, balanced sampling, metrics, checkpoints and samples. Rounds
+alternate; the first epoch of each is excluded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import save, spread
+from benchmarks.common import save_result, summarize, summarize_ratios
 from cluster.connection.session import session
 from models.gan import Discriminator, Generator, sample_latents
 from models.gan_losses import discriminator_loss, diversity_loss, generator_loss, gradient_penalty
@@ -35,44 +35,48 @@ from pipeline.training.run_folder import RunFolder
 
 
 def bare_loop(shards: Path, epochs: int, threads: int) -> float:
-    """Steps a second, median over epochs after the first."""
+    """Return steps per second, the median over all epochs but the first."""
     torch.set_num_threads(threads)
     config = TrainGanConfig(shards=shards, run=shards)
-    rows = open_dataset(shards)
-    shape, classes, size = rows.features.shape, len(rows.class_names), config.batch_size
-    x, y = torch.from_numpy(np.array(rows.mels)).float(), torch.from_numpy(rows.labels)
-    pair = [
-        cls(config.gan, shape, classes).to(memory_format=torch.channels_last)
+    dataset = open_dataset(shards)
+    shape, num_classes = dataset.features.shape, len(dataset.class_names)
+    batch_size = config.batch_size
+    mels, labels = torch.from_numpy(np.array(dataset.mels)).float(), torch.from_numpy(dataset.labels)
+    networks = [
+        cls(config.gan, shape, num_classes).to(memory_format=torch.channels_last)
         for cls in (Generator, Discriminator)
     ]
-    for model in pair:
-        model.set_statistics(*mel_statistics(rows.mels, np.arange(len(x))))
-    generator, discriminator = pair
+    for network in networks:
+        network.set_statistics(*mel_statistics(dataset.mels, np.arange(len(mels))))
+    generator, discriminator = networks
     optimizers = [
-        torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True) for model in pair
+        torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True) for network in networks
     ]
     dtype = resolve_precision("auto", torch.device("cpu"))
 
     def autocast() -> torch.autocast:
         return torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
+    def generate(label: torch.Tensor) -> torch.Tensor:
+        latents = sample_latents(config.gan, shape, batch_size, torch.default_generator)
+        return generator(latents, label)
+
     def step(number: int) -> None:
-        index = torch.randint(len(x), (size,))
-        real, label = x[index], y[index]
+        index = torch.randint(len(mels), (batch_size,))
+        real, label = mels[index], labels[index]
         with torch.no_grad(), autocast():
-            drawn = generator(sample_latents(config.gan, shape, size, torch.default_generator), label)
-        seen, labels = torch.cat([real, drawn]), torch.cat([label, label])
+            fake = generate(label)
+        both, both_labels = torch.cat([real, fake]), torch.cat([label, label])
         with autocast():
-            scores, logits = discriminator(seen, labels)
-        real_B, drawn_B = scores.chunk(2)
-        (
-            discriminator_loss(config.loss, real_B, drawn_B)
-            + config.class_weight * F.cross_entropy(logits[:size], label)
-        ).backward()
+            scores, logits = discriminator(both, both_labels)
+        real_B, fake_B = scores.chunk(2)
+        adversarial_loss = discriminator_loss(config.loss, real_B, fake_B)
+        class_loss = F.cross_entropy(logits[:batch_size], label)
+        (adversarial_loss + config.class_weight * class_loss).backward()
         if number % config.penalty_interval == 0:
             with autocast():
                 penalty = gradient_penalty(
-                    lambda mel: discriminator(mel, labels)[0], seen, discriminator.mel_std_M
+                    lambda mel: discriminator(mel, both_labels)[0], both, discriminator.mel_std_M
                 ).mean()
             penalty.backward()
         torch.nn.utils.clip_grad_norm_(discriminator.parameters(), config.max_grad_norm)
@@ -80,12 +84,14 @@ def bare_loop(shards: Path, epochs: int, threads: int) -> float:
         optimizers[1].zero_grad(set_to_none=True)
         discriminator.requires_grad_(False)
         with autocast():
-            again = generator(sample_latents(config.gan, shape, size, torch.default_generator), label)
-            drawn_B, logits = discriminator(again, label)
-        loss = generator_loss(config.loss, drawn_B, real_B.detach()) + config.class_weight * F.cross_entropy(
-            logits, label
-        )
-        (loss + config.diversity_weight * diversity_loss(again, drawn, generator.mel_std_M, 1.0)).backward()
+            second_fake = generate(label)
+            fake_B, logits = discriminator(second_fake, label)
+        adversarial_loss = generator_loss(config.loss, fake_B, real_B.detach())
+        class_loss = F.cross_entropy(logits, label)
+        similarity_loss = diversity_loss(second_fake, fake, generator.mel_std_M, 1.0)
+        (
+            adversarial_loss + config.class_weight * class_loss + config.diversity_weight * similarity_loss
+        ).backward()
         torch.nn.utils.clip_grad_norm_(generator.parameters(), config.max_grad_norm)
         optimizers[0].step()
         optimizers[0].zero_grad(set_to_none=True)
@@ -93,15 +99,15 @@ def bare_loop(shards: Path, epochs: int, threads: int) -> float:
 
     rates = []
     for _ in range(epochs):
-        start = time.perf_counter()
+        start_time = time.perf_counter()
         for number in range(config.epoch_steps):
             step(number)
-        rates.append(config.epoch_steps / (time.perf_counter() - start))
+        rates.append(config.epoch_steps / (time.perf_counter() - start_time))
     return statistics.median(rates[1:])
 
 
 def melray(shards: Path, epochs: int, threads: int) -> float:
-    """Steps a second of the command's epochs, from the epoch's start to its last step, median after the first."""
+    """Return steps per second of `melray train-gan`, the median over all epochs but the first."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         config = TrainGanConfig(
@@ -113,7 +119,7 @@ def melray(shards: Path, epochs: int, threads: int) -> float:
             cpus_per_worker=threads,
         )
         train_gan(config)
-        return statistics.median(line["steps_per_second"] for line in RunFolder(run).read_history()[1:])
+        return statistics.median(epoch["steps_per_second"] for epoch in RunFolder(run).read_history()[1:])
 
 
 def main() -> None:
@@ -121,7 +127,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bare", action="store_true", help="run the bare loop alone and print its rate")
+    parser.add_argument("--bare", action="store_true", help="run only the bare loop and print its rate")
     arguments = parser.parse_args()
     threads = os.cpu_count() or 1
     if arguments.bare:
@@ -131,7 +137,7 @@ def main() -> None:
     with session():
         for _ in range(arguments.rounds):
             rates["melray"].append(melray(arguments.shards, arguments.epochs, threads))
-            # A process of its own, as melray's workers are.
+            # In a separate process, like melray's workers.
             command = [
                 sys.executable,
                 "-m",
@@ -144,10 +150,10 @@ def main() -> None:
                 [*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True
             )
             rates["bare"].append(float(out.stdout.split()[-1]))
-    ratio = spread([m / b for m, b in zip(rates["melray"], rates["bare"], strict=True)])
-    save(
+    ratio = summarize_ratios(rates["melray"], rates["bare"])
+    save_result(
         "gan",
-        {f"{name}_steps_per_second": spread(values) for name, values in rates.items()}
+        {f"{name}_steps_per_second": summarize(values) for name, values in rates.items()}
         | {"melray_to_bare": ratio},
     )
 

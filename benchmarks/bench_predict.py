@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import as_wav, save, seconds, spread
+from benchmarks.common import convert_to_wav, save_result, summarize, summarize_ratios, timed
 from cluster.connection.session import session
 from pipeline.audio.features import load_clip, spectrogram
 from pipeline.classifier.inference import predict_probabilities
@@ -24,8 +24,8 @@ from pipeline.training.model_file import SavedClassifier, load_classifier
 
 
 def plain_loop(saved: SavedClassifier, paths: list[Path]) -> None:
-    """Features and network, 32 files at a time, on one core."""
-    features = saved.card.features
+    """Compute features and predictions, 32 files per batch, on one core."""
+    features = saved.metadata.features
     for start in range(0, len(paths), 32):
         mels = np.stack(
             [spectrogram(load_clip(path, features), features) for path in paths[start : start + 32]]
@@ -45,19 +45,19 @@ def main() -> None:
     saved = load_classifier(arguments.run)
     rates: dict[str, list[float]] = {"melray": [], "plain_one_core": []}
     with tempfile.TemporaryDirectory() as name, session():
-        audio = as_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
+        audio = convert_to_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
         paths = sorted(audio.rglob("*.wav"))
         for _ in range(arguments.rounds):
             config = PredictConfig(run=arguments.run, audio=audio, out=Path(name) / "out")
             shutil.rmtree(config.out, ignore_errors=True)
-            # End to end within a running session: the start of the actors and the loading of the model count.
-            rates["melray"].append(len(paths) / seconds(lambda: predict(config)))  # noqa: B023
+            # End to end within a running session: worker startup and model loading included.
+            rates["melray"].append(len(paths) / timed(lambda: predict(config)))  # noqa: B023
             subset = paths[:: arguments.repeat]
-            rates["plain_one_core"].append(len(subset) / seconds(lambda: plain_loop(saved, subset)))  # noqa: B023
+            rates["plain_one_core"].append(len(subset) / timed(lambda: plain_loop(saved, subset)))  # noqa: B023
     cores = os.cpu_count() or 1
-    ratio = spread([m / (p * cores) for m, p in zip(rates["melray"], rates["plain_one_core"], strict=True)])
-    figures = {f"{name}_clips_per_second": spread(values) for name, values in rates.items()}
-    save("predict", {"clips": len(paths), **figures, "melray_to_cores_times_plain": ratio})
+    ratio = summarize_ratios(rates["melray"], [cores * rate for rate in rates["plain_one_core"]])
+    metrics = {f"{name}_clips_per_second": summarize(values) for name, values in rates.items()}
+    save_result("predict", {"clips": len(paths), **metrics, "melray_to_plain_times_cores": ratio})
 
 
 if __name__ == "__main__":

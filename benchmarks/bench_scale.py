@@ -1,10 +1,11 @@
-"""How extraction grows: with the number of clips, and with the number of machines.
+"""Scaling of extraction with the number of clips and with the number of nodes.
 
     python -m benchmarks.bench_scale [--clips 10000 100000 1000000] [--audio FOLDER --nodes 1 2]
 
-1. A CSV of so many clips whose decoding is left out: each part is written with all its columns but tiny spectrograms, in this
-   process. What is left is the driver's work: listing, planning, taking in the results, publishing; with its memory.
-2. Real clips on a cluster of 1, 2, … nodes of one CPU each, all of them processes on this machine; --nodes up to its cores.
+1. Driver time and memory for a CSV of --clips clips. Nothing is decoded: shards with all columns but tiny
+   spectrograms are written in this process, which leaves listing, planning, collecting results and
+   publishing.
+2. Real clips on clusters of --nodes nodes of one CPU each, all of them processes on this computer.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from benchmarks.common import as_wav, save
+from benchmarks.common import convert_to_wav, save_result, timed
 from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import ManifestConfig, read_manifest
-from pipeline.data.shards import Rejected, ShardInfo, write_shard
-from pipeline.distributed.batch_job import WorkUnit, read_unit_clips, unit_to_row
-from pipeline.extract import ExtractConfig, extract, plan_units
+from pipeline.data.shards import write_shard
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit
+from pipeline.extract import ExtractConfig, extract, plan_job
 
 TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=2), seconds=0.1)
 
 
 def write_list(path: Path, clips: int) -> None:
-    """A CSV of clips in ten classes; the files themselves are not there."""
+    """Write a CSV of clips in ten classes, whose files do not exist."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "group"])
@@ -50,54 +51,51 @@ def write_list(path: Path, clips: int) -> None:
         )
 
 
-def stub(units: list[WorkUnit], config: ExtractConfig) -> Iterator[tuple[ShardInfo, list[Rejected]]]:
-    """Makes parts without sound."""
-    mel = np.zeros(config.features.shape, np.float16)
+def write_empty_shards(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+    """Run work units without their stages: write shards of constant spectrograms."""
+    mel = np.zeros(TINY.shape, np.float16)
     for unit in units:
-        clips = read_unit_clips(unit_to_row(unit))
+        clips = unit.read_clips()
         rows = [[Spectrogram(0, 0.0, "unchanged", mel)] for _ in clips]
-        yield write_shard(config.out / unit.name, clips, rows, [], config.features.shape), []
+        yield UnitResult(unit.name, (write_shard(unit.path, clips, rows, [], TINY.shape), []))
 
 
-def driver(clips: int) -> dict[str, float]:
-    """Rates of the driver's own work, and its greatest memory beyond that of an empty one, in MiB."""
+def driver_metrics(clips: int) -> dict[str, float]:
+    """Measure clips per second of the driver's work, its peak memory and its memory growth in MiB."""
     import resource
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_list(folder / "list.csv", clips)
         config = ExtractConfig(data=folder / "list.csv", out=folder / "out", features=TINY, copies=0)
-        config.out.mkdir()
-        read_manifest_seconds = -time.perf_counter()
+        start_time = time.perf_counter()
         manifest = read_manifest(config.data, config.subset(ManifestConfig))
-        read_manifest_seconds += time.perf_counter()
-        plan_seconds = -time.perf_counter()
-        plan_units(manifest.clips, config)
-        plan_seconds += time.perf_counter()
+        list_seconds = time.perf_counter() - start_time
+        start_time = time.perf_counter()
+        plan_job(manifest.clips, config)
+        plan_seconds = time.perf_counter() - start_time
         del manifest
-        at_work: list[int] = []
+        memory: list[int] = []
 
-        def watched(units: list[WorkUnit], c: ExtractConfig) -> Iterator[tuple[ShardInfo, list[Rejected]]]:
-            for number, made in enumerate(stub(units, c)):
+        def runner(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+            for number, result in enumerate(write_empty_shards(units, stages)):
                 if number % 50 == 0:
-                    at_work.append(psutil.Process().memory_info().rss)
-                yield made
+                    memory.append(psutil.Process().memory_info().rss)
+                yield result
 
-        whole = -time.perf_counter()
-        extract(config, watched)
-        whole += time.perf_counter()
+        total_seconds = timed(lambda: extract(config, runner))
         return {
             "clips": clips,
-            "listed_per_second": clips / read_manifest_seconds,
+            "listed_per_second": clips / list_seconds,
             "planned_per_second": clips / plan_seconds,
-            "all_per_second": clips / whole,
+            "extracted_per_second": clips / total_seconds,
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "growth_at_work_mib": (at_work[-1] - at_work[0]) / 2**20,
+            "memory_growth_mib": (memory[-1] - memory[0]) / 2**20,
         }
 
 
-def nodes_rate(audio: Path, nodes: int) -> float:
-    """Clips a second of an extraction on so many nodes, once they run."""
+def cluster_rate(audio: Path, nodes: int) -> float:
+    """Measure clips per second of an extraction on a running cluster."""
     from ray.cluster_utils import Cluster
 
     from cluster.connection.session import session
@@ -109,11 +107,11 @@ def nodes_rate(audio: Path, nodes: int) -> float:
         cluster.wait_for_nodes()
         try:
             with session(cluster.address):
-                # The first job starts the workers and has them import.
+                # The first job starts the worker processes and their imports.
                 extract(ExtractConfig(data=audio, out=Path(name) / "first", copies=0, seed=1))
-                start = time.perf_counter()
-                made = extract(ExtractConfig(data=audio, out=Path(name) / "second", copies=0))
-                return made.clips / (time.perf_counter() - start)
+                start_time = time.perf_counter()
+                manifest = extract(ExtractConfig(data=audio, out=Path(name) / "second", copies=0))
+                return manifest.clips / (time.perf_counter() - start_time)
         finally:
             cluster.shutdown()
 
@@ -123,30 +121,31 @@ def main() -> None:
     parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--audio", type=Path)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeat", type=int, default=16, help="times that each clip of --audio is used")
+    parser.add_argument("--repeat", type=int, default=16, help="copies of each clip of --audio")
     parser.add_argument(
-        "--alone", action="store_true", help="print the figures of the first number of clips only"
+        "--driver-only", action="store_true", help="print the driver metrics for the first value of --clips"
     )
     arguments = parser.parse_args()
-    if arguments.alone:
-        print(json.dumps(driver(arguments.clips[0])))
+    if arguments.driver_only:
+        print(json.dumps(driver_metrics(arguments.clips[0])))
         return
     result: dict[str, Any] = {"driver": []}
     for clips in arguments.clips:
-        # Each in a process of its own, so that its greatest memory is its own too.
-        command = [sys.executable, "-m", "benchmarks.bench_scale", "--alone", "--clips", str(clips)]
+        # In a separate process each, whose peak memory is measured.
+        command = [sys.executable, "-m", "benchmarks.bench_scale", "--driver-only", "--clips", str(clips)]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         result["driver"].append(json.loads(out.splitlines()[-1]))
     if arguments.audio:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         with tempfile.TemporaryDirectory() as name:
-            audio = as_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
-            rates = {str(nodes): nodes_rate(audio, nodes) for nodes in arguments.nodes}
-        first = rates[str(arguments.nodes[0])] / arguments.nodes[0]
+            audio = convert_to_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
+            rates = {str(nodes): cluster_rate(audio, nodes) for nodes in arguments.nodes}
+        rate_per_node = rates[str(arguments.nodes[0])] / arguments.nodes[0]
         result["nodes"] = {
-            n: {"clips_per_second": rate, "of_linear": rate / (first * int(n))} for n, rate in rates.items()
+            nodes: {"clips_per_second": rate, "scaling_efficiency": rate / (rate_per_node * int(nodes))}
+            for nodes, rate in rates.items()
         }
-    save("scale", result)
+    save_result("scale", result)
 
 
 if __name__ == "__main__":

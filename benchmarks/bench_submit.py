@@ -1,8 +1,9 @@
-"""From `melray submit` to the first step of a training, on a cluster that runs already, taken apart into its pieces.
+"""Latency from `melray submit` to the first epoch of a training run on a running cluster, by phase.
 
     python -m benchmarks.bench_submit --shards FOLDER [--rounds 3]
 
-The cluster is one node on this machine, which this starts and ends; no other may be up. The first round also warms it.
+Starts and stops a local cluster of one node; no other may be running. The first round is a warmup and
+excluded.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.common import save, spread
+from benchmarks.common import save_result, summarize
 
 MELRAY = str(Path(sys.executable).parent / "melray")
 
 
 def submit(shards: Path, run: Path) -> dict[str, float]:
-    """Seconds since the start of the command, at each of its marks."""
-    words = [
+    """Submit a training run; return the seconds from the start of the command to each event."""
+    command = [
         "train-classifier",
         "--shards",
         str(shards),
@@ -36,32 +37,32 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
         "8",
         "16",
     ]
-    marks: dict[str, float] = {}
-    start = time.perf_counter()
+    events: dict[str, float] = {}
+    start_time = time.perf_counter()
 
-    def mark(name: str) -> None:
-        marks.setdefault(name, time.perf_counter() - start)
+    def record(name: str) -> None:
+        events.setdefault(name, time.perf_counter() - start_time)
 
-    def watch() -> None:
-        # Files that the job writes as it goes on.
-        seen = {
-            "run opened": run / "config.json",
-            "workers claimed it": run / "owner.json",
-            "first log of the workers": run / "tensorboard",
+    def watch_files() -> None:
+        # Files that the job writes in this order.
+        files = {
+            "run folder created": run / "config.json",
+            "run acquired by the worker": run / "owner.json",
+            "training started": run / "tensorboard",
         }
-        while "ended" not in marks:
-            for name, path in seen.items():
+        while "finished" not in events:
+            for name, path in files.items():
                 if path.exists():
-                    mark(name)
+                    record(name)
             history = run / "metrics.jsonl"
             if history.is_file() and history.stat().st_size:
-                mark("first epoch done")
+                record("first epoch")
             time.sleep(0.02)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch_files)
     watcher.start()
     job = subprocess.Popen(
-        [MELRAY, "submit", "--preinstalled", "--follow", "--", *words],
+        [MELRAY, "submit", "--preinstalled", "--follow", "--", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -69,17 +70,17 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
     assert job.stdout is not None
     for line in job.stdout:
         if line.startswith("package:"):
-            mark("packed")
+            record("package uploaded")
         elif line.startswith("job "):
-            mark("submitted")
+            record("submitted")
         elif line.startswith("shards:") or line.startswith("{"):
-            mark("command runs")
+            record("command started")
     job.wait()
-    mark("ended")
+    record("finished")
     watcher.join()
     if job.returncode:
-        sys.exit(f"the job ended with {job.returncode}")
-    return marks
+        sys.exit(f"the job failed with exit code {job.returncode}")
+    return events
 
 
 def main() -> None:
@@ -98,11 +99,11 @@ def main() -> None:
         subprocess.run([MELRAY, "cluster", "down"], check=True)
         shutil.rmtree(folder, ignore_errors=True)
     names = sorted(rounds[0], key=rounds[0].__getitem__)
-    save(
+    save_result(
         "submit",
         {
-            "seconds_since_the_start": {
-                name: spread([one[name] for one in rounds if name in one]) for name in names
+            "seconds_since_start": {
+                name: summarize([events[name] for events in rounds if name in events]) for name in names
             }
         },
     )

@@ -1,9 +1,10 @@
-"""Training: rows a second of an epoch as users run it, against a plain PyTorch loop on tensors in memory.
+"""Classifier training: samples per second, against a plain PyTorch loop on tensors in memory.
 
     python -m benchmarks.bench_train --shards FOLDER
 
-Same network, batch, arithmetic and threads. The plain loop only shuffles, steps and clips: no MixUp, no SpecAugment, no
-averaged weights, no checkpoints. Rounds alternate; the first epoch of each is left out.
+Network, batch size, precision and threads are equal. The plain loop shuffles, clips gradients and steps,
+without MixUp, SpecAugment, EMA weights and checkpoints. Rounds alternate; the first epoch of each is
+excluded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import save, spread
+from benchmarks.common import save_result, summarize, summarize_ratios
 from cluster.connection.session import session
 from models.classifier import Classifier
 from pipeline.classifier.config import TrainClassifierConfig
@@ -33,41 +34,41 @@ from pipeline.training.run_folder import RunFolder
 
 
 def plain_loop(shards: Path, epochs: int, threads: int) -> float:
-    """Rows a second, median over epochs after the first."""
+    """Return samples per second, the median over all epochs but the first."""
     torch.set_num_threads(threads)
     config = TrainClassifierConfig(shards=shards, run=shards)
-    rows = open_dataset(shards)
-    x = torch.from_numpy(np.array(rows.mels)).float()
-    y = torch.from_numpy(rows.labels)
-    model = Classifier(config.model, rows.features.mel.n_mels, len(rows.class_names)).to(
+    dataset = open_dataset(shards)
+    mels = torch.from_numpy(np.array(dataset.mels)).float()
+    labels = torch.from_numpy(dataset.labels)
+    model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names)).to(
         memory_format=torch.channels_last
     )  # type: ignore[call-overload]
-    model.set_statistics(*mel_statistics(rows.mels, np.arange(len(x))))
+    model.set_statistics(*mel_statistics(dataset.mels, np.arange(len(mels))))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     dtype = resolve_precision("auto", torch.device("cpu"))
     rates = []
     for _ in range(epochs):
-        start = time.perf_counter()
-        for index in torch.randperm(len(x)).split(config.batch_size):
+        start_time = time.perf_counter()
+        for index in torch.randperm(len(mels)).split(config.batch_size):
             with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                logits = model(x[index])
-            F.cross_entropy(logits.float(), y[index], label_smoothing=0.1).backward()
+                logits = model(mels[index])
+            F.cross_entropy(logits.float(), labels[index], label_smoothing=0.1).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        rates.append(len(x) / (time.perf_counter() - start))
+        rates.append(len(mels) / (time.perf_counter() - start_time))
     return statistics.median(rates[1:])
 
 
 def melray(shards: Path, epochs: int, threads: int) -> float:
-    """Rows a second of the command's epochs, from the epoch's start to its last step, median after the first."""
+    """Return samples per second of `melray train-classifier`, the median over all epochs but the first."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         config = TrainClassifierConfig(
             shards=shards, run=run, epochs=epochs, val_fraction=0.0, cpus_per_worker=threads
         )
         train_classifier(config)
-        return statistics.median(line["rows_per_second"] for line in RunFolder(run).read_history()[1:])
+        return statistics.median(epoch["samples_per_second"] for epoch in RunFolder(run).read_history()[1:])
 
 
 def main() -> None:
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain", action="store_true", help="run the plain loop alone and print its rate")
+    parser.add_argument("--plain", action="store_true", help="run only the plain loop and print its rate")
     arguments = parser.parse_args()
     threads = os.cpu_count() or 1
     if arguments.plain:
@@ -85,7 +86,7 @@ def main() -> None:
     with session():
         for _ in range(arguments.rounds):
             rates["melray"].append(melray(arguments.shards, arguments.epochs, threads))
-            # A process of its own, as melray's workers are.
+            # In a separate process, like melray's workers.
             command = [
                 sys.executable,
                 "-m",
@@ -98,10 +99,10 @@ def main() -> None:
                 [*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True
             )
             rates["plain"].append(float(out.stdout.split()[-1]))
-    ratio = spread([m / p for m, p in zip(rates["melray"], rates["plain"], strict=True)])
-    save(
+    ratio = summarize_ratios(rates["melray"], rates["plain"])
+    save_result(
         "train",
-        {f"{name}_rows_per_second": spread(values) for name, values in rates.items()}
+        {f"{name}_samples_per_second": summarize(values) for name, values in rates.items()}
         | {"melray_to_plain": ratio},
     )
 

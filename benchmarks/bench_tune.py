@@ -1,11 +1,13 @@
-"""Searches: what halving and the estimator find against chance in the same time, and what a trial costs beside its training.
+"""Hyperparameter search: TPE with ASHA against random search in equal time, and overhead per trial.
 
     python -m benchmarks.bench_tune --shards FOLDER [--fold 5] [--minutes 4] [--seeds 3]
 
-1. TPE with ASHA against random search to the end of each trial, the same minutes, space and settings, several seeds: the best
-   validation score over time, and how well the kept model does on the held-out fold, which no search saw.
-2. The same trials, chosen by chance and run to their end, as a search of two at once and as two plain loops side by side, each
-   a process that trains one after the other: seconds of a trial beyond its training, and epochs a second once trials run.
+1. TPE with ASHA against random search without early stopping, with equal time, search space and settings, for
+   several seeds: the best validation score over time, and the accuracy of the best model on the held-out
+   fold.
+2. Random trials without early stopping, as a search of two concurrent trials and as two concurrent plain
+loops:
+   seconds per trial in addition to its training, and epochs per second once trials run.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.common import held_out_scores, save, spread
+from benchmarks.common import held_out_scores, save_result, summarize, timed
 from cluster.connection.session import session
 from pipeline.classifier.loop import train_epochs
 from pipeline.data.dataset import open_dataset
@@ -46,78 +48,82 @@ KINDS: dict[str, dict[str, Any]] = {
     "tpe_asha": {"searcher": "tpe", "scheduler": "asha"},
     "random": {"searcher": "random", "scheduler": "none"},
 }
-PARTS_OF_TIME = (0.25, 0.5, 0.75, 1.0)
+TIME_FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
 def best_by(folder: Path, seconds: float) -> float:
-    """The best score of a search so far, at a time."""
+    """Return the best score of a search after the given time in seconds."""
     scores = [
-        point.score for trial in SearchFolder(folder).read() for point in trial.points if point.at <= seconds
+        point.score
+        for trial in SearchFolder(folder).read()
+        for point in trial.points
+        if point.elapsed_s <= seconds
     ]
     return max(scores, default=0.0)
 
 
 def compare(config: SearchConfig, minutes: float, seeds: int) -> dict[str, Any]:
-    """Both kinds of search in the same time."""
-    found: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
+    """Run both kinds of search for the same time; return mean and standard deviation over seeds."""
+    metrics: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
     for seed in range(seeds):
-        for kind, changes in KINDS.items():
-            one = SearchConfig(
+        for kind, overrides in KINDS.items():
+            search_config = SearchConfig(
                 **config.model_dump()
-                | changes
+                | overrides
                 | {"seed": seed, "run": config.run / f"{kind}_{seed}", "time_budget": minutes}
             )
-            search(one)
-            values = {f"best_at_{part:.0%}": best_by(one.run, 60 * minutes * part) for part in PARTS_OF_TIME}
+            search(search_config)
+            values = {
+                f"best_at_{fraction:.0%}": best_by(search_config.run, 60 * minutes * fraction)
+                for fraction in TIME_FRACTIONS
+            }
             values |= {
-                "held_out_accuracy": held_out_scores(one.run / "best")["accuracy"],
-                "trials": float(len(SearchFolder(one.run).read())),
+                "held_out_accuracy": held_out_scores(search_config.run / "best")["accuracy"],
+                "trials": float(len(SearchFolder(search_config.run).read())),
             }
             for name, value in values.items():
-                found[kind].setdefault(name, []).append(value)
+                metrics[kind].setdefault(name, []).append(value)
     return {
         kind: {
-            name: {"mean": statistics.mean(of), "deviation": statistics.pstdev(of), "each": of}
-            for name, of in values.items()
+            name: {"mean": statistics.mean(each), "std": statistics.pstdev(each), "each": each}
+            for name, each in values.items()
         }
-        for kind, values in found.items()
+        for kind, values in metrics.items()
     }
 
 
 def plain_loops(runs: list[Path], shards: Path, out: Path) -> None:
-    """Trains the settings of some trials one after the other, as plain code would; writes the seconds of each epoch, and of all."""
+    """Train the settings of trials one after another in a plain loop; write the seconds of each epoch."""
     from pipeline.classifier.config import TrainClassifierConfig
 
     torch.set_num_threads(1)
-    start, epochs = time.perf_counter(), []
+    start_time, epochs = time.perf_counter(), []
     for run in runs:
         settings = RunFolder(run).read_json("config.json")["config"]
         with tempfile.TemporaryDirectory() as folder:
-            last = time.perf_counter()
+            epoch_start = time.perf_counter()
             for _ in train_epochs(
                 TrainClassifierConfig(shards=shards, run=Path(folder), **settings),
                 World(0, 1, torch.device("cpu")),
             ):
-                epochs.append(time.perf_counter() - last)
-                last = time.perf_counter()
-    out.write_text(json.dumps({"epochs": epochs, "seconds": time.perf_counter() - start}))
+                epochs.append(time.perf_counter() - epoch_start)
+                epoch_start = time.perf_counter()
+    out.write_text(json.dumps({"epochs": epochs, "seconds": time.perf_counter() - start_time}))
 
 
 def overhead(config: SearchConfig, trials: int) -> dict[str, float]:
-    """A search of trials that all run to their end, against two plain loops of the same trainings."""
+    """Compare a search without early stopping with two plain loops over the same trials."""
     config = SearchConfig(
         **config.model_dump()
         | KINDS["random"]
         | {"trials": trials, "run": config.run / "overhead", "max_concurrent": 2}
     )
-    start = time.perf_counter()
-    search(config)
-    whole = time.perf_counter() - start
+    search_seconds = timed(lambda: search(config))
     folder = SearchFolder(config.run)
-    steps = []
+    epoch_seconds = []
     for trial in folder.read():
-        at = [point.at for point in trial.points]
-        steps += [b - a for a, b in itertools.pairwise(at)]
+        times = [point.elapsed_s for point in trial.points]
+        epoch_seconds += [end - start for start, end in itertools.pairwise(times)]
     files = [config.run / f"plain_{i}.json" for i in range(2)]
     halves = [[folder.trial(number) for number in range(i, trials, 2)] for i in range(2)]
     spawn = multiprocessing.get_context("spawn")
@@ -130,10 +136,10 @@ def overhead(config: SearchConfig, trials: int) -> dict[str, float]:
     for process in processes:
         process.join()
     plain = [json.loads(file.read_text()) for file in files]
-    epoch = statistics.mean(seconds for one in plain for seconds in one["epochs"])
+    plain_epoch_seconds = statistics.mean(seconds for loop in plain for seconds in loop["epochs"])
     return {
-        "overhead_seconds_a_trial": (2 * whole - sum(one["seconds"] for one in plain)) / trials,
-        "epochs_per_second_to_plain": epoch / statistics.mean(steps),
+        "overhead_seconds_per_trial": (2 * search_seconds - sum(loop["seconds"] for loop in plain)) / trials,
+        "epochs_per_second_to_plain": plain_epoch_seconds / statistics.mean(epoch_seconds),
     }
 
 
@@ -144,8 +150,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--max-epochs", type=int, default=18)
-    parser.add_argument("--trials", type=int, default=8, help="of the second part")
-    parser.add_argument("--rounds", type=int, default=3, help="of the second part")
+    parser.add_argument("--trials", type=int, default=8, help="for the overhead")
+    parser.add_argument("--rounds", type=int, default=3, help="for the overhead")
     arguments = parser.parse_args()
     open_dataset(arguments.shards)
     with tempfile.TemporaryDirectory() as name, session():
@@ -168,10 +174,12 @@ def main() -> None:
             overhead(SearchConfig(**short.model_dump() | {"run": folder / f"round_{i}"}), arguments.trials)
             for i in range(arguments.rounds)
         ]
-        result: dict[str, Any] = {name: spread([one[name] for one in rounds]) for name in rounds[0]}
+        result: dict[str, Any] = {
+            name: summarize([metrics[name] for metrics in rounds]) for name in rounds[0]
+        }
         if arguments.seeds:
             result |= {"minutes": arguments.minutes, **compare(config, arguments.minutes, arguments.seeds)}
-        save("tune", result)
+        save_result("tune", result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: sounds to work on, hardware, and the file of a result."""
+"""Helpers shared by the benchmarks: WAV conversion, timing, hardware and result files."""
 
 from __future__ import annotations
 
@@ -17,37 +17,42 @@ import soundfile
 RESULTS = Path(__file__).parent / "results"
 
 
-def as_wav(source: Path, out: Path, repeat: int = 1) -> Path:
-    """All files below `source` as 16-bit wav below `out/<class>`; each `repeat` times, by hard links."""
-    done = out / ".complete"
-    if done.is_file():
+def convert_to_wav(source: Path, out: Path, repeat: int = 1) -> Path:
+    """Convert all files below `source` to 16-bit WAV in `out/<class>`; repeat each by hard links."""
+    marker = out / ".complete"
+    if marker.is_file():
         return out
     for path in sorted(p for p in source.rglob("*") if p.suffix in (".ogg", ".wav", ".flac")):
         folder = out / path.parent.name
         folder.mkdir(parents=True, exist_ok=True)
-        first = folder / f"{path.stem}.wav"
+        wav = folder / f"{path.stem}.wav"
         samples, rate = soundfile.read(path, dtype="int16")
-        soundfile.write(first, samples, rate, subtype="PCM_16")
+        soundfile.write(wav, samples, rate, subtype="PCM_16")
         for number in range(1, repeat):
-            os.link(first, folder / f"{path.stem}-{number:03d}.wav")
-    done.touch()
+            os.link(wav, folder / f"{path.stem}-{number:03d}.wav")
+    marker.touch()
     return out
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
+def timed(work: Callable[[], Any]) -> float:
+    """Return the wall time of a call in seconds."""
+    start_time = time.perf_counter()
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - start_time
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
+def summarize(values: Sequence[float]) -> dict[str, float]:
+    """Return median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def summarize_ratios(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
+    """Return median, minimum and maximum of the ratios of two measurements per round."""
+    return summarize([first / second for first, second in zip(numerators, denominators, strict=True)])
+
+
 def held_out_scores(run: Path) -> dict[str, Any]:
-    """What a run's model scores on the fold that its training did not see, without writing it into the run."""
+    """Evaluate a run on its held-out fold without writing a report."""
     from models.metrics import classification_metrics
     from pipeline.classifier.evaluate import EvaluateConfig, predict_rows, select_rows
     from pipeline.training.model_file import load_classifier
@@ -55,11 +60,11 @@ def held_out_scores(run: Path) -> dict[str, Any]:
     saved = load_classifier(run)
     rows, index, _ = select_rows(EvaluateConfig(run=run, split="held-out"), saved)
     scored = predict_rows(saved, rows, index, 1)
-    return classification_metrics(scored.probabilities, scored.labels, list(saved.card.class_names))
+    return classification_metrics(scored.probabilities, scored.labels, list(saved.metadata.class_names))
 
 
-def hardware() -> dict[str, Any]:
-    """What the figures were measured on."""
+def hardware_info() -> dict[str, Any]:
+    """Describe the hardware and the versions of the libraries."""
     import numpy
     import ray
     import torch
@@ -83,11 +88,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def save(name: str, result: dict[str, Any]) -> None:
-    """Writes `results/<name>.json` with the command, the hardware and the date, and prints it."""
+def save_result(name: str, result: dict[str, Any]) -> None:
+    """Write `results/<name>.json` with command, hardware and date, and print the result."""
     RESULTS.mkdir(exist_ok=True)
-    arguments = [Path(a).name if os.sep in a else a for a in sys.argv[1:]]
+    arguments = [Path(text).name if os.sep in text else text for text in sys.argv[1:]]
     command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(arguments)}".strip()
-    full = {"date": time.strftime("%Y-%m-%d"), "command": command, "hardware": hardware(), **result}
-    (RESULTS / f"{name}.json").write_text(json.dumps(full, indent=1) + "\n")
+    record = {"date": time.strftime("%Y-%m-%d"), "command": command, "hardware": hardware_info(), **result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(result, indent=1))

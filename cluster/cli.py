@@ -1,6 +1,6 @@
-"""The `melray` command: picks a sub-command and runs it in a Ray session.
+"""Entry point of the `melray` command.
 
-Nothing heavy is imported before it is needed: `melray --help` answers at once.
+Imports are deferred until they are needed: `melray --help` answers within a tenth of a second.
 """
 
 from __future__ import annotations
@@ -9,74 +9,76 @@ import os
 import sys
 import traceback
 
-from cluster.arguments.usage import COMMANDS, COMMON, unknown_command
+from cluster.arguments.usage import COMMANDS, overview, unknown_command
+
+USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 def main() -> None:
-    """Entry point: ends the process with 0 (or a job's code), with 2 after a user's error, with 130 after an interrupt."""
+    """Run the command line of this process and exit with its code."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line, without the program's name; returns the exit code."""
+    """Run a command line, given without the program's name; return the exit code.
+
+    The code is 0 after success, 2 after a user error, 130 after an interrupt, 141 if the reader of the output
+    is gone, or the exit code of a job.
+    """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
-        return 0 if arguments else 2
+        return 0 if arguments else USER_ERROR
     if arguments[0] in ("-V", "--version"):
         from importlib.metadata import version
 
         print(f"melray {version('melray')}")
         return 0
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        return _fail(unknown_command(name))
-    # What follows a -- is a job's.
-    own = rest[: rest.index("--")] if "--" in rest else rest
-    debug = "--debug" in own
-    rest = [argument for argument in own if argument != "--debug"] + rest[len(own) :]
+    command, words = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        return _print_error(unknown_command(command))
+    # Words after `--` are the command of a job.
+    end = words.index("--") if "--" in words else len(words)
+    flags, job_arguments = words[:end], words[end + 1 :] if end < len(words) else None
+    debug = "--debug" in flags
     from models.config import ConfigError
-    from pipeline.io.errors import UserError
+    from pipeline.io.errors import UserError, explain_os_error
 
     try:
+        from cluster.arguments.common_flags import split_common_flags
         from cluster.commands import dispatch
+        from pipeline.io.console import setup_logging
 
-        return dispatch(name, rest)
+        common, flags = split_common_flags(flags)
+        setup_logging(common.log_level)
+        return dispatch(command, flags, common, job_arguments)
     except (UserError, ConfigError) as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error))
+        return _print_error(str(error))
     except BrokenPipeError:
-        # Whoever reads our output, such as `head`, has seen enough; Python would complain once more at its end.
+        # The reader of the output, such as `head`, has closed it; Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return BROKEN_PIPE
     except OSError as error:
         if debug or error.errno is None:
             raise
-        from pipeline.io.errors import explain_os_error
-
-        return _fail(explain_os_error(error, f"using {error.filename}" if error.filename else "working"))
+        return _print_error(
+            explain_os_error(error, f"using {error.filename}" if error.filename else "working")
+        )
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        _print_on_stderr("\ninterrupted; run the command again to resume", "")
+        return INTERRUPTED
 
 
-def overview() -> str:
-    """What `melray --help` shows."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items()]
-    return "\n".join(
-        [
-            "melray: sound classifiers and sound generators on a Ray cluster, from folders of audio to submission.csv and new sounds",
-            "",
-            "usage: melray COMMAND [flags]      (melray COMMAND --help lists all flags of a command)",
-            "",
-            *lines,
-            "",
-            COMMON.rstrip(),
-        ]
-    )
+def _print_error(text: str) -> int:
+    _print_on_stderr(f"melray: error: {text}", "red")
+    return USER_ERROR
 
 
-def _fail(text: str) -> int:
-    print(f"melray: error: {text}", file=sys.stderr)
-    return 2
+def _print_on_stderr(text: str, style: str) -> None:
+    if sys.stderr.isatty():
+        from pipeline.io.console import console
+
+        console.print(text, style=style, markup=False)
+    else:
+        print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What each sub-command does: its settings, and the stage that runs them."""
+"""Run a command: parse its flags, then call its function, in a Ray session if it needs one."""
 
 from __future__ import annotations
 
@@ -6,87 +6,62 @@ from importlib import import_module
 
 import yaml
 
-from cluster.arguments.flags import Common, parse, split_common
-from cluster.arguments.registry import STAGES, stage_name
+from cluster.arguments.common_flags import CommonFlags
+from cluster.arguments.flags import actions_help, parse
+from cluster.arguments.registry import (
+    ACTION_COMMANDS,
+    COMMAND_SPECS,
+    CommandSpec,
+    load_config_class,
+    resolve_command,
+)
 from cluster.connection.session import session, set_environment
 from models.config import Config
 
 
-def dispatch(name: str, arguments: list[str]) -> int:
-    """Runs a sub-command; returns the exit code.
+def dispatch(command: str, arguments: list[str], common: CommonFlags, job_arguments: list[str] | None) -> int:
+    """Run a command; return its exit code.
+
+    Args:
+        command: first word of the command line.
+        arguments: the remaining words without common flags, up to a `--`.
+        common: the common flags.
+        job_arguments: the words after the `--`: the command that `submit` sends; None without a `--`.
 
     Raises:
-        UserError, ConfigError: by the user's doing, in one line.
+        UserError, ConfigError: in one line.
     """
-    # What follows a -- is not ours to read.
-    own, submitted = arguments, None
-    if name == "submit" and "--" in arguments:
-        own, submitted = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    common, rest = split_common(own)
-    if name == "submit":
-        from cluster.jobs.submit import command as submit
+    if command in ACTION_COMMANDS and command not in COMMAND_SPECS and arguments in (["-h"], ["--help"]):
+        print(actions_help(command))
+        return 0
+    key, flags = resolve_command(command, arguments)
+    spec = COMMAND_SPECS[key]
+    if spec.in_session:
+        return _run_in_session(spec, key, flags, common)
+    config = parse(load_config_class(key), key, flags, common.config)
+    if key == "submit":
+        from cluster.jobs.submit import SubmitConfig, submit
 
-        return submit(common, rest, submitted)
-    if name in ("jobs", "cluster", "doctor"):
-        return import_module(
-            {
-                "jobs": "cluster.jobs.jobs",
-                "cluster": "cluster.local.up_down",
-                "doctor": "cluster.doctor.doctor",
-            }[name]
-        ).command(common, rest)
-    name, rest = stage_name(name, rest)
-    if name in STAGES:
-        run_stage(name, common, rest)
-    else:
-        {"evaluate": evaluate, "generate": generate}[name](common, rest)
+        assert isinstance(config, SubmitConfig)
+        return submit(config, common, job_arguments)
+    exit_code: int = getattr(import_module(spec.module), spec.function)(config, common)
+    return exit_code
+
+
+def _run_in_session(spec: CommandSpec, key: str, flags: list[str], common: CommonFlags) -> int:
+    # Ray reads its environment when it is first imported, which a command's module may do.
+    set_environment(common.address)
+    module = import_module(spec.module)
+    config = parse(load_config_class(key), key, flags, common.config)
+    print_config(config)
+    if spec.check:
+        getattr(module, spec.check)(config)
+    with session(common.address, common.cpus):
+        getattr(module, spec.function)(config)
     return 0
 
 
-def run_stage(name: str, common: Common, arguments: list[str]) -> None:
-    """Runs a command of `STAGES`."""
-    stage = STAGES[name]
-    set_environment(common.address)
-    module = import_module(stage.module)
-    config = parse(getattr(module, stage.settings), name, arguments, common.config)
-    print_config(config)
-    if stage.check:
-        getattr(module, stage.check)(config)
-    with session(common.address, common.cpus):
-        getattr(module, stage.run)(config)
-
-
-def evaluate(common: Common, arguments: list[str]) -> None:
-    # One process does it in seconds, or minutes for a generator: no Ray.
-    from pipeline.classifier.evaluate import EvaluateConfig
-    from pipeline.classifier.evaluate import evaluate as run
-    from pipeline.gan.evaluate import evaluate_gan
-    from pipeline.training.model_file import model_kind
-
-    config = parse(EvaluateConfig, "evaluate", arguments, common.config)
-    if model_kind(config.run) == "generator":
-        evaluate_gan(config.run, config.clips_per_class, config.out)
-    else:
-        run(config)
-
-
-def generate(common: Common, arguments: list[str]) -> None:
-    from pipeline.gan.generate import GenerateConfig, needs_cluster, run_units
-    from pipeline.gan.generate import generate as run
-
-    config = parse(GenerateConfig, "generate", arguments, common.config)
-    if not needs_cluster(config):
-        run(config)
-        return
-    with session(common.address, common.cpus):
-        run(config, run_units)
-
-
 def print_config(config: Config) -> None:
-    """Prints the resolved settings, as YAML that --config takes."""
-    print(
-        yaml.safe_dump(
-            config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None
-        ).rstrip(),
-        flush=True,
-    )
+    """Print the resolved configuration as YAML that `--config` accepts."""
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    print(text.rstrip(), flush=True)

@@ -1,4 +1,4 @@
-"""The whole way on generated sounds, in a few minutes: what a newcomer runs first."""
+"""`melray demo`: the whole pipeline on synthetic sounds, in a few minutes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from pipeline.audio.synthesize import write_sound_set
+from pipeline.audio.synthesize import write_dataset
 from pipeline.classifier.baseline import linear_baseline
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import EvaluateConfig, evaluate
@@ -24,81 +24,94 @@ from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.train import train_gan
-from pipeline.io.console import duration
+from pipeline.io.console import duration, logger
 from pipeline.io.storage import PathOrURI
 
 
 class DemoConfig(AutoscalingConfig):
-    """Generates sounds of several classes, extracts, trains, evaluates and predicts; then trains a generator and draws new sounds."""
+    """Run the whole pipeline on synthetic sounds.
+
+    Synthesize sounds of several classes, extract, train a classifier, evaluate, predict; then train a GAN and
+    generate new sounds.
+    """
 
     out: PathOrURI = Path("runs/demo")
-    """Folder for everything; the same command again goes on where it stopped."""
+    """Output folder; rerun to resume."""
     train_per_class: int = Field(50, ge=10)
-    """Labelled clips of each class."""
+    """Labeled clips per class."""
     test_per_class: int = Field(12, ge=1)
-    """Unlabelled clips of each class."""
+    """Unlabeled clips per class."""
     epochs: int = Field(30, ge=1)
-    """Passes over the training rows, at most."""
+    """Maximum number of epochs of the classifier."""
     gan_steps: int = Field(700, ge=0)
-    """Steps of the generator's training, a minute or two: enough to see and hear where it is going; 0 leaves it out."""
+    """Generator training steps, a minute or two; 0 skips the GAN."""
     workers: int = Field(1, ge=1)
-    """Workers of the trainings."""
+    """Training workers."""
     seed: int = 42
-    """Seed of sounds and training."""
+    """Random seed of the sounds and of training."""
 
 
 def run_demo(config: DemoConfig) -> dict[str, float]:
-    """Goes the whole way; returns the accuracies on the test clips of the network and of a linear model.
+    """Run the pipeline; return the test accuracies of the classifier (`network`) and a baseline (`linear`).
 
     Raises:
-        UserError: as the stages do.
+        UserError: as the commands of the pipeline.
     """
     start = time.monotonic()
     out, sounds = config.out, config.out / "sounds"
-    step("1 of 7: generating sounds", out)
-    write_sound_set(
+    steps = 7 if config.gan_steps else 5
+    logger.info("demo in %s", out)
+    log_step(1, steps, "synthesizing sounds")
+    write_dataset(
         sounds, train_per_class=config.train_per_class, test_per_class=config.test_per_class, seed=config.seed
     )
-    step("2 of 7: audio to spectrograms", out)
+    log_step(2, steps, "extracting spectrograms")
     wait = config.wait_for_nodes
     extract(ExtractConfig(data=sounds, out=out / "shards", copies=1, seed=config.seed, wait_for_nodes=wait))
-    step("3 of 7: training the classifier", out)
-    training = demo_training(config)
-    train_classifier(training)
-    step("4 of 7: evaluating it", out)
-    evaluate(EvaluateConfig(run=training.run))
-    step("5 of 7: predicting the unlabelled clips", out)
+    log_step(3, steps, "training the classifier")
+    classifier_config = demo_classifier_config(config)
+    train_classifier(classifier_config)
+    log_step(4, steps, "evaluating the classifier")
+    evaluate(EvaluateConfig(run=classifier_config.run))
+    log_step(5, steps, "predicting unlabeled clips")
     predict(
-        PredictConfig(run=training.run, audio=sounds / "test", out=out / "prediction", wait_for_nodes=wait)
+        PredictConfig(
+            run=classifier_config.run, audio=sounds / "test", out=out / "prediction", wait_for_nodes=wait
+        )
     )
     if config.gan_steps:
-        step("6 of 7: training the generator, briefly", out)
-        train_gan(demo_gan(config))
-        step("7 of 7: drawing new sounds", out)
-        generate(GenerateConfig(run=out / "generator", out=out / "drawn", count=2, wait_for_nodes=wait))
-    scores = score_demo(training, out)
-    print(
-        f"\ntest clips: the network {scores['network']:.1%}, a linear model on the mean spectrum {scores['linear']:.1%} accuracy"
-    )
-    print(f"in {duration(time.monotonic() - start)}\n")
-    made = {
+        log_step(6, steps, "training the GAN, briefly")
+        train_gan(demo_gan_config(config))
+        log_step(7, steps, "generating new sounds")
+        generate(GenerateConfig(run=out / "generator", out=out / "generated", count=2, wait_for_nodes=wait))
+    accuracies = score_demo(classifier_config, out)
+    print_summary(config, accuracies, time.monotonic() - start)
+    return accuracies
+
+
+def print_summary(config: DemoConfig, accuracies: dict[str, float], seconds: float) -> None:
+    """Print test accuracies, duration and the paths of the results."""
+    network, linear = accuracies["network"], accuracies["linear"]
+    print(f"\ntest accuracy: network {network:.1%}, linear model on the mean spectrum {linear:.1%}")
+    print(f"took {duration(seconds)}\n")
+    results = {
         "submission": "prediction/submission.csv",
         "classifier": "classifier/model.safetensors",
-        "its report": "classifier/report.html",
+        "classifier report": "classifier/report.html",
     }
     if config.gan_steps:
-        made |= {
-            "new sounds": "drawn",
+        results |= {
+            "generated sounds": "generated",
             "generator": "generator/model.safetensors",
-            "its growth": "generator/report.html",
+            "GAN report": "generator/report.html",
         }
-    for what, path in made.items():
-        print(f"{what:<11} {out / path}")
-    return scores
+    width = max(map(len, results))
+    for name, path in results.items():
+        print(f"{name:<{width}}  {config.out / path}")
 
 
-def demo_training(config: DemoConfig) -> TrainClassifierConfig:
-    """A small network that learns the generated sounds in minutes on two cores."""
+def demo_classifier_config(config: DemoConfig) -> TrainClassifierConfig:
+    """Return the configuration of a small network that trains in minutes on two cores."""
     return TrainClassifierConfig(
         shards=config.out / "shards",
         run=config.out / "classifier",
@@ -114,8 +127,11 @@ def demo_training(config: DemoConfig) -> TrainClassifierConfig:
     )
 
 
-def demo_gan(config: DemoConfig) -> TrainGanConfig:
-    """A generator of the same sounds, from the shards as they are; 6,000 steps and a judge make a good one (docs/results.md)."""
+def demo_gan_config(config: DemoConfig) -> TrainGanConfig:
+    """Return the configuration of a short GAN training run on the original clips.
+
+    With 6,000 steps and a reference classifier the clips are good (docs/results.md).
+    """
     epoch = min(100, config.gan_steps)
     epochs = -(-config.gan_steps // epoch)
     return TrainGanConfig(
@@ -131,35 +147,43 @@ def demo_gan(config: DemoConfig) -> TrainGanConfig:
     )
 
 
-def score_demo(training: TrainClassifierConfig, out: Path) -> dict[str, float]:
-    """Accuracy on the test clips, whose labels the demo knows: the submission's, and that of a model that can't see time."""
-    truth = pd.read_csv(out / "sounds" / "test_labels.csv").set_index("id")["label"]
-    said = pd.read_csv(out / "prediction" / "submission.csv").set_index("id")["label"]
-    network = float((said.loc[truth.index] == truth).mean())
-    rows = open_dataset(training.shards)
-    split = split_rows(rows, training)
-    return {
-        "network": network,
-        "linear": linear_on_test(
-            rows.mels[split.train], rows.labels[split.train], rows.class_names, out, truth
-        ),
-    }
+def score_demo(config: TrainClassifierConfig, out: Path) -> dict[str, float]:
+    """Return the accuracies of the submission and of a linear baseline on the test clips."""
+    labels = pd.read_csv(out / "sounds" / "test_labels.csv").set_index("id")["label"]
+    predicted = pd.read_csv(out / "prediction" / "submission.csv").set_index("id")["label"]
+    network = float((predicted.loc[labels.index] == labels).mean())
+    rows = open_dataset(config.shards)
+    train = split_rows(rows, config).train
+    linear = linear_accuracy(rows.mels[train], rows.labels[train], rows.class_names, out, labels)
+    return {"network": network, "linear": linear}
 
 
-def linear_on_test(
-    mels: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], out: Path, truth: pd.Series
+def linear_accuracy(
+    mels: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], out: Path, test_labels: pd.Series
 ) -> float:
-    """Accuracy of the linear baseline, which gets the same training rows and test clips."""
+    """Return the test accuracy of the linear baseline, trained on the same rows as the classifier.
+
+    Args:
+        mels: training spectrograms [shape=(rows, n_mels, frames)].
+        labels: their classes [shape=(rows,)].
+        class_names: names of the classes.
+        out: output folder of the demo.
+        test_labels: label of each test clip by file name.
+    """
     from pipeline.audio.features import load_clip, spectrogram
     from pipeline.data.shards import open_shards
 
     features = open_shards(out / "shards").features
-    tests = np.stack(
-        [spectrogram(load_clip(out / "sounds" / "test" / name, features), features) for name in truth.index]
+    test_mels = np.stack(
+        [
+            spectrogram(load_clip(out / "sounds" / "test" / name, features), features)
+            for name in test_labels.index
+        ]
     )
-    return linear_baseline(mels, labels, tests, np.array([class_names.index(label) for label in truth]))
+    classes = np.array([class_names.index(label) for label in test_labels])
+    return linear_baseline(mels, labels, test_mels, classes)
 
 
-def step(text: str, out: Path) -> None:
-    """Says which stage begins."""
-    print(f"\n== {text} (in {out})", flush=True)
+def log_step(number: int, steps: int, description: str) -> None:
+    """Log the start of a step."""
+    logger.info("step %d of %d: %s", number, steps, description)

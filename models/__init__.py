@@ -1,0 +1,17 @@
+"""Networks, losses, batch augmentation and metrics: single-device code that knows neither Ray nor files.
+
+In the order to read:
+
+- `config`: `Config`, the base class of all configurations; `ConfigError`.
+- `classifier`: convolutional classifier of log-mel spectrograms.
+- `batch_augment`: MixUp, SpecAugment, circular time shift and gain.
+- `schedule`, `ema`: learning rate schedule and average of the weights.
+- `metrics`: accuracy, macro-F1, log loss and calibration of a classifier.
+- `gan`: conditional generator and discriminator.
+- `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.
+- `gan_metrics`: Fréchet distance, density, coverage and diversity of generated clips.
+
+Principle: a module here is tested without starting anything. Spectrograms are in dB at every interface,
+randomness is passed in, and tensor names end with their axes (`mel_BMT`); each file lists the letters.
+Training loops that use these modules are in `pipeline/classifier` and `pipeline/gan`.
+"""

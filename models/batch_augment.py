@@ -1,7 +1,10 @@
-"""Augmentation of a batch of spectrograms in training: MixUp, SpecAugment, a turn in time and a change of level.
+"""Batch augmentation of spectrograms in training: MixUp, SpecAugment, circular time shift and gain.
 
-What happens to each sample is drawn first, for the whole batch over all workers, and applied after. So the result does
-not depend on how many workers share the batch: each draws the same and applies its own part.
+`sample_batch_augmentation` samples the parameters for the whole global batch; `roll_and_gain`, `mix` and
+`mask` apply them. Every rank samples the same parameters and applies its slice, so the result does not
+depend on the number of workers.
+
+Shape suffixes: B batch, M mel bands, T frames, C classes.
 """
 
 from __future__ import annotations
@@ -17,46 +20,54 @@ from models.config import Config
 
 
 class MixUpConfig(Config):
-    """MixUp (Zhang et al. 2018): a sample and its label, blended with another."""
+    """MixUp (Zhang et al. 2018): a sample and its label are interpolated with another sample and label."""
 
     rate: float = Field(0.5, ge=0, le=1)
-    """Part of the samples that are blended."""
+    """Fraction of samples that are mixed."""
     alpha: float = Field(0.3, gt=0, le=10)
-    """Of the Beta(alpha, alpha) that the share is drawn from: small keeps one sample dominant, 1 is uniform."""
+    """Parameter of Beta(alpha, alpha) of the mixing weight: small keeps one sample dominant, 1 is uniform."""
 
 
 class SpecAugmentConfig(Config):
-    """SpecAugment (Park et al. 2019) and its kin; every size is scaled by the augmentation strength."""
+    """SpecAugment (Park et al. 2019) and variants; all sizes are scaled by the augmentation strength."""
 
     time_masks: int = Field(2, ge=0, le=20)
-    """Stretches of time that are blanked."""
+    """Number of time masks."""
     time_width: float = Field(0.12, ge=0, le=1)
-    """Their greatest width, as part of the clip."""
+    """Maximum width of a time mask, as a fraction of the clip."""
     freq_masks: int = Field(2, ge=0, le=20)
-    """Bands of frequency that are blanked."""
+    """Number of frequency masks."""
     freq_width: float = Field(0.12, ge=0, le=1)
-    """Their greatest width, as part of the mel bands."""
+    """Maximum width of a frequency mask, as a fraction of the mel bands."""
     roll: float = Field(0.5, ge=0, le=0.5)
-    """Greatest turn in time, as part of the clip, to either side; what leaves one end enters the other."""
+    """Maximum circular time shift in either direction, as a fraction of the clip."""
     gain_db: float = Field(6.0, ge=0, le=40)
-    """Greatest change of level, in dB, up or down."""
+    """Maximum gain change in dB, up or down."""
 
 
 @dataclass(frozen=True)
 class BatchAugmentation:
-    """What is to happen to each of B samples; all arrays have B as their first axis."""
+    """Sampled augmentation parameters of a batch; the first axis of every array is the batch."""
 
-    partner: np.ndarray  # index into the batch
-    share: np.ndarray  # of the sample itself; 1 leaves it alone
-    time_start: np.ndarray  # (B, time_masks), as part of the frames
+    partner: np.ndarray
+    """Index of the sample to mix with `[shape=(B,)]`."""
+    lam: np.ndarray
+    """MixUp weight (lambda) of the sample itself, in [0.5, 1]; 1 does not mix `[shape=(B,)]`."""
+    time_start: np.ndarray
+    """First frame of each time mask, as a fraction of the frames `[shape=(B, time_masks)]`."""
     time_width: np.ndarray
-    freq_start: np.ndarray  # (B, freq_masks), as part of the mel bands
+    """Width of each time mask, as a fraction of the frames `[shape=(B, time_masks)]`."""
+    freq_start: np.ndarray
+    """First band of each frequency mask, as a fraction of the mel bands `[shape=(B, freq_masks)]`."""
     freq_width: np.ndarray
-    roll: np.ndarray  # as part of the frames
+    """Width of each frequency mask, as a fraction of the mel bands `[shape=(B, freq_masks)]`."""
+    roll: np.ndarray
+    """Circular time shift, as a fraction of the frames `[shape=(B,)]`."""
     gain_db: np.ndarray
+    """Gain change in dB `[shape=(B,)]`."""
 
-    def __getitem__(self, part: slice) -> BatchAugmentation:
-        return BatchAugmentation(**{name: values[part] for name, values in vars(self).items()})
+    def __getitem__(self, index: slice) -> BatchAugmentation:
+        return BatchAugmentation(**{name: values[index] for name, values in vars(self).items()})
 
 
 def sample_batch_augmentation(
@@ -66,15 +77,15 @@ def sample_batch_augmentation(
     spec: SpecAugmentConfig,
     strength: float = 1.0,
 ) -> BatchAugmentation:
-    """Draws for a whole batch; `strength` in [0, 1] scales all of SpecAugment."""
+    """Sample the augmentation parameters of a whole batch; `strength` in [0, 1] scales all of SpecAugment."""
     mixed = rng.random(batch_size) < mixup.rate
-    share = rng.beta(mixup.alpha, mixup.alpha, batch_size)
+    lam = rng.beta(mixup.alpha, mixup.alpha, batch_size)
     time_width = rng.random((batch_size, spec.time_masks)) * spec.time_width * strength
     freq_width = rng.random((batch_size, spec.freq_masks)) * spec.freq_width * strength
     return BatchAugmentation(
         partner=rng.permutation(batch_size),
-        # The larger share stays with the sample: the same mixture has then one name only.
-        share=np.where(mixed, np.maximum(share, 1 - share), 1.0),
+        # The sample itself dominates: (a, b, lam) and (b, a, 1 - lam) are the same mixture.
+        lam=np.where(mixed, np.maximum(lam, 1 - lam), 1.0),
         time_start=rng.random(time_width.shape) * (1 - time_width),
         time_width=time_width,
         freq_start=rng.random(freq_width.shape) * (1 - freq_width),
@@ -85,38 +96,50 @@ def sample_batch_augmentation(
 
 
 def roll_and_gain(mel_BMT: Tensor, roll: np.ndarray, gain_db: np.ndarray) -> Tensor:
-    """Turns each spectrogram in time and changes its level; float32, in dB `[shape=(B, n_mels, num_frames)]`."""
-    frames = mel_BMT.shape[2]
-    turn = torch.from_numpy(np.round(roll * frames).astype(np.int64)).to(mel_BMT.device)
-    index_BT = (torch.arange(frames, device=mel_BMT.device) - turn[:, None]) % frames
-    rolled = mel_BMT.gather(2, index_BT[:, None, :].expand(-1, mel_BMT.shape[1], -1))
-    return rolled.float() + _to_column(gain_db, mel_BMT.device)[:, None, None]
+    """Shift each spectrogram circularly in time and change its gain.
+
+    Args:
+        mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
+        roll: shift as a fraction of the frames, rounded to whole frames; positive is later `[shape=(B,)]`.
+        gain_db: gain change in dB `[shape=(B,)]`.
+
+    Returns:
+        Spectrograms in dB, float32 `[shape=(B, n_mels, num_frames)]`.
+    """
+    num_frames = mel_BMT.shape[2]
+    shift_B = torch.from_numpy(np.round(roll * num_frames).astype(np.int64)).to(mel_BMT.device)
+    index_BT = (torch.arange(num_frames, device=mel_BMT.device) - shift_B[:, None]) % num_frames
+    rolled_BMT = mel_BMT.gather(2, index_BT[:, None, :].expand(-1, mel_BMT.shape[1], -1))
+    return rolled_BMT.float() + _to_tensor(gain_db, mel_BMT.device)[:, None, None]
 
 
-def mix(mel_BMT: Tensor, partner_BMT: Tensor, share: np.ndarray) -> Tensor:
-    """Blends each spectrogram with its partner, in dB."""
-    return torch.lerp(partner_BMT, mel_BMT, _to_column(share, mel_BMT.device)[:, None, None])
+def mix(mel_BMT: Tensor, partner_BMT: Tensor, lam: np.ndarray) -> Tensor:
+    """Interpolate each spectrogram with its partner, in dB: lam * mel + (1 - lam) * partner."""
+    return torch.lerp(partner_BMT, mel_BMT, _to_tensor(lam, mel_BMT.device)[:, None, None])
 
 
-def mix_targets(target_BC: Tensor, partner_BC: Tensor, share: np.ndarray) -> Tensor:
-    """Blends the labels, given as probabilities `[shape=(B, C)]`, in the same shares."""
-    return torch.lerp(partner_BC, target_BC, _to_column(share, target_BC.device)[:, None])
+def mix_targets(target_BC: Tensor, partner_BC: Tensor, lam: np.ndarray) -> Tensor:
+    """Interpolate labels, given as class probabilities `[shape=(B, C)]`, with the same weights as `mix`."""
+    return torch.lerp(partner_BC, target_BC, _to_tensor(lam, target_BC.device)[:, None])
 
 
-def mask(mel_BMT: Tensor, draw: BatchAugmentation, fill_M: Tensor) -> Tensor:
-    """Blanks stretches of time and bands of frequency with each band's mean over the training set, in dB."""
-    hidden_BT = _span_mask(draw.time_start, draw.time_width, mel_BMT.shape[2], mel_BMT.device)
-    hidden_BM = _span_mask(draw.freq_start, draw.freq_width, mel_BMT.shape[1], mel_BMT.device)
-    return torch.where(hidden_BT[:, None, :] | hidden_BM[:, :, None], fill_M[:, None], mel_BMT)
+def mask(mel_BMT: Tensor, params: BatchAugmentation, fill_M: Tensor) -> Tensor:
+    """Replace masked frames and mel bands by `fill_M`, the mean of each band over the training data in dB."""
+    masked_BT = _span_mask(params.time_start, params.time_width, mel_BMT.shape[2], mel_BMT.device)
+    masked_BM = _span_mask(params.freq_start, params.freq_width, mel_BMT.shape[1], mel_BMT.device)
+    return torch.where(masked_BT[:, None, :] | masked_BM[:, :, None], fill_M[:, None], mel_BMT)
 
 
 def _span_mask(start: np.ndarray, width: np.ndarray, size: int, device: torch.device) -> Tensor:
-    """Which of `size` places lie in any span of each sample `[shape=(B, size)]`, bool."""
-    place = np.arange(size)
+    """Return which of `size` positions are inside any span of a sample, bool `[shape=(B, size)]`.
+
+    `start` and `width` are fractions of `size` `[shape=(B, num_spans)]`, rounded to whole positions.
+    """
+    position = np.arange(size)
     first = np.round(start * size)[:, :, None]
-    inside = (place >= first) & (place < first + np.round(width * size)[:, :, None])
+    inside = (position >= first) & (position < first + np.round(width * size)[:, :, None])
     return torch.from_numpy(inside.any(axis=1)).to(device)
 
 
-def _to_column(values: np.ndarray, device: torch.device) -> Tensor:
+def _to_tensor(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).to(device)

@@ -1,6 +1,6 @@
-"""The classifier: a convolutional network over log-mel spectrograms.
+"""Classifier: a convolutional network over log-mel spectrograms.
 
-Shape suffixes: B batch, M mel bands, T frames, C classes, K channels.
+Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block), C classes, K channels.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from models.config import Config
 
 
 class ClassifierConfig(Config):
-    """Size and form of the network."""
+    """Classifier architecture."""
 
     channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
-    """Channels of each block; every block halves both axes, after a first convolution that does so too."""
+    """Channels of each block; the stem and every block halve both axes."""
     convs_per_block: int = Field(2, ge=1, le=4)
-    """Convolutions in each block."""
+    """Convolutions per block."""
     embedding_dim: int = Field(256, ge=1)
-    """Channels after the compression, which is what the fully connected head sees."""
+    """Size of the clip embedding fed to the head."""
     dropout: float = Field(0.3, ge=0, lt=1)
-    """Part of the head's inputs that is dropped in training."""
+    """Dropout probability in the head."""
     norm: Literal["batch", "group"] = "batch"
-    """Normalisation: over the batch, or over groups of channels in each sample (the same for any number of workers)."""
+    """batch: batch norm; group: group norm, independent of the number of workers."""
 
 
 class Classifier(nn.Module):
-    """Stem, blocks of Conv → norm → ReLU → pool, compression to a vector, fully connected head.
+    """Stem, blocks of Conv → norm → ReLU → pool, projection to a clip embedding, fully connected head.
 
-    The network takes plain dB and standardises each mel band itself: `mel_mean_M` and `mel_std_M` are part of the weights.
-    Pooling over time adds mean and maximum (Kong et al. 2020, PANNs): a class may fill a clip or flash up once.
+    Input is in dB; the network normalizes each mel band itself, and `mel_mean_M` and `mel_std_M` are saved
+    with the weights. Pooling over time adds mean and maximum (Kong et al. 2020, PANNs), so that both
+    sustained and short events are seen.
     """
 
     mel_mean_M: Tensor
@@ -47,11 +48,12 @@ class Classifier(nn.Module):
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
         widths = (config.channels[0], *config.channels)
-        self.stem = _conv(1, widths[0], config.norm, kernel=5, stride=2)
+        self.stem = _conv(1, widths[0], config.norm, kernel_size=5, stride=2)
         self.blocks = nn.ModuleList(
-            _block(before, after, config) for before, after in itertools.pairwise(widths)
+            _block(in_channels, out_channels, config)
+            for in_channels, out_channels in itertools.pairwise(widths)
         )
-        self.compress = nn.Sequential(nn.Linear(widths[-1], config.embedding_dim), nn.ReLU(inplace=True))
+        self.projection = nn.Sequential(nn.Linear(widths[-1], config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.embedding_dim, config.embedding_dim),
@@ -61,40 +63,45 @@ class Classifier(nn.Module):
         )
 
     def forward(self, mel_BMT: Tensor) -> Tensor:
-        """Logits `[shape=(B, C)]` of spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
+        """Return logits `[shape=(B, C)]` of spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
         return self.head(self.embed(mel_BMT))
 
     def embed(self, mel_BMT: Tensor) -> Tensor:
-        """The vector that the head sees `[shape=(B, compressed)]`."""
+        """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB."""
         x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
-        x = self.stem(x_BMT[:, None].contiguous(memory_format=torch.channels_last))
+        x_BKMT = self.stem(x_BMT[:, None].contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
-            x = block(x)
-        x_BKT = x.mean(dim=2)
-        return self.compress(x_BKT.mean(dim=2) + x_BKT.amax(dim=2))
+            x_BKMT = block(x_BKMT)
+        x_BKT = x_BKMT.mean(dim=2)
+        return self.projection(x_BKT.mean(dim=2) + x_BKT.amax(dim=2))
 
     def set_statistics(self, mean_M: Tensor, std_M: Tensor) -> None:
-        """Takes mean and deviation of each mel band over the training set, in dB."""
+        """Set mean and standard deviation of each mel band over the training data, in dB."""
         self.mel_mean_M.copy_(mean_M)
         self.mel_std_M.copy_(std_M.clamp(min=1e-3))
 
 
-def _block(before: int, after: int, config: ClassifierConfig) -> nn.Sequential:
+def _block(in_channels: int, out_channels: int, config: ClassifierConfig) -> nn.Sequential:
     layers: list[nn.Module] = [
-        _conv(before if i == 0 else after, after, config.norm) for i in range(config.convs_per_block)
+        _conv(in_channels if i == 0 else out_channels, out_channels, config.norm)
+        for i in range(config.convs_per_block)
     ]
-    # ceil_mode keeps the last column of an odd axis, and an axis of one alive.
+    # ceil_mode keeps the last column of an odd axis, and an axis of length 1.
     return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))
 
 
-def _conv(before: int, after: int, norm: str, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def _conv(
+    in_channels: int, out_channels: int, norm: str, kernel_size: int = 3, stride: int = 1
+) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(after) if norm == "batch" else nn.GroupNorm(_groups(after), after),
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels)
+        if norm == "batch"
+        else nn.GroupNorm(_num_groups(out_channels), out_channels),
         nn.ReLU(inplace=True),
     )
 
 
-def _groups(channels: int) -> int:
-    """As many groups, up to 8, as divide the channels."""
+def _num_groups(channels: int) -> int:
+    """Return the largest divisor of `channels` up to 8."""
     return max(n for n in range(1, 9) if channels % n == 0)

@@ -1,4 +1,4 @@
-"""The base of every configuration: frozen, typed, and strict about unknown keys."""
+"""Base class of all configurations: frozen, typed, strict about unknown keys, with one-line errors."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 C = TypeVar("C", bound="Config")
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; the text says which key, which value and what would do."""
+    """Invalid configuration; the message names the key, its value and the values allowed."""
 
 
 class Config(BaseModel):
-    """Frozen settings whose fields are checked when made; an unknown key is an error.
+    """Base class of frozen settings that are validated on construction; unknown keys are errors.
 
-    Each field's docstring becomes the help of its command-line flag, so it states meaning, unit and range.
+    The docstring of a field is the help text of its command-line flag: it gives meaning, unit and range.
     """
 
     model_config = ConfigDict(
@@ -28,10 +29,10 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "configuration") -> Self:
-        """Builds the configuration from plain values.
+        """Build the configuration from plain values.
 
         Raises:
-            ConfigError: in one line, with `source`, the key, its value and the remedy.
+            ConfigError: in one line, with `source`, the key, its value and a hint.
         """
         try:
             return cls.model_validate(values)
@@ -39,53 +40,53 @@ class Config(BaseModel):
             raise ConfigError(f"{source}: {format_validation_error(cls, error)}") from None
 
     def __init__(self, **values: Any):
-        """Raises `ConfigError`, in one line, where a value is wrong."""
+        """Validate the values; raise a one-line `ConfigError` if one is invalid."""
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(format_validation_error(type(self), error)) from None
 
-    # Nested settings are then checked by the outermost, whose error names the whole key.
+    # Pydantic then validates nested settings as part of the outermost, whose error has the full dotted key.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def subset(self, cls: type[C]) -> C:
-        """The settings that this configuration inherits from `cls`, alone."""
+        """Return only the settings that this configuration inherits from `cls`."""
         return cls(**{name: getattr(self, name) for name in cls.model_fields})
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values, for a file beside what they made."""
+        """Return the settings as plain JSON values, to save them with the results they produced."""
         return self.model_dump(mode="json")
 
-    def with_overrides(self, changes: dict[str, Any]) -> Self:
-        """The same settings with others at some dotted keys, such as `mixup.rate`, checked anew.
+    def with_overrides(self, overrides: dict[str, Any]) -> Self:
+        """Return a validated copy with other values at dotted keys such as `mixup.rate`.
 
         Raises:
-            ConfigError: an unknown key, or a value that its field refuses.
+            ConfigError: unknown key or invalid value.
         """
         values = self.to_dict()
-        for key, value in changes.items():
-            *path, last = key.split(".")
-            place = values
-            for part in path:
-                place = place.setdefault(part, {})
-            place[last] = value
+        for key, value in overrides.items():
+            *parents, name = key.split(".")
+            section = values
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[name] = value
         return type(self)(**values)
 
 
 def leaf_fields(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
-    """Every single setting of nested ones, by its dotted key."""
+    """Return all fields of nested settings by their dotted keys."""
     leaves: dict[str, FieldInfo] = {}
     for name, field in cls.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            leaves |= leaf_fields(inner, f"{prefix}{name}.")
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            leaves |= leaf_fields(annotation, f"{prefix}{name}.")
         else:
             leaves[prefix + name] = field
     return leaves
 
 
 def flat_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted keys, in their order; an empty mapping is a value."""
+    """Flatten nested mappings to dotted keys, in order; an empty mapping is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= (
@@ -97,32 +98,33 @@ def flat_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def format_validation_error(cls: type[BaseModel], error: ValidationError) -> str:
-    """One line that names each wrong key, its value and the nearest right one."""
-    lines = []
-    for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        key = ".".join(path)
-        if item["type"] == "extra_forbidden":
-            known = _fields_at(cls, path[:-1])
-            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
-            lines.append(f"unknown key '{key}'; {hint}")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            where = (
-                f"'{key}' = {item['input']!r}: "
-                if key and not isinstance(item["input"], dict)
-                else f"'{key}': "
-                if key
-                else ""
-            )
-            lines.append(where + message[:1].lower() + message[1:])
-    return "; ".join(lines)
+    """Format a validation error as one line: each invalid key, its value and the closest valid key."""
+    return "; ".join(_format_item(cls, item) for item in error.errors())
 
 
-def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = cls.model_fields.get(part)
+def _format_item(cls: type[BaseModel], item: ErrorDetails) -> str:
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        known = _field_names(cls, path[:-1])
+        matches = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{matches[0]}'?" if matches else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key '{key}'; {hint}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not key:
+        return message
+    return (
+        f"'{key}': {message}"
+        if isinstance(item["input"], dict)
+        else f"'{key}' = {item['input']!r}: {message}"
+    )
+
+
+def _field_names(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the field names of the settings nested at `path`; empty if there are none."""
+    for name in path:
+        field = cls.model_fields.get(name)
         if (
             field is None
             or not isinstance(field.annotation, type)
@@ -134,11 +136,11 @@ def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def diff_settings(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:
-    """`key = old (now new)` for each value that differs between two nested settings."""
+    """Return `key = old (requested new)` for each value of `new` that differs from `old`; keys are dotted."""
     changes = []
     for key in new:
         if isinstance(new[key], dict) and isinstance(old.get(key), dict):
             changes += diff_settings(old[key], new[key], f"{prefix}.{key}" if prefix else key)
         elif old.get(key) != new[key]:
-            changes.append(f"{prefix}.{key}".lstrip(".") + f" = {old.get(key)} (now {new[key]})")
+            changes.append(f"{prefix}.{key}".lstrip(".") + f" = {old.get(key)} (requested {new[key]})")
     return changes

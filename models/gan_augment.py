@@ -1,8 +1,11 @@
-"""Differentiable augmentation of what the discriminator sees, so that it cannot learn a small set of real clips by heart.
+"""Differentiable augmentation of the discriminator's input, against overfitting to a small training set.
 
-Real and drawn clips are changed alike and gradients pass through, so the generator does not learn to draw the changes (Zhao et
-al. 2020, DiffAugment), as long as each happens to some of the clips only. How many adapts to the discriminator (Karras et al.
-2020, ADA): more when it is sure of the real clips, fewer when it is not.
+Real and generated clips are augmented in the same way and gradients pass through (Zhao et al. 2020,
+DiffAugment). The augmentations do not leak into the generated clips as long as each is applied to a fraction
+of the clips only. That probability adapts to the discriminator (Karras et al. 2020, ADA): it rises while the
+discriminator overfits, and falls otherwise.
+
+Shape suffixes: B batch, M mel bands, T frames.
 """
 
 from __future__ import annotations
@@ -23,63 +26,70 @@ from models.batch_augment import (
 )
 from models.config import Config
 
-# The chance goes from 0 to 1 within so many clips at the fastest.
+# Number of real clips within which the probability can go from 0 to 1.
 ADA_CLIPS = 40_000
-# Above this the generator can't tell the changes from the clips any more (Karras et al. 2020, figure 4).
+# Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
 MAX_PROBABILITY = 0.8
 
 
 class GanAugmentConfig(SpecAugmentConfig):
-    """What may happen to a clip before the discriminator sees it."""
+    """Augmentation of real and generated clips before the discriminator."""
 
     time_masks: int = Field(1, ge=0, le=20)
-    """Stretches of time that are blanked."""
+    """Number of time masks."""
     time_width: float = Field(0.25, ge=0, le=1)
-    """Their greatest width, as part of the clip."""
+    """Maximum width of a time mask, as a fraction of the clip."""
     freq_masks: int = Field(1, ge=0, le=20)
-    """Bands of frequency that are blanked."""
+    """Number of frequency masks."""
     freq_width: float = Field(0.25, ge=0, le=1)
-    """Their greatest width, as part of the mel bands."""
+    """Maximum width of a frequency mask, as a fraction of the mel bands."""
     roll: float = Field(0.1, ge=0, le=0.5)
-    """Greatest turn in time, as part of the clip, to either side; what leaves one end enters the other."""
+    """Maximum circular time shift in either direction, as a fraction of the clip."""
     gain_db: float = Field(6.0, ge=0, le=40)
-    """Greatest change of level, in dB, up or down."""
+    """Maximum gain change in dB, up or down."""
 
 
 class AdaConfig(Config):
-    """How often each change happens."""
+    """Adaptive discriminator augmentation (ADA)."""
 
     adapt: bool = True
-    """Adapt the chance to how sure the discriminator is; otherwise it stays."""
+    """Adapt the augmentation probability to discriminator overfitting (ADA); otherwise keep it fixed."""
     p: float = Field(0.2, ge=0, le=MAX_PROBABILITY)
-    """Chance of each change, for each clip; where it adapts, the one at the start."""
+    """Probability of each augmentation per clip; the initial value when adaptive."""
     target: float = Field(0.6, gt=-1, lt=1)
-    """Wanted share of real clips told from drawn ones, less the share of those not told."""
+    """ADA target for r_t, the mean sign of the discriminator's outputs on real clips."""
 
 
 def sample_augmentation(
-    rng: np.random.Generator, count: int, config: GanAugmentConfig, chance: float
+    rng: np.random.Generator, count: int, config: GanAugmentConfig, p: float
 ) -> BatchAugmentation:
-    """Draws what happens to each of `count` clips; each change happens to each clip with `chance`."""
-    draw = sample_batch_augmentation(rng, count, MixUpConfig(rate=0.0), config)
-    happens = rng.random((4, count)) < chance
+    """Sample parameters of `count` clips; each augmentation is applied to each clip with probability `p`."""
+    params = sample_batch_augmentation(rng, count, MixUpConfig(rate=0.0), config)
+    applied = rng.random((4, count)) < p
     return dataclasses.replace(
-        draw,
-        roll=draw.roll * happens[0],
-        gain_db=draw.gain_db * happens[1],
-        time_width=draw.time_width * happens[2][:, None],
-        freq_width=draw.freq_width * happens[3][:, None],
+        params,
+        roll=params.roll * applied[0],
+        gain_db=params.gain_db * applied[1],
+        time_width=params.time_width * applied[2][:, None],
+        freq_width=params.freq_width * applied[3][:, None],
     )
 
 
-def augment(mel_BMT: Tensor, draw: BatchAugmentation, fill_M: Tensor) -> Tensor:
-    """The changed spectrograms, in dB `[shape=(B, n_mels, num_frames)]`; blanks hold `fill_M`."""
-    return mask(roll_and_gain(mel_BMT, draw.roll, draw.gain_db), draw, fill_M)
+def augment(mel_BMT: Tensor, params: BatchAugmentation, fill_M: Tensor) -> Tensor:
+    """Return augmented spectrograms in dB `[shape=(B, n_mels, num_frames)]`; masked values are `fill_M`."""
+    return mask(roll_and_gain(mel_BMT, params.roll, params.gain_db), params, fill_M)
 
 
-def update_ada_probability(chance: float, ada_rt: float, clips: int, config: AdaConfig) -> float:
-    """The chance after `clips` more real clips, of which the discriminator told `ada_rt` in [-1, 1] (share told less share not)."""
+def update_ada_probability(p: float, ada_rt: float, clips: int, config: AdaConfig) -> float:
+    """Return the augmentation probability after `clips` more real clips.
+
+    Args:
+        p: current probability.
+        ada_rt: mean sign of the discriminator's outputs on these clips, in [-1, 1].
+        clips: number of real clips since the last update, summed over workers.
+        config: target of `ada_rt`, and whether `p` adapts.
+    """
     if not config.adapt:
-        return chance
+        return p
     step = clips / ADA_CLIPS
-    return min(MAX_PROBABILITY, max(0.0, chance + (step if ada_rt > config.target else -step)))
+    return min(MAX_PROBABILITY, max(0.0, p + (step if ada_rt > config.target else -step)))

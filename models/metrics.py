@@ -1,4 +1,7 @@
-"""How good a classifier is: scores from a confusion matrix, and the full account from its probabilities."""
+"""Classification metrics: scores of a confusion matrix, and all metrics of predicted probabilities.
+
+In shapes: N number of clips, C number of classes.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from typing import Any
 import numpy as np
 
 CALIBRATION_BINS = 15
-# Softmax in half precision sums to one within a few thousandths; logits by mistake miss it by far more.
+# Softmax in half precision sums to 1 within a few thousandths; logits passed by mistake are far off.
 SUM_TOLERANCE = 1e-2
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts of (truth, prediction) pairs.
+    """Count (true class, predicted class) pairs.
 
     Args:
         labels: true classes `[shape=(N,)]`, integers.
@@ -21,27 +24,28 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
         num_classes: number C of classes.
 
     Returns:
-        Counts `[shape=(C, C)]`, int64; rows are the truth, columns the prediction. Matrices of parts of a set add up.
+        Counts `[shape=(C, C)]`, int64; rows are true classes, columns predictions. Matrices of disjoint
+        subsets add up.
 
     Raises:
-        ValueError: when the shapes differ, or a value is not an integer in [0, C).
+        ValueError: the shapes differ, or a value is not an integer in [0, C).
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.ndim != 1 or labels.shape != predictions.shape:
         raise ValueError(
             f"labels and predictions must both have shape (N,), not {labels.shape} and {predictions.shape}"
         )
-    for what, values in (("labels", labels), ("predictions", predictions)):
-        _check_classes(what, values, num_classes)
-    # int64 first: class numbers are often uint8, where the product would wrap around.
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        _check_classes(name, values, num_classes)
+    # int64 first: class indices are often uint8, in which the product would overflow.
     pairs = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
 def scores(confusion: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro-F1 of a confusion matrix `[shape=(C, C)]`; both are 0 for one without counts.
+    """Compute accuracy and macro-F1 of a confusion matrix `[shape=(C, C)]`; both are 0 if it is all zeros.
 
-    The macro mean is over the classes that occur in truth or prediction, as in scikit-learn with `zero_division=0`.
+    The macro mean is over classes with true or predicted clips, as in scikit-learn with `zero_division=0`.
     """
     total = confusion.sum()
     present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
@@ -53,12 +57,15 @@ def scores(confusion: np.ndarray) -> dict[str, float]:
 
 
 def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """`precision`, `recall`, `f1` and `support` of each class, each `[shape=(C,)]`; a ratio over nothing is 0."""
-    hits, support, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    """Compute `precision`, `recall`, `f1` and `support` of each class, each `[shape=(C,)]`.
+
+    A ratio with denominator 0 is 0.
+    """
+    correct, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return {
-        "precision": hits / np.maximum(said, 1),
-        "recall": hits / np.maximum(support, 1),
-        "f1": 2 * hits / np.maximum(support + said, 1),
+        "precision": correct / np.maximum(predicted, 1),
+        "recall": correct / np.maximum(support, 1),
+        "f1": 2 * correct / np.maximum(support + predicted, 1),
         "support": support,
     }
 
@@ -66,23 +73,24 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 def classification_metrics(
     probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """The full account of a classifier on a set of clips, as plain JSON values.
+    """Compute all metrics of a classifier on labeled clips, as plain JSON values.
 
     Args:
-        probabilities: of each class for each clip `[shape=(N, C)]`, floating point, rows summing to 1.
+        probabilities: predicted class probabilities `[shape=(N, C)]`, floating point; rows sum to 1.
         labels: true classes `[shape=(N,)]`, integers in [0, C).
-        class_names: the C names.
+        class_names: names of the C classes.
 
     Returns:
-        `clips`, `accuracy`, `macro_f1`, `log_loss` (natural), `ece` (expected calibration error, Guo et al. 2017),
-        `per_class` (name, precision, recall, f1, support), `confusion` (rows are the truth) and `calibration`, the bins
-        behind `ece` (low, high, confidence, accuracy, count; confidence and accuracy are None in an empty bin).
+        `clips`, `accuracy`, `macro_f1`, `log_loss` (natural logarithm), `ece` (expected calibration error,
+        Guo et al. 2017), `per_class` (name, precision, recall, f1, support), `confusion` (rows are true
+        classes) and `calibration`, the bins of `ece` (low, high, confidence, accuracy, count; confidence and
+        accuracy are None in an empty bin).
 
     Raises:
-        ValueError: when the shapes do not fit, there is no clip, or a value is not a probability or class.
+        ValueError: the shapes do not match, there is no clip, or a value is not a probability or a class.
     """
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
-    _check(probabilities, labels, len(class_names))
+    _check_probabilities(probabilities, labels, len(class_names))
     predictions = probabilities.argmax(axis=1)
     confusion = confusion_matrix(labels, predictions, len(class_names))
     columns = {key: values.tolist() for key, values in class_scores(confusion).items()}
@@ -104,7 +112,10 @@ def classification_metrics(
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -ln of the probability of the truth, which is clipped to its type's precision, as in scikit-learn."""
+    """Compute the mean negative natural log likelihood of the true classes.
+
+    Probabilities are clipped to [eps, 1 - eps] of their type, as in scikit-learn.
+    """
     eps = float(np.finfo(probabilities.dtype).eps)
     truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.clip(truth, eps, 1.0 - eps)).mean())
@@ -113,15 +124,15 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def calibration_bins(
     confidence: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS
 ) -> list[dict[str, Any]]:
-    """Confidence against accuracy in bins (low, high] of equal width.
+    """Compute confidence and accuracy in bins (low, high] of equal width.
 
     Args:
         confidence: probability of the predicted class `[shape=(N,)]`.
-        correct: whether the prediction is right `[shape=(N,)]`.
+        correct: whether the prediction is correct `[shape=(N,)]`.
         num_bins: number of bins over [0, 1].
     """
     edges = np.linspace(0.0, 1.0, num_bins + 1)
-    # Only the inner edges, so that 0 falls into the first bin and a sum just above 1 into the last.
+    # Inner edges only, so that 0 is in the first bin and a confidence slightly above 1 in the last.
     index = np.digitize(confidence.astype(np.float64), edges[1:-1], right=True)
     bins = []
     for i in range(num_bins):
@@ -139,7 +150,7 @@ def calibration_bins(
     return bins
 
 
-def _check(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+def _check_probabilities(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
     shapes = f"probabilities {probabilities.shape}, labels {labels.shape}, {num_classes} class names"
     if (
         probabilities.ndim != 2
@@ -152,19 +163,20 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> N
     if not np.issubdtype(probabilities.dtype, np.floating):
         raise ValueError(f"probabilities must be floating point, not {probabilities.dtype}")
     sums = probabilities.sum(axis=1, dtype=np.float64)
-    # Written so that NaN fails too: a model that diverged gives nothing else.
+    # Negated so that NaN fails too: it is the output of a diverged model.
     bad = ~((probabilities.min(axis=1) >= 0) & (np.abs(sums - 1.0) <= SUM_TOLERANCE))
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(
-            f"{int(bad.sum())} of {len(bad)} rows are no probabilities, row {row} first: sum {sums[row]:g}"
+            f"{int(bad.sum())} of {len(bad)} rows are not probabilities that sum to 1 "
+            f"(first: row {row}, sum {sums[row]:g})"
         )
 
 
-def _check_classes(what: str, values: np.ndarray, num_classes: int) -> None:
+def _check_classes(name: str, values: np.ndarray, num_classes: int) -> None:
     if values.size == 0:
         return
     if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{what} must be integers, not {values.dtype}")
+        raise ValueError(f"{name} must be integers, not {values.dtype}")
     if values.min() < 0 or values.max() >= num_classes:
-        raise ValueError(f"{what} must lie in [0, {num_classes}), not in [{values.min()}, {values.max()}]")
+        raise ValueError(f"{name} must be in [0, {num_classes}), not in [{values.min()}, {values.max()}]")

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a training."""
+"""Learning rate schedule."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 
 
 def cosine_factor(step: int, total_steps: int, warmup_steps: int, final: float = 0.01) -> float:
-    """Multiple of the base rate at `step`: linear rise over `warmup_steps`, then half a cosine down to `final` (Loshchilov 2017)."""
+    """Return the learning rate at `step` as a factor of the peak.
+
+    Linear warmup over `warmup_steps`, then cosine decay to the factor `final` (Loshchilov and Hutter 2017).
+    """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    through = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, through)))
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

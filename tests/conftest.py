@@ -1,13 +1,13 @@
-"""Keeps tests to one thread, to a cache of their own, and to a quiet Ray."""
+"""Test session settings: one thread, a separate cache, Ray without authentication; and shared fixtures."""
 
 from __future__ import annotations
 
 import os
 
-# Before numpy and torch are loaded: later they no longer look.
+# Before numpy and torch are imported, which read these once.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-# Ray's workers give way to all other processes by default: beside other work on the machine, tests would run into their time limits.
+# By default Ray's workers run at low priority, and tests would time out when the CPUs are busy otherwise.
 os.environ.update(RAY_worker_niceness="0")
 
 import subprocess
@@ -20,14 +20,14 @@ ESC10 = Path(__file__).parents[2] / "shared/data/esc10"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Also for the processes that tests start."""
+def separate_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Use a temporary cache folder, also in subprocesses."""
     os.environ["MELRAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def esc10() -> list[Path]:
-    """The clips of ESC-10, where they are."""
+    """Return the clips of ESC-10; skip the test where they are missing."""
     clips = sorted(ESC10.glob("*/*.ogg"))
     if not clips:
         pytest.skip(f"no ESC-10 in {ESC10}")
@@ -36,11 +36,11 @@ def esc10() -> list[Path]:
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB, which only root can make."""
+    """Mount a file system of 300 kB; needs root."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True)
-    if made.returncode:
-        pytest.skip("needs the right to mount a small file system")
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True)
+    if mount.returncode:
+        pytest.skip("needs permission to mount a file system")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.arguments.registry import STAGES
+from cluster.arguments.registry import COMMAND_SPECS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "pipeline", "tune", "cluster")
@@ -122,7 +122,7 @@ def test_pure_modules_do_not_import_ray(module: str):
     assert "ray" not in loaded_packages(module)
 
 
-@pytest.mark.parametrize("stage", sorted({stage.module for stage in STAGES.values()}))
+@pytest.mark.parametrize("stage", sorted({spec.module for spec in COMMAND_SPECS.values() if spec.in_session}))
 def test_stage_module_loads_without_ray(stage: str):
     """Ray reads its settings, such as the session's token, once: when anything of it is first imported."""
     assert "ray" not in loaded_packages(stage.replace(".", "/") + ".py")

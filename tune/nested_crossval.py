@@ -1,7 +1,7 @@
-"""Cross-validation of the search itself: each fold is held out from a search of its own, then scores what that found.
+"""Nested cross-validation, `melray crossval --tuned`: one search per outer fold, evaluated on that fold.
 
-A score on clips that a search has seen says how well it searched them. Here no trial of a fold's search sees the held-out clips:
-its best settings are trained on all the other folds, to the last epoch, and only then scored.
+A validation score that a search has optimized is biased. Here no trial of a fold's search uses the held-out
+clips: the best settings are trained on all other folds, to the last epoch, and then evaluated once.
 """
 
 from __future__ import annotations
@@ -16,107 +16,110 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.crossval import CrossvalConfig, known_folds, report_folds
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import open_dataset
-from pipeline.io.console import duration
+from pipeline.io.console import duration, logger
 from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig
 from tune.search import base_values, check, search
-from tune.trial.spec import base_settings
+from tune.settings import base_settings
 
 
-class NestedConfig(SearchConfig):
-    """Searches and scores once for each fold (nested cross-validation); the settings are those of `tune`."""
+class NestedCrossvalConfig(SearchConfig):
+    """Searches and evaluates once per fold (nested cross-validation); the settings are those of `tune`."""
 
     tta_shifts: int = Field(1, ge=1, le=64)
-    """Averages each prediction over so many turns of the clip in time."""
+    """Test-time augmentation: average predictions over N circular time shifts."""
     compare: bool = True
-    """Also trains and scores the settings of --base in the same way: what was the search worth?"""
+    """Also evaluate the base settings."""
 
     @model_validator(mode="after")
-    def _check_nested(self) -> NestedConfig:
+    def _check_nested(self) -> NestedCrossvalConfig:
         if self.model != "classifier":
-            raise ValueError("crossval --tuned scores classifiers only: leave --model out")
+            raise ValueError("crossval --tuned supports classifiers only: drop --model")
         if self.fold is not None:
+            raise ValueError(f"--fold {self.fold}: crossval --tuned holds out every fold; drop --fold")
+        if self.mutates_params:
             raise ValueError(
-                f"--fold {self.fold}: crossval --tuned holds out each fold in turn; leave it out"
-            )
-        if self.changes_values:
-            raise ValueError(
-                f"--scheduler {self.scheduler} finds a schedule that can't be trained again; use asha or none"
+                f"--scheduler {self.scheduler} produces a schedule that cannot be retrained; use asha or none"
             )
         return self
 
 
-def check_nested(config: NestedConfig) -> None:
-    """Finds wrong settings before Ray is started.
+def check_nested(config: NestedCrossvalConfig) -> None:
+    """Check the settings before Ray is started.
 
     Raises:
         UserError, ConfigError: as `nested_crossval` would.
     """
-    for number in known_folds(open_dataset(config.shards), base_config(config)):
-        check(fold_search(config, number))
+    for fold in known_folds(open_dataset(config.shards), base_config(config)):
+        check(fold_search(config, fold))
 
 
-def nested_crossval(config: NestedConfig) -> dict[str, Any]:
-    """Runs what is not done yet, writes `crossval.json` and a report below `tuned/` and `base/`; returns the figures.
+def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
+    """Run what is incomplete, write `crossval.json` and reports in `tuned/` and `base/`; return the results.
 
     Raises:
-        UserError, ConfigError: no folds, or as a search and a training do.
+        UserError, ConfigError: fewer than two folds, or as searches and training runs do.
     """
     start = time.monotonic()
-    rows = open_dataset(config.shards)
+    dataset = open_dataset(config.shards)
     base = base_config(config)
-    folds = known_folds(rows, base)
+    folds = known_folds(dataset, base)
     runs: dict[str, dict[int, TrainClassifierConfig]] = {"tuned": {}}
-    for number in folds:
-        print(f"\n== fold {number}, held out: searching on the others", flush=True)
-        found = fold_search(config, number)
-        search(found)
-        best = yaml.safe_load((found.run / "best.yaml").read_text())
-        runs["tuned"][number] = final_training(
-            config, TrainClassifierConfig(shards=config.shards, run=found.run, **best), "tuned", number
-        )
+    for fold in folds:
+        logger.info("fold %d held out: searching on the other folds", fold)
+        fold_config = fold_search(config, fold)
+        search(fold_config)
+        best = yaml.safe_load((fold_config.run / "best.yaml").read_text())
+        settings = TrainClassifierConfig(shards=config.shards, run=fold_config.run, **best)
+        runs["tuned"][fold] = final_training(config, settings, "tuned", fold)
     if config.compare:
-        runs["base"] = {number: final_training(config, base, "base", number) for number in folds}
-    train_many({f"{kind}, fold {number}": run for kind, of in runs.items() for number, run in of.items()})
-    result: dict[str, Any] = {}
-    for kind, of in runs.items():
-        print(f"\n{'the best of each search' if kind == 'tuned' else 'the base settings'}:")
-        scored = CrossvalConfig(shards=config.shards, run=config.run / kind, tta_shifts=config.tta_shifts)
-        result[kind] = report_folds(scored, rows, of, time.monotonic() - start)
-    RunFolder(config.run).write_json("crossval.json", result)
+        runs["base"] = {fold: final_training(config, base, "base", fold) for fold in folds}
+    train_many(
+        {f"{arm}, fold {fold}": run for arm, fold_runs in runs.items() for fold, run in fold_runs.items()}
+    )
+    results: dict[str, Any] = {}
+    for arm, fold_runs in runs.items():
+        print(f"\n{'tuned' if arm == 'tuned' else 'baseline'}:")
+        evaluation = CrossvalConfig(shards=config.shards, run=config.run / arm, tta_shifts=config.tta_shifts)
+        results[arm] = report_folds(evaluation, dataset, fold_runs, time.monotonic() - start)
+    RunFolder(config.run).write_json("crossval.json", results)
     if config.compare:
-        gains = [
-            a["accuracy"] - b["accuracy"]
-            for a, b in zip(result["tuned"]["folds"], result["base"]["folds"], strict=True)
-        ]
-        print(
-            f"\nthe search was worth {sum(gains) / len(gains):+.1%} accuracy (by fold: {', '.join(f'{gain:+.1%}' for gain in gains)})"
-        )
-    print(f"in {duration(time.monotonic() - start)}", flush=True)
-    return result
+        _print_gain(results)
+    logger.info("nested cross-validation took %s", duration(time.monotonic() - start))
+    return results
 
 
-def base_config(config: NestedConfig) -> TrainClassifierConfig:
-    """The settings of --base."""
+def _print_gain(results: dict[str, Any]) -> None:
+    gains = [
+        tuned["accuracy"] - base["accuracy"]
+        for tuned, base in zip(results["tuned"]["folds"], results["base"]["folds"], strict=True)
+    ]
+    by_fold = ", ".join(f"{gain:+.1%}" for gain in gains)
+    print(f"\ntuning gain: {sum(gains) / len(gains):+.1%} accuracy (by fold: {by_fold})", flush=True)
+
+
+def base_config(config: NestedCrossvalConfig) -> TrainClassifierConfig:
+    """Return the base settings."""
     base = base_settings(config, base_values(config))
     assert isinstance(base, TrainClassifierConfig)
     return base
 
 
-def fold_search(config: NestedConfig, number: int) -> SearchConfig:
-    """The search that holds a fold out."""
-    return config.subset(SearchConfig).model_copy(
-        update={"fold": number, "run": config.run / f"search_{number}"}
-    )
+def fold_search(config: NestedCrossvalConfig, fold: int) -> SearchConfig:
+    """Return the settings of the search that holds out `fold`."""
+    return config.subset(SearchConfig).model_copy(update={"fold": fold, "run": config.run / f"search_{fold}"})
 
 
 def final_training(
-    config: NestedConfig, settings: TrainClassifierConfig, kind: str, number: int
+    config: NestedCrossvalConfig, settings: TrainClassifierConfig, arm: str, fold: int
 ) -> TrainClassifierConfig:
-    """The training that the held-out fold scores: on all other clips, to the last epoch, so that nothing is chosen on any of them."""
+    """Return the settings of the run that is evaluated on `fold`.
+
+    It is trained on all other clips to the last epoch, so that nothing is selected on any of them.
+    """
     update = {
-        "run": config.run / kind / f"fold_{number}",
-        "fold": number,
+        "run": config.run / arm / f"fold_{fold}",
+        "fold": fold,
         "val_fraction": 0.0,
         "val_split": None,
         "keep": "last",

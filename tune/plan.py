@@ -1,4 +1,4 @@
-"""How many trials run at once, and with what: told before the first one starts."""
+"""Plan of a search: the number of concurrent trials and the resources of each."""
 
 from __future__ import annotations
 
@@ -11,62 +11,68 @@ from tune.config import SearchConfig
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search takes of the cluster."""
+    """Concurrency and resources per trial."""
 
-    at_once: int
-    """Trials."""
+    concurrent_trials: int
     workers: int
-    """Of each trial."""
+    """Per trial."""
     cpus: int
-    """Of each worker."""
+    """Per worker."""
     gpus: float
-    """Of each worker."""
-    free_cpus: float
-    free_gpus: float
+    """Per worker."""
+    idle_cpus: float
+    idle_gpus: float
 
     def __str__(self) -> str:
-        each = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}" + (
-            f" and {self.gpus:g} GPU" if self.gpus else ""
-        )
-        workers = f"{self.workers} workers, {each} each" if self.workers > 1 else each
-        free = f"{self.free_cpus:g} CPUs" + (
-            f" and {self.free_gpus:g} GPUs" if self.gpus or self.free_gpus else ""
-        )
-        return (
-            f"{self.at_once} trial{'s' if self.at_once > 1 else ''} at once with {workers}; {free} stay free"
-        )
+        count = self.concurrent_trials
+        resources = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+        resources += f" and {self.gpus:g} GPU" if self.gpus else ""
+        idle = f"{self.idle_cpus:g} CPUs"
+        idle += f" and {self.idle_gpus:g} GPUs" if self.gpus or self.idle_gpus else ""
+        if self.workers > 1:
+            resources = f"{self.workers} workers with {resources} each"
+        each = " each" if self.workers == 1 and count > 1 else ""
+        trials = f"{count} trials concurrently" if count > 1 else "1 trial at a time"
+        return f"{trials} ({resources}{each}; {idle} idle)"
 
 
-def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], left: int) -> Plan:
-    """Divides the machines among trials.
+def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], remaining: int) -> Plan:
+    """Divide the resources of a cluster among trials.
 
     Args:
-        config: of the search.
-        nodes: the machines that are alive, with room for a trial at least.
-        left: trials that are still to run.
+        config: settings of the search.
+        nodes: resources of the nodes that are alive, enough for at least one trial.
+        remaining: number of trials still to run.
     """
     workers, gpus = config.workers_per_trial, config.gpus_per_worker
-    cpus = config.cpus_per_worker or _even_part(config, nodes, left)
-    room = max_workers(ResourceRequest(workers, cpus, gpus), nodes)
-    at_once = max(1, min(room // workers, _wanted(config, left)))
+    cpus = config.cpus_per_worker or _equal_share(config, nodes, remaining)
+    capacity = max_workers(ResourceRequest(workers, cpus, gpus), nodes) // workers
+    trials = max(1, min(capacity, _max_concurrent(config, remaining)))
     return Plan(
-        at_once,
+        trials,
         workers,
         cpus,
         gpus,
-        sum(node.cpus for node in nodes) - at_once * workers * cpus,
-        round(sum(node.gpus for node in nodes) - at_once * workers * gpus, 6),
+        sum(node.cpus for node in nodes) - trials * workers * cpus,
+        round(sum(node.gpus for node in nodes) - trials * workers * gpus, 6),
     )
 
 
-def _wanted(config: SearchConfig, left: int) -> int:
-    """Trials that should run together: those that start together can't learn from each other, so a quarter of them, no more."""
+def _max_concurrent(config: SearchConfig, remaining: int) -> int:
+    """Return the maximum number of concurrent trials.
+
+    By default a quarter of the remaining ones: suggestions for trials that start together cannot use each
+    other's scores. All trials of a population (PBT, PB2) run concurrently.
+    """
     if config.max_concurrent:
         return config.max_concurrent
-    return max(1, left if config.changes_values else -(-left // 4))
+    return max(1, remaining if config.mutates_params else -(-remaining // 4))
 
 
-def _even_part(config: SearchConfig, nodes: Sequence[NodeResources], left: int) -> int:
-    """CPUs of a worker, so that as many trials as are wanted and fit share all there are."""
-    at_once = max(1, min(_wanted(config, left), max_workers(config.need, nodes) // config.workers_per_trial))
-    return max_cpus_per_worker(replace(config.need, workers=at_once * config.workers_per_trial), nodes)
+def _equal_share(config: SearchConfig, nodes: Sequence[NodeResources], remaining: int) -> int:
+    """Return the CPUs per worker with which the concurrent trials use as much of the cluster as possible."""
+    capacity = max_workers(config.min_resources, nodes) // config.workers_per_trial
+    trials = max(1, min(_max_concurrent(config, remaining), capacity))
+    return max_cpus_per_worker(
+        replace(config.min_resources, workers=trials * config.workers_per_trial), nodes
+    )

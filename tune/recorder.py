@@ -1,4 +1,4 @@
-"""Writes down what Ray Tune says of its trials, as it says it."""
+"""Ray Tune callback that records states and scores of trials as they arrive."""
 
 from __future__ import annotations
 
@@ -11,96 +11,103 @@ import ray.tune
 
 from pipeline.io.storage import remove_tree
 from tune.trial.spec import TrialSpec
-from tune.trial.trainable import DONE_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
+from tune.trial.trainable import COMPLETED_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
 from tune.trials import Point, SearchFolder, Trial
 
-# How the end of a process shows in Ray's errors, and what a person would call it.
-_DEATHS = (
-    (("OutOfMemory", "memory monitor"), "out of memory"),
-    (("ActorDied", "ActorUnavailable", "WorkerCrashed", "died unexpectedly", "Connection closed", "Connection reset", "RayActorError"),
-     "its worker was killed"),
-)  # fmt: skip
+# Patterns in Ray's errors about the death of a process, and its cause as shown to users.
+_DEATH_CAUSES = {
+    r"OutOfMemory|memory monitor": "out of memory",
+    r"ActorDied|ActorUnavailable|RayActorError|WorkerCrashed|died unexpectedly|Connection (closed|reset)": (
+        "its worker was killed"
+    ),
+}
 
 
 class Recorder(ray.tune.Callback):
-    """Keeps the trials of a search, and their folder, up to date."""
+    """Keeps the records of all trials, in memory and in the folder of the search."""
 
-    def __init__(self, folder: SearchFolder, job: TrialSpec, max_epochs: int, known: list[Trial]):
+    def __init__(self, folder: SearchFolder, spec: TrialSpec, max_epochs: int, known: list[Trial]):
+        """`known` are the trials of earlier sessions."""
         self.trials = {trial.number: trial for trial in known}
-        self._folder, self._job, self._max_epochs = folder, job, max_epochs
-        before = max((point.at for trial in known for point in trial.points), default=0.0)
-        self._start = time.monotonic() - before
-        self._told = {
+        self._folder, self._spec, self._max_epochs = folder, spec, max_epochs
+        earlier = max((point.elapsed_s for trial in known for point in trial.points), default=0.0)
+        self._start = time.monotonic() - earlier
+        self._last_epochs = {
             trial.number: max((point.epoch for point in trial.points), default=0) for trial in known
         }
-        self._seconds = {trial.number: trial.seconds for trial in known}
-        self._attempt: dict[int, float] = {}
-        self.ending = False
-        """The search is over for all: what ends now was not judged."""
+        self._earlier_seconds = {trial.number: trial.seconds for trial in known}
+        self._attempt_starts: dict[int, float] = {}
+        self.is_ending = False
+        """Whether the whole search is ending: trials that end now were not stopped by the scheduler."""
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the search began, pauses between its sessions aside."""
+    def elapsed_s(self) -> float:
+        """Seconds since the start of the search, without the time between its sessions."""
         return time.monotonic() - self._start
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a trial that starts or restarts."""
         number = trial.config[TRIAL_NUMBER_KEY]
         record = self.trials.setdefault(number, Trial(number, {}))
-        record.values = self._job.space.decode(trial.config)
+        record.params = self._spec.space.decode(trial.config)
         record.state = "running"
-        self._seconds[number] = record.seconds
-        self._attempt[number] = time.monotonic()
+        self._earlier_seconds[number] = record.seconds
+        self._attempt_starts[number] = time.monotonic()
         self._folder.save(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        """Record a score."""
         if "score" not in result:
             return
-        record = self._clock(trial)
-        # A restarted trial tells its earlier epochs again; where values change, an epoch may truly come twice.
-        if self._job.mutates_values or result["epoch"] > self._told.get(record.number, 0):
-            if result.get(DONE_KEY) or result.get(ERROR_KEY):
-                return  # the last one, once more
-            self._told[record.number] = result["epoch"]
-            point = Point(result["epoch"], result["score"], round(self.elapsed, 3))
+        record = self._update_time(trial)
+        # A restarted trial reports earlier epochs again; PBT and PB2 may train an epoch twice.
+        if self._spec.mutates_params or result["epoch"] > self._last_epochs.get(record.number, 0):
+            if result.get(COMPLETED_KEY) or result.get(ERROR_KEY):
+                return  # repeats the previous score
+            self._last_epochs[record.number] = result["epoch"]
+            point = Point(result["epoch"], result["score"], round(self.elapsed_s, 3))
             record.points.append(point)
             self._folder.append_score(record.number, point)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self._clock(trial)
+        """Record the end of a trial: finished, stopped, or failed with an error that it reported."""
+        record = self._update_time(trial)
         state = outcome(trial.last_result, self._max_epochs)
         if state == "failed":
             record.reason = trial.last_result[ERROR_KEY]
-        if state != "stopped" or not self.ending:
+        if state != "stopped" or not self.is_ending:
             record.state = state
         self._close(record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self._clock(trial)
+        """Record a trial whose worker was lost too often."""
+        record = self._update_time(trial)
         error = Path(trial.error_file).read_text() if trial.error_file else "unknown"
-        record.state, record.reason = "failed", explain(error, trial.num_failures)
+        record.state, record.reason = "failed", failure_reason(error, trial.num_failures)
         self._close(record)
 
-    def _clock(self, trial: Any) -> Trial:
+    def _update_time(self, trial: Any) -> Trial:
         record = self.trials[trial.config[TRIAL_NUMBER_KEY]]
-        began = self._attempt.get(record.number, time.monotonic())
-        record.seconds = round(self._seconds.get(record.number, 0.0) + time.monotonic() - began, 3)
+        start = self._attempt_starts.get(record.number, time.monotonic())
+        earlier = self._earlier_seconds.get(record.number, 0.0)
+        record.seconds = round(earlier + time.monotonic() - start, 3)
         return record
 
     def _close(self, record: Trial) -> None:
         self._folder.save(record)
-        if record.state != "running" and not self._job.mutates_values:
-            # It will never go on; the model stays.
+        if record.state != "running" and not self._spec.mutates_params:
+            # The trial will not be resumed; its model is kept.
             for checkpoints in self._folder.trial(record.number).glob("**/checkpoints"):
                 remove_tree(checkpoints)
 
 
-def explain(error: str, times: int) -> str:
-    """One line for what Ray says of a failed trial."""
-    for words, what in _DEATHS:
-        if any(word in error for word in words):
-            return f"{what}{f' {times} times' if times > 1 else ''}"
+def failure_reason(error: str, failures: int) -> str:
+    """Return one line for the error text that Ray gives for a trial after `failures` failures."""
+    for pattern, cause in _DEATH_CAUSES.items():
+        if re.search(pattern, error):
+            return f"{cause}{f' {failures} times' if failures > 1 else ''}"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    told = [line for line in lines if re.match(r"[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)]
-    return (told or lines or ["unknown"])[-1]
+    exceptions = [line for line in lines if re.match(r"[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)]
+    return (exceptions or lines or ["unknown"])[-1]

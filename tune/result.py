@@ -1,4 +1,4 @@
-"""What a search leaves to use: best.yaml, the best trial's run, trials.csv and the report."""
+"""Results of a search: best.yaml, the best trial's run, trials.csv, summary.json and the report."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from tune.trial.spec import COMMANDS, TrialSpec
 from tune.trials import Trial, best_trial
 
 
-def write_results(config: SearchConfig, job: TrialSpec, trials: list[Trial]) -> dict[str, Any]:
-    """Writes the result of a search, whole or broken off; returns its summary.
+def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) -> dict[str, Any]:
+    """Write and print the results of a search, complete or interrupted; return its summary.
 
     Raises:
-        UserError: not one trial has a score; with the reason of the first.
+        UserError: no trial has a score; the message has the reason of the first failure.
     """
     best = best_trial(trials, config.mode)
     with report_os_errors("writing to", config.run):
         write_table(config.run / "trials.csv", trials, config)
         if best is None:
-            reason = next((trial.reason for trial in trials if trial.reason), "none came so far")
-            raise UserError(f"not one of {len(trials)} trials has a score: {reason}")
-        write_best(config, job, best)
+            reason = next((trial.reason for trial in trials if trial.reason), "none ended an epoch")
+            raise UserError(f"none of {len(trials)} trials produced a score: {reason}")
+        write_best(config, spec, best)
         summary = summarize(config, trials, best)
         write_search_report(
             config.run / "report.html",
-            title=f"Search for a better {'sound generator' if config.model == 'gan' else 'sound classifier'}",
+            title=f"Hyperparameter search: {'GAN' if config.model == 'gan' else 'classifier'}",
             summary=report_header(config),
-            space=job.space,
+            space=spec.space,
             trials=trials,
             mode=config.mode,
-            metric=config.judged_by,
-            importances=importances(trials, job.space, config.mode),
+            metric=config.metric_name,
+            importances=importances(trials, spec.space, config.mode),
             settings=config.to_dict(),
-            base_values=job.space.read(job.base),
+            base_values=spec.space.read(spec.base),
         )
         RunFolder(config.run).write_json("summary.json", summary)
     print_results(config, trials, summary)
@@ -52,45 +52,45 @@ def write_results(config: SearchConfig, job: TrialSpec, trials: list[Trial]) -> 
 
 
 def report_header(config: SearchConfig) -> dict[str, str]:
-    """Short facts for the head of the report."""
-    validated = (
-        f"{config.inner_folds} parts in turn"
+    """Return short facts about the search for the top of the report."""
+    validation = (
+        f"{config.inner_folds} inner folds"
         if config.inner_folds > 1
         else f"{config.val_fraction:.0%} of the clips"
     )
     return {
         "shards": str(config.shards),
-        "searcher": "values change in training" if config.changes_values else config.searcher,
+        "searcher": config.scheduler if config.mutates_params else config.searcher,
         "scheduler": config.scheduler,
-        "validated on": validated,
+        "validation": validation,
         "held out": f"fold {config.fold}" if config.fold is not None else "nothing",
         "seed": str(config.seed),
     }
 
 
 def summarize(config: SearchConfig, trials: list[Trial], best: Trial) -> dict[str, Any]:
-    """The result in figures."""
+    """Return the content of `summary.json`."""
     point = best.best(config.mode)
     assert point is not None
     states = [trial.state for trial in trials]
     return {
-        "metric": config.judged_by,
+        "metric": config.metric_name,
         "score": point.score,
         "trial": best.number,
         "epoch": point.epoch,
-        "values": best.values,
+        "params": best.params,
         "trials": {state: states.count(state) for state in ("finished", "stopped", "failed", "running")},
         "epochs": sum(len(trial.points) for trial in trials),
-        "seconds": max(trial.points[-1].at for trial in trials if trial.points),
+        "seconds": max(trial.points[-1].elapsed_s for trial in trials if trial.points),
     }
 
 
 def write_table(path: Path, trials: list[Trial], config: SearchConfig) -> None:
-    """`trials.csv`, a line a trial, the best first."""
-    lines = []
+    """Write `trials.csv`: one line per trial, best first."""
+    records = []
     for trial in trials:
         point = trial.best(config.mode)
-        lines.append(
+        records.append(
             {
                 "trial": trial.number,
                 "state": trial.state,
@@ -99,18 +99,18 @@ def write_table(path: Path, trials: list[Trial], config: SearchConfig) -> None:
                 "epochs": trial.points[-1].epoch if trial.points else 0,
                 "seconds": trial.seconds,
                 "reason": trial.reason,
-                **trial.values,
+                **trial.params,
             }
         )
-    table = pd.DataFrame(lines)
+    table = pd.DataFrame(records)
     if len(table):
         table = table.sort_values("score", ascending=config.mode == "min", kind="stable", na_position="last")
     write_text_atomically(path, table.to_csv(index=False))
 
 
-def write_best(config: SearchConfig, job: TrialSpec, best: Trial) -> None:
-    """`best.yaml` and `best/`: the settings and the run of the best trial."""
-    settings = job.settings(best.number, best.values)[0]
+def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
+    """Write the settings of the best trial to `best.yaml` and copy its run to `best/`."""
+    settings = spec.settings(best.number, best.params)[0]
     command = COMMANDS[config.model]
     values = {
         key: value
@@ -119,49 +119,52 @@ def write_best(config: SearchConfig, job: TrialSpec, best: Trial) -> None:
     }
     point = best.best(config.mode)
     assert point is not None
-    head = [
-        f"# The best of a search: trial {best.number}, {config.judged_by} {point.score:.6g} in epoch {point.epoch}.",
+    header = [
+        f"# Best trial: {best.number}, {config.metric_name} {point.score:.6g} in epoch {point.epoch}.",
         "#",
         f"#   melray {command} --config best.yaml --shards SHARDS --run RUN",
         "#",
+        *_reproduction_notes(config),
     ]
-    if config.changes_values:
-        head.append(
-            "# Its values changed while it trained, and these are the last: the score will not come out the same."
-        )
-    elif config.inner_folds > 1:
-        head.append(
-            f"# The score is the mean of {config.inner_folds} parts; val_split names the first of them. Drop it to train on --val-fraction."
-        )
-    else:
-        head.append(
-            "# The same score for the same shards, seed and CPUs. --val-fraction 0 --keep last trains on all clips."
-        )
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    write_text_atomically(config.run / "best.yaml", "\n".join(head) + "\n" + text)
-    copy_tree(settings.run, config.run / "best", leave_out=("checkpoints", "kept", "trial.json"))
+    write_text_atomically(config.run / "best.yaml", "\n".join(header) + "\n" + text)
+    copy_tree(settings.run, config.run / "best", exclude=("checkpoints", "saved_checkpoints", "trial.json"))
+
+
+def _reproduction_notes(config: SearchConfig) -> list[str]:
+    if config.mutates_params:
+        return [
+            "# Values were mutated during training; this is the final set and will not reproduce the score."
+        ]
+    if config.inner_folds > 1:
+        return [
+            f"# The score is the mean of {config.inner_folds} inner folds; val_split selects the first.",
+            "# Remove val_split to validate on --val-fraction.",
+        ]
+    return [
+        "# Reproduces the score with the same shards, seed and CPUs.",
+        "# --val-fraction 0 --keep last trains on all clips.",
+    ]
 
 
 def print_results(config: SearchConfig, trials: list[Trial], summary: dict[str, Any]) -> None:
-    """Prints the result."""
+    """Print the results."""
     counts = ", ".join(
-        f"{count} {'not ended' if state == 'running' else state}"
+        f"{count} {'unfinished' if state == 'running' else state}"
         for state, count in summary["trials"].items()
         if count
     )
-    print(
-        f"{len(trials)} trials in {duration(summary['seconds'])}: {counts}; {summary['epochs']} epochs in all"
-    )
-    print(
-        f"best: trial {summary['trial']}, {config.judged_by} {summary['score']:.4f} in epoch {summary['epoch']}"
-    )
-    for key, value in summary["values"].items():
+    elapsed = duration(summary["seconds"])
+    score = f"{summary['metric']} {summary['score']:.4f}"
+    print(f"{len(trials)} trials in {elapsed}: {counts}; {summary['epochs']} epochs in total")
+    print(f"best: trial {summary['trial']}, {score} in epoch {summary['epoch']}")
+    for key, value in summary["params"].items():
         print(f"  {key}: {f'{value:.6g}' if isinstance(value, float) else value}")
-    for what, name in (
+    for name, file in (
         ("settings", "best.yaml"),
-        ("its run", "best"),
+        ("best run", "best"),
         ("all trials", "trials.csv"),
         ("report", "report.html"),
     ):
-        print(f"{what}: {config.run / name}")
-    print(f"tensorboard --logdir {config.run / 'trials'} shows the curves of all", flush=True)
+        print(f"{name}: {config.run / file}")
+    print(f"tensorboard --logdir {config.run / 'trials'} shows all learning curves", flush=True)

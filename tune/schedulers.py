@@ -1,4 +1,10 @@
-"""Who stops or changes trials: Ray Tune's schedulers, fit to a search and to what an earlier session of it knows."""
+"""Ray Tune's trial schedulers, restored from the trials of earlier sessions.
+
+ASHA  asynchronous successive halving (Li et al. 2020): stops weak trials at rungs
+PBT   population based training (Jaderberg et al. 2017): weak trials copy the weights of strong ones and
+      perturb their hyperparameters
+PB2   population based bandits (Parker-Holder et al. 2020): PBT with values chosen by a Gaussian process
+"""
 
 from __future__ import annotations
 
@@ -19,7 +25,7 @@ from tune.trials import Trial, better
 
 
 class _PreserveTrialNumber:
-    """A trial that takes another's place takes its values, not its number."""
+    """Mixin that keeps the number of a trial when it copies the configuration of another one."""
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         new, operations = super()._get_new_config(trial, trial_to_clone)  # type: ignore[misc]
@@ -35,9 +41,12 @@ class Pb2(_PreserveTrialNumber, PB2):
 
 
 def make_scheduler(config: SearchConfig, space: SearchSpace, known: list[Trial]) -> TrialScheduler:
-    """The scheduler of a search; it judges by the best score so far, and a population by the present one."""
-    random.seed(config.seed)  # pbt draws from the module itself
-    np.random.seed(config.seed % 2**32)  # and pb2 from this one
+    """Create the scheduler of a search; ASHA compares best scores so far, PBT and PB2 current scores.
+
+    Seeds the global generators of `random` and NumPy, which PBT and PB2 use.
+    """
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
     if config.scheduler == "none":
         return FIFOScheduler()
     if config.scheduler == "asha":
@@ -46,7 +55,7 @@ def make_scheduler(config: SearchConfig, space: SearchSpace, known: list[Trial])
         "time_attr": "epoch",
         "metric": "score",
         "mode": config.mode,
-        "perturbation_interval": config.grace,
+        "perturbation_interval": config.grace_period,
         "log_config": False,
     }
     if config.scheduler == "pbt":
@@ -55,77 +64,84 @@ def make_scheduler(config: SearchConfig, space: SearchSpace, known: list[Trial])
 
 
 def _asha(config: SearchConfig, known: list[Trial]) -> ASHAScheduler:
-    """Asynchronous successive halving that remembers the rungs of an earlier session.
+    """Create an ASHA scheduler with the rungs of earlier sessions.
 
-    A trial's best score so far counts, not the present one: it is what the trial would hand over, and less noisy.
+    It compares the best scores so far, not the current ones: they are what trials return, and less noisy.
     """
-    grace = min(config.grace, config.max_epochs)
+    grace_period = min(config.grace_period, config.max_epochs)
     scheduler = ASHAScheduler(
         time_attr="epoch",
         metric="best",
         mode=config.mode,
-        max_t=config.max_epochs + 1,  # a trial ends by itself
-        grace_period=grace,
+        max_t=config.max_epochs + 1,  # trials end by themselves
+        grace_period=grace_period,
         reduction_factor=config.reduction_factor,
     )
     for trial in known:
         if trial.state in ("stopped", "finished"):
-            ghost = SimpleNamespace(trial_id=f"earlier_{trial.number}")
-            scheduler.on_trial_add(None, ghost)  # type: ignore[arg-type]
+            replayed = SimpleNamespace(trial_id=f"earlier_{trial.number}")
+            scheduler.on_trial_add(None, replayed)  # type: ignore[arg-type]
             bests = accumulate((point.score for point in trial.points), better(config.mode))
             for point, best in zip(trial.points, bests, strict=True):
-                scheduler.on_trial_result(None, ghost, {"epoch": point.epoch, "best": best})  # type: ignore[arg-type]
+                scheduler.on_trial_result(None, replayed, {"epoch": point.epoch, "best": best})  # type: ignore[arg-type]
     return scheduler
 
 
 def _mutations(space: SearchSpace) -> dict[str, Any]:
-    """Where pbt draws a value anew, in a searcher's terms."""
+    """Return the distributions from which PBT resamples values, in the searcher's representation."""
     mutations: dict[str, Any] = {}
-    for key, one in space.dimensions.items():
-        if not isinstance(one, Range):
-            mutations[key] = [one.to_raw(choice) for choice in one.choices]
-        elif one.log:
-            mutations[key] = ray.tune.loguniform(one.low, one.high)
+    for key, dimension in space.dimensions.items():
+        if not isinstance(dimension, Range):
+            mutations[key] = [dimension.to_raw(choice) for choice in dimension.choices]
+        elif dimension.log:
+            mutations[key] = ray.tune.loguniform(dimension.low, dimension.high)
         else:
-            mutations[key] = ray.tune.uniform(one.low, one.high)
+            mutations[key] = ray.tune.uniform(dimension.low, dimension.high)
     return mutations
 
 
 def clip_to_space(space: SearchSpace) -> Any:
-    """A function that brings changed values back into their ranges: pbt multiplies without looking."""
+    """Return a function that clips mutated values to their ranges: PBT multiplies them without bounds."""
 
-    def keep(config: dict[str, Any]) -> dict[str, Any]:
+    def clip(config: dict[str, Any]) -> dict[str, Any]:
         return config | {
-            key: one.to_value(config[key]) for key, one in space.dimensions.items() if isinstance(one, Range)
+            key: dimension.to_value(config[key])
+            for key, dimension in space.dimensions.items()
+            if isinstance(dimension, Range)
         }
 
-    return keep
+    return clip
 
 
 def population_param_space(
     config: SearchConfig, space: SearchSpace, base: dict[str, Any], known: list[Trial]
 ) -> dict[str, Any]:
-    """Tune's search space for a population, whose scheduler allows no searcher: each trial by its number, drawn evenly or as it stood."""
-    there = {trial.number: trial for trial in known}
-    raws: dict[int, dict[str, Any]] = {}
+    """Return Ray Tune's search space of a population: a grid over trial numbers, which determine all values.
+
+    PBT and PB2 do not work with a searcher. Interrupted trials keep their current values; those of new trials
+    are sampled, seeded by the search's seed and the trial's number.
+    """
+    known_by_number = {trial.number: trial for trial in known}
+    raw_params: dict[int, dict[str, Any]] = {}
     for number in range(config.trials):
-        if number in there:
-            if there[number].state == "running":
-                raws[number] = space.encode(there[number].values)
+        if number in known_by_number:
+            if known_by_number[number].state == "running":
+                raw_params[number] = space.encode(known_by_number[number].params)
         elif number == 0 and config.include_base and space.contains(base):
-            raws[number] = space.encode(base)
+            raw_params[number] = space.encode(base)
         else:
             rng = np.random.default_rng([config.seed, number])
-            raws[number] = space.encode({key: one.draw(rng) for key, one in space.dimensions.items()})
-    drawn = {key: ray.tune.sample_from(_Lookup(key, raws)) for key in space.dimensions}
-    return {TRIAL_NUMBER_KEY: ray.tune.grid_search(sorted(raws)), **drawn}
+            sampled = {key: dimension.sample(rng) for key, dimension in space.dimensions.items()}
+            raw_params[number] = space.encode(sampled)
+    lookups = {key: ray.tune.sample_from(_Lookup(key, raw_params)) for key in space.dimensions}
+    return {TRIAL_NUMBER_KEY: ray.tune.grid_search(sorted(raw_params)), **lookups}
 
 
 class _Lookup:
-    """The value of a trial, by its number."""
+    """Looks up a value of a trial by the trial's number."""
 
-    def __init__(self, key: str, raws: dict[int, dict[str, Any]]):
-        self.key, self.raws = key, raws
+    def __init__(self, key: str, raw_params: dict[int, dict[str, Any]]):
+        self.key, self.raw_params = key, raw_params
 
     def __call__(self, spec: Any) -> Any:
-        return self.raws[spec["config"][TRIAL_NUMBER_KEY]][self.key]
+        return self.raw_params[spec["config"][TRIAL_NUMBER_KEY]][self.key]

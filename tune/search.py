@@ -1,4 +1,4 @@
-"""The search, from its command to its result."""
+"""Hyperparameter search, `melray tune`: check, plan, run trials with Ray Tune, write results."""
 
 from __future__ import annotations
 
@@ -16,165 +16,169 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.resources import wait_for_resources
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.train_reference_classifier import train_selection_classifier
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import read_yaml
 from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
-from pipeline.training.run_folder import RunFolder
 from tune.config import RESUMABLE_SETTINGS, SearchConfig
 from tune.live_table import LiveTable
 from tune.plan import Plan, plan_trials
 from tune.result import write_results
-from tune.trial.spec import TrialSpec, base_settings, load_search_space
+from tune.settings import base_settings, load_search_space
+from tune.trial.spec import TrialSpec
 from tune.trials import SearchFolder, Trial
 
-# Read by Ray Tune when it is imported or started, hence set before.
-_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # ours write what is needed
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a fault has no score
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search here, with its result
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # what is known lies in the trials' folders
+# Ray Tune reads these when it is imported or started.
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # `Recorder` writes all results
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a result with an error has no score
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search here, with its results so far
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the state is in the trials' folders
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
-# What makes a trial fit.
+# What to do if a trial does not fit into the cluster.
 SHORTAGE_HINT = "lower --workers-per-trial, --cpus-per-worker or --gpus-per-trial"
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
-    """Runs the trials that are not done yet, then writes the result; returns its summary.
+    """Run the remaining trials and write the results; return their summary.
 
     Raises:
-        UserError, ConfigError: unusable shards, space or settings, too few resources, or not one trial that has a score.
+        UserError, ConfigError: unusable shards, space or settings, too few resources, or no score at all.
     """
-    job = make_job(config)
+    spec = make_spec(config)
     folder = SearchFolder(config.run)
-    known = known_trials(config, job)
-    ended = sum(trial.state != "running" for trial in known)
-    left = config.trials - ended
-    if left <= 0:
-        print(f"the search in {config.run} is finished already", flush=True)
-        return write_results(config, job, known)
-    plan = plan_trials(config, wait_for_resources(config.need, config.wait_for_nodes, SHORTAGE_HINT), left)
-    job = apply_plan(job, plan)
-    begin(config, job)
+    known = known_trials(config, spec)
+    completed = sum(trial.state != "running" for trial in known)
+    remaining = config.trials - completed
+    if remaining <= 0:
+        logger.info("the search in %s is already complete", config.run)
+        return write_results(config, spec, known)
+    nodes = wait_for_resources(config.min_resources, config.wait_for_nodes, SHORTAGE_HINT)
+    plan = plan_trials(config, nodes, remaining)
+    spec = apply_plan(spec, plan)
+    folder.write_config(identity(config, spec))
     if known:
-        print(
-            f"going on: {ended} trials are done, {len(known) - ended} go on, {config.trials - len(known)} are new",
-            flush=True,
+        logger.info(
+            "resuming: %d complete, %d in progress, %d remaining",
+            completed,
+            len(known) - completed,
+            config.trials - len(known),
         )
-    print(
-        f"plan: {plan}; {left} trials of at most {config.max_epochs} epochs, on {', '.join(job.space.dimensions)}",
-        flush=True,
+    keys = ", ".join(spec.space.dimensions)
+    logger.info(
+        "running %s: %d trials of at most %d epochs over %s", plan, remaining, config.max_epochs, keys
     )
-    if isinstance(job.base, TrainGanConfig):
-        train_and_share_reference_classifier(job, range(config.trials))
+    if isinstance(spec.base, TrainGanConfig):
+        train_and_share_reference_classifier(spec, range(config.trials))
     try:
-        trials = run_trials(config, job, plan, known, left)
+        trials = run_trials(config, spec, plan, known, remaining)
     except KeyboardInterrupt:
         known = folder.read()
         if any(trial.points for trial in known):
-            write_results(config, job, known)
+            write_results(config, spec, known)
         raise
     if all(trial.state != "running" for trial in trials):
         folder.delete_checkpoints()
-    return write_results(config, job, trials)
+    return write_results(config, spec, trials)
 
 
 def check(config: SearchConfig) -> None:
-    """Finds wrong settings before Ray is started.
+    """Check the settings before Ray is started.
 
     Raises:
         UserError, ConfigError: as `search` would.
     """
-    known_trials(config, make_job(config))
+    known_trials(config, make_spec(config))
 
 
-def make_job(config: SearchConfig) -> TrialSpec:
-    """Everything that trials need to know, checked before the first one starts.
+def make_spec(config: SearchConfig) -> TrialSpec:
+    """Return the specification of the trials, checked before the first one starts.
 
     Raises:
         UserError, ConfigError: unusable shards or settings.
     """
     base = base_settings(config, base_values(config))
     space = load_search_space(config, read_yaml(config.space, "--space") if config.space else None, base)
-    job = TrialSpec(
+    spec = TrialSpec(
         model=config.model,
         base=base,
         space=space,
         folder=config.run,
-        metric=config.judged_by,
+        metric=config.metric_name,
         mode=config.mode,
-        parts=config.inner_folds,
+        inner_folds=config.inner_folds,
         workers=config.workers_per_trial,
         cpus=config.cpus_per_worker or 1,
         gpus=config.gpus_per_worker,
-        mutates_values=config.changes_values,
+        mutates_params=config.mutates_params,
     )
-    rows = open_dataset(config.shards)  # read once a machine: the trials map what this unpacks
-    split = split_rows(rows, job.settings(0, space.read(base))[0])
+    dataset = open_dataset(config.shards)  # unpacks once per node what the trials then memory-map
+    split = split_rows(dataset, spec.settings(0, space.read(base))[0])
     if len(split.val) == 0:
-        raise UserError("no clip validates, so trials can't be compared: raise --val-fraction, or add clips")
-    return job
+        raise UserError(
+            "validation set is empty, so trials cannot be compared: raise --val-fraction, or add clips"
+        )
+    return spec
 
 
-def apply_plan(job: TrialSpec, plan: Plan) -> TrialSpec:
-    """The job with the CPUs that the plan gives a worker, in its settings too: so a winner can be repeated to the last digit."""
-    return replace(job, cpus=plan.cpus, base=job.base.model_copy(update={"cpus_per_worker": plan.cpus}))
+def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:
+    """Return the specification with the plan's CPUs per worker, in its base settings too.
+
+    Results depend on the number of threads; with it in `best.yaml`, the best trial is reproducible.
+    """
+    return replace(spec, cpus=plan.cpus, base=spec.base.model_copy(update={"cpus_per_worker": plan.cpus}))
 
 
-def identity(config: SearchConfig, job: TrialSpec) -> dict[str, Any]:
-    """What makes a search what it is."""
+def identity(config: SearchConfig, spec: TrialSpec) -> dict[str, Any]:
+    """Return the settings that define a search, for `search.json`."""
     return {
         "command": "tune",
         "shards_digest": dataset_digest(open_shards(config.shards)),
-        "search": {key: value for key, value in config.to_dict().items() if key not in RESUMABLE_SETTINGS},
-        "space": job.space.values(),
-        "base": job.base.identity(),
+        "config": {key: value for key, value in config.to_dict().items() if key not in RESUMABLE_SETTINGS},
+        "space": spec.space.to_dict(),
+        "base": spec.base.identity(),
     }
 
 
 def base_values(config: SearchConfig) -> dict[str, Any]:
-    """What the file --base says.
+    """Return the content of the file --base; empty if there is none.
 
     Raises:
-        UserError: where it can't be read.
+        UserError: unreadable file.
     """
     return read_yaml(config.base, "--base") if config.base else {}
 
 
-def known_trials(config: SearchConfig, job: TrialSpec) -> list[Trial]:
-    """The trials that the folder of the search knows; none where it is new.
+def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
+    """Return the trials of earlier sessions in the folder of the search; empty if it is new.
 
     Raises:
-        UserError: a folder of another search or of a training, or a new one where --resume asks for a search.
+        UserError: a folder of a training run, another search or another format, or a new one with --resume.
     """
-    there = RunFolder(config.run).read_json("search.json")
-    if there is None:
+    folder = SearchFolder(config.run)
+    existing = folder.read_config()
+    if existing is None:
         if config.resume:
-            raise UserError(f"--resume: no search in --run {config.run}; leave it out to start one")
+            raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
         if (config.run / "config.json").is_file():
-            raise UserError(f"--run {config.run} holds a training, not a search; choose another --run")
+            raise UserError(f"--run {config.run} contains a training run, not a search; choose another --run")
         return []
-    if changes := diff_settings(there, identity(config, job), ""):
+    if changes := diff_settings(existing, identity(config, spec), ""):
         raise UserError(
-            f"--run {config.run} holds a search with {changes[0]}; choose another --run, or delete that folder to start anew"
+            f"--run {config.run} contains a search with {changes[0].removeprefix('config.')}; "
+            "choose another --run, or delete the folder to start over"
         )
-    return SearchFolder(config.run).read()
-
-
-def begin(config: SearchConfig, job: TrialSpec) -> None:
-    """Makes the folder of the search."""
-    with report_os_errors("creating", config.run):
-        config.run.mkdir(parents=True, exist_ok=True)
-        RunFolder(config.run).write_json("search.json", identity(config, job))
+    return folder.read()
 
 
 def run_trials(
-    config: SearchConfig, job: TrialSpec, plan: Plan, known: list[Trial], left: int
+    config: SearchConfig, spec: TrialSpec, plan: Plan, known: list[Trial], remaining: int
 ) -> list[Trial]:
-    """Has Ray Tune run the trials that are left, so many; returns all, with the known ones."""
-    for name, value in _SETTINGS.items():
+    """Run the remaining trials with Ray Tune; return all trials, known ones included."""
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray.tune
 
@@ -184,68 +188,67 @@ def run_trials(
     from tune.trial.trainable import TrialTrainable
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    recorder = Recorder(SearchFolder(config.run), job, config.max_epochs, known)
-    base = job.space.read(job.base)
-    scheduler = make_scheduler(config, job.space, known)
-    changing = config.changes_values
-    bundle = {"CPU": float(job.cpus)} | ({"GPU": job.gpus} if job.gpus else {})
+    recorder = Recorder(SearchFolder(config.run), spec, config.max_epochs, known)
+    base = spec.space.read(spec.base)
+    scheduler = make_scheduler(config, spec.space, known)
+    is_population = config.mutates_params
+    bundle = {"CPU": float(spec.cpus)} | ({"GPU": spec.gpus} if spec.gpus else {})
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(
-            ray.tune.with_parameters(TrialTrainable, job=job),
-            ray.tune.PlacementGroupFactory([bundle] * job.workers, strategy="PACK"),
+            ray.tune.with_parameters(TrialTrainable, spec=spec),
+            ray.tune.PlacementGroupFactory([bundle] * spec.workers, strategy="PACK"),
         ),
-        param_space=population_param_space(config, job.space, base, known) if changing else {},
+        param_space=population_param_space(config, spec.space, base, known) if is_population else {},
         tune_config=ray.tune.TuneConfig(
-            search_alg=None if changing else OptunaSearcher(config, job.space, base, known),
+            search_alg=None if is_population else OptunaSearcher(config, spec.space, base, known),
             scheduler=scheduler,
-            num_samples=1 if changing else left,
-            max_concurrent_trials=plan.at_once,
+            num_samples=1 if is_population else remaining,
+            max_concurrent_trials=plan.concurrent_trials,
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(
             name=uuid.uuid4().hex[:8],
             **storage_arguments(config.run / ".tune"),
             failure_config=ray.tune.FailureConfig(max_failures=config.max_failures),
-            # A population's trial may go on from a checkpoint that its donor made long ago: none is deleted.
+            # PBT may resume a trial from a checkpoint that its donor saved long ago, so none is deleted.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None, checkpoint_at_end=False),
             callbacks=[recorder],
-            stop=_budget(config, recorder),
+            stop=_time_budget_stopper(config, recorder),
             verbose=0,
         ),
     )
     try:
-        with LiveTable(recorder, config, plan.at_once), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of pb2's Gaussian process, and what Tune says of its own arguments
+        with LiveTable(recorder, config, plan.concurrent_trials), warnings.catch_warnings():
+            # Warnings of PB2's Gaussian process, and of Ray Tune about its own arguments.
+            warnings.simplefilter("ignore")
             tuner.fit()
     finally:
         remove_tree(config.run / ".tune")
     return [recorder.trials[number] for number in sorted(recorder.trials)]
 
 
-def _budget(config: SearchConfig, recorder: Any) -> Any:
-    """Ends all trials when the time is up."""
+def _time_budget_stopper(config: SearchConfig, recorder: Any) -> Any:
+    """Create a stopper that ends all trials once the time budget is used up."""
     import ray.tune
 
-    class Budget(ray.tune.Stopper):
+    class TimeBudgetStopper(ray.tune.Stopper):
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
 
         def stop_all(self) -> bool:
-            if config.time_budget is not None and recorder.elapsed > 60 * config.time_budget:
-                recorder.ending = True
-            return recorder.ending
+            if config.time_budget is not None and recorder.elapsed_s > 60 * config.time_budget:
+                recorder.is_ending = True
+            return recorder.is_ending
 
-    return Budget()
+    return TimeBudgetStopper()
 
 
-def train_and_share_reference_classifier(job: TrialSpec, numbers: range) -> None:
-    """Trains the judge of a GAN's trials once, and gives it to each."""
-    assert isinstance(job.base, TrainGanConfig)
-    train_selection_classifier(job.base)
+def train_and_share_reference_classifier(spec: TrialSpec, numbers: range) -> None:
+    """Train the reference classifier that scores a GAN's trials, and copy it to the folder of each trial."""
+    assert isinstance(spec.base, TrainGanConfig)
+    train_selection_classifier(spec.base)
     for number in numbers:
-        target = SearchFolder(job.folder).trial(number) / "reference_classifiers"
+        target = SearchFolder(spec.folder).trial(number) / "reference_classifiers"
         if not target.is_dir():
             with report_os_errors("writing to", target):
-                copy_tree(job.folder / "reference_classifiers", target)
+                copy_tree(spec.folder / "reference_classifiers", target)

@@ -1,4 +1,4 @@
-"""Trials as Optuna sees them, and how much each parameter counts."""
+"""Trials as an Optuna study, and the importance of hyperparameters."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from optuna.trial import TrialState
 from tune.space import SearchSpace
 from tune.trials import Mode, Trial
 
-DIRECTION: dict[Mode, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
+DIRECTIONS: dict[Mode, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
 
 
 def new_study(mode: Mode) -> optuna.Study:
-    """An empty study in memory."""
+    """Create an empty in-memory study."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(direction=DIRECTION[mode])
+    return optuna.create_study(direction=DIRECTIONS[mode])
 
 
 def to_frozen_trial(trial: Trial, space: SearchSpace, mode: Mode) -> optuna.trial.FrozenTrial:
-    """An ended trial as Optuna keeps it: failed, stopped at an epoch, or complete, with its best score."""
+    """Convert an ended trial to Optuna's form: failed, pruned or complete, with its best score as value."""
     best = trial.best(mode)
-    params = space.to_raw(trial.values)
+    params = space.to_raw(trial.params)
     if trial.state == "failed" or best is None:
         return optuna.trial.create_trial(
             state=TrialState.FAIL, params=params, distributions=space.distributions()
@@ -38,9 +38,10 @@ def to_frozen_trial(trial: Trial, space: SearchSpace, mode: Mode) -> optuna.tria
 
 
 def importances(trials: list[Trial], space: SearchSpace, mode: Mode) -> dict[str, float] | None:
-    """How much of the scores' spread each key explains, in all 1 (fANOVA, Hutter et al. 2014); none from too few trials.
+    """Return the fraction of the variance of scores that each key explains (fANOVA, Hutter et al. 2014).
 
-    Each trial counts with its best score, stopped ones too: that they were stopped is part of what their values did.
+    The fractions add up to 1. A trial counts with its best score, also if it was stopped early. Return none
+    if there are fewer than two scored trials per key, or all scores are equal.
     """
     scored = [trial for trial in trials if trial.state != "failed" and trial.best(mode)]
     scores = {trial.best(mode).score for trial in scored}  # type: ignore[union-attr]
@@ -52,7 +53,7 @@ def importances(trials: list[Trial], space: SearchSpace, mode: Mode) -> dict[str
         assert point is not None
         study.add_trial(
             optuna.trial.create_trial(
-                value=point.score, params=space.to_raw(trial.values), distributions=space.distributions()
+                value=point.score, params=space.to_raw(trial.params), distributions=space.distributions()
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)

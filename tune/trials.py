@@ -1,12 +1,14 @@
-"""What a search knows of its trials, and where that lies.
+"""Records of a search's trials and the files of its folder.
 
-RUN/search.json            the settings of the search
-RUN/scores.jsonl           one line an epoch of a trial, in the order in which they came
-RUN/trials/0007/           a run as any other, with its checkpoints while it may go on; with several parts, one in each part_1/ …
-RUN/trials/0007/trial.json its values and its state
-RUN/best/                  the best trial's run
+RUN/search.json            settings of the search, digest of the shards, format version
+RUN/scores.jsonl           scores, one line per trial and epoch, in order of arrival
+RUN/trials/0007/           run folder of a trial; with inner folds, one run folder per fold: fold_1/ …
+RUN/trials/0007/trial.json hyperparameters and state of the trial
+RUN/best/                  run folder of the best trial
 RUN/best.yaml              its settings, for the training command
-RUN/trials.csv, RUN/report.html
+RUN/trials.csv             table of all trials
+RUN/report.html            report
+RUN/summary.json           result
 """
 
 from __future__ import annotations
@@ -22,55 +24,60 @@ from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.run_folder import RunFolder
 
+# Version of `search.json`, `scores.jsonl` and `trial.json`.
+SEARCH_FORMAT_VERSION = 2
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A trial's score after an epoch (1-based), `at` seconds after the search began."""
+    """Score of a trial after an epoch."""
 
     epoch: int
+    """From 1."""
     score: float
-    at: float
+    elapsed_s: float
+    """Seconds since the start of the search."""
 
 
 @dataclass
 class Trial:
-    """One set of values and what came of it."""
+    """Hyperparameters of a trial, its state and its scores."""
 
     number: int
-    values: dict[str, Any]
-    """By dotted key."""
+    params: dict[str, Any]
+    """Values of the hyperparameters by dotted key."""
     state: State = "running"
-    """`stopped`: by the scheduler, as worse than others; `finished`: it ran to its end; `failed`: for `reason`."""
+    """`stopped` by the scheduler; `finished`: trained to its last epoch; `failed`, see `reason`."""
     reason: str = ""
+    """Error of a failed trial, as one line."""
     seconds: float = 0.0
-    """Of work, over all its attempts."""
+    """Training time, summed over all attempts."""
     points: list[Point] = field(default_factory=list)
 
     def best(self, mode: Mode) -> Point | None:
-        """Its best epoch; the earliest of equals."""
+        """Return the point of the best epoch; the earliest of equals."""
         return best_point(self.points, mode)
 
 
 def sign(mode: Mode) -> int:
-    """Makes the better score the greater one."""
+    """Return the factor that makes the better of two scores the higher one."""
     return 1 if mode == "max" else -1
 
 
 def better(mode: Mode) -> Callable[[float, float], float]:
-    """The better one of two scores."""
+    """Return a function that returns the better of two scores."""
     return max if mode == "max" else min
 
 
 def best_point(points: list[Point], mode: Mode) -> Point | None:
-    """The point of the best score; the earliest of equals."""
+    """Return the point with the best score; the earliest of equals."""
     return max(points, key=lambda point: (sign(mode) * point.score, -point.epoch), default=None)
 
 
 def best_trial(trials: list[Trial], mode: Mode) -> Trial | None:
-    """The trial with the best epoch, failed ones aside; the earlier of equals."""
+    """Return the trial with the best epoch, excluding failed trials; the earliest of equals."""
     scored = [
         (sign(mode) * point.score, -trial.number, trial)
         for trial in trials
@@ -80,68 +87,96 @@ def best_trial(trials: list[Trial], mode: Mode) -> Trial | None:
 
 
 class SearchFolder:
-    """Reads and writes what a search leaves behind."""
+    """Reads and writes the files of a search."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def trial(self, number: int) -> Path:
-        """The folder of a trial."""
+        """Return the folder of a trial."""
         return self.path / "trials" / f"{number:04d}"
 
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write `search.json`, with the format version."""
+        with report_os_errors("creating", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            RunFolder(self.path).write_json(
+                "search.json", {"format_version": SEARCH_FORMAT_VERSION, **config}
+            )
+
+    def read_config(self) -> dict[str, Any] | None:
+        """Read `search.json` without the format version; none if there is none.
+
+        Raises:
+            UserError: a damaged file, or one of another format.
+        """
+        config: dict[str, Any] | None = RunFolder(self.path).read_json("search.json")
+        if config is None:
+            return None
+        version = config.pop("format_version", 1)
+        if version == SEARCH_FORMAT_VERSION:
+            return config
+        path = self.path / "search.json"
+        if isinstance(version, int) and version > SEARCH_FORMAT_VERSION:
+            raise UserError(
+                f"{path} has format version {version}, this melray reads {SEARCH_FORMAT_VERSION}: "
+                "update melray"
+            )
+        raise UserError(f"{path} was written by melray < 0.2: start a new --run")
+
     def save(self, trial: Trial) -> None:
-        """Writes a trial's values and state; its points are in `scores.jsonl`."""
+        """Write the `trial.json` of a trial; its points are in `scores.jsonl`."""
         folder = self.trial(trial.number)
         with report_os_errors("writing to", folder):
             folder.mkdir(parents=True, exist_ok=True)
-            values = {name: value for name, value in asdict(trial).items() if name != "points"}
-            RunFolder(folder).write_json("trial.json", values)
+            record = {name: value for name, value in asdict(trial).items() if name != "points"}
+            RunFolder(folder).write_json("trial.json", record)
 
     def append_score(self, number: int, point: Point) -> None:
-        """Adds a line to `scores.jsonl`."""
+        """Append a line to `scores.jsonl`."""
         line = json.dumps({"trial": number, **asdict(point)}) + "\n"
         path = self.path / "scores.jsonl"
         with report_os_errors("writing to", self.path):
-            if is_remote(path):  # which can't be added to
+            if is_remote(path):  # object stores cannot append
                 path.write_text((path.read_text() if path.is_file() else "") + line)
             else:
                 with path.open("a") as file:
                     file.write(line)
 
     def delete_checkpoints(self) -> None:
-        """Takes away what trials would have gone on from, when none will."""
-        for pattern in ("trials/*/kept", "trials/**/checkpoints"):
+        """Delete the training states of all trials, once none will be resumed."""
+        for pattern in ("trials/*/saved_checkpoints", "trials/**/checkpoints"):
             for folder in list(self.path.glob(pattern)):
                 remove_tree(folder)
 
     def read(self) -> list[Trial]:
-        """All trials that were begun, by number.
+        """Read all trials that were started, by number.
 
         Raises:
             UserError: a damaged file.
         """
         trials = {}
         for path in sorted(self.path.glob("trials/*/trial.json")):
-            values = RunFolder(path.parent).read_json("trial.json")
+            record = RunFolder(path.parent).read_json("trial.json")
             try:
-                trials[values["number"]] = Trial(**values)
+                trials[record["number"]] = Trial(**record)
             except (TypeError, KeyError) as error:
                 raise UserError(
-                    f"{path} is damaged ({error}): delete the folder, and the trial is run anew"
+                    f"{path} is damaged ({error}): delete the folder to run the trial again"
                 ) from None
-        for line in self._scores():
+        for line in self._read_scores():
             trial = trials.get(line.pop("trial"))
             if trial is not None:
                 trial.points.append(Point(**line))
         return [trials[number] for number in sorted(trials)]
 
-    def _scores(self) -> list[dict[str, Any]]:
+    def _read_scores(self) -> list[dict[str, Any]]:
         path = self.path / "scores.jsonl"
         if not path.is_file():
             return []
         lines = path.read_text().splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
-            # The driver was killed while it wrote: the trial tells this epoch once more.
+            # The driver was killed while writing; the resumed trial reports this epoch again.
             lines.pop()
             write_text_atomically(path, "".join(lines))
         return [json.loads(line) for line in lines]

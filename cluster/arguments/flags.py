@@ -1,62 +1,128 @@
-"""Settings of a command: its defaults, then a YAML file, then flags; each wins over the one before."""
+"""Configuration of a command: defaults, overridden by a YAML file, overridden by flags; and help texts."""
 
 from __future__ import annotations
 
-import argparse
+import inspect
+import os
+import shutil
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import tyro
+from pydantic import BaseModel
 
-from cluster.arguments.usage import COMMON
+from cluster.arguments.registry import actions, command_specs, load_config_class
+from cluster.arguments.usage import COMMON_FLAGS
 from models.config import Config
-from pipeline.io.errors import UserError
 from pipeline.io.files import read_yaml
 
 C = TypeVar("C", bound=Config)
+MAX_HELP_WIDTH = 100
 
 
-class Common(NamedTuple):
-    """Flags that every command has."""
+def parse(cls: type[C], command: str, arguments: list[str], config: Path | None = None) -> C:
+    """Return the configuration of a command line.
 
-    config: Path | None
-    address: str | None
-    cpus: int | None
-
-
-def split_common(arguments: list[str]) -> tuple[Common, list[str]]:
-    """Takes the common flags out of a command line; returns the others as they stand."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--address")
-    parser.add_argument("--cpus", type=int)
-    try:
-        found, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise UserError(str(error)) from None
-    if found.cpus is not None and found.cpus < 1:
-        raise UserError(f"--cpus {found.cpus}: needs at least 1")
-    return Common(found.config, found.address, found.cpus), rest
-
-
-def parse(cls: type[C], command: str, arguments: list[str], config: Path | None) -> C:
-    """The resolved settings of a command.
+    Args:
+        cls: class of the configuration.
+        command: name of the command, for its help text.
+        arguments: flags of the configuration.
+        config: YAML file with values that take precedence over the defaults.
 
     Raises:
-        ConfigError, UserError: an unreadable file, an unknown key, a value out of range.
+        ConfigError, UserError: unreadable file, unknown key, or value out of range.
+        SystemExit: after `--help`, or an unknown or missing flag.
     """
     default = yaml_default(cls, config) if config is not None else tyro.MISSING_NONPROP
-    description = f"{cls.__doc__}\n\n{COMMON}"
-    return tyro.cli(cls, prog=f"melray {command}", args=arguments, default=default, description=description)
+    _join_help_lines(cls)
+    return tyro.cli(
+        cls,
+        prog=f"melray {command}",
+        args=arguments,
+        default=default,
+        description=f"{_wrap_description(cls)}\n\n{COMMON_FLAGS}",
+    )
 
 
 def yaml_default(cls: type[C], path: Path) -> C:
-    """The settings with the values of a file in place; what neither has stays to be asked for by flags."""
+    """Return the values of a YAML file as a configuration; required values it lacks are left to the flags."""
     values = read_yaml(path, "--config")
-    # Placeholders let the given values be checked while required ones are still missing; all of those are paths.
+    # Placeholders validate the given values while required ones are missing; all required fields are paths.
     required = {name: Path() for name, field in cls.model_fields.items() if field.is_required()}
     checked = cls.parse(required | values, str(path))
     fields = {name: getattr(checked, name) for name in cls.model_fields}
     return cls.model_construct(  # type: ignore[return-value]
         **fields | dict.fromkeys(required.keys() - values.keys(), tyro.MISSING)
     )
+
+
+def _join_help_lines(cls: type[BaseModel]) -> None:
+    """Join the lines of field docstrings, in place: tyro would keep their line breaks and add its own."""
+    for field in cls.model_fields.values():
+        if field.description:
+            field.description = " ".join(field.description.split())
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            _join_help_lines(field.annotation)
+
+
+def _wrap_description(cls: type[BaseModel]) -> str:
+    """Return the docstring of a class, wrapped to the terminal's width, which tyro does for flags only.
+
+    Lines are indented because tyro joins those that begin with a letter.
+    """
+    paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+    width = _help_width()
+    return "\n".join(
+        textwrap.fill(paragraph, width, initial_indent="  ", subsequent_indent="  ")
+        for paragraph in paragraphs
+    )
+
+
+def _help_width() -> int:
+    return min(shutil.get_terminal_size().columns, MAX_HELP_WIDTH)
+
+
+def actions_help(command: str) -> str:
+    """Return the help text of a command that is followed by an action, such as `melray cluster`."""
+    keys = [key for key in command_specs(command) if " " in key]
+    width = max(map(len, keys))
+    lines = []
+    for key in keys:
+        summary = inspect.cleandoc(load_config_class(key).__doc__ or "").partition("\n\n")[0]
+        start = f"  melray {key:<{width}}  "
+        lines.append(textwrap.fill(start + summary, _help_width(), subsequent_indent=" " * len(start)))
+    usage = f"usage: melray {command} {'|'.join(actions(command))} [flags]"
+    return "\n".join([usage, "", *lines, ""])
+
+
+def help_text(command: str, width: int = 100) -> str:
+    """Return what `--help` prints for a command and each of its actions, as plain text `width` columns wide.
+
+    `command` is a command such as `extract` or a command with its action such as `jobs logs`.
+    """
+    keys = command_specs(command)
+    with _terminal_width(width):
+        texts = [] if command in keys else [actions_help(command)]
+        for key in keys:
+            output = StringIO()
+            with redirect_stdout(output), suppress(SystemExit):
+                parse(load_config_class(key), key, ["--help"])
+            texts.append(output.getvalue())
+    return "\n".join("\n".join(line.rstrip() for line in text.splitlines()) + "\n" for text in texts)
+
+
+@contextmanager
+def _terminal_width(width: int) -> Iterator[None]:
+    previous = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        if previous is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = previous

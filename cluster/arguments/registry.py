@@ -1,4 +1,4 @@
-"""Commands, and the settings and functions that run them."""
+"""Commands with their configuration classes and the functions that run them."""
 
 from __future__ import annotations
 
@@ -11,52 +11,76 @@ from pipeline.io.errors import UserError
 
 
 class CommandSpec(NamedTuple):
-    """A command that is one stage in a Ray session, by names, as its module is imported only when it is called."""
+    """Code of a command, by names: its module is imported only when the command is called."""
 
     module: str
-    settings: str
-    run: str
+    config_class: str
+    function: str
+    """Takes the configuration if `in_session`; otherwise also the common flags, and returns the exit code."""
+    in_session: bool = True
+    """Whether the function is called inside a Ray session."""
     check: str = ""
-    """A function of the settings that finds what is wrong with them in less time than Ray takes to start."""
+    """Function that validates the configuration further, in less time than Ray takes to start."""
 
 
-STAGES = {
+# A key of two words is a command with its action, or with the flag that selects another configuration.
+COMMAND_SPECS = {
     "demo": CommandSpec("cluster.demo", "DemoConfig", "run_demo"),
     "extract": CommandSpec("pipeline.extract", "ExtractConfig", "extract"),
     "train-classifier": CommandSpec("pipeline.classifier.train", "TrainClassifierConfig", "train_classifier"),
     "train-gan": CommandSpec("pipeline.gan.train", "TrainGanConfig", "train_gan"),
+    "tune": CommandSpec("tune.search", "SearchConfig", "search", check="check"),
     "crossval": CommandSpec("pipeline.classifier.crossval", "CrossvalConfig", "crossval"),
     "crossval --tuned": CommandSpec(
-        "tune.nested_crossval", "NestedConfig", "nested_crossval", "check_nested"
+        "tune.nested_crossval", "NestedCrossvalConfig", "nested_crossval", check="check_nested"
     ),
+    "evaluate": CommandSpec("cluster.model_commands", "EvaluateConfig", "evaluate", in_session=False),
     "predict": CommandSpec("pipeline.classifier.predict", "PredictConfig", "predict"),
-    "tune": CommandSpec("tune.search", "SearchConfig", "search", "check"),
+    "generate": CommandSpec("cluster.model_commands", "GenerateConfig", "generate", in_session=False),
+    "submit": CommandSpec("cluster.jobs.submit", "SubmitConfig", "submit", in_session=False),
+    "jobs": CommandSpec("cluster.jobs.jobs", "JobsConfig", "show_jobs", in_session=False),
+    "jobs logs": CommandSpec("cluster.jobs.jobs", "LogsConfig", "show_logs", in_session=False),
+    "jobs stop": CommandSpec("cluster.jobs.jobs", "StopConfig", "stop", in_session=False),
+    "cluster up": CommandSpec("cluster.local.up_down", "UpConfig", "up", in_session=False),
+    "cluster status": CommandSpec("cluster.local.up_down", "StatusConfig", "status", in_session=False),
+    "cluster down": CommandSpec("cluster.local.up_down", "DownConfig", "down", in_session=False),
+    "doctor": CommandSpec("cluster.doctor.doctor", "DoctorConfig", "doctor", in_session=False),
 }
+ACTION_COMMANDS = ("jobs", "cluster")
 
 
-# The settings of the commands that are none of those.
-CONFIG_CLASSES = {
-    "evaluate": ("pipeline.classifier.evaluate", "EvaluateConfig"),
-    "generate": ("pipeline.gan.generate", "GenerateConfig"),
-    "doctor": ("cluster.doctor.doctor", "DoctorConfig"),
-}
+def command_specs(command: str) -> list[str]:
+    """Return the keys in `COMMAND_SPECS` of a command, such as `jobs`, `jobs logs` and `jobs stop`."""
+    return [key for key in COMMAND_SPECS if key == command or key.startswith(f"{command} ")]
 
 
-def stage_name(name: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """The stage of a command, which a flag may choose; and the other arguments."""
-    if name == "crossval" and "--tuned" in arguments:
-        return "crossval --tuned", [argument for argument in arguments if argument != "--tuned"]
-    return name, arguments
-
-
-def config_class(name: str, arguments: list[str]) -> tuple[type[Config], list[str]]:
-    """The class of a command's settings, and the flags that are read into it.
+def resolve_command(command: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """Return the key in `COMMAND_SPECS` that a command line selects, and the remaining arguments.
 
     Raises:
-        UserError: no such command.
+        UserError: unknown command, or a missing or unknown action.
     """
-    if name not in COMMANDS:
-        raise UserError(unknown_command(name))
-    name, rest = stage_name(name, arguments)
-    module, settings = CONFIG_CLASSES.get(name) or (STAGES[name].module, STAGES[name].settings)
-    return getattr(import_module(module), settings), rest
+    if command not in COMMANDS:
+        raise UserError(unknown_command(command))
+    if command == "crossval" and "--tuned" in arguments:
+        return "crossval --tuned", [argument for argument in arguments if argument != "--tuned"]
+    if command not in ACTION_COMMANDS:
+        return command, arguments
+    has_action = bool(arguments) and not arguments[0].startswith("-")
+    key = f"{command} {arguments[0]}" if has_action else command
+    if key not in COMMAND_SPECS:
+        problem = f"unknown action '{arguments[0]}'" if has_action else "an action is missing"
+        raise UserError(f"melray {command}: {problem}; choose {', '.join(actions(command))}")
+    return key, arguments[1:] if has_action else arguments
+
+
+def actions(command: str) -> list[str]:
+    """Return the actions of a command, such as `logs` and `stop` of `jobs`."""
+    return [key.split()[1] for key in command_specs(command) if " " in key]
+
+
+def load_config_class(key: str) -> type[Config]:
+    """Import the configuration class of a command; `key` is one of `COMMAND_SPECS`."""
+    spec = COMMAND_SPECS[key]
+    config_class: type[Config] = getattr(import_module(spec.module), spec.config_class)
+    return config_class

@@ -1,35 +1,61 @@
-"""The sub-commands and the flags that all of them have, in words."""
+"""Command names, their purposes and the flags that all commands accept, as text."""
 
-# What each sub-command is for; cluster/commands.py runs it.
+from __future__ import annotations
+
+# One line per command; cluster/arguments/registry.py names the code of each.
 COMMANDS = {
-    "demo": "generate a small set of sounds and go the whole way with it",
-    "extract": "turn audio files into shards of log-mel spectrograms",
+    "demo": "run the whole pipeline on synthetic sounds",
+    "extract": "extract log-mel spectrograms from audio files into shards",
     "train-classifier": "train a sound classifier on shards",
-    "train-gan": "train a generator of new sounds on shards",
-    "tune": "search for better settings of a training",
-    "crossval": "train and score once for each fold",
-    "evaluate": "score a trained classifier or generator; JSON figures and an HTML report",
-    "predict": "classify unlabelled files; writes submission.csv",
-    "generate": "make new sounds of chosen classes with a trained generator",
-    "submit": "run one of these commands as a job of a cluster",
-    "jobs": "list a cluster's jobs, show their logs, stop them",
-    "cluster": "start a cluster of several nodes on this machine, look at it, end it",
-    "doctor": "check this machine, a cluster and storage; says what to do about what is wrong",
+    "train-gan": "train a conditional GAN on shards",
+    "tune": "tune hyperparameters",
+    "crossval": "cross-validate a classifier",
+    "evaluate": "compute metrics of a classifier or generator; HTML report",
+    "predict": "classify unlabeled audio files; writes submission.csv",
+    "generate": "generate sounds of chosen classes with a trained generator",
+    "submit": "submit a command as a cluster job",
+    "jobs": "list cluster jobs, show their logs, stop them",
+    "cluster": "start, inspect or stop a local multi-node cluster",
+    "doctor": "check host, cluster and storage; hints for each problem",
 }
 
-COMMON = """common flags:
-  --config FILE.yaml    settings from a file; flags win over it
-  --address ADDRESS     of a running Ray cluster: auto (that of `melray cluster up`; in a job, its own), HOST:PORT, ray://HOST:PORT,
-                        or, for submit, jobs, cluster status and doctor, http://HOST:PORT; by default Ray starts on this machine
-  --cpus N              CPUs that a local Ray may use, or each node of `melray cluster up`; by default all
-  --debug               show the traceback of an error
+# At most 80 columns, so that no terminal breaks the lines.
+COMMON_FLAGS = """common flags:
+  --config FILE.yaml    YAML file with settings; flags take precedence
+  --address ADDRESS     Ray cluster to use: HOST:PORT, ray://HOST:PORT, or auto
+                        (that of `melray cluster up`; in a job, its own); for
+                        submit, jobs, cluster status and doctor also
+                        http://HOST:PORT (default: start Ray on this host)
+  --cpus N              CPUs of a local Ray, or of each node of
+                        `melray cluster up` (default: all)
+  --log-level LEVEL     least severe log messages shown on stderr: debug (with
+                        Ray's own), info, warning or error (default: info)
+  --quiet               same as --log-level warning; results are still printed
+  --debug               print the traceback of an error
 """
 
 
+def overview() -> str:
+    """Return the text of `melray --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items()]
+    return "\n".join(
+        [
+            "melray: train sound classifiers and conditional sound GANs from folders of audio",
+            "",
+            "usage: melray COMMAND [flags]       (melray COMMAND --help lists the flags)",
+            "",
+            *lines,
+            "",
+            COMMON_FLAGS.rstrip(),
+        ]
+    )
+
+
 def unknown_command(name: str) -> str:
-    """One line for a word that is no command."""
+    """Return the one-line error for a word that is not a command, with the closest command as a hint."""
     import difflib
 
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"commands: {', '.join(COMMANDS)}"
+    matches = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{matches[0]}'?" if matches else f"commands: {', '.join(COMMANDS)}"
     return f"unknown command '{name}'; {hint}"

@@ -1,4 +1,4 @@
-"""What --address means: where jobs are submitted, or which Ray a command joins."""
+"""Meaning of --address: the dashboard that accepts jobs, or the cluster that `ray.init` connects to."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ DEFAULT_DASHBOARD = "http://127.0.0.1:8265"
 
 @dataclass(frozen=True)
 class JobServer:
-    """A cluster's dashboard, which takes jobs."""
+    """Dashboard of a cluster, which accepts jobs."""
 
     url: str
     token: Token | None
-    here: bool
-    """Whether it is sure to be on this machine, with the same files; behind a tunnel, 127.0.0.1 may be anywhere."""
+    is_local: bool
+    """Whether it is known to be on this host, with the same files; a tunnel's 127.0.0.1 may be any host."""
 
 
 def job_server(address: str | None) -> JobServer:
-    """Where `submit` and `jobs` turn to: by default RAY_API_SERVER_ADDRESS, then the cluster of `melray cluster up`, then port 8265.
+    """Return the dashboard that `submit` and `jobs` use.
+
+    By default RAY_API_SERVER_ADDRESS, then the cluster of `melray cluster up`, then port 8265 of this host.
 
     Raises:
-        UserError: an address of another kind, or a token's file that can't be read.
+        UserError: not a dashboard URL, or an unreadable token file.
     """
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or "auto"
     local = running_cluster()
@@ -36,31 +38,30 @@ def job_server(address: str | None) -> JobServer:
         address = local.dashboard if local else DEFAULT_DASHBOARD
     url = address.rstrip("/")
     if not is_http(url) or not urlsplit(url).hostname:
-        raise UserError(
-            f"--address {address}: jobs go to a cluster's dashboard; give that as http://HOST:8265, or 'auto'"
-        )
+        raise UserError(f"--address {address}: expected a dashboard URL such as http://HOST:8265, or 'auto'")
     if local and url == local.dashboard:
-        return JobServer(url, local_token(local), here=True)
-    return JobServer(url, default_token(), here=False)
+        return JobServer(url, local_token(local), is_local=True)
+    return JobServer(url, default_token(), is_local=False)
 
 
 def local_token(cluster: LocalCluster) -> Token:
-    """The token of the user's choice, or else the cluster's own."""
-    chosen = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return (chosen and default_token()) or read_token(cluster.token, "the cluster's file")
+    """Return the token that the user's environment sets, or else the cluster's own."""
+    from_environment = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return (from_environment and default_token()) or read_token(cluster.token, "the cluster's file")
 
 
 def ray_address(address: str) -> str:
-    """What `ray.init` is to be told, and the token for it put where Ray looks.
+    """Return the address for `ray.init`, and set its token in the environment where Ray reads it.
 
-    `auto` is the cluster on which this job runs, or that of `melray cluster up`, or what Ray finds on this machine.
+    `auto` is the cluster on which this job runs, or the one of `melray cluster up`, or the one that Ray finds
+    on this host.
 
     Raises:
-        UserError: an address where only jobs are taken, or where nobody listens.
+        UserError: a dashboard URL, or an address that accepts no connection.
     """
-    within, local = os.environ.get("RAY_ADDRESS"), running_cluster()
-    if address == "auto" and within:
-        address = within
+    job_cluster, local = os.environ.get("RAY_ADDRESS"), running_cluster()
+    if address == "auto" and job_cluster:
+        address = job_cluster
     elif local and address in ("auto", local.address):
         set_ray_token(local.token)
         return local.address
@@ -68,7 +69,8 @@ def ray_address(address: str) -> str:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     if is_http(address):
         raise UserError(
-            f"--address {address}: only jobs are taken there; use `melray submit --address {address} -- COMMAND …`"
+            f"--address {address}: this is a dashboard URL; "
+            f"use `melray submit --address {address} -- COMMAND …`"
         )
     if address != "auto":
         _check_reachable(address)
@@ -76,24 +78,24 @@ def ray_address(address: str) -> str:
 
 
 def is_http(address: str) -> bool:
-    """Whether it is a dashboard's address."""
+    """Return whether an address is the URL of a dashboard."""
     return address.lower().startswith(("http://", "https://"))
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself would try for half a minute."""
-    place = urlsplit(address if "://" in address else f"ray://{address}")
+    """Open and close a connection, within 5 s; Ray itself would try for half a minute."""
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
     try:
-        host, port = place.hostname, place.port or 10001
+        host, port = parts.hostname, parts.port or 10001
     except ValueError:
         host, port = None, 0
     if not host:
         raise UserError(
-            f"--address {address}: not an address; give 'auto', HOST:PORT (6379 by default) or ray://HOST:PORT"
+            f"--address {address}: invalid address; use 'auto', HOST:PORT (6379 by default) or ray://HOST:PORT"
         )
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
         raise UserError(
-            f"--address {address}: no Ray cluster answers there ({error.strerror or error})"
+            f"--address {address}: no Ray cluster at this address ({error.strerror or error})"
         ) from None

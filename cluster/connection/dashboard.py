@@ -1,4 +1,4 @@
-"""Questions to a cluster's dashboard over HTTP; what is wrong with it is told in one line, within seconds."""
+"""HTTP client of the Ray dashboard: every error becomes one line within seconds."""
 
 from __future__ import annotations
 
@@ -17,99 +17,102 @@ from pipeline.io.errors import UserError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-TIMEOUT = 5.0
-_HINT = "see that the cluster is up (melray cluster up starts one here), and that the port is its dashboard's (8265 by default)"
+TIMEOUT_S = 5.0
+_HINT = (
+    "check that the cluster is up (melray cluster up starts a local one) "
+    "and that the port is the dashboard's (8265 by default)"
+)
 
 
 def get_json(server: JobServer, path: str) -> Any:
-    """The JSON that the dashboard answers with.
+    """Return the JSON response of the dashboard to a GET request.
 
     Raises:
-        UserError: no answer, a token that is missing or refused, or something else than Ray at this address.
+        UserError: no response, a missing or rejected token, or a server that is not Ray's.
     """
     try:
-        # Followed, a redirection could take the token elsewhere.
-        answer = requests.get(
+        # A redirection could send the token to another server.
+        response = requests.get(
             server.url + path,
             headers=server.token.header if server.token else {},
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_S,
             allow_redirects=False,
         )
     except requests.RequestException as error:
         raise UserError(
-            f"--address {server.url}: no Ray cluster answers there ({reason(error)}); {_HINT}"
+            f"--address {server.url}: no Ray cluster at this address ({short_reason(error)}); {_HINT}"
         ) from None
-    if answer.status_code == 401:
-        raise UserError(
-            f"--address {server.url}: the cluster asks for a token; set RAY_AUTH_TOKEN_PATH to the file that holds it"
-        )
-    if answer.status_code == 403:
+    if response.status_code == 401:
+        raise UserError(f"--address {server.url}: requires a token; set RAY_AUTH_TOKEN_PATH to its file")
+    if response.status_code == 403:
         source = server.token.source if server.token else "no token"
         raise UserError(
-            f"--address {server.url}: the cluster refuses the token of {source}; it is another cluster's, or has expired"
+            f"--address {server.url}: token rejected (from {source}); "
+            "it belongs to another cluster or has expired"
         )
-    if answer.status_code >= 500:
+    if response.status_code >= 500:
         raise UserError(
-            f"--address {server.url}: the cluster answers with error {answer.status_code}; look at its logs"
+            f"--address {server.url}: the dashboard responded with error {response.status_code}; see its logs"
         )
     try:
-        return answer.json() if answer.status_code == 200 else _raise_not_ray(server)
+        return response.json() if response.status_code == 200 else _raise_not_ray(server)
     except ValueError:
         _raise_not_ray(server)
 
 
 def _raise_not_ray(server: JobServer) -> NoReturn:
-    raise UserError(f"--address {server.url}: what answers there is not a Ray dashboard; {_HINT}")
+    raise UserError(f"--address {server.url}: not a Ray dashboard; {_HINT}")
 
 
-def reason(error: Exception) -> str:
-    """A few words from the long ones of `requests`."""
+def short_reason(error: Exception) -> str:
+    """Summarize an error of `requests`, whose own text spans several lines."""
     if isinstance(error, requests.Timeout):
-        return f"silent for {TIMEOUT:.0f} s"
+        return f"no response within {TIMEOUT_S:.0f} s"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate can't be trusted"
+        return "its certificate is not trusted"
     text = str(error).lower()
-    for words in ("connection refused", "no route to host", "network is unreachable"):
-        if words in text:
-            return words
+    for phrase in ("connection refused", "no route to host", "network is unreachable"):
+        if phrase in text:
+            return phrase
     if "resol" in text:
         return "unknown host"
     return "connection failed"
 
 
 def check_version(server: JobServer) -> None:
-    """Refuses a cluster with another Ray: what is sent is read there, and only the same release is sure to read it.
+    """Raise an error if the cluster runs another release of Ray, which might not read what is sent.
 
     Raises:
-        UserError: another version, or as `ask`.
+        UserError: another version, or as `get_json`.
     """
-    answer, mine = get_json(server, "/api/version"), version("ray")
-    there = answer.get("ray_version") if isinstance(answer, dict) else None
-    if there is None:
+    response, local_version = get_json(server, "/api/version"), version("ray")
+    cluster_version = response.get("ray_version") if isinstance(response, dict) else None
+    if cluster_version is None:
         _raise_not_ray(server)
-    if there != mine:
+    if cluster_version != local_version:
         raise UserError(
-            f"--address {server.url}: the cluster runs Ray {there}, this machine {mine}; install ray=={there} here, or {mine} there"
+            f"--address {server.url}: the cluster runs Ray {cluster_version}, this host {local_version}; "
+            f"install ray=={cluster_version} here, or {local_version} on the cluster"
         )
 
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """What Ray's client says that went wrong, in one line."""
+    """Convert errors of Ray's job client inside the block, or the decorated function, into one line."""
     try:
         yield
     except (RuntimeError, requests.RequestException) as error:
-        raise UserError(f"the cluster did not do it: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(f"request failed: {' '.join(str(error).split())[:300]}") from None
 
 
 def job_client(server: JobServer) -> JobSubmissionClient:
-    """Ray's own client, on a cluster that is known to answer.
+    """Return Ray's job client for a cluster that is known to respond.
 
     Raises:
         UserError: as `check_version`.
     """
     check_version(server)
-    # Before --address, Ray would obey this variable and RAY_ADDRESS.
+    # Ray would prefer this variable and RAY_ADDRESS to the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = server.url
     from ray.job_submission import JobSubmissionClient
 

@@ -1,4 +1,4 @@
-"""What `melray cluster up` started, in a file of the user: its addresses, its token's file and its processes."""
+"""State file of the local cluster that `melray cluster up` started: addresses, token file and processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.io.files import write_text_atomically
 
 
 class ProcessRef(Config):
-    """A process, so that another one that got the same id later is not taken for it."""
+    """Process id with start time, which guards against reuse of the id."""
 
     pid: int
     started: float
@@ -22,14 +22,14 @@ class ProcessRef(Config):
 
     @classmethod
     def of(cls, process: psutil.Process) -> ProcessRef:
-        """The mark of a running process."""
+        """Return the reference of a running process."""
         return cls(pid=process.pid, started=process.create_time())
 
     def find(self) -> psutil.Process | None:
-        """The process, if it still runs."""
+        """Return the process if it is still running."""
         try:
             process = psutil.Process(self.pid)
-            # The system derives the time from its clock, which may have been set since.
+            # The system derives the start time from its clock, which may have been adjusted since.
             same = abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return None
@@ -37,29 +37,29 @@ class ProcessRef(Config):
 
 
 class LocalCluster(Config):
-    """A cluster of this machine."""
+    """Cluster of one or more nodes on this host."""
 
     address: str
-    """Where Ray's own protocol is spoken, `host:port`."""
+    """Address of the head's GCS, `host:port`."""
     dashboard: str
-    """Where jobs are submitted, `http://host:port`."""
+    """URL of the dashboard, which accepts jobs: `http://host:port`."""
     token: Path
-    """File of its token."""
+    """Token file."""
     folder: Path
     """Folder of Ray's sockets and logs."""
     cpus: int
     """CPUs of each node."""
     nodes: tuple[ProcessRef, ...]
-    """The process that holds each node; the first is the head."""
+    """`ray start` process of each node; the first is the head."""
 
     @property
-    def runs(self) -> bool:
-        """Whether its head does."""
+    def is_running(self) -> bool:
+        """Whether the head's process is running."""
         return self.nodes[0].find() is not None
 
 
 def state_dir() -> Path:
-    """Folder of melray's own files, which only this user may enter: MELRAY_HOME, or ~/.melray."""
+    """Create and return melray's folder, accessible to this user only: MELRAY_HOME, or ~/.melray."""
     folder = Path(os.environ.get("MELRAY_HOME") or Path.home() / ".melray").absolute()
     with report_os_errors("creating", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def state_dir() -> Path:
 
 
 def local_cluster() -> LocalCluster | None:
-    """The cluster that was last started and not ended; `runs` tells whether it is still there."""
+    """Return the cluster that was started last and not stopped; it may have died since, see `is_running`."""
     path = state_dir() / "cluster.json"
     try:
         return LocalCluster.parse(json.loads(path.read_text()), str(path))
@@ -79,16 +79,16 @@ def local_cluster() -> LocalCluster | None:
 
 
 def running_cluster() -> LocalCluster | None:
-    """The cluster of `melray cluster up`, if it runs."""
+    """Return the cluster of `melray cluster up` if it is running."""
     cluster = local_cluster()
-    return cluster if cluster is not None and cluster.runs else None
+    return cluster if cluster is not None and cluster.is_running else None
 
 
 def save_state(cluster: LocalCluster) -> None:
-    """Writes the file anew, in one step."""
+    """Replace the state file atomically."""
     write_text_atomically(state_dir() / "cluster.json", json.dumps(cluster.to_dict(), indent=1))
 
 
 def clear_state() -> None:
-    """There is no cluster any more."""
+    """Delete the state file."""
     (state_dir() / "cluster.json").unlink(missing_ok=True)

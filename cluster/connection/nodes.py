@@ -1,4 +1,4 @@
-"""The nodes of a cluster and what they have to give, as its dashboard or a driver tells it."""
+"""Nodes of a cluster with their resources, from the dashboard or from a connected driver."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any, NamedTuple
 from cluster.connection.address import JobServer
 from cluster.connection.dashboard import get_json
 
-# As Ray names them, once by each of its two ways of writing JSON.
+# Ray's two spellings, one in each of its JSON formats.
 _OBJECT_STORE = ("object_store_memory", "objectStoreMemory")
 
 
 class Node(NamedTuple):
-    """One machine of a cluster, or what plays one; amounts by `CPU`, `GPU`, `memory` and `object store`, memory in bytes."""
+    """A node and its resources by name: `CPU`, `GPU`, `memory` and `object store`, memory in bytes."""
 
     address: str
     head: bool
     alive: bool
     total: dict[str, float]
     used: dict[str, float] | None
-    """None where the cluster doesn't tell."""
+    """None where the cluster does not report it."""
 
 
 def read_nodes(server: JobServer) -> list[Node]:
-    """Asks the dashboard; the head comes first.
+    """Return the nodes that the dashboard lists, the head first.
 
     Raises:
-        UserError: as `ask`.
+        UserError: as `get_json`.
     """
-    listed = get_json(server, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
+    entries = get_json(server, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
     status = get_json(server, "/api/cluster_status")["data"].get("clusterStatus") or {}
     usage = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
-    return sort_nodes([parse_node(entry, usage.get(entry["node_id"])) for entry in listed])
+    return sort_nodes([parse_node(entry, usage.get(entry["node_id"])) for entry in entries])
 
 
 def parse_node(entry: Mapping[str, Any], usage: Mapping[str, list[float]] | None) -> Node:
-    """A node from what the dashboard says of it; `usage` holds used and total amounts."""
+    """Return a node from its entry in the dashboard; `usage` maps resources to used and total amounts."""
     used = None if usage is None else amounts({name: pair[0] for name, pair in usage.items()})
     return Node(
         entry["node_ip"],
@@ -48,14 +48,15 @@ def parse_node(entry: Mapping[str, Any], usage: Mapping[str, list[float]] | None
 
 
 def joined_nodes() -> list[Node]:
-    """The nodes of the cluster that this process has joined."""
+    """Return the nodes of the cluster that this process is connected to."""
     import ray
 
-    free = ray._private.state.available_resources_per_node()
+    available_by_node = ray._private.state.available_resources_per_node()
     nodes = []
     for entry in ray.nodes():
-        total, left = amounts(entry["Resources"]), amounts(free.get(entry["NodeID"], {}))
-        used = {name: total[name] - left.get(name, 0.0) for name in total}
+        total = amounts(entry["Resources"])
+        available = amounts(available_by_node.get(entry["NodeID"], {}))
+        used = {name: total[name] - available.get(name, 0.0) for name in total}
         nodes.append(
             Node(
                 entry["NodeManagerAddress"],
@@ -69,20 +70,19 @@ def joined_nodes() -> list[Node]:
 
 
 def sort_nodes(nodes: list[Node]) -> list[Node]:
-    """The head first, the dead last."""
+    """Sort nodes: the head first, dead nodes last."""
     return sorted(nodes, key=lambda node: (not node.alive, not node.head, node.address))
 
 
 def amounts(resources: Mapping[str, float]) -> dict[str, float]:
-    """Those resources that all clusters have, under one name each."""
-    found = {name: float(resources.get(name, 0.0)) for name in ("CPU", "GPU", "memory")}
-    return found | {
-        "object store": float(next((resources[name] for name in _OBJECT_STORE if name in resources), 0.0))
-    }
+    """Return the amounts of the resources that every cluster has; 0 where one is absent."""
+    values = {name: float(resources.get(name, 0.0)) for name in ("CPU", "GPU", "memory")}
+    object_store = next((resources[name] for name in _OBJECT_STORE if name in resources), 0.0)
+    return values | {"object store": float(object_store)}
 
 
-def sums(nodes: list[Node]) -> tuple[dict[str, float], dict[str, float] | None]:
-    """Total and used amounts of all living nodes."""
+def sum_resources(nodes: list[Node]) -> tuple[dict[str, float], dict[str, float] | None]:
+    """Return total and used amounts of all live nodes; None for used if a node does not report it."""
     alive = [node for node in nodes if node.alive]
     total = {name: sum(node.total[name] for node in alive) for name in amounts({})}
     if any(node.used is None for node in alive):
@@ -91,9 +91,9 @@ def sums(nodes: list[Node]) -> tuple[dict[str, float], dict[str, float] | None]:
 
 
 def describe_node(total: Mapping[str, float], used: Mapping[str, float] | None) -> str:
-    """`2 of 4 CPUs free, 1 of 1 GPUs free, 9.8 of 10.2 GiB memory free, 4.0 of 4.0 GiB object store free`."""
+    """Format resources: `2 of 4 CPUs free, 9.8 of 10.2 GiB memory free`, or `4 CPUs` without `used`."""
     parts = []
-    for name, words, size in (
+    for name, label, unit in (
         ("CPU", "CPUs", 1),
         ("GPU", "GPUs", 1),
         ("memory", "GiB memory", 2**30),
@@ -101,13 +101,9 @@ def describe_node(total: Mapping[str, float], used: Mapping[str, float] | None) 
     ):
         if not total.get(name):
             continue
-        of = f"{total[name] / size:.1f}" if size > 1 else f"{total[name]:g}"
-        left = None if used is None else (total[name] - used.get(name, 0.0)) / size
-        parts.append(
-            f"{of} {words}"
-            if left is None
-            else f"{left:.1f} of {of} {words} free"
-            if size > 1
-            else f"{left:g} of {of} {words} free"
-        )
+        number_format = "g" if unit == 1 else ".1f"
+        text = f"{total[name] / unit:{number_format}} {label}"
+        if used is not None:
+            text = f"{(total[name] - used.get(name, 0.0)) / unit:{number_format}} of {text} free"
+        parts.append(text)
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""The token that opens a cluster: in a file that only its owner can read, and never in what is printed, logged or sent with a job."""
+"""Authentication token of a cluster: in a file of its owner, never printed, logged or sent with a job."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ AUTH_ENV_VARS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 @dataclass(frozen=True)
 class Token:
-    """A token, and where it was found, which may be told."""
+    """A token and its source; only the source may be shown."""
 
     value: str = field(repr=False)
     source: str
 
     @property
     def header(self) -> dict[str, str]:
-        """What a request to the cluster carries."""
+        """HTTP header that authenticates a request to the cluster."""
         return {"Authorization": f"Bearer {self.value}"}
 
 
 def write_token(path: Path) -> None:
-    """Makes a new token; its file is closed to others from its first moment."""
+    """Create a random token; its file is never readable by other users, not even briefly."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
 
 
 def read_token(path: Path, source: str) -> Token:
-    """The token in a file.
+    """Return the token in a file; `source` names the file in error messages.
 
     Raises:
-        UserError: no such file, or nothing in it.
+        UserError: missing or empty file.
     """
-    with report_os_errors(f"reading the token that {source} names:", path):
+    with report_os_errors(f"reading the token of {source}:", path):
         value = path.read_text().strip()
     if not value:
-        raise UserError(f"{source} {path}: an empty file, not a token")
+        raise UserError(f"{source} {path}: the token file is empty")
     return Token(value, f"{source} {path}")
 
 
 def default_token() -> Token | None:
-    """The token that Ray itself would use, if any.
+    """Return the token that Ray itself would use, if any.
 
     Raises:
         UserError: as `read_token`.
@@ -60,6 +60,6 @@ def default_token() -> Token | None:
 
 
 def set_ray_token(path: Path) -> None:
-    """Makes the Ray of this process, which looks once, use the token in a file whatever the user's environment says."""
+    """Make Ray use the token in a file, not the user's; Ray reads the environment once per process."""
     os.environ.pop("RAY_AUTH_TOKEN", None)
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(path))

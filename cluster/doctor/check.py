@@ -1,4 +1,4 @@
-"""What a look at one thing found."""
+"""Result of a check, and the report of several."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ class Check(NamedTuple):
     """One line of `melray doctor`."""
 
     level: Level
-    what: str
-    found: str
-    remedy: str = ""
-    """What to do about it."""
+    name: str
+    message: str
+    hint: str = ""
+    """How to fix it."""
 
 
-def ok(what: str, found: str) -> Check:
-    """As it should be."""
-    return Check("ok", what, found)
+def ok(name: str, message: str) -> Check:
+    """Return a passed check."""
+    return Check("ok", name, message)
 
 
-def warn(what: str, found: str, remedy: str) -> Check:
-    """Works, but not as well or as safely as it could."""
-    return Check("warn", what, found, remedy)
+def warn(name: str, message: str, hint: str) -> Check:
+    """Return a check of something that works, but slowly or not safely."""
+    return Check("warn", name, message, hint)
 
 
-def fail(what: str, found: str, remedy: str) -> Check:
-    """Will keep some command from working."""
-    return Check("fail", what, found, remedy)
+def fail(name: str, message: str, hint: str) -> Check:
+    """Return a check of something that prevents a command from working."""
+    return Check("fail", name, message, hint)
 
 
 def report(checks: list[Check]) -> str:
-    """A line for each, and one more for each remedy."""
-    width = max(len(check.what) for check in checks)
+    """Format checks as aligned lines, each followed by a line with its hint if it has one."""
+    width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{check.level:<4}  {check.what:<{width}}  {check.found}")
-        if check.remedy:
-            lines.append(f"{'':<{width + 8}}-> {check.remedy}")
+        lines.append(f"{check.level:<4}  {check.name:<{width}}  {check.message}")
+        if check.hint:
+            lines.append(f"{'':<{width + 8}}-> {check.hint}")
     return "\n".join(lines)

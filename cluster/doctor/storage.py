@@ -1,4 +1,4 @@
-"""Looks at storage: can it be written and read, and how fast."""
+"""Check of storage: write, read back and delete a file, and measure the throughput."""
 
 from __future__ import annotations
 
@@ -14,67 +14,61 @@ from cluster.doctor.check import Check, fail, ok, warn
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import to_path
 
-SIZE = 16 * 2**20
-# Below this, reading shards would be what a training waits for.
-SLOW = 5.0
+TEST_BYTES = 16 * 2**20
+# Below this throughput, a training run would wait for its shards.
+MIN_MB_PER_S = 5.0
 
 
-class Store(NamedTuple):
-    """Writing, reading and deleting one file."""
+class FileAccess(NamedTuple):
+    """Functions that write, read and delete one file."""
 
     write: Callable[[bytes], None]
     read: Callable[[], bytes]
     delete: Callable[[], None]
 
 
-def check_storage(place: str, open_store: Callable[[str], Store] | None = None) -> Check:
-    """Writes a file to a folder or URI, reads it back and deletes it."""
-    content = os.urandom(SIZE)
-    what = f"storage {place}"
+def check_storage(location: str, open_file: Callable[[str], FileAccess] | None = None) -> Check:
+    """Write a file to a folder or URI, read it back and delete it."""
+    content = os.urandom(TEST_BYTES)
+    name = f"storage {location}"
     try:
-        store = (open_store or store_at)(place)
-        begin = time.monotonic()
-        store.write(content)
+        file = (open_file or file_in)(location)
+        start = time.monotonic()
+        file.write(content)
         written = time.monotonic()
         try:
-            same = store.read() == content
+            is_same = file.read() == content
             read = time.monotonic()
         finally:
-            store.delete()
-    except Exception as error:  # each kind of storage has errors of its own
+            file.delete()
+    except Exception as error:  # each kind of storage has its own error classes
         text = " ".join(str(error).split())[:200] or type(error).__name__
-        return fail(
-            what,
-            text,
-            "see that it exists, that its address is right, and that this machine's credentials may write there",
-        )
-    if not same:
-        return fail(what, "what is read is not what was written", "don't use it")
-    speeds = [SIZE / 1e6 / max(seconds, 1e-6) for seconds in (written - begin, read - written)]
-    found = f"writes {speeds[0]:,.0f} MB/s, reads {speeds[1]:,.0f} MB/s"
-    return (
-        warn(what, found, "slow: keep shards nearer to the cluster")
-        if min(speeds) < SLOW
-        else ok(what, found)
+        return fail(name, text, "check that it exists and that this host's credentials can write to it")
+    if not is_same:
+        return fail(name, "read back different data", "use other storage")
+    write_speed, read_speed = (
+        TEST_BYTES / 1e6 / max(seconds, 1e-6) for seconds in (written - start, read - written)
     )
+    text = f"writes {write_speed:,.0f} MB/s, reads {read_speed:,.0f} MB/s"
+    if min(write_speed, read_speed) < MIN_MB_PER_S:
+        return warn(name, text, "slow: move shards closer to the cluster")
+    return ok(name, text)
 
 
-def store_at(place: str) -> Store:
-    """A new file in a folder, or below a URI such as s3://bucket/folder, reached as all commands reach it.
+def file_in(location: str) -> FileAccess:
+    """Return access to a new file in a folder or URI such as s3://bucket/folder, as commands access it.
 
     Raises:
-        ValueError: a URI of another kind.
+        ValueError: unsupported URI scheme.
     """
-    folder = unquote(place.removeprefix("file://")) if place.startswith("file://") else place
+    folder = unquote(location.removeprefix("file://")) if location.startswith("file://") else location
     path = to_path(Path(folder)) / f".melray-doctor-{uuid.uuid4().hex[:8]}"
-    return (
-        Store(path.write_bytes, path.read_bytes, path.unlink)
-        if isinstance(path, RemotePath)
-        else _at_path(path)
-    )
+    if isinstance(path, RemotePath):
+        return FileAccess(path.write_bytes, path.read_bytes, path.unlink)
+    return _local_file(path)
 
 
-def _at_path(path: Path) -> Store:
+def _local_file(path: Path) -> FileAccess:
     def write(content: bytes) -> None:
         with path.open("wb") as file:
             file.write(content)
@@ -84,8 +78,8 @@ def _at_path(path: Path) -> Store:
     def read() -> bytes:
         with path.open("rb") as file:
             if hasattr(os, "posix_fadvise"):
-                # From the disk, where the system allows it, rather than from memory.
+                # Read from the disk, not from the page cache.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return file.read()
 
-    return Store(write, read, lambda: path.unlink(missing_ok=True))
+    return FileAccess(write, read, lambda: path.unlink(missing_ok=True))

@@ -1,4 +1,4 @@
-"""The command of a job, checked where it is submitted: its flags, and what its paths will mean where it runs."""
+"""Command of a job: validate its flags before it is submitted, and resolve its paths for the cluster."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from cluster.arguments.flags import parse, split_common
-from cluster.arguments.registry import config_class
+from cluster.arguments.common_flags import split_common_flags, verbosity_flags
+from cluster.arguments.flags import parse
+from cluster.arguments.registry import load_config_class, resolve_command
 from models.config import Config
 from pipeline.io.errors import UserError
 from pipeline.io.files import read_yaml
@@ -17,111 +18,124 @@ NOT_SUBMITTABLE = ("submit", "jobs", "cluster")
 
 
 class JobCommand(NamedTuple):
-    """A command that may be sent."""
+    """A validated command."""
 
-    words: list[str]
+    arguments: list[str]
+    """Command name and flags."""
     files: dict[str, bytes]
-    """Files that travel with it beside melray's own, by name."""
+    """Contents of further files that it needs in the package, by path in the package."""
 
 
-def validate_command(words: list[str], root: Path, packed: set[Path], here: bool) -> JobCommand:
-    """Reads a command as its job will, and makes its paths fit the place where that runs.
+def validate_command(arguments: list[str], root: Path, packed: set[Path], is_local: bool) -> JobCommand:
+    """Parse a command as its job will, and resolve its relative paths.
 
-    A relative path to a file that is packed anyway stands for that. Any other becomes absolute where the cluster is on this
-    machine (`here`), and is refused where it isn't. The file of --config goes along.
+    A path of a packed file becomes its path in the package. Any other relative path becomes absolute if the
+    cluster is on this host (`is_local`), and is an error if it is not. The file of `--config` is added to the
+    package.
+
+    Args:
+        arguments: command name and flags.
+        root: checkout whose files are packed.
+        packed: packed files relative to `root`.
+        is_local: whether the cluster is on this host.
 
     Raises:
-        UserError, ConfigError: an unknown command, a wrong flag, a path that would be another one there.
+        UserError, ConfigError: unknown command, invalid flag, or a path that would not exist on the cluster.
     """
-    name, *rest = words
+    name, *rest = arguments
     if name in NOT_SUBMITTABLE:
         raise UserError(
-            f"`melray {name}` does not run as a job: submit a command that works on sounds or models, or doctor"
+            f"`melray {name}` cannot be submitted as a job; "
+            "submit a pipeline command such as extract, or doctor"
         )
-    common, flags = split_common(rest)
+    common, flags = split_common_flags(rest)
     if common.address is not None:
         raise UserError(
-            f"--address {common.address} after the --: a job joins the cluster it runs on; to choose one, give it before the --"
+            f"--address {common.address} must come before `--`: the job itself joins the cluster it runs on"
         )
-    settings, alone = config_class(name, [flag for flag in flags if flag != "--debug"])
-    parse(settings, name, alone, common.config)
+    key, config_flags = resolve_command(name, flags)
+    config_class = load_config_class(key)
+    parse(config_class, key, config_flags, common.config)
 
-    def fit(flag: str, text: str) -> str:
-        return resolve_path(flag, text, root, packed, here)
+    def resolve(flag: str, text: str) -> str:
+        return resolve_path(flag, text, root, packed, is_local)
 
-    keys = path_keys(settings)
-    given = {} if common.config is None else read_yaml(common.config, "--config")
-    flags = resolve_flags(flags, keys, fit) + resolve_values(settings, given, keys - given_keys(flags), fit)
+    keys = path_keys(config_class)
+    values = {} if common.config is None else read_yaml(common.config, "--config")
+    flags = resolve_flags(flags, keys, resolve) + resolve_values(
+        config_class, values, keys - given_keys(flags), resolve
+    )
+    flags += verbosity_flags(common)
     if common.config is None:
         return JobCommand([name, *flags], {})
-    travelling = f"submitted/{common.config.name}"
-    return JobCommand([name, "--config", travelling, *flags], {travelling: common.config.read_bytes()})
+    packed_config = f"submitted/{common.config.name}"
+    return JobCommand([name, "--config", packed_config, *flags], {packed_config: common.config.read_bytes()})
 
 
-def path_keys(settings: type[Config]) -> set[str]:
-    """The settings that are paths, or lists of such."""
+def path_keys(config_class: type[Config]) -> set[str]:
+    """Return the fields that hold paths or lists of paths."""
 
     def is_path(annotation: Any) -> bool:
         return annotation is Path or any(map(is_path, get_args(annotation)))
 
-    return {name for name, field in settings.model_fields.items() if is_path(field.annotation)}
+    return {name for name, field in config_class.model_fields.items() if is_path(field.annotation)}
 
 
-def key_of(flag: str) -> str:
-    """The setting of `--extra-shards` or `--extra_shards=…`."""
+def flag_key(flag: str) -> str:
+    """Return the field of a flag such as `--extra-shards` or `--extra_shards=…`."""
     return flag.partition("=")[0].removeprefix("--").replace("-", "_")
 
 
 def given_keys(flags: list[str]) -> set[str]:
-    """The settings that a command line gives."""
-    return {key_of(word) for word in flags if word.startswith("--")}
+    """Return the fields that flags set."""
+    return {flag_key(word) for word in flags if word.startswith("--")}
 
 
-def resolve_flags(flags: list[str], keys: set[str], fit: Callable[[str, str], str]) -> list[str]:
-    """The same command line with each path in it made to fit."""
-    words, flag = [], ""
+def resolve_flags(flags: list[str], keys: set[str], resolve: Callable[[str, str], str]) -> list[str]:
+    """Return the flags with every path among their values resolved; `keys` are the fields that hold paths."""
+    resolved, flag = [], ""
     for word in flags:
         if word.startswith("--"):
             flag, equals, value = word.partition("=")
-            words.append(f"{flag}={fit(flag, value)}" if equals and key_of(flag) in keys else word)
+            resolved.append(f"{flag}={resolve(flag, value)}" if equals and flag_key(flag) in keys else word)
         else:
-            words.append(fit(flag, word) if key_of(flag) in keys else word)
-    return words
+            resolved.append(resolve(flag, word) if flag_key(flag) in keys else word)
+    return resolved
 
 
 def resolve_values(
-    settings: type[Config], given: dict[str, Any], keys: set[str], fit: Callable[[str, str], str]
+    config_class: type[Config], values: dict[str, Any], keys: set[str], resolve: Callable[[str, str], str]
 ) -> list[str]:
-    """Flags for paths that a file of settings gives, or that are the default, where they must change to fit."""
+    """Return flags for those paths of a YAML file, or defaults, that change when resolved."""
     flags: list[str] = []
     for key in sorted(keys):
-        value = given.get(key, settings.model_fields[key].get_default())
-        texts = [
-            str(text)
-            for text in (value if isinstance(value, list | tuple) else [value])
-            if isinstance(text, str | Path)
+        value = values.get(key, config_class.model_fields[key].get_default())
+        paths = [
+            str(item)
+            for item in (value if isinstance(value, list | tuple) else [value])
+            if isinstance(item, str | Path)
         ]
         flag = f"--{key.replace('_', '-')}"
-        fitted = [fit(flag, text) for text in texts]
-        if fitted != texts:
-            flags += [flag, *fitted]
+        resolved = [resolve(flag, path) for path in paths]
+        if resolved != paths:
+            flags += [flag, *resolved]
     return flags
 
 
-def resolve_path(flag: str, text: str, root: Path, packed: set[Path], here: bool) -> str:
-    """What to write for a path so that the job finds what is meant.
+def resolve_path(flag: str, text: str, root: Path, packed: set[Path], is_local: bool) -> str:
+    """Return the path or URI under which a job finds the same file or folder; see `validate_command`.
 
     Raises:
-        UserError: it can't.
+        UserError: it would not exist on the cluster.
     """
     if "://" in text or Path(text).is_absolute():
         return text
     absolute = Path(os.path.abspath(text))
     if absolute.is_relative_to(root) and absolute.relative_to(root) in packed:
         return absolute.relative_to(root).as_posix()
-    if here:
+    if is_local:
         return str(absolute)
     raise UserError(
-        f"{flag} {text}: on the cluster, a relative path is a folder of the job's own, gone with it; "
-        "give a URI, or an absolute path to a folder that all its machines share"
+        f"{flag} {text}: relative paths do not persist on the cluster; use a URI, "
+        "or the absolute path of a folder shared by all nodes"
     )

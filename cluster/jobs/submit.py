@@ -1,4 +1,4 @@
-"""`melray submit`: sends melray and one of its commands to a cluster, where they run as a job."""
+"""`melray submit`: send melray and one of its commands to a cluster and start them there as a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.arguments.flags import Common, parse
+from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.address import JobServer, job_server
 from cluster.connection.dashboard import client_errors, job_client
 from cluster.jobs.command import JobCommand, validate_command
@@ -25,101 +25,105 @@ from cluster.jobs.package import (
     write_package,
 )
 from models.config import Config
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-# `python -m cluster.cli` would make its module __main__, whose functions workers could not import.
+# `python -m cluster.cli` would make its module __main__, whose functions workers cannot import.
 START = "from cluster.cli import main; main()"
 
 
 class SubmitConfig(Config):
-    """Runs a command on a cluster: `melray submit [flags] -- COMMAND [its flags]`.
+    """Submit a command as a cluster job: `melray submit [flags] -- COMMAND [its flags]`.
 
-    This checkout of melray travels with it. The job's paths are the cluster's: give URIs, or folders that all its machines share.
+    This checkout of melray is sent with it. Paths must be valid on the cluster: URIs, or folders shared by
+    all nodes.
     """
 
     follow: bool = False
-    """Show what the job prints until it ends, and end with its exit code."""
+    """Stream the job's log and return its exit code."""
     preinstalled: bool = False
-    """The cluster's machines have all packages that melray needs already; by default each installs them first, into an environment
-    that later jobs find."""
+    """Skip dependency installation: the image already has all packages. Otherwise each node installs them
+    into an environment that later jobs reuse."""
 
 
-def command(common: Common, arguments: list[str], submitted: list[str] | None) -> int:
-    """Sends the words `submitted`, which followed the `--`.
+def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] | None) -> int:
+    """Submit the command after `--`, `job_arguments`; return 0, or the job's exit code under `--follow`.
 
     Raises:
-        UserError: no command or a wrong one, too much to send, or a cluster that doesn't take it.
+        UserError: missing or invalid command, too large a package, or a cluster that rejects it.
     """
-    config = parse(SubmitConfig, "submit", arguments, common.config)
-    if not submitted:
+    if not job_arguments:
         raise UserError(
-            "nothing to run: melray submit [flags] -- COMMAND [its flags], such as melray submit -- extract --data …"
+            "no command: use melray submit [flags] -- COMMAND [its flags], "
+            "such as melray submit -- extract --data …"
         )
     server = job_server(common.address)
     root = project_root()
     files = packed_files(root)
-    # Before the cluster is asked: a wrong flag is found in a second, not after minutes of installing.
-    what = validate_command(submitted, root, set(files), server.here)
+    # Before any request to the cluster: an invalid flag is found in a second, not after the installation.
+    command = validate_command(job_arguments, root, set(files), server.is_local)
     check_size(root, files)
     client = job_client(server)
-    job_id = send(client, root, files, what, config.preinstalled)
+    job_id = send(client, root, files, command, config.preinstalled)
     print(f"job {job_id} submitted to {server.url}", flush=True)
     if config.follow:
         return follow(client, job_id)
-    print(f"its log:   melray jobs logs {job_id} --follow{_address_flag(common, server)}")
-    print(f"to end it: melray jobs stop {job_id}{_address_flag(common, server)}")
+    address = _address_flag(common, server)
+    print(f"logs: melray jobs logs {job_id} --follow{address}\nstop: melray jobs stop {job_id}{address}")
     return 0
 
 
 def send(
-    client: JobSubmissionClient, root: Path, files: list[Path], what: JobCommand, preinstalled: bool
+    client: JobSubmissionClient, root: Path, files: list[Path], command: JobCommand, preinstalled: bool
 ) -> str:
-    """Packs, uploads and starts; returns the job's id.
+    """Package, upload and start a command; return the job id.
 
     Raises:
-        UserError: the cluster refused it.
+        UserError: the cluster rejected it.
     """
     with tempfile.TemporaryDirectory(prefix="melray-") as folder:
         package = Path(folder) / "melray.zip"
         constraints = constraints_name(root)
-        size = write_package(
-            package, root, files, what.files | {constraints: (root / "constraints.txt").read_bytes()}
-        )
-        print(f"package: {len(files)} files, {size / MIB:.2f} MiB", flush=True)
-        environment = runtime_env(package, root, constraints, preinstalled)
-        job_id = new_id(what.words[0])
+        extra_files = command.files | {constraints: (root / "constraints.txt").read_bytes()}
+        size = write_package(package, root, files, extra_files)
+        logger.info("package: %d files, %.2f MiB", len(files), size / MIB)
         with client_errors():
             return client.submit_job(
-                entrypoint=entrypoint(what.words),
-                submission_id=job_id,
-                runtime_env=environment,
-                metadata={"melray": shlex.join(what.words)},
+                entrypoint=entrypoint(command.arguments),
+                submission_id=new_job_id(command.arguments[0]),
+                runtime_env=runtime_env(package, root, constraints, preinstalled),
+                metadata={"melray": shlex.join(command.arguments)},
             )
 
 
 def runtime_env(package: Path, root: Path, constraints: str, preinstalled: bool) -> dict[str, Any]:
-    """What Ray prepares on each machine before the job's code runs there; nothing secret may ever be in it, as anyone on the
-    cluster can read it."""
+    """Return the environment that Ray prepares on each node before the job's code runs.
+
+    Anyone on the cluster can read it, so it must never hold a secret.
+    """
     environment: dict[str, Any] = {"working_dir": str(package)}
     if not preinstalled:
-        # Ray fills in where it has unpacked the package.
-        limits = f"--constraint ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{constraints}"
-        environment["pip"] = {"packages": [limits, *requirements(root, version("ray"))], "pip_check": False}
+        # Ray replaces the variable by the folder of the unpacked package.
+        constraint = f"--constraint ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{constraints}"
+        environment["pip"] = {
+            "packages": [constraint, *requirements(root, version("ray"))],
+            "pip_check": False,
+        }
     return environment
 
 
-def entrypoint(words: list[str]) -> str:
-    """The line for the shell on the head; the command joins the cluster instead of starting a Ray of its own."""
-    return shlex.join(["python", "-c", START, *words, "--address", "auto"])
+def entrypoint(arguments: list[str]) -> str:
+    """Return the shell command that the head runs; with `--address auto` it joins the cluster."""
+    return shlex.join(["python", "-c", START, *arguments, "--address", "auto"])
 
 
-def new_id(name: str) -> str:
-    """Such as `melray-extract-20261125-174456-1f3a`."""
-    return f"melray-{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+def new_job_id(command: str) -> str:
+    """Return a new id such as `melray-extract-20261125-174456-1f3a`."""
+    return f"melray-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _address_flag(common: Common, server: JobServer) -> str:
-    return "" if server.here else f" --address {server.url}" if common.address else ""
+def _address_flag(common: CommonFlags, server: JobServer) -> str:
+    return f" --address {server.url}" if common.address and not server.is_local else ""

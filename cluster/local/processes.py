@@ -1,4 +1,4 @@
-"""All processes of a cluster on this machine, and no other: finding them, and ending them."""
+"""Find and stop the processes of the local cluster."""
 
 from __future__ import annotations
 
@@ -11,61 +11,64 @@ import psutil
 from cluster.connection.local_state import LocalCluster
 from pipeline.io.errors import UserError
 
-# Seconds that processes have to end by themselves, and then to be gone.
-GRACE, KILLED = 3.0, 10.0
+# Time that processes have to exit after SIGTERM, and then to be gone after SIGKILL.
+TERM_TIMEOUT_S, KILL_TIMEOUT_S = 3.0, 10.0
 
 
 def terminate_cluster(cluster: LocalCluster) -> int:
-    """Ends all of a cluster; returns how many processes there were.
+    """Stop all processes of a cluster; return how many there were.
 
     Raises:
-        UserError: some can't be ended.
+        UserError: some cannot be stopped.
     """
-    family = set(cluster_processes(cluster))
-    # The nodes end what is theirs in good order; what takes too long for that, or outlived its node, is killed.
-    _signal([process for mark in cluster.nodes if (process := mark.find())], signal.SIGTERM)
-    psutil.wait_procs(family, timeout=GRACE)
-    deadline = time.monotonic() + KILLED
-    while left := {process for process in family if is_alive(process)} | set(cluster_processes(cluster)):
+    processes = set(cluster_processes(cluster))
+    # Nodes stop their own processes in order; what takes too long, or outlived its node, is killed.
+    _signal([process for node in cluster.nodes if (process := node.find())], signal.SIGTERM)
+    psutil.wait_procs(processes, timeout=TERM_TIMEOUT_S)
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    while remaining := {process for process in processes if is_alive(process)} | set(
+        cluster_processes(cluster)
+    ):
         if time.monotonic() > deadline:
-            pids = ", ".join(str(process.pid) for process in left)
+            pids = ", ".join(str(process.pid) for process in remaining)
             raise UserError(
-                f"processes {pids} of the cluster can't be ended: end them yourself, then `melray cluster down` again"
+                f"could not stop processes {pids} of the cluster; kill them manually, "
+                "then rerun `melray cluster down`"
             )
-        family |= left
-        _signal(list(left), signal.SIGKILL)
-        psutil.wait_procs(left, timeout=1)
-    return len(family)
+        processes |= remaining
+        _signal(list(remaining), signal.SIGKILL)
+        psutil.wait_procs(remaining, timeout=1)
+    return len(processes)
 
 
 def cluster_processes(cluster: LocalCluster) -> list[psutil.Process]:
-    """The processes of a cluster: its nodes, all that they started, and what outlived the one that started it."""
-    found: dict[psutil.Process, None] = {}
+    """Return the processes of a cluster: nodes, their descendants, and orphans that outlived a node."""
+    processes: dict[psutil.Process, None] = {}
     for process in psutil.process_iter():
         try:
-            if is_alive(process) and _belongs(process, cluster):
-                found |= dict.fromkeys([process, *process.children(recursive=True)])
+            if is_alive(process) and _belongs_to(process, cluster):
+                processes |= dict.fromkeys([process, *process.children(recursive=True)])
         except (psutil.Error, ProcessLookupError):
             continue
-    return list(found)
+    return list(processes)
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs, and is not just waiting for its parent to notice its end."""
+    """Return whether a process is running, and not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
-def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
-    """By its session, whose number is the id of the process that began it: a node's `ray start`."""
+def _belongs_to(process: psutil.Process, cluster: LocalCluster) -> bool:
+    """Return whether the process's session has the id of a `ray start` of the cluster, which created it."""
     session = os.getsid(process.pid)
-    node = next((mark for mark in cluster.nodes if mark.pid == session), None)
+    node = next((node for node in cluster.nodes if node.pid == session), None)
     if node is None:
         return False
-    # A number stays a session's as long as it has members. With the node gone, it could only be a new one's that is led by a
-    # process of this id, or that was and has lost it.
+    # A session keeps its id as long as it has members. If the node is gone, the id can only belong to a new
+    # session whose leader has this id, or had it and exited.
     return node.find() is not None or (
         not psutil.pid_exists(session) and "ray" in " ".join(process.cmdline())
     )
@@ -74,6 +77,6 @@ def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
 def _signal(processes: list[psutil.Process], number: int) -> None:
     for process in processes:
         try:
-            process.send_signal(number)  # which first makes sure that the id still means the same process
+            process.send_signal(number)  # checks first that the id was not reused
         except psutil.NoSuchProcess:
             continue

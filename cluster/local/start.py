@@ -1,4 +1,4 @@
-"""Starting nodes on this machine: each is a `ray start` in a process session of its own, on a loopback address of its own."""
+"""Start the nodes of a local cluster: a `ray start` each, with its process session and loopback address."""
 
 from __future__ import annotations
 
@@ -23,44 +23,45 @@ from cluster.connection.token import AUTH_ENV_VARS, read_token, write_token
 from pipeline.io.errors import UserError
 
 RAY_START = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
-# Parts of the free memory that all nodes may take together; Ray would let each take as much.
-MEMORY_FRACTION, OBJECT_STORE = 0.6, 0.3
-# Free ports are looked for below those that the system gives to connections, which could take them meanwhile.
+# Fractions of the free memory that all nodes together use; Ray by itself would let every node use that much.
+MEMORY_FRACTION, OBJECT_STORE_FRACTION = 0.6, 0.3
+# Below the ephemeral ports, which the system could assign to a connection before a node listens.
 PORTS = range(20_000, 32_000)
 
 
 def start_nodes(
     nodes: int, cpus: int, port: int | None, dashboard_port: int | None, deadline: float
 ) -> LocalCluster:
-    """Starts a head and workers; each is remembered as soon as it runs.
+    """Start a head and workers; each is saved in the state file as soon as its process is running.
 
     Args:
-        port: of Ray's protocol; a free one where None, as `dashboard_port`.
-        deadline: until when all must be there, in `time.monotonic()`.
+        nodes: number of nodes including the head.
+        cpus: CPUs of each node.
+        port: GCS port; None chooses a free one.
+        dashboard_port: port of the dashboard; None chooses a free one.
+        deadline: time limit for all nodes, in `time.monotonic()`.
 
     Raises:
-        UserError: a port in use, a node that dies, no time left; what was started still runs.
+        UserError: port in use, a node that dies, or timeout; nodes already started keep running.
     """
-    for wanted in (port, dashboard_port):
-        if wanted is not None and not is_free(wanted):
-            raise UserError(
-                f"port {wanted} is in use: choose another --port or --dashboard-port, or leave it out"
-            )
-    free = free_ports(3 + nodes)
-    address = f"{host(0)}:{port or free.pop()}"
-    dashboard_port, client_port = dashboard_port or free.pop(), free.pop()
+    for requested_port in (port, dashboard_port):
+        if requested_port is not None and not is_free(requested_port):
+            raise UserError(f"port {requested_port} is in use; choose another --port or --dashboard-port")
+    ports = free_ports(3 + nodes)
+    address = f"{host(0)}:{port or ports.pop()}"
+    dashboard_port, client_port = dashboard_port or ports.pop(), ports.pop()
     token = state_dir() / "cluster.token"
     write_token(token)
-    # Not in melray's home: the paths of Ray's sockets must be short.
+    # Not in ~/.melray: paths of Ray's sockets must be short.
     folder = Path(tempfile.mkdtemp(prefix="melray-", dir="/tmp"))
     common = [f"--num-cpus={cpus}", *memory_flags(nodes), "--min-worker-port=0", "--max-worker-port=0"]
     environment = node_environment(token)
 
     def start(number: int, flags: list[str]) -> ProcessRef:
-        own = [f"--node-ip-address={host(number)}", f"--dashboard-agent-listen-port={free.pop()}"]
+        node_flags = [f"--node-ip-address={host(number)}", f"--dashboard-agent-listen-port={ports.pop()}"]
         with log_file(folder, number).open("wb") as log:
             process = subprocess.Popen(
-                [*RAY_START, *flags, *own, *common],
+                [*RAY_START, *flags, *node_flags, *common],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -70,85 +71,89 @@ def start_nodes(
             )
         return ProcessRef.of(psutil.Process(process.pid))
 
-    head = [
+    head_flags = [
         "--head",
         f"--port={address.rpartition(':')[2]}",
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard_port}",
     ]
-    head += [f"--ray-client-server-port={client_port}", f"--temp-dir={folder / 'r'}", "--disable-usage-stats"]
+    head_flags += [
+        f"--ray-client-server-port={client_port}",
+        f"--temp-dir={folder / 'r'}",
+        "--disable-usage-stats",
+    ]
     cluster = LocalCluster(
         address=address,
         dashboard=f"http://127.0.0.1:{dashboard_port}",
         token=token,
         folder=folder,
         cpus=cpus,
-        nodes=(start(0, head),),
+        nodes=(start(0, head_flags),),
     )
     save_state(cluster)
     wait_for(lambda: listens(address), cluster, deadline)
-    # One log monitor reads the files of all nodes; and the GPUs are the head's, as Ray would count them once a node.
-    worker = [f"--address={address}", "--include-log-monitor=false", "--num-gpus=0"]
+    # One log monitor reads the files of all nodes. The GPUs are the head's: Ray would count them per node.
+    worker_flags = [f"--address={address}", "--include-log-monitor=false", "--num-gpus=0"]
     for number in range(1, nodes):
-        cluster = cluster.model_copy(update={"nodes": (*cluster.nodes, start(number, worker))})
+        cluster = cluster.model_copy(update={"nodes": (*cluster.nodes, start(number, worker_flags))})
         save_state(cluster)
-    server = JobServer(cluster.dashboard, read_token(token, "the cluster's file"), here=True)
+    server = JobServer(cluster.dashboard, read_token(token, "the cluster's file"), is_local=True)
     wait_for(lambda: count_alive(server) >= nodes, cluster, deadline)
     return cluster
 
 
 def host(number: int) -> str:
-    """The address of a node: on Linux all of 127.* is loopback, elsewhere one address is."""
+    """Return the address of a node: on Linux all of 127.* is loopback, elsewhere only 127.0.0.1."""
     return f"127.0.{number // 250}.{number % 250 + 2}" if sys.platform == "linux" else "127.0.0.1"
 
 
 def node_environment(token: Path) -> dict[str, str]:
-    """What a node, and the jobs on it, find in their environment: where the token is, not the token."""
-    foreign = {*AUTH_ENV_VARS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_TMPDIR"}
-    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    """Return the environment of a node and its jobs; it holds the path of the token, not the token."""
+    excluded = {*AUTH_ENV_VARS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_TMPDIR"}
+    inherited = {name: value for name, value in os.environ.items() if name not in excluded}
     return (
-        kept
+        inherited
         | RAY_ENVIRONMENT
         | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            # Ray keeps to one node on a Mac unless told otherwise.
+            # Ray allows several nodes on macOS only with this variable.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-            # A job's `python` is to be the one that melray runs with.
+            # `python` in a job must be the interpreter that runs melray.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
     )
 
 
 def memory_flags(nodes: int) -> list[str]:
-    """An even share of what is free for each of several nodes."""
+    """Return the flags that divide the free memory equally among several nodes; none for a single node."""
     if nodes == 1:
         return []
     free = psutil.virtual_memory().available
-    store = OBJECT_STORE * free
+    object_store = OBJECT_STORE_FRACTION * free
     if Path("/dev/shm").is_dir():
-        store = min(store, 0.9 * shutil.disk_usage("/dev/shm").free)
-    # Ray refuses an object store below 75 MiB.
+        object_store = min(object_store, 0.9 * shutil.disk_usage("/dev/shm").free)
+    # Ray rejects an object store below 75 MiB.
     return [
         f"--memory={int(MEMORY_FRACTION * free / nodes)}",
-        f"--object-store-memory={max(80 * 2**20, int(store / nodes))}",
+        f"--object-store-memory={max(80 * 2**20, int(object_store / nodes))}",
     ]
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports on which nobody listens."""
-    found: list[int] = []
+    """Return `count` free ports."""
+    ports: list[int] = []
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        if len(found) == count:
+        if len(ports) == count:
             break
         if is_free(port):
-            found.append(port)
-    return found
+            ports.append(port)
+    return ports
 
 
 def is_free(port: int) -> bool:
-    """Whether a port can be listened on, at all addresses, as Ray does."""
+    """Return whether a port can be listened on at all addresses, as Ray does."""
     with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -159,7 +164,7 @@ def is_free(port: int) -> bool:
 
 
 def listens(address: str) -> bool:
-    """Whether `host:port` takes connections."""
+    """Return whether `host:port` accepts connections."""
     name, _, port = address.rpartition(":")
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -167,7 +172,7 @@ def listens(address: str) -> bool:
 
 
 def count_alive(server: JobServer) -> int:
-    """How many nodes the dashboard knows; none while it is not up itself."""
+    """Return the number of live nodes that the dashboard lists; 0 until it is up."""
     try:
         nodes = get_json(server, "/api/v0/nodes")["data"]["result"]["result"]
     except UserError:
@@ -176,30 +181,28 @@ def count_alive(server: JobServer) -> int:
 
 
 def wait_for(ready: Callable[[], bool], cluster: LocalCluster, deadline: float) -> None:
-    """Returns when it is so.
+    """Wait until `ready()` is true.
 
     Raises:
-        UserError: a node died, or the time is up.
+        UserError: a node died, or the deadline has passed.
     """
     while not ready():
-        for number, mark in enumerate(cluster.nodes):
-            if mark.find() is None:
+        for number, node in enumerate(cluster.nodes):
+            if node.find() is None:
                 raise UserError(
-                    f"node {number} did not start: {last_log_line(log_file(cluster.folder, number))}"
+                    f"node {number} failed to start: {last_log_line(log_file(cluster.folder, number))}"
                 )
         if time.monotonic() > deadline:
-            raise UserError(
-                "the cluster is not up in time: give it longer with --timeout, or start fewer --nodes"
-            )
+            raise UserError("startup timed out; raise --timeout or lower --nodes")
         time.sleep(0.1)
 
 
 def log_file(folder: Path, number: int) -> Path:
-    """What a node's `ray start` prints."""
+    """Return the log file of a node's `ray start`."""
     return folder / f"node-{number}.log"
 
 
 def last_log_line(log: Path) -> str:
-    """The last line of a log."""
+    """Return the last line of a log."""
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "no output"

@@ -1,4 +1,4 @@
-"""A cluster on this machine: `melray cluster up` starts its nodes, `status` shows them, `down` ends them."""
+"""`melray cluster`: `up` starts a local multi-node cluster, `status` shows its nodes, `down` stops it."""
 
 from __future__ import annotations
 
@@ -11,117 +11,108 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from cluster.arguments.flags import Common
-from cluster.arguments.subcommands import Action, run_action
+from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.address import job_server
 from cluster.connection.dashboard import get_json
 from cluster.connection.local_state import LocalCluster, clear_state, local_cluster, state_dir
-from cluster.connection.nodes import describe_node, read_nodes, sums
+from cluster.connection.nodes import describe_node, read_nodes, sum_resources
 from cluster.local.processes import terminate_cluster
 from cluster.local.start import start_nodes
 from models.config import Config
-from pipeline.io.console import duration
+from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 
 
 class UpConfig(Config):
-    """Starts a cluster on this machine: nodes of --cpus CPUs each, on loopback, open only to holders of its token.
+    """Start a cluster on this host: nodes with --cpus CPUs each, on loopback addresses, protected by a token.
 
-    With --cpus left out, the nodes share the machine's CPUs evenly.
+    Without --cpus, the nodes share the CPUs of the host equally.
     """
 
     nodes: int = Field(2, ge=1, le=64)
-    """Nodes; the first is the head, which works too."""
+    """Number of nodes including the head."""
     port: int | None = Field(None, ge=1024, le=65535)
-    """Port of Ray's own protocol; by default a free one."""
+    """GCS port (default: a free one)."""
     dashboard_port: int | None = Field(None, ge=1024, le=65535)
-    """Port of the dashboard, where jobs are submitted; by default a free one."""
+    """Port of the dashboard, which accepts jobs (default: a free one)."""
     timeout: float = Field(120.0, gt=0)
-    """Seconds in which all nodes must be there."""
+    """Startup timeout in seconds."""
 
 
 class StatusConfig(Config):
-    """Shows the nodes of a cluster, what is free on them, and the jobs that run: by default of the cluster on this machine."""
+    """Show nodes, free resources and running jobs of a cluster (default: the local one)."""
 
 
 class DownConfig(Config):
-    """Ends the cluster that `melray cluster up` started, and all that runs on it; its logs go with it."""
+    """Stop the local cluster and everything that runs on it, and delete its logs."""
 
 
-def command(common: Common, arguments: list[str]) -> int:
-    """`melray cluster up|status|down`.
+def up(config: UpConfig, common: CommonFlags) -> int:
+    """Start the nodes and wait until all are up; on an error stop those already started.
 
     Raises:
-        UserError: one runs already, or can't be started, reached or ended.
+        UserError: a local cluster is already running, or a node fails to start.
     """
-    actions = {
-        "up": Action(UpConfig, up),
-        "status": Action(StatusConfig, status),
-        "down": Action(DownConfig, down),
-    }
-    return run_action("cluster", actions, common, arguments)
-
-
-def up(config: UpConfig, common: Common) -> int:
-    """Starts the nodes and waits for them: all are there at the end, or none."""
-    begin = time.monotonic()
+    start = time.monotonic()
     cpus = common.cpus or max(1, (os.cpu_count() or 1) // config.nodes)
     with _exclusive_lock():
-        if (there := local_cluster()) is not None:
-            if there.runs:
-                found = f"a cluster of {len(there.nodes)} nodes runs here already, its dashboard at {there.dashboard}"
-                raise UserError(f"{found}; use it, or end it with `melray cluster down`")
-            tear_down(there)
+        if (previous := local_cluster()) is not None:
+            if previous.is_running:
+                raise UserError(
+                    f"a {len(previous.nodes)}-node cluster is already running, "
+                    f"dashboard at {previous.dashboard}; use it or stop it with `melray cluster down`"
+                )
+            tear_down(previous)
         try:
-            cluster = start_nodes(
-                config.nodes, cpus, config.port, config.dashboard_port, time.monotonic() + config.timeout
-            )
+            deadline = time.monotonic() + config.timeout
+            cluster = start_nodes(config.nodes, cpus, config.port, config.dashboard_port, deadline)
         except BaseException:
-            if (half := local_cluster()) is not None:
-                tear_down(half)
+            if (incomplete := local_cluster()) is not None:
+                tear_down(incomplete)
             raise
-    print(f"{config.nodes} nodes with {cpus} CPUs each, up in {duration(time.monotonic() - begin)}")
-    print(f"dashboard: {cluster.dashboard}, open to who has the token in {cluster.token}")
-    print("to use it: melray submit -- COMMAND …, or melray COMMAND … --address auto", flush=True)
+    logger.info(
+        "%d nodes with %d CPUs each, up in %s", config.nodes, cpus, duration(time.monotonic() - start)
+    )
+    print(f"dashboard:  {cluster.dashboard}")
+    print(f"token file: {cluster.token}")
+    print("usage:      melray submit -- COMMAND …, or melray COMMAND … --address auto", flush=True)
     return 0
 
 
-def status(config: StatusConfig, common: Common) -> int:
-    """Prints nodes, free resources and running jobs."""
+def status(config: StatusConfig, common: CommonFlags) -> int:
+    """Print nodes, free resources and running jobs."""
     server = job_server(common.address)
     nodes = read_nodes(server)
-    print(f"{server.url}: {sum(node.alive for node in nodes)} nodes, {describe_node(*sums(nodes))}")
+    print(f"{server.url}: {sum(node.alive for node in nodes)} nodes, {describe_node(*sum_resources(nodes))}")
     for node in nodes:
         role = "head" if node.head else "worker"
-        print(
-            f"  {role:<6}  {node.address:<15}  {describe_node(node.total, node.used) if node.alive else 'dead'}"
-        )
+        state = describe_node(node.total, node.used) if node.alive else "dead"
+        print(f"  {role:<6}  {node.address:<15}  {state}")
     jobs = get_json(server, "/api/jobs/")
     running = [job["submission_id"] for job in jobs if job["status"] == "RUNNING" and job["submission_id"]]
     print(f"running jobs: {', '.join(running) or 'none'}")
     return 0
 
 
-def down(config: DownConfig, common: Common) -> int:
-    """Ends the cluster, and says how much that was."""
-    begin = time.monotonic()
+def down(config: DownConfig, common: CommonFlags) -> int:
+    """Stop the cluster and log how many nodes and processes that were."""
+    start = time.monotonic()
     with _exclusive_lock():
         cluster = local_cluster()
         if cluster is None:
-            print("no cluster of `melray cluster up` is here")
+            logger.info("no local cluster is running")
             return 0
         count = tear_down(cluster)
-    print(
-        f"ended {len(cluster.nodes)} nodes with {count} processes in {duration(time.monotonic() - begin)}; nothing of them is left"
-    )
+    elapsed = duration(time.monotonic() - start)
+    logger.info("stopped %d nodes (%d processes) in %s", len(cluster.nodes), count, elapsed)
     return 0
 
 
 def tear_down(cluster: LocalCluster) -> int:
-    """Ends the processes of a cluster and removes what it left on the disk; returns how many processes there were.
+    """Stop the processes of a cluster and delete its files; return the number of processes.
 
     Raises:
-        UserError: some can't be ended.
+        UserError: some processes cannot be stopped.
     """
     count = terminate_cluster(cluster)
     shutil.rmtree(cluster.folder, ignore_errors=True)
@@ -132,9 +123,9 @@ def tear_down(cluster: LocalCluster) -> int:
 
 @contextmanager
 def _exclusive_lock() -> Iterator[None]:
-    """Two commands that start or end nodes at once would lose sight of each other's."""
+    """Keep concurrent commands from starting or stopping nodes: one would lose track of the other's."""
     try:
         with FileLock(state_dir() / "cluster.lock", timeout=0):
             yield
     except Timeout:
-        raise UserError("another `melray cluster` command is at work; wait for its end") from None
+        raise UserError("another `melray cluster` command is running; wait for it to end") from None

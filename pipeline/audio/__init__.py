@@ -1,0 +1,15 @@
+"""Signal processing: pure functions of numpy arrays, and of torch tensors in the vocoder. Never imports Ray.
+
+In the order in which a clip passes through them:
+
+- `decode`: audio file → mono samples at one sample rate, trimmed, of fixed length; detects truncated files.
+- `augment`: waveform augmentations of a given strength, and the random generator of each row.
+- `mel`: samples → log-mel spectrogram in dB, equal to librosa's.
+- `features`: one clip → its shard rows, by all of the above; `FeatureConfig`, the settings that training,
+  prediction and generation share.
+- `vocoder`: log-mel spectrogram → samples; loudness normalization.
+- `synthesize`: a synthetic labeled dataset for `melray demo`, tests and benchmarks.
+
+Randomness is passed in as a `numpy.random.Generator`, seeded per row: results do not depend on the worker or
+on the processing order.
+"""

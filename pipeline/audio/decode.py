@@ -1,6 +1,6 @@
-"""From a file of any kind to mono samples at one rate: decode, mix down, resample, trim, fix the length.
+"""Decode audio files: mix down to mono, resample, trim silence, crop or pad to a fixed length.
 
-Pure signal code; every function takes and returns float32 arrays of shape `(num_samples,)` unless it says otherwise.
+Functions take and return float32 arrays of shape `(num_samples,)` unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ import soxr
 
 from pipeline.io.files import write_atomically
 
-# A file is read in pieces of this many frames, so that memory follows the mono length and not channels x length.
+# Frames per block read from a file, so that memory grows with the mono length and not with channels x length.
 BLOCK_FRAMES = 1 << 18
-# Above this many input frames the resampler streams too; below it one call is faster.
+# Above this many input frames the resampler streams as well; below it, one call is faster.
 STREAM_FRAMES = 1 << 22
-# A damaged header with a lower rate would blow a small file up to gigabytes.
-MIN_RATE = 100
-# soxr's quality: below the 16-bit noise floor, half the time of the next one.
+# A corrupt header with a lower sample rate (Hz) would expand a small file to gigabytes.
+MIN_SAMPLE_RATE = 100
+# soxr quality: errors below the 16-bit noise floor, in half the time of the next higher one.
 RESAMPLE_QUALITY = "HQ"
-# librosa.effects.trim's: the distance of frames, and the least power that is not called silence.
+# As in librosa.effects.trim: hop length, and minimum power that is not silence.
 TRIM_HOP = 512
 TRIM_AMIN = 1e-10
 
-# Where libsndfile's log states the length that a header promises, and, after "should be", the one that the file has.
+# Line of libsndfile's log with the length that a header declares and, after "should be", the length of the
+# file.
 _HEADER_LENGTH = re.compile(r"\s*(.+?)\s*: (\d+) \(should be (\d+)\)")
-_PROMISE_LINES = {
+# Name of that line in each format.
+_LENGTH_FIELDS = {
     "WAV": "data",
     "WAVEX": "data",
     "AIFF": "SSND",
@@ -42,56 +44,57 @@ _PROMISE_LINES = {
     "CAF": "data",
     "SVX": "BODY",
 }
-# Programs that write to a pipe can't go back to put in the length, and state one near 2 or 4 GiB instead.
+# Programs that write to a pipe cannot fill in the length afterwards; they declare one near 2 or 4 GiB
+# instead.
 _UNKNOWN_LENGTH = 0x7F000000
 _LONG_FORMATS = ("RF64", "W64", "CAF")
 _OGG_PAGE = 1 << 16
 
 EXTENSIONS = frozenset(
-    "aif aifc aiff au avr caf flac htk ircam mat mp1 mp2 mp3 mpc nist oga ogg opus paf pvf rf64 sd2 sds sf snd svx".split()
-    + "voc w64 wav wave wve xi".split()
+    "aif aifc aiff au avr caf flac htk ircam mat mp1 mp2 mp3 mpc nist oga ogg opus paf pvf rf64 sd2".split()
+    + "sds sf snd svx voc w64 wav wave wve xi".split()
 )
 
 
 class AudioDecodeError(Exception):
-    """A file that holds no usable sound; the text is the reason, fit for `rejected.csv`."""
+    """Raised for a file without usable audio; the message is the reason given in `rejected.csv`."""
 
 
 def is_audio(path: str | os.PathLike[str]) -> bool:
-    """Whether the name ends like one of the formats that libsndfile reads; hidden files never do."""
-    name = os.fspath(path)
-    stem, _, ending = name.rpartition("/")[2].rpartition(".")
-    return stem != "" and not stem.startswith(".") and ending.lower() in EXTENSIONS
+    """Return whether a file name has an extension that libsndfile reads; False for hidden files."""
+    stem, _, extension = os.fspath(path).rpartition("/")[2].rpartition(".")
+    return stem != "" and not stem.startswith(".") and extension.lower() in EXTENSIONS
 
 
 def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarray:
-    """Reads a sound as mono at `sample_rate`.
+    """Decode an audio file to mono samples at `sample_rate`.
 
     Args:
-        source: a path, or the bytes of a file.
-        sample_rate: wanted rate in Hz.
+        source: path, or content of a file.
+        sample_rate: target sample rate in Hz.
 
     Returns:
-        Samples `[shape=(num_samples,)]`, float32, full scale is 1; integer formats lie in [-1, 1].
+        Samples `[shape=(num_samples,)]`, float32, full scale is 1; integer formats are in [-1, 1].
 
     Raises:
-        BadAudio: missing, empty, unreadable, truncated, without samples, or with values that are not finite.
+        AudioDecodeError: missing, empty, unreadable or truncated file, no samples, or values that are not
+            finite.
     """
     handle: str | BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
     if (len(source) if isinstance(source, bytes) else _size(os.fspath(source))) == 0:
         raise AudioDecodeError("empty file (0 bytes)")
     try:
         with soundfile.SoundFile(handle) as sound:
-            if sound.samplerate < MIN_RATE:
-                raise AudioDecodeError(f"unreadable: a sample rate of {sound.samplerate} Hz")
+            if sound.samplerate < MIN_SAMPLE_RATE:
+                raise AudioDecodeError(f"unreadable: implausible sample rate ({sound.samplerate} Hz)")
             _check_not_truncated(sound, source)
             samples = _read_mono(sound, sample_rate, _length_is_reliable(sound, source))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
-        # What libsndfile says of an MP3 without a frame, whether or not the file is there.
-        raise AudioDecodeError(
-            f"unreadable: {'Format not recognised' if reason.startswith('File does not exist') else reason}"
-        ) from None
+        # libsndfile's message for an MP3 without frames, whether or not the file exists.
+        if reason.startswith("File does not exist"):
+            reason = "Format not recognised"
+        raise AudioDecodeError(f"unreadable: {reason}") from None
     except (soundfile.SoundFileRuntimeError, RuntimeError, TypeError, OSError) as error:
         raise AudioDecodeError(f"unreadable: {error}") from None
     if samples.size == 0:
@@ -99,7 +102,7 @@ def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarr
     with np.errstate(over="ignore", invalid="ignore"):
         energy = np.dot(samples, samples)
     if not np.isfinite(energy):
-        raise AudioDecodeError("values that are not finite (NaN, infinite, or beyond float32 when squared)")
+        raise AudioDecodeError("values that are not finite (NaN, infinity, or float32 overflow when squared)")
     return samples
 
 
@@ -108,12 +111,12 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         raise AudioDecodeError("no such file") from None
-    except (OSError, ValueError) as error:  # the second for a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: NUL byte in the name
         raise AudioDecodeError(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _span(source: str | os.PathLike[str] | bytes, start: int, size: int) -> bytes:
-    """`size` bytes from `start`, which counts from the end where it is negative."""
+    """Return `size` bytes from offset `start`; a negative one counts from the end."""
     if isinstance(source, bytes):
         return source[start:][:size]
     with open(source, "rb") as file:
@@ -123,20 +126,23 @@ def _span(source: str | os.PathLike[str] | bytes, start: int, size: int) -> byte
 
 
 def _check_not_truncated(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> None:
-    """libsndfile mends a header that promises more than the file holds, and says so only in its log."""
+    """Raise `AudioDecodeError` if the file is shorter than its header declares.
+
+    libsndfile repairs such a header silently and reports it only in its log.
+    """
     if sound.format == "OGG" and _last_page_truncated(_span(source, -_OGG_PAGE, _OGG_PAGE)):
-        raise AudioDecodeError("truncated: the last Ogg page is not whole")
+        raise AudioDecodeError("truncated: incomplete last Ogg page")
     for line in sound.extra_info.splitlines():
-        found = _HEADER_LENGTH.match(line)
-        if found is None or found[1] != _PROMISE_LINES.get(sound.format):
+        match = _HEADER_LENGTH.match(line)
+        if match is None or match[1] != _LENGTH_FIELDS.get(sound.format):
             continue
-        promised, there = int(found[2]), int(found[3])
-        if there < promised and (promised < _UNKNOWN_LENGTH or sound.format in _LONG_FORMATS):
-            raise AudioDecodeError(f"truncated: header promises {promised} bytes, {there} are there")
+        declared, actual = int(match[2]), int(match[3])
+        if actual < declared and (declared < _UNKNOWN_LENGTH or sound.format in _LONG_FORMATS):
+            raise AudioDecodeError(f"truncated: header declares {declared} bytes, file has {actual}")
 
 
 def _last_page_truncated(tail: bytes) -> bool:
-    """Whether an Ogg file with this end breaks off in its last page (RFC 3533)."""
+    """Return whether an Ogg file with the final bytes `tail` is cut off within its last page (RFC 3533)."""
     start = tail.rfind(b"OggS\0")
     if start < 0:
         return False
@@ -147,7 +153,10 @@ def _last_page_truncated(tail: bytes) -> bool:
 
 
 def _length_is_reliable(sound: soundfile.SoundFile, source: str | os.PathLike[str] | bytes) -> bool:
-    """Whether `sound.frames` is more than a guess: without a Xing or Info header, that of an MP3 comes from its first frame's bit rate."""
+    """Return whether `sound.frames` is exact.
+
+    For an MP3 without a Xing or Info header, it is an estimate from the bit rate of the first frame.
+    """
     if sound.format != "MP3":
         return True
     start, tag = 0, _span(source, 0, 10)
@@ -157,49 +166,49 @@ def _length_is_reliable(sound: soundfile.SoundFile, source: str | os.PathLike[st
     return b"Xing" in first or b"Info" in first
 
 
-def _read_mono(sound: soundfile.SoundFile, sample_rate: int, length_is_known: bool) -> np.ndarray:
+def _read_mono(sound: soundfile.SoundFile, sample_rate: int, length_is_reliable: bool) -> np.ndarray:
     if sound.frames > STREAM_FRAMES and sound.samplerate != sample_rate:
         stream = soxr.ResampleStream(
             sound.samplerate, sample_rate, 1, dtype="float32", quality=RESAMPLE_QUALITY
         )
-        pieces = [stream.resample_chunk(piece) for piece in _mono_pieces(sound, length_is_known)]
-        return np.concatenate([*pieces, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
-    pieces = list(_mono_pieces(sound, length_is_known))
-    mono = pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        blocks = [stream.resample_chunk(block) for block in _mono_blocks(sound, length_is_reliable)]
+        return np.concatenate([*blocks, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
+    blocks = list(_mono_blocks(sound, length_is_reliable))
+    mono = blocks[0] if len(blocks) == 1 else np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     return resample(mono, sound.samplerate, sample_rate)
 
 
-def _read_piece(sound: soundfile.SoundFile) -> np.ndarray:
-    """The next frames `[shape=(num_frames, channels)]`, float32."""
+def _read_block(sound: soundfile.SoundFile) -> np.ndarray:
+    """Read the next frames `[shape=(num_frames, channels)]`, float32."""
     if sound.subtype != "PCM_16" or sound.format == "FLAC":
         return sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-    # The same values; numpy converts in a fifth of libsndfile's time.
-    piece = sound.read(BLOCK_FRAMES, dtype="int16", always_2d=True).astype(np.float32)
-    piece *= np.float32(1 / 32768)
-    return piece
+    # The same values as dtype="float32"; numpy converts in a fifth of libsndfile's time.
+    block = sound.read(BLOCK_FRAMES, dtype="int16", always_2d=True).astype(np.float32)
+    block *= np.float32(1 / 32768)
+    return block
 
 
-def _mono_pieces(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[np.ndarray]:
-    """Yields the mean over channels, piece by piece.
+def _mono_blocks(sound: soundfile.SoundFile, length_is_reliable: bool) -> Iterator[np.ndarray]:
+    """Yield the mean over channels, block by block.
 
     Raises:
-        BadAudio: when the file ends before the length that its header states.
+        AudioDecodeError: the file ends before the length that its header declares.
     """
     frames = 0
     while True:
-        piece = _read_piece(sound)
-        frames += len(piece)
-        if len(piece):
-            yield piece[:, 0] if piece.shape[1] == 1 else piece.mean(axis=1, dtype=np.float32)
-        if len(piece) < BLOCK_FRAMES:
+        block = _read_block(sound)
+        frames += len(block)
+        if len(block):
+            yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        if len(block) < BLOCK_FRAMES:
             break
-    # Compressed formats without a stated length report one of 2**62 or so.
-    if length_is_known and frames < sound.frames < 1 << 60:
+    # For compressed formats that declare no length, libsndfile reports about 2**62 frames.
+    if length_is_reliable and frames < sound.frames < 1 << 60:
         raise AudioDecodeError(f"truncated: {frames} of {sound.frames} samples")
 
 
 def resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """Band-limited resampling (soxr HQ) between any two rates in Hz; always at least one sample for one."""
+    """Resample between any two rates in Hz, band-limited (soxr HQ); never to fewer than one sample."""
     if from_rate == to_rate or samples.size == 0:
         return samples
     out = soxr.resample(samples, from_rate, to_rate, quality=RESAMPLE_QUALITY)
@@ -207,13 +216,14 @@ def resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarra
 
 
 def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
-    """Cuts both ends where the RMS lies more than `top_db` dB below the loudest frame.
+    """Trim both ends where the RMS is more than `top_db` dB below that of the loudest frame.
 
-    The definition is `librosa.effects.trim`: centred frames of four hops. A sound that is silent throughout is returned whole.
+    Equal to `librosa.effects.trim`: centered frames of four hops. Samples that are all silent are returned
+    untrimmed.
     """
-    whole = samples.size // TRIM_HOP
-    hops, rest = samples[: whole * TRIM_HOP].reshape(whole, TRIM_HOP), samples[whole * TRIM_HOP :]
-    energy = np.zeros(whole + 4, np.float32)
+    num_hops = samples.size // TRIM_HOP
+    hops, rest = samples[: num_hops * TRIM_HOP].reshape(num_hops, TRIM_HOP), samples[num_hops * TRIM_HOP :]
+    energy = np.zeros(num_hops + 4, np.float32)
     energy[2:-2] = np.einsum("ij,ij->i", hops, hops)
     energy[-2] = np.dot(rest, rest)
     power = (energy[:-3] + energy[1:-2] + energy[2:-1] + energy[3:]) / np.float32(4 * TRIM_HOP)
@@ -222,15 +232,17 @@ def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
     return samples[loud[0] * TRIM_HOP : (loud[-1] + 1) * TRIM_HOP]
 
 
-def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
-    """Writes mono samples in [-1, 1] as 16-bit WAV, whole or not at all."""
-    write_atomically(path, lambda file: soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16"))
+def write_wav(path: Path, samples: np.ndarray, sample_rate: int) -> None:
+    """Write mono samples in [-1, 1] as a 16-bit WAV file, atomically."""
+    write_atomically(
+        path, lambda file: soundfile.write(file, samples, sample_rate, format="WAV", subtype="PCM_16")
+    )
 
 
 def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Exactly `num_samples`: a longer sound is cropped, a shorter one gets silence at its end.
+    """Crop or zero-pad samples to `num_samples`.
 
-    The crop is the middle, or with `rng` any place with equal chance.
+    The crop is centered, or with `rng` at a uniformly random position; zeros are appended at the end.
     """
     excess = samples.size - num_samples
     if excess > 0:

@@ -1,4 +1,4 @@
-"""One clip to its spectrograms: the whole signal path between a file and the rows of a shard."""
+"""Log-mel spectrograms of a clip and its augmented copies: from an audio file to the rows of a shard."""
 
 from __future__ import annotations
 
@@ -9,89 +9,79 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from models.config import Config, diff_settings
-from pipeline.audio.augment import RECIPES, row_rng
+from models.config import Config, flat_values
+from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng
 from pipeline.audio.decode import AudioDecodeError, decode, fix_length, trim_silence
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.io.storage import read_if_remote
 
-# Part of the fingerprint: raise it when the same settings come to give other values.
+# Part of the fingerprint; raise it when the same settings produce different spectrograms.
 SIGNAL_VERSION = 2
-# A recipe works on at most this much more than a clip: enough for what a faster speed uses up.
-MARGIN = 1.5
+# Maximum input of an augmentation in clip lengths: enough for the samples that the highest speed consumes.
+MAX_AUGMENTED_LENGTH = 1.5
 
 
 class FeatureConfig(Config):
-    """What a spectrogram is: the part that training, prediction and generation must agree on."""
+    """Spectrogram settings, which training, prediction and generation must share."""
 
     mel: MelConfig = MelConfig()
-    """The spectrogram."""
+    """Log-mel spectrogram."""
     seconds: float = Field(5.0, gt=0, le=600)
-    """Length of every clip, in seconds: longer ones are cropped, shorter ones get silence at the end."""
+    """Clip length in seconds; longer clips are cropped, shorter ones zero-padded."""
     trim_db: float | None = Field(60.0, gt=0)
-    """Silence at both ends, this many dB below the loudest part, is cut; none keeps it."""
+    """Trim leading and trailing silence more than this many dB below the peak level; none disables it."""
 
     @property
     def num_samples(self) -> int:
-        """Samples of a clip."""
+        """Number of samples of a clip."""
         return round(self.seconds * self.mel.sample_rate)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """`(n_mels, num_frames)` of a spectrogram."""
+        """Shape `(n_mels, num_frames)` of a spectrogram."""
         return self.mel.n_mels, self.mel.num_frames(self.num_samples)
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal spectrograms: 16 hexadecimal digits of the settings and the signal code's version."""
+        """Hash of the settings and `SIGNAL_VERSION`, 16 hexadecimal digits; equal for equal spectrograms."""
         text = json.dumps([SIGNAL_VERSION, self.to_dict()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def feature_mismatch(mine: FeatureConfig, theirs: FeatureConfig, whose: str) -> str | None:
-    """`key = value (<whose> other)` for the first setting in which spectrograms differ; none where they are of one kind."""
-    if mine.fingerprint == theirs.fingerprint:
-        return None
-    changes = diff_settings(mine.to_dict(), theirs.to_dict(), "") or ["another version of the signal code"]
-    return changes[0].replace("now", whose)
-
-
-class AugmentConfig(Config):
-    """Waveform augmentation at extraction."""
-
-    copies: int = Field(1, ge=0, le=100)
-    """Augmented copies of each clip, beside the clip itself."""
-    recipes: tuple[str, ...] = tuple(RECIPES)
-    """What a copy may be, each with equal chance."""
-    seed: int = 42
-    """Seed of all draws; a row's draw depends on it, the clip and the number of the copy only."""
-
-    @model_validator(mode="after")
-    def _known_recipes(self) -> AugmentConfig:
-        unknown = [name for name in self.recipes if name not in RECIPES]
-        if unknown or not self.recipes:
-            raise ValueError(f"unknown recipe {unknown or 'list ()'}; known: {', '.join(RECIPES)}")
-        return self
+def feature_mismatch(features: FeatureConfig, expected: FeatureConfig, owner: str) -> str | None:
+    """Return the first different setting as `key = value (<owner> expected)`, or None if all are equal."""
+    values, expected_values = flat_values(features.to_dict()), flat_values(expected.to_dict())
+    return next(
+        (
+            f"{key} = {value} ({owner} {expected_values[key]})"
+            for key, value in values.items()
+            if value != expected_values[key]
+        ),
+        None,
+    )
 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """One row of a clip: `mel` is in dB, float16 `[shape=(n_mels, num_frames)]`; copy 0 is the clip itself."""
+    """One shard row of a clip.
+
+    `mel` is in dB, float16 `[shape=(n_mels, num_frames)]`; copy 0 is the original clip.
+    """
 
     copy: int
     strength: float
-    recipe: str
+    augmentation: str
     mel: np.ndarray
 
 
 def load_clip(source: str | os.PathLike[str] | bytes, config: FeatureConfig) -> np.ndarray:
-    """Decoded, resampled and trimmed samples `[shape=(num_samples,)]` of any length.
+    """Return decoded, resampled and trimmed samples `[shape=(num_samples,)]` of any length.
 
     Raises:
-        BadAudio: when the file holds no usable sound.
-        OSError: when a store that holds the file can't be asked.
+        AudioDecodeError: the file has no usable audio.
+        OSError: the object store cannot be reached.
     """
     try:
         data = read_if_remote(source)
@@ -104,16 +94,21 @@ def load_clip(source: str | os.PathLike[str] | bytes, config: FeatureConfig) -> 
 def spectrogram(
     samples: np.ndarray, config: FeatureConfig, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Log-mel of samples brought to the clip length, in dB, float16 `[shape=(n_mels, num_frames)]`."""
+    """Compute the log-mel spectrogram of samples cropped or padded to the clip length.
+
+    Returns:
+        dB, float16 `[shape=(n_mels, num_frames)]`.
+    """
     return log_mel(config.mel)(fix_length(samples, config.num_samples, rng)).astype(np.float16)
 
 
-def split_windows(samples: np.ndarray, config: FeatureConfig, most: int) -> list[np.ndarray]:
-    """A clip cut into windows of the clip length, evenly spread from its first sample to its last.
+def split_windows(samples: np.ndarray, config: FeatureConfig, max_windows: int) -> list[np.ndarray]:
+    """Split samples into evenly spaced windows of the clip length, from the first sample to the last.
 
-    As few as cover it, but at most `most`; one is its middle.
+    Returns the smallest number of windows that cover the samples, but at most `max_windows`. A single window
+    is the center crop.
     """
-    count = min(most, -(-samples.size // config.num_samples))
+    count = min(max_windows, -(-samples.size // config.num_samples))
     if count <= 1:
         return [fix_length(samples, config.num_samples)]
     starts = np.linspace(0, samples.size - config.num_samples, count).round().astype(int)
@@ -123,31 +118,28 @@ def split_windows(samples: np.ndarray, config: FeatureConfig, most: int) -> list
 def spectrogram_rows(
     source: str | os.PathLike[str] | bytes, clip_id: str, features: FeatureConfig, augment: AugmentConfig
 ) -> Iterator[Spectrogram]:
-    """The clip's spectrogram, then that of each augmented copy.
+    """Yield the spectrogram of a clip, then those of its augmented copies.
 
     Raises:
-        BadAudio: before the first row, when the file holds no usable sound.
+        AudioDecodeError: the file has no usable audio; raised before the first row.
     """
     samples = load_clip(source, features)
     yield Spectrogram(0, 0.0, "unchanged", spectrogram(samples, features))
     for copy in range(1, augment.copies + 1):
         rng = row_rng(augment.seed, clip_id, copy)
-        recipe = augment.recipes[int(rng.integers(len(augment.recipes)))]
+        name = augment.augmentations[int(rng.integers(len(augment.augmentations)))]
         strength = 1.0 - float(rng.random())
-        changed = RECIPES[recipe](
-            _augmentation_window(samples, recipe, features, rng), features.mel.sample_rate, strength, rng
-        )
-        yield Spectrogram(copy, strength, recipe, spectrogram(changed, features, rng))
+        window = _augmentation_window(samples, name, features, rng)
+        augmented = AUGMENTATIONS[name](window, features.mel.sample_rate, strength, rng)
+        yield Spectrogram(copy, strength, name, spectrogram(augmented, features, rng))
 
 
 def _augmentation_window(
-    samples: np.ndarray, recipe: str, features: FeatureConfig, rng: np.random.Generator
+    samples: np.ndarray, augmentation: str, features: FeatureConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """The stretch of a long clip that a recipe works on; a time shift moves the sound within its final length."""
-    if recipe == "time_shift":
+    """Return the random crop of a long clip that is augmented."""
+    if augmentation == "time_shift":
+        # The shift is circular, so it must happen within the final clip length.
         return fix_length(samples, features.num_samples, rng)
-    return (
-        samples
-        if samples.size <= (limit := int(MARGIN * features.num_samples))
-        else fix_length(samples, limit, rng)
-    )
+    max_samples = int(MAX_AUGMENTED_LENGTH * features.num_samples)
+    return samples if samples.size <= max_samples else fix_length(samples, max_samples, rng)

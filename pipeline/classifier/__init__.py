@@ -1,0 +1,18 @@
+"""Sound classifier: training, evaluation and prediction. The GAN package holds the same file names.
+
+In the order to read:
+
+    config       settings of training
+    loop         training loop of one worker: step, epoch, validation
+    state        training state: prepared, published to the run folder, restored from a checkpoint
+    train        `melray train-classifier`: one run, or several concurrently
+    inference    class probabilities from spectrograms
+    evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
+    report       HTML report of an evaluation
+    crossval     `melray crossval`: each fold held out once
+    predict      `melray predict`: a resumable batch job over audio files
+    submission   submission.csv in the form of a sample submission
+    baseline     linear baseline on the time-averaged spectrum
+
+Principle: networks, losses and metrics are in `models/`; these files connect them to data, runs and cluster.
+"""

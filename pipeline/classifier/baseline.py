@@ -1,4 +1,4 @@
-"""What a classifier that can't see time reaches: the yardstick for one that can."""
+"""Linear baseline on the time-averaged spectrum, for comparison with the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_ITERATIONS = 2000
 def linear_baseline(
     train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
 ) -> float:
-    """Accuracy on the test clips of multinomial logistic regression on each clip's mean spectrum.
+    """Fit multinomial logistic regression on mean spectra; return its accuracy on the test clips.
 
     Args:
         train_x: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
@@ -22,7 +22,7 @@ def linear_baseline(
         test_y: as `train_y`.
 
     Returns:
-        Part of the test clips that is right, in [0, 1].
+        Fraction of the test clips that is classified correctly, in [0, 1].
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
     model.fit(_mean_spectrum(train_x), train_y)
@@ -30,5 +30,5 @@ def linear_baseline(
 
 
 def _mean_spectrum(mels: np.ndarray) -> np.ndarray:
-    """Mean over time `[shape=(N, n_mels)]`; shards hold float16, in which a sum of frames would lose digits."""
+    """Return the mean over time `[shape=(N, n_mels)]`, summed in float32 as float16 would lose digits."""
     return mels.mean(axis=2, dtype=np.float32)

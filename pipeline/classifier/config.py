@@ -1,4 +1,4 @@
-"""All settings of a classifier's training."""
+"""Settings of classifier training."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from pipeline.training.config import TrainingConfig
 
 
 class TrainClassifierConfig(TrainingConfig):
-    """From shards to a classifier."""
+    """Trains a classifier on shards."""
 
     extra_shards: tuple[PathOrURI, ...] = ()
-    """Folders of further rows, such as generated ones, that are learnt but neither validated nor held out."""
+    """Additional shard folders (e.g. generated clips), used for training only."""
     model: ClassifierConfig = ClassifierConfig()
-    """The network."""
+    """Architecture of the network."""
     mixup: MixUpConfig = MixUpConfig()
     """MixUp."""
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
-    """Augmentation of spectrograms."""
+    """SpecAugment."""
     epochs: int = Field(80, ge=1)
-    """Passes over the training rows, at most."""
+    """Maximum number of epochs."""
     batch_size: int = Field(64, ge=2)
-    """Rows of a step, over all workers together."""
+    """Global batch size, summed over workers."""
     learning_rate: float = Field(2e-3, gt=0, le=1)
-    """Highest learning rate of AdamW (Loshchilov 2019)."""
+    """Peak learning rate of AdamW (Loshchilov 2019)."""
     warmup_epochs: float = Field(3.0, ge=0)
-    """Epochs of linear rise, before the rate falls along half a cosine."""
+    """Epochs of linear warmup before cosine decay."""
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Decoupled weight decay."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Part of each label that is spread over all classes (Szegedy et al. 2016)."""
+    """Probability mass of each label spread over all classes (Szegedy et al. 2016)."""
     max_grad_norm: float = Field(2.0, gt=0)
-    """Greatest norm of the gradient."""
+    """Maximum gradient norm."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
-    """Of the averaged weights, which are validated and kept; 0 keeps the raw ones."""
+    """Decay of the EMA weights, which are validated and saved; 0 uses the raw weights."""
     sampling: Literal["uniform", "balanced"] = "uniform"
-    """Every row once an epoch, or as many draws with equal chance for each class."""
+    """uniform: every row once per epoch; balanced: equal probability per class."""
     class_weights: bool = False
-    """Weigh the loss by the inverse of each class's frequency."""
+    """Weight the loss by the inverse frequency of each class."""
     patience: int = Field(25, ge=1)
-    """Epochs without a better validation after which training stops."""
+    """Stop after this many epochs without improvement."""
     keep: Literal["best", "last"] = "best"
-    """Keep the epoch that validates best, or the last one whatever it validates: then no choice hangs on the validation clips."""
+    """best: best validation score; last: final epoch, so nothing is selected on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss"] = "val_macro_f1"
-    """What the best checkpoint is best at; ties go to the lower loss."""
+    """Metric that selects the best checkpoint; ties are broken by the lower loss."""
 
     @property
-    def sets(self) -> tuple[Path, ...]:
-        """All shards that it learns from, its own first."""
+    def shard_folders(self) -> tuple[Path, ...]:
+        """All shard folders to train on, `shards` first."""
         return (self.shards, *self.extra_shards)

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier: figures as JSON, and a page that a person would rather look at."""
+"""Evaluation of a classifier: metrics as JSON, and an HTML report."""
 
 from __future__ import annotations
 
@@ -28,176 +28,202 @@ CHUNK_ROWS = 1024
 
 
 class EvaluateConfig(Config):
-    """Scores a trained classifier on labelled clips, or a trained generator by what it draws."""
+    """Evaluates a classifier on labeled clips, or a generator by the clips it generates."""
 
     run: PathOrURI
-    """Folder of the run."""
+    """Run folder."""
     shards: PathOrURI | None = None
-    """Other labelled shards to score on, all of them; by default those of the training."""
+    """Evaluate on all clips of these shards instead of the run's own data."""
     split: Literal["auto", "validation", "held-out", "all"] = "auto"
-    """Which clips of the training's own shards: auto takes the held-out fold if there is one, else the validation clips."""
+    """Clips to evaluate on: auto is the held-out fold if there is one, else the validation clips."""
     tta_shifts: int = Field(1, ge=1, le=64)
-    """Averages the prediction over so many turns of each clip in time."""
+    """Test-time augmentation: circular time shifts to average over."""
     clips_per_class: int = Field(30, ge=2)
-    """Of a generator: clips of each class that are drawn and scored; it needs no other setting."""
+    """Generators only: clips to generate and score per class."""
     out: PathOrURI | None = None
-    """Folder for evaluation.json and report.html; by default the run."""
+    """Folder for evaluation.json and report.html (default: the run folder)."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Clips with their truth and what the model says."""
+    """Predicted class probabilities of some rows of a dataset."""
 
-    rows: ShardDataset
-    index: np.ndarray
+    dataset: ShardDataset
+    rows: np.ndarray
+    """Row numbers `[shape=(N,)]`."""
     labels: np.ndarray
+    """True classes, as the model numbers them `[shape=(N,)]`."""
     probabilities: np.ndarray
+    """`[shape=(N, C)]`, float32."""
+
+    @property
+    def clip_ids(self) -> np.ndarray:
+        """Clip id of each row `[shape=(N,)]`."""
+        return self.dataset.table["clip_id"].to_numpy()[self.rows]
+
+    def mel(self, i: int) -> np.ndarray:
+        """Spectrogram of the `i`-th of the rows, in dB `[shape=(n_mels, num_frames)]`."""
+        return np.asarray(self.dataset.mels[self.rows[i]])
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Writes `evaluation.json` and `report.html`; returns the figures.
+    """Write `evaluation.json` and `report.html`; return the metrics.
 
     Raises:
-        UserError: an unusable run, or shards that do not fit it.
+        UserError: an unusable run, or shards that the model cannot be evaluated on.
     """
     saved = load_classifier(config.run)
-    rows, index, what = select_rows(config, saved)
-    scored = predict_rows(saved, rows, index, config.tta_shifts)
+    dataset, rows, description = select_rows(config, saved)
+    predictions = predict_rows(saved, dataset, rows, config.tta_shifts)
     out = config.out or config.run
     history = RunFolder(config.run).read_history()
-    metrics = write_evaluation(out, scored, saved, history, what, config.tta_shifts)
+    metrics = write_evaluation(out, predictions, saved, history, description, config.tta_shifts)
     print(
-        f"{what}: {metrics['clips']} clips, accuracy {metrics['accuracy']:.1%}, macro-F1 {metrics['macro_f1']:.3f}, "
-        f"log-loss {metrics['log_loss']:.3f}, calibration error {metrics['ece']:.3f}\nreport: {out / 'report.html'}",
+        f"{description}: {metrics['clips']} clips, accuracy {metrics['accuracy']:.1%}, "
+        f"macro-F1 {metrics['macro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
+        f"calibration error {metrics['ece']:.3f}\nreport: {out / 'report.html'}",
         flush=True,
     )
     return metrics
 
 
 def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:
-    """The set, the numbers of the rows to score on, and their name."""
+    """Return the dataset, the numbers of the rows to evaluate on, and their description."""
     if config.shards is not None:
-        rows = open_dataset(config.shards)
-        check_features(rows.features, saved.card.features, config.shards)
-        return rows, np.flatnonzero(rows.table["copy"].to_numpy() == 0), f"all of {config.shards}"
-    training, rows, split = load_run_data(
-        config.run, TrainClassifierConfig, "name the clips to score on with --shards"
+        dataset = open_dataset(config.shards)
+        check_features(dataset.features, saved.metadata.features, config.shards)
+        return dataset, _original_rows(dataset), f"all of {config.shards}"
+    train_config, dataset, split = load_run_data(
+        config.run, TrainClassifierConfig, "give the clips to evaluate on by --shards"
     )
-    sides = {
+    rows_by_split = {
         "held-out": split.held_out,
         "validation": split.val,
-        "all": np.flatnonzero(rows.table["copy"].to_numpy() == 0),
+        "all": _original_rows(dataset),
     }
-    on = config.split
-    if on == "auto":
-        on = "held-out" if len(split.held_out) else "validation"
-    if len(sides[on]) == 0:
+    name = config.split
+    if name == "auto":
+        name = "held-out" if len(split.held_out) else "validation"
+    if len(rows_by_split[name]) == 0:
         raise UserError(
-            f"--split {on}: the training had no such clips; choose another, or name labelled ones with --shards"
+            f"--split {name}: no such clips in this run; choose another split, or labeled clips by --shards"
         )
-    return rows, sides[on], f"fold {training.fold}, held out" if on == "held-out" else f"{on} clips"
+    description = f"fold {train_config.fold}, held out" if name == "held-out" else f"{name} clips"
+    return dataset, rows_by_split[name], description
+
+
+def _original_rows(dataset: ShardDataset) -> np.ndarray:
+    """Return the numbers of the rows that are not augmented copies."""
+    return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
 
 
 def check_features(shards: FeatureConfig, model: FeatureConfig, path: Path) -> None:
-    """Refuses spectrograms of another kind than the model learnt.
+    """Check that shards have the spectrograms that a model was trained on.
 
     Raises:
         UserError: with the first setting that differs.
     """
-    change = feature_mismatch(shards, model, "the model has")
-    if change is not None:
-        raise UserError(f"--shards {path} have {change}; extract with the model's settings")
+    mismatch = feature_mismatch(shards, model, "the model uses")
+    if mismatch is not None:
+        raise UserError(f"--shards {path} use {mismatch}; extract with the settings of the model")
 
 
-def predict_rows(saved: SavedClassifier, rows: ShardDataset, index: np.ndarray, shifts: int) -> Predictions:
-    """What the model says of some rows.
+def predict_rows(
+    saved: SavedClassifier, dataset: ShardDataset, rows: np.ndarray, tta_shifts: int
+) -> Predictions:
+    """Predict some rows of a dataset.
 
     Raises:
-        UserError: when a row has a class that the model never saw.
+        UserError: if a row has a class that is unknown to the model.
     """
-    number = {name: i for i, name in enumerate(saved.card.class_names)}
-    names = rows.table["label"].to_numpy()[index]
-    unknown = sorted(set(names) - number.keys())
+    class_names = saved.metadata.class_names
+    class_numbers = {name: number for number, name in enumerate(class_names)}
+    label_names = dataset.table["label"].to_numpy()[rows]
+    unknown = sorted(set(label_names) - class_numbers.keys())
     if unknown:
-        raise UserError(
-            f"class '{unknown[0]}' is not one that the model knows: {', '.join(saved.card.class_names)}"
-        )
-    labels = np.array([number[name] for name in names])
-    # A piece at a time: the rows of a large set do not fit into memory.
-    pieces = [
-        predict_probabilities(saved.model, rows.mels[index[part]], shifts)
-        for part in batch_slices(len(index), CHUNK_ROWS)
+        raise UserError(f"unknown class '{unknown[0]}'; the model knows {', '.join(class_names)}")
+    labels = np.array([class_numbers[name] for name in label_names])
+    # In chunks: the rows of a large dataset do not fit into memory.
+    chunks = [
+        predict_probabilities(saved.model, dataset.mels[rows[chunk]], tta_shifts)
+        for chunk in batch_slices(len(rows), CHUNK_ROWS)
     ]
-    return Predictions(rows, index, labels, np.concatenate(pieces))
+    return Predictions(dataset, rows, labels, np.concatenate(chunks))
 
 
 def write_evaluation(
     out: Path,
-    scored: Predictions,
+    predictions: Predictions,
     saved: SavedClassifier,
     history: list[dict[str, Any]],
-    what: str,
-    shifts: int,
+    description: str,
+    tta_shifts: int,
 ) -> dict[str, Any]:
-    """Writes both files of an evaluation; returns the figures."""
-    names = saved.card.class_names
-    metrics: dict[str, Any] = classification_metrics(scored.probabilities, scored.labels, list(names))
-    mistakes = confident_mistakes(scored, names)
+    """Compute the metrics, write `evaluation.json` and `report.html` to `out`; return the metrics."""
+    class_names, training = saved.metadata.class_names, saved.metadata.training
+    metrics: dict[str, Any] = classification_metrics(
+        predictions.probabilities, predictions.labels, list(class_names)
+    )
+    mistakes = confident_mistakes(predictions, class_names)
     metrics |= {
-        "on": what,
-        "shifts": shifts,
+        "split": description,
+        "tta_shifts": tta_shifts,
         "mistakes": [
-            {"clip_id": m.clip_id, "label": m.label, "predicted": m.predicted, "confidence": m.confidence}
-            for m in mistakes
+            {
+                "clip_id": mistake.clip_id,
+                "label": mistake.label,
+                "predicted": mistake.predicted,
+                "confidence": mistake.confidence,
+            }
+            for mistake in mistakes
         ],
     }
     with report_os_errors("writing to", out):
         out.mkdir(parents=True, exist_ok=True)
         RunFolder(out).write_json("evaluation.json", metrics)
-        summary = {
-            "scored on": f"{what} ({metrics['clips']} clips)",
-            "epoch of the weights": str(saved.card.training.get("epoch", "?")),
-            "turns in time averaged": str(shifts),
-        }
         write_report(
             out / "report.html",
             title="Sound classifier",
-            summary=summary,
+            summary={
+                "evaluated on": f"{description} ({metrics['clips']} clips)",
+                "checkpoint epoch": str(training.get("epoch", "?")),
+                "TTA shifts": str(tta_shifts),
+            },
             metrics=metrics,
             history=history,
             mistakes=mistakes,
-            examples=class_examples(scored, names),
-            features=saved.card.features,
-            settings=saved.card.training.get("config"),
+            examples=class_examples(predictions, class_names),
+            features=saved.metadata.features,
+            settings=training.get("config"),
         )
     return metrics
 
 
-def confident_mistakes(scored: Predictions, names: tuple[str, ...]) -> list[Mistake]:
-    """The wrong answers that the model was surest of, surest first."""
-    said = scored.probabilities.argmax(1)
-    confidence = scored.probabilities.max(1)
-    wrong = np.flatnonzero(said != scored.labels)
-    clips = scored.rows.table["clip_id"].to_numpy()[scored.index]
+def confident_mistakes(predictions: Predictions, class_names: tuple[str, ...]) -> list[Mistake]:
+    """Return the misclassified clips with the highest confidence, most confident first."""
+    predicted = predictions.probabilities.argmax(1)
+    confidence = predictions.probabilities.max(1)
+    wrong = np.flatnonzero(predicted != predictions.labels)
+    clip_ids = predictions.clip_ids
+    most_confident = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     return [
         Mistake(
-            str(clips[i]),
-            names[scored.labels[i]],
-            names[said[i]],
+            str(clip_ids[i]),
+            class_names[predictions.labels[i]],
+            class_names[predicted[i]],
             float(confidence[i]),
-            np.asarray(scored.rows.mels[scored.index[i]]),
+            predictions.mel(i),
         )
-        for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
+        for i in most_confident
     ]
 
 
-def class_examples(scored: Predictions, names: tuple[str, ...]) -> list[Example]:
-    """For each class the clip that the model recognises best."""
-    clips = scored.rows.table["clip_id"].to_numpy()[scored.index]
-    examples = []
-    for number, name in enumerate(names):
-        of_class = np.flatnonzero(scored.labels == number)
-        if of_class.size:
-            best = of_class[scored.probabilities[of_class, number].argmax()]
-            examples.append(Example(str(clips[best]), name, np.asarray(scored.rows.mels[scored.index[best]])))
+def class_examples(predictions: Predictions, class_names: tuple[str, ...]) -> list[Example]:
+    """Return the clip of each class that is classified correctly with the highest probability."""
+    examples, clip_ids = [], predictions.clip_ids
+    for number, name in enumerate(class_names):
+        class_clips = np.flatnonzero(predictions.labels == number)
+        if class_clips.size:
+            best = class_clips[predictions.probabilities[class_clips, number].argmax()]
+            examples.append(Example(str(clip_ids[best]), name, predictions.mel(best)))
     return examples

@@ -1,10 +1,12 @@
-"""Training of the classifier, from top to bottom: a step, an epoch, a validation, the loop of one worker.
+"""Training loop of the classifier, from top to bottom: step, epoch, validation, and the loop of one worker.
 
 for each epoch
-    for each batch         the same order and the same draws on every worker; each takes its part
-        train_step         augment, MixUp, forward, backward, clip, AdamW, EMA
-    evaluate_epoch         the averaged weights on the validation clips, counted over all workers
-    checkpoint             rank 0 publishes the whole state; a restart goes on from the newest
+    for each global batch    same order and same sampled augmentation on every rank
+        train_step           slice of this rank: augment, MixUp, forward, backward, clip gradients, AdamW, EMA
+    evaluate_epoch           EMA weights on the validation clips, reduced over all ranks
+    publish                  rank 0 writes model, checkpoint and log; a restart resumes from there
+
+Shape suffixes: B batch, M mel bands, T frames, C classes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from models.batch_augment import (
 from models.metrics import confusion_matrix, scores
 from models.schedule import cosine_factor
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.state import Training, prepare, publish, restore
+from pipeline.classifier.state import TrainState, prepare, publish, restore
 from pipeline.data.loader import batch_slices, epoch_batches, epoch_order
 from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
@@ -40,168 +42,202 @@ from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import EpochGenerator, World, exhaust, rank_slice
 
-EVAL_BATCH = 128
+EVAL_BATCH_SIZE = 128
 
 
-def make_batch(t: Training, batch: np.ndarray, draw: BatchAugmentation) -> tuple[Tensor, Tensor]:
-    """This worker's part of a batch: augmented spectrograms in dB `[shape=(B, n_mels, num_frames)]` and targets `[shape=(B, C)]`."""
-    part = rank_slice(len(batch), t.world)
-    mine = draw[part]
-    mel_BMT = roll_and_gain(t.store(batch[part]), mine.roll, mine.gain_db)
-    target_BC = _one_hot(t, batch[part])
-    if (mine.share < 1).any():
-        if t.world.size == 1:
-            other_BMT = mel_BMT[torch.from_numpy(mine.partner)]
+def make_batch(
+    state: TrainState, batch: np.ndarray, augmentation: BatchAugmentation
+) -> tuple[Tensor, Tensor]:
+    """Load and augment this rank's slice of a global batch.
+
+    Args:
+        state: training state.
+        batch: row numbers of the global batch.
+        augmentation: sampled parameters of the global batch.
+
+    Returns:
+        Spectrograms in dB `[shape=(B, n_mels, num_frames)]` and target probabilities `[shape=(B, C)]`.
+    """
+    local_slice = rank_slice(len(batch), state.world)
+    params = augmentation[local_slice]
+    mel_BMT = roll_and_gain(state.loader(batch[local_slice]), params.roll, params.gain_db)
+    target_BC = _one_hot(state, batch[local_slice])
+    if (params.lam < 1).any():
+        partner = params.partner  # indexes the global batch
+        if state.world.size == 1:
+            partner_BMT = mel_BMT[torch.from_numpy(partner)]
         else:
-            other_BMT = roll_and_gain(
-                t.store(batch[mine.partner]), draw.roll[mine.partner], draw.gain_db[mine.partner]
+            partner_BMT = roll_and_gain(
+                state.loader(batch[partner]), augmentation.roll[partner], augmentation.gain_db[partner]
             )
-        mel_BMT = mix(mel_BMT, other_BMT, mine.share)
-        target_BC = mix_targets(target_BC, _one_hot(t, batch[mine.partner]), mine.share)
-    return mask(mel_BMT, mine, t.model.mel_mean_M), target_BC
+        mel_BMT = mix(mel_BMT, partner_BMT, params.lam)
+        target_BC = mix_targets(target_BC, _one_hot(state, batch[partner]), params.lam)
+    return mask(mel_BMT, params, state.model.mel_mean_M), target_BC
 
 
-def train_step(t: Training, batch: np.ndarray, draw: BatchAugmentation) -> Tensor:
-    """One step of all workers on one batch; returns this worker's part of the batch's mean loss, still on the device."""
-    mel_BMT, target_BC = make_batch(t, batch, draw)
-    for group in t.optimizer.param_groups:
-        group["lr"] = t.config.learning_rate * cosine_factor(
-            t.step, t.config.epochs * t.steps_per_epoch, round(t.config.warmup_epochs * t.steps_per_epoch)
+def train_step(state: TrainState, batch: np.ndarray, augmentation: BatchAugmentation) -> Tensor:
+    """Train on one global batch; return this rank's contribution to its mean loss, a scalar on the device."""
+    config = state.config
+    mel_BMT, target_BC = make_batch(state, batch, augmentation)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * cosine_factor(
+            state.step,
+            config.epochs * state.steps_per_epoch,
+            round(config.warmup_epochs * state.steps_per_epoch),
         )
-    with t.autocast():
-        logits_BC = t.wrapped(mel_BMT)
+    with state.autocast():
+        logits_BC = state.wrapped_model(mel_BMT)
     loss_B = F.cross_entropy(
         logits_BC.float(),
         target_BC,
-        weight=t.class_weight_C,
-        label_smoothing=t.config.label_smoothing,
+        weight=state.class_weight_C,
+        label_smoothing=config.label_smoothing,
         reduction="none",
     )
-    # DDP averages gradients over workers; this makes that the mean over the batch, also where the parts differ by a row.
-    loss = loss_B.sum() * (t.world.size / len(batch))
+    # DDP averages gradients over ranks: scaled so that the result is the gradient of the mean over the global
+    # batch, also if the slices differ by a row.
+    loss = loss_B.sum() * (state.world.size / len(batch))
     loss.backward()
-    nn.utils.clip_grad_norm_(t.model.parameters(), t.config.max_grad_norm)
-    t.optimizer.step()
-    t.optimizer.zero_grad(set_to_none=True)
-    t.ema.update(t.model)
-    t.step += 1
-    return loss.detach() / t.world.size
+    nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.ema.update(state.model)
+    state.step += 1
+    return loss.detach() / state.world.size
 
 
-def train_epoch(t: Training, log: RunLog) -> dict[str, float]:
-    """One pass over the training rows; the mean loss over all workers, and rows a second.
+def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
+    """Train for one epoch; return the mean loss over all ranks and the throughput.
 
     Raises:
-        UserError: when the loss is not finite.
+        UserError: if the loss is not finite.
     """
-    t.wrapped.train()
-    # Dropout is the one draw that differs between workers.
-    torch.manual_seed(
-        int(np.random.SeedSequence([t.config.seed, t.epoch, t.world.rank]).generate_state(1)[0])
-    )
+    config, epoch = state.config, state.epoch
+    state.wrapped_model.train()
+    # Dropout is the only randomness that differs between ranks.
+    dropout_seed = np.random.SeedSequence([config.seed, epoch, state.world.rank])
+    torch.manual_seed(int(dropout_seed.generate_state(1)[0]))
     order = epoch_order(
-        t.labels, t.split.train, t.config.sampling, np.random.default_rng([t.config.seed, t.epoch])
+        state.labels, state.split.train, config.sampling, np.random.default_rng([config.seed, epoch])
     )
-    batches = epoch_batches(order, t.config.batch_size)
-    start = time.perf_counter()
-    total = torch.zeros((), device=t.world.device)
-    with watchdog(t.world.timeout_s) as alive:
+    batches = epoch_batches(order, config.batch_size)
+    start_time = time.perf_counter()
+    loss_sum = torch.zeros((), device=state.world.device)
+    with watchdog(state.world.timeout_s) as alive:
         for number, batch in enumerate(batches):
-            rng = np.random.default_rng([t.config.seed, t.epoch, number])
-            draw = sample_batch_augmentation(
-                rng, len(batch), t.config.mixup, t.config.spec_augment, t.config.augmentation_strength
+            rng = np.random.default_rng([config.seed, epoch, number])
+            augmentation = sample_batch_augmentation(
+                rng, len(batch), config.mixup, config.spec_augment, config.augmentation_strength
             )
-            total += train_step(t, batch, draw)
-            log.step(t.epoch + 1, number + 1, len(batches), start)
+            loss_sum += train_step(state, batch, augmentation)
+            log.step(epoch + 1, number + 1, len(batches), start_time)
             alive()
-    loss = float(t.world.sum(total)) / len(batches)
+    loss = float(state.world.sum(loss_sum)) / len(batches)
     if not math.isfinite(loss):
         raise UserError(
-            f"the loss is {loss} in epoch {t.epoch + 1}: try a lower --learning-rate (now {t.config.learning_rate:g})"
+            f"the loss is {loss} in epoch {epoch + 1}: "
+            f"try a lower --learning-rate (now {config.learning_rate:g})"
         )
-    seconds = time.perf_counter() - start
-    return {"train_loss": loss, "seconds": seconds, "rows_per_second": len(t.split.train) / seconds}
+    seconds = time.perf_counter() - start_time
+    return {
+        "train_loss": loss,
+        "seconds": seconds,
+        "samples_per_second": len(state.split.train) / seconds,
+    }
 
 
 @torch.inference_mode()
-def evaluate_epoch(t: Training) -> dict[str, float]:
-    """Loss, accuracy and macro-F1 of the averaged weights on the validation clips, each clip counted once over all workers."""
-    if len(t.split.val) == 0:
+def evaluate_epoch(state: TrainState) -> dict[str, float]:
+    """Return loss, accuracy and macro-F1 of the EMA weights on the validation clips, over all ranks."""
+    clips = state.split.val
+    if len(clips) == 0:
         return {}
-    t.world.broadcast([value for value in t.ema.model.buffers() if value.is_floating_point()])
-    num_classes = len(t.rows.class_names)
-    mine = t.split.val[rank_slice(len(t.split.val), t.world)]
+    state.world.broadcast([value for value in state.ema.model.buffers() if value.is_floating_point()])
+    num_classes = len(state.dataset.class_names)
+    local_clips = clips[rank_slice(len(clips), state.world)]
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-    loss = 0.0
-    for part in batch_slices(len(mine), EVAL_BATCH):
-        index = mine[part]
-        with t.autocast():
-            logits_BC = t.ema.model(t.store(index).float())
-        labels_B = torch.from_numpy(t.labels[index])
-        loss += float(F.cross_entropy(logits_BC.float().cpu(), labels_B, reduction="sum"))
+    loss_sum = 0.0
+    for batch_slice in batch_slices(len(local_clips), EVAL_BATCH_SIZE):
+        batch = local_clips[batch_slice]
+        with state.autocast():
+            logits_BC = state.ema.model(state.loader(batch).float())
+        labels_B = torch.from_numpy(state.labels[batch])
+        loss_sum += float(F.cross_entropy(logits_BC.float().cpu(), labels_B, reduction="sum"))
         confusion += torch.from_numpy(
-            confusion_matrix(t.labels[index], logits_BC.argmax(1).cpu().numpy(), num_classes)
+            confusion_matrix(state.labels[batch], logits_BC.argmax(1).cpu().numpy(), num_classes)
         )
-    counted = t.world.sum(
-        torch.cat([confusion.reshape(-1), torch.tensor([loss], dtype=torch.float64)]).to(t.world.device)
-    ).cpu()
-    result = scores(counted[:-1].reshape(num_classes, num_classes).long().numpy())
+    local_sums = torch.cat([confusion.reshape(-1), torch.tensor([loss_sum], dtype=torch.float64)])
+    sums = state.world.sum(local_sums.to(state.world.device)).cpu()
+    metrics = scores(sums[:-1].reshape(num_classes, num_classes).long().numpy())
     return {
-        "val_loss": float(counted[-1]) / len(t.split.val),
-        "val_accuracy": result["accuracy"],
-        "val_macro_f1": result["macro_f1"],
+        "val_loss": float(sums[-1]) / len(clips),
+        "val_accuracy": metrics["accuracy"],
+        "val_macro_f1": metrics["macro_f1"],
     }
 
 
 def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = None) -> dict[str, Any]:
-    """`train_epochs` to its end; returns its result."""
+    """Run `train_epochs` to its end; return its result."""
     return exhaust(train_epochs(config, world, owner))
 
 
 def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None = None) -> EpochGenerator:
-    """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one; yields after each epoch.
+    """Train as one of the workers, from the newest checkpoint of the run if there is one.
 
-    It writes to the run for as long as `owner` is the run's.
+    Yields the metrics of each epoch, once its checkpoint is written, and returns those of the best epoch.
+    Stops before its next write if `owner` is no longer the owner of the run.
 
     Raises:
-        UserError: on every worker, with the same text.
+        UserError: on every rank, with the same text.
     """
-    t = prepare(config, world)
-    run = RunFolder(config.run)
-    checkpoints = Checkpoints(config.run)
-    state = world.run_on_all_ranks(checkpoints.read)
-    if state is not None:
-        restore(t, *state)
+    state = prepare(config, world)
+    run, checkpoints = RunFolder(config.run), Checkpoints(config.run)
+    checkpoint = world.run_on_all_ranks(checkpoints.read)
+    if checkpoint is not None:
+        restore(state, *checkpoint)
     with closing(
-        world.run_on_all_ranks(partial(open_run_log, run, world.rank == 0, t.history, config.epochs))
+        world.run_on_all_ranks(partial(open_run_log, run, world.rank == 0, state.history, config.epochs))
     ) as log:
-        while t.epoch < config.epochs and t.epoch - t.best_epoch < config.patience:
-            result = train_epoch(t, log)
-            result |= evaluate_epoch(t)
-            t.epoch += 1
-            rate = t.optimizer.param_groups[0]["lr"]
-            improved = update_best(t, result)
-            line = {"epoch": t.epoch, **result, "learning_rate": rate, "best": improved}
-            t.history.append(line)
+        while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
+            metrics = train_epoch(state, log)
+            metrics |= evaluate_epoch(state)
+            state.epoch += 1
+            learning_rate = state.optimizer.param_groups[0]["lr"]
+            improved = update_best(state, metrics)
+            epoch_metrics = {
+                "epoch": state.epoch,
+                **metrics,
+                "learning_rate": learning_rate,
+                "best": improved,
+            }
+            state.history.append(epoch_metrics)
             world.run_on_all_ranks(partial(run.check_owner, owner) if world.rank == 0 else _noop)
             world.run_on_all_ranks(
-                partial(publish, t, checkpoints, log, improved) if world.rank == 0 else _noop
+                partial(publish, state, checkpoints, log, improved) if world.rank == 0 else _noop
             )
-            yield line
-    best = t.history[t.best_epoch - 1]
-    return {"best_epoch": t.best_epoch, "epochs": t.epoch, "stopped_early": t.epoch < config.epochs, **best}
+            yield epoch_metrics
+    return {
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "stopped_early": state.epoch < config.epochs,
+        **state.history[state.best_epoch - 1],
+    }
 
 
-def update_best(t: Training, result: dict[str, float]) -> bool:
-    """Whether this epoch is the best so far; without validation, or where the last is to be kept, the newest always is."""
-    if result.get("val_loss") is None or t.config.keep == "last":
-        t.best_epoch = t.epoch
+def update_best(state: TrainState, metrics: dict[str, float]) -> bool:
+    """Return whether this epoch is the one to keep so far, and note it.
+
+    It is if its monitored metric is the best, ties broken by the lower loss; without validation or with
+    `keep: last` the newest always is.
+    """
+    if metrics.get("val_loss") is None or state.config.keep == "last":
+        state.best_epoch = state.epoch
         return True
-    sign = -1.0 if t.config.monitor == "val_loss" else 1.0
-    score = [sign * result[t.config.monitor], -result["val_loss"]]
-    if t.best and score <= t.best:
+    sign = -1.0 if state.config.monitor == "val_loss" else 1.0
+    score = [sign * metrics[state.config.monitor], -metrics["val_loss"]]
+    if state.best_score and score <= state.best_score:
         return False
-    t.best, t.best_epoch = score, t.epoch
+    state.best_score, state.best_epoch = score, state.epoch
     return True
 
 
@@ -209,6 +245,6 @@ def _noop() -> None:
     pass
 
 
-def _one_hot(t: Training, index: np.ndarray) -> Tensor:
-    labels_B = torch.from_numpy(t.labels[index]).to(t.world.device)
-    return F.one_hot(labels_B, len(t.rows.class_names)).float()
+def _one_hot(state: TrainState, batch: np.ndarray) -> Tensor:
+    labels_B = torch.from_numpy(state.labels[batch]).to(state.world.device)
+    return F.one_hot(labels_B, len(state.dataset.class_names)).float()

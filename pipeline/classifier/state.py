@@ -1,4 +1,4 @@
-"""The state of a classifier's training: prepared, published, restored."""
+"""Training state of the classifier: how it is prepared, published and restored."""
 
 from __future__ import annotations
 
@@ -25,64 +25,68 @@ from pipeline.training.world import World
 
 
 @dataclass
-class Training:
-    """Everything that one worker holds; what changes over time is in the checkpoint."""
+class TrainState:
+    """Everything that one worker holds; what changes during training is in the checkpoint."""
 
     config: TrainClassifierConfig
     world: World
-    rows: ShardDataset
+    dataset: ShardDataset
     split: Split
-    store: BatchLoader
+    loader: BatchLoader
     labels: np.ndarray
+    """Class of each row, those of the extra shards last."""
     model: Classifier
-    wrapped: nn.Module
+    wrapped_model: nn.Module
+    """The model in DDP if there are several workers, compiled if asked for; shares the weights of `model`."""
     ema: Ema[Classifier]
     optimizer: torch.optim.Optimizer
     autocast: Any
     class_weight_C: Tensor | None
     step: int = 0
     epoch: int = 0
-    best: list[float] = field(default_factory=list)
+    """Finished epochs."""
+    best_score: list[float] = field(default_factory=list)
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    """Metrics of each finished epoch."""
 
     @property
     def steps_per_epoch(self) -> int:
+        """Global batches of an epoch."""
         return max(1, -(-len(self.split.train) // self.config.batch_size))
 
 
-def prepare(config: TrainClassifierConfig, world: World) -> Training:
-    """Data, network and optimiser before the first step, equal on all workers."""
-    rows, extra = world.run_on_all_ranks(
+def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
+    """Load the data and create network and optimizer, the same on all ranks.
+
+    Raises:
+        UserError: unusable shards or settings.
+    """
+    dataset, extra_datasets = world.run_on_all_ranks(
         lambda: (open_dataset(config.shards), open_extra_shards(config.shards, config.extra_shards))
     )
-    split = split_rows(rows, config)
+    split = split_rows(dataset, config)
     if len(split.train) < 2 * world.size:
         raise UserError(
-            f"--workers {world.size}: more than the {len(split.train)} training rows can feed (two each)"
+            f"--workers {world.size}: too many workers for {len(split.train)} training rows "
+            "(need at least 2 per worker)"
         )
     torch.manual_seed(config.seed)
-    model = Classifier(config.model, rows.features.mel.n_mels, len(rows.class_names))
-    model.set_statistics(*mel_statistics(rows.mels, split.train))
+    model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
+    model.set_statistics(*mel_statistics(dataset.mels, split.train))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
-    labels, split = append_extra_rows(rows, split, extra)
-    weight = None
-    if config.class_weights:
-        counts = np.bincount(labels[split.train], minlength=len(rows.class_names))
-        weight = torch.tensor(
-            counts.sum() / np.maximum(counts, 1) / len(counts), dtype=torch.float32, device=world.device
-        )
-    wrapped = world.wrap(model)
-    return Training(
+    labels, split = append_extra_rows(dataset, split, extra_datasets)
+    wrapped_model = world.wrap(model)
+    return TrainState(
         config=config,
         world=world,
-        rows=rows,
+        dataset=dataset,
         split=split,
-        store=BatchLoader([rows.mels, *(more.mels for more in extra)], world.device),
+        loader=BatchLoader([dataset.mels, *(extra.mels for extra in extra_datasets)], world.device),
         labels=labels,
         model=model,
-        wrapped=torch.compile(wrapped) if config.compile else wrapped,  # type: ignore[arg-type]
+        wrapped_model=torch.compile(wrapped_model) if config.compile else wrapped_model,  # type: ignore[arg-type]
         ema=Ema(model, config.ema_decay),
         optimizer=torch.optim.AdamW(
             decay_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
@@ -90,47 +94,68 @@ def prepare(config: TrainClassifierConfig, world: World) -> Training:
         autocast=partial(
             torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
         ),
-        class_weight_C=weight,
+        class_weight_C=_class_weights(labels[split.train], len(dataset.class_names), world.device)
+        if config.class_weights
+        else None,
     )
 
 
-def publish(t: Training, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
-    """Writes the model if it is the best, then the checkpoint, then the log: a crash between repeats the epoch, no more."""
-    with report_os_errors("writing to", t.config.run):
+def publish(state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
+    """Write the model if it improved, then the checkpoint, then the log.
+
+    In this order a crash in between repeats the epoch and nothing else.
+    """
+    with report_os_errors("writing to", state.config.run):
         if improved:
-            counts = np.bincount(t.labels[t.split.train], minlength=len(t.rows.class_names))
-            training = {
-                **t.history[-1],
-                "class_counts": dict(zip(t.rows.class_names, counts.tolist(), strict=True)),
-                "config": t.config.identity(),
-            }
-            card = ClassifierMetadata(
-                model=t.config.model,
-                features=t.rows.features,
-                class_names=t.rows.class_names,
-                training=training,
-            )
-            save_model(t.config.run, t.ema.model, card)
+            _save_model(state)
         tensors = {
-            "model": t.model.state_dict(),
-            "ema": t.ema.model.state_dict(),
-            "optimizer": optimizer_tensors(t.model, t.optimizer),
+            "model": state.model.state_dict(),
+            "ema": state.ema.model.state_dict(),
+            "optimizer": optimizer_tensors(state.model, state.optimizer),
         }
-        progress = {
-            "step": t.step,
-            "epoch": t.epoch,
-            "best": t.best,
-            "best_epoch": t.best_epoch,
-            "ema_step": t.ema.step,
+        values = {
+            "step": state.step,
+            "epoch": state.epoch,
+            "best_score": state.best_score,
+            "best_epoch": state.best_epoch,
+            "ema_step": state.ema.step,
+            "history": state.history,
         }
-        checkpoints.write(t.epoch, tensors, {**progress, "history": t.history})
-        log.epoch(t.history)
+        checkpoints.write(state.epoch, tensors, values)
+        log.epoch(state.history)
 
 
-def restore(t: Training, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-    """Puts a worker where the checkpoint was written."""
-    t.model.load_state_dict(tensors["model"])
-    t.ema.model.load_state_dict(tensors["ema"])
-    load_optimizer(t.model, t.optimizer, tensors["optimizer"])
-    t.step, t.epoch, t.ema.step = state["step"], state["epoch"], state["ema_step"]
-    t.best, t.best_epoch, t.history = state["best"], state["best_epoch"], state["history"]
+def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
+    """Restore a state from the tensors and values of a checkpoint, in place."""
+    state.model.load_state_dict(tensors["model"])
+    state.ema.model.load_state_dict(tensors["ema"])
+    load_optimizer(state.model, state.optimizer, tensors["optimizer"])
+    state.step, state.epoch, state.ema.step = values["step"], values["epoch"], values["ema_step"]
+    state.best_score, state.best_epoch = values["best_score"], values["best_epoch"]
+    state.history = values["history"]
+
+
+def _save_model(state: TrainState) -> None:
+    """Write the EMA weights, with what inference needs to know."""
+    class_names = state.dataset.class_names
+    counts = np.bincount(state.labels[state.split.train], minlength=len(class_names))
+    training = {
+        **state.history[-1],
+        "class_counts": dict(zip(class_names, counts.tolist(), strict=True)),
+        "config": state.config.identity(),
+    }
+    metadata = ClassifierMetadata(
+        model=state.config.model,
+        features=state.dataset.features,
+        class_names=class_names,
+        training=training,
+    )
+    save_model(state.config.run, state.ema.model, metadata)
+
+
+def _class_weights(labels: np.ndarray, num_classes: int, device: torch.device) -> Tensor:
+    """Return the inverse frequency of each class, scaled to 1 for balanced classes `[shape=(C,)]`."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return torch.tensor(
+        counts.sum() / np.maximum(counts, 1) / len(counts), dtype=torch.float32, device=device
+    )

@@ -1,8 +1,8 @@
-"""Shards as training reads them: one table of rows, and all spectrograms in one memory-mapped file.
+"""Dataset of a training run: a table of all rows, and their spectrograms in one memory-mapped file.
 
-Parquet is read once a machine, into a file that every worker, fold and trial on it maps: the rows then live in the page
-cache, shared, and a set larger than memory still works at the speed of the disk. The file is named by the content of the
-set and can be deleted at any time.
+The Parquet shards are read once per node into a cache file, which all workers, folds and trials of the node
+map. The rows are then shared through the page cache, and a dataset larger than memory is read at disk speed.
+The cache folder is named by a digest of the content and can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -25,49 +25,57 @@ from pipeline.audio.features import FeatureConfig
 from pipeline.data.shards import ShardManifest, mel_values, open_shards, read_shard
 from pipeline.io.errors import UserError, report_os_errors
 
-COLUMNS = ["clip_id", "path", "label", "fold", "group", "copy", "strength", "recipe"]
-KEEP_SECONDS = 7 * 24 * 3600
+COLUMNS = ["clip_id", "path", "label", "fold", "group", "copy", "strength", "augmentation"]
+# Unused caches are deleted after this time.
+MAX_CACHE_AGE_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
 class ShardDataset:
-    """All rows of a set: `table` has the columns of `COLUMNS`, `mels` is float16 in dB `[shape=(N, n_mels, num_frames)]`."""
+    """All N rows of a dataset."""
 
     features: FeatureConfig
     class_names: tuple[str, ...]
     table: pd.DataFrame
+    """The columns `COLUMNS` of each row."""
     mels: np.ndarray
+    """Spectrograms in dB, float16, read-only memory map `[shape=(N, n_mels, num_frames)]`."""
     digest: str
+    """Hash of the content."""
 
     @property
     def labels(self) -> np.ndarray:
-        """Number of each row's class `[shape=(N,)]`."""
+        """Class index of each row `[shape=(N,)]`, int64."""
         return (
             self.table["label"].map({name: i for i, name in enumerate(self.class_names)}).to_numpy(np.int64)
         )
 
 
 def cache_folder() -> Path:
-    """Where the mapped files lie: `MELRAY_CACHE`, or a folder of this user below the temporary one."""
-    named = os.environ.get("MELRAY_CACHE")
-    folder = Path(named) if named else Path(tempfile.gettempdir()) / f"melray-cache-{os.getuid()}"
+    """Return the folder of the caches: `MELRAY_CACHE`, or one for this user in the temporary folder.
+
+    Raises:
+        UserError: the folder in the temporary folder is owned by another user.
+    """
+    configured = os.environ.get("MELRAY_CACHE")
+    folder = Path(configured) if configured else Path(tempfile.gettempdir()) / f"melray-cache-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not named and folder.stat().st_uid != os.getuid():
-        raise UserError(f"{folder} belongs to somebody else: set MELRAY_CACHE to a folder of yours")
+    if not configured and folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder} is owned by another user: set MELRAY_CACHE to a folder you own")
     return folder
 
 
 def dataset_digest(manifest: ShardManifest) -> str:
-    """Names the content of a set: the names of its parts hold digests of all that went into them."""
-    text = json.dumps([manifest.fingerprint, manifest.class_names, [part.name for part in manifest.parts]])
+    """Return a hash of the content of a dataset; shard names contain digests of their own content."""
+    text = json.dumps([manifest.fingerprint, manifest.class_names, [shard.name for shard in manifest.shards]])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def open_dataset(shards: Path) -> ShardDataset:
-    """The rows of a complete set, from the cache or, the first time on a machine, through it.
+    """Open a complete dataset; the first call on a node fills the cache.
 
     Raises:
-        UserError: an unusable set, a damaged part, or no room for the cache.
+        UserError: an unusable dataset, a damaged shard, or a full disk.
     """
     manifest = open_shards(shards)
     digest = dataset_digest(manifest)
@@ -76,27 +84,29 @@ def open_dataset(shards: Path) -> ShardDataset:
     with report_os_errors("caching shards in", folder):
         with FileLock(str(folder) + ".lock"):
             if not (folder / "rows.parquet").is_file():
-                _clear_old(folder.parent)
-                _fill(folder, shards, manifest)
+                _delete_old_caches(folder.parent)
+                _fill_cache(folder, shards, manifest)
         os.utime(folder)
         table = pd.read_parquet(folder / "rows.parquet")
     if len(table) == 0:
-        raise UserError(f"--shards {shards}: not one usable clip in it; see rejected.csv there")
+        raise UserError(f"--shards {shards}: no usable clips; see its rejected.csv")
     mels = np.memmap(folder / "mels.f16", np.float16, "r", shape=(len(table), *shape))
     return ShardDataset(manifest.features, manifest.class_names, table, mels, digest)
 
 
-def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> None:
-    """Writes `mels.f16`, then `rows.parquet`, whose presence makes the cache valid."""
+def _fill_cache(folder: Path, shards: Path, manifest: ShardManifest) -> None:
+    """Write `mels.f16`, then `rows.parquet`, which marks the cache as complete."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     tables = []
     with open(folder / "mels.f16", "wb") as file:
-        for part in manifest.parts:
-            table = read_shard(shards / part.name)
-            if table.num_rows != part.rows:
+        for shard in manifest.shards:
+            path = shards / shard.name
+            table = read_shard(path)
+            if table.num_rows != shard.rows:
                 raise UserError(
-                    f"shard {shards / part.name} has {table.num_rows} rows instead of {part.rows}: delete it and extract again"
+                    f"shard {path} has {table.num_rows} rows instead of {shard.rows}: "
+                    "delete it and rerun `melray extract`"
                 )
             file.write(mel_values(table, manifest.features.shape).data)
             tables.append(table.select(COLUMNS).to_pandas())
@@ -105,12 +115,12 @@ def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> None:
     os.replace(folder / "rows.tmp", folder / "rows.parquet")
 
 
-def _clear_old(folder: Path) -> None:
+def _delete_old_caches(folder: Path) -> None:
     for entry in folder.iterdir():
-        # Only what was made here: MELRAY_CACHE may be a folder that holds other things too.
+        # By name: MELRAY_CACHE may be a folder with other content.
         if (
             re.fullmatch(r"[0-9a-f]{24}", entry.name)
             and entry.is_dir()
-            and time.time() - entry.stat().st_mtime > KEEP_SECONDS
+            and time.time() - entry.stat().st_mtime > MAX_CACHE_AGE_S
         ):
             shutil.rmtree(entry, ignore_errors=True)

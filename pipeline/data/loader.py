@@ -1,4 +1,7 @@
-"""How a training gets at its rows: the order of an epoch, a batch on the device, and the statistics that standardise them."""
+"""Epoch order, batch loading and normalization statistics.
+
+In shapes: N number of rows of a dataset, B batch.
+"""
 
 from __future__ import annotations
 
@@ -10,70 +13,87 @@ import torch
 from torch import Tensor
 
 Sampling = Literal["uniform", "balanced"]
-# The set moves into the GPU's memory if it takes no more than this part of what is free there.
+# Spectrograms are moved to the GPU if they take at most this fraction of its free memory.
 GPU_MEMORY_FRACTION = 0.4
 
 
 def epoch_order(
     labels: np.ndarray, train: np.ndarray, sampling: Sampling, rng: np.random.Generator
 ) -> np.ndarray:
-    """The training rows in the order of an epoch: each once, or as many draws with equal chance for each class.
+    """Return the training rows of an epoch in random order.
 
     Args:
-        labels: class number of every row of the set `[shape=(N,)]`.
-        train: numbers of the training rows.
-        sampling: `uniform` or `balanced`.
-        rng: the same for all workers.
+        labels: class index of every row of the dataset `[shape=(N,)]`.
+        train: indices of the training rows.
+        sampling: `uniform` for every row once, `balanced` for as many rows sampled with replacement and equal
+            probability per class.
+        rng: random generator in the same state on all workers.
     """
     if sampling == "uniform":
         return rng.permutation(train)
     classes = labels[train]
-    chance = 1.0 / np.bincount(classes)[classes]
-    return rng.choice(train, len(train), p=chance / chance.sum())
+    weights = 1.0 / np.bincount(classes)[classes]
+    return rng.choice(train, len(train), p=weights / weights.sum())
 
 
-def subsample_evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """Every k-th of the rows, so that about `most` are left, and fewer than twice as many."""
-    return rows[:: max(1, len(rows) // most)]
+def subsample_evenly(rows: np.ndarray, limit: int) -> np.ndarray:
+    """Return every k-th row: at least `limit` rows, fewer than twice as many; all rows if there are fewer."""
+    return rows[:: max(1, len(rows) // limit)]
 
 
 class BatchLoader:
-    """Fetches spectrograms by row number, as float16 on the training's device."""
+    """Loads spectrograms by row index as float16 tensors on a device.
 
-    def __init__(self, sets: Sequence[np.ndarray], device: torch.device):
-        """Each of `sets` is float16 in dB `[shape=(N, n_mels, num_frames)]`; their rows are numbered on.
+    Spectrograms that are small enough are moved to GPU memory once; others are copied batch by batch.
+    """
 
-        Small sets move to the GPU once and for all.
+    def __init__(self, arrays: Sequence[np.ndarray], device: torch.device):
+        """Use the rows of all `arrays`, numbered consecutively.
+
+        Args:
+            arrays: spectrograms in dB, float16 `[shape=(N, n_mels, num_frames)]` each.
+            device: device of the batches.
         """
-        self._sets = sets
-        self._ends = np.cumsum([len(mels) for mels in sets])
+        self._arrays = arrays
+        self._ends = np.cumsum([len(mels) for mels in arrays])
         self._device = device
         self._resident: Tensor | None = None
-        size = sum(mels.nbytes for mels in sets)
+        size = sum(mels.nbytes for mels in arrays)
         if device.type == "cuda" and size <= GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]:
-            self._resident = torch.from_numpy(np.concatenate(sets)).to(device)
+            self._resident = torch.from_numpy(np.concatenate(arrays)).to(device)
 
     def __call__(self, index: np.ndarray) -> Tensor:
-        """The rows `index` `[shape=(B, n_mels, num_frames)]`."""
+        """Return the rows `index` `[shape=(B,)]` as a batch in dB `[shape=(B, n_mels, num_frames)]`."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(index).to(self._device)]
-        rows = torch.from_numpy(self._rows(index))
-        return rows.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else rows
+        batch = torch.from_numpy(self._gather(index))
+        if self._device.type == "cuda":
+            return batch.pin_memory().to(self._device, non_blocking=True)
+        return batch
 
-    def _rows(self, index: np.ndarray) -> np.ndarray:
-        if len(self._sets) == 1:
-            return self._sets[0][index]
-        out = np.empty((len(index), *self._sets[0].shape[1:]), np.float16)
-        number = np.searchsorted(self._ends, index, side="right")
-        for i, (mels, end) in enumerate(zip(self._sets, self._ends, strict=True)):
-            out[number == i] = mels[index[number == i] - (end - len(mels))]
+    def _gather(self, index: np.ndarray) -> np.ndarray:
+        if len(self._arrays) == 1:
+            return self._arrays[0][index]
+        out = np.empty((len(index), *self._arrays[0].shape[1:]), np.float16)
+        source = np.searchsorted(self._ends, index, side="right")
+        for i, (mels, end) in enumerate(zip(self._arrays, self._ends, strict=True)):
+            out[source == i] = mels[index[source == i] - (end - len(mels))]
         return out
 
 
-def mel_statistics(mels: np.ndarray, train: np.ndarray, most: int = 2000) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each mel band in dB `[shape=(n_mels,)]`, over up to `most` training rows evenly spread."""
+def mel_statistics(mels: np.ndarray, train: np.ndarray, max_rows: int = 2000) -> tuple[Tensor, Tensor]:
+    """Compute mean and standard deviation of each mel band over up to `max_rows` evenly spaced training rows.
+
+    Args:
+        mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
+        train: indices of the training rows.
+        max_rows: maximum number of rows to read.
+
+    Returns:
+        Mean and standard deviation in dB, float32 `[shape=(n_mels,)]` each.
+    """
     count, total, squares = 0, 0.0, 0.0
-    for row in subsample_evenly(train, most)[:most]:
+    for row in subsample_evenly(train, max_rows)[:max_rows]:
         mel = mels[row].astype(np.float64)
         count += mel.shape[1]
         total = total + mel.sum(axis=1)
@@ -84,11 +104,11 @@ def mel_statistics(mels: np.ndarray, train: np.ndarray, most: int = 2000) -> tup
 
 
 def epoch_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cuts an epoch's rows into batches of at most `batch_size`, as equal as can be: no last one is tiny, and none is lost."""
+    """Split the rows of an epoch into batches of at most `batch_size` rows; sizes differ by at most one."""
     return np.array_split(order, max(1, -(-len(order) // batch_size)))
 
 
 def batch_slices(total: int, size: int) -> Iterator[slice]:
-    """Slices of `size` that cover `total`."""
+    """Yield slices of `size` that cover `total`; the last may be smaller."""
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))

@@ -1,7 +1,7 @@
-"""The data format between extraction and training: Parquet parts, and a `_manifest.json` that makes them a set.
+"""File format between extraction and training: Parquet shards and a `_manifest.json`, together a dataset.
 
-One row is one spectrogram. `mel` is float16 in dB, row-major `(n_mels, num_frames)`, as fixed-size binary: a part is then
-written and read at the speed of memory, ten times that of lists. Any Parquet reader gets it back with
+A row is one spectrogram. `mel` is float16 in dB, row-major `(n_mels, num_frames)`, stored as fixed-size
+binary, which is read and written ten times as fast as lists. Any Parquet reader decodes it with
 `np.frombuffer(row["mel"], np.float16).reshape(n_mels, num_frames)`.
 """
 
@@ -19,19 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.config import Config, ConfigError
-from pipeline.audio.features import AugmentConfig, FeatureConfig, Spectrogram
+from pipeline.audio.augment import AugmentConfig
+from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically
 from pipeline.io.storage import pyarrow_source
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "_manifest.json"
 REJECTED_NAME = "rejected.csv"
 _METADATA_KEY = b"melray"
 
 
 class Rejected(NamedTuple):
-    """A file that could not be used, and why."""
+    """Unusable audio file and the reason."""
 
     clip_id: str
     path: str
@@ -39,7 +40,7 @@ class Rejected(NamedTuple):
 
 
 class ShardInfo(Config):
-    """One Parquet file of a set."""
+    """File name and counts of a shard."""
 
     name: str
     rows: int
@@ -48,11 +49,11 @@ class ShardInfo(Config):
 
 
 class ShardManifest(Config):
-    """What `_manifest.json` says of a set; its presence makes the set valid."""
+    """Content of `_manifest.json`, which is written last and marks a dataset as complete."""
 
     schema_version: int = SCHEMA_VERSION
     fingerprint: str
-    """That of `features`: sets of different spectrograms never mix."""
+    """Fingerprint of `features`; datasets with different spectrograms are never combined."""
     features: FeatureConfig
     augment: AugmentConfig
     class_names: tuple[str, ...]
@@ -60,11 +61,12 @@ class ShardManifest(Config):
     rows: int
     rejected: int
     source: dict[str, Any]
-    parts: tuple[ShardInfo, ...]
+    """Data folder or CSV, and number of clips per class."""
+    shards: tuple[ShardInfo, ...]
 
 
 def shard_schema(shape: tuple[int, int]) -> pa.Schema:
-    """The columns of a part whose spectrograms have `shape` `(n_mels, num_frames)`."""
+    """Return the columns of a shard with spectrograms of `shape` `(n_mels, num_frames)`."""
     return pa.schema(
         {
             "clip_id": pa.string(),
@@ -74,7 +76,7 @@ def shard_schema(shape: tuple[int, int]) -> pa.Schema:
             "group": pa.string(),
             "copy": pa.int32(),
             "strength": pa.float32(),
-            "recipe": pa.string(),
+            "augmentation": pa.string(),
             "mel": pa.binary(2 * shape[0] * shape[1]),
         }
     )
@@ -87,35 +89,39 @@ def write_shard(
     rejected: Sequence[Rejected],
     shape: tuple[int, int],
 ) -> ShardInfo:
-    """Writes one part under its final name at once, or not at all.
+    """Write a shard atomically.
 
     Args:
-        path: the part's final name.
-        clips: for each good clip its `clip_id, path, label, fold, group`.
-        spectrograms: for each good clip its rows.
-        rejected: clips that gave no row; kept in the part, so that a broken-off job forgets none.
+        path: file of the shard.
+        clips: `clip_id, path, label, fold, group` of each usable clip.
+        spectrograms: rows of each usable clip.
+        rejected: unusable clips; stored in the footer, so that they survive an interrupted job.
         shape: `(n_mels, num_frames)`.
     """
-    rows = [(clip, row) for clip, of_clip in zip(clips, spectrograms, strict=True) for row in of_clip]
+    rows = [(clip, row) for clip, clip_rows in zip(clips, spectrograms, strict=True) for row in clip_rows]
     columns: dict[str, Any] = {
         name: [clip[name] for clip, _ in rows] for name in ("clip_id", "path", "label", "fold", "group")
     }
-    columns |= {name: [getattr(row, name) for _, row in rows] for name in ("copy", "strength", "recipe")}
-    values = np.stack([row.mel for _, row in rows]) if rows else np.zeros((0, *shape), np.float16)
+    columns |= {
+        name: [getattr(row, name) for _, row in rows] for name in ("copy", "strength", "augmentation")
+    }
+    mels = np.stack([row.mel for _, row in rows]) if rows else np.zeros((0, *shape), np.float16)
     schema = shard_schema(shape)
     mel_type = schema.field("mel").type
     columns["mel"] = pa.Array.from_buffers(
-        mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(values))]
+        mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(mels))]
     )
-    extra = {_METADATA_KEY: json.dumps({"shape": shape, "clips": len(clips), "rejected": rejected}).encode()}
-    table = pa.table(columns, schema=schema).replace_schema_metadata(extra)
+    metadata = {"shape": shape, "clips": len(clips), "rejected": rejected}
+    table = pa.table(columns, schema=schema).replace_schema_metadata(
+        {_METADATA_KEY: json.dumps(metadata).encode()}
+    )
     write_atomically(
         path,
         lambda file: pq.write_table(
             table,
             file,
             compression="lz4",
-            use_dictionary=["label", "recipe"],
+            use_dictionary=["label", "augmentation"],
             write_statistics=["clip_id", "label", "fold", "copy", "strength"],
             write_page_checksum=True,
         ),
@@ -124,75 +130,75 @@ def write_shard(
 
 
 def read_shard_footer(path: Path) -> tuple[ShardInfo, list[Rejected]]:
-    """What a published part says of itself, from its footer only.
+    """Return the counts and the rejected clips of a shard; only its footer is read.
 
     Raises:
-        UserError: when the part can't be read.
+        UserError: the shard is incomplete or not of melray.
     """
     try:
-        metadata = pq.read_metadata(pyarrow_source(path))
-        own = json.loads(metadata.metadata[_METADATA_KEY])
-        rejected = [Rejected(*item) for item in own["rejected"]]
-        return ShardInfo(
-            name=path.name, rows=metadata.num_rows, clips=own["clips"], rejected=len(rejected)
-        ), rejected
+        footer = pq.read_metadata(pyarrow_source(path))
+        metadata = json.loads(footer.metadata[_METADATA_KEY])
+        rejected = [Rejected(*item) for item in metadata["rejected"]]
+        info = ShardInfo(
+            name=path.name, rows=footer.num_rows, clips=metadata["clips"], rejected=len(rejected)
+        )
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, ConfigError) as error:
         raise UserError(
-            f"{path} is not a whole shard ({error}): delete it and run `melray extract` again"
+            f"shard {path} is incomplete ({error}): delete it and rerun `melray extract`"
         ) from None
+    return info, rejected
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a part, or some of its columns, and checks every page against its checksum.
+    """Read a shard, or some of its columns, and verify the checksum of every page.
 
     Raises:
-        UserError: when the part is missing or damaged.
+        UserError: the shard is missing or damaged.
     """
     schema = shard_schema((1, 1))
-    wanted = schema.names if columns is None else list(columns)
+    names = schema.names if columns is None else list(columns)
     try:
         table = pq.read_table(
             pyarrow_source(path), columns=columns, page_checksum_verification=True, partitioning=None
         )
         # The footer has no checksum.
-        if table.column_names != wanted or any(
-            table.field(name).type != schema.field(name).type for name in wanted if name != "mel"
+        if table.column_names != names or any(
+            table.field(name).type != schema.field(name).type for name in names if name != "mel"
         ):
-            raise ValueError(
-                f"its columns are {', '.join(f'{field.name} {field.type}' for field in table.schema)}"
-            )
+            fields = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+            raise ValueError(f"its columns are {fields}")
         return table
     except FileNotFoundError:
         raise UserError(
-            f"shard {path} is missing: run `melray extract` again, it makes only what is not there"
+            f"shard {path} is missing: rerun `melray extract` to regenerate missing shards"
         ) from None
     except (OSError, pa.ArrowException, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"shard {path} is damaged ({first}): delete it and run `melray extract` again"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"shard {path} is damaged ({reason}): delete it and rerun `melray extract`") from None
 
 
 def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
-    """The spectrograms of a part as float16 `[shape=(num_rows, n_mels, num_frames)]`, in dB, without a copy where possible.
+    """Return the spectrograms of a shard in dB, float16 `[shape=(num_rows, n_mels, num_frames)]`.
+
+    The result is a view of the table where possible.
 
     Raises:
-        UserError: when they have another shape.
+        UserError: they have another shape.
     """
     width = 2 * shape[0] * shape[1]
     if table.schema.field("mel").type != pa.binary(width):
         raise UserError(
-            f"a shard has spectrograms that are not of shape {shape}: delete it and run `melray extract` again"
+            f"a shard has spectrograms that are not of shape {shape}: delete it and rerun `melray extract`"
         )
     chunk = table.column("mel").combine_chunks()
-    flat = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[
+    data = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[
         chunk.offset * width : (chunk.offset + len(chunk)) * width
     ]
-    return flat.view(np.float16).reshape(len(chunk), *shape)
+    return data.view(np.float16).reshape(len(chunk), *shape)
 
 
 def rejected_csv(rejected: list[Rejected]) -> str:
-    """The text of `rejected.csv`."""
+    """Return the text of `rejected.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Rejected._fields)
@@ -201,32 +207,34 @@ def rejected_csv(rejected: list[Rejected]) -> str:
 
 
 def open_shards(folder: Path) -> ShardManifest:
-    """The manifest of a complete set.
+    """Read the manifest of a complete dataset.
 
     Raises:
-        UserError: no such folder, an unfinished set, or one of another version.
+        UserError: no such folder, an incomplete extraction, or another schema version.
     """
     if not folder.is_dir():
         raise UserError(f"--shards {folder}: no such folder")
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        started = any(folder.glob("part-*.parquet"))
         hint = (
-            "its extraction did not finish; run the same `melray extract` again"
-            if started
-            else "make it with `melray extract`"
+            "extraction is incomplete; rerun `melray extract` to resume"
+            if any(folder.glob("part-*.parquet"))
+            else "create it with `melray extract`"
         )
-        raise UserError(f"--shards {folder}: no {MANIFEST_NAME} in it: {hint}")
+        raise UserError(f"--shards {folder}: no {MANIFEST_NAME} found: {hint}")
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and run `melray extract` again") from None
+        raise UserError(f"{path} is damaged ({error}): delete it and rerun `melray extract`") from None
     version = values.get("schema_version") if isinstance(values, dict) else None
+    if version == 1:
+        raise UserError(f"{path} has schema version 1, made by melray < 0.2: extract again with --overwrite")
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: extract again"
+            f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: "
+            "update melray, or extract again with --overwrite"
         )
     try:
         return ShardManifest.parse(values, str(path))
     except ConfigError as error:
-        raise UserError(f"{error}; extract again") from None
+        raise UserError(f"{error}; extract again with --overwrite") from None

@@ -1,4 +1,4 @@
-"""Splits: which rows train, validate and are held out, and rows of additional shards that only train."""
+"""Training, validation and held-out rows of a training run, and additional training shards."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ from pipeline.io.errors import UserError
 
 
 class SplitConfig(Config):
-    """Which rows of a set a training learns from, and which it keeps for judging."""
+    """Split of a dataset into training, validation and held-out rows."""
 
     augmentation_strength: float = Field(1.0, ge=0, le=1)
-    """Uses the augmented copies up to this strength, and scales the augmentation in training by it."""
+    """Maximum strength of the augmented copies to train on; also scales SpecAugment."""
     val_fraction: float = Field(0.2, ge=0, lt=1)
-    """Part of the clips that validates, stratified, whole recordings together; 0 trains on all."""
+    """Validation fraction (stratified, grouped by recording); 0 trains on all clips."""
     val_split: tuple[int, int] | None = None
-    """Instead of --val-fraction, deal the clips into parts and validate on one: its number from 1, and how many there are."""
+    """Alternative to --val-fraction: K N splits the clips into N parts and validates on part K, from 1."""
     fold: int | None = None
-    """Fold that is held out: neither learnt nor validated, only scored by `evaluate`."""
+    """Held-out fold: used only by `evaluate`."""
     num_folds: int | None = Field(None, ge=2)
-    """Deal the clips into so many folds, stratified and whole recordings together, instead of taking the manifest's."""
+    """Assign clips to N folds (stratified, grouped by recording), ignoring the manifest's."""
     seed: int = 42
-    """Seed of the split, the weights, the order and all draws."""
+    """Random seed for split, initialization, data order and augmentation."""
 
     @field_validator("val_split")
     @classmethod
-    def _check_part(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+    def _check_val_split(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and (value[1] < 2 or not 1 <= value[0] <= value[1]):
-            raise ValueError("needs two numbers, such as 1 5 for the first of five parts")
+            raise ValueError(
+                "needs two integers K N with 1 <= K <= N, such as 1 5 for the first of five parts"
+            )
         return value
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of a set; no recording has rows in two of them."""
+    """Row indices of a dataset, sorted; no recording has rows in more than one of them."""
 
     train: np.ndarray
     val: np.ndarray
@@ -52,107 +54,134 @@ class Split:
 
 
 def split_rows(rows: ShardDataset, config: SplitConfig) -> Split:
-    """Training rows (with copies up to the augmentation strength), validation and held-out rows (clips themselves only).
+    """Split a dataset.
+
+    Training rows include augmented copies up to the configured strength; validation and held-out rows are
+    originals.
 
     Raises:
-        UserError: a fold that no clip has, a recording on both sides of a fold, or a side that stays empty.
+        UserError: an empty fold, a recording inside and outside a fold, or too few rows for training or
+            validation.
     """
     table = rows.table
-    own = table["copy"].to_numpy() == 0
+    is_original = table["copy"].to_numpy() == 0
     held_out = _held_out(rows, config)
-    free = ~held_out
-    val = np.zeros(len(table), bool)
-    clips = np.flatnonzero(own & free)
+    clips = np.flatnonzero(is_original & ~held_out)
     groups = table["group"].to_numpy()
     if config.val_split is None:
-        chosen = group_split(rows.labels[clips], groups[clips], config.val_fraction, config.seed)
+        val_clips = group_split(rows.labels[clips], groups[clips], config.val_fraction, config.seed)
     else:
-        part, parts = config.val_split
-        chosen = assign_folds(rows.labels[clips], groups[clips], parts, config.seed, "--val-split") == part
-    val_clips = set(table["clip_id"].to_numpy()[clips[chosen]])
-    val = table["clip_id"].isin(val_clips).to_numpy()
-    learnt = free & ~val & (own | (table["strength"].to_numpy() <= config.augmentation_strength))
-    if len(np.unique(rows.labels[learnt])) < 2:
-        raise UserError("--shards: training rows of fewer than two classes; a training needs two or more")
+        number, count = config.val_split
+        folds = assign_folds(rows.labels[clips], groups[clips], count, config.seed, "--val-split")
+        val_clips = folds == number
+    val_ids = set(table["clip_id"].to_numpy()[clips[val_clips]])
+    val = table["clip_id"].isin(val_ids).to_numpy()
+    is_mild = table["strength"].to_numpy() <= config.augmentation_strength
+    train = ~held_out & ~val & (is_original | is_mild)
+    if len(np.unique(rows.labels[train])) < 2:
+        raise UserError("--shards: training data has fewer than two classes; add clips of another class")
     if config.val_fraction and not val.any():
         raise UserError(
-            "--val-fraction: every class has a single recording, none can validate; add clips or set --val-fraction 0"
+            "--val-fraction: every class has only one recording, so none can be used for validation; "
+            "add clips or set --val-fraction 0"
         )
-    return Split(np.flatnonzero(learnt), np.flatnonzero(val & own), np.flatnonzero(held_out & own))
+    return Split(
+        np.flatnonzero(train), np.flatnonzero(val & is_original), np.flatnonzero(held_out & is_original)
+    )
 
 
 def row_folds(rows: ShardDataset, config: SplitConfig) -> np.ndarray:
-    """The fold of each row `[shape=(N,)]`: the manifest's, or dealt anew; all copies of a clip have that of the clip."""
-    if config.num_folds is None:
-        return rows.table["fold"].to_numpy()
-    own = np.flatnonzero(rows.table["copy"].to_numpy() == 0)
-    clips = rows.table["clip_id"].to_numpy()
-    dealt = assign_folds(
-        rows.labels[own], rows.table["group"].to_numpy()[own], config.num_folds, config.seed, "--num-folds"
-    )
-    fold_of = dict(zip(clips[own], dealt, strict=True))
-    return np.array([fold_of[clip] for clip in clips])
+    """Return the fold of each row `[shape=(N,)]`: the manifest's, or an assignment to `num_folds` folds.
 
-
-def assign_folds(labels: np.ndarray, groups: np.ndarray, parts: int, seed: int, flag: str) -> np.ndarray:
-    """As `group_folds`.
+    All copies of a clip have the fold of the clip.
 
     Raises:
-        UserError: naming `flag`, when a class has fewer clips than there are parts.
+        UserError: a class has fewer clips than there are folds.
     """
-    most = int(np.unique(labels, return_counts=True)[1].min())
-    if most < parts:
+    if config.num_folds is None:
+        return rows.table["fold"].to_numpy()
+    originals = np.flatnonzero(rows.table["copy"].to_numpy() == 0)
+    clip_ids = rows.table["clip_id"].to_numpy()
+    groups = rows.table["group"].to_numpy()
+    folds = assign_folds(
+        rows.labels[originals], groups[originals], config.num_folds, config.seed, "--num-folds"
+    )
+    clip_folds = dict(zip(clip_ids[originals], folds, strict=True))
+    return np.array([clip_folds[clip_id] for clip_id in clip_ids])
+
+
+def assign_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int, flag: str) -> np.ndarray:
+    """Assign clips to folds as `group_folds` does.
+
+    Raises:
+        UserError: a class has fewer clips than there are folds; the message names `flag`.
+    """
+    max_folds = int(np.unique(labels, return_counts=True)[1].min())
+    if max_folds < num_folds:
         raise UserError(
-            f"{flag}: {parts} parts, but a class has {most} clips only; choose {most} or fewer, or add clips"
+            f"{flag}: {num_folds} folds requested but one class has only {max_folds} clips; "
+            f"use {max_folds} or fewer, or add clips"
         )
-    return group_folds(labels, groups, parts, seed)
+    return group_folds(labels, groups, num_folds, seed)
 
 
 def _held_out(rows: ShardDataset, config: SplitConfig) -> np.ndarray:
+    """Return the mask of rows in the held-out fold, bool `[shape=(N,)]`."""
     fold, folds = config.fold, row_folds(rows, config)
-    held_out = np.zeros(len(folds), bool)
     if fold is None:
-        return held_out
+        return np.zeros(len(folds), bool)
     held_out = folds == fold
     if not held_out.any():
-        known = sorted(set(folds.tolist()) - {NO_FOLD})
+        available = sorted(set(folds.tolist()) - {NO_FOLD})
         hint = (
-            f"there are {known}"
-            if known
+            f"available: {available}"
+            if available
             else "no clip has one; extract with --fold-pattern or a CSV column 'fold', or add --num-folds 5"
         )
-        raise UserError(f"--fold {fold}: no clip of that fold; {hint}")
-    leaks = groups_on_both_sides(rows.table["group"].to_numpy(), held_out, ~held_out)
-    if leaks:
+        raise UserError(f"--fold {fold}: fold not found; {hint}")
+    leaking = groups_on_both_sides(rows.table["group"].to_numpy(), held_out, ~held_out)
+    if leaking:
+        more = f" (+{len(leaking) - 1} more)" if len(leaking) > 1 else ""
         raise UserError(
-            f"--fold {fold}: recording '{leaks[0]}' and {len(leaks) - 1} more lie in this fold and outside it; scores would leak"
+            f"--fold {fold}: recording '{leaking[0]}'{more} is both inside and outside this fold: leakage; "
+            "correct the folds, or use --num-folds"
         )
     return held_out
 
 
 def open_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> list[ShardDataset]:
-    """The sets that add training rows.
+    """Open datasets of additional training rows.
 
     Raises:
-        UserError: an unusable set, or one of other spectrograms or classes.
+        UserError: an unusable dataset, or one with features or classes that differ from those of `shards`.
     """
     base = open_shards(shards)
-    sets = [open_dataset(path) for path in extra_shards]
-    for path, rows in zip(extra_shards, sets, strict=True):
-        change = feature_mismatch(rows.features, base.features, "those of --shards")
-        if change is not None:
-            raise UserError(f"--extra-shards {path} have {change}: make them with the same features")
-        unknown = sorted(set(rows.class_names) - set(base.class_names))
+    datasets = [open_dataset(path) for path in extra_shards]
+    for path, extra in zip(extra_shards, datasets, strict=True):
+        mismatch = feature_mismatch(extra.features, base.features, "--shards has")
+        if mismatch is not None:
+            raise UserError(
+                f"--extra-shards {path} has {mismatch}: extract or generate with the same features"
+            )
+        unknown = sorted(set(extra.class_names) - set(base.class_names))
         if unknown:
-            raise UserError(f"--extra-shards {path}: class '{unknown[0]}' is none of --shards {shards}")
-    return sets
+            raise UserError(
+                f"--extra-shards {path}: class '{unknown[0]}' is not in --shards {shards}; "
+                f"available: {', '.join(base.class_names)}"
+            )
+    return datasets
 
 
 def append_extra_rows(
     rows: ShardDataset, split: Split, extra: list[ShardDataset]
 ) -> tuple[np.ndarray, Split]:
-    """Class numbers of all rows, those of extra sets numbered on, and the split in which the extra ones are learnt only."""
-    number = {name: i for i, name in enumerate(rows.class_names)}
-    labels = [rows.labels, *(more.table["label"].map(number).to_numpy(np.int64) for more in extra)]
+    """Append the rows of additional datasets to the training rows.
+
+    Returns:
+        Class index of every row, `rows` first and then each of `extra`, and the split with the appended rows
+        used for training only.
+    """
+    class_index = {name: i for i, name in enumerate(rows.class_names)}
+    labels = [rows.labels, *(dataset.table["label"].map(class_index).to_numpy(np.int64) for dataset in extra)]
     added = np.arange(len(rows.labels), sum(map(len, labels)))
     return np.concatenate(labels), Split(np.concatenate([split.train, added]), split.val, split.held_out)

@@ -1,120 +1,349 @@
-"""A job over many clips, cut into units that are done whole or not at all.
+"""Resumable batch jobs: many clips in, one output file per work unit, in this process or on a Ray cluster.
 
-A unit's name holds a digest of all that goes into it: the settings, and each clip's name, label, size and time. What is
-there under that name is therefore what would be made, and a job that runs again makes only what is missing.
+    job = BatchJob("extracting", clips, clips_per_unit=256, settings=[...], folder=out)  # plan
+    summaries = job.run([partial(ShardWriter, features, augment)], RayRunner())          # run what is missing
+    ...                                                                                  # publish the outputs
+    job.clean_up(keep_outputs=True)
 
-The clips of all units lie in one file, which workers read a unit of: so neither the driver nor Ray holds a list of millions.
+1. Plan: neighboring clips form a work unit. Its name is that of its output file and contains a digest of all
+   that determines the output: the settings, and each clip's name, label, size and modification time.
+2. Resume: an output appears atomically under its name, so a unit whose file exists is finished. A rerun makes
+   only what is missing, also after a crash, a change of settings or of files.
+3. Run: a runner passes the pending units through the stages of the job, such as a decoder and a model, each
+   built once per worker process. A stage returns a small summary; the data itself goes to the output file.
+4. Publish: the command merges or lists the outputs, then `clean_up` deletes what only the job needed.
+
+The clips of all units are in one file, of which workers read a unit at a time: neither the driver nor Ray
+holds lists of millions of clips.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import pickle
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.distributed.quarantine import clear_quarantine
 from pipeline.distributed.resources import ResourceRequest, max_workers, wait_for_resources
-from pipeline.io.errors import report_os_errors
+from pipeline.distributed.worker import disable_malloc_trim
+from pipeline.io.console import Progress
+from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_atomically
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import to_path
+from pipeline.io.storage import remove_tree, to_path
 
 LIST_NAME = ".units.arrow"
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Some clips of a job, and the name of the file that they become."""
+    """Neighboring clips of a job that become one output file."""
 
     name: str
+    """Name of the output file."""
     clips: int
-    """How many."""
+    """Number of clips."""
     folder: Path
-    """Where the list of all lies."""
+    """Folder of the outputs and of the clip list."""
     index: int
+    """Position among the units of the job."""
+
+    @property
+    def path(self) -> Path:
+        """Output file; it exists if and only if the unit is finished."""
+        return self.folder / self.name
+
+    def read_clips(self) -> list[dict[str, Any]]:
+        """Read the clips of the unit from the job's list, with the columns of the manifest.
+
+        Raises:
+            OSError: the list cannot be read.
+        """
+        path = self.folder / LIST_NAME
+        source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
+        with source, pa.ipc.open_file(source) as reader:
+            return reader.get_batch(self.index).to_pylist()
 
 
-def make_work_units(clips: pd.DataFrame, size: int, settings: Any, folder: Path) -> list[WorkUnit]:
-    """Cuts a manifest into units of `size` neighbouring clips, the same for any cluster, and writes the list that workers read.
+class UnitResult(NamedTuple):
+    """Outcome of one work unit."""
 
-    Args:
-        clips: the manifest.
-        size: clips of a unit; the last may have fewer.
-        settings: JSON-able; all else that decides what a unit becomes.
-        folder: where the list goes; it must be there.
+    name: str
+    summary: Any = None
+    """Return value of the last stage."""
+    error: str = ""
+    """User error that kept the output from being written."""
+
+
+# Called on a unit, after the first stage also with the previous stage's result; the last writes `unit.path`.
+Stage = Callable[..., Any]
+# Builds a stage in a worker process, such as `partial(Predictor, config)`; must be picklable and small.
+StageBuilder = Callable[[], Stage]
+# Runs units through stages, in any order.
+Runner = Callable[[Sequence[WorkUnit], Sequence[StageBuilder]], Iterable[UnitResult]]
+
+
+class BatchJob:
+    """A resumable job that turns clips into one output file per work unit."""
+
+    def __init__(
+        self,
+        description: str,
+        clips: pd.DataFrame,
+        clips_per_unit: int,
+        settings: Any,
+        folder: Path,
+        *,
+        read_summary: Callable[[Path], Any] = lambda path: None,
+        count_rejected: Callable[[Any], int] = lambda summary: 0,
+    ):
+        """Plan the job, the same for any cluster, and write the clip list that workers read.
+
+        Args:
+            description: label of the progress display, such as `extracting`.
+            clips: manifest with one row per clip; not kept in memory.
+            clips_per_unit: clips of a work unit; the last unit may have fewer.
+            settings: JSON-serializable; everything other than the clips that determines the outputs.
+            folder: folder of the outputs; created if missing.
+            read_summary: returns the summary of a finished output, equal to what the last stage returned.
+            count_rejected: returns the number of rejected clips from a summary, for the progress display.
+
+        Raises:
+            UserError: the folder or the list cannot be written.
+        """
+        self.description, self.folder = description, folder
+        self._read_summary, self._count_rejected = read_summary, count_rejected
+        with report_os_errors("creating", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.units = make_work_units(clips, clips_per_unit, settings, folder)
+
+    def run(self, stages: Sequence[StageBuilder], runner: Runner) -> list[Any]:
+        """Make the missing outputs; return the summaries of all units in their order.
+
+        Raises:
+            UserError: the first error that a stage raised, or that of the runner.
+        """
+        summaries = self._finished_summaries()
+        pending = [unit for unit in self.units if unit.name not in summaries]
+        if pending:
+            self._run_pending(pending, summaries, stages, runner)
+        return [summaries[unit.name] for unit in self.units]
+
+    def _finished_summaries(self) -> dict[str, Any]:
+        # One listing rather than a request per unit: an object store takes tens of milliseconds for each.
+        names = {path.name for path in self.folder.glob("part-*.parquet")}
+        return {unit.name: self._read_summary(unit.path) for unit in self.units if unit.name in names}
+
+    def _run_pending(
+        self,
+        pending: list[WorkUnit],
+        summaries: dict[str, Any],
+        stages: Sequence[StageBuilder],
+        runner: Runner,
+    ) -> None:
+        """Run the pending units, add their summaries to those of the finished ones, and report progress."""
+        clips = {unit.name: unit.clips for unit in self.units}
+        rejected = sum(map(self._count_rejected, summaries.values()))
+        done = sum(clips[name] for name in summaries)
+        with Progress(self.description, sum(clips.values()), "clips", done) as progress:
+            for result in runner(pending, stages):
+                if result.error:
+                    raise UserError(result.error)
+                summaries[result.name] = result.summary
+                rejected += self._count_rejected(result.summary)
+                progress.add(clips[result.name], _rejected_note(rejected))
+            progress.finish(_rejected_note(rejected))
+
+    def clean_up(self, keep_outputs: bool = False) -> None:
+        """Delete the files of the job after its outputs have been published.
+
+        Args:
+            keep_outputs: delete only the clip list, the quarantine, unfinished files, and outputs of earlier
+                plans; otherwise the whole folder.
+        """
+        if not keep_outputs:
+            remove_tree(self.folder)
+            return
+        clear_quarantine(self.folder)
+        (self.folder / LIST_NAME).unlink(missing_ok=True)
+        names = {unit.name for unit in self.units}
+        for path in [*self.folder.glob("part-*.parquet"), *self.folder.glob(".part-*.tmp")]:
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+
+def _rejected_note(count: int) -> str:
+    return f"{count} rejected" if count else ""
+
+
+def make_work_units(clips: pd.DataFrame, clips_per_unit: int, settings: Any, folder: Path) -> list[WorkUnit]:
+    """Split a manifest into work units of neighboring clips, and write the list of all clips to `folder`.
+
+    The arguments are those of `BatchJob`.
 
     Raises:
-        UserError: when the list can't be written.
+        UserError: the list cannot be written.
     """
     units = []
-    for index, start in enumerate(range(0, len(clips), size)):
-        records: list[Any] = clips.iloc[start : start + size].to_dict("records")
+    for index, start in enumerate(range(0, len(clips), clips_per_unit)):
+        records: list[Any] = clips.iloc[start : start + clips_per_unit].to_dict("records")
         digest = hashlib.sha256(json.dumps([settings, records], sort_keys=True).encode()).hexdigest()[:12]
         units.append(WorkUnit(f"part-{index:05d}-{digest}.parquet", len(records), folder, index))
     table = pa.Table.from_pandas(clips, preserve_index=False).combine_chunks()
 
     def write(file: Any) -> None:
         with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=size)
+            writer.write_table(table, max_chunksize=clips_per_unit)
 
     with report_os_errors("writing", folder / LIST_NAME):
         write_atomically(folder / LIST_NAME, write)
     return units
 
 
-def unit_to_row(unit: WorkUnit) -> dict[str, Any]:
-    """A unit as a row of Ray Data."""
-    return {"name": unit.name, "folder": str(unit.folder), "index": unit.index}
+def run_in_process(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+    """Run units one after another in this process: for small jobs, tests and comparison."""
+    disable_malloc_trim()
+    built = [build() for build in stages]
+    for unit in units:
+        yield _to_result(_run_row(_to_row(unit), lambda: built))
 
 
-def read_unit_clips(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The clips of a packed unit.
+@dataclass(frozen=True)
+class RayRunner:
+    """Runs units on a Ray cluster, with one Ray Data task per unit on whichever CPU is free.
 
-    Raises:
-        OSError: when the list can't be read.
+    Tasks rather than actors: they use nodes that join later, free their CPU between units so that other jobs
+    can run, and count as demand for the autoscaler. A worker process serves many tasks and keeps the stages
+    that it has built. With GPUs the last stage runs on a pool of actors: a process cannot change its GPU.
     """
-    path = to_path(Path(row["folder"])) / LIST_NAME
-    source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
-    with source, pa.ipc.open_file(source) as reader:
-        return reader.get_batch(int(row["index"])).to_pylist()
+
+    wait_for_nodes: float = 0.0
+    """Minutes to wait for missing nodes."""
+    workers: int | None = None
+    """Maximum number of concurrent units (default: one per CPU, or one per GPU)."""
+    gpus: float = 0.0
+    """GPUs per worker; the stages before the last run in separate CPU tasks then."""
+    hint: str = "lower --workers"
+    """Suggestion in the error message of missing resources."""
+
+    def __call__(self, units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+        """Yield the result of each unit as soon as it is finished.
+
+        Raises:
+            UserError: the cluster has too few resources.
+        """
+        # Without a given number one worker is enough to start: waiting tasks then request more nodes.
+        need = ResourceRequest(self.workers or 1, 0 if self.gpus else 1, self.gpus)
+        nodes = wait_for_resources(need, self.wait_for_nodes, self.hint)
+        rows = _dataset(units)
+        if self.gpus:
+            pool = _actor_pool(self.workers or max(1, min(max_workers(need, nodes), len(units))))
+            if stages[:-1]:
+                rows = rows.map(_row_function(stages[:-1]))
+            rows = rows.map(_row_class(stages[-1:]), compute=pool, num_gpus=self.gpus)
+        else:
+            rows = _map_on_cpus(rows, stages, self.workers and min(self.workers, len(units)))
+        yield from map(_to_result, rows.iter_rows())
 
 
-def dataset_of_units(units: list[WorkUnit]) -> Any:
-    """A dataset with one block a unit: Ray's default would put many into one task, and their progress and retries with them."""
+def _dataset(units: Sequence[WorkUnit]) -> Any:
+    """Return a Ray dataset with one block per unit: each unit is a task with its own progress and retries."""
     import ray.data
 
-    return ray.data.from_items([unit_to_row(unit) for unit in units], override_num_blocks=len(units))
+    return ray.data.from_items([_to_row(unit) for unit in units], override_num_blocks=len(units))
 
 
-def iter_single_stage(data: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset with a single stage after its source, as they come.
-
-    Ray Data sets resources aside for each stage, so that none starves another. With one stage that only keeps a CPU idle: on
-    two CPUs one task ran at a time.
-    """
-    data.context.op_resource_reservation_enabled = False
-    yield from data.iter_rows()
-
-
-def actor_pool(workers: int | None, units: int, minutes: float, gpus: float = 0.0) -> Any:
-    """A pool of as many actors as asked for, or as the cluster has room for and there are units; with a CPU each, or `gpus` GPUs.
-
-    It may start with one actor: a fixed one would wait for ever where another job holds a CPU. Where there is no room for all,
-    it waits `minutes` for machines.
-
-    Raises:
-        UserError: when the cluster has no room for so many.
-    """
+def _map_on_cpus(rows: Any, stages: Sequence[StageBuilder], max_concurrent: int | None) -> Any:
     import ray.data
 
-    need = ResourceRequest(workers or 1, 0 if gpus else 1, gpus)
-    nodes = wait_for_resources(need, minutes, "lower --workers")
-    wanted = workers or max(1, min(max_workers(need, nodes), units))
+    rows = rows.map(_row_function(stages), compute=ray.data.TaskPoolStrategy(max_concurrent))
+    # Ray Data reserves resources for each operator so that none starves; with a single one that idles a CPU.
+    rows.context.op_resource_reservation_enabled = False
+    return rows
+
+
+def _actor_pool(size: int) -> Any:
+    """Return a pool of `size` actors that can start with one: another job may use the other GPUs for long."""
+    import ray.data
+
     return ray.data.ActorPoolStrategy(
-        min_size=1, max_size=wanted, initial_size=wanted, max_tasks_in_flight_per_actor=2
+        min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2
     )
+
+
+def _row_function(stages: Sequence[StageBuilder]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return the function that Ray Data maps over rows, with the name that Ray shows for its tasks."""
+    run = partial(_run_row, build=partial(_build_once, uuid.uuid4().hex, stages))
+
+    def run_row(row: dict[str, Any]) -> dict[str, Any]:
+        return run(row)
+
+    run_row.__name__ = _display_name(stages)
+    return run_row
+
+
+def _row_class(stages: Sequence[StageBuilder]) -> type:
+    """Return the actor class that Ray Data maps over rows, with the name that Ray shows for its actors."""
+    run = _row_function(stages)
+
+    class RowActor:
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return run(row)
+
+    RowActor.__name__ = _display_name(stages)
+    return RowActor
+
+
+def _display_name(stages: Sequence[StageBuilder]) -> str:
+    return "+".join(getattr(build, "func", build).__name__ for build in stages)
+
+
+# Stages of the job that this worker process ran last.
+_built: dict[str, list[Stage]] = {}
+
+
+def _build_once(key: str, stages: Sequence[StageBuilder]) -> list[Stage]:
+    """Build the stages of a job once per worker process, which Ray reuses for many tasks."""
+    if key not in _built:
+        _built.clear()
+        disable_malloc_trim()
+        _built[key] = [build() for build in stages]
+    return _built[key]
+
+
+def _to_row(unit: WorkUnit) -> dict[str, Any]:
+    """Return a unit as a row of Ray Data."""
+    row = {"name": unit.name, "clips": unit.clips, "folder": str(unit.folder), "index": unit.index}
+    return row | {"value": b"", "error": ""}
+
+
+def _run_row(row: dict[str, Any], build: Callable[[], Sequence[Stage]]) -> dict[str, Any]:
+    """Run stages on one unit; return the row with the pickled result as `value`, or a user error as `error`.
+
+    Errors that a user can fix are values rather than exceptions, which Ray would retry for minutes.
+    """
+    if row["error"]:
+        return row
+    unit = WorkUnit(row["name"], row["clips"], to_path(Path(row["folder"])), row["index"])
+    try:
+        arguments = [pickle.loads(row["value"])] if row["value"] else []
+        for stage in build():
+            arguments = [stage(unit, *arguments)]
+    except UserError as error:
+        return row | {"value": b"", "error": str(error)}
+    except OSError as error:
+        return row | {"value": b"", "error": explain_os_error(error, f"writing {unit.path}")}
+    return row | {"value": pickle.dumps(arguments[0]), "error": ""}
+
+
+def _to_result(row: dict[str, Any]) -> UnitResult:
+    return UnitResult(row["name"], pickle.loads(row["value"]) if row["value"] else None, row["error"])

@@ -1,9 +1,10 @@
-"""Finds the clip that kills its worker: a crash inside a decoder takes the process along, and Ray would try again without end.
+"""Quarantine of clips that crash their worker process, which Ray would retry without end.
 
-A clip that takes minutes counts as one that killed it: the process ends itself (`pipeline/distributed/worker.py`).
+A clip that hangs counts as a crash: the process ends itself (`watchdog` in `pipeline/distributed/worker.py`).
 
-A unit's first attempt leaves one small file, and takes it away when its part is published. An attempt that finds the file knows
-that one before it died, and from then on notes which clip it is at. A clip that was at work in three such deaths is set aside.
+The first attempt at a work unit leaves a small file and deletes it when the unit's output is written. An
+attempt that finds the file knows that an earlier one crashed, and from then on records the clip that it works
+on. A clip that was worked on in three such crashes is rejected.
 """
 
 from __future__ import annotations
@@ -16,64 +17,70 @@ from typing import Any, Self
 from pipeline.distributed.worker import watchdog
 from pipeline.io.storage import remove_tree
 
-# Deaths of a worker at a clip after which it is no chance any more.
+# Crashes after which a clip is considered the cause.
 MAX_CRASHES = 3
-CRASH_REASON = "its worker died each time it was read: set aside"
+CRASH_REASON = "skipped: crashed the worker process repeatedly"
 
 
 class CrashQuarantine:
-    """The attempts at one unit, of which this process is the newest; `begin` belongs inside its block."""
+    """The latest attempt at a work unit: a context manager, within which `begin` is called for each clip."""
 
-    def __init__(self, out: Path, unit: str, patience: float = 0.0):
-        """`patience` is the time in seconds after which a clip's process ends itself; 0: never."""
-        self._watched = watchdog(patience)
-        self._path = out / ".attempts" / f"{unit}.json"
-        self._deaths: dict[str, int] = {}
-        before = self._before()
-        self._careful = before is not None
-        if before is not None:
-            self._deaths = before["deaths"]
-            if before["at"]:
-                self._deaths[before["at"]] = self._deaths.get(before["at"], 0) + 1
-        self._note("")
+    def __init__(self, folder: Path, unit: str, timeout_s: float = 0.0):
+        """Read what earlier attempts recorded.
+
+        Args:
+            folder: folder of the unit's output; the record is stored below it.
+            unit: name of the work unit.
+            timeout_s: seconds after which a process that works on a clip ends itself; 0: never.
+        """
+        self._watchdog = watchdog(timeout_s)
+        self._path = folder / ".attempts" / f"{unit}.json"
+        self._crashes: dict[str, int] = {}
+        previous = self._read_previous()
+        self._records_clips = previous is not None
+        if previous is not None:
+            self._crashes = previous["crashes"]
+            if clip_id := previous["clip"]:
+                self._crashes[clip_id] = self._crashes.get(clip_id, 0) + 1
+        self._record("")
 
     def __enter__(self) -> Self:
-        self._alive = self._watched.__enter__()
+        self._heartbeat = self._watchdog.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._watched.__exit__(*error)
+        self._watchdog.__exit__(*error)
 
-    def _before(self) -> dict[str, Any] | None:
+    def _read_previous(self) -> dict[str, Any] | None:
         try:
             return json.loads(self._path.read_text())
         except FileNotFoundError:
             return None
         except ValueError:
-            return {"deaths": {}, "at": ""}  # the earlier attempt died while it wrote this
+            return {"crashes": {}, "clip": ""}  # the earlier attempt crashed while it wrote this
 
     def begin(self, clip_id: str) -> bool:
-        """Notes that a clip is next; whether it may be read at all."""
-        if self._deaths.get(clip_id, 0) >= MAX_CRASHES:
+        """Record that a clip is next; return whether it may be read at all."""
+        if self._crashes.get(clip_id, 0) >= MAX_CRASHES:
             return False
-        if self._careful:
-            self._note(clip_id)
-        self._alive()
+        if self._records_clips:
+            self._record(clip_id)
+        self._heartbeat()
         return True
 
     def end(self) -> None:
-        """The unit is done."""
+        """Delete the record: the unit's output has been written."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
-    def _note(self, clip_id: str) -> None:
-        # Not synced: it must outlive this process, not this machine, and half of it reads as no clip. On a full disk the work
-        # itself will say so.
+    def _record(self, clip_id: str) -> None:
+        # Not synced: it must outlive this process, not this node, and a partial record reads as no clip. On a
+        # full disk the output itself fails with an error.
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps({"deaths": self._deaths, "at": clip_id}))
+            self._path.write_text(json.dumps({"crashes": self._crashes, "clip": clip_id}))
 
 
-def clear_quarantine(out: Path) -> None:
-    """Takes away what attempts left, when all units are published."""
-    remove_tree(out / ".attempts")
+def clear_quarantine(folder: Path) -> None:
+    """Delete the records of all attempts, once all units are finished."""
+    remove_tree(folder / ".attempts")

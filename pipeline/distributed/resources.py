@@ -1,8 +1,7 @@
-"""Room on a cluster: what its machines have, and machines that come when they are asked for."""
+"""Resources of a Ray cluster: what nodes have, what work requests, and waiting for nodes added on demand."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,20 +10,20 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from models.config import Config
-from pipeline.io.console import HEARTBEAT_S, duration
+from pipeline.io.console import HEARTBEAT_S, duration, logger
 from pipeline.io.errors import UserError
 
 
 class AutoscalingConfig(Config):
-    """What a command does when the cluster has too little for it."""
+    """Settings for clusters whose autoscaler adds nodes."""
 
     wait_for_nodes: float = Field(0.0, ge=0)
-    """Minutes to wait where the cluster has too little room: its autoscaler is asked for machines; 0 says at once what is missing."""
+    """Minutes to wait for the autoscaler to provide missing resources; 0 fails immediately."""
 
 
 @dataclass(frozen=True)
 class NodeResources:
-    """What a machine of the cluster has."""
+    """CPUs and GPUs of a node, in use or not."""
 
     cpus: float
     gpus: float
@@ -32,27 +31,27 @@ class NodeResources:
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What some work can't begin without: so many workers, each on one machine."""
+    """Resources without which some work cannot start: a number of workers, each on a single node."""
 
     workers: int
     cpus: float
-    """Of each worker."""
+    """CPUs per worker."""
     gpus: float = 0.0
-    """Of each worker."""
+    """GPUs per worker."""
 
     @property
     def each(self) -> str:
-        """What a worker needs, in words."""
-        return _in_words(self.cpus, self.gpus)
+        """Resources of one worker as text, such as `2 CPUs and 1 GPU`."""
+        return _format_resources(self.cpus, self.gpus)
 
     @property
     def bundle(self) -> dict[str, float]:
-        """What a worker needs, for Ray."""
-        return {name: value for name, value in (("CPU", self.cpus), ("GPU", self.gpus)) if value}
+        """Resources of one worker as a bundle of a Ray placement group."""
+        return {name: count for name, count in (("CPU", self.cpus), ("GPU", self.gpus)) if count}
 
 
 def cluster_nodes() -> list[NodeResources]:
-    """The machines that are alive."""
+    """Return the nodes that are alive."""
     import ray
 
     return [
@@ -63,118 +62,130 @@ def cluster_nodes() -> list[NodeResources]:
 
 
 def max_workers(need: ResourceRequest, nodes: Sequence[NodeResources]) -> int:
-    """Workers that the machines have room for, were nothing else there."""
+    """Return the number of workers that fit on the nodes if nothing else runs there."""
     return sum(_workers_on(node, need) for node in nodes)
 
 
 def _workers_on(node: NodeResources, need: ResourceRequest) -> int:
-    of_each = [
-        int(have / each + 1e-9) for have, each in ((node.cpus, need.cpus), (node.gpus, need.gpus)) if each
+    # Rounded, because tenths of a GPU do not add up exactly.
+    limits = [
+        int(available / per_worker + 1e-9)
+        for available, per_worker in ((node.cpus, need.cpus), (node.gpus, need.gpus))
+        if per_worker
     ]
-    return min(of_each, default=0)
+    return min(limits, default=0)
 
 
 def max_cpus_per_worker(need: ResourceRequest, nodes: Sequence[NodeResources]) -> int:
-    """The most CPUs that each worker of `need` can have so that all have a place; 1 at least."""
-    largest = int(max((node.cpus for node in nodes), default=1))
+    """Return the largest number of CPUs per worker with which all workers of `need` fit; at least 1."""
+    largest_node = int(max((node.cpus for node in nodes), default=1))
     return next(
         (
             cpus
-            for cpus in range(largest, 1, -1)
+            for cpus in range(largest_node, 1, -1)
             if max_workers(replace(need, cpus=cpus), nodes) >= need.workers
         ),
         1,
     )
 
 
-def wait_for_resources(need: ResourceRequest, minutes: float, remedy: str) -> list[NodeResources]:
-    """The machines of the cluster, which have room for `need`; asks for more and waits for them where they have not.
+def wait_for_resources(need: ResourceRequest, minutes: float, hint: str) -> list[NodeResources]:
+    """Return the nodes of the cluster once `need` fits on them; request missing nodes from the autoscaler.
 
     Args:
-        need: without which the work can't begin.
-        minutes: to wait; 0 does not.
-        remedy: the flags that would make the need smaller, such as "lower --workers".
+        need: resources without which the work cannot start.
+        minutes: time to wait for missing resources; 0 does not wait.
+        hint: how to request less, such as "lower --workers".
 
     Raises:
-        UserError: there is too little, now or when the time is up, with what is missing.
+        UserError: the resources are missing, now or after `minutes`.
     """
     nodes = cluster_nodes()
     if max_workers(need, nodes) < need.workers and minutes:
-        nodes = _wait(need, minutes)
+        nodes = _request_nodes(need, minutes)
     if max_workers(need, nodes) < need.workers:
-        raise UserError(describe_shortage(need, nodes, minutes, remedy))
-    _warn_if_busy(need)
+        raise UserError(describe_shortage(need, nodes, minutes, hint))
+    _report_busy_resources(need)
     return nodes
 
 
-def _warn_if_busy(need: ResourceRequest) -> None:
-    """Says why nothing will happen for a while, where other work holds what this needs; Ray then waits in silence."""
+def _report_busy_resources(need: ResourceRequest) -> None:
+    """Log that resources are in use by other jobs: Ray itself waits for them without a message."""
+    if _busy_resources(need):
+        # Resources of work that has just ended may not be counted as available yet.
+        time.sleep(1)
+        if busy := _busy_resources(need):
+            logger.info("waiting: %s are in use by other jobs", busy)
+
+
+def _busy_resources(need: ResourceRequest) -> str:
+    """Return which resources are in use so that `need` must wait, such as `2 of 2 CPUs`; empty if none."""
     import ray
 
-    def held() -> str:
-        free, all_there = ray.available_resources(), ray.cluster_resources()
-        short = [name for name, each in need.bundle.items() if free.get(name, 0) < need.workers * each - 1e-9]
-        counts = [(all_there.get(name, 0.0), free.get(name, 0.0), name) for name in short]
-        return " and ".join(f"{total - unused:g} of {total:g} {name}s" for total, unused, name in counts)
-
-    if held():
-        # What has just ended may not be counted as free yet.
-        time.sleep(1)
-        if words := held():
-            print(
-                f"other work holds {words} of the cluster: this begins when there is room",
-                file=sys.stderr,
-                flush=True,
-            )
+    available, total = ray.available_resources(), ray.cluster_resources()
+    short = [
+        name
+        for name, per_worker in need.bundle.items()
+        if available.get(name, 0) < need.workers * per_worker - 1e-9
+    ]
+    counts = [(total.get(name, 0.0) - available.get(name, 0.0), total.get(name, 0.0), name) for name in short]
+    return " and ".join(f"{used:g} of {count:g} {name}s" for used, count, name in counts)
 
 
 def describe_shortage(
-    need: ResourceRequest, nodes: Sequence[NodeResources], minutes: float, remedy: str
+    need: ResourceRequest, nodes: Sequence[NodeResources], minutes: float, hint: str
 ) -> str:
-    """What the machines lack for `need`, in words."""
-    workers = f"{need.workers} worker{'' if need.workers == 1 else 's'} with {need.each}{'' if need.workers == 1 else ' each'}"
-    machines = [_in_words(node.cpus, node.gpus) for node in nodes if node.cpus or node.gpus]
-    have = ", ".join(machines[:4]) + (", …" if len(machines) > 4 else "")
-    after = f" after {duration(60 * minutes)}" if minutes else ""
-    grow = "raise --wait-for-nodes" if minutes else "--wait-for-nodes 10 asks a cluster that can grow"
-    return f"needs {workers}; the cluster has room for {max_workers(need, nodes)}{after} ({have or 'no machine'}): {remedy}, or add machines ({grow})"
+    """Return the message of a resource shortage: what is requested, what the nodes have and what to do."""
+    plural = need.workers > 1
+    request = f"{need.workers} worker{'s' if plural else ''} with {need.each}{' each' if plural else ''}"
+    sizes = [_format_resources(node.cpus, node.gpus) for node in nodes if node.cpus or node.gpus]
+    available = ", ".join(sizes[:4]) + (", …" if len(sizes) > 4 else "") or "no nodes"
+    waited = f" after {duration(60 * minutes)}" if minutes else ""
+    flag = "a larger --wait-for-nodes" if minutes else "--wait-for-nodes 10"
+    return (
+        f"needs {request}, but only {max_workers(need, nodes)} fit{waited} ({available}): "
+        f"{hint}, add nodes, or wait for autoscaling with {flag}"
+    )
 
 
-def _in_words(cpus: float, gpus: float) -> str:
-    named = ((cpus, "CPU"), (gpus, "GPU"))
-    return " and ".join(f"{count:g} {name}{'' if count <= 1 else 's'}" for count, name in named if count)
+def _format_resources(cpus: float, gpus: float) -> str:
+    counts = ((cpus, "CPU"), (gpus, "GPU"))
+    return " and ".join(f"{count:g} {name}{'' if count <= 1 else 's'}" for count, name in counts if count)
 
 
-def _wait(need: ResourceRequest, minutes: float) -> list[NodeResources]:
-    """Asks the autoscaler for `need` until it is there or the time is up; the machines of then.
+def _request_nodes(need: ResourceRequest, minutes: float) -> list[NodeResources]:
+    """Request `need` from the autoscaler; return the nodes once it fits or the time is up.
 
-    By a placement group: it asks for this command alone, and no longer than this command lives.
+    The request is a placement group, so it ends with this process.
     """
     import ray
 
-    began = said = time.monotonic()
-    print(
-        f"waiting up to {duration(60 * minutes)} for machines: {need.workers} x {need.each}, room for {max_workers(need, cluster_nodes())} so far",
-        file=sys.stderr,
-        flush=True,
+    start = last_report = time.monotonic()
+    logger.info(
+        "waiting up to %s for %d × %s (%d available)",
+        duration(60 * minutes),
+        need.workers,
+        need.each,
+        max_workers(need, cluster_nodes()),
     )
     group: Any = ray.util.placement_group([need.bundle] * need.workers, strategy="PACK")
     try:
         while True:
             nodes = cluster_nodes()
-            room = max_workers(need, nodes)
+            fitting = max_workers(need, nodes)
             now = time.monotonic()
-            if room >= need.workers:
-                print(f"the machines are there after {duration(now - began)}", file=sys.stderr, flush=True)
+            if fitting >= need.workers:
+                logger.info("resources available after %s", duration(now - start))
                 return nodes
-            if now - began > 60 * minutes:
+            if now - start > 60 * minutes:
                 return nodes
-            if now - said > HEARTBEAT_S:
-                said = now
-                print(
-                    f"waiting for machines: room for {room} of {need.workers}, {duration(now - began)}",
-                    file=sys.stderr,
-                    flush=True,
+            if now - last_report > HEARTBEAT_S:
+                last_report = now
+                logger.info(
+                    "waiting for nodes: %d of %d workers fit after %s",
+                    fitting,
+                    need.workers,
+                    duration(now - start),
                 )
             time.sleep(min(1.0, 6 * minutes))
     finally:
@@ -182,18 +193,19 @@ def _wait(need: ResourceRequest, minutes: float) -> list[NodeResources]:
 
 
 class ResourceConfig(AutoscalingConfig):
-    """What a training takes of the cluster; may differ when a run is continued."""
+    """Cluster resources of a training run; may differ when a run is resumed."""
 
     workers: int = Field(1, ge=1)
     """Workers that share each batch (DDP)."""
     min_workers: int | None = Field(None, ge=1)
-    """Go on with so few when machines are lost, and with all again when they are back; by default wait for all."""
+    """Continue with at least this many workers when nodes are lost, and scale back up when they return
+    (default: wait for all workers)."""
     cpus_per_worker: int | None = Field(None, ge=1)
-    """CPUs of each worker; by default its even part of a machine's."""
+    """CPUs per worker (default: an equal share of a node)."""
     gpus_per_worker: float = Field(0.0, ge=0)
-    """GPUs of each worker; 0 trains on CPUs."""
+    """GPUs per worker; 0 trains on CPUs."""
     max_failures: int = Field(3, ge=0)
-    """Lost workers after which the training is given up; each time before, it goes on from the last epoch."""
+    """Give up after more than this many lost workers; until then, training resumes from the last epoch."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster steps on a GPU."""
 
@@ -204,5 +216,5 @@ class ResourceConfig(AutoscalingConfig):
         return self
 
     def need(self, cpus: int) -> ResourceRequest:
-        """What the training can't begin without, with so many CPUs for each worker."""
+        """Return the resources without which training cannot start, with `cpus` CPUs per worker."""
         return ResourceRequest(self.min_workers or self.workers, cpus, self.gpus_per_worker)

@@ -1,4 +1,4 @@
-"""A worker process: its watchdog, its memory, and how its death is recognised."""
+"""Worker processes: the watchdog of a hanging one, its memory allocator, and how its loss is recognized."""
 
 from __future__ import annotations
 
@@ -11,47 +11,48 @@ from functools import cache
 
 from pipeline.io.errors import UserError
 
-# What a clip and what a step of a training may take on a worker, in seconds: far more than any does that gets on.
+# Time limits in seconds for a clip and for a training step on a worker: far above the time that any takes.
 CLIP_TIMEOUT_S = 300.0
 STEP_TIMEOUT_S = 600.0
 
 
 @contextmanager
-def watchdog(seconds: float) -> Iterator[Callable[[], None]]:
-    """Gives a function that says that the work gets on; a process that does not say so for `seconds` ends, 0: never.
+def watchdog(timeout_s: float) -> Iterator[Callable[[], None]]:
+    """Provide a heartbeat function; a process that does not call it for `timeout_s` seconds exits (0: never).
 
-    The clock is a thread of C's, which needs no turn of the interpreter's: the interpreter may be what is stuck. Where it was,
-    stands in the process's log.
+    The timer is a C thread and fires even if the interpreter is blocked. The stack trace goes to stderr,
+    which is the log of a worker process.
     """
-    if not seconds:
+    if not timeout_s:
         yield lambda: None
         return
     last = 0.0
 
-    def alive() -> None:
+    def heartbeat() -> None:
         nonlocal last
-        # Each winding starts a thread; a clip takes milliseconds.
-        if (now := time.monotonic()) - last > seconds / 100:
+        # Each restart of the timer starts a thread, and a clip takes milliseconds.
+        if (now := time.monotonic()) - last > timeout_s / 100:
             last = now
-            faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+            faulthandler.dump_traceback_later(timeout_s, exit=True, file=2)
 
-    alive()
+    heartbeat()
     try:
-        yield alive
+        yield heartbeat
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
+# Parameters of mallopt in glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
 @cache
 def disable_malloc_trim() -> bool:
-    """Asks the C library to reuse freed arrays; whether it could.
+    """Make the C library reuse freed arrays; return whether it could be set.
 
-    By default every array above 128 KiB or so is mapped afresh and its pages zeroed by the kernel: half the time of a
-    phase vocoder. Only glibc knows the setting; elsewhere nothing changes but the speed.
+    By default every array above about 128 KiB is mapped again and its pages zeroed by the kernel: half the
+    time of a phase vocoder. Only glibc has the setting; elsewhere nothing changes but the speed.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -60,8 +61,8 @@ def disable_malloc_trim() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 1 << 30))
 
 
-# How the death of a process shows in the errors of Ray, gloo and NCCL.
-LOST_WORKER = (
+# Signs of a lost process in the errors of Ray, gloo and NCCL.
+LOST_WORKER_SIGNS = (
     "HealthCheck",
     "ActorDied",
     "NodeDied",
@@ -75,17 +76,17 @@ LOST_WORKER = (
 
 
 def is_worker_lost(error: Exception) -> bool:
-    """Whether an error says that a worker died, rather than that the code is at fault."""
-    return any(word in type(error).__name__ + str(error) for word in LOST_WORKER)
+    """Return whether an error means that a worker process was lost, rather than that the code has a bug."""
+    return any(sign in type(error).__name__ + str(error) for sign in LOST_WORKER_SIGNS)
 
 
 def worker_lost_error(error: Exception, max_failures: int) -> Exception:
-    """A `UserError` where workers died; the error itself where the code is at fault."""
-    text = str(error).strip().splitlines()
-    last = text[-1] if text else type(error).__name__
+    """Return a `UserError` if a worker was lost, otherwise the error itself, which is a bug."""
     if not is_worker_lost(error):
         return error
+    lines = str(error).strip().splitlines()
+    last_line = lines[-1] if lines else type(error).__name__
     return UserError(
-        f"workers were lost more than --max-failures {max_failures} times, the last with: {last}; "
-        "the same command goes on from the last epoch"
+        f"workers were lost more than --max-failures {max_failures} times (last error: {last_line}); "
+        "rerun to resume from the last epoch"
     )

@@ -1,0 +1,22 @@
+"""Conditional GAN for spectrograms: training, evaluation, generation.
+
+Modules in reading order:
+
+config                        settings of `melray train-gan`
+state                         training state of one worker: prepare, publish, restore
+loop                          training loop: discriminator step, generator step, epoch, rollback
+collapse                      collapse detection from the metrics of an epoch
+snapshots                     samples every few epochs: audio, images, scores
+train                         command `train-gan`: start, resume or report a run
+reference_classifier          embed and classify clips with a reference classifier
+train_reference_classifier    configuration and training of the reference classifiers
+sampling                      from a seed to a spectrogram to audio
+generate                      command `generate`: batch job that writes audio or shards
+evaluate                      command `evaluate` for generators
+report_inputs                 collect the clips and figures of the HTML report
+report                        HTML report
+
+Principle: the steps in `loop` are plain functions of the state. Random numbers are sampled for the global
+batch, seeded by run, rollback, epoch and batch: results depend on the number of workers by rounding errors
+only.
+"""

@@ -1,7 +1,7 @@
-"""The collapse alarm: tells a GAN that has stopped learning from one that has not, from a few numbers of each epoch.
+"""Collapse detection: decide from the metrics of each epoch whether the GAN has stopped learning.
 
-A collapse wastes hours and shows in no loss curve (Karras et al. 2021 report it of small conditional sets): the generator draws
-one clip a class, or gradients blow up, or a value is no number.
+A collapse wastes hours and shows in no loss curve (Karras et al. 2021 report it of small conditional
+datasets): the generator produces one clip per class, gradients explode, or a value is not finite.
 """
 
 from __future__ import annotations
@@ -11,38 +11,42 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The diversity of drawn clips within a class, as part of that of the real ones, below which the generator draws one clip only.
+# Within-class diversity, as a fraction of that of real clips, below which a class consists of a single clip.
 MIN_DIVERSITY = 0.1
-# It is small at the start as well: only a fall from this is an alarm.
+# Diversity is low at the start of training as well: low values are a collapse only after one of at least
+# this.
 DIVERSE_THRESHOLD = 0.25
-# A gradient so many times its usual norm, in an epoch's mean, is an explosion.
+# A mean gradient norm this many times its typical value is an explosion.
 MAX_GRAD_NORM_GROWTH = 100.0
-# Epochs that say what is usual.
+# Recent epochs whose median is the typical gradient norm.
 HISTORY_EPOCHS = 10
-# A discriminator this far ahead, on average over an epoch, gives the generator nothing to go by.
+# A discriminator with a mean score gap above this leaves the generator without a useful gradient.
 MAX_SCORE_GAP = 200.0
 
 
-def detect_collapse(line: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str | None:
-    """What is wrong with an epoch, in words, or none.
+def detect_collapse(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return why an epoch counts as collapsed, or None if it is healthy.
 
     Args:
-        line: the epoch's `discriminator_loss, generator_loss, real_score, fake_score, discriminator_grad_norm, generator_grad_norm`
-            and `diversity` (of a fixed batch, as part of the real clips').
-        history: the good epochs before it.
+        metrics: of the epoch: `discriminator_loss, generator_loss, real_score, fake_score`,
+            `discriminator_grad_norm, generator_grad_norm` and `diversity` (of the fixed samples, relative
+            to that of real clips).
+        history: metrics of the good epochs before it.
     """
-    for name, value in line.items():
+    for name, value in metrics.items():
         if isinstance(value, numbers.Real) and not math.isfinite(value):
             return f"{name.replace('_', ' ')} is {value}"
-    gap = line["real_score"] - line["fake_score"]
+    gap = metrics["real_score"] - metrics["fake_score"]
     if abs(gap) > MAX_SCORE_GAP:
-        return f"the scores of real and drawn clips lie {gap:.0f} apart"
+        return f"score gap between real and generated clips is {gap:.0f}"
     recent = history[-HISTORY_EPOCHS:]
-    for name in ("discriminator_grad_norm", "generator_grad_norm"):
-        usual = sorted(old[name] for old in recent)[len(recent) // 2] if recent else None
-        if usual and line[name] > MAX_GRAD_NORM_GROWTH * usual:
-            return f"the {name.replace('_grad_norm', '')}'s gradient has a norm of {line[name]:.3g}, usual is {usual:.3g}"
-    most = max((old["diversity"] for old in history), default=0.0)
-    if line["diversity"] < MIN_DIVERSITY and most >= DIVERSE_THRESHOLD:
-        return f"drawn clips of a class differ by {line['diversity']:.1%} of what real ones do, after {most:.1%} before"
+    for network in ("discriminator", "generator"):
+        name = f"{network}_grad_norm"
+        typical = sorted(epoch[name] for epoch in recent)[len(recent) // 2] if recent else None
+        if typical and metrics[name] > MAX_GRAD_NORM_GROWTH * typical:
+            return f"{network} gradient norm is {metrics[name]:.3g} (typical: {typical:.3g})"
+    max_diversity = max((epoch["diversity"] for epoch in history), default=0.0)
+    diversity = metrics["diversity"]
+    if diversity < MIN_DIVERSITY and max_diversity >= DIVERSE_THRESHOLD:
+        return f"within-class diversity fell to {diversity:.1%} of real clips (from {max_diversity:.1%})"
     return None

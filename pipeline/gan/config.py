@@ -1,4 +1,4 @@
-"""All settings of a GAN's training."""
+"""Settings of GAN training."""
 
 from __future__ import annotations
 
@@ -13,54 +13,59 @@ from pipeline.training.config import TrainingConfig
 
 
 class TrainGanConfig(TrainingConfig):
-    """From shards to a generator of new sounds."""
+    """Train a conditional GAN on shards."""
 
     augmentation_strength: float = Field(0.0, ge=0, le=1)
-    """Learns from the augmented copies up to this strength too; 0 from the clips themselves alone, which are what is to be drawn."""
+    """Also train on augmented copies up to this strength; 0 uses original clips only."""
     gan: GanConfig = GanConfig()
-    """Both networks."""
+    """Architecture of generator and discriminator."""
     loss: LossName = "relativistic"
-    """What the networks play for: relativistic pairs (R3GAN), hinge, or the non-saturating loss of 2014."""
+    """Adversarial loss: relativistic pairing (R3GAN), hinge, or non-saturating (Goodfellow et al. 2014)."""
     class_weight: float = Field(0.3, ge=0)
-    """Weight of both networks' class loss: the discriminator also learns to name the class of real clips, and the generator to be
-    named (Odena et al. 2017, AC-GAN); beside the projection it tells classes apart sooner."""
+    """Weight of the auxiliary classification loss of both networks (Odena et al. 2017, AC-GAN), which
+    separates the classes earlier in training than the projection discriminator alone."""
     diversity_weight: float = Field(2.0, ge=0)
-    """Weight of a loss on two clips of a class that are more alike than real ones are: against a generator with one clip a class."""
+    """Weight of the diversity loss, which penalizes generated clips of a class that are more similar than
+    real ones (against mode collapse)."""
     penalty_weight: float = Field(1.0, ge=0)
-    """Weight (gamma) of the gradient penalties R1 and R2, at its highest; more holds the discriminator back."""
+    """Weight (gamma) of the gradient penalties R1 and R2 at the start of training; higher values restrain
+    the discriminator more."""
     penalty_final_factor: float = Field(0.1, gt=0, le=1)
-    """Part of that weight which is left at the end: the surer the generator, the finer the discriminator may look."""
+    """Fraction of that weight left at the end (linear decay)."""
     penalty_interval: int = Field(8, ge=1)
-    """Steps between two gradient penalties, whose weight grows with it (Karras et al. 2020, lazy regularisation)."""
+    """Steps between gradient penalties, whose weight is scaled accordingly (Karras et al. 2020, lazy
+    regularization)."""
     augment: GanAugmentConfig = GanAugmentConfig()
-    """What may happen to a clip before the discriminator sees it."""
+    """Augmentation of real and generated clips before the discriminator."""
     ada: AdaConfig = AdaConfig()
-    """How often that happens."""
+    """Adaptive augmentation probability."""
     epochs: int = Field(60, ge=1)
-    """Passes over the training rows; a small set is passed over several times in each."""
+    """Number of epochs; small datasets are iterated several times per epoch."""
     epoch_steps: int = Field(100, ge=1)
-    """Steps of an epoch, at least."""
+    """Minimum number of steps per epoch."""
     batch_size: int = Field(16, ge=2)
-    """Clips of a step, over all workers together."""
+    """Global batch size, summed over workers."""
     generator_lr: float = Field(1e-3, gt=0, le=1)
-    """Highest learning rate of the generator's Adam (Kingma and Ba 2015), without momentum."""
+    """Peak learning rate of the generator (Adam with beta1 = 0; Kingma and Ba 2015)."""
     discriminator_lr: float = Field(1e-3, gt=0, le=1)
-    """That of the discriminator's."""
+    """Peak learning rate of the discriminator."""
     final_lr_factor: float = Field(0.1, gt=0, le=1)
-    """Part of both rates which is left at the end, after half a cosine."""
+    """Final learning rates as a fraction of the peak (cosine decay)."""
     warmup_steps: int = Field(20, ge=0)
-    """Steps of linear rise of both rates."""
+    """Steps of linear warmup of both learning rates."""
     max_grad_norm: float = Field(50.0, gt=0)
-    """Greatest norm of a network's gradient: far above the usual, a belt for the rare step that would throw it off."""
+    """Maximum gradient norm of each network: a safeguard against rare exploding steps, far above typical
+    values."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
-    """Of the averaged generator, which is judged and kept; 0 keeps the raw one."""
+    """Decay of the EMA generator, which is evaluated and saved; 0 uses the raw weights."""
     sampling: Literal["uniform", "balanced"] = "balanced"
-    """As many draws with equal chance for each class, or every row once a pass."""
+    """uniform: every row once per pass; balanced: equal probability per class."""
     sample_every: int = Field(5, ge=1)
-    """Epochs between two sets of samples, each as sounds and as a picture, and judged: the best one's weights are kept."""
+    """Save and score samples (audio and images) every N epochs; the best-scoring epoch is kept."""
     samples_per_class: int = Field(4, ge=1, le=32)
-    """Samples of each class, always from the same latents."""
+    """Samples per class, from the same latents every time."""
     select_best: bool = True
-    """First train a classifier that recognises the samples and so chooses the best epoch; without it the last is kept."""
+    """Train a reference classifier first and use it to select the best epoch; otherwise keep the last one."""
     max_rollbacks: int = Field(3, ge=0)
-    """Collapses after each of which the training goes back to its last good checkpoint, at half the rates; one more ends it."""
+    """Maximum number of rollbacks: after a collapse, training resumes from the last good checkpoint at half
+    the learning rates."""

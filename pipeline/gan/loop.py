@@ -1,12 +1,16 @@
-"""Training of the GAN, from top to bottom: a step of each network, an epoch, the loop of one worker.
+"""Training loop of the GAN, from top to bottom: a step of each network, an epoch, the loop of one worker.
 
 for each epoch
-    for each batch               the same order and the same draws on every worker; each takes its part
-        discriminator_step       real and drawn clips, changed alike; now and then the gradient penalties
-        generator_step           drawn clips against the scores of the real ones; averaged weights follow
-    health                       a collapsed epoch is thrown away, and the training goes back to the last good one
-    samples                      every few epochs: sounds, a picture, and what the judge says of them
-    checkpoint                   rank 0 publishes the whole state; a restart goes on from the newest
+    for each batch              every rank samples the same global batch and takes its slice of it
+        discriminator_step      real and fake clips with the same augmentation; every few steps R1 and R2
+        generator_step          fake clips against the real scores of the discriminator step
+        EMA update              averaged generator weights, which are evaluated and saved
+        ADA update              every few steps: augmentation probability follows r_t
+    detect_collapse             on collapse: rollback to the last good checkpoint, at half the learning rates
+    snapshots                   every few epochs: audio, images, Fréchet distance by the selection classifier
+    checkpoint                  rank 0 writes the full state; a restart resumes from the newest checkpoint
+
+Shape suffixes: B batch (this rank's slice), M mel bands, T frames, C classes.
 """
 
 from __future__ import annotations
@@ -31,14 +35,15 @@ from pipeline.data.loader import epoch_batches, epoch_order
 from pipeline.distributed.worker import watchdog
 from pipeline.gan.collapse import detect_collapse
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.state import GanTraining, prepare, publish, restore
+from pipeline.gan.state import GanTrainState, prepare, publish, restore
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import EpochGenerator, World, exhaust, rank_slice
 
-# Names of what is counted over the steps of an epoch, in the order of their sums.
+# Metrics that are averaged over the steps of an epoch, in the order in which `train_step` returns them.
 METRIC_NAMES = (
     "discriminator_loss",
     "generator_loss",
@@ -52,251 +57,315 @@ METRIC_NAMES = (
 
 @dataclass(frozen=True)
 class Batch:
-    """This worker's part of a step: real clips in dB, all classes, and what is drawn and changed."""
+    """This rank's slice of a step: real clips in dB, labels of real and fake clips, latents, augmentation."""
 
     real_BMT: Tensor
     label_B: Tensor
     latents: tuple[Latents, Latents]
-    draw: BatchAugmentation
-    weight: float
-    """Makes the mean over workers of a loss, each a mean over its part, the mean over the whole batch."""
+    """For the discriminator step and for the generator step."""
+    augmentation: BatchAugmentation
+    rank_weight: float
+    """Factor of this rank's mean loss with which the mean over ranks is the mean over the global batch."""
 
 
-def make_batch(t: GanTraining, batch: np.ndarray, number: int) -> Batch:
-    """Draws a step for the whole batch, and takes this worker's part."""
-    seed = [t.config.seed, t.rollbacks, t.epoch, number]
-    draw = sample_augmentation(np.random.default_rng(seed), len(batch), t.config.augment, t.ada_p)
+def make_batch(state: GanTrainState, rows: np.ndarray, number: int) -> Batch:
+    """Sample latents and augmentation for a global batch, and return this rank's slice.
+
+    Args:
+        state: of this worker.
+        rows: dataset rows of the global batch.
+        number: of the batch in its epoch; seeds the sampling together with the epoch.
+    """
+    seed = [state.config.seed, state.rollbacks, state.epoch, number]
+    rng = np.random.default_rng(seed)
+    augmentation = sample_augmentation(rng, len(rows), state.config.augment, state.ada_p)
     torch_rng = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    latents = [sample_latents(t.config.gan, t.rows.features.shape, len(batch), torch_rng) for _ in range(2)]
-    part = rank_slice(len(batch), t.world)
+    latents = [
+        sample_latents(state.config.gan, state.dataset.features.shape, len(rows), torch_rng) for _ in range(2)
+    ]
+    part = rank_slice(len(rows), state.world)
     return Batch(
-        real_BMT=t.store(batch[part]).float(),
-        label_B=torch.from_numpy(t.labels[batch[part]]).to(t.world.device),
-        latents=(latents[0][part].to(t.world.device), latents[1][part].to(t.world.device)),
-        draw=draw[part],
-        weight=(part.stop - part.start) * t.world.size / len(batch),
+        real_BMT=state.loader(rows[part]).float(),
+        label_B=torch.from_numpy(state.labels[rows[part]]).to(state.world.device),
+        latents=(latents[0][part].to(state.world.device), latents[1][part].to(state.world.device)),
+        augmentation=augmentation[part],
+        rank_weight=(part.stop - part.start) * state.world.size / len(rows),
     )
 
 
 @dataclass(frozen=True)
 class DiscriminatorOutput:
-    """What a step of the discriminator leaves, of this worker's part and without gradients."""
+    """Result of a discriminator step for this rank's slice, without gradients."""
 
-    real_B: Tensor
-    drawn_B: Tensor
+    real_score_B: Tensor
+    fake_score_B: Tensor
     loss: Tensor
     penalty: Tensor
-    drawn_BMT: Tensor
-    """The clips that it took for drawn ones, in dB."""
+    fake_BMT: Tensor
+    """The fake clips, in dB, before augmentation."""
 
 
-def discriminator_step(t: GanTraining, b: Batch) -> DiscriminatorOutput:
-    """One step of the discriminator."""
-    with torch.no_grad(), t.autocast():
-        drawn_BMT = t.draw(b.latents[0], b.label_B)
-    fill_M = t.discriminator.mel_mean_M
-    seen = torch.cat([augment(b.real_BMT, b.draw, fill_M), augment(drawn_BMT, b.draw, fill_M)])
-    labels = torch.cat([b.label_B, b.label_B])
-    with t.autocast():
-        scores_B, logits_BC = t.discriminator(seen, labels)
-    real_B, drawn_B = scores_B.chunk(2)
-    loss = discriminator_loss(t.config.loss, real_B, drawn_B)
-    named = F.cross_entropy(logits_BC.chunk(2)[0], b.label_B)
-    (b.weight * (loss + t.config.class_weight * named)).backward()
-    penalty = torch.zeros((), device=t.world.device)
-    if t.step % t.config.penalty_interval == 0 and t.config.penalty_weight:
-        with t.autocast():
-            # R1 and R2 in one pass: the sum of two means over halves of equal size.
-            penalty = (
-                2
-                * gradient_penalty(
-                    lambda mel: t.discriminator(mel, labels)[0], seen, t.discriminator.mel_std_M
-                ).mean()
+def discriminator_step(state: GanTrainState, batch: Batch) -> DiscriminatorOutput:
+    """Compute the gradients of the discriminator."""
+    config, discriminator = state.config, state.discriminator
+    with torch.no_grad(), state.autocast():
+        fake_BMT = state.generator_forward(batch.latents[0], batch.label_B)
+    fill_M = discriminator.mel_mean_M
+    mels = torch.cat([augment(mel_BMT, batch.augmentation, fill_M) for mel_BMT in (batch.real_BMT, fake_BMT)])
+    labels = torch.cat([batch.label_B, batch.label_B])
+    with state.autocast():
+        scores, logits = discriminator(mels, labels)
+    real_score_B, fake_score_B = scores.chunk(2)
+    loss = discriminator_loss(config.loss, real_score_B, fake_score_B)
+    class_loss = F.cross_entropy(logits.chunk(2)[0], batch.label_B)
+    (batch.rank_weight * (loss + config.class_weight * class_loss)).backward()
+    penalty = torch.zeros((), device=state.world.device)
+    if state.step % config.penalty_interval == 0 and config.penalty_weight:
+        with state.autocast():
+            penalties = gradient_penalty(
+                lambda mel: discriminator(mel, labels)[0], mels, discriminator.mel_std_M
             )
-        final = t.config.penalty_final_factor
-        weight = t.config.penalty_weight * (final + (1 - final) * (1 - t.through)) * t.config.penalty_interval
-        (b.weight * weight * penalty).backward()
-    return DiscriminatorOutput(real_B.detach(), drawn_B.detach(), loss.detach(), penalty.detach(), drawn_BMT)
-
-
-def generator_step(t: GanTraining, b: Batch, j: DiscriminatorOutput) -> Tensor:
-    """One step of the generator, against the scores that the real clips had a moment ago; returns the loss of this worker's part."""
-    t.discriminator.requires_grad_(False)
-    with t.autocast():
-        drawn_BMT = t.draw(b.latents[1], b.label_B)
-        drawn_B, logits_BC = t.discriminator(
-            augment(drawn_BMT, b.draw, t.discriminator.mel_mean_M), b.label_B
+            # R1 and R2 in one pass: twice the mean over both halves is the sum of their means.
+            penalty = 2 * penalties.mean()
+        final = config.penalty_final_factor
+        weight = (
+            config.penalty_weight * (final + (1 - final) * (1 - state.progress)) * config.penalty_interval
         )
-    loss = generator_loss(t.config.loss, drawn_B, j.real_B)
-    named = F.cross_entropy(logits_BC, b.label_B)
-    alike = diversity_loss(drawn_BMT, j.drawn_BMT, t.generator.mel_std_M, t.real_difference)
-    (b.weight * (loss + t.config.class_weight * named + t.config.diversity_weight * alike)).backward()
-    t.discriminator.requires_grad_(True)
+        (batch.rank_weight * weight * penalty).backward()
+    return DiscriminatorOutput(
+        real_score_B.detach(), fake_score_B.detach(), loss.detach(), penalty.detach(), fake_BMT
+    )
+
+
+def generator_step(state: GanTrainState, batch: Batch, d_out: DiscriminatorOutput) -> Tensor:
+    """Compute the gradients of the generator, using the real scores of the discriminator step.
+
+    Returns:
+        The adversarial loss of this rank's slice.
+    """
+    config, discriminator = state.config, state.discriminator
+    discriminator.requires_grad_(False)
+    with state.autocast():
+        fake_BMT = state.generator_forward(batch.latents[1], batch.label_B)
+        fake_score_B, logits_BC = discriminator(
+            augment(fake_BMT, batch.augmentation, discriminator.mel_mean_M), batch.label_B
+        )
+    loss = generator_loss(config.loss, fake_score_B, d_out.real_score_B)
+    class_loss = F.cross_entropy(logits_BC, batch.label_B)
+    similarity = diversity_loss(fake_BMT, d_out.fake_BMT, state.generator.mel_std_M, state.real_difference)
+    total = loss + config.class_weight * class_loss + config.diversity_weight * similarity
+    (batch.rank_weight * total).backward()
+    discriminator.requires_grad_(True)
     return loss.detach()
 
 
-def update(t: GanTraining, name: str, model: nn.Module) -> Tensor:
-    """Averages a network's gradients over the workers, clips them and steps; returns their norm."""
-    t.world.average_gradients(model)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), t.config.max_grad_norm)
-    t.optimizers[name].step()
-    t.optimizers[name].zero_grad(set_to_none=True)
+def optimizer_step(state: GanTrainState, name: str, model: nn.Module) -> Tensor:
+    """Average a network's gradients over ranks, clip them, update the weights; return the gradient norm."""
+    state.world.average_gradients(model)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), state.config.max_grad_norm)
+    state.optimizers[name].step()
+    state.optimizers[name].zero_grad(set_to_none=True)
     return norm
 
 
-def train_step(t: GanTraining, batch: np.ndarray, number: int) -> Tensor:
-    """One step of both networks; returns the values of `METRIC_NAMES` as the whole batch's mean, split over workers."""
-    b = make_batch(t, batch, number)
-    set_learning_rates(t)
-    j = discriminator_step(t, b)
-    d_norm = update(t, "discriminator", t.discriminator)
-    g_loss = generator_step(t, b, j)
-    g_norm = update(t, "generator", t.generator)
-    t.ema.update(t.generator)
-    t.step += 1
-    part = b.weight / t.world.size
-    own = torch.stack([j.loss, g_loss, j.real_B.mean(), j.drawn_B.mean(), j.penalty, d_norm, g_norm])
-    # The norms are those of the averaged gradients already, equal on all workers.
-    share = torch.tensor([part] * 5 + [1 / t.world.size] * 2, device=own.device)
-    sure_B = torch.sign(j.real_B - j.drawn_B) if t.config.loss == "relativistic" else torch.sign(j.real_B)
-    return torch.cat([own * share, (part * sure_B.mean())[None]])
+def train_step(state: GanTrainState, rows: np.ndarray, number: int) -> Tensor:
+    """Train both networks on a global batch.
+
+    Returns:
+        This rank's terms of the `METRIC_NAMES` and, last, of ADA's r_t `[shape=(8,)]`: their sums over ranks
+        are means over the global batch.
+    """
+    batch = make_batch(state, rows, number)
+    set_learning_rates(state)
+    d_out = discriminator_step(state, batch)
+    d_norm = optimizer_step(state, "discriminator", state.discriminator)
+    g_loss = generator_step(state, batch, d_out)
+    g_norm = optimizer_step(state, "generator", state.generator)
+    state.ema.update(state.generator)
+    state.step += 1
+    real_B, fake_B = d_out.real_score_B, d_out.fake_score_B
+    values = torch.stack([d_out.loss, g_loss, real_B.mean(), fake_B.mean(), d_out.penalty, d_norm, g_norm])
+    # The norms are those of the averaged gradients and therefore equal on all ranks.
+    fraction = batch.rank_weight / state.world.size
+    weights = torch.tensor([fraction] * 5 + [1 / state.world.size] * 2, device=values.device)
+    sign_B = torch.sign(real_B - fake_B) if state.config.loss == "relativistic" else torch.sign(real_B)
+    return torch.cat([values * weights, (fraction * sign_B.mean())[None]])
 
 
-def set_learning_rates(t: GanTraining) -> None:
-    """Both learning rates as they are at this step."""
-    factor = (
-        cosine_factor(
-            t.step, t.config.epochs * t.steps_per_epoch, t.config.warmup_steps, t.config.final_lr_factor
-        )
-        * t.lr_scale
-    )
-    for name, rate in (("generator", t.config.generator_lr), ("discriminator", t.config.discriminator_lr)):
-        for group in t.optimizers[name].param_groups:
-            group["lr"] = rate * factor
+def set_learning_rates(state: GanTrainState) -> None:
+    """Set both learning rates for the current step: linear warmup, then cosine decay."""
+    config = state.config
+    total_steps = config.epochs * state.steps_per_epoch
+    factor = cosine_factor(state.step, total_steps, config.warmup_steps, config.final_lr_factor)
+    factor *= state.lr_scale
+    for name, lr in (("generator", config.generator_lr), ("discriminator", config.discriminator_lr)):
+        for group in state.optimizers[name].param_groups:
+            group["lr"] = lr * factor
 
 
-def train_epoch(t: GanTraining, log: RunLog) -> dict[str, float]:
-    """One epoch; the means of `METRIC_NAMES` over its steps and all workers, and its speed."""
-    t.generator.train()
-    rng = np.random.default_rng([t.config.seed, t.rollbacks, t.epoch])
-    orders = [epoch_order(t.labels, t.split.train, t.config.sampling, rng) for _ in range(t.passes)]
-    batches = [batch for order in orders for batch in epoch_batches(order, t.config.batch_size)]
-    start = time.perf_counter()
-    total = torch.zeros(len(METRIC_NAMES) + 1, device=t.world.device)
-    since = total.clone()
-    with watchdog(t.world.timeout_s) as alive:
-        for number, batch in enumerate(batches):
-            counted = train_step(t, batch, number)
-            total += counted
-            since += counted
-            if (number + 1) % t.config.penalty_interval == 0:
-                ada_rt = float(t.world.sum(since)[-1]) / t.config.penalty_interval
-                t.ada_p = update_ada_probability(
-                    t.ada_p, ada_rt, t.config.penalty_interval * t.config.batch_size, t.config.ada
-                )
-                since = torch.zeros_like(since)
-            log.step(t.epoch + 1, number + 1, len(batches), start)
-            alive()
-    means = (t.world.sum(total) / len(batches)).tolist()
-    seconds = time.perf_counter() - start
-    result = dict(zip(METRIC_NAMES, means[:-1], strict=True))
-    result["penalty"] *= min(t.config.penalty_interval, len(batches))
-    rate = t.optimizers["generator"].param_groups[0]["lr"]
-    speed = {"seconds": seconds, "steps_per_second": len(batches) / seconds, "learning_rate": rate}
-    return {**result, "ada_rt": means[-1], "augment_p": t.ada_p, **speed}
+def train_epoch(state: GanTrainState, log: RunLog) -> dict[str, float]:
+    """Train for one epoch; return the means of `METRIC_NAMES` over steps and ranks, ADA state, speed."""
+    config, world = state.config, state.world
+    state.generator.train()
+    rng = np.random.default_rng([config.seed, state.rollbacks, state.epoch])
+    orders = [
+        epoch_order(state.labels, state.split.train, config.sampling, rng)
+        for _ in range(state.passes_per_epoch)
+    ]
+    batches = [rows for order in orders for rows in epoch_batches(order, config.batch_size)]
+    start_time = time.perf_counter()
+    epoch_sums = torch.zeros(len(METRIC_NAMES) + 1, device=world.device)
+    ada_sums = epoch_sums.clone()
+    with watchdog(world.timeout_s) as heartbeat:
+        for number, rows in enumerate(batches):
+            step_metrics = train_step(state, rows, number)
+            epoch_sums += step_metrics
+            ada_sums += step_metrics
+            if (number + 1) % config.penalty_interval == 0:
+                ada_rt = float(world.sum(ada_sums)[-1]) / config.penalty_interval
+                clips = config.penalty_interval * config.batch_size
+                state.ada_p = update_ada_probability(state.ada_p, ada_rt, clips, config.ada)
+                ada_sums = torch.zeros_like(ada_sums)
+            log.step(state.epoch + 1, number + 1, len(batches), start_time)
+            heartbeat()
+    means = (world.sum(epoch_sums) / len(batches)).tolist()
+    seconds = time.perf_counter() - start_time
+    metrics = dict(zip(METRIC_NAMES, means[:-1], strict=True))
+    # The mean over the steps that had a penalty.
+    metrics["penalty"] *= min(config.penalty_interval, len(batches))
+    return {
+        **metrics,
+        "ada_rt": means[-1],
+        "augment_p": state.ada_p,
+        "seconds": seconds,
+        "steps_per_second": len(batches) / seconds,
+        "learning_rate": state.optimizers["generator"].param_groups[0]["lr"],
+    }
 
 
 def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -> dict[str, Any]:
-    """`train_epochs` to its end; returns its result."""
+    """Run `train_epochs` to its end and return its result."""
     return exhaust(train_epochs(config, world, owner))
 
 
 def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None) -> EpochGenerator:
-    """The whole training, as every worker runs it, from the newest checkpoint of the run if there is one; yields after each epoch.
+    """Train on one rank, from the newest checkpoint of the run if there is one.
 
-    It writes to the run for as long as `owner` is the run's.
+    Args:
+        config: of the run.
+        world: of this rank.
+        owner: token of the process that may write to the run; training ends when another process takes over.
+
+    Yields:
+        The metrics of each epoch, once its checkpoint is written.
 
     Raises:
-        UserError: on every worker, with the same text.
+        UserError: on every rank, with the same message.
     """
-    t = prepare(config, world)
+    state = prepare(config, world)
     run = RunFolder(config.run)
     checkpoints = Checkpoints(config.run)
-    state = world.run_on_all_ranks(checkpoints.read)
-    if state is not None:
-        restore(t, *state)
-    first = world.rank == 0
-    with closing(world.run_on_all_ranks(partial(open_run_log, run, first, t.history, config.epochs))) as log:
-        while t.epoch < config.epochs:
-            line = train_epoch(t, log)
-            line["diversity"] = spread(t)
-            fault = detect_collapse(line, t.history)
-            if fault is not None:
-                t = rollback(t, fault, world.run_on_all_ranks(checkpoints.read))
+    checkpoint = world.run_on_all_ranks(checkpoints.read)
+    if checkpoint is not None:
+        restore(state, *checkpoint)
+    is_main = world.rank == 0
+    log = world.run_on_all_ranks(partial(open_run_log, run, is_main, state.history, config.epochs))
+    with closing(log):
+        while state.epoch < config.epochs:
+            metrics = train_epoch(state, log)
+            metrics["diversity"] = relative_diversity(state)
+            reason = detect_collapse(metrics, state.history)
+            if reason is not None:
+                state = rollback(state, reason, world.run_on_all_ranks(checkpoints.read))
                 continue
-            t.epoch += 1
-            sampled = t.epoch % config.sample_every == 0 or t.epoch == config.epochs
-            verdict: dict[str, float] = world.run_on_all_ranks(
-                partial(t.sampler.sample, t.ema.model, t.epoch, world.device) if first and sampled else dict
+            state.epoch += 1
+            sampled = state.epoch % config.sample_every == 0 or state.epoch == config.epochs
+            write_snapshot = partial(state.snapshots.write, state.ema.model, state.epoch, world.device)
+            # On other ranks `dict` stands for no action: every rank takes part in each exchange of errors.
+            sample_metrics: dict[str, float] = world.run_on_all_ranks(
+                write_snapshot if is_main and sampled else dict
             )
-            improved = update_best(t, verdict, sampled) if first else False
-            t.history.append({"epoch": t.epoch, **line, **verdict, **_rollback(t), "best": improved})
-            world.run_on_all_ranks(partial(run.check_owner, owner) if first else dict)
-            world.run_on_all_ranks(partial(publish, t, checkpoints, log, improved) if first else dict)
-            yield t.history[-1]
+            improved = update_best(state, sample_metrics, sampled) if is_main else False
+            state.history.append(
+                {
+                    "epoch": state.epoch,
+                    **metrics,
+                    **sample_metrics,
+                    **_pop_collapse(state),
+                    "best": improved,
+                }
+            )
+            world.run_on_all_ranks(partial(run.check_owner, owner) if is_main else dict)
+            world.run_on_all_ranks(partial(publish, state, checkpoints, log, improved) if is_main else dict)
+            yield state.history[-1]
     return {
-        "epochs": t.epoch,
-        "best_epoch": t.best_epoch,
-        "rollbacks": t.rollbacks,
-        **(t.history[t.best_epoch - 1] if first else {}),
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch,
+        "rollbacks": state.rollbacks,
+        **(state.history[state.best_epoch - 1] if is_main else {}),
     }
 
 
-def spread(t: GanTraining) -> float:
-    """Diversity of the fixed samples within their classes, as part of that of the real clips; the first worker's, so that all agree."""
-    own = t.sampler.spread(t.ema.model, t.world.device) / t.real_diversity if t.world.rank == 0 else 0.0
-    return float(t.world.sum(torch.tensor(own, dtype=torch.float64, device=t.world.device)))
+def relative_diversity(state: GanTrainState) -> float:
+    """Return the within-class diversity of the fixed samples as a fraction of that of real clips.
+
+    Rank 0 computes it, so that all ranks have the same value.
+    """
+    value = 0.0
+    if state.world.rank == 0:
+        value = state.snapshots.diversity(state.ema.model, state.world.device) / state.real_diversity
+    return float(state.world.sum(torch.tensor(value, dtype=torch.float64, device=state.world.device)))
 
 
 def rollback(
-    t: GanTraining, fault: str, state: tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None
-) -> GanTraining:
-    """The training at its last good checkpoint, or at its start, from where it takes another way at half the rates.
+    state: GanTrainState, reason: str, checkpoint: tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None
+) -> GanTrainState:
+    """Return the state of the last good checkpoint, or else the initial one, with half the learning rates.
+
+    The number of rollbacks is part of every seed, so the repeated epochs differ from the collapsed ones.
 
     Raises:
-        UserError: when it has gone back often enough.
+        UserError: after more than `max_rollbacks` rollbacks.
     """
-    rollbacks, lr_scale = t.rollbacks + 1, t.lr_scale / 2
-    what = f"epoch {t.epoch + 1} collapsed: {fault}"
-    if rollbacks > t.config.max_rollbacks:
+    config, world = state.config, state.world
+    rollbacks, lr_scale = state.rollbacks + 1, state.lr_scale / 2
+    description = f"epoch {state.epoch + 1} collapsed ({reason})"
+    if rollbacks > config.max_rollbacks:
         raise UserError(
-            f"{what}; it is collapse {rollbacks}, more than --max-rollbacks {t.config.max_rollbacks}: lower --generator-lr and "
-            f"--discriminator-lr, or raise --penalty-weight; the best model so far is in {t.config.run}"
+            f"{description}; exceeded --max-rollbacks {config.max_rollbacks}: lower --generator-lr and "
+            f"--discriminator-lr, or raise --penalty-weight; the best model so far is in {config.run}"
         )
-    t = prepare(t.config, t.world)
-    if state is not None:
-        restore(t, *state)
-    t.rollbacks, t.lr_scale = rollbacks, lr_scale
-    if t.world.rank == 0:
-        print(f"{what}; back to epoch {t.epoch}, at rates lower by {1 / lr_scale:.0f} x", flush=True)
-    t.collapse = what
-    return t
+    state = prepare(config, world)
+    if checkpoint is not None:
+        restore(state, *checkpoint)
+    state.rollbacks, state.lr_scale, state.pending_collapse = rollbacks, lr_scale, description
+    if world.rank == 0:
+        logger.warning(
+            "%s; rolled back to epoch %d, learning rates divided by %.0f",
+            description,
+            state.epoch,
+            1 / lr_scale,
+        )
+    return state
 
 
-def update_best(t: GanTraining, verdict: dict[str, float], sampled: bool) -> bool:
-    """Whether the judge finds this epoch the best so far; where nothing is judged the newest always is."""
-    if "frechet" not in verdict:
-        if sampled or t.best is None:
-            t.best_epoch = t.epoch
+def update_best(state: GanTrainState, sample_metrics: dict[str, float], sampled: bool) -> bool:
+    """Record the epoch if it is the best so far; return whether it is.
+
+    Without a Fréchet distance the newest sampled epoch is always the best.
+    """
+    if "frechet" not in sample_metrics:
+        if sampled or state.best_frechet is None:
+            state.best_epoch = state.epoch
             return True
         return False
-    if t.best is not None and verdict["frechet"] >= t.best:
+    if state.best_frechet is not None and sample_metrics["frechet"] >= state.best_frechet:
         return False
-    t.best, t.best_epoch = verdict["frechet"], t.epoch
+    state.best_frechet, state.best_epoch = sample_metrics["frechet"], state.epoch
     return True
 
 
-def _rollback(t: GanTraining) -> dict[str, str]:
-    """What the first epoch after a collapse says of it."""
-    what, t.collapse = t.collapse, ""
-    return {"collapse": what} if what else {}
+def _pop_collapse(state: GanTrainState) -> dict[str, str]:
+    """Return the entry that logs a rollback with the first good epoch after it."""
+    description, state.pending_collapse = state.pending_collapse, ""
+    return {"collapse": description} if description else {}

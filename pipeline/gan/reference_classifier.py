@@ -1,7 +1,8 @@
-"""Judges: classifiers of the real clips that a GAN learns from, which say what the drawn ones are taken for.
+"""Reference classifiers: trained on the real clips of a GAN's run, they embed and classify generated ones.
 
-There are two, with nothing in common but the clips: one chooses the best epoch, the other gives the final figures. Neither
-chooses an epoch of its own, so the validation clips stay a fair sample of real ones.
+Two independent ones exist: `selection` chooses the best epoch during training, `evaluation` gives the
+reported metrics. Both keep their last epoch: the validation clips select none of theirs and stay an unbiased
+sample of real clips.
 """
 
 from __future__ import annotations
@@ -16,25 +17,29 @@ from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import SavedClassifier, load_classifier
 
 Purpose = Literal["selection", "evaluation"]
-BATCH = 64
+BATCH_SIZE = 64
 
 
 def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | None:
-    """A judge of a GAN's run, or none where there is none."""
+    """Load a reference classifier of a GAN's run; None if the run has no fully trained one."""
     folder = run / "reference_classifiers" / purpose
     return load_classifier(folder) if (folder / "summary.json").is_file() else None
 
 
 @torch.no_grad()
-def embed_and_classify(judge: SavedClassifier, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a judge makes of spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
+def embed_and_classify(classifier: SavedClassifier, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Embed and classify spectrograms.
+
+    Args:
+        classifier: a reference classifier.
+        mels: in dB `[shape=(N, n_mels, num_frames)]`.
 
     Returns:
-        Its embeddings `[shape=(N, K)]` and probabilities of the classes `[shape=(N, C)]`, both float32.
+        Embeddings `[shape=(N, K)]` and class probabilities `[shape=(N, C)]`, both float32.
     """
     embeddings, probabilities = [], []
-    for part in batch_slices(len(mels), BATCH):
-        embedding = judge.model.embed(torch.from_numpy(np.asarray(mels[part], np.float32)))
+    for part in batch_slices(len(mels), BATCH_SIZE):
+        embedding = classifier.model.embed(torch.from_numpy(np.asarray(mels[part], np.float32)))
         embeddings.append(embedding.numpy())
-        probabilities.append(judge.model.head(embedding).softmax(dim=1).numpy())
+        probabilities.append(classifier.model.head(embedding).softmax(dim=1).numpy())
     return np.concatenate(embeddings), np.concatenate(probabilities)

@@ -1,7 +1,8 @@
-"""Everything that a worker of a GAN's training holds: how it is made, written to a checkpoint and put back."""
+"""Training state of the GAN on one worker: build it, write it to a checkpoint, restore it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,84 +26,93 @@ from pipeline.training.model_file import GeneratorMetadata, save_model
 from pipeline.training.optim import load_optimizer, optimizer_tensors, resolve_precision
 from pipeline.training.world import World
 
-# Rows whose values are looked at before the first step.
+# Rows that are checked for NaN and infinite values before the first step.
 MAX_CHECKED_ROWS = 5000
-# What changes over time, beside tensors and history.
-PROGRESS = ("step", "epoch", "ada_p", "lr_scale", "rollbacks", "best", "best_epoch")
+# Rows from which the diversity of real clips is measured.
+MAX_DIVERSITY_ROWS = 1000
+# Fields of the state that a checkpoint holds in addition to tensors and history.
+SCALARS = ("step", "epoch", "ada_p", "lr_scale", "rollbacks", "best_frechet", "best_epoch")
 
 
 @dataclass
-class GanTraining:
-    """Everything that one worker holds; what changes over time is in the checkpoint."""
+class GanTrainState:
+    """Everything that one worker holds; what changes during training is in the checkpoint."""
 
     config: TrainGanConfig
     world: World
-    rows: ShardDataset
+    dataset: ShardDataset
     split: Split
-    store: BatchLoader
+    loader: BatchLoader
     labels: np.ndarray
     generator: Generator
     discriminator: Discriminator
     ema: Ema[Generator]
     optimizers: dict[str, torch.optim.Optimizer]
-    autocast: Any
-    draw: Any
-    """The generator as it is called: itself, or compiled."""
-    sampler: SnapshotWriter
+    autocast: Callable[[], Any]
+    generator_forward: Callable[..., Tensor]
+    """The generator itself, or compiled."""
+    snapshots: SnapshotWriter
     real_diversity: float
+    """Within-class diversity of real clips in dB, to which that of generated clips is compared."""
     real_difference: float
+    """Mean absolute difference of two real clips of a class, in standard deviations of each mel band."""
     step: int = 0
     epoch: int = 0
     ada_p: float = 0.0
     lr_scale: float = 1.0
     rollbacks: int = 0
-    best: float | None = None
+    best_frechet: float | None = None
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    collapse: str = ""
-    """What the last one was, until the next good epoch has told it."""
+    pending_collapse: str = ""
+    """Description of the last collapse until it is logged with the next good epoch."""
 
     @property
-    def passes(self) -> int:
-        """Times that an epoch passes over the training rows."""
-        return max(1, -(-self.config.epoch_steps // self._batches))
+    def passes_per_epoch(self) -> int:
+        """Passes over the training rows in each epoch."""
+        return max(1, -(-self.config.epoch_steps // self._batches_per_pass))
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.passes * self._batches
+        return self.passes_per_epoch * self._batches_per_pass
 
     @property
-    def through(self) -> float:
-        """Part of all steps that is done, in [0, 1]."""
+    def progress(self) -> float:
+        """Fraction of all steps that is done, in [0, 1]."""
         return min(1.0, self.step / (self.config.epochs * self.steps_per_epoch))
 
     @property
-    def _batches(self) -> int:
+    def _batches_per_pass(self) -> int:
         return max(1, -(-len(self.split.train) // self.config.batch_size))
 
 
-def prepare(config: TrainGanConfig, world: World) -> GanTraining:
-    """Data, networks and optimisers before the first step, equal on all workers."""
-    rows = world.run_on_all_ranks(lambda: open_dataset(config.shards))
-    split = split_rows(rows, config)
-    check_rows(rows, split, config, world)
+def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
+    """Build data, networks and optimizers as they are before the first step, equal on all ranks.
+
+    Raises:
+        UserError: unusable shards, or data that no GAN can be trained on.
+    """
+    dataset = world.run_on_all_ranks(lambda: open_dataset(config.shards))
+    split = split_rows(dataset, config)
+    check_rows(dataset, split, config, world)
     torch.manual_seed(config.seed)
-    shape = rows.features.shape
-    generator = Generator(config.gan, shape, len(rows.class_names))
-    discriminator = Discriminator(config.gan, shape, len(rows.class_names))
-    statistics = mel_statistics(rows.mels, split.train)
+    shape = dataset.features.shape
+    generator = Generator(config.gan, shape, len(dataset.class_names))
+    discriminator = Discriminator(config.gan, shape, len(dataset.class_names))
+    statistics = mel_statistics(dataset.mels, split.train)
     for model in (generator, discriminator):
         model.set_statistics(*statistics)
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
-    some = subsample_evenly(split.train, 1000)
-    return GanTraining(
+    rows = subsample_evenly(split.train, MAX_DIVERSITY_ROWS)
+    mels, labels, std_M = dataset.mels[rows], dataset.labels[rows], generator.mel_std_M.cpu().numpy()
+    return GanTrainState(
         config=config,
         world=world,
-        rows=rows,
+        dataset=dataset,
         split=split,
-        store=BatchLoader([rows.mels], world.device),
-        labels=rows.labels,
+        loader=BatchLoader([dataset.mels], world.device),
+        labels=dataset.labels,
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, config.ema_decay),
@@ -113,76 +123,83 @@ def prepare(config: TrainGanConfig, world: World) -> GanTraining:
         autocast=partial(
             torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
         ),
-        # Not the discriminator: compiled code can't be differentiated twice.
-        draw=torch.compile(generator) if config.compile else generator,
-        sampler=SnapshotWriter(config, rows, split),
-        real_diversity=max(diversity(rows.mels[some].astype(np.float32), rows.labels[some]), 1e-6),
-        real_difference=max(
-            mean_pairwise_difference(rows.mels[some], rows.labels[some], generator.mel_std_M.cpu().numpy()),
-            1e-6,
-        ),
+        # Not the discriminator: compiled code does not support double backward.
+        generator_forward=torch.compile(generator) if config.compile else generator,
+        snapshots=SnapshotWriter(config, dataset, split),
+        real_diversity=max(diversity(mels.astype(np.float32), labels), 1e-6),
+        real_difference=max(mean_pairwise_difference(mels, labels, std_M), 1e-6),
         ada_p=config.ada.p,
     )
 
 
-def check_rows(rows: ShardDataset, split: Split, config: TrainGanConfig, world: World) -> None:
-    """Refuses what no GAN can learn from.
+def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, world: World) -> None:
+    """Check that a GAN can be trained on the data.
 
     Raises:
-        UserError: more workers than rows, a class with fewer than two clips, or values that are no numbers.
+        UserError: more workers than clips in a batch, a class with fewer than two clips, non-finite values.
     """
     if config.batch_size < world.size:
         raise UserError(
-            f"--workers {world.size}: more than the --batch-size {config.batch_size}; each needs a clip of every step"
+            f"--workers {world.size} exceeds --batch-size {config.batch_size}: "
+            "each worker needs at least one clip per step"
         )
-    counts = np.bincount(rows.labels[split.train], minlength=len(rows.class_names))
+    counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.class_names))
     if counts.min() < 2:
-        name = rows.class_names[int(counts.argmin())]
+        name = dataset.class_names[int(counts.argmin())]
         raise UserError(
-            f"class '{name}' has {counts.min()} training clips: a generator needs two or more of each; add some, or leave it out"
+            f"class '{name}' has too few training clips ({counts.min()}): a GAN needs at least 2 per class; "
+            "add clips or remove the class"
         )
     for row in subsample_evenly(split.train, MAX_CHECKED_ROWS):
-        if not np.isfinite(rows.mels[row]).all():
+        if not np.isfinite(dataset.mels[row]).all():
+            clip_id = dataset.table["clip_id"][row]
             raise UserError(
-                f"clip '{rows.table['clip_id'][row]}' holds values that are no numbers: extract {config.shards} again"
+                f"clip '{clip_id}' contains NaN or infinite values: extract {config.shards} again"
             )
 
 
-def publish(t: GanTraining, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
-    """Writes the generator if it is the best, then the checkpoint, then the log: a crash between repeats the epoch, no more."""
-    with report_os_errors("writing to", t.config.run):
+def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
+    """Write the generator if it improved, then the checkpoint, then the log.
+
+    In this order a crash in between repeats the epoch and loses nothing else.
+    """
+    config, dataset = state.config, state.dataset
+    with report_os_errors("writing to", config.run):
         if improved:
-            training = {**t.history[-1], "config": t.config.identity()}
-            card = GeneratorMetadata(
-                model=t.config.gan,
-                features=t.rows.features,
-                class_names=t.rows.class_names,
-                training=training,
+            metadata = GeneratorMetadata(
+                model=config.gan,
+                features=dataset.features,
+                class_names=dataset.class_names,
+                training={**state.history[-1], "config": config.identity()},
             )
-            save_model(t.config.run, t.ema.model, card)
+            save_model(config.run, state.ema.model, metadata)
         tensors = {
-            "generator": t.generator.state_dict(),
-            "discriminator": t.discriminator.state_dict(),
-            "ema": t.ema.model.state_dict(),
-            "generator_optimizer": optimizer_tensors(t.generator, t.optimizers["generator"]),
-            "discriminator_optimizer": optimizer_tensors(t.discriminator, t.optimizers["discriminator"]),
+            "generator": state.generator.state_dict(),
+            "discriminator": state.discriminator.state_dict(),
+            "ema": state.ema.model.state_dict(),
+            "generator_optimizer": optimizer_tensors(state.generator, state.optimizers["generator"]),
+            "discriminator_optimizer": optimizer_tensors(
+                state.discriminator, state.optimizers["discriminator"]
+            ),
         }
-        progress = {name: getattr(t, name) for name in PROGRESS}
-        checkpoints.write(t.epoch, tensors, {**progress, "ema_step": t.ema.step, "history": t.history})
-        log.epoch(t.history)
+        scalars = {name: getattr(state, name) for name in SCALARS}
+        checkpoints.write(
+            state.epoch, tensors, {**scalars, "ema_step": state.ema.step, "history": state.history}
+        )
+        log.epoch(state.history)
 
 
-def restore(t: GanTraining, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-    """Puts a worker where the checkpoint was written."""
-    t.generator.load_state_dict(tensors["generator"])
-    t.discriminator.load_state_dict(tensors["discriminator"])
-    t.ema.model.load_state_dict(tensors["ema"])
-    load_optimizer(t.generator, t.optimizers["generator"], tensors["generator_optimizer"])
-    load_optimizer(t.discriminator, t.optimizers["discriminator"], tensors["discriminator_optimizer"])
-    for name in PROGRESS:
-        setattr(t, name, state[name])
-    t.ema.step, t.history = state["ema_step"], state["history"]
+def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
+    """Load a checkpoint, as `Checkpoints.read` returns it, into the state."""
+    state.generator.load_state_dict(tensors["generator"])
+    state.discriminator.load_state_dict(tensors["discriminator"])
+    state.ema.model.load_state_dict(tensors["ema"])
+    load_optimizer(state.generator, state.optimizers["generator"], tensors["generator_optimizer"])
+    load_optimizer(state.discriminator, state.optimizers["discriminator"], tensors["discriminator_optimizer"])
+    for name in SCALARS:
+        setattr(state, name, values[name])
+    state.ema.step, state.history = values["ema_step"], values["history"]
 
 
-def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=rate, betas=(0.0, 0.99), fused=True)
+def _adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.0, 0.99), fused=True)

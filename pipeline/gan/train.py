@@ -1,4 +1,4 @@
-"""A GAN's run from its command to its summary: new, continued, or found finished."""
+"""Command `melray train-gan`: start, resume or report a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.train_reference_classifier import train_selection_classifier
-from pipeline.io.console import duration
+from pipeline.io.console import duration, logger
 from pipeline.training.launch import fit
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
 
 
 def train_gan(config: TrainGanConfig) -> dict[str, Any]:
-    """Trains the judge and the GAN on the cluster, from the newest checkpoint of the run if there is one; returns the summary.
+    """Train the selection classifier and the GAN on the cluster, resuming from the newest checkpoint if any.
+
+    Returns:
+        The summary of the run.
 
     Raises:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
@@ -26,36 +29,37 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     run = RunFolder(config.run)
     summary = start_run("train-gan", config)
     if summary is None:
-        start = time.monotonic()
+        start_time = time.monotonic()
         if config.select_best:
             train_selection_classifier(config)
-        done = len(run.read_history())
-        if done:
-            print(f"going on after epoch {done}", flush=True)
+        if epochs := len(run.read_history()):
+            logger.info("resuming from epoch %d", epochs)
         result = fit(
             partial(train_loop, owner=run.acquire()), config, config.subset(ResourceConfig), config.run
         )
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - start_time
         write_run_report(config.run)
         summary = finish_run(config, result, seconds)
     else:
-        print(f"the run in {config.run} is finished already", flush=True)
+        logger.info("run %s is already complete", config.run)
     print(describe_result(summary), flush=True)
-    for what, name in (
+    for label, name in (
         ("model", "model.safetensors"),
         ("samples", "samples"),
-        ("animation", "samples/progress.gif"),
+        ("training animation", "samples/progress.gif"),
         ("report", "report.html"),
     ):
-        print(f"{what}: {config.run / name}", flush=True)
+        print(f"{label}: {config.run / name}", flush=True)
     return summary
 
 
 def describe_result(summary: dict[str, Any]) -> str:
-    """The result in words."""
-    text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}, kept epoch {summary['best_epoch']}"
+    """Format a summary as one line of text."""
+    text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}"
+    text += f", kept epoch {summary['best_epoch']}"
     if "frechet" in summary:
-        text += f": {summary['class_accuracy']:.1%} of its samples recognised, Fréchet distance {summary['frechet']:.1f}"
-    if summary["rollbacks"]:
-        text += f"; went back from {summary['rollbacks']} collapses"
+        text += f": class accuracy of samples {summary['class_accuracy']:.1%}, "
+        text += f"Fréchet distance {summary['frechet']:.1f}"
+    if count := summary["rollbacks"]:
+        text += f"; {count} rollback{'s' if count > 1 else ''} after collapse"
     return text

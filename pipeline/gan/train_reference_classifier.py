@@ -1,4 +1,4 @@
-"""Training of the reference classifiers of a GAN."""
+"""Training of a GAN's reference classifiers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pipeline.data.split import SplitConfig
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import Purpose, load_reference_classifier
+from pipeline.io.console import logger
 from pipeline.training.model_file import SavedClassifier, load_classifier
 
+# Different architectures and regularization, so that selection and evaluation share nothing but the clips.
 NETWORKS: dict[Purpose, ClassifierConfig] = {
     "selection": ClassifierConfig(
         channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2
@@ -24,14 +26,17 @@ EPOCHS = 40
 
 
 def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> TrainClassifierConfig:
-    """The training of a judge, in `RUN/judge/<purpose>`: on the clips that the GAN learns from, with all their copies."""
+    """Return the configuration of a reference classifier, whose run is `RUN/reference_classifiers/<purpose>`.
+
+    It is trained on the GAN's training clips with all their augmented copies.
+    """
     split = config.subset(SplitConfig).model_dump() | {"augmentation_strength": 1.0}
     return TrainClassifierConfig(
         **split,
         shards=config.shards,
         run=config.run / "reference_classifiers" / purpose,
         model=NETWORKS[purpose],
-        # Whatever stands at the end of a clip is silence: a wide turn would teach a judge what no clip looks like.
+        # Clips are zero-padded at the end: a large time shift would produce clips unlike any real one.
         spec_augment=SpecAugmentConfig(roll=0.1),
         epochs=EPOCHS,
         patience=EPOCHS,
@@ -43,28 +48,28 @@ def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> Tra
 
 
 def train_selection_classifier(config: TrainGanConfig) -> None:
-    """Trains the judge that a training needs on the cluster, or what is missing of it.
+    """Train the selection classifier on the cluster, or resume its training; no-op if it is complete.
 
     Raises:
-        UserError: as a training does.
+        UserError: as `train-classifier` does.
     """
-    judge = reference_classifier_config(config, "selection")
-    if load_reference_classifier(config.run, "selection") is None and begin_run(judge) is None:
+    classifier_config = reference_classifier_config(config, "selection")
+    if load_reference_classifier(config.run, "selection") is None and begin_run(classifier_config) is None:
         train_concurrently(
-            {"the judge": judge},
+            {"selection classifier": classifier_config},
             config.subset(ResourceConfig).model_copy(update={"cpus_per_worker": None}),
             1,
         )
 
 
 def get_reference_classifier(config: TrainGanConfig, purpose: Purpose) -> SavedClassifier:
-    """A judge, trained in this process where it is missing.
+    """Load a reference classifier; train it in this process first if it is missing.
 
     Raises:
-        UserError: as a training does.
+        UserError: as `train-classifier` does.
     """
-    judge = reference_classifier_config(config, purpose)
-    if load_reference_classifier(config.run, purpose) is None and begin_run(judge) is None:
-        print(f"training the {purpose} judge: {judge.run}", flush=True)
-        train_in_process(judge)
-    return load_classifier(judge.run)
+    classifier_config = reference_classifier_config(config, purpose)
+    if load_reference_classifier(config.run, purpose) is None and begin_run(classifier_config) is None:
+        logger.info("training the %s classifier in %s", purpose, classifier_config.run)
+        train_in_process(classifier_config)
+    return load_classifier(classifier_config.run)

@@ -1,11 +1,12 @@
-"""Console output: log messages, progress bars and live displays, all on stderr so that stdout holds results only.
+"""Console output: log messages, progress bars and live displays, all on stderr: stdout is for results.
 
-On a terminal they are drawn by rich; elsewhere (a file, a pipe, a job's log) each becomes plain lines.
+On a terminal they are rendered by rich; elsewhere (a file, a pipe, a job's log) each becomes plain lines.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, Self
@@ -34,6 +35,8 @@ class _ConsoleHandler(logging.Handler):
         if record.levelno >= logging.WARNING:
             text.append(f"{record.levelname.lower()}: ", styles.get(record.levelno, ""))
         console.print(text.append(record.getMessage()))
+        if record.exc_info:
+            console.print(Text(logging.Formatter().formatException(record.exc_info)))
 
 
 def setup_logging(level: LogLevel = "info") -> None:
@@ -45,12 +48,15 @@ def setup_logging(level: LogLevel = "info") -> None:
 
 
 def shows_progress() -> bool:
-    """Whether progress is wanted (not under `--quiet`) and stderr is a terminal that can show it live."""
+    """Return whether progress is wanted (not under `--quiet`) and stderr is a terminal that can show it."""
     return console.is_terminal and logger.isEnabledFor(logging.INFO)
 
 
 class Progress:
-    """Progress of work with a known total: a bar on a terminal, a log line every few seconds elsewhere."""
+    """Progress of work with a known total: a bar on a terminal, a log line every few seconds elsewhere.
+
+    A context manager: on leaving, also by an error, the bar is removed. `finish` logs the total.
+    """
 
     def __init__(self, description: str, total: int, unit: str, done: int = 0):
         """Start the clock.
@@ -65,8 +71,15 @@ class Progress:
         self.done = self._resumed = done
         self._start = self._last = time.monotonic()
         self._bar = _progress_bar(description, total, done) if shows_progress() else None
+
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     @property
     def rate(self) -> float:
@@ -87,17 +100,18 @@ class Progress:
         return f"{self.description}: {self.done:,} of {self.total:,} {self.unit}, {self._status(note)}"
 
     def finish(self, note: str = "") -> None:
-        """Remove the bar and log the total with the time taken."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Log the total with the time taken."""
         elapsed = duration(time.monotonic() - self._start)
-        text = f"{self.description}: {self.done:,} {self.unit} in {elapsed} ({self.rate:,.0f} {self.unit}/s)"
+        text = f"{self.description}: {self.done:,} {self.unit} in {elapsed} ({self._speed()})"
         logger.info("%s", f"{text}, {note}" if note else text)
 
     def _status(self, note: str) -> str:
         left = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
-        text = f"{self.rate:,.0f} {self.unit}/s, {duration(left)} left"
+        text = f"{self._speed()}, {duration(left)} left"
         return f"{text}, {note}" if note else text
+
+    def _speed(self) -> str:
+        return f"{self.rate:,.{0 if self.rate >= 10 else 1}f} {self.unit}/s"
 
 
 def _progress_bar(description: str, total: int, done: int) -> RichProgress:
@@ -110,6 +124,7 @@ def _progress_bar(description: str, total: int, done: int) -> RichProgress:
         bars.TextColumn("{task.fields[status]}"),
         console=console,
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),
     )
     bar.add_task(description, total=total, completed=done, status="")
     return bar
@@ -118,8 +133,8 @@ def _progress_bar(description: str, total: int, done: int) -> RichProgress:
 class LiveDisplay:
     """Base class of displays that follow running work while a `with` block runs.
 
-    On a terminal `_render` is drawn in place. `_log_events` logs what happened since its last call, on a terminal too
-    (above the display); elsewhere `_log_heartbeat` is logged when nothing else was for long.
+    On a terminal `_render` is updated in place. `_log_events` logs what happened since its last call, on a
+    terminal too (above the display); elsewhere `_log_heartbeat` is logged when nothing else was for long.
     """
 
     def __init__(self, interval_s: float):
@@ -149,7 +164,8 @@ class LiveDisplay:
             return
         from rich.live import Live
 
-        with Live(console=console, auto_refresh=False, transient=True) as live:
+        redirect = sys.stdout.isatty()
+        with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=redirect) as live:
             while not self._stop.wait(self._interval_s):
                 self._log_events()
                 live.update(self._render(), refresh=True)
@@ -169,8 +185,10 @@ class LiveDisplay:
 
 def duration(seconds: float) -> str:
     """Format a duration as `4 s`, `3 min 20 s` or `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"

@@ -1,4 +1,4 @@
-"""What can go wrong by the user's doing, and is told in one line."""
+"""User-facing errors, reported in one line."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Ends a command with one line, which names the thing, its value and the remedy, and exit code 2."""
+    """Ends a command with exit code 2 and one line that names the thing, its value and the fix."""
 
 
-def explain_os_error(error: OSError, doing: str) -> str:
-    """One line for a failed read or write: what was being done, why it failed, and what to do."""
+def explain_os_error(error: OSError, action: str) -> str:
+    """Format a failed read or write in one line: action (such as `writing x.csv`), reason and fix."""
     if error.errno == errno.ENOSPC:
-        return f"disk full while {doing}: free some space, then run the same command again; it goes on where it stopped"
+        return f"disk full while {action}: free some space and run the command again to resume"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"not allowed while {doing}: {error.strerror}; choose a place that you may write to"
-    # Stores say a great deal, on several lines.
-    return f"{error.strerror or ' '.join(str(error).split())} while {doing}"
+        return f"permission denied while {action}: {error.strerror}; choose a writable location"
+    # Errors of object stores have no strerror, and span several lines.
+    return f"{error.strerror or ' '.join(str(error).split())} while {action}"
 
 
 @contextmanager
-def report_os_errors(doing: str, path: Path | str) -> Iterator[None]:
-    """Turns an operating system's error into a `UserError` that says what was being done to which path."""
+def report_os_errors(action: str, path: Path | str) -> Iterator[None]:
+    """Convert an `OSError` inside the `with` block into a `UserError` that names the action and the path."""
     try:
         yield
     except OSError as error:
-        raise UserError(explain_os_error(error, f"{doing} {path}")) from error
+        raise UserError(explain_os_error(error, f"{action} {path}")) from error

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and files of settings."""
+"""Atomic writes, portable file names, and YAML files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.io.remote_path import RemotePath
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Calls `write(file)` on a temporary file beside `path`, and gives it its name when all is on the disk.
+    """Call `write(file)` on a temporary file next to `path`, and rename it to `path` after fsync.
 
-    To a store, all is sent when it is complete.
+    For an object store, `write` fills a buffer in memory, which is then uploaded in one request.
     """
     if isinstance(path, RemotePath):
         buffer = io.BytesIO()
@@ -40,38 +40,42 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replaces the text file `path` in one step."""
+    """Write or replace the text file `path` atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def file_names(labels: Sequence[str]) -> dict[str, str]:
-    """A name for each label that may stand in any file system and cannot leave its folder; no two are the same, in any case."""
+    """Map each label to a file name that is valid on any file system and cannot escape its folder.
+
+    Names are unique, also on file systems that ignore case.
+    """
     names: dict[str, str] = {}
     for label in labels:
-        plain = re.sub(r"[^\w\- ]", "_", unicodedata.normalize("NFC", label)).strip()
-        # Cut by bytes, as file systems count, with room for what is added to it.
-        plain = plain.encode("utf-8", "replace")[:80].decode("utf-8", "ignore").strip() or "_"
-        name, number = plain, 2
+        base = re.sub(r"[^\w\- ]", "_", unicodedata.normalize("NFC", label)).strip()
+        # File systems limit names to 255 bytes; 80 leave space for a number, an extension and a temporary
+        # suffix.
+        base = base.encode("utf-8", "replace")[:80].decode("utf-8", "ignore").strip() or "_"
+        name, number = base, 2
         while name.casefold() in {other.casefold() for other in names.values()}:
-            name, number = f"{plain}_{number}", number + 1
+            name, number = f"{base}_{number}", number + 1
         names[label] = name
     return names
 
 
 def read_yaml(path: Path, flag: str) -> dict[str, Any]:
-    """The keys and values of a file that `flag` names.
+    """Read a YAML mapping; `flag` is the command-line flag that names the file, for error messages.
 
     Raises:
-        UserError: no such file, not YAML, or not keys and values.
+        UserError: no such file, invalid YAML, or not a mapping.
     """
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{flag} {path}: no such file") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{flag} {path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{flag} {path}: invalid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{flag} {path}: must hold keys and values, not a {type(values).__name__}")
+        raise UserError(f"{flag} {path}: must be a mapping of keys to values, not a {type(values).__name__}")
     return values

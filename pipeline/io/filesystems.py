@@ -1,7 +1,8 @@
-"""The filesystems of stores, as pyarrow has them: how each is reached, and how long it is asked again.
+"""Connections to object stores through pyarrow filesystems, with their retry limits.
 
-What a store needs to be reached comes from the usual places (environment, ~/.aws, ~/.config/gcloud, the machine's role), or
-stands behind a place as options: `s3://bucket/folder?endpoint_override=127.0.0.1%3A9000&scheme=http&region=us-east-1`.
+Credentials and endpoints come from the standard sources (environment, ~/.aws, ~/.config/gcloud, instance
+role) or from options in the URI:
+`s3://bucket/folder?endpoint_override=127.0.0.1%3A9000&scheme=http&region=us-east-1`.
 """
 
 from __future__ import annotations
@@ -17,40 +18,38 @@ import pyarrow.fs as fs
 from pipeline.io.errors import UserError
 
 SCHEMES = ("s3", "gs")
-# Attempts at a request that a store refuses for the time being; they take some seconds in all.
+# Attempts per S3 request when the server is throttling; they take a few seconds in total.
 MAX_REQUEST_ATTEMPTS = 5
-# Seconds in which Google's may be asked again and again.
-GCS_RETRY_SECONDS = 20
+# Seconds for which requests to Google Cloud Storage are retried; the default of pyarrow is 15 minutes.
+GCS_RETRY_TIME_S = 20
 
 
 @cache
 def open_filesystem(scheme: str, options: str) -> fs.FileSystem:
-    """The filesystem of a store.
+    """Return the filesystem of a scheme with options in URI query syntax; one per process.
 
     Raises:
-        UserError: an option that it doesn't know, or no number where one is needed.
+        UserError: an unknown option, or an invalid value.
     """
     try:
-        return _store(scheme, {name: _option(name, value) for name, value in parse_qsl(options)})
+        return _create_filesystem(scheme, {name: _option(name, value) for name, value in parse_qsl(options)})
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{scheme}://…?{options}: {error}; pyarrow's filesystems say what may stand there"
-        ) from None
+        raise UserError(f"{scheme}://…?{options}: {error}; see pyarrow.fs for valid options") from None
 
 
 def _option(name: str, value: str) -> Any:
+    """Convert the text of an option to its type."""
     if name.endswith("_timeout"):
         return float(value)
     return {"true": True, "false": False}.get(value, value)
 
 
-def _store(scheme: str, given: dict[str, Any]) -> fs.FileSystem:
+def _create_filesystem(scheme: str, options: dict[str, Any]) -> fs.FileSystem:
     if scheme == "s3":
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        if endpoint and "endpoint_override" not in given:
-            given["scheme"], _, given["endpoint_override"] = endpoint.partition("://")
+        if endpoint and "endpoint_override" not in options:
+            options["scheme"], _, options["endpoint_override"] = endpoint.partition("://")
         return fs.S3FileSystem(
-            **given, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=MAX_REQUEST_ATTEMPTS)
+            **options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=MAX_REQUEST_ATTEMPTS)
         )
-    # Its own limit is a quarter of an hour.
-    return fs.GcsFileSystem(**{"retry_time_limit": timedelta(seconds=GCS_RETRY_SECONDS), **given})
+    return fs.GcsFileSystem(**{"retry_time_limit": timedelta(seconds=GCS_RETRY_TIME_S), **options})

@@ -1,6 +1,7 @@
-"""A path on a store, with as much of `pathlib.Path` as melray uses.
+"""Paths in an object store, with the subset of `pathlib.Path` that melray uses.
 
-A store has no folders to make and no file that is half there: an object appears when its last byte has arrived.
+An object store has no folders to create and no partially written files: an object appears when its upload is
+complete.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pipeline.io.filesystems import open_filesystem
 
 
 class RemotePath:
-    """A file or folder of a store; equal, ordered and hashed by its text."""
+    """File or folder in an object store; equal and hashed by its URI, ordered by its key."""
 
     def __init__(self, scheme: str, key: PurePosixPath, options: str = ""):
-        """`key` starts with the bucket; `options` are those of the store's filesystem, as in a URI's query."""
+        """Create a path from `bucket/key` and the options of its filesystem in URI query syntax."""
         self._scheme, self._key, self._options = scheme, key, options
 
     def __str__(self) -> str:
@@ -68,16 +69,16 @@ class RemotePath:
 
     @property
     def key(self) -> str:
-        """As the store's filesystem names it: `bucket/folder/file`."""
+        """Path for the pyarrow filesystem: `bucket/folder/file`."""
         return str(self._key)
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The store's filesystem, one a process."""
+        """Filesystem of the object store, one per process."""
         return open_filesystem(self._scheme, self._options)
 
     def info(self) -> fs.FileInfo:
-        """Kind, size and time of what is there."""
+        """Return type, size and modification time."""
         return self.filesystem.get_file_info(self.key)
 
     def exists(self) -> bool:
@@ -90,18 +91,18 @@ class RemotePath:
         return self.info().type == fs.FileType.Directory
 
     def open_input(self) -> Any:
-        """The file, to be read at any place, as pyarrow's readers take it."""
-        with self._missing_told():
+        """Open for random access, as pyarrow readers need it."""
+        with self._plain_not_found_errors():
             return self.filesystem.open_input_file(self.key)
 
     def open(self, mode: str = "r", newline: str | None = None, encoding: str = "utf-8") -> IO[Any]:
-        """The file, to be read."""
+        """Open for reading, in mode `r` or `rb`."""
         data = io.BytesIO(self.read_bytes())
         if mode == "rb":
             return data
         if mode == "r":
             return io.TextIOWrapper(data, encoding=encoding, newline=newline)
-        raise ValueError(f"{self}: can't be opened with mode {mode!r}; write it whole")
+        raise ValueError(f"{self}: cannot be opened with mode {mode!r}; use write_bytes")
 
     def read_bytes(self) -> bytes:
         with self.open_input() as file:
@@ -111,8 +112,8 @@ class RemotePath:
         return self.read_bytes().decode()
 
     def write_bytes(self, data: bytes) -> None:
-        """Replaces the object in one step."""
-        # One write, then close: should a part of it fail, so does the close, and the old object stays.
+        """Write or replace the object atomically."""
+        # One write, then close: if any request fails, close fails too and the old object remains.
         stream = self.filesystem.open_output_stream(self.key)
         stream.write(data)
         stream.close()
@@ -121,64 +122,61 @@ class RemotePath:
         self.write_bytes(text.encode())
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a folder is there as soon as something lies in it."""
+        """Do nothing: object stores have no folders."""
 
     def unlink(self, missing_ok: bool = False) -> None:
-        with suppress(FileNotFoundError) if missing_ok else self._missing_told():
+        with suppress(FileNotFoundError) if missing_ok else self._plain_not_found_errors():
             self.filesystem.delete_file(self.key)
 
     def remove_tree(self) -> None:
-        """Deletes the folder with all in it, if it is there."""
+        """Delete the folder recursively, if it exists."""
         if self.is_dir():
-            # Google's has no folder itself to delete, where nobody made one.
+            # Google Cloud Storage has no folder object to delete unless one was created.
             with suppress(FileNotFoundError):
                 self.filesystem.delete_dir(self.key)
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """What lies in the folder itself."""
+        """Yield the direct children of the folder."""
         return (path for path, _ in self._list(recursive=False))
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """What lies below and fits a pattern of names, `*` and `**`."""
-        parts = pattern.split("/")
-        for path, _ in self._list(recursive=len(parts) > 1):
-            if _fits(path.relative_to(self).parts, parts):
+        """Yield the descendants that match a pattern of names, `*` and `**`."""
+        patterns = pattern.split("/")
+        for path, _ in self._list(recursive=len(patterns) > 1):
+            if _matches(path.relative_to(self).parts, patterns):
                 yield path
 
     def walk(self) -> Iterator[tuple[RemotePath, fs.FileInfo]]:
-        """All files below, however deep, with size and time."""
+        """Yield all files recursively, with size and modification time."""
         return ((path, info) for path, info in self._list(recursive=True) if info.type == fs.FileType.File)
 
     def _list(self, recursive: bool) -> list[tuple[RemotePath, fs.FileInfo]]:
         if self._scheme == "gs":
-            # pyarrow tells there of the files only, and of none that lies deeper.
-            found = add_implied_folders(
-                self.filesystem.get_file_info(
-                    fs.FileSelector(self.key, allow_not_found=True, recursive=True)
-                ),
-                self._key,
-            )
-            found = [info for info in found if recursive or PurePosixPath(info.path).parent == self._key]
+            # For this scheme pyarrow lists files only, and no folders that contain only folders.
+            infos = add_implied_folders(self._file_infos(recursive=True), self._key)
+            infos = [info for info in infos if recursive or PurePosixPath(info.path).parent == self._key]
         else:
-            found = self.filesystem.get_file_info(
-                fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
-            )
+            infos = self._file_infos(recursive)
         return sorted(
-            ((self._with(PurePosixPath(info.path)), info) for info in found), key=lambda item: item[0]
+            ((self._with(PurePosixPath(info.path)), info) for info in infos), key=lambda item: item[0]
         )
 
+    def _file_infos(self, recursive: bool) -> list[fs.FileInfo]:
+        selector = fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
+        return self.filesystem.get_file_info(selector)
+
     @contextmanager
-    def _missing_told(self) -> Iterator[None]:
-        # Stores have many words for it. To ask beforehand would be one more request for each file.
+    def _plain_not_found_errors(self) -> Iterator[None]:
+        # Error texts differ between object stores; checking first would cost a request per file.
         try:
             yield
         except FileNotFoundError:
             raise FileNotFoundError(f"{self}: no such object") from None
 
 
-def add_implied_folders(found: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:
-    """Files below `root`, and the folders that their names imply."""
-    files = {info.path: info for info in found if info.type == fs.FileType.File}
+def add_implied_folders(infos: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:
+    """Return the files below `root` and the folders that their paths imply."""
+    files = {info.path: info for info in infos if info.type == fs.FileType.File}
     folders = {
         str(folder)
         for path in files
@@ -188,9 +186,10 @@ def add_implied_folders(found: list[fs.FileInfo], root: PurePosixPath) -> list[f
     return [*files.values(), *(fs.FileInfo(path, fs.FileType.Directory) for path in folders)]
 
 
-def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
-    if not parts:
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Return whether the names of a path match one pattern each; `**` matches any number of names."""
+    if not patterns:
         return not names
-    if parts[0] == "**":
-        return any(_fits(names[skip:], parts[1:]) for skip in range(len(names) + 1))
-    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
+    if patterns[0] == "**":
+        return any(_matches(names[skip:], patterns[1:]) for skip in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])

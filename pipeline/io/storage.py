@@ -1,6 +1,7 @@
-"""Where things lie: on this machine, or on a store such as `s3://bucket/folder`, through pyarrow's filesystems.
+"""Paths on local disk or in an object store, such as `s3://bucket/folder`, through pyarrow filesystems.
 
-A `PathOrURI` in settings is a `pathlib.Path`, or a `RemotePath` (`pipeline/io/remote_path.py`) where it names a store.
+A `PathOrURI` of a configuration is a `pathlib.Path`, or a `RemotePath` (`pipeline/io/remote_path.py`) for
+the URI of an object store.
 """
 
 from __future__ import annotations
@@ -21,57 +22,60 @@ from pipeline.io.remote_path import RemotePath
 
 
 def to_path(path: Path) -> Any:
-    """A path as the user means it: on a store, or, also where a worker stands in another folder, on this machine."""
-    # pathlib makes one slash of two.
-    found = re.fullmatch(r"([a-z0-9]+):(?:/+([^?]*))?(?:\?(.*))?", str(path))
-    if found is None:
+    """Return the `RemotePath` of a URI, or an absolute local path, which workers in other folders can use.
+
+    Raises:
+        ValueError: unsupported scheme, or no bucket.
+    """
+    # pathlib replaces the double slash by a single one.
+    match = re.fullmatch(r"([a-z0-9]+):(?:/+([^?]*))?(?:\?(.*))?", str(path))
+    if match is None:
         return path.absolute()
-    scheme, key, options = found.groups(default="")
+    scheme, key, options = match.groups(default="")
     if scheme not in SCHEMES or not key.strip("/"):
-        raise ValueError(
-            f"no such kind of storage; known are a path of this machine, {', '.join(f'{s}://bucket/…' for s in SCHEMES)}"
-        )
+        supported = " or ".join(f"{name}://bucket/…" for name in SCHEMES)
+        raise ValueError(f"unsupported storage URI; use a local path, {supported}")
     return RemotePath(scheme, PurePosixPath(key.strip("/")), options)
 
 
-def _text_of_remote(value: Any) -> Any:
+def _remote_to_text(value: Any) -> Any:
     return str(value) if isinstance(value, RemotePath) else value
 
 
-# The type says Path, as most are; a RemotePath stands in for one.
+# Typed as Path, whose interface RemotePath shares as far as it is used.
 PathOrURI = Annotated[
-    Path, BeforeValidator(_text_of_remote), AfterValidator(to_path), PlainSerializer(str, return_type=str)
+    Path, BeforeValidator(_remote_to_text), AfterValidator(to_path), PlainSerializer(str, return_type=str)
 ]
 
 
 def is_remote(path: Any) -> bool:
-    """Whether a place lies on a store."""
+    """Return whether a path is in an object store."""
     return isinstance(path, RemotePath)
 
 
 def pyarrow_source(path: Path) -> Any:
-    """A file as pyarrow reads it from any place."""
+    """Return a local or remote file in a form that pyarrow readers accept."""
     return path.open_input() if isinstance(path, RemotePath) else path
 
 
 def remove_tree(path: Path) -> None:
-    """Deletes a folder with all in it, if it is there."""
+    """Delete a folder recursively, if it exists."""
     if isinstance(path, RemotePath):
         path.remove_tree()
     else:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def copy_tree(source: Path, target: Path, leave_out: Sequence[str] = ()) -> None:
-    """Makes `target` the same as the folder `source`, apart from entries with the names `leave_out`.
+def copy_tree(source: Path, target: Path, exclude: Sequence[str] = ()) -> None:
+    """Replace the folder `target` by a copy of `source`, without entries named in `exclude`.
 
-    On this machine by links, without copying: files are replaced here, never changed.
+    Local files are hard-linked, not copied: files are never modified in place.
     """
     if not isinstance(source, RemotePath):
         new = target.with_name(f".{target.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         if source.is_dir():
-            shutil.copytree(source, new, copy_function=os.link, ignore=shutil.ignore_patterns(*leave_out))
+            shutil.copytree(source, new, copy_function=os.link, ignore=shutil.ignore_patterns(*exclude))
         else:
             new.mkdir(parents=True)
         shutil.rmtree(target, ignore_errors=True)
@@ -80,14 +84,14 @@ def copy_tree(source: Path, target: Path, leave_out: Sequence[str] = ()) -> None
     assert isinstance(target, RemotePath)
     remove_tree(target)
     for path, _ in source.walk():
-        below = path.relative_to(source)
-        if not set(below.parts) & set(leave_out):
-            path.filesystem.copy_file(path.key, (target / below).key)
+        relative = path.relative_to(source)
+        if not set(relative.parts) & set(exclude):
+            path.filesystem.copy_file(path.key, (target / relative).key)
 
 
 @contextmanager
 def local_file(path: Path) -> Iterator[Path]:
-    """A file on this machine with the content of `path`, for libraries that read no other."""
+    """Provide a local file with the content of `path`, for libraries that cannot read remote ones."""
     if not isinstance(path, RemotePath):
         yield path
         return
@@ -98,22 +102,22 @@ def local_file(path: Path) -> Iterator[Path]:
 
 
 def storage_arguments(path: Path) -> dict[str, Any]:
-    """Of Ray's `RunConfig`: where it may write."""
+    """Return the storage arguments of Ray's `RunConfig`."""
     if isinstance(path, RemotePath):
         return {"storage_path": path.key, "storage_filesystem": path.filesystem}
     return {"storage_path": str(path)}
 
 
 def read_if_remote(source: Any) -> Any:
-    """What a file's name in a manifest stands for: the bytes of an object, or the name itself on this machine.
+    """Return the content of a file given by URI, and any other source, such as a local path, as it is.
 
     Raises:
         FileNotFoundError: no such object.
-        OSError: when the store can't be asked.
+        OSError: the object store cannot be reached.
     """
     return to_path(Path(source)).read_bytes() if isinstance(source, str) and is_store_uri(source) else source
 
 
 def is_store_uri(text: str) -> bool:
-    """Whether a place, as written, lies on a store."""
+    """Return whether a text is the URI of an object store."""
     return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))

@@ -1,0 +1,14 @@
+"""HTML reports and images of spectrograms.
+
+Modules in reading order:
+
+page         renders the Jinja2 templates to one self-contained HTML file
+templates/   pages, their parts, style sheet and script: edit these to change how reports look and read
+charts       common style of the Plotly figures, and learning curves
+confusion    confusion matrix and reliability diagram
+clips        spectrograms and audio as data URIs
+figures      spectrogram grids as PNG, and the training animation
+
+Principle: Python computes what a page shows, templates say how; libraries draw. A page works without a
+network, in light and dark, and states each figure in words too.
+"""

@@ -1,0 +1,19 @@
+"""Training infrastructure that all model families share.
+
+In the order to read:
+
+    config           settings that all training runs share
+    run_folder       files of a run
+    run              start and end of a run; data of a finished one
+    launch           training loops on the cluster: plain Ray tasks, or Ray Train for several workers
+    world            process group: rank, device, collectives
+    optim            precision, weight-decay groups, optimizer state
+    checkpoint       checkpoints: safetensors and JSON, written atomically
+    model_file       models: weights with all that inference needs
+    format_version   version of all these files; others are refused
+    log              metrics.jsonl and TensorBoard
+    progress         progress of runs on the console
+
+Principle: a run is defined by its settings and the content of its shards. Interrupted at any point, it
+resumes from its last epoch and ends with the same weights. Ray is used in `launch` only.
+"""

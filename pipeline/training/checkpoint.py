@@ -1,4 +1,4 @@
-"""Weights and training states on disk: safetensors and JSON, whole or not there, never a pickle."""
+"""Checkpoints and tensor files: safetensors and JSON, written atomically, never a pickle."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from torch import Tensor
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.storage import local_file, remove_tree
+from pipeline.training.format_version import FORMAT_VERSION, FormatVersionError, check_format_version
 
 STATE_NAME = "state.json"
 _METADATA_KEY = "melray"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any] | None = None) -> str:
-    """Writes tensors, and a JSON-able `metadata` in the same file, in one step; returns the file's SHA-256."""
-    # Copies in plain layout: safetensors refuses shared or strided memory, and channels_last is strided.
-    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    data = save(plain, {_METADATA_KEY: json.dumps(metadata or {}, ensure_ascii=False)})
+    """Write tensors, and a JSON-able `metadata` in the same file, atomically; return the file's SHA-256."""
+    # Contiguous copies: safetensors refuses shared or strided memory, and channels_last is strided.
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    data = save(copies, {_METADATA_KEY: json.dumps(metadata or {}, ensure_ascii=False)})
     write_atomically(path, lambda file: file.write(data))
     return hashlib.sha256(data).hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a file, on the CPU, and its metadata.
+    """Load the tensors of a file to the CPU, and its metadata.
 
     Raises:
-        UserError: when the file is missing, cut off or of another kind.
+        UserError: if the file is missing, truncated or of another type.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118  (not a dict)
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a file, without its tensors.
+    """Load the metadata of a file without its tensors.
 
     Raises:
         UserError: as `load_tensors`.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         return _metadata(file)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     try:
         with local_file(path) as copy, safe_open(copy, "pt", device="cpu") as file:
             yield file
@@ -66,9 +67,10 @@ def _metadata(file: Any) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The training states of a run, `checkpoints/epoch_0001/…`; the newest two are kept.
+    """Checkpoints of a run, `checkpoints/epoch_0001/…`; the newest two are kept.
 
-    A state is a few safetensors files and `state.json`, which is written last, holds their digests and makes it valid.
+    A checkpoint is a few safetensors files and `state.json`, which is written last, holds their SHA-256
+    digests and makes the checkpoint valid.
     """
 
     def __init__(self, run: Path, keep: int = 2):
@@ -76,11 +78,11 @@ class Checkpoints:
         self.keep = keep
 
     def write(self, epoch: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> None:
-        """Publishes the state after `epoch`, then drops the oldest.
+        """Write the checkpoint of an epoch, then delete the oldest ones.
 
         Args:
             epoch: 1-based.
-            tensors: groups of tensors by name, each a file.
+            tensors: groups of tensors by name, one file per group.
             state: JSON-able values.
         """
         folder = self.folder / f"epoch_{epoch:04d}"
@@ -89,29 +91,33 @@ class Checkpoints:
         digests = {
             name: save_tensors(folder / f"{name}.safetensors", group) for name, group in tensors.items()
         }
-        write_text_atomically(folder / STATE_NAME, json.dumps({"digests": digests, **state}))
+        content = {"format_version": FORMAT_VERSION, "digests": digests, **state}
+        write_text_atomically(folder / STATE_NAME, json.dumps(content))
         for old in self._valid()[: -self.keep]:
-            # Invalid first: a reader never meets a half-deleted state.
+            # Invalidated first: a reader never meets a partially deleted checkpoint.
             (old / STATE_NAME).unlink(missing_ok=True)
             remove_tree(old)
 
     def read(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-        """The newest whole state, or none where no epoch was finished.
+        """Read tensors by group and state of the newest intact checkpoint; none before the first epoch.
 
-        A damaged one is passed over for the one before it.
+        A damaged checkpoint is skipped for the one before it.
 
         Raises:
-            UserError: when all are damaged.
+            UserError: if all are damaged, or the newest was written in another format.
         """
-        faults = []
+        errors = []
         for folder in reversed(self._valid()):
             try:
                 return self._read(folder)
+            except FormatVersionError:
+                raise
             except UserError as error:
-                faults.append(str(error))
-        if faults:
+                errors.append(str(error))
+        if errors:
             raise UserError(
-                f"no whole checkpoint in {self.folder}: {faults[0]}; choose another --run, or delete this one to start anew"
+                f"no intact checkpoint in {self.folder}: {errors[0]}; "
+                "choose another --run, or delete this one to start over"
             )
         return None
 
@@ -129,6 +135,8 @@ class Checkpoints:
             digests = dict(state.pop("digests"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error})") from None
+        check_format_version(state, path)
+        del state["format_version"]
         tensors = {}
         for name, digest in digests.items():
             file = folder / f"{name}.safetensors"

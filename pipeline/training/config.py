@@ -1,33 +1,34 @@
-"""What every training is told, of a classifier or of a GAN: the data, the split, the resources, the arithmetic."""
+"""Settings that all training runs share, of a classifier or of a GAN: data, split, resources, precision."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.data.split import SplitConfig
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.io.storage import PathOrURI
+from pipeline.training.optim import Precision
 
 
 class TrainingConfig(ResourceConfig, SplitConfig):
-    """The settings that all trainings share."""
+    """Settings that all training runs share."""
 
     shards: PathOrURI
-    """Folder of a complete extraction."""
+    """Shard folder."""
     run: PathOrURI
-    """Folder of the run: configuration, metrics, checkpoints, model. The same command again goes on where it stopped."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the networks; auto takes bfloat16 where the hardware multiplies it natively."""
+    """Run folder: configuration, metrics, checkpoints, model. Rerun the command to resume."""
+    precision: Precision = "auto"
+    """Numeric precision of the networks; auto uses bfloat16 where the hardware supports it natively."""
 
     @property
-    def sets(self) -> tuple[Path, ...]:
-        """All shards that it learns from, its own first."""
+    def shard_folders(self) -> tuple[Path, ...]:
+        """All shard folders to train on, `shards` first."""
         return (self.shards,)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that make a run what it is: those of the cluster may change when it is continued."""
-        values = self.to_dict()
+        """Return the settings that define a run; those of resources and paths may change when it resumes."""
+        settings = self.to_dict()
         for name in (*ResourceConfig.model_fields, "run", "shards"):
-            del values[name]
-        return values
+            del settings[name]
+        return settings

@@ -1,7 +1,10 @@
-"""Brings a training loop onto the cluster, by Ray Train where there are several workers, and shows its progress.
+"""Launches training loops on the Ray cluster: as plain tasks, or by Ray Train for several workers.
 
-Ray Train places the workers, forms the process group, and starts all of them again when one is lost. Checkpoints are
-melray's own, in the run folder: one exact mechanism, with or without Ray, and without the barrier of a report.
+fit          one run; a plain task for a single worker, which starts ten seconds sooner, else Ray Train
+run_tasks    several runs of one worker each, concurrently as far as the cluster's resources allow
+
+Ray Train schedules the workers, forms the process group, and restarts all workers when one is lost. melray
+writes its own checkpoints: one exact mechanism with or without Ray, without the barrier of `report`.
 """
 
 from __future__ import annotations
@@ -22,31 +25,113 @@ from pipeline.distributed.resources import (
     wait_for_resources,
 )
 from pipeline.distributed.worker import STEP_TIMEOUT_S, worker_lost_error
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.storage import remove_tree, storage_arguments
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import TrainLoop, World
 
-# What a loop may return to say that it ended by the user's doing: Ray would retry an exception.
-ERROR_KEY = "fault"
-# Seconds to wait for room where a machine was lost and another may be rented; and where fewer workers may go on: Ray Train asks for
-# all of them until it knows of the loss.
+# Key of a user error in the result of a worker: Ray would retry an exception.
+ERROR_KEY = "error"
+# Seconds to wait for resources after a node was lost: until an autoscaler replaces it; in elastic training,
+# until Ray Train, which asks for all workers, knows of the loss and asks for fewer.
 NODE_WAIT_S, ELASTIC_NODE_WAIT_S = 1200, 30
 
 
-def fit(loop: TrainLoop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
-    """Runs `loop(config, world)` on all workers until it ends, through lost workers; returns what the first returned.
+@dataclass(frozen=True)
+class TrainingTask:
+    """A training loop with its settings and its run folder."""
 
-    An only worker is a plain task, which begins ten seconds sooner; several are Ray Train's.
+    loop: TrainLoop
+    config: Any
+    run: RunFolder
+
+
+def fit(loop: TrainLoop, config: Any, resources: ResourceConfig, run: Path) -> dict[str, Any]:
+    """Run `loop(config, world)` on all workers to its end, restarting lost ones; return the result of rank 0.
 
     Raises:
-        UserError: not enough CPUs or GPUs, the loop's own, or too many lost workers.
+        UserError: too few CPUs or GPUs, an error of the loop, or too many lost workers.
     """
     cpus = resolve_cpus(resources)
     if resources.workers == 1:
-        return run_tasks({"": Task(loop, config, RunFolder(run))}, resources, cpus)[""]
+        return run_tasks({"": TrainingTask(loop, config, RunFolder(run))}, resources, cpus)[""]
     return _fit_with_ray_train(loop, config, resources, run, cpus)
+
+
+def resolve_cpus(resources: ResourceConfig) -> int:
+    """Check that the cluster has enough resources; return the CPUs of each worker, by default an equal share.
+
+    Raises:
+        UserError: with what is missing; Ray would wait for it.
+    """
+    request = resources.need(resources.cpus_per_worker or 1)
+    workers_hint = "lower --min-workers" if resources.min_workers else "lower --workers"
+    nodes = wait_for_resources(
+        request,
+        resources.wait_for_nodes,
+        f"{workers_hint} or --{'gpus' if request.gpus else 'cpus'}-per-worker",
+    )
+    if resources.cpus_per_worker is not None:
+        return resources.cpus_per_worker
+    return max_cpus_per_worker(ResourceRequest(resources.workers, 1, resources.gpus_per_worker), nodes)
+
+
+def run_tasks(
+    tasks: dict[str, TrainingTask], resources: ResourceConfig, cpus: int
+) -> dict[str, dict[str, Any]]:
+    """Run each task to its end, concurrently as far as resources allow; return their results by name.
+
+    Args:
+        tasks: by the name that precedes the lines of its progress; a single one may be named "".
+        resources: of each task.
+        cpus: of each task.
+
+    Raises:
+        UserError: the first error of a loop, or too many lost workers.
+    """
+    import ray
+
+    remote_task = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=0)(
+        _run_task
+    ).options(name="training")
+    failures = dict.fromkeys(tasks, 0)
+    results: dict[str, dict[str, Any]] = {}
+
+    def submit(name: str) -> Any:
+        task = tasks[name]
+        return remote_task.remote(task.loop, task.config, cpus, resources.gpus_per_worker > 0)
+
+    with TrainingProgress({name: task.run for name, task in tasks.items()}):
+        running = {submit(name): name for name in tasks}
+        while running:
+            (finished,), _ = ray.wait(list(running))
+            name = running.pop(finished)
+            try:
+                result = ray.get(finished)
+            except ray.exceptions.RayError as error:
+                failures[name] += 1
+                if isinstance(error, ray.exceptions.RayTaskError) or failures[name] > resources.max_failures:
+                    raise worker_lost_error(error, resources.max_failures) from error
+                prefix = f"{name}: " if name else ""
+                logger.warning(
+                    "%sworker lost (%s); resuming from the last epoch", prefix, type(error).__name__
+                )
+                running[submit(name)] = name
+                continue
+            if ERROR_KEY in result:
+                raise UserError(result[ERROR_KEY])
+            results[name] = result
+    return results
+
+
+def _run_task(loop: TrainLoop, config: Any, cpus: int, gpu: bool) -> dict[str, Any]:
+    """Run a loop of one worker; on the worker process."""
+    # Ray makes a single GPU visible to this process.
+    device = torch.device("cuda", 0) if gpu else torch.device("cpu")
+    _set_up_process(cpus, device)
+    return _run_loop(loop, config, World(0, 1, device, STEP_TIMEOUT_S))
 
 
 def _fit_with_ray_train(
@@ -56,46 +141,40 @@ def _fit_with_ray_train(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    elastic = resources.min_workers is not None
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(
-        NODE_WAIT_S if resources.min_workers is None else ELASTIC_NODE_WAIT_S
+        ELASTIC_NODE_WAIT_S if elastic else NODE_WAIT_S
     )
+    gpus = resources.gpus_per_worker
     scratch = run / ".ray"
     trainer = TorchTrainer(
-        _worker,  # type: ignore[arg-type]
-        train_loop_config={
-            "loop": loop,
-            "config": config,
-            "cpus": cpus,
-            "gpu": resources.gpus_per_worker > 0,
-        },
+        _run_ray_train_worker,  # type: ignore[arg-type]
+        train_loop_config={"loop": loop, "config": config, "cpus": cpus, "gpu": gpus > 0},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=(resources.min_workers, resources.workers)
-            if resources.min_workers
-            else resources.workers,  # type: ignore[arg-type]
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": cpus}
-            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+            num_workers=(resources.min_workers, resources.workers) if elastic else resources.workers,  # type: ignore[arg-type]
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
         ),
         run_config=ray.train.RunConfig(
-            name=uuid.uuid4().hex[:8],  # ours is the resuming, not Ray's
+            name=uuid.uuid4().hex[:8],  # melray resumes from its own checkpoints
             **storage_arguments(scratch),
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
                 max_failures=resources.max_failures,
-                controller_failure_limit=1
-                if resources.min_workers is None
-                else NODE_WAIT_S // ELASTIC_NODE_WAIT_S,
+                controller_failure_limit=NODE_WAIT_S // ELASTIC_NODE_WAIT_S if elastic else 1,
             ),
         ),
-        torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo", timeout_s=300),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=300),
     )
     with TrainingProgress({"": RunFolder(run)}):
         try:
             result = trainer.fit().return_value  # type: ignore[attr-defined]
         except SystemExit:
-            # Ray Train's own handler of Ctrl-C: it has ended the workers, and would end the process without a word.
+            # Ray Train's own handler of Ctrl-C: it has ended the workers, and would end the process silently.
             raise KeyboardInterrupt from None
         except ray.train.TrainingFailedError as error:
-            raise _explained(error, resources) from error
+            failures = getattr(error, "worker_failures", None) or {}
+            cause = next(iter(failures.values()), error)
+            raise worker_lost_error(cause, resources.max_failures) from error
         finally:
             remove_tree(scratch)
     if not isinstance(result, dict):
@@ -105,104 +184,24 @@ def _fit_with_ray_train(
     return result
 
 
-def _worker(setup: dict[str, Any]) -> dict[str, Any]:
-    """Runs on every worker."""
+def _run_ray_train_worker(setup: dict[str, Any]) -> dict[str, Any]:
+    """Run a loop as one of several workers; on the worker process."""
     import ray.train.torch
 
-    torch.set_num_threads(setup["cpus"])
-    device = torch.device("cpu")
-    if setup["gpu"]:
-        device = ray.train.torch.get_device()
-        torch.cuda.set_device(device)  # objects that NCCL gathers travel through the current device
+    device = ray.train.torch.get_device() if setup["gpu"] else torch.device("cpu")
+    _set_up_process(setup["cpus"], device)
+    return _run_loop(setup["loop"], setup["config"], World.current(device, STEP_TIMEOUT_S))
+
+
+def _set_up_process(cpus: int, device: torch.device) -> None:
+    torch.set_num_threads(cpus)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # objects gathered by NCCL travel through the current device
+
+
+def _run_loop(loop: TrainLoop, config: Any, world: World) -> dict[str, Any]:
+    """Run a loop; return its result, or its user error under `ERROR_KEY`."""
     try:
-        return setup["loop"](setup["config"], World.current(device, STEP_TIMEOUT_S))
+        return loop(config, world)
     except UserError as error:
         return {ERROR_KEY: str(error)}
-
-
-def resolve_cpus(resources: ResourceConfig) -> int:
-    """Sees to it that the cluster has room for a training; returns the CPUs of each worker: as asked for, or an even part.
-
-    Raises:
-        UserError: with what is missing; Ray would wait for it.
-    """
-    need = resources.need(resources.cpus_per_worker or 1)
-    fewer = "lower --min-workers" if resources.min_workers else "lower --workers"
-    nodes = wait_for_resources(
-        need, resources.wait_for_nodes, f"{fewer} or --{'gpus' if need.gpus else 'cpus'}-per-worker"
-    )
-    if resources.cpus_per_worker is not None:
-        return resources.cpus_per_worker
-    return max_cpus_per_worker(ResourceRequest(resources.workers, 1, resources.gpus_per_worker), nodes)
-
-
-def _explained(error: Exception, resources: ResourceConfig) -> Exception:
-    failures = getattr(error, "worker_failures", None) or {}
-    return worker_lost_error(next(iter(failures.values()), error), resources.max_failures)
-
-
-@dataclass(frozen=True)
-class Task:
-    """A training loop with its settings and the folder of its run."""
-
-    loop: TrainLoop
-    config: Any
-    run: RunFolder
-
-
-def run_tasks(tasks: dict[str, Task], resources: ResourceConfig, cpus: int) -> dict[str, dict[str, Any]]:
-    """Runs each to its end, as many together as the cluster has room for; returns what the loops returned.
-
-    Args:
-        tasks: by the name that stands before the lines of its progress; an only one may be named "".
-        resources: of each.
-        cpus: of each.
-
-    Raises:
-        UserError: the first of theirs, or too many lost workers.
-    """
-    import ray
-
-    remote = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=0)(_run).options(
-        name="training"
-    )
-    failures = dict.fromkeys(tasks, 0)
-    results: dict[str, dict[str, Any]] = {}
-
-    def send(name: str) -> Any:
-        return remote.remote(tasks[name].loop, tasks[name].config, cpus, resources.gpus_per_worker > 0)
-
-    with TrainingProgress({name: task.run for name, task in tasks.items()}):
-        waiting = {send(name): name for name in tasks}
-        while waiting:
-            (done,), _ = ray.wait(list(waiting))
-            name = waiting.pop(done)
-            try:
-                result, fault = ray.get(done)
-            except ray.exceptions.RayError as error:
-                failures[name] += 1
-                if isinstance(error, ray.exceptions.RayTaskError) or failures[name] > resources.max_failures:
-                    raise worker_lost_error(error, resources.max_failures) from error
-                print(
-                    f"{name}{': ' if name else ''}a worker was lost ({type(error).__name__}); going on from the last epoch",
-                    flush=True,
-                )
-                waiting[send(name)] = name
-                continue
-            if fault is not None:
-                raise UserError(fault)
-            results[name] = result
-    return results
-
-
-def _run(loop: TrainLoop, config: Any, cpus: int, gpu: bool) -> tuple[dict[str, Any] | None, str | None]:
-    """Runs on a worker; returns the loop's result, or the user's fault: Ray would try an exception again."""
-    torch.set_num_threads(cpus)
-    # The only one that Ray lets this process see.
-    device = torch.device("cuda", 0) if gpu else torch.device("cpu")
-    if gpu:
-        torch.cuda.set_device(device)
-    try:
-        return loop(config, World(0, 1, device, STEP_TIMEOUT_S)), None
-    except UserError as error:
-        return None, str(error)

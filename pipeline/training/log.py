@@ -1,4 +1,4 @@
-"""What a training tells while it runs: metrics.jsonl, TensorBoard, and where the epoch stands."""
+"""Log of a training run: metrics.jsonl, TensorBoard, and the current step in progress.json."""
 
 from __future__ import annotations
 
@@ -13,60 +13,78 @@ from pipeline.io.errors import report_os_errors
 from pipeline.io.storage import is_remote
 from pipeline.training.run_folder import RunFolder
 
-PROGRESS_SECONDS = 1.0
+PROGRESS_INTERVAL_S = 1.0
 
 
 class RunLog:
-    """Writes the log of a run; on all workers but the first it does nothing."""
+    """Writes the log of a run on rank 0; a no-op on the other ranks."""
 
     def __init__(self, run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int):
-        """`history` holds the epochs already done; what a broken run logged beyond them is dropped."""
+        """Open the log.
+
+        Args:
+            run: folder of the run.
+            active: true on rank 0.
+            history: metrics of the epochs that are done; later lines of an interrupted run are removed.
+            epochs: of the whole run.
+        """
         self._run, self._active, self._epochs = run, active, epochs
-        self._last = 0.0
+        self._last_write = 0.0
         self._writer: Any = None
         if active:
-            # Slow to import, and of no use to the other workers.
+            # Slow to import, and not needed on the other ranks.
             from torch.utils.tensorboard import SummaryWriter
 
-            # To a store the files are sent anew after each epoch: they are small, and it can't be added to.
+            # An object store cannot append: the files, which are small, are uploaded again after each epoch.
             self._target = run.path / "tensorboard"
             self._folder = Path(tempfile.mkdtemp(prefix="melray-")) if is_remote(run.path) else self._target
             self._writer = SummaryWriter(str(self._folder), purge_step=len(history) + 1)
             run.write_history(history)
 
-    def step(self, epoch: int, step: int, steps: int, start: float) -> None:
-        """Notes where the epoch stands, at most once a second; `start` is its `time.perf_counter()`."""
+    def step(self, epoch: int, step: int, steps: int, start_time: float) -> None:
+        """Write the current step, at most once per second.
+
+        Args:
+            epoch: current epoch, 1-based.
+            step: finished steps of the epoch.
+            steps: of an epoch.
+            start_time: of the epoch, by `time.perf_counter()`.
+        """
         now = time.monotonic()
-        if not self._active or now - self._last < PROGRESS_SECONDS:
+        if not self._active or now - self._last_write < PROGRESS_INTERVAL_S:
             return
-        self._last = now
-        per_step = (time.perf_counter() - start) / step
-        left = per_step * (steps - step + steps * (self._epochs - epoch))
-        place = {"epoch": epoch, "epochs": self._epochs, "step": step, "steps": steps}
-        # A comfort only: if the disk is full, the checkpoint will say so.
+        self._last_write = now
+        seconds_per_step = (time.perf_counter() - start_time) / step
+        steps_left = steps - step + steps * (self._epochs - epoch)
+        progress = {
+            "epoch": epoch,
+            "epochs": self._epochs,
+            "step": step,
+            "steps": steps,
+            "steps_per_second": 1 / seconds_per_step,
+            "seconds_left": seconds_per_step * steps_left,
+        }
+        # Best effort: if the disk is full, writing the checkpoint reports it.
         with suppress(OSError):
-            self._run.write_json(
-                "progress.json", {**place, "steps_per_second": 1 / per_step, "seconds_left": left}
-            )
+            self._run.write_json("progress.json", progress)
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
-        """Adds the newest epoch."""
+        """Write the metrics of the newest epoch."""
         if not self._active:
             return
         self._run.write_history(history)
-        line = history[-1]
-        for name, value in line.items():
+        epoch_metrics = history[-1]
+        for name, value in epoch_metrics.items():
             if isinstance(value, float):
-                self._writer.add_scalar(
-                    name.replace("train_", "train/").replace("val_", "val/"), value, line["epoch"]
-                )
+                tag = name.replace("train_", "train/").replace("val_", "val/")
+                self._writer.add_scalar(tag, value, epoch_metrics["epoch"])
         self._writer.flush()
         if self._folder != self._target:
             for file in self._folder.iterdir():
                 (self._target / file.name).write_bytes(file.read_bytes())
 
     def close(self) -> None:
-        """Ends the log."""
+        """Close the TensorBoard files."""
         if self._writer is not None:
             self._writer.close()
             if self._folder != self._target:
@@ -74,10 +92,10 @@ class RunLog:
 
 
 def open_run_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:
-    """The log of a run from where it stands; arguments as of `RunLog`.
+    """Open the log of a run; arguments as of `RunLog`.
 
     Raises:
-        UserError: when it can't be written.
+        UserError: if it cannot be written.
     """
     with report_os_errors("writing to", run.path):
         return RunLog(run, active, history, epochs)

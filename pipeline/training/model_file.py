@@ -1,4 +1,4 @@
-"""The file that a training hands to prediction: weights, and all that is needed to use them."""
+"""Model files: the weights that training saves for inference, with all that is needed to use them."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from pipeline.audio.features import FeatureConfig
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 from pipeline.training.checkpoint import load_metadata, load_tensors, save_tensors
+from pipeline.training.format_version import FORMAT_VERSION, check_format_version
+from pipeline.training.run_folder import RunFolder
 
-FORMAT_VERSION = 1
 MODEL_NAME = "model.safetensors"
-C = TypeVar("C", bound="ModelMetadata")
+M = TypeVar("M", bound="ModelMetadata")
 
 
 class ModelMetadata(Config):
-    """What weights belong to, whatever they are of."""
+    """Metadata of saved weights: what is needed to rebuild the network and to feed it."""
 
     format_version: int = FORMAT_VERSION
     kind: str
     features: FeatureConfig
     class_names: tuple[str, ...]
     training: dict[str, Any]
-    """Epoch, validation figures and the resolved configuration."""
+    """Epoch, its metrics, and the resolved configuration of the run."""
 
 
 class ClassifierMetadata(ModelMetadata):
-    """What a classifier's weights belong to."""
+    """Metadata of a classifier."""
 
     kind: str = "classifier"
     model: ClassifierConfig
 
 
 class GeneratorMetadata(ModelMetadata):
-    """What a generator's weights belong to."""
+    """Metadata of a generator."""
 
     kind: str = "generator"
     model: GanConfig
@@ -50,93 +51,96 @@ class GeneratorMetadata(ModelMetadata):
 
 @dataclass(frozen=True)
 class SavedClassifier:
-    """A classifier in evaluation mode, and its card."""
+    """A classifier in evaluation mode, with its metadata."""
 
     model: Classifier
-    card: ClassifierMetadata
+    metadata: ClassifierMetadata
 
 
 @dataclass(frozen=True)
 class SavedGenerator:
-    """A generator in evaluation mode, and its card."""
+    """A generator in evaluation mode, with its metadata."""
 
     model: Generator
-    card: GeneratorMetadata
+    metadata: GeneratorMetadata
 
 
-def save_model(run: Path, model: nn.Module, card: ModelMetadata) -> None:
-    """Writes `model.safetensors`, whose header holds the card, and `model.json` for people."""
-    save_tensors(run / MODEL_NAME, model.state_dict(), card.to_dict())
-    write_text_atomically(run / "model.json", json.dumps(card.to_dict(), indent=1, ensure_ascii=False))
+def save_model(run: Path, model: nn.Module, metadata: ModelMetadata) -> None:
+    """Write `model.safetensors`, whose header holds the metadata, and `model.json`, its readable copy."""
+    save_tensors(run / MODEL_NAME, model.state_dict(), metadata.to_dict())
+    write_text_atomically(run / "model.json", json.dumps(metadata.to_dict(), indent=1, ensure_ascii=False))
 
 
 def load_classifier(run: Path) -> SavedClassifier:
-    """The classifier of a run.
+    """Load the classifier of a run.
 
     Raises:
-        UserError: no such run, no model in it yet, another kind of model, or a damaged one.
+        UserError: no such run, no model in it yet, another kind of model, another format, or a damaged file.
     """
-    tensors, card = _read(run, ClassifierMetadata, "train-classifier")
-    model = Classifier(card.model, card.features.mel.n_mels, len(card.class_names))
-    _fill(model, tensors, run)
-    return SavedClassifier(model.eval(), card)
+    tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors)
+    model = Classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
+    _load_weights(model, tensors, run)
+    return SavedClassifier(model.eval(), metadata)
 
 
 def load_generator(run: Path) -> SavedGenerator:
-    """The generator of a run.
+    """Load the generator of a run.
 
     Raises:
-        UserError: no such run, no model in it yet, another kind of model, or a damaged one.
+        UserError: as `load_classifier`.
     """
-    tensors, card = _read(run, GeneratorMetadata, "train-gan")
-    model = Generator(card.model, card.features.shape, len(card.class_names))
-    _fill(model, tensors, run)
-    return SavedGenerator(model.eval(), card)
+    tensors, metadata = _read(run, GeneratorMetadata, "train-gan", load_tensors)
+    model = Generator(metadata.model, metadata.features.shape, len(metadata.class_names))
+    _load_weights(model, tensors, run)
+    return SavedGenerator(model.eval(), metadata)
 
 
-def generator_card(run: Path) -> GeneratorMetadata:
-    """What a run's generator is, without its weights.
+def load_generator_metadata(run: Path) -> GeneratorMetadata:
+    """Load the metadata of a run's generator without its weights.
 
     Raises:
         UserError: as `load_generator`.
     """
-    return _card(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)))[1]
+    return _read(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)))[1]
 
 
 def model_kind(run: Path) -> str:
-    """`classifier` or `generator`, or empty where the run has no model."""
+    """Return `classifier` or `generator`, or an empty string if the run has no model."""
     try:
         return str(json.loads((run / "model.json").read_text())["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _read(run: Path, cls: type[C], command: str) -> tuple[dict[str, Tensor], C]:
-    return _card(run, cls, command, load_tensors)
-
-
-def _card(
-    run: Path, cls: type[C], command: str, load: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]]
-) -> tuple[dict[str, Tensor], C]:
+def _read(
+    run: Path,
+    metadata_class: type[M],
+    command: str,
+    load: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]],
+) -> tuple[dict[str, Tensor], M]:
+    """Read tensors and checked metadata with `load`; `command` is the one that trains such a model."""
     path = run / MODEL_NAME
-    kind = cls.model_fields["kind"].default
+    kind = metadata_class.model_fields["kind"].default
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
+    RunFolder(run).read_config()  # refuses a run of an older format, also one without a model
     if not path.is_file():
         raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
     tensors, metadata = load(path)
-    if metadata.get("kind") != kind or metadata.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"{path} is not a {kind} of format {FORMAT_VERSION} (kind {metadata.get('kind')!r})")
+    if metadata.get("kind") not in ("classifier", "generator"):
+        raise UserError(f"{path} is not a model of melray (kind {metadata.get('kind')!r})")
+    check_format_version(metadata, path)
+    if metadata["kind"] != kind:
+        raise UserError(f"{path} holds a {metadata['kind']}, not a {kind}")
     try:
-        return tensors, cls.parse(metadata, str(path))
+        return tensors, metadata_class.parse(metadata, str(path))
     except ConfigError as error:
         raise UserError(str(error)) from None
 
 
-def _fill(model: nn.Module, tensors: dict[str, Tensor], run: Path) -> None:
+def _load_weights(model: nn.Module, tensors: dict[str, Tensor], run: Path) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(
-            f"{run / MODEL_NAME} does not fit its own card: {str(error).splitlines()[-1].strip()}"
-        ) from None
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{run / MODEL_NAME} does not match its own metadata: {reason}") from None

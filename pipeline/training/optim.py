@@ -11,7 +11,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """The type of autocast, or none for plain float32: `auto` takes bfloat16 where the hardware multiplies it natively."""
+    """Return the dtype of autocast, none for plain float32; `auto` is bfloat16 where natively supported."""
     if precision == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -22,14 +22,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases and norm scales (one axis) are not decayed."""
+    """Return parameter groups for AdamW: biases and norm scales (one axis) are not decayed."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors, `<parameter>/<key>`."""
+    """Return the optimizer's state as named tensors, `<parameter>/<key>`."""
     return {
         f"{name}/{key}": value
         for name, p in model.named_parameters()
@@ -38,11 +38,11 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave."""
+    """Restore the optimizer's state from the tensors of `optimizer_tensors`."""
     parameters = dict(model.named_parameters())
     for name, value in tensors.items():
-        parameter, _, key = name.rpartition("/")
-        target = parameters[parameter]
-        # Moments lie in memory as their parameter does; the step count stays where the optimiser keeps it.
-        moved = value if value.ndim == 0 else torch.empty_like(target).copy_(value)
-        optimizer.state[target][key] = moved.to(target.device)
+        parameter_name, _, key = name.rpartition("/")
+        parameter = parameters[parameter_name]
+        # Moments take the memory layout of their parameter; the step count is a scalar and has none.
+        restored = value if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+        optimizer.state[parameter][key] = restored.to(parameter.device)

@@ -63,7 +63,7 @@ def epoch_line(metrics: dict[str, Any]) -> str:
             f", validation loss {metrics['val_loss']:.3f}, accuracy {metrics['val_accuracy']:.1%}, "
             f"macro-F1 {metrics['val_macro_f1']:.3f}"
         )
-    text += f", {metrics['rows_per_second']:,.0f} rows/s"
+    text += f", {metrics['samples_per_second']:,.0f} samples/s"
     return text + (", best" if metrics["best"] and "val_loss" in metrics else "")
 
 

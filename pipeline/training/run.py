@@ -1,4 +1,4 @@
-"""How a run begins and how it ends, whatever it trains."""
+"""Start and end of a training run, and the data of a finished one; the same for all model families."""
 
 from __future__ import annotations
 
@@ -13,41 +13,40 @@ from pipeline.io.storage import to_path
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run_folder import RunFolder
 
+T = TypeVar("T", bound=TrainingConfig)
+
 
 def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
-    """Opens the run's folder for `command`; returns its summary where it is finished already.
+    """Open the run folder of `command`; return the summary if the run is complete, else none.
 
     Raises:
-        UserError: unusable shards, or a folder that holds another run.
+        UserError: unusable shards, or a folder that contains another run.
     """
     run = RunFolder(config.run)
-    digest, *extra = (dataset_digest(open_shards(shards)) for shards in config.sets)
-    run.begin(command, config.identity(), config.shards, digest, extra)
+    digest, *extra_digests = (dataset_digest(open_shards(folder)) for folder in config.shard_folders)
+    run.begin(command, config.identity(), config.shards, digest, extra_digests)
     return run.read_json("summary.json")
 
 
 def finish_run(config: TrainingConfig, result: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Writes the summary, which marks the run as finished."""
+    """Write `summary.json`, which marks the run as complete; return its content."""
     summary = {**result, "total_seconds": seconds}
     RunFolder(config.run).write_json("summary.json", summary)
     return summary
 
 
-T = TypeVar("T", bound=TrainingConfig)
-
-
-def load_run_data(run: Path, cls: type[T], remedy: str = "") -> tuple[T, ShardDataset, Split]:
-    """The settings of a run, its rows, and their split.
+def load_run_data(run: Path, config_class: type[T], hint: str = "") -> tuple[T, ShardDataset, Split]:
+    """Load the settings of a run, its dataset and the split.
 
     Raises:
-        UserError: no such run, or shards that have changed since; `remedy` is what to do about either.
+        UserError: no such run, another format, or shards that have changed since; `hint` says what to do.
     """
-    settings = RunFolder(run).read_json("config.json")
-    after = f": {remedy}" if remedy else ""
-    if settings is None:
-        raise UserError(f"--run {run}: no config.json in it{after}")
-    config = cls.parse({**settings["config"], "shards": settings["shards"], "run": str(run)})
-    rows = open_dataset(to_path(Path(settings["shards"])))
-    if rows.digest != settings["shards_digest"]:
-        raise UserError(f"the shards in {settings['shards']} are no longer those of the training{after}")
-    return config, rows, split_rows(rows, config)
+    content = RunFolder(run).read_config()
+    suffix = f": {hint}" if hint else ""
+    if content is None:
+        raise UserError(f"--run {run}: no config.json in it{suffix}")
+    config = config_class.parse({**content["config"], "shards": content["shards"], "run": str(run)})
+    dataset = open_dataset(to_path(Path(content["shards"])))
+    if dataset.digest != content["shards_digest"]:
+        raise UserError(f"the shards in {content['shards']} have changed since training{suffix}")
+    return config, dataset, split_rows(dataset, config)

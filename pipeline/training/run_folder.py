@@ -1,15 +1,15 @@
-"""What a training leaves behind, and what later commands read.
+"""Run folder: the files that training writes and later commands read.
 
-RUN/config.json            the resolved configuration
-RUN/metrics.jsonl          one line an epoch
-RUN/tensorboard/           the same, for TensorBoard
-RUN/progress.json          where the present epoch stands
-RUN/owner.json             which command writes here
-RUN/checkpoints/           to go on from
-RUN/samples/               of a generator: sounds and pictures of every few epochs
-RUN/judge/                 of a generator: the runs of its two judges
-RUN/model.safetensors      the weights to use, with all that prediction needs to know; model.json says the same to people
-RUN/summary.json           the result; there when the run is finished
+RUN/config.json             resolved configuration, digest of the shards, format version
+RUN/metrics.jsonl           metrics, one line per epoch
+RUN/tensorboard/            the same for TensorBoard
+RUN/progress.json           current step
+RUN/owner.json              id of the process that writes to the run
+RUN/checkpoints/            full training states, to resume from
+RUN/samples/                GAN: generated audio and images of some epochs
+RUN/reference_classifiers/  GAN: run folders of its reference classifiers
+RUN/model.safetensors       model with its metadata; model.json is a readable copy of the metadata
+RUN/summary.json            result; exists once training is complete
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from typing import Any
 from models.config import diff_settings
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
+from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
 
 class RunFolder:
-    """Reads and writes the small files of a run."""
+    """Reads and writes the JSON files of a run."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -39,57 +40,72 @@ class RunFolder:
         digest: str,
         extra_digests: Sequence[str] = (),
     ) -> None:
-        """Writes `config.json`, or checks that the run is the same one as before: same settings, same content of shards.
+        """Write `config.json`, or check that an existing one has the same settings and content of shards.
 
         Args:
-            command: that begins it.
-            settings: JSON-able; what makes the run what it is.
-            shards: where they lie now.
+            command: that trains the run.
+            settings: JSON-able; those that define the run.
+            shards: current path of the shards.
             digest: of their content.
-            extra_digests: of further sets.
+            extra_digests: of the content of additional shards.
 
         Raises:
-            UserError: when the folder holds a run of other settings or other shards.
+            UserError: if the folder contains a run with other settings or shards, or of another format.
         """
-        wanted = {
+        requested = {
+            "format_version": FORMAT_VERSION,
             "command": command,
             "shards_digest": digest,
             "extra_digests": list(extra_digests),
             "config": settings,
         }
-        there = self.read_json("config.json")
-        if there is not None:
-            changes = diff_settings(there, wanted, "")
+        existing = self.read_config()
+        if existing is not None:
+            changes = diff_settings(existing, requested, "")
             if changes:
-                change = changes[0].removeprefix("config.")
                 raise UserError(
-                    f"--run {self.path} holds a run with {change}; choose another --run, or delete that folder to start anew"
+                    f"--run {self.path} contains a run with {changes[0].removeprefix('config.')}; "
+                    "choose another --run, or delete the folder to start over"
                 )
             return
         with report_os_errors("creating", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json("config.json", {**wanted, "shards": str(shards)})
+            self.write_json("config.json", {**requested, "shards": str(shards)})
 
     def acquire(self) -> str:
-        """Makes the caller the run's owner: workers of an earlier command, which may have outlived it, stop at their next write."""
+        """Make the caller the owner of the run; return its id.
+
+        Workers of an earlier command, which may have outlived it, stop before their next write.
+        """
         owner = uuid.uuid4().hex
         self.write_json("owner.json", owner)
         return owner
 
     def check_owner(self, owner: str | None) -> None:
-        """Raises `UserError` where another command has claimed the run since; none is not checked."""
+        """Raise `UserError` if another command has acquired the run; an `owner` of none is not checked."""
         if owner is not None and self.read_json("owner.json") != owner:
-            raise UserError(f"--run {self.path}: another command has taken this run over")
+            raise UserError(f"--run {self.path}: another process has taken over this run")
+
+    def read_config(self) -> dict[str, Any] | None:
+        """Read `config.json`; none if there is none.
+
+        Raises:
+            UserError: if it is not JSON, or of another format.
+        """
+        content = self.read_json("config.json")
+        if content is not None:
+            check_format_version(content, self.path / "config.json")
+        return content
 
     def write_json(self, name: str, values: Any) -> None:
-        """Replaces a file in one step."""
+        """Write a JSON file atomically."""
         write_text_atomically(self.path / name, json.dumps(values, indent=1, ensure_ascii=False))
 
     def read_json(self, name: str) -> Any:
-        """The file's values, or none where there is no file.
+        """Read a JSON file; none if there is none.
 
         Raises:
-            UserError: when it is not JSON.
+            UserError: if it is not JSON.
         """
         try:
             return json.loads((self.path / name).read_text())
@@ -99,12 +115,13 @@ class RunFolder:
             raise UserError(f"{self.path / name} is damaged ({error})") from None
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
-        """Replaces `metrics.jsonl`: after a resumed epoch no line stands twice."""
+        """Replace `metrics.jsonl`, so that a resumed run has no duplicate lines."""
         write_text_atomically(
-            self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history)
+            self.path / "metrics.jsonl",
+            "".join(json.dumps(epoch_metrics) + "\n" for epoch_metrics in history),
         )
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`, one an epoch."""
+        """Read the lines of `metrics.jsonl`, one per epoch."""
         path = self.path / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -18,23 +18,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """The workers of a training, seen from one of them."""
+    """The process group of a training run as seen from one worker."""
 
     rank: int
     size: int
     device: torch.device
     timeout_s: float = 0.0
-    """Seconds that a step may take before the process ends itself, to be replaced; 0: any."""
+    """Seconds a training step may take before the process terminates itself, to be replaced; 0: no limit."""
 
     @staticmethod
-    def current(device: torch.device, patience: float = 0.0) -> World:
-        """The world of the running process group, or of one."""
+    def current(device: torch.device, timeout_s: float = 0.0) -> World:
+        """Return the initialized process group, or a world of one worker."""
         if dist.is_available() and dist.is_initialized():
-            return World(dist.get_rank(), dist.get_world_size(), device, patience)
-        return World(0, 1, device, patience)
+            return World(dist.get_rank(), dist.get_world_size(), device, timeout_s)
+        return World(0, 1, device, timeout_s)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model whose gradients are averaged over workers; the model itself where there is one worker."""
+        """Wrap a model in DDP, which averages gradients over workers; return it as is for a single worker."""
         if self.size == 1:
             return model
         return DistributedDataParallel(
@@ -42,58 +42,61 @@ class World:
         )
 
     def average_gradients(self, model: nn.Module) -> None:
-        """Means of the gradients over all workers, in one message; for where DDP's hooks don't fit: several backward passes a step,
-        one of them twice differentiated."""
+        """Average the gradients over all workers in one all-reduce.
+
+        For steps that DDP's hooks do not support: several backward passes, one of them twice differentiated.
+        """
         if self.size == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients]) / self.size
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) / self.size
         dist.all_reduce(flat)
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        means = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all workers; reached by each of them equally often."""
+        """Sum over all workers, in place; a collective: every rank must call it equally often."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def broadcast(self, tensors: list[Tensor]) -> None:
-        """Gives every worker the values of the first."""
+        """Overwrite the tensors of every rank with those of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     def run_on_all_ranks(self, action: Callable[[], T]) -> T:
-        """Runs `action` on every worker; if it fails for one, all raise its error, and none waits for another.
+        """Run `action` on every rank; if any rank fails, all ranks raise the first error.
 
         Raises:
-            UserError: the first worker's.
+            UserError: that of the lowest rank that failed.
         """
         value: Any = None
-        fault = None
+        error_text: str | None = None
         try:
             value = action()
         except UserError as error:
-            fault = str(error)
-        faults: list[str | None] = [fault]
+            error_text = str(error)
+        error_texts = [error_text]
         if self.size > 1:
-            faults = [None] * self.size
-            dist.all_gather_object(faults, fault)
-        first = next((text for text in faults if text is not None), None)
-        if first is not None:
-            raise UserError(first)
+            error_texts = [None] * self.size
+            dist.all_gather_object(error_texts, error_text)
+        first_error = next((text for text in error_texts if text is not None), None)
+        if first_error is not None:
+            raise UserError(first_error)
         return value
 
 
-# What runs on each worker: takes the settings of a training, returns its result.
+# Training loop of one worker: takes the settings of a run, returns its result.
 TrainLoop = Callable[[Any, World], dict[str, Any]]
-# A training that yields the entry of each epoch once it is published, and returns its result.
+# Training loop that yields the metrics of each epoch once its checkpoint is written, and returns the result.
 EpochGenerator = Generator[dict[str, Any], None, dict[str, Any]]
 
 
 def exhaust(epochs: EpochGenerator) -> dict[str, Any]:
-    """Runs a training to its end; returns its result."""
+    """Run a training loop to its end; return its result."""
     while True:
         try:
             next(epochs)
@@ -102,6 +105,6 @@ def exhaust(epochs: EpochGenerator) -> dict[str, Any]:
 
 
 def rank_slice(size: int, world: World) -> slice:
-    """This worker's part of `size` things; the parts differ by one at the most, and are all of them together."""
-    bounds = [size * rank // world.size for rank in (world.rank, world.rank + 1)]
-    return slice(*bounds)
+    """Return this rank's slice of `size` items; slices are disjoint, cover all, and differ by at most one."""
+    start, stop = (size * rank // world.size for rank in (world.rank, world.rank + 1))
+    return slice(start, stop)

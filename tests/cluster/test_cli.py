@@ -1,81 +1,127 @@
-"""The command line: settings in their order, errors in one line, and no waiting for its help."""
+"""Command line: precedence of defaults, file and flags; one-line errors; help texts; log level."""
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from pydantic import BaseModel
 
-from cluster.arguments.flags import parse, split_common
-from cluster.arguments.usage import COMMANDS
+from cluster.arguments.common_flags import CommonFlags, split_common_flags, verbosity_flags
+from cluster.arguments.flags import help_text, parse
+from cluster.arguments.registry import COMMAND_SPECS, load_config_class
+from cluster.arguments.usage import COMMANDS, COMMON_FLAGS
 from cluster.cli import run
 from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.extract import ExtractConfig
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 
+WIDTH = 100
+
 
 def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a wrong command ends with; its exit code must be 2."""
+    """Run a command line that must fail with exit code 2; return its error line."""
     assert run(arguments) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("melray: error: ") and not any("Traceback" in line for line in lines)
     return lines[-1].removeprefix("melray: error: ")
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from cluster.cli import run; run(['--help']); print(sorted({'ray','torch','numpy','tyro'} & sys.modules.keys()))"
+# Help
+
+
+def test_overview_imports_nothing_heavy_and_is_fast() -> None:
+    code = (
+        "import sys; from cluster.cli import run; run(['--help']); "
+        "print(sorted({'ray', 'torch', 'numpy', 'tyro', 'rich', 'pydantic'} & sys.modules.keys()))"
+    )
+    start = time.process_time()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert time.process_time() - start < 0.5
     assert out.strip().endswith("[]")
     assert all(f"  {name} " in out for name in COMMANDS)
+    assert max(map(len, out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(
-    "command", [*(name for name in COMMANDS if name != "cluster"), "cluster up", "jobs logs"]
-)
-def test_each_command_has_help_with_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run([*command.split(), "--help"])
-    assert ended.value.code == 0
-    assert "default:" in capsys.readouterr().out
+@pytest.mark.parametrize("key", COMMAND_SPECS)
+def test_command_prints_help(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run([*key.split(), "--help"])
+    assert exit_info.value.code == 0
+    output = capsys.readouterr().out
+    assert output.startswith("usage: melray ") and "common flags:" in output
 
 
-def test_a_command_with_actions_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run(["cluster", "--help"])
-    assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert all(f"melray cluster {action}" in told for action in ("up", "status", "down"))
-    assert "which action?; choose up, status, down" in error_line(["cluster"], capsys)
-    assert "'ups' is none of its actions" in error_line(["cluster", "ups"], capsys)
+@pytest.mark.parametrize("command", [*COMMANDS, "jobs logs"])
+def test_help_text_fits_its_width(command: str) -> None:
+    text = help_text(command, WIDTH)
+    assert "\x1b" not in text and "usage: melray " in text
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
-def test_default_then_file_then_flag(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", COMMAND_SPECS)
+def test_help_text_contains_every_description_unbroken(key: str) -> None:
+    lines = help_text(key, WIDTH).replace(COMMON_FLAGS, "").splitlines()
+    joined = " ".join(" ".join(lines).split())
+    for description in descriptions(load_config_class(key)):
+        assert " ".join(description.split()) in joined
+    # A line continues on the next one only if the next word does not fit.
+    for line, following in pairwise(lines):
+        indentation = len(line) - len(line.lstrip())
+        if indentation > 10 and indentation == len(following) - len(following.lstrip()):
+            assert len(line) + 1 + len(following.split()[0]) > WIDTH - 2, (line, following)
+
+
+def descriptions(config_class: type[BaseModel]) -> Iterator[str]:
+    """Yield the field descriptions of a configuration class, nested ones included."""
+    for field in config_class.model_fields.values():
+        if field.description:
+            yield field.description
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from descriptions(field.annotation)
+
+
+def test_help_of_a_command_includes_its_actions() -> None:
+    text = help_text("cluster")
+    assert all(f"melray cluster {action}" in text for action in ("up", "status", "down"))
+    assert "--dashboard-port" in text
+    assert "--follow" in help_text("jobs") and "--searcher" in help_text("crossval")
+
+
+def test_command_with_actions_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["cluster", "--help"]) == 0
+    output = capsys.readouterr().out
+    assert all(f"melray cluster {action}" in output for action in ("up", "status", "down"))
+    assert "an action is missing; choose up, status, down" in error_line(["cluster"], capsys)
+    assert "unknown action 'ups'" in error_line(["cluster", "ups"], capsys)
+
+
+# Configuration
+
+
+def test_flags_override_file_overrides_defaults(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("shards: here\nepochs: 7\nmixup: {rate: 0.9}\nmodel: {channels: [4, 8]}\n")
     config = parse(TrainClassifierConfig, "train-classifier", ["--run", "r", "--epochs", "9"], file)
-    assert (config.epochs, config.mixup.rate, config.mixup.alpha, config.model.channels) == (
-        9,
-        0.9,
-        0.3,
-        (4, 8),
-    )
+    assert (config.epochs, config.mixup.rate, config.mixup.alpha) == (9, 0.9, 0.3)
+    assert config.model.channels == (4, 8)
     assert config.shards == Path("here").absolute() and config.seed == 42
 
 
-def test_resolved_settings_are_a_file_that_gives_them_back(tmp_path: Path) -> None:
-    import yaml
-
-    config = parse(
-        ExtractConfig,
-        "extract",
-        ["--data", "d", "--out", "o", "--copies", "3", "--features.seconds", "2"],
-        None,
-    )
+def test_resolved_settings_round_trip_through_a_file(tmp_path: Path) -> None:
+    flags = ["--data", "d", "--out", "o", "--copies", "3", "--features.seconds", "2"]
+    config = parse(ExtractConfig, "extract", flags)
     file = tmp_path / "resolved.yaml"
     file.write_text(yaml.safe_dump(config.to_dict()))
     assert parse(ExtractConfig, "extract", [], file) == config
@@ -87,11 +133,11 @@ def test_resolved_settings_are_a_file_that_gives_them_back(tmp_path: Path) -> No
         ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("mixup: {rat: 1}", "unknown key 'mixup.rat'; did you mean 'rate'?"),
         ("mixup: {rate: 7}", "'mixup.rate' = 7: input should be less than or equal to 1"),
-        ("epochs: [1", "not YAML"),
-        ("- 1", "must hold keys and values, not a list"),
+        ("epochs: [1", "invalid YAML"),
+        ("- 1", "not a list"),
     ],
 )
-def test_a_wrong_file_is_told_by_key(
+def test_invalid_file_error_names_file_and_key(
     text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "a.yaml"
@@ -100,56 +146,101 @@ def test_a_wrong_file_is_told_by_key(
     assert message in line and str(file) in line
 
 
+def test_config_rejects_invalid_value_when_created() -> None:
+    with pytest.raises(ConfigError, match=r"^'batch_size' = 1: input should be greater than or equal to 2$"):
+        TrainClassifierConfig(shards=Path("s"), run=Path("r"), batch_size=1)
+
+
+# Errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["extrakt"], "unknown command 'extrakt'; did you mean 'extract'?"),
         (["extract", "--config", "none.yaml"], "--config none.yaml: no such file"),
-        (["extract", "--cpus", "0", "--data", "d", "--out", "o"], "--cpus 0: needs at least 1"),
+        (["extract", "--cpus", "0", "--data", "d", "--out", "o"], "--cpus 0: must be at least 1"),
+        (["extract", "--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
+        (["extract", "--quiet", "--log-level", "debug"], "drop it or --log-level debug"),
         (
             ["train-classifier", "--shards", "s", "--run", "r", "--epochs", "0"],
             "'epochs' = 0: input should be greater than or equal to 1",
         ),
         (["evaluate", "--run", "/nowhere"], "--run /nowhere: no such folder"),
-        (
-            ["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"],
-            "the pattern needs a group in parentheses",
-        ),
+        (["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"], "'fold_pattern' = 'x': "),
     ],
 )
-def test_a_wrong_command_is_one_line(
+def test_invalid_command_line_is_a_one_line_error(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in error_line(arguments, capsys)
 
 
-def test_a_damaged_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_model_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{not json")
-    assert "model.safetensors is damaged" in error_line(["evaluate", "--run", str(tmp_path)], capsys)
+    assert "model.safetensors" in error_line(["evaluate", "--run", str(tmp_path)], capsys)
 
 
-def test_damaged_checkpoints_name_the_way_out(tmp_path: Path) -> None:
+def test_damaged_checkpoints_error_suggests_another_run(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.write(1, {"model": {"x": torch.ones(2)}}, {"epoch": 1})
     (tmp_path / "checkpoints" / "epoch_0001" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no whole checkpoint.*choose another --run"):
+    with pytest.raises(UserError, match=r"no .* checkpoint.*choose another --run"):
         checkpoints.read()
 
 
-def test_common_flags_stand_anywhere() -> None:
-    common, rest = split_common(["--data", "d", "--address", "auto", "--out", "o", "--cpus", "3"])
-    assert (common.address, common.cpus, rest) == ("auto", 3, ["--data", "d", "--out", "o"])
-
-
-def test_wrong_values_are_told_when_made() -> None:
-    with pytest.raises(ConfigError, match=r"^'batch_size' = 1: input should be greater than or equal to 2$"):
-        TrainClassifierConfig(shards=Path("s"), run=Path("r"), batch_size=1)
-
-
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_closed_output_is_not_an_error() -> None:
     command = [sys.executable, "-c", "from cluster.cli import main; main()", "train-gan", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+# Common flags
+
+
+def test_common_flags_may_appear_anywhere() -> None:
+    arguments = "--data d --address auto --out o --cpus 3 --quiet --debug".split()
+    common, rest = split_common_flags(arguments)
+    assert common == CommonFlags(None, "auto", 3, "warning", True)
+    assert rest == ["--data", "d", "--out", "o"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [
+        ([], logging.INFO),
+        (["--quiet"], logging.WARNING),
+        (["--log-level", "debug"], logging.DEBUG),
+        (["--log-level=error"], logging.ERROR),
+    ],
+)
+def test_flags_set_the_log_level(flags: list[str], level: int, capsys: pytest.CaptureFixture[str]) -> None:
+    error_line(["evaluate", "--run", "/nowhere", *flags], capsys)
+    assert logger.level == level
+
+
+def test_verbosity_flags_restore_the_parsed_flags() -> None:
+    for flags in ([], ["--quiet"], ["--log-level", "debug", "--debug"]):
+        common, _ = split_common_flags(flags)
+        assert split_common_flags(verbosity_flags(common)) == (common, [])
+
+
+def test_error_is_red_on_a_terminal_only() -> None:
+    import pty
+
+    command = [sys.executable, "-c", "from cluster.cli import main; main()", "extrakt"]
+    plain = subprocess.run(command, capture_output=True, text=True).stderr
+    assert plain.startswith("melray: error: unknown command") and "\x1b" not in plain
+    leader, follower = pty.openpty()
+    environment = {"TERM": "xterm", "PATH": ""}
+    with subprocess.Popen(command, stderr=follower, env=environment) as process:
+        process.wait()
+    import os
+
+    colored = os.read(leader, 10_000).decode()
+    assert colored.startswith("\x1b[31mmelray: error: unknown command")
+    for descriptor in (leader, follower):
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The launcher files: read offline, by Ray's own schema and scheduler, by KubeRay's list of fields, and the scripts by stand-ins."""
+"""Launch files, checked offline: by Ray's schema and scheduler, KubeRay's fields, and stubs of programs."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from cluster.arguments.usage import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "cluster" / "launch"
-UP = ["aws", "gcp"]
+RAY_UP = ["aws", "gcp"]
 KUBE = ["raycluster", "rayjob"]
 DOCKER = ["Dockerfile", "Dockerfile.cuda"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
 
-# What the machines of aws.yaml have; for AWS itself, Ray asks it.
-AWS_MACHINES = {"c7i.4xlarge": {"CPU": 16}, "g6.2xlarge": {"CPU": 8, "GPU": 1}, "m7i.large": {"CPU": 2}}
+# Resources of the instance types in aws.yaml, which Ray would look up at AWS.
+AWS_INSTANCE_TYPES = {"c7i.4xlarge": {"CPU": 16}, "g6.2xlarge": {"CPU": 8, "GPU": 1}, "m7i.large": {"CPU": 2}}
 
-# Fields of ray.io/v1 and of pods that the manifests may use; {} takes any value, [] a list of such, and "*" any name.
+# Fields of ray.io/v1 and of pods that the manifests may use; {} allows any value, [] a list, "*" any name.
 ENV = [{"name": {}, "value": {}}]
-RESOURCES = {part: {"cpu": {}, "memory": {}, "nvidia.com/gpu": {}} for part in ("requests", "limits")}
+RESOURCES = {key: {"cpu": {}, "memory": {}, "nvidia.com/gpu": {}} for key in ("requests", "limits")}
 CONTAINER = {
     "name": {},
     "image": {},
@@ -59,8 +59,9 @@ CLUSTER |= {
     "headGroupSpec": {"serviceType": {}} | GROUP,
     "workerGroupSpecs": [WORKERS],
 }
-JOB_FIELDS = """entrypoint runtimeEnvYAML submissionMode shutdownAfterJobFinishes ttlSecondsAfterFinished activeDeadlineSeconds backoffLimit
-jobId metadata entrypointNumCpus entrypointNumGpus entrypointResources suspend"""
+JOB_FIELDS = """entrypoint runtimeEnvYAML submissionMode shutdownAfterJobFinishes ttlSecondsAfterFinished
+activeDeadlineSeconds backoffLimit jobId metadata entrypointNumCpus entrypointNumGpus entrypointResources
+suspend"""
 JOB = {name: {} for name in JOB_FIELDS.split()} | {"rayClusterSpec": CLUSTER}
 MANIFEST = {"apiVersion": {}, "kind": {}, "metadata": {"name": {}}}
 
@@ -69,8 +70,8 @@ def read(name: str) -> Any:
     return yaml.safe_load((LAUNCH / f"{name}.yaml").read_text())
 
 
-def prepared(config: dict[str, Any]) -> dict[str, Any]:
-    """As `ray up` fills a configuration with its defaults and checks it."""
+def prepare(config: dict[str, Any]) -> dict[str, Any]:
+    """Fill a configuration with defaults and validate it, as `ray up` does."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = prepare_config(copy.deepcopy(config))
@@ -84,47 +85,47 @@ def cluster_spec(name: str) -> Any:
 
 
 def groups(name: str) -> list[Any]:
-    """Head and workers of a manifest."""
+    """Return head and workers of a manifest."""
     spec = cluster_spec(name)
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
 
 
 def container(group: Any) -> Any:
-    (only,) = group["template"]["spec"]["containers"]
-    return only
+    (value,) = group["template"]["spec"]["containers"]
+    return value
 
 
-@pytest.mark.parametrize("name", [*UP, *KUBE])
-def test_three_places_are_marked(name: str) -> None:
+@pytest.mark.parametrize("name", [*RAY_UP, *KUBE])
+def test_three_values_are_marked_for_editing(name: str) -> None:
     assert re.findall(r"# EDIT (\d+)", (LAUNCH / f"{name}.yaml").read_text()) == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("name", UP)
-def test_ray_takes_the_configuration(name: str) -> None:
-    config = prepared(read(name))
+@pytest.mark.parametrize("name", RAY_UP)
+def test_configuration_is_valid_and_scales_to_zero(name: str) -> None:
+    config = prepare(read(name))
     types, head = config["available_node_types"], config["head_node_type"]
     assert types[head]["resources"] == {"CPU": 0}
     assert (types[head]["min_workers"], types[head]["max_workers"]) == (0, 0)
-    for kind in types.keys() - {head}:
-        assert types[kind]["min_workers"] == 0
-        assert 0 < types[kind]["max_workers"] <= config["max_workers"]
+    for node_type in types.keys() - {head}:
+        assert types[node_type]["min_workers"] == 0
+        assert 0 < types[node_type]["max_workers"] <= config["max_workers"]
     assert 1 <= config["idle_timeout_minutes"] <= 30
     assert config["provider"]["cache_stopped_nodes"] is False
 
 
-@pytest.mark.parametrize("name", UP)
-def test_ray_refuses_a_slip(name: str) -> None:
+@pytest.mark.parametrize("name", RAY_UP)
+def test_misspelled_key_is_rejected(name: str) -> None:
     import jsonschema
 
     config = read(name)
     config["idle_timeout_minuts"] = config.pop("idle_timeout_minutes")
     with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minuts"):
-        prepared(config)
+        prepare(config)
 
 
-@pytest.mark.parametrize("name", UP)
-def test_who_comes_in_has_the_token_and_comes_by_loopback(name: str) -> None:
-    config = prepared(read(name))
+@pytest.mark.parametrize("name", RAY_UP)
+def test_cluster_requires_token_and_dashboard_is_on_loopback(name: str) -> None:
+    config = prepare(read(name))
     for key, role in (
         ("head_start_ray_commands", "--head"),
         ("worker_start_ray_commands", "--address=$RAY_HEAD_IP"),
@@ -141,9 +142,9 @@ def test_who_comes_in_has_the_token_and_comes_by_loopback(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", UP)
-def test_what_is_mounted_and_run_exists(name: str) -> None:
-    config = prepared(read(name))
+@pytest.mark.parametrize("name", RAY_UP)
+def test_mounted_and_executed_files_exist(name: str) -> None:
+    config = prepare(read(name))
     mounts = config["file_mounts"]
     for local in mounts.values():
         assert local.startswith("~") or (ROOT / local).is_file()
@@ -155,12 +156,12 @@ def test_what_is_mounted_and_run_exists(name: str) -> None:
     script = (LAUNCH / "node.sh").read_text() + (LAUNCH / "packages.sh").read_text()
     for file in mounts.keys() - {"~/.ray/auth_token", "~/melray/node.sh"}:
         assert Path(file).name in script
-    # What Ray's defaults would install is another Ray.
+    # Ray's default commands would install another release of Ray.
     assert "ray-wheels" not in commands
 
 
-def machines(name: str) -> dict[str, Any]:
-    """The autoscaler's kinds of nodes for a launcher file; those of manifests as KubeRay's autoscaler derives them."""
+def node_types(name: str) -> dict[str, Any]:
+    """Return the autoscaler's node types of a launch file; for manifests, those that KubeRay derives."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 
@@ -171,22 +172,25 @@ def machines(name: str) -> dict[str, Any]:
     else:
         config = read(name)
         if name == "aws":
-            for kind in config["available_node_types"].values():
-                kind["resources"] = AWS_MACHINES[kind["node_config"]["InstanceType"]] | kind["resources"]
-        # Of an SSH key, the autoscaler would read the file.
+            for node_type in config["available_node_types"].values():
+                known = AWS_INSTANCE_TYPES[node_type["node_config"]["InstanceType"]]
+                node_type["resources"] = known | node_type["resources"]
+        # The autoscaler would read the file of the SSH key.
         config["auth"].pop("ssh_private_key", None)
-    kinds: dict[str, Any] = AutoscalingConfig(config, skip_content_hash=True).get_node_type_configs()
-    return kinds
+    types: dict[str, Any] = AutoscalingConfig(config, skip_content_hash=True).get_node_type_configs()
+    return types
 
 
-def launched(name: str, demand: dict[str, float], count: int, failed: str | None = None) -> dict[str, int]:
-    """The machines that Ray's autoscaler would start for `count` tasks of a demand, while only the head is there."""
+def launched_nodes(
+    name: str, demand: dict[str, float], count: int, failed: str | None = None
+) -> dict[str, int]:
+    """Return the nodes per type that Ray's autoscaler starts for `count` tasks when only the head is up."""
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil
 
     request = SchedulingRequest(
         disable_launch_config_check=True,
-        node_type_configs=machines(name),
+        node_type_configs=node_types(name),
         max_num_nodes=100,
         resource_requests=ResourceRequestUtil.group_by_count([ResourceRequestUtil.make(demand)] * count),
         recoverable_resource_availabilities={failed: 0.0} if failed else {},
@@ -195,52 +199,52 @@ def launched(name: str, demand: dict[str, float], count: int, failed: str | None
     return {launch.instance_type: launch.count for launch in reply.to_launch}
 
 
-@pytest.mark.parametrize("name", UP)
-def test_spot_machines_come_first(name: str) -> None:
-    assert launched(name, {"CPU": 1}, 40) == {"cpu-spot": 3}
-    assert launched(name, {"CPU": 1, "GPU": 1}, 2) == {"gpu-spot": 2}
-    assert launched(name, {"CPU": 1, "GPU": 1}, 3) == {"gpu-spot": 2, "gpu-on-demand": 1}
-    assert launched(name, {"CPU": 1}, 40, failed="cpu-spot") == {"cpu-on-demand": 3}
+@pytest.mark.parametrize("name", RAY_UP)
+def test_spot_nodes_are_preferred(name: str) -> None:
+    assert launched_nodes(name, {"CPU": 1}, 40) == {"cpu-spot": 3}
+    assert launched_nodes(name, {"CPU": 1, "GPU": 1}, 2) == {"gpu-spot": 2}
+    assert launched_nodes(name, {"CPU": 1, "GPU": 1}, 3) == {"gpu-spot": 2, "gpu-on-demand": 1}
+    assert launched_nodes(name, {"CPU": 1}, 40, failed="cpu-spot") == {"cpu-on-demand": 3}
 
 
 @pytest.mark.parametrize("name", KUBE)
-def test_pods_come_for_work(name: str) -> None:
-    assert launched(name, {"CPU": 1}, 20) == {"cpu": 3}
-    assert launched(name, {"CPU": 1, "GPU": 1}, 2) == {"gpu": 2}
-    assert machines(name)["headgroup"].resources["CPU"] == 0
+def test_pods_are_launched_for_tasks(name: str) -> None:
+    assert launched_nodes(name, {"CPU": 1}, 20) == {"cpu": 3}
+    assert launched_nodes(name, {"CPU": 1, "GPU": 1}, 2) == {"gpu": 2}
+    assert node_types(name)["headgroup"].resources["CPU"] == 0
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "spec"), [("raycluster", "RayCluster", CLUSTER), ("rayjob", "RayJob", JOB)]
 )
-def test_kuberay_knows_every_field(name: str, kind: str, spec: dict[str, Any]) -> None:
+def test_manifest_has_only_fields_that_kuberay_knows(name: str, kind: str, spec: dict[str, Any]) -> None:
     manifest = read(name)
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", kind)
-    assert list(strangers(manifest, MANIFEST | {"spec": spec})) == []
+    assert list(unknown_fields(manifest, MANIFEST | {"spec": spec})) == []
     manifest["spec"]["rayVersoin"] = "2"
-    assert list(strangers(manifest, MANIFEST | {"spec": spec})) == ["spec.rayVersoin"]
+    assert list(unknown_fields(manifest, MANIFEST | {"spec": spec})) == ["spec.rayVersoin"]
 
 
-def strangers(value: Any, fields: Any, at: str = "") -> Iterator[str]:
-    """The fields that are none."""
+def unknown_fields(value: Any, fields: Any, path: str = "") -> Iterator[str]:
+    """Yield the dotted paths in a manifest that `fields` does not allow."""
     if isinstance(fields, list):
-        assert isinstance(value, list), at
+        assert isinstance(value, list), path
         for item in value:
-            yield from strangers(item, fields[0], at)
+            yield from unknown_fields(item, fields[0], path)
     elif fields:
-        assert isinstance(value, dict), at
+        assert isinstance(value, dict), path
         for key, item in value.items():
-            place = f"{at}.{key}".lstrip(".")
+            key_path = f"{path}.{key}".lstrip(".")
             if key in fields or "*" in fields:
-                yield from strangers(item, fields.get(key, fields.get("*")), place)
+                yield from unknown_fields(item, fields.get(key, fields.get("*")), key_path)
             else:
-                yield place
+                yield key_path
     else:
-        assert not isinstance(value, dict | list), at
+        assert not isinstance(value, dict | list), path
 
 
 @pytest.mark.parametrize("name", KUBE)
-def test_pods_fit_together(name: str) -> None:
+def test_pods_of_a_cluster_are_consistent(name: str) -> None:
     spec = cluster_spec(name)
     assert spec["rayVersion"] == PINS["ray"]
     assert spec["enableInTreeAutoscaling"] is True
@@ -248,7 +252,8 @@ def test_pods_fit_together(name: str) -> None:
     head, *workers = groups(name)
     assert head["rayStartParams"]["num-cpus"] == "0"
     assert head["serviceType"] == "ClusterIP"
-    assert len({container(group)["image"] for group in groups(name)}) == 1
+    (image,) = {container(group)["image"] for group in groups(name)}
+    assert image.endswith(f"/melray:{PROJECT['version']}")
     for group in groups(name):
         pod = group["template"]["spec"]
         assert pod["securityContext"]["runAsUser"] == user(DOCKER[0])
@@ -269,7 +274,7 @@ def test_pods_fit_together(name: str) -> None:
         )
 
 
-def test_a_job_ends_and_takes_its_cluster_with_it() -> None:
+def test_job_deletes_its_cluster_when_finished() -> None:
     spec = read("rayjob")["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
     assert 0 < spec["ttlSecondsAfterFinished"] <= 600
@@ -277,12 +282,12 @@ def test_a_job_ends_and_takes_its_cluster_with_it() -> None:
     assert spec["activeDeadlineSeconds"] > 0
 
 
-def test_a_job_is_a_command_that_there_is() -> None:
+def test_job_runs_an_existing_command_with_its_gpus() -> None:
     program, command, *words = read("rayjob")["spec"]["entrypoint"].split()
     flags = dict(zip(words[::2], words[1::2], strict=True))
     assert program in PROJECT["scripts"] and command in COMMANDS
     assert flags.pop("--address") == "auto"
-    # By their text: the settings themselves would bring torch, which takes longer than all tests here.
+    # As text: importing the configuration classes would import torch, which takes longer than all tests here.
     settings = "".join(
         (ROOT / "pipeline" / name).read_text()
         for name in (
@@ -297,13 +302,13 @@ def test_a_job_is_a_command_that_there_is() -> None:
     )
     (mount,) = container(groups("rayjob")[0])["volumeMounts"]
     assert all(flags[flag].startswith(f"{mount['mountPath']}/") for flag in ("--shards", "--run"))
-    # A training asks for its GPUs as it starts: they must be there.
+    # The training run requests its GPUs at start.
     (gpu,) = [group for group in groups("rayjob")[1:] if group["groupName"] == "gpu"]
     assert gpu["replicas"] == int(flags["--workers"]) * int(flags["--gpus-per-worker"])
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile: word and rest, without comments, continued lines joined."""
+    """Return the instructions of a Dockerfile as keyword and arguments, with continued lines joined."""
     lines = [line for line in (LAUNCH / name).read_text().splitlines() if not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [
@@ -313,7 +318,7 @@ def instructions(name: str) -> list[tuple[str, str]]:
 
 
 def copied(name: str) -> list[str]:
-    """What a Dockerfile takes from the checkout."""
+    """Return what a Dockerfile copies from the checkout."""
     return [source for word, rest in instructions(name) if word == "COPY" for source in rest.split()[:-1]]
 
 
@@ -323,7 +328,7 @@ def user(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", DOCKER)
-def test_an_image_takes_what_is_there_and_no_more(name: str) -> None:
+def test_image_copies_existing_files_only(name: str) -> None:
     assert copied(name) and all((ROOT / source).exists() for source in copied(name))
     assert {"models", "pipeline", "tune", "cluster"} < set(copied(name))
     first, *rules = [
@@ -337,11 +342,11 @@ def test_an_image_takes_what_is_there_and_no_more(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCKER)
-def test_an_image_has_the_right_python_and_no_releases_of_its_own(name: str) -> None:
+def test_image_has_supported_python_and_pinned_packages(name: str) -> None:
     steps = instructions(name)
     word, base = steps[0]
-    found = re.fullmatch(r"python:(3\.\d+)-slim", base)
-    assert word == "FROM" and found and found[1] in SpecifierSet(PROJECT["requires-python"])
+    match = re.fullmatch(r"python:(3\.\d+)-slim", base)
+    assert word == "FROM" and match and match[1] in SpecifierSet(PROJECT["requires-python"])
     commands = "\n".join(rest for word, rest in steps[1:] if word in ("RUN", "COPY"))
     assert not re.search(r"(torch|ray)\S*[=~<>]=", commands)
     assert "constraints.txt" in copied(name)
@@ -352,7 +357,7 @@ def test_an_image_has_the_right_python_and_no_releases_of_its_own(name: str) -> 
 
 
 @pytest.mark.parametrize("name", DOCKER)
-def test_an_image_is_no_roots_and_tells_no_secrets(name: str) -> None:
+def test_image_runs_unprivileged_and_holds_no_secrets(name: str) -> None:
     assert user(name) > 0
     words = [word for word, _ in instructions(name)]
     assert "RUN" not in words[words.index("USER") :] and "ADD" not in words
@@ -360,7 +365,7 @@ def test_an_image_is_no_roots_and_tells_no_secrets(name: str) -> None:
     assert not re.search(r"token|secret|password|passwd|credential|_key|api.?key", settings, re.IGNORECASE)
 
 
-def test_the_images_differ_in_torch_alone() -> None:
+def test_images_differ_only_in_torch() -> None:
     cpu, cuda = map(instructions, DOCKER)
     assert [step for step in cuda if step not in cpu] == [
         (
@@ -372,15 +377,15 @@ def test_the_images_differ_in_torch_alone() -> None:
     assert len(cpu) == len(cuda) - 1
 
 
-def stand_in(folder: Path, name: str, line: str = "") -> None:
-    """A program that only writes down how it is called; `line` follows that."""
+def write_stub(folder: Path, name: str, line: str = "") -> None:
+    """Write a program that records its call, then executes `line`."""
     path = folder / name
     path.write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{line}\n')
     path.chmod(0o755)
 
 
 def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) -> list[str]:
-    """Runs one of the scripts, as on a node, with stand-ins for what would change the machine; returns how those were called."""
+    """Run a script as on a node, with stubs for programs that would change the host; return their calls."""
     node, programs = tmp_path / "melray", tmp_path / "programs"
     for folder in (node, programs, tmp_path / ".ray", tmp_path / "melray-venv" / "bin"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -391,20 +396,20 @@ def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) 
         ROOT / "pyproject.toml",
     ):
         (node / file.name).write_bytes(file.read_bytes())
-    (tmp_path / ".ray" / "auth_token").write_text("not to be told")
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
     calls = tmp_path / "calls"
     calls.write_text("")
-    stand_in(programs, "sudo")
-    stand_in(programs, "mountpoint", "exit 1")
-    stand_in(programs, "nvidia-smi", f"exit {0 if gpu else 1}")
-    stand_in(tmp_path / "melray-venv" / "bin", "python", f'[ "$1" != -c ] || {sys.executable} -I "$@"')
+    write_stub(programs, "sudo")
+    write_stub(programs, "mountpoint", "exit 1")
+    write_stub(programs, "nvidia-smi", f"exit {0 if gpu else 1}")
+    write_stub(tmp_path / "melray-venv" / "bin", "python", f'[ "$1" != -c ] || {sys.executable} -I "$@"')
     environment = {
         "HOME": str(tmp_path),
         "PATH": f"{programs}:{os.environ['PATH']}",
         "CALLS": str(calls),
         "RAY_HEAD_IP": "10.0.0.7",
     }
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", str(node / script), *arguments],
         cwd=node,
         env=environment,
@@ -412,13 +417,13 @@ def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) 
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0, done.stderr
-    assert "not to be told" not in done.stdout + done.stderr + calls.read_text()
+    assert completed.returncode == 0, completed.stderr
+    assert "secret" not in completed.stdout + completed.stderr + calls.read_text()
     return calls.read_text().splitlines()
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_packages_come_in_the_releases_that_were_tested(tmp_path: Path, kind: str) -> None:
+def test_packages_are_installed_in_the_tested_releases(tmp_path: Path, kind: str) -> None:
     calls = run_script(tmp_path, "packages.sh", kind, str(tmp_path / "melray-venv" / "bin" / "python"))
     installs = [call for call in calls if "pip install" in call]
     torch = f"torch=={PINS['torch']}"
@@ -431,11 +436,11 @@ def test_packages_come_in_the_releases_that_were_tested(tmp_path: Path, kind: st
         "python -m pip install --constraint constraints.txt --requirement requirements.txt"
     ]
     assert (tmp_path / "melray" / "requirements.txt").read_text().split("\n")[:-1] == PROJECT["dependencies"]
-    # The dashboard, which takes jobs, is a part of Ray that has to be asked for.
-    assert any(re.match(r"ray\[.*\bdefault\b.*\]", need) for need in PROJECT["dependencies"])
+    # The dashboard, which accepts jobs, is an optional dependency of Ray.
+    assert any(re.match(r"ray\[.*\bdefault\b.*\]", requirement) for requirement in PROJECT["dependencies"])
 
 
-def test_a_head_shares_its_disk(tmp_path: Path) -> None:
+def test_head_exports_its_disk(tmp_path: Path) -> None:
     (tmp_path / "melray").mkdir()
     (tmp_path / "melray" / "share").write_text("head\n")
     for _ in range(2):
@@ -453,22 +458,21 @@ def test_a_head_shares_its_disk(tmp_path: Path) -> None:
     ("role", "share", "source"),
     [("worker", "head", "10.0.0.7:/mnt/melray"), ("worker", "fs:/", "fs:/"), ("head", "fs:/", "fs:/")],
 )
-def test_nodes_mount_the_shared_folder(tmp_path: Path, role: str, share: str, source: str) -> None:
+def test_node_mounts_the_shared_folder(tmp_path: Path, role: str, share: str, source: str) -> None:
     (tmp_path / "melray").mkdir()
     (tmp_path / "melray" / "share").write_text(f"{share}\n")
     calls = run_script(tmp_path, "node.sh", role, gpu=True)
     assert f"sudo mount -t nfs4 {source} /mnt/melray" in calls
     assert any("chown" in call for call in calls) == (role == "head")
     assert not any("exportfs" in call for call in calls)
-    assert (
-        f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls
-    )  # it has a GPU
+    # With a GPU, the CUDA build of torch is installed.
+    assert f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls
 
 
-def test_the_walk_through_names_files_that_exist() -> None:
+def test_documentation_names_existing_launch_files() -> None:
     text = (ROOT / "docs" / "cluster.md").read_text()
-    named = set(re.findall(r"cluster/launch/[\w.]+\w", text))
-    assert {path for path in named if not (ROOT / path).exists()} == set()
+    paths = set(re.findall(r"cluster/launch/[\w.]+\w", text))
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
     assert {
-        f"cluster/launch/{name}" for name in (*DOCKER, *(f"{name}.yaml" for name in (*UP, *KUBE)))
-    } <= named
+        f"cluster/launch/{name}" for name in (*DOCKER, *(f"{name}.yaml" for name in (*RAY_UP, *KUBE)))
+    } <= paths

@@ -1,0 +1,10 @@
+"""Helpers shared by the tests.
+
+- `audio_formats`: tones and noise in every audio format, and invalid audio files.
+- `sounds`: small datasets of tones, their shards, and configurations that train within seconds.
+- `runs`: the weights of a training run.
+- `html_page`: parsed report pages; self-containment and accessibility checks.
+- `processes`: `melray` as a subprocess; killing drivers and Ray workers.
+- `object_store`: local S3 and Google Cloud Storage servers.
+- `autoscaling_cluster`: a Ray cluster whose autoscaler starts nodes as local processes.
+"""

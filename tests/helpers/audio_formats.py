@@ -1,6 +1,7 @@
-"""A zoo of sound files: every format that can be written, and every way for a file to be broken.
+"""Audio files in every format that libsndfile writes, and invalid files of many kinds.
 
-Good files hold a sine of `HERTZ` with the peak `LEVEL`; broken ones come with a pattern of the reason for their rejection.
+Valid files contain a sine of frequency `TONE_HZ` and peak `TONE_PEAK`; invalid ones come with a regular
+expression of the reason for their rejection.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import numpy as np
 import soundfile
 
 RATE = 8000
-HERTZ = 440.0
-LEVEL = 0.5
+TONE_HZ = 440.0
+TONE_PEAK = 0.5
 
 RATES = (8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000)
 
-# What libsndfile lists and can't write, or can't read back whole: XI knows neither rate nor length.
+# Formats that libsndfile lists but cannot write, or not read back: XI stores neither rate nor length.
 _NOT_WRITTEN = {("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II"), ("WAV", "MPEG_LAYER_III")}
 _NOT_READ = {
     ("AIFF", "DWVW_12"),
@@ -30,12 +31,12 @@ _NOT_READ = {
 FORMATS = [
     (name, subtype)
     for name in soundfile.available_formats()
-    if name != "RAW"  # has no header, so it needs to be told everything
+    if name != "RAW"  # has no header
     for subtype in soundfile.available_subtypes(name)
     if (name, subtype) not in _NOT_WRITTEN | _NOT_READ
 ]
-# Of those, the ones in which a missing end can be noticed; the others state no length.
-CHECKED_FORMATS = [
+# Formats in which truncation is detectable; the others do not store their length.
+LENGTH_CHECKED_FORMATS = [
     ("WAV", "PCM_16"),
     ("WAV", "PCM_U8"),
     ("WAV", "FLOAT"),
@@ -57,83 +58,85 @@ CHECKED_FORMATS = [
 ]
 
 
-def sine(hertz: float = HERTZ, seconds: float = 1.0, rate: int = RATE, level: float = LEVEL) -> np.ndarray:
-    """A pure tone, float32."""
-    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+def sine(
+    frequency: float = TONE_HZ, seconds: float = 1.0, rate: int = RATE, level: float = TONE_PEAK
+) -> np.ndarray:
+    """Generate a sine with peak `level`, float32."""
+    return (level * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
 
 
 def noise(seconds: float = 1.0, rate: int = RATE, level: float = 0.1, seed: int = 0) -> np.ndarray:
-    """White noise, float32, whose RMS is `level`."""
+    """Generate white noise of RMS `level`, float32."""
     return (level * np.random.default_rng(seed).standard_normal(round(seconds * rate))).astype(np.float32)
 
 
-def peak_hertz(samples: np.ndarray, rate: int) -> float:
-    """The frequency at which the spectrum is highest, to a small part of a bin."""
+def peak_frequency(samples: np.ndarray, rate: int) -> float:
+    """Return the frequency of the spectral maximum in Hz, to an eighth of a bin."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 8 * samples.size))
     return float(spectrum.argmax() * rate / (8 * samples.size))
 
 
 def rms(samples: np.ndarray) -> float:
-    """Root of the mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
 
 
-def encoded(
-    samples: np.ndarray, name: str = "WAV", subtype: str | None = "PCM_16", rate: int = RATE
-) -> bytes:
-    """The bytes of a file."""
+def encode(samples: np.ndarray, name: str = "WAV", subtype: str | None = "PCM_16", rate: int = RATE) -> bytes:
+    """Encode samples as the content of an audio file."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=name, subtype=subtype)
     return file.getvalue()
 
 
-def without_length(wav: bytes, size: int = 0xFFFFFFFF) -> bytes:
-    """A WAV as a program writes it into a pipe: the header was made before the length was known."""
+def clear_wav_length(wav: bytes, size: int = 0xFFFFFFFF) -> bytes:
+    """Set the length in a WAV header to an unknown one, as programs do that write to a pipe."""
     data = wav.index(b"data") + 4
     return wav[:4] + struct.pack("<I", 0xFFFFFFFF) + wav[8:data] + struct.pack("<I", size) + wav[data + 4 :]
 
 
-def without_first_frame(mp3: bytes) -> bytes:
-    """An MP3 without the frame that states its length; older encoders write none, and cutting tools lose it."""
+def drop_first_mp3_frame(mp3: bytes) -> bytes:
+    """Remove the frame that stores the length of an MP3; old encoders and cutting tools omit it."""
     return mp3[mp3.index(mp3[:2], 4) :]
 
 
 def broken_files() -> dict[str, tuple[bytes, str]]:
-    """Name to content and to a regular expression of the reason for which it must be rejected."""
-    tone, half = sine(seconds=2.0), np.full(RATE, 0.5, np.float32)
-    nan, inf = half.copy(), half.copy()
+    """Return a content and a regular expression of the expected rejection reason for each file name."""
+    tone, constant = sine(seconds=2.0), np.full(RATE, 0.5, np.float32)
+    nan, inf = constant.copy(), constant.copy()
     nan[4000], inf[4000] = np.nan, np.inf
     files = {
         "empty.wav": (b"", r"^empty file \(0 bytes\)$"),
         "empty.mp3": (b"", r"^empty file \(0 bytes\)$"),
-        "text.wav": (b"This is not sound.\n" * 20, r"^unreadable: Format not recognised$"),
-        "text.mp3": (b"This is not sound.\n" * 20, r"^unreadable: Format not recognised$"),
+        "text.wav": (b"This is not audio.\n" * 20, r"^unreadable: Format not recognised$"),
+        "text.mp3": (b"This is not audio.\n" * 20, r"^unreadable: Format not recognised$"),
         "zeros.flac": (bytes(5000), r"^unreadable: "),
-        "header only.wav": (encoded(tone[:0]), r"^no samples$"),
-        "header only.aiff": (encoded(tone[:0], "AIFF"), r"^no samples$"),
-        "nan.wav": (encoded(nan, subtype="FLOAT"), r"^values that are not finite"),
-        "infinite.wav": (encoded(inf, subtype="FLOAT"), r"^values that are not finite"),
+        "header only.wav": (encode(tone[:0]), r"^no samples$"),
+        "header only.aiff": (encode(tone[:0], "AIFF"), r"^no samples$"),
+        "nan.wav": (encode(nan, subtype="FLOAT"), r"^values that are not finite"),
+        "infinite.wav": (encode(inf, subtype="FLOAT"), r"^values that are not finite"),
         "infinite in one channel.aiff": (
-            encoded(np.stack([half, inf], 1), "AIFF", "FLOAT"),
+            encode(np.stack([constant, inf], 1), "AIFF", "FLOAT"),
             r"^values that are not finite",
         ),
-        "one hertz.wav": (encoded(tone, rate=1), r"^unreadable: a sample rate of 1 Hz$"),
+        "one hertz.wav": (encode(tone, rate=1), r"^unreadable: implausible sample rate \(1 Hz\)$"),
     }
-    for name, subtype, ending in (
+    for name, subtype, extension in (
         ("WAV", "PCM_16", "wav"),
         ("AIFF", "PCM_16", "aiff"),
         ("MP3", "MPEG_LAYER_III", "mp3"),
     ):
-        whole = encoded(tone, name, subtype)
-        files[f"truncated.{ending}"] = whole[: len(whole) * 6 // 10], r"^truncated: "
-    ogg, flac = encoded(noise(10.0), "OGG", "VORBIS"), encoded(tone, "FLAC")
+        content = encode(tone, name, subtype)
+        files[f"truncated.{extension}"] = content[: len(content) * 6 // 10], r"^truncated: "
+    ogg, flac = encode(noise(10.0), "OGG", "VORBIS"), encode(tone, "FLAC")
     files["truncated.ogg"] = ogg[: len(ogg) * 6 // 10], r"^truncated: "
     files["truncated.flac"] = flac[: len(flac) * 6 // 10], r"^(truncated|unreadable): "
     return files
 
 
-def write_broken(folder: Path) -> dict[Path, str]:
-    """Writes the broken files into `folder`; each path with the pattern of its reason."""
+def write_broken_files(folder: Path) -> dict[Path, str]:
+    """Write the invalid files into `folder`; return the pattern of the reason for each path."""
     folder.mkdir(parents=True, exist_ok=True)
     reasons = {}
     for name, (content, reason) in broken_files().items():
@@ -142,27 +145,27 @@ def write_broken(folder: Path) -> dict[Path, str]:
     return reasons
 
 
-def write_good(folder: Path) -> list[Path]:
-    """Writes a second of the tone in many formats, rates and channel counts, and under difficult names."""
+def write_valid_files(folder: Path) -> list[Path]:
+    """Write a second of the tone in many formats, rates and channel counts, with unusual file names."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    kinds = [
+    paths = []
+    variants = [
         ("wav", "PCM_16", 1, RATE),
         ("wav", "PCM_U8", 2, 11_025),
         ("wav", "PCM_24", 4, 48_000),
         ("wav", "FLOAT", 1, 192_000),
     ]
-    kinds += [
+    variants += [
         ("aiff", "PCM_16", 8, RATE),
         ("flac", "PCM_24", 2, 96_000),
         ("ogg", "VORBIS", 1, 44_100),
         ("mp3", "MPEG_LAYER_III", 2, 22_050),
     ]
-    for ending, subtype, channels, rate in kinds:
-        written.append(folder / f"{subtype} {channels} × {rate} Ünï-日本.{ending}")
-        soundfile.write(written[-1], np.stack([sine(rate=rate)] * channels, 1), rate, subtype=subtype)
-    written.append(folder / "one sample.wav")
-    soundfile.write(written[-1], sine()[1:2], RATE)
-    written.append(folder / "PIPE.WAV")
-    written[-1].write_bytes(without_length(encoded(sine())))
-    return written
+    for extension, subtype, channels, rate in variants:
+        paths.append(folder / f"{subtype} {channels} × {rate} Ünï-日本.{extension}")
+        soundfile.write(paths[-1], np.stack([sine(rate=rate)] * channels, 1), rate, subtype=subtype)
+    paths.append(folder / "one sample.wav")
+    soundfile.write(paths[-1], sine()[1:2], RATE)
+    paths.append(folder / "PIPE.WAV")
+    paths[-1].write_bytes(clear_wav_length(encode(sine())))
+    return paths

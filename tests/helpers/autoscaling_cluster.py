@@ -1,4 +1,4 @@
-"""A cluster that grows by demand: Ray's own autoscaler, whose "cloud" starts its machines as processes on loopback."""
+"""A Ray cluster with Ray's autoscaler, whose node provider starts nodes as local processes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ray.autoscaler.tags import (
 )
 
 from cluster.local.start import RAY_START, free_ports, host, listens
-from tests.helpers.processes import end_family, wait_for
+from tests.helpers.processes import kill_process_tree, wait_until
 
-MACHINE = "machine"
+WORKER = "worker"
 UP_TO_DATE = {TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE}
 HEAD = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_USER_NODE_TYPE: "head", **UP_TO_DATE}
 
 
-class Loopback(NodeProvider):
-    """Starts `ray start` where a cloud's would rent a machine; each is a file in a folder, with its process and tags."""
+class LoopbackNodeProvider(NodeProvider):
+    """Node provider that runs `ray start` on loopback; one JSON file per node stores its process and tags."""
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str):
         super().__init__(provider_config, cluster_name)
@@ -41,8 +41,8 @@ class Loopback(NodeProvider):
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
         with self._lock:
-            found = {path.stem: self._read(path.stem)["tags"] for path in sorted(self._folder.glob("*.json"))}
-        return [node_id for node_id, tags in found.items() if tag_filters.items() <= tags.items()]
+            nodes = {path.stem: self._read(path.stem)["tags"] for path in sorted(self._folder.glob("*.json"))}
+        return [node_id for node_id, tags in nodes.items() if tag_filters.items() <= tags.items()]
 
     def is_running(self, node_id: str) -> bool:
         return not self.is_terminated(node_id)
@@ -58,9 +58,9 @@ class Loopback(NodeProvider):
             self._write(node_id, self._read(node_id) | {"tags": self.node_tags(node_id) | tags})
 
     def _write(self, node_id: str, node: dict[str, Any]) -> None:
-        part = self._folder / f"{node_id}.part"
-        part.write_text(json.dumps(node))
-        part.rename(self._folder / f"{node_id}.json")
+        temporary = self._folder / f"{node_id}.tmp"
+        temporary.write_text(json.dumps(node))
+        temporary.rename(self._folder / f"{node_id}.json")
 
     def internal_ip(self, node_id: str) -> str:
         return self._read(node_id)["ip"]
@@ -87,26 +87,26 @@ class Loopback(NodeProvider):
 
     def terminate_node(self, node_id: str) -> None:
         with self._lock:
-            end_family(self._read(node_id)["pid"])
+            kill_process_tree(self._read(node_id)["pid"])
             (self._folder / f"{node_id}.json").unlink()
 
 
-class GrowingCluster:
-    """A head without a CPU, to which machines of one CPU come when something waits for one."""
+class AutoscalingCluster:
+    """Head node without CPUs, whose autoscaler adds nodes of one CPU on demand, up to `max_nodes`."""
 
-    def __init__(self, most: int):
+    def __init__(self, max_nodes: int):
         self._folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
         port, client, agent = free_ports(3)
         self.address = f"{host(0)}:{port}"
         common = ["--object-store-memory=90000000", "--min-worker-port=0", "--max-worker-port=0"]
         settings = {
-            "cluster_name": "growing",
-            "max_workers": most,
+            "cluster_name": "autoscaling",
+            "max_workers": max_nodes,
             "idle_timeout_minutes": 0.1,
             "upscaling_speed": 10.0,
             "provider": {
                 "type": "external",
-                "module": "tests.helpers.autoscaling_cluster.Loopback",
+                "module": "tests.helpers.autoscaling_cluster.LoopbackNodeProvider",
                 "folder": str(self._folder),
                 "head": self.address,
                 "disable_node_updaters": True,
@@ -116,11 +116,11 @@ class GrowingCluster:
             "head_node_type": "head",
             "available_node_types": {
                 "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-                MACHINE: {
+                WORKER: {
                     "resources": {"CPU": 1},
                     "node_config": {"flags": ["--num-cpus=1", *common]},
                     "min_workers": 0,
-                    "max_workers": most,
+                    "max_workers": max_nodes,
                 },
             },
         }
@@ -162,20 +162,20 @@ class GrowingCluster:
                 [*RAY_START, *flags], stdout=log, stderr=log, env=environment, start_new_session=True
             )
         (self._folder / "0.json").write_text(json.dumps({"ip": host(0), "pid": self._head.pid, "tags": HEAD}))
-        wait_for(lambda: listens(self.address), 60)
+        wait_until(lambda: listens(self.address), 60)
 
     @property
-    def machines(self) -> int:
-        """How many have come and not gone."""
+    def num_nodes(self) -> int:
+        """Number of running nodes, without the head."""
         return len(list(self._folder.glob("*.json"))) - 1
 
-    def end(self) -> None:
-        """Ends the head first, whose autoscaler would replace the machines; then all that it made."""
+    def shut_down(self) -> None:
+        """Kill the head first, whose autoscaler would replace the nodes, then all nodes."""
         pids = [
             json.loads(path.read_text())["pid"]
             for path in sorted(self._folder.glob("*.json"), key=lambda path: int(path.stem))
         ]
         for pid in pids:
-            end_family(pid)
+            kill_process_tree(pid)
         self._head.wait(10)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Servers on loopback that speak as S3 and as Google Cloud Storage do, and places in them."""
+"""Local S3 and Google Cloud Storage servers, and paths in their buckets."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from typing import Any
 from cluster.local.start import free_ports, listens
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import to_path
-from tests.helpers.processes import wait_for
+from tests.helpers.processes import wait_until
 
-SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+SLOW_DOWN = (
+    b"<?xml version='1.0'?><Error><Code>SlowDown</Code>"
+    b"<Message>Please reduce your request rate.</Message></Error>"
+)
 
 
-class Flaky:
-    """A server that refuses every n-th request, as a busy store does; never, where n is 0."""
+class FlakyServer:
+    """WSGI application that rejects every n-th request, like a throttling server; n = 0 rejects none."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]):
         self._app, self._count = app, itertools.count(1)
-        self.every, self.refused = 0, 0
+        self.fail_every, self.rejected = 0, 0
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if self.every and next(self._count) % self.every == 0:
-            self.refused += 1
-            # Read first: a connection that is closed on a sender is another fault.
+        if self.fail_every and next(self._count) % self.fail_every == 0:
+            self.rejected += 1
+            # Read the body first: closing the connection on a sender would be a different error.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(
                 "503 Slow Down",
@@ -41,8 +44,8 @@ class Flaky:
 
 
 @contextmanager
-def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
-    """An empty bucket of a server that ends with the block, and the server's temper."""
+def s3_bucket(name: str = "sounds") -> Iterator[tuple[Any, FlakyServer]]:
+    """Start an S3 server; yield the path of an empty bucket and the server."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
         MotoRequestHandler,
@@ -53,7 +56,7 @@ def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
     class Quiet(MotoRequestHandler):
         def log_request(self, *_: Any) -> None: ...
 
-    flaky = Flaky(DomainDispatcherApplication(create_backend_app))
+    flaky = FlakyServer(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, flaky, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -63,18 +66,18 @@ def bucket(name: str = "sounds") -> Iterator[tuple[Any, Flaky]]:
     options = (
         f"endpoint_override=127.0.0.1%3A{server.port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
     )
-    place: Any = to_path(Path(f"s3://{name}?{options}"))
-    place.filesystem.create_dir(name)
-    yield place, flaky
+    path: Any = to_path(Path(f"s3://{name}?{options}"))
+    path.filesystem.create_dir(name)
+    yield path, flaky
     server.shutdown()
     thread.join()
 
 
 @contextmanager
-def google_bucket(name: str = "sounds") -> Iterator[Any]:
-    """An empty bucket of a server that speaks as Google Cloud Storage does, and ends with the block."""
+def gcs_bucket(name: str = "sounds") -> Iterator[Any]:
+    """Start a Google Cloud Storage server; yield the path of an empty bucket."""
     (port,) = free_ports(1)
-    # A process of its own: pyarrow holds the interpreter while it reads, so a server in a thread could not answer.
+    # A separate process: pyarrow holds the GIL while reading, so a server thread could not answer.
     command = [
         sys.executable,
         "-m",
@@ -88,7 +91,7 @@ def google_bucket(name: str = "sounds") -> Iterator[Any]:
         [*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            wait_for(lambda: listens(f"127.0.0.1:{port}"), 30)
+            wait_until(lambda: listens(f"127.0.0.1:{port}"), 30)
             yield to_path(
                 Path(f"gs://{name}?endpoint_override=127.0.0.1%3A{port}&scheme=http&anonymous=true")
             )
@@ -96,8 +99,8 @@ def google_bucket(name: str = "sounds") -> Iterator[Any]:
             server.kill()
 
 
-def upload(folder: Path, target: RemotePath) -> None:
-    """Copies a folder to the store."""
+def upload_folder(folder: Path, target: RemotePath) -> None:
+    """Upload a local folder recursively."""
     for path in folder.rglob("*"):
         if path.is_file():
             (target / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())

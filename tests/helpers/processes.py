@@ -1,4 +1,4 @@
-"""Starting the command as a user does, and killing what a fault would kill."""
+"""`melray` as a subprocess, and killing of drivers and Ray workers."""
 
 from __future__ import annotations
 
@@ -19,81 +19,81 @@ T = TypeVar("T")
 COMMAND = [sys.executable, "-c", "from cluster.cli import main; main()"]
 
 
-def start(*arguments: object, log: Path) -> subprocess.Popen[bytes]:
-    """`melray …` in a session of its own; what it prints goes to `log`."""
+def start_command(*arguments: object, log: Path) -> subprocess.Popen[bytes]:
+    """Start `melray …` in a new session; its output is appended to `log`."""
     with log.open("ab") as file:
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)], stdout=file, stderr=file, start_new_session=True
         )
 
 
-def run(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-    """`melray …` to its end."""
+def run_command(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    """Run `melray …` and wait for it."""
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
-    """Returns as soon as `what()` is true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"not so within {seconds} s"
+def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:
+    """Return as soon as `condition()` is true; fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"condition not met within {timeout_s} s"
         time.sleep(0.01)
 
 
-def later(when: Callable[[], object], action: Callable[[], T]) -> Future[T]:
-    """Does something as soon as `when()` is true, beside the test; `result()` waits for it, and raises what went wrong."""
+def run_when(condition: Callable[[], object], action: Callable[[], T]) -> Future[T]:
+    """Run `action` in a thread once `condition()` is true; `result()` waits for it and raises its error."""
 
     def wait_and_act() -> T:
-        wait_for(when)
+        wait_until(condition)
         return action()
 
     pool = ThreadPoolExecutor(1)
-    done = pool.submit(wait_and_act)
+    future = pool.submit(wait_and_act)
     pool.shutdown(wait=False)
-    return done
+    return future
 
 
-def kill_worker(name: str, which: int = 0) -> int:
-    """`kill -9` of one of this process's own Ray workers, by its title; returns its id."""
-    found: list[psutil.Process] = []
+def kill_worker(name: str, index: int = 0) -> int:
+    """Kill (SIGKILL) one of this process's Ray workers by its title; return its process id."""
+    matches: list[psutil.Process] = []
 
-    def look() -> bool:
-        found[:] = workers(os.getpid(), name)
-        return len(found) > which
+    def find_worker() -> bool:
+        matches[:] = ray_workers(os.getpid(), name)
+        return len(matches) > index
 
-    # Not always at once: a worker writes its title anew at each call, and a look meanwhile finds half of it.
-    wait_for(look, 10)
-    os.kill(found[which].pid, signal.SIGKILL)
-    return found[which].pid
+    # Retry: a worker rewrites its title at each call, and may be read half-written.
+    wait_until(find_worker, 10)
+    os.kill(matches[index].pid, signal.SIGKILL)
+    return matches[index].pid
 
 
-def workers(of: int, name: str) -> list[psutil.Process]:
-    """The Ray workers below a process whose title holds `name`."""
-    found = []
-    for process in psutil.Process(of).children(recursive=True):
+def ray_workers(driver_pid: int, name: str) -> list[psutil.Process]:
+    """Return the Ray workers below a driver whose title contains `name`."""
+    matches = []
+    for process in psutil.Process(driver_pid).children(recursive=True):
         try:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
         if title.startswith("ray::") and name in title:
-            found.append(process)
-    return found
+            matches.append(process)
+    return matches
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """`kill -9` of a driver; then of what Ray left behind, by id, as it would end by itself in a while."""
-    end_family(process.pid)
+def kill_driver(process: subprocess.Popen[bytes]) -> None:
+    """Kill (SIGKILL) a driver, then its remaining Ray processes, which would exit by themselves later."""
+    kill_process_tree(process.pid)
     process.wait()
 
 
-def end_family(pid: int) -> None:
-    """Ends a process, then all that was below it, by id; returns when they are gone."""
+def kill_process_tree(pid: int) -> None:
+    """Kill a process, then its descendants; return when they have exited."""
     try:
-        first = psutil.Process(pid)
-        family = [first, *first.children(recursive=True)]
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
-    for process in family:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(processes, timeout=10)

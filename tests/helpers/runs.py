@@ -1,4 +1,4 @@
-"""What tests of trainings ask of a run."""
+"""Weights of training runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from pipeline.training.checkpoint import load_tensors
 from pipeline.training.world import World
 
-# The only worker.
-ALONE = World(0, 1, torch.device("cpu"))
+# Process group of a single worker.
+SINGLE_WORKER = World(0, 1, torch.device("cpu"))
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """Of the model that a run keeps."""
+def load_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Load the weights of the model saved by a run."""
     return load_tensors(run / "model.safetensors")[0]
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Whether all tensors are equal bit for bit."""
+def tensors_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Return whether two state dicts have the same keys and bit-identical tensors."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

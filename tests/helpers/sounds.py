@@ -1,4 +1,4 @@
-"""Small sets of sounds and shards for tests: tones that a tiny network tells apart in seconds."""
+"""Small datasets of tones, which a tiny network classifies after seconds of training, with configurations."""
 
 from __future__ import annotations
 
@@ -13,52 +13,53 @@ from models.gan import GanConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.extract import ExtractConfig, extract, run_in_process
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
 
 RATE = 8000
-SMALL = FeatureConfig(
+SMALL_FEATURES = FeatureConfig(
     mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=256, n_mels=16), seconds=1.0, trim_db=None
 )
 
 
-def tone(hertz: float, seconds: float = 1.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    """A sine in a little noise, float32."""
+def tone(frequency: float, seconds: float = 1.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    """Generate a sine with weak noise, float32."""
     time = np.arange(int(seconds * rate)) / rate
     noise = np.random.default_rng(seed).standard_normal(time.size) * 0.01
-    return (0.3 * np.sin(2 * np.pi * hertz * time) + noise).astype(np.float32)
+    return (0.3 * np.sin(2 * np.pi * frequency * time) + noise).astype(np.float32)
 
 
 def write_tones(folder: Path, classes: int = 3, clips: int = 10, seconds: float = 1.0) -> Path:
-    """`<folder>/train/<class>/<fold>-<recording>-<clip>.wav`: two clips a recording, five folds."""
+    """Write `<folder>/train/<class>/<fold>-<recording>-<clip>.wav`: two clips per recording, five folds."""
     for number in range(classes):
-        home = folder / "train" / f"tone {number}"
-        home.mkdir(parents=True, exist_ok=True)
+        class_folder = folder / "train" / f"tone {number}"
+        class_folder.mkdir(parents=True, exist_ok=True)
         for clip in range(clips):
             recording = clip // 2
-            hertz = 300 * 2**number * (1 + 0.02 * recording)
+            frequency = 300 * 2**number * (1 + 0.02 * recording)
             name = f"{recording % 5 + 1}-{number}{recording:03d}-{clip}.wav"
-            soundfile.write(home / name, tone(hertz, seconds, seed=100 * number + clip), RATE)
+            soundfile.write(class_folder / name, tone(frequency, seconds, seed=100 * number + clip), RATE)
     return folder
 
 
 def write_shards(folder: Path, classes: int = 3, clips: int = 10, copies: int = 1) -> Path:
-    """Shards of tones, made without Ray."""
+    """Write shards of tones without Ray."""
     data = write_tones(folder / "data", classes, clips)
     extract(extract_config(data, folder / "shards", copies), run_in_process)
     return folder / "shards"
 
 
-def extract_config(data: Path, out: Path, copies: int = 1, **changes: object) -> ExtractConfig:
-    """An extraction of tones with folds and recordings from their names."""
+def extract_config(data: Path, out: Path, copies: int = 1, **overrides: object) -> ExtractConfig:
+    """Configure an extraction of tones, with folds and recordings parsed from file names."""
     patterns = {"group_pattern": r"^\d-(\d+)-", "fold_pattern": r"^(\d)-"}
     return ExtractConfig(
-        **{"data": data, "out": out, "copies": copies, "features": SMALL} | patterns | changes
+        **{"data": data, "out": out, "copies": copies, "features": SMALL_FEATURES} | patterns | overrides
     )
 
 
-def train_config(shards: Path, run: Path, **changes: object) -> TrainClassifierConfig:
-    """A training of seconds."""
+def train_config(shards: Path, run: Path, **overrides: object) -> TrainClassifierConfig:
+    """Configure a classifier that trains within seconds."""
     settings: dict[str, object] = {
         "shards": shards,
         "run": run,
@@ -72,11 +73,11 @@ def train_config(shards: Path, run: Path, **changes: object) -> TrainClassifierC
         "precision": "fp32",
         "cpus_per_worker": 1,
     }
-    return TrainClassifierConfig(**settings | changes)
+    return TrainClassifierConfig(**settings | overrides)
 
 
-def gan_config(shards: Path, run: Path, **changes: object) -> TrainGanConfig:
-    """A GAN of seconds."""
+def gan_config(shards: Path, run: Path, **overrides: object) -> TrainGanConfig:
+    """Configure a GAN that trains within seconds."""
     settings: dict[str, object] = {
         "shards": shards,
         "run": run,
@@ -89,4 +90,4 @@ def gan_config(shards: Path, run: Path, **changes: object) -> TrainGanConfig:
         "select_best": False,
         "precision": "fp32",
     }
-    return TrainGanConfig(**settings | changes)
+    return TrainGanConfig(**settings | overrides)

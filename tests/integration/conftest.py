@@ -1,4 +1,4 @@
-"""One Ray session a module, on loopback, with as many CPUs as this machine is sure to have."""
+"""Fixture of a local Ray session per module, with two CPUs."""
 
 from __future__ import annotations
 
@@ -11,5 +11,6 @@ from cluster.connection.session import session
 
 @pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
+    """Keep a session open for all tests of a module."""
     with session(cpus=2):
         yield

@@ -1,4 +1,4 @@
-"""A cluster that starts without a CPU and grows by demand: commands ask for what they need, and wait for no longer than they were told."""
+"""Autoscaling: commands request nodes from a cluster without CPUs, for at most --wait-for-nodes."""
 
 from __future__ import annotations
 
@@ -12,43 +12,44 @@ from cluster.connection.session import session
 from pipeline.classifier.train import train_classifier
 from pipeline.extract import extract
 from pipeline.io.errors import UserError
-from tests.helpers.autoscaling_cluster import GrowingCluster
-from tests.helpers.processes import wait_for
+from tests.helpers.autoscaling_cluster import AutoscalingCluster
+from tests.helpers.processes import wait_until
 from tests.helpers.sounds import extract_config, train_config, write_tones
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 
 @pytest.fixture
-def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[GrowingCluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[AutoscalingCluster]:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    cluster = GrowingCluster(most=2)
+    cluster = AutoscalingCluster(max_nodes=2)
     try:
         with session(cluster.address):
             yield cluster
     finally:
-        cluster.end()
+        cluster.shut_down()
 
 
-def test_machines_come_when_they_are_asked_for(growing: GrowingCluster, tmp_path: Path) -> None:
+def test_nodes_are_added_on_demand(cluster: AutoscalingCluster, tmp_path: Path) -> None:
     config = extract_config(write_tones(tmp_path / "data", clips=8), tmp_path / "shards")
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(
         UserError,
-        match=r"needs 1 worker with 1 CPU; the cluster has room for 0 .*: start a machine with CPUs, or add",
+        match=r"needs 1 worker with 1 CPU, but only 0 fit .*: start a node with CPUs, add nodes, or wait",
     ):
         extract(config)
-    assert time.monotonic() - began < 5 and growing.machines == 0, "not asked to wait, it says so at once"
-    made = extract(config.model_copy(update={"wait_for_nodes": 1.5}))
-    assert made.clips == 24 and growing.machines >= 1
-    # A third worker can't come: after the time it was given, the command says what is there.
+    assert time.monotonic() - start < 5 and cluster.num_nodes == 0, "waited without --wait-for-nodes"
+    manifest = extract(config.model_copy(update={"wait_for_nodes": 1.5}))
+    assert manifest.clips == 24 and cluster.num_nodes >= 1
+    # The cluster cannot grow to a third worker: when the time is up, the error states what is available.
     train = train_config(config.out, tmp_path / "run", epochs=1, cpus_per_worker=1)
     with pytest.raises(
         UserError,
-        match=r"needs 3 workers with 1 CPU each; the cluster has room for 2 after 15 s \(1 CPU, 1 CPU\): .*raise --wait-for-nodes",
+        match=r"needs 3 workers with 1 CPU each, but only 2 fit after 15 s \(1 CPU, 1 CPU\): "
+        r".*a larger --wait-for-nodes",
     ):
         train_classifier(train.model_copy(update={"workers": 3, "wait_for_nodes": 0.25}))
     assert train_classifier(train.model_copy(update={"workers": 2, "wait_for_nodes": 1.5}))["epochs"] == 1
-    assert growing.machines == 2
-    # Nothing asks for them any more.
-    wait_for(lambda: growing.machines == 0, 45)
+    assert cluster.num_nodes == 2
+    # Idle nodes are removed.
+    wait_until(lambda: cluster.num_nodes == 0, 45)

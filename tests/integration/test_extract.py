@@ -1,4 +1,4 @@
-"""Extraction on a cluster: the same rows whatever happens."""
+"""Extraction on a Ray cluster: same rows despite killed processes, full disks and changed files."""
 
 from __future__ import annotations
 
@@ -12,40 +12,37 @@ import soundfile
 
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.shards import mel_values, open_shards, read_shard
-from pipeline.extract import ExtractConfig, extract, run_in_process
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import ExtractConfig, extract
 from pipeline.io.errors import UserError
-from tests.helpers.processes import kill, kill_worker, later, run, start, wait_for
-from tests.helpers.sounds import SMALL, extract_config, tone, write_tones
+from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
+from tests.helpers.sounds import SMALL_FEATURES, extract_config, tone, write_tones
+
+Rows = dict[tuple[str, int], tuple[object, ...]]
 
 
-def rows(shards: Path) -> dict[tuple[str, int], tuple[object, ...]]:
-    """Every row by clip and copy; a row that stands twice is an error."""
+def read_rows(shards: Path) -> Rows:
+    """Read all rows by clip and copy; fail if one is duplicated."""
     manifest = open_shards(shards)
-    found: dict[tuple[str, int], tuple[object, ...]] = {}
-    for part in manifest.parts:
-        table = read_shard(shards / part.name)
+    rows: Rows = {}
+    for shard in manifest.shards:
+        table = read_shard(shards / shard.name)
         for row, mel in zip(table.to_pylist(), mel_values(table, manifest.features.shape), strict=True):
             key = row["clip_id"], row["copy"]
-            assert key not in found
-            found[key] = (
-                row["label"],
-                row["fold"],
-                row["group"],
-                row["strength"],
-                row["recipe"],
-                mel.tobytes(),
-            )
-    assert len(found) == manifest.rows
-    return found
+            assert key not in rows
+            values = (row[name] for name in ("label", "fold", "group", "strength", "augmentation"))
+            rows[key] = (*values, mel.tobytes())
+    assert len(rows) == manifest.rows
+    return rows
 
 
 @pytest.fixture(scope="module")
 def long_tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough work for a fault to fall into: 64 clips of 5 s at the full feature size."""
+    """Write enough work for a failure to happen meanwhile: 64 clips of 5 s for full-size features."""
     return write_tones(tmp_path_factory.mktemp("long"), classes=4, clips=16, seconds=5.0)
 
 
-def full(data: Path, out: Path) -> ExtractConfig:
+def full_config(data: Path, out: Path) -> ExtractConfig:
     return extract_config(data, out, copies=6, features=FeatureConfig())
 
 
@@ -53,35 +50,33 @@ FULL_FLAGS = ("--copies", 6, "--group-pattern", r"^\d-(\d+)-", "--fold-pattern",
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    long_tones: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, int], tuple[object, ...]]:
-    out = tmp_path_factory.mktemp("undisturbed") / "shards"
-    extract(full(long_tones, out), run_in_process)
-    return rows(out)
+def expected_rows(long_tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    out = tmp_path_factory.mktemp("expected") / "shards"
+    extract(full_config(long_tones, out), run_in_process)
+    return read_rows(out)
 
 
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
-    def test_cluster_gives_the_rows_of_one_process(self, tmp_path: Path) -> None:
+    def test_cluster_gives_rows_of_single_process(self, tmp_path: Path) -> None:
         data = write_tones(tmp_path / "data", classes=3, clips=12)
         manifest = extract(extract_config(data, tmp_path / "cluster", copies=2))
-        extract(extract_config(data, tmp_path / "here", copies=2), run_in_process)
-        assert rows(tmp_path / "cluster") == rows(tmp_path / "here")
+        extract(extract_config(data, tmp_path / "process", copies=2), run_in_process)
+        assert read_rows(tmp_path / "cluster") == read_rows(tmp_path / "process")
         assert (manifest.clips, manifest.rows, manifest.class_names) == (
             36,
             108,
             ("tone 0", "tone 1", "tone 2"),
         )
 
-    def test_broken_files_are_listed_and_the_rest_goes_on(self, tmp_path: Path) -> None:
+    def test_broken_files_are_rejected_and_others_extracted(self, tmp_path: Path) -> None:
         data = write_tones(tmp_path / "data", classes=2, clips=10)
         bad = data / "train" / "tone 1"
         (bad / "1-1-text é.wav").write_text("not audio")
         (bad / "1-1-empty.wav").touch()
         soundfile.write(bad / "1-1-nan.wav", np.full(100, np.nan, np.float32), 8000, subtype="FLOAT")
-        whole = (bad / "1-1000-0.wav").read_bytes()
-        (bad / "1-1-cut.wav").write_bytes(whole[: len(whole) // 2])
+        content = (bad / "1-1000-0.wav").read_bytes()
+        (bad / "1-1-cut.wav").write_bytes(content[: len(content) // 2])
         config = extract_config(data, tmp_path / "shards", max_rejected=0.2)
         manifest = extract(config)
         assert (manifest.clips, manifest.rejected) == (20, 4)
@@ -93,12 +88,12 @@ class TestInOneSession:
         assert reasons["tone 1/1-1-cut.wav"].startswith("truncated")
         with pytest.raises(
             UserError,
-            match=r"4 of 24 files could not be used, more than --max-rejected 0.05 allows.*First 4: tone 1/1-1-cut",
+            match=r"4 of 24 files are unusable, more than --max-rejected 0.05 .*First 4: tone 1/1-1-cut",
         ):
             extract(extract_config(data, tmp_path / "strict"))
         assert not (tmp_path / "strict" / "_manifest.json").exists()
 
-    def test_again_makes_nothing_and_changed_files_only_their_part(self, tmp_path: Path) -> None:
+    def test_rerun_makes_only_shards_of_changed_files(self, tmp_path: Path) -> None:
         data = write_tones(tmp_path / "data", classes=3, clips=12)
         config = extract_config(data, tmp_path / "shards")
         first = extract(config)
@@ -107,68 +102,68 @@ class TestInOneSession:
         assert {path.name: path.stat().st_mtime_ns for path in config.out.glob("part-*")} == times
         soundfile.write(data / "train" / "tone 0" / "1-0000-0.wav", tone(1000, 0.5), 8000)
         second = extract(config)
-        old, new = ({part.name for part in manifest.parts} for manifest in (first, second))
+        old, new = ({part.name for part in manifest.shards} for manifest in (first, second))
         assert len(old - new) == len(new - old) == 1
         assert {path.name for path in config.out.glob("part-*")} == new
-        extract(extract_config(data, tmp_path / "fresh"))
-        assert rows(config.out) == rows(tmp_path / "fresh")
+        extract(extract_config(data, tmp_path / "new"))
+        assert read_rows(config.out) == read_rows(tmp_path / "new")
 
-    def test_other_settings_never_mix(self, tmp_path: Path) -> None:
+    def test_different_settings_need_overwrite(self, tmp_path: Path) -> None:
         data = write_tones(tmp_path / "data", classes=2, clips=8)
         extract(extract_config(data, tmp_path / "shards"))
-        mel = SMALL.mel.model_copy(update={"n_mels": 20})
-        other = {"features": SMALL.model_copy(update={"mel": mel})}
+        mel = SMALL_FEATURES.mel.model_copy(update={"n_mels": 20})
+        other = {"features": SMALL_FEATURES.model_copy(update={"mel": mel})}
         with pytest.raises(
             UserError,
-            match=r"made with features.mel.n_mels = 16 \(now 20\); choose another --out, or add --overwrite",
+            match=r"made with features.mel.n_mels = 16 \(requested 20\); choose another --out",
         ):
             extract(extract_config(data, tmp_path / "shards", **other))
         extract(extract_config(data, tmp_path / "shards", overwrite=True, **other))
         assert open_shards(tmp_path / "shards").features.mel.n_mels == 20
-        assert len(rows(tmp_path / "shards")) == 32
+        assert len(read_rows(tmp_path / "shards")) == 32
 
-    def test_a_killed_worker_changes_nothing(
-        self, long_tones: Path, undisturbed: dict[tuple[str, int], tuple[object, ...]], tmp_path: Path
+    def test_killed_worker_does_not_change_rows(
+        self, long_tones: Path, expected_rows: Rows, tmp_path: Path
     ) -> None:
-        config = full(long_tones, tmp_path / "shards")
-        killed = later(lambda: any(config.out.glob("part-*")), lambda: kill_worker("Map(make_part)"))
+        config = full_config(long_tones, tmp_path / "shards")
+        killed = run_when(lambda: any(config.out.glob("part-*")), lambda: kill_worker("Map(ShardWriter)"))
         extract(config)
-        assert killed.result() and rows(config.out) == undisturbed
+        assert killed.result() and read_rows(config.out) == expected_rows
 
 
-def test_a_killed_driver_loses_nothing_that_was_published(
-    long_tones: Path, undisturbed: dict[tuple[str, int], tuple[object, ...]], tmp_path: Path
+def test_rerun_after_killed_driver_keeps_finished_shards(
+    long_tones: Path, expected_rows: Rows, tmp_path: Path
 ) -> None:
     out = tmp_path / "shards"
     command = ("extract", "--data", long_tones, "--out", out, *FULL_FLAGS, "--cpus", 2)
-    driver = start(*command, log=tmp_path / "log")
-    wait_for(lambda: len(list(out.glob("part-*"))) >= 2)
-    kill(driver)
-    published = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    driver = start_command(*command, log=tmp_path / "log")
+    wait_until(lambda: len(list(out.glob("part-*"))) >= 2)
+    kill_driver(driver)
+    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert not (out / "_manifest.json").exists()
-    with pytest.raises(UserError, match="did not finish"):
+    with pytest.raises(UserError, match="extraction is incomplete"):
         open_shards(out)
-    again = run(*command)
-    assert again.returncode == 0, again.stderr
-    assert rows(out) == undisturbed
-    assert {name: (out / name).stat().st_mtime_ns for name in published} == published
+    rerun = run_command(*command)
+    assert rerun.returncode == 0, rerun.stderr
+    assert read_rows(out) == expected_rows
+    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
     assert not list(out.glob(".part-*"))
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_part(full_disk: Path, tmp_path: Path) -> None:
+def test_full_disk_is_one_line_and_leaves_no_partial_shard(full_disk: Path, tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", classes=4, clips=16)
     out = full_disk / "shards"
-    ended = run("extract", "--data", data, "--out", out, "--copies", 9, "--cpus", 2)
-    assert ended.returncode == 2
-    line = ended.stderr.strip().splitlines()[-1]
-    assert line.startswith("melray: error: disk full while writing") and "run the same command again" in line
-    assert "Traceback" not in ended.stderr
+    result = run_command("extract", "--data", data, "--out", out, "--copies", 9, "--cpus", 2)
+    assert result.returncode == 2
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("melray: error: disk full while writing") and "run the command again" in line
+    assert "Traceback" not in result.stderr
     for path in out.glob("part-*"):
         read_shard(path)
     assert not (out / "_manifest.json").exists()
 
 
-def test_csv_manifest_on_the_command_line(tmp_path: Path) -> None:
+def test_command_extracts_clips_of_csv_manifest(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", classes=2, clips=6)
     files = sorted((data / "train").rglob("*.wav"))
     table = pd.DataFrame(
@@ -180,8 +175,10 @@ def test_csv_manifest_on_the_command_line(tmp_path: Path) -> None:
         }
     )
     table.to_csv(tmp_path / "clips.csv", index=False)
-    ended = run(
+    result = run_command(
         "extract", "--data", tmp_path / "clips.csv", "--out", tmp_path / "shards", "--copies", 0, "--cpus", 2
     )
-    assert ended.returncode == 0, ended.stderr
-    assert {row[1:3] for row in rows(tmp_path / "shards").values()} == {(1, path.name[:6]) for path in files}
+    assert result.returncode == 0, result.stderr
+    assert {row[1:3] for row in read_rows(tmp_path / "shards").values()} == {
+        (1, path.name[:6]) for path in files
+    }

@@ -1,12 +1,13 @@
-"""Machines that are lost without a word: nothing is missing afterwards, and what was learnt is the same."""
+"""Lost nodes: no data is missing afterwards, and the weights equal those of an uninterrupted run."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ import yaml
 
 from cluster.connection.session import session
 from models.classifier import ClassifierConfig
-from pipeline import extract as stage
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
 from pipeline.data.shards import open_shards, read_shard
-from pipeline.extract import extract, run_in_process, unpack
+from pipeline.distributed.batch_job import RayRunner, StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.extract import ShardWriter, extract
 from pipeline.gan import loop as gan
 from pipeline.gan.train import train_gan
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.processes import later, workers
-from tests.helpers.runs import ALONE, same, weights
+from tests.helpers.processes import ray_workers, run_when
+from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import extract_config, gan_config, train_config, write_shards, write_tones
 from tune.config import SearchConfig
 from tune.search import search
@@ -35,46 +36,47 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
 SLOW = {"model": ClassifierConfig(channels=(64, 64), convs_per_block=3, embedding_dim=16), "epochs": 6}
 
 
-class Machines:
-    """A head without a CPU, and some machines of one CPU each, as processes on loopback."""
+class LoopbackCluster:
+    """A cluster of a head node without CPUs and several nodes of one CPU, as processes on loopback."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, num_nodes: int) -> None:
         from ray.cluster_utils import Cluster
 
-        size = {"object_store_memory": 100 * 2**20}
-        self._cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **size}
-        )
-        self._machines = [self._cluster.add_node(num_cpus=1, **size) for _ in range(count)]
+        memory = {"object_store_memory": 100 * 2**20}
+        head = {"num_cpus": 0, "include_dashboard": False, **memory}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._nodes = [self._cluster.add_node(num_cpus=1, **memory) for _ in range(num_nodes)]
         self._cluster.wait_for_nodes()
         self.address = self._cluster.address
 
-    def lose(self, title: str) -> None:
-        """The machine on which a worker of that title runs is gone at once."""
-        above = {parent.pid for parent in workers(os.getpid(), title)[0].parents()}
-        (lost,) = (
-            machine for machine in self._machines if machine.all_processes["raylet"][0].process.pid in above
+    def remove_node_of(self, worker_title: str) -> None:
+        """Kill the node on which a worker with this title runs."""
+        parents = {parent.pid for parent in ray_workers(os.getpid(), worker_title)[0].parents()}
+        (node,) = (node for node in self._nodes if node.all_processes["raylet"][0].process.pid in parents)
+        self._nodes.remove(node)
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def remove_node_when(self, condition: Callable[[], object], worker_title: str) -> Future[None]:
+        """Kill the node of such a worker once `condition()` is true and the worker runs."""
+        return run_when(
+            lambda: condition() and ray_workers(os.getpid(), worker_title),
+            lambda: self.remove_node_of(worker_title),
         )
-        self._machines.remove(lost)
-        self._cluster.remove_node(lost, allow_graceful=False)
 
-    def lose_when(self, when: Callable[[], object], title: str) -> Future[None]:
-        """Loses it as soon as that is so and such a worker is at work."""
-        return later(lambda: when() and workers(os.getpid(), title), lambda: self.lose(title))
-
-    def end(self) -> None:
+    def shut_down(self) -> None:
         self._cluster.shutdown()
 
 
 @pytest.fixture
-def machines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    # Sockets lie below it, and their paths must be short.
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackCluster]:
+    """Start a cluster, of two nodes unless parametrized, and connect to it."""
+    # Paths of sockets in this folder must be short.
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/mr{os.getpid()}")
     Path(f"/tmp/mr{os.getpid()}").mkdir(exist_ok=True)
-    made = Machines(getattr(request, "param", 2))
-    with session(made.address):
-        yield made
-    made.end()
+    cluster = LoopbackCluster(getattr(request, "param", 2))
+    with session(cluster.address):
+        yield cluster
+    cluster.shut_down()
 
 
 @pytest.fixture
@@ -82,93 +84,96 @@ def shards(tmp_path: Path) -> Path:
     return write_shards(tmp_path, clips=20, copies=3)
 
 
-def epochs(run: Path) -> list[int]:
-    """Those that the log of a run holds."""
-    return [line["epoch"] for line in RunFolder(run).read_history()]
+def logged_epochs(run: Path) -> list[int]:
+    return [metrics["epoch"] for metrics in RunFolder(run).read_history()]
 
 
-def slow_part(row: dict[str, Any], *arguments: Any) -> dict[str, str]:
-    """`write_unit`, slow enough for a machine to be lost meanwhile."""
-    time.sleep(1.0)
-    return stage.write_unit(row, *arguments)
+def assert_runs_equal(run: Path, expected_run: Path) -> None:
+    assert tensors_equal(load_weights(run), load_weights(expected_run))
+    assert logged_epochs(run) == [1, 2, 3, 4, 5, 6]
 
 
-def test_an_extraction_makes_the_same_rows(machines: Machines, tmp_path: Path) -> None:
-    from pipeline.distributed.batch_job import dataset_of_units, iter_single_stage
+class SlowShardWriter(ShardWriter):
+    """Shard writer that is slow enough for a node to be lost meanwhile."""
 
+    def __call__(self, unit: WorkUnit) -> Any:
+        time.sleep(1.0)
+        return super().__call__(unit)
+
+
+def run_slowly(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+    (build,) = stages
+    assert isinstance(build, partial)
+    return RayRunner()(units, [partial(SlowShardWriter, *build.args)])
+
+
+def test_extraction_writes_same_rows(cluster: LoopbackCluster, tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", clips=40)
-    calm, disturbed = extract_config(data, tmp_path / "calm"), extract_config(data, tmp_path / "disturbed")
-    extract(calm, run_in_process)
-    lost = machines.lose_when(lambda: len(list(disturbed.out.glob("part-*.parquet"))) >= 3, "slow_part")
-    made = extract(
-        disturbed,
-        lambda units, c: map(
-            unpack,
-            iter_single_stage(dataset_of_units(units).map(slow_part, fn_args=(c.out, c.features, c.augment))),
-        ),
+    expected = extract_config(data, tmp_path / "expected")
+    config = extract_config(data, tmp_path / "shards")
+    extract(expected, run_in_process)
+    removed = cluster.remove_node_when(
+        lambda: len(list(config.out.glob("part-*.parquet"))) >= 3, "SlowShardWriter"
     )
-    lost.result()
-    assert made == open_shards(calm.out).model_copy(update={"source": made.source})
-    for part in made.parts:
-        assert read_shard(disturbed.out / part.name).equals(read_shard(calm.out / part.name))
+    manifest = extract(config, run_slowly)
+    removed.result()
+    assert manifest == open_shards(expected.out).model_copy(update={"source": manifest.source})
+    for shard in manifest.shards:
+        assert read_shard(config.out / shard.name).equals(read_shard(expected.out / shard.name))
 
 
-def test_a_training_goes_on_with_fewer_workers_where_that_is_allowed(
-    machines: Machines, shards: Path, tmp_path: Path
+def test_elastic_training_continues_with_fewer_workers(
+    cluster: LoopbackCluster, shards: Path, tmp_path: Path
 ) -> None:
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2, min_workers=1)
-    lost = machines.lose_when(lambda: len(epochs(config.run)) == 2, "RayTrainWorker")
+    removed = cluster.remove_node_when(lambda: len(logged_epochs(config.run)) == 2, "RayTrainWorker")
     assert train_classifier(config)["epochs"] == 6
-    lost.result()
-    assert epochs(config.run) == [1, 2, 3, 4, 5, 6]
+    removed.result()
+    assert logged_epochs(config.run) == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("machines", [3], indirect=True)
-def test_two_workers_go_on_where_there_is_room_and_end_with_the_same_weights(
-    machines: Machines, shards: Path, tmp_path: Path
-) -> None:
-    calm = train_config(shards, tmp_path / "calm", **SLOW, workers=2)
-    train_classifier(calm)
+@pytest.mark.parametrize("cluster", [3], indirect=True)
+def test_two_workers_move_to_spare_node(cluster: LoopbackCluster, shards: Path, tmp_path: Path) -> None:
+    expected = train_config(shards, tmp_path / "expected", **SLOW, workers=2)
+    train_classifier(expected)
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2)
-    lost = machines.lose_when(lambda: len(epochs(config.run)) == 2, "RayTrainWorker")
+    removed = cluster.remove_node_when(lambda: len(logged_epochs(config.run)) == 2, "RayTrainWorker")
     train_classifier(config)
-    lost.result()
-    assert same(weights(config.run), weights(calm.run)) and epochs(config.run) == [1, 2, 3, 4, 5, 6]
+    removed.result()
+    assert_runs_equal(config.run, expected.run)
 
 
-def test_a_training_of_one_worker_ends_with_the_same_weights(
-    machines: Machines, shards: Path, tmp_path: Path
-) -> None:
-    calm, config = (train_config(shards, tmp_path / name, **SLOW) for name in ("calm", "run"))
+def test_single_worker_ends_with_same_weights(cluster: LoopbackCluster, shards: Path, tmp_path: Path) -> None:
+    expected, config = (train_config(shards, tmp_path / name, **SLOW) for name in ("expected", "run"))
     torch.set_num_threads(1)
-    calm.run.mkdir()
-    train_loop(calm, ALONE)
-    lost = machines.lose_when(lambda: len(epochs(config.run)) == 2, "training")
+    expected.run.mkdir()
+    train_loop(expected, SINGLE_WORKER)
+    removed = cluster.remove_node_when(lambda: len(logged_epochs(config.run)) == 2, "training")
     train_classifier(config)
-    lost.result()
-    assert same(weights(config.run), weights(calm.run)) and epochs(config.run) == [1, 2, 3, 4, 5, 6]
+    removed.result()
+    assert_runs_equal(config.run, expected.run)
 
 
-def test_a_gan_ends_with_the_same_weights(machines: Machines, shards: Path, tmp_path: Path) -> None:
-    long = {"epochs": 6, "epoch_steps": 25, "sample_every": 6}
-    calm, config = (gan_config(shards, tmp_path / name, **long) for name in ("calm", "run"))
+def test_gan_ends_with_same_weights(cluster: LoopbackCluster, shards: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 6, "epoch_steps": 25, "sample_every": 6}
+    expected, config = (gan_config(shards, tmp_path / name, **settings) for name in ("expected", "run"))
     torch.set_num_threads(1)
-    calm.run.mkdir()
-    gan.train_loop(calm, ALONE)
-    lost = machines.lose_when(lambda: len(epochs(config.run)) == 2, "training")
+    expected.run.mkdir()
+    gan.train_loop(expected, SINGLE_WORKER)
+    removed = cluster.remove_node_when(lambda: len(logged_epochs(config.run)) == 2, "training")
     train_gan(config)
-    lost.result()
-    assert same(weights(config.run), weights(calm.run)) and epochs(config.run) == [1, 2, 3, 4, 5, 6]
+    removed.result()
+    assert_runs_equal(config.run, expected.run)
 
 
-def test_a_search_finds_the_same(machines: Machines, shards: Path, tmp_path: Path) -> None:
+def test_search_finds_same_scores(cluster: LoopbackCluster, shards: Path, tmp_path: Path) -> None:
     base, space = tmp_path / "base.yaml", tmp_path / "space.yaml"
     model = {"channels": [48, 48], "convs_per_block": 3, "embedding_dim": 16, "dropout": 0.1}
     base.write_text(
         yaml.safe_dump({"model": model, "batch_size": 16, "warmup_epochs": 1, "precision": "fp32"})
     )
     space.write_text("learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n")
-    calm, disturbed = (
+    expected, config = (
         SearchConfig(
             shards=shards,
             run=tmp_path / name,
@@ -180,30 +185,31 @@ def test_a_search_finds_the_same(machines: Machines, shards: Path, tmp_path: Pat
             scheduler="none",
             searcher="random",
         )
-        for name in ("calm", "disturbed")
+        for name in ("expected", "run")
     )
-    search(calm)
-    first = SearchFolder(disturbed.run).trial(0)
-    lost = machines.lose_when(lambda: len(epochs(first)) == 2, "Trainable")
-    search(disturbed)
-    lost.result()
-    scores = [
-        [[point.score for point in trial.points] for trial in SearchFolder(one.run).read()]
-        for one in (calm, disturbed)
-    ]
-    assert scores[0] == scores[1] and all(len(of_trial) == 5 for of_trial in scores[0])
+    search(expected)
+    first_trial = SearchFolder(config.run).trial(0)
+    removed = cluster.remove_node_when(lambda: len(logged_epochs(first_trial)) == 2, "Trainable")
+    search(config)
+    removed.result()
+    scores, expected_scores = (
+        [[point.score for point in trial.points] for trial in SearchFolder(run).read()]
+        for run in (config.run, expected.run)
+    )
+    assert scores == expected_scores
+    assert all(len(trial_scores) == 5 for trial_scores in scores)
 
 
-def test_a_frozen_worker_is_replaced(
-    machines: Machines, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_frozen_worker_is_replaced(
+    cluster: LoopbackCluster, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It neither dies nor answers; told by Ray Train after a minute, here sooner."""
+    """A stopped process neither exits nor answers; Ray Train notices after a minute, here sooner."""
     monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "5")
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2)
-    frozen = later(
-        lambda: len(epochs(config.run)) == 2,
-        lambda: os.kill(workers(os.getpid(), "RayTrainWorker")[0].pid, signal.SIGSTOP),
+    frozen = run_when(
+        lambda: len(logged_epochs(config.run)) == 2,
+        lambda: os.kill(ray_workers(os.getpid(), "RayTrainWorker")[0].pid, signal.SIGSTOP),
     )
     assert train_classifier(config)["epochs"] == 6
     frozen.result()
-    assert epochs(config.run) == [1, 2, 3, 4, 5, 6]
+    assert logged_epochs(config.run) == [1, 2, 3, 4, 5, 6]

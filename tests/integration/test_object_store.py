@@ -1,4 +1,4 @@
-"""The whole way with everything on a store: from clips to submission.csv, also while S3 refuses every tenth request."""
+"""All stages with every path on an object store, also while S3 fails every tenth request."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ import pytest
 from pipeline.classifier.evaluate import EvaluateConfig, evaluate
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.train import train_classifier
-from pipeline.extract import extract, run_in_process
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import extract
 from pipeline.io.remote_path import RemotePath
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.object_store import Flaky, bucket, google_bucket, upload
-from tests.helpers.runs import same, weights
+from tests.helpers.object_store import FlakyServer, gcs_bucket, s3_bucket, upload_folder
+from tests.helpers.runs import load_weights, tensors_equal
 from tests.helpers.sounds import extract_config, train_config, write_tones
 from tune.config import SearchConfig
 from tune.search import search
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
-def store(request: pytest.FixtureRequest) -> Iterator[tuple[RemotePath, Flaky | None]]:
+def object_store(request: pytest.FixtureRequest) -> Iterator[tuple[RemotePath, FlakyServer | None]]:
     # Before the session: its workers need the credentials.
     if request.param == "gs":
-        with google_bucket() as place:
-            yield place, None
+        with gcs_bucket() as bucket:
+            yield bucket, None
     else:
-        with bucket() as (place, flaky):
-            yield place, flaky
+        with s3_bucket() as (bucket, flaky):
+            yield bucket, flaky
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_from_clips_to_a_submission(
-    store: tuple[RemotePath, Flaky | None], ray_session: None, tmp_path: Path
+def test_stages_from_clips_to_submission(
+    object_store: tuple[RemotePath, FlakyServer | None], ray_session: None, tmp_path: Path
 ) -> None:
-    place, flaky = store
+    bucket, flaky = object_store
     data = write_tones(tmp_path / "data")
-    upload(data, place / "data")
+    upload_folder(data, bucket / "data")
     if flaky:
-        flaky.every = 10
-    shards, run, out = place / "shards", place / "run", place / "out"
-    extract(extract_config(place / "data", shards))  # type: ignore[arg-type]
+        flaky.fail_every = 10
+    shards, run, out = bucket / "shards", bucket / "run", bucket / "out"
+    extract(extract_config(bucket / "data", shards))  # type: ignore[arg-type]
     config = train_config(shards, run, epochs=2, workers=2)  # type: ignore[arg-type]
     train_classifier(config)
     metrics = evaluate(EvaluateConfig(run=run))  # type: ignore[arg-type]
-    table = predict(PredictConfig(run=run, audio=place / "data/train", out=out))  # type: ignore[arg-type]
+    table = predict(PredictConfig(run=run, audio=bucket / "data/train", out=out))  # type: ignore[arg-type]
     if flaky:
-        assert flaky.refused > 10
-        flaky.every = 0
+        assert flaky.rejected > 10
+        flaky.fail_every = 0
     assert len(table) == 30 and metrics["clips"] == 6
-    answer = pd.read_csv((out / "submission.csv").open("rb"))  # type: ignore[call-overload]
-    assert list(answer.columns) == ["id", "label"] and len(answer) == 30
+    submission = pd.read_csv((out / "submission.csv").open("rb"))  # type: ignore[call-overload]
+    assert list(submission.columns) == ["id", "label"] and len(submission) == 30
     assert {path.name for path in run.iterdir()} >= {
         "config.json",
         "summary.json",
@@ -64,26 +65,26 @@ def test_from_clips_to_a_submission(
     assert (
         not (out / ".parts").is_dir() and not (shards / ".attempts").is_dir() and not (run / ".ray").is_dir()
     )
-    # The same as on this machine, bit for bit.
+    # Bit-identical to a run with local paths.
     extract(extract_config(data, tmp_path / "shards"), run_in_process)
-    here = train_config(tmp_path / "shards", tmp_path / "run", epochs=2, workers=2)
-    train_classifier(here)
-    assert same(weights(run), weights(here.run))  # type: ignore[arg-type]
-    # Run again, all is found finished.
+    local = train_config(tmp_path / "shards", tmp_path / "run", epochs=2, workers=2)
+    train_classifier(local)
+    assert tensors_equal(load_weights(run), load_weights(local.run))  # type: ignore[arg-type]
+    # A rerun finds everything finished.
     train_classifier(config)
     assert len(RunFolder(run).read_history()) == 2  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(170)
-def test_a_search_and_its_best_run(
-    store: tuple[RemotePath, Flaky | None], ray_session: None, tmp_path: Path
+def test_search_writes_best_run(
+    object_store: tuple[RemotePath, FlakyServer | None], ray_session: None, tmp_path: Path
 ) -> None:
-    place, _ = store
-    extract(extract_config(write_tones(tmp_path / "data"), place / "more"), run_in_process)  # type: ignore[arg-type]
+    bucket, _ = object_store
+    extract(extract_config(write_tones(tmp_path / "data"), bucket / "more"), run_in_process)  # type: ignore[arg-type]
     space = tmp_path / "space.yaml"
     space.write_text("learning_rate: {low: 0.001, high: 0.01, log: true}\n")
-    config = SearchConfig(shards=place / "more", run=place / "search", space=space, trials=2, max_epochs=2)  # type: ignore[arg-type]
+    config = SearchConfig(shards=bucket / "more", run=bucket / "search", space=space, trials=2, max_epochs=2)  # type: ignore[arg-type]
     summary = search(config)
-    assert summary["trials"]["failed"] == 0 and (place / "search/best/model.safetensors").is_file()
-    assert (place / "search/report.html").is_file() and search(config) == summary
+    assert summary["trials"]["failed"] == 0 and (bucket / "search/best/model.safetensors").is_file()
+    assert (bucket / "search/report.html").is_file() and search(config) == summary

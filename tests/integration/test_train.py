@@ -1,11 +1,13 @@
-"""Training on a cluster: workers and drivers may die, the weights are those of an undisturbed run."""
+"""Training on a cluster: runs whose worker or driver is killed end with the weights of an undisturbed run."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -16,23 +18,25 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
 from pipeline.io.errors import UserError
-from pipeline.training.checkpoint import load_tensors
-from pipeline.training.launch import Task, run_tasks
+from pipeline.training.launch import TrainingTask, run_tasks
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
-from tests.helpers.processes import kill, kill_worker, later, run, start, wait_for
+from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
+from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config, write_shards
 
-# Slow enough on any machine for a fault to fall into the middle of an epoch.
+# Slow enough that a worker can be killed in the middle of an epoch.
 SLOW = {
     "model": ClassifierConfig(channels=(64, 64), convs_per_block=3, embedding_dim=16),
     "epochs": 6,
     "fold": 1,
 }
+# The same, with the other settings of `train_config`, as flags.
 SLOW_FLAGS = (
-    "--model.channels 64 64 --model.convs_per_block 3 --model.embedding_dim 16 --epochs 6 --fold 1".split()
-)
-SMALL_FLAGS = "--mixup.rate 0.5 --spec-augment.roll 0.1 --batch-size 16 --warmup-epochs 1 --ema-decay 0.9 --precision fp32 --cpus-per-worker 1".split()
+    "--model.channels 64 64 --model.convs_per_block 3 --model.embedding_dim 16 --epochs 6 --fold 1 "
+    "--mixup.rate 0.5 --spec-augment.roll 0.1 --batch-size 16 --warmup-epochs 1 --ema-decay 0.9 "
+    "--precision fp32 --cpus-per-worker 1"
+).split()
 
 
 @pytest.fixture(scope="module")
@@ -41,163 +45,135 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    config = train_config(shards, tmp_path_factory.mktemp("undisturbed"), **SLOW)
+def expected_weights(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """Train without interruption; return the weights."""
+    config = train_config(shards, tmp_path_factory.mktemp("uninterrupted"), **SLOW)
     torch.set_num_threads(1)
-    train_loop(config, World(0, 1, torch.device("cpu")))
-    return load_tensors(config.run / "model.safetensors")[0]
+    train_loop(config, SINGLE_WORKER)
+    return load_weights(config.run)
 
 
-def assert_same(run_folder: Path, expected: dict[str, torch.Tensor]) -> None:
-    found = load_tensors(run_folder / "model.safetensors")[0]
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
-    epochs = [line["epoch"] for line in RunFolder(run_folder).read_history()]
-    assert epochs == list(range(1, len(epochs) + 1))
+def logged_epochs(run: Path) -> list[int]:
+    return [metrics["epoch"] for metrics in RunFolder(run).read_history()]
 
 
-def holds(seconds: float) -> None:
-    """Other work."""
+def assert_run_equals(run: Path, expected_weights: dict[str, torch.Tensor]) -> None:
+    assert tensors_equal(load_weights(run), expected_weights)
+    assert logged_epochs(run) == list(range(1, len(logged_epochs(run)) + 1))
+
+
+def occupy_cpus(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def dies(config: TrainClassifierConfig, world: World) -> dict[str, object]:
-    """A training that takes its worker along, as one for which the memory is too small."""
+def crash(config: TrainClassifierConfig, world: World) -> dict[str, Any]:
+    """Training loop that kills its worker process, as running out of memory does."""
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
 
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
-    def test_too_few_cpus_are_named_at_once(self, shards: Path, tmp_path: Path) -> None:
+    def test_missing_resources_are_reported_immediately(self, shards: Path, tmp_path: Path) -> None:
         start_time = time.monotonic()
-        with pytest.raises(UserError, match="needs 4 workers with 1 CPU each; the cluster has room for 2"):
+        with pytest.raises(UserError, match="needs 4 workers with 1 CPU each, but only 2 fit"):
             train_classifier(train_config(shards, tmp_path / "run", workers=4))
-        with pytest.raises(UserError, match=r"needs 1 worker with 1 CPU and 1 GPU; .* room for 0 \(2 CPUs\)"):
+        with pytest.raises(
+            UserError, match=r"needs 1 worker with 1 CPU and 1 GPU, but only 0 fit \(2 CPUs\)"
+        ):
             train_classifier(train_config(shards, tmp_path / "run", gpus_per_worker=1))
         assert time.monotonic() - start_time < 5
 
-    def test_other_work_that_holds_the_cpus_is_told(
-        self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    def test_busy_cpus_are_reported(
+        self, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        ray.remote(num_cpus=2)(holds).remote(5.0)
-        wait_for(lambda: not ray.available_resources().get("CPU"), 10)
-        assert train_classifier(train_config(shards, tmp_path / "run", epochs=1))["epochs"] == 1
-        assert (
-            "other work holds 2 of 2 CPUs of the cluster: this begins when there is room"
-            in capsys.readouterr().err
-        )
+        ray.remote(num_cpus=2)(occupy_cpus).remote(5.0)
+        wait_until(lambda: not ray.available_resources().get("CPU"), 10)
+        with caplog.at_level(logging.INFO, logger="melray"):
+            assert train_classifier(train_config(shards, tmp_path / "run", epochs=1))["epochs"] == 1
+        assert "waiting: 2 of 2 CPUs are in use by other jobs" in caplog.messages
 
-    def test_a_worker_killed_in_an_epoch_changes_nothing(
-        self, shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    def test_killed_worker_does_not_change_weights(
+        self, shards: Path, tmp_path: Path, expected_weights: dict[str, torch.Tensor]
     ) -> None:
         config: TrainClassifierConfig = train_config(shards, tmp_path / "run", **SLOW)
-        killed = later(
-            lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("training")
-        )
+        killed = run_when(lambda: len(logged_epochs(config.run)) == 2, lambda: kill_worker("training"))
         train_classifier(config)
         assert killed.result()
-        assert_same(config.run, undisturbed)
+        assert_run_equals(config.run, expected_weights)
 
-    def test_one_that_is_lost_again_and_again_ends_with_one_line(
-        self, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    def test_repeatedly_lost_worker_ends_with_error(
+        self, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         config = train_config(shards, tmp_path, max_failures=2)
+        task = TrainingTask(crash, config, RunFolder(tmp_path))
         with pytest.raises(
-            UserError,
-            match=r"lost more than --max-failures 2 times.*the same command goes on from the last epoch",
+            UserError, match=r"lost more than --max-failures 2 times.*resume from the last epoch"
         ):
-            run_tasks({"fold 1": Task(dies, config, RunFolder(tmp_path))}, config, cpus=1)
-        assert (
-            capfd.readouterr().out.count(
-                "fold 1: a worker was lost (WorkerCrashedError); going on from the last epoch"
-            )
-            == 2
-        )
+            run_tasks({"fold 1": task}, config, cpus=1)
+        warning = "fold 1: worker lost (WorkerCrashedError); resuming from the last epoch"
+        assert caplog.messages.count(warning) == 2
 
-    def test_two_workers_go_on_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
+    def test_two_workers_resume_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = train_config(shards, tmp_path / "run", **SLOW | {"workers": 2})
-        killed = later(
-            lambda: len(RunFolder(config.run).read_history()) == 2, lambda: kill_worker("RayTrainWorker", -1)
+        killed = run_when(
+            lambda: len(logged_epochs(config.run)) == 2, lambda: kill_worker("RayTrainWorker", -1)
         )
         summary = train_classifier(config)
         assert killed.result()
         assert summary["epochs"] == 6
-        assert [line["epoch"] for line in RunFolder(config.run).read_history()] == [1, 2, 3, 4, 5, 6]
+        assert logged_epochs(config.run) == [1, 2, 3, 4, 5, 6]
 
-    def test_a_users_fault_in_a_worker_is_one_line_and_not_retried(
-        self, shards: Path, tmp_path: Path
-    ) -> None:
-        with pytest.raises(UserError, match=r"--fold 9: no clip of that fold"):
-            train_classifier(train_config(shards, tmp_path / "run", fold=9))
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_user_error_in_worker_is_not_retried(self, shards: Path, tmp_path: Path, workers: int) -> None:
+        with pytest.raises(UserError, match=r"--fold 9: fold not found"):
+            train_classifier(train_config(shards, tmp_path / "run", fold=9, workers=workers))
 
-    def test_a_finished_run_is_not_trained_again(
-        self, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    def test_complete_run_is_not_trained_again(
+        self, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         config = train_config(shards, tmp_path / "run", epochs=1)
-        first = train_classifier(config)
-        assert train_classifier(config) == first
-        assert "finished already" in capsys.readouterr().out
-        with pytest.raises(UserError, match=r"holds a run with epochs = 1 \(now 2\)"):
+        summary = train_classifier(config)
+        with caplog.at_level(logging.INFO, logger="melray"):
+            assert train_classifier(config) == summary
+        assert f"run {config.run} is already complete" in caplog.messages
+        with pytest.raises(UserError, match=r"contains a run with epochs = 1 \(requested 2\)"):
             train_classifier(train_config(shards, tmp_path / "run", epochs=2))
 
 
-def test_a_killed_driver_started_again_ends_with_the_same_weights(
-    shards: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+def test_killed_driver_resumes_with_same_weights(
+    shards: Path, tmp_path: Path, expected_weights: dict[str, torch.Tensor]
 ) -> None:
-    folder = tmp_path / "run"
-    command = (
-        "train-classifier",
-        "--shards",
-        shards,
-        "--run",
-        folder,
-        *SLOW_FLAGS,
-        *SMALL_FLAGS,
-        "--cpus",
-        2,
-    )
-    driver = start(*command, log=tmp_path / "log")
-    wait_for(lambda: len(RunFolder(folder).read_history()) == 2)
-    kill(driver)
-    assert not (folder / "summary.json").exists()
-    again = run(*command)
-    assert again.returncode == 0, again.stderr
-    assert "going on after epoch" in again.stdout
-    assert_same(folder, undisturbed)
+    run = tmp_path / "run"
+    command = ("train-classifier", "--shards", shards, "--run", run, *SLOW_FLAGS, "--cpus", 2)
+    driver = start_command(*command, log=tmp_path / "log")
+    wait_until(lambda: len(logged_epochs(run)) == 2)
+    kill_driver(driver)
+    assert not (run / "summary.json").exists()
+    rerun = run_command(*command)
+    assert rerun.returncode == 0, rerun.stderr
+    assert "resuming from epoch" in rerun.stderr
+    assert_run_equals(run, expected_weights)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(shards: Path, tmp_path: Path, workers: int) -> None:
-    folder, log = tmp_path / "run", tmp_path / "log"
-    driver = start(
-        "train-classifier",
-        "--shards",
-        shards,
-        "--run",
-        folder,
-        *SLOW_FLAGS,
-        *SMALL_FLAGS,
-        "--cpus",
-        2,
-        "--workers",
-        workers,
-        log=log,
-    )
-    wait_for(lambda: len(RunFolder(folder).read_history()) >= 1)
+def test_ctrl_c_exits_cleanly_with_resume_hint(shards: Path, tmp_path: Path, workers: int) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    command = ("train-classifier", "--shards", shards, "--run", run, *SLOW_FLAGS, "--cpus", 2)
+    driver = start_command(*command, "--workers", workers, log=log)
+    wait_until(lambda: len(logged_epochs(run)) >= 1)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) == 130
-    told = log.read_text()
-    assert "interrupted; the same command goes on where it stopped" in told and "Traceback" not in told
-    assert (folder / "model.safetensors").is_file()
+    output = log.read_text()
+    assert "interrupted; run the command again to resume" in output and "Traceback" not in output
+    assert (run / "model.safetensors").is_file()
 
 
-def test_an_outlived_worker_does_not_write_into_a_run_that_was_taken_over(
-    shards: Path, tmp_path: Path
-) -> None:
+def test_outlived_worker_does_not_write_to_run(shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path)
-    old = RunFolder(config.run).acquire()
+    outlived_owner = RunFolder(config.run).acquire()
     RunFolder(config.run).acquire()
-    with pytest.raises(UserError, match="another command has taken this run over"):
-        train_loop(config, World(0, 1, torch.device("cpu")), old)
+    with pytest.raises(UserError, match="another process has taken over this run"):
+        train_loop(config, SINGLE_WORKER, outlived_owner)
     assert not (config.run / "model.safetensors").exists()

@@ -1,10 +1,11 @@
-"""Searches on a cluster: what is found is told and usable, nothing hangs, and whatever dies, the search goes on."""
+"""Searches on a cluster: results, failures of trials, workers and driver, resuming, nested crossval."""
 
 from __future__ import annotations
 
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,12 @@ import yaml
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.dataset import open_dataset
-from pipeline.data.split import split_rows
+from pipeline.data.split import Split, split_rows
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier, load_generator
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
-from tests.helpers.processes import kill, kill_worker, later, run, start, wait_for
+from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
 from tests.helpers.sounds import write_shards
 from tune.config import SearchConfig
 from tune.search import search
@@ -39,7 +40,7 @@ BASE = {
     "ema_decay": 0.9,
     "precision": "fp32",
 }
-# Slow enough on any machine for a fault to fall into the middle of a trial.
+# Slow enough on any host for a failure to be injected in the middle of a trial.
 SLOW_BASE = BASE | {
     "model": {"channels": [48, 48], "convs_per_block": 3, "embedding_dim": 16, "dropout": 0.1}
 }
@@ -72,79 +73,81 @@ def config(shards: Path, files: dict[str, Path], tmp_path: Path) -> SearchConfig
     )
 
 
-def changed(config: SearchConfig, **changes: object) -> SearchConfig:
-    return SearchConfig(**config.model_dump() | changes)
+def override(config: SearchConfig, **overrides: object) -> SearchConfig:
+    return SearchConfig(**config.model_dump() | overrides)
 
 
 def scores(folder: Path) -> dict[int, dict[int, float]]:
-    """By trial and epoch; no epoch stands twice."""
-    found: dict[int, dict[int, float]] = {}
+    """Return scores by trial and epoch; epochs must be consecutive, without duplicates."""
+    scores_by_trial: dict[int, dict[int, float]] = {}
     for trial in SearchFolder(folder).read():
         epochs = [point.epoch for point in trial.points]
         assert epochs == list(range(1, len(epochs) + 1))
-        found[trial.number] = {point.epoch: point.score for point in trial.points}
-    return found
+        scores_by_trial[trial.number] = {point.epoch: point.score for point in trial.points}
+    return scores_by_trial
 
 
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
-    def test_the_result_is_told_and_the_best_can_be_used_and_repeated(
-        self, config: SearchConfig, tmp_path: Path
-    ) -> None:
-        summary = search(changed(config, scheduler="none"))
-        trials = SearchFolder(config.run).read()
-        assert [trial.state for trial in trials] == ["finished"] * 3
+    def test_search_writes_results(self, config: SearchConfig) -> None:
+        summary = search(override(config, scheduler="none"))
+        assert [trial.state for trial in SearchFolder(config.run).read()] == ["finished"] * 3
         table = pd.read_csv(config.run / "trials.csv")
-        assert sorted(table["trial"]) == [0, 1, 2] and table["score"].is_monotonic_decreasing
-        assert table["score"][0] == summary["score"] and table["trial"][0] == summary["trial"]
+        assert sorted(table["trial"]) == [0, 1, 2]
+        assert table["score"].is_monotonic_decreasing
+        assert (table["score"][0], table["trial"][0]) == (summary["score"], summary["trial"])
         assert "learning_rate" in (config.run / "report.html").read_text()
-        assert load_classifier(config.run / "best").card.training["val_macro_f1"] == summary["score"]
+        assert load_classifier(config.run / "best").metadata.training["val_macro_f1"] == summary["score"]
         assert not (config.run / ".tune").exists()
-        # best.yaml is what train-classifier takes, and gives the same score to the last digit.
-        best = yaml.safe_load((config.run / "best.yaml").read_text())
-        again = TrainClassifierConfig.parse({"shards": config.shards, "run": tmp_path / "again", **best})
-        assert again.identity() == RunFolder(config.run / "best").read_json("config.json")["config"]
-        torch.set_num_threads(again.cpus_per_worker or 1)
-        again.run.mkdir()
-        assert train_loop(again, World(0, 1, torch.device("cpu")))["val_macro_f1"] == summary["score"]
-        # Run again, it only tells the result; with more trials it goes on.
-        assert search(changed(config, scheduler="none")) == summary
-        assert (
-            len(search(changed(config, scheduler="none", trials=4))["trials"])
-            and len(scores(config.run)) == 4
-        )
-        with pytest.raises(UserError, match=r"holds a search with search.seed = 42 \(now 7\)"):
-            search(changed(config, scheduler="none", seed=7))
 
-    def test_a_killed_worker_changes_nothing(
+    def test_best_settings_reproduce_best_score(self, config: SearchConfig, tmp_path: Path) -> None:
+        summary = search(override(config, scheduler="none"))
+        best = yaml.safe_load((config.run / "best.yaml").read_text())
+        settings = TrainClassifierConfig.parse({"shards": config.shards, "run": tmp_path / "again", **best})
+        assert settings.identity() == RunFolder(config.run / "best").read_json("config.json")["config"]
+        torch.set_num_threads(settings.cpus_per_worker or 1)
+        settings.run.mkdir()
+        assert train_loop(settings, World(0, 1, torch.device("cpu")))["val_macro_f1"] == summary["score"]
+
+    def test_complete_search_returns_results_or_adds_trials(self, config: SearchConfig) -> None:
+        config = override(config, scheduler="none", max_epochs=2)
+        summary = search(config)
+        assert search(config) == summary
+        search(override(config, trials=4))
+        assert len(scores(config.run)) == 4
+        with pytest.raises(UserError, match=r"contains a search with seed = 42 \(requested 7\)"):
+            search(override(config, seed=7))
+
+    def test_killed_worker_does_not_change_scores(
         self, config: SearchConfig, files: dict[str, Path], tmp_path: Path
     ) -> None:
-        calm = changed(config, base=files["slow"], trials=2, scheduler="none", run=tmp_path / "calm")
-        search(calm)
-        disturbed = changed(calm, run=tmp_path / "disturbed")
+        reference = override(
+            config, base=files["slow"], trials=2, scheduler="none", run=tmp_path / "reference"
+        )
+        search(reference)
+        disturbed = override(reference, run=tmp_path / "disturbed")
         first = RunFolder(SearchFolder(disturbed.run).trial(0))
-        killed = later(lambda: len(first.read_history()) == 2, lambda: kill_worker("Trainable"))
+        killed = run_when(lambda: len(first.read_history()) == 2, lambda: kill_worker("Trainable"))
         search(disturbed)
-        assert killed.result() and scores(disturbed.run) == scores(calm.run)
+        assert killed.result()
+        assert scores(disturbed.run) == scores(reference.run)
         assert {trial.state for trial in SearchFolder(disturbed.run).read()} == {"finished"}
 
-    def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_run(
-        self, config: SearchConfig, tmp_path: Path
-    ) -> None:
-        # A strong copy that is no number: trials that use it can't learn, the others never see it.
+    def test_failed_trial_is_recorded_and_others_finish(self, config: SearchConfig, tmp_path: Path) -> None:
+        # The strongest augmented copy is NaN: only trials that train on it fail.
         data = write_shards(tmp_path / "tones", clips=10, copies=2)
-        rows = open_dataset(data)
-        copies = rows.table[rows.table["copy"] > 0].sort_values("strength")
-        learnt = split_rows(rows, TrainClassifierConfig(shards=data, run=tmp_path, val_fraction=0.3)).train
-        copies = copies[copies.index.isin(learnt)]
+        dataset = open_dataset(data)
+        copies = dataset.table[dataset.table["copy"] > 0].sort_values("strength")
+        settings = TrainClassifierConfig(shards=data, run=tmp_path, val_fraction=0.3)
+        copies = copies[copies.index.isin(split_rows(dataset, settings).train)]
         strongest = copies.index[-1]
-        mels = np.memmap(rows.mels.filename, np.float16, "r+", shape=rows.mels.shape)  # type: ignore[arg-type]
+        mels = np.memmap(dataset.mels.filename, np.float16, "r+", shape=dataset.mels.shape)  # type: ignore[arg-type]
         mels[strongest] = np.nan
         mels.flush()
-        between = float(copies["strength"].iloc[-2:].mean())
+        milder = float(copies["strength"].iloc[-2:].mean())
         space = tmp_path / "space.yaml"
-        space.write_text(yaml.safe_dump({"augmentation_strength": [0.0, between, 1.0]}))
-        spoilt = changed(
+        space.write_text(yaml.safe_dump({"augmentation_strength": [0.0, milder, 1.0]}))
+        config = override(
             config,
             shards=data,
             space=space,
@@ -154,29 +157,27 @@ class TestInOneSession:
             scheduler="none",
             val_fraction=0.3,
         )
-        search(spoilt)
-        trials = SearchFolder(spoilt.run).read()
+        search(config)
+        trials = SearchFolder(config.run).read()
         assert len(trials) == 6
-        by_strength: dict[float, set[str]] = {}
+        states: dict[float, set[str]] = {}
         for trial in trials:
-            by_strength.setdefault(trial.values["augmentation_strength"], set()).add(trial.state)
-        assert by_strength[1.0] == {"failed"} and {"finished"} in [
-            by_strength.get(0.0),
-            by_strength.get(between),
-        ]
+            states.setdefault(trial.params["augmentation_strength"], set()).add(trial.state)
+        assert states[1.0] == {"failed"}
+        assert {"finished"} in [states.get(0.0), states.get(milder)]
         reason = next(trial.reason for trial in trials if trial.state == "failed")
         assert "the loss is nan in epoch 1: try a lower --learning-rate" in reason
-        assert reason in pd.read_csv(spoilt.run / "trials.csv")["reason"].dropna().to_list()
+        assert reason in pd.read_csv(config.run / "trials.csv")["reason"].dropna().to_list()
 
-    def test_a_stopped_trial_of_two_workers_makes_room_for_the_next(
+    def test_stopped_trial_of_two_workers_releases_resources(
         self, config: SearchConfig, tmp_path: Path
     ) -> None:
-        """All CPUs belong to one trial at a time: one that does not give them back would hang the search."""
-        began = time.monotonic()
+        """Each trial needs all CPUs: one that does not release them would block the search."""
+        start = time.monotonic()
         space = tmp_path / "space.yaml"
         space.write_text(yaml.safe_dump({"learning_rate": [2e-3, 1e-6, 2e-6]}))
         search(
-            changed(
+            override(
                 config,
                 space=space,
                 workers_per_trial=2,
@@ -184,116 +185,114 @@ class TestInOneSession:
                 max_epochs=6,
                 grace_epochs=3,
                 searcher="random",
-                reduction=2.0,
+                reduction_factor=2.0,
             )
         )
         trials = SearchFolder(config.run).read()
-        assert [trial.state for trial in trials if trial.values["learning_rate"] < 1e-3] == ["stopped"] * sum(
-            trial.values["learning_rate"] < 1e-3 for trial in trials
-        )
-        assert (
-            len(trials) == 4
-            and trials[0].state == "finished"
-            and "stopped" in [trial.state for trial in trials]
-        )
-        assert time.monotonic() - began < 100
+        weak = [trial for trial in trials if trial.params["learning_rate"] < 1e-3]
+        assert weak
+        assert {trial.state for trial in weak} == {"stopped"}
+        assert len(trials) == 4
+        assert trials[0].state == "finished"
+        assert time.monotonic() - start < 100
 
     @pytest.mark.parametrize("scheduler", ["pbt", pytest.param("pb2", marks=pytest.mark.slow)])
-    def test_a_population_larger_than_the_cluster_changes_its_values_and_ends(
-        self, config: SearchConfig, scheduler: str
-    ) -> None:
-        """Trials take turns, and go on from donors whose checkpoints are old: none may be gone, or the trial would fail."""
-        search(changed(config, scheduler=scheduler, trials=4, max_epochs=8, grace_epochs=2))
+    def test_population_larger_than_cluster_finishes(self, config: SearchConfig, scheduler: str) -> None:
+        """Trials wait for each other and resume from old checkpoints of donors, which must still exist."""
+        config = override(config, scheduler=scheduler, trials=4, max_epochs=8, grace_epochs=2)
+        search(config)
         trials = SearchFolder(config.run).read()
-        assert [trial.state for trial in trials] == ["finished"] * 4 and [
-            trial.reason for trial in trials
-        ] == [""] * 4
+        assert [(trial.state, trial.reason) for trial in trials] == [("finished", "")] * 4
         assert all(trial.points[-1].epoch == 8 for trial in trials)
-        first = search_values(config, scheduler)
-        assert any(trial.values != first[trial.number] for trial in trials), (
-            "nobody took over another's place"
-        )
+        initial = initial_population(config)
+        assert any(trial.params != initial[trial.number] for trial in trials), "no trial copied another one"
         assert load_classifier(config.run / "best")
-        assert not list(config.run.glob("trials/*/kept")) and not list(
-            config.run.glob("trials/*/checkpoints")
-        )
+        assert not list(config.run.glob("trials/*/saved_checkpoints"))
+        assert not list(config.run.glob("trials/*/checkpoints"))
 
-    def test_what_cannot_be_scheduled_says_so_at_once(self, config: SearchConfig) -> None:
-        began = time.monotonic()
-        with pytest.raises(UserError, match="needs 1 worker with 5 CPUs; the cluster has room for 0"):
-            search(changed(config, cpus_per_worker=5))
-        with pytest.raises(UserError, match="needs 3 workers with 1 CPU each; the cluster has room for 2"):
-            search(changed(config, workers_per_trial=3))
-        assert time.monotonic() - began < 5
+    def test_insufficient_resources_are_reported_immediately(self, config: SearchConfig) -> None:
+        start = time.monotonic()
+        with pytest.raises(UserError, match="1 worker with 5 CPUs"):
+            search(override(config, cpus_per_worker=5))
+        with pytest.raises(UserError, match="3 workers with 1 CPU each"):
+            search(override(config, workers_per_trial=3))
+        assert time.monotonic() - start < 5
 
     @pytest.mark.slow
-    def test_time_that_is_up_ends_the_search_with_what_it_knows_and_more_time_goes_on(
+    def test_time_budget_ends_search_which_can_resume(
         self, config: SearchConfig, files: dict[str, Path]
     ) -> None:
-        short = changed(
-            config, base=files["slow"], trials=40, max_epochs=5, scheduler="none", time_budget=0.2
+        config = override(
+            config, base=files["slow"], trials=40, max_epochs=5, scheduler="none", time_budget=0.3
         )
-        search(short)
-        done = SearchFolder(short.run).read()
-        assert 0 < len(done) < 40 and (short.run / "best.yaml").is_file()
-        before = scores(short.run)
-        search(changed(short, trials=len(done), time_budget=None))
-        after = SearchFolder(short.run).read()
-        assert [trial.state for trial in after] == ["finished"] * len(done)
-        assert all(scores(short.run)[number].items() >= before[number].items() for number in before)
+        search(config)
+        started = SearchFolder(config.run).read()
+        assert 0 < len(started) < 40
+        assert (config.run / "best.yaml").is_file()
+        scores_before = scores(config.run)
+        search(override(config, trials=len(started), time_budget=None))
+        resumed = SearchFolder(config.run).read()
+        assert [trial.state for trial in resumed] == ["finished"] * len(started)
+        scores_after = scores(config.run)
+        assert all(scores_after[number].items() >= scores_before[number].items() for number in scores_before)
 
-    def test_resume_insists_on_a_search_and_a_training_is_none(self, config: SearchConfig) -> None:
+    def test_resume_needs_an_existing_search(self, config: SearchConfig) -> None:
         with pytest.raises(UserError, match=r"--resume: no search in --run"):
-            search(changed(config, resume=True))
+            search(override(config, resume=True))
+
+    def test_folder_of_training_run_is_refused(self, config: SearchConfig) -> None:
         config.run.mkdir()
         (config.run / "config.json").write_text("{}")
-        with pytest.raises(UserError, match="holds a training, not a search"):
+        with pytest.raises(UserError, match="contains a training run, not a search"):
+            search(config)
+
+    def test_search_of_older_format_is_refused(self, config: SearchConfig) -> None:
+        config.run.mkdir()
+        (config.run / "search.json").write_text('{"command": "tune"}')
+        with pytest.raises(UserError, match=r"was written by melray < 0\.2: start a new --run"):
             search(config)
 
 
 @pytest.mark.slow
-def test_each_fold_is_scored_by_what_a_search_without_it_found(
-    config: SearchConfig, files: dict[str, Path]
-) -> None:
-    words = [
-        "crossval",
-        "--tuned",
-        "--shards",
-        config.shards,
-        "--run",
-        config.run,
-        "--space",
-        config.space,
-        "--base",
-        files["base"],
-    ]
-    ended = run(*words, "--num-folds", 2, "--trials", 2, "--max-epochs", 2, "--cpus", 2, timeout=170)
-    assert ended.returncode == 0, ended.stderr
-    result = RunFolder(config.run).read_json("crossval.json")
-    assert (
-        [fold["fold"] for fold in result["tuned"]["folds"]]
-        == [1, 2]
-        == [fold["fold"] for fold in result["base"]["folds"]]
+def test_nested_crossval_never_trains_on_held_out_fold(config: SearchConfig) -> None:
+    completed = run_command(
+        *("crossval", "--tuned", "--shards", config.shards, "--run", config.run),
+        *("--space", config.space, "--base", config.base, "--num-folds", 2),
+        *("--trials", 2, "--max-epochs", 2, "--cpus", 2),
+        timeout=170,
     )
-    assert "the search was worth" in ended.stdout
-    rows = open_dataset(config.shards)
-    for number in (1, 2):
-        found = RunFolder(config.run / f"search_{number}")
-        assert found.read_json("search.json")["base"]["fold"] == number
-        final = RunFolder(config.run / f"tuned/fold_{number}").read_json("config.json")["config"]
-        split = split_rows(rows, TrainClassifierConfig(shards=config.shards, run=config.run, **final))
-        trial = RunFolder(config.run / f"search_{number}/trials/0000").read_json("config.json")["config"]
-        seen = split_rows(rows, TrainClassifierConfig(shards=config.shards, run=config.run, **trial))
-        assert len(split.held_out) and not set(split.held_out) & {*split.train, *seen.train, *seen.val}
-        assert final["keep"] == "last" and final["val_fraction"] == 0
+    assert completed.returncode == 0, completed.stderr
+    assert "tuning gain: " in completed.stdout
+    result = RunFolder(config.run).read_json("crossval.json")
+    for arm in ("tuned", "base"):
+        assert [fold["fold"] for fold in result[arm]["folds"]] == [1, 2]
+    dataset = open_dataset(config.shards)
+
+    def split_of(run: Path) -> tuple[dict, Split]:
+        settings = RunFolder(run).read_json("config.json")["config"]
+        run_config = TrainClassifierConfig(shards=config.shards, run=run, **settings)
+        return settings, split_rows(dataset, run_config)
+
+    for fold in (1, 2):
+        search_config = SearchFolder(config.run / f"search_{fold}").read_config()
+        assert search_config is not None
+        assert search_config["base"]["fold"] == fold
+        final, final_split = split_of(config.run / f"tuned/fold_{fold}")
+        _, trial_split = split_of(config.run / f"search_{fold}/trials/0000")
+        assert len(final_split.held_out)
+        used = {*final_split.train, *trial_split.train, *trial_split.val}
+        assert not set(final_split.held_out) & used
+        assert final["keep"] == "last"
+        assert final["val_fraction"] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
-def test_generators_are_searched_with_one_judge(shards: Path, tmp_path: Path) -> None:
+def test_gan_trials_share_one_reference_classifier(shards: Path, tmp_path: Path) -> None:
     base, space = tmp_path / "base.yaml", tmp_path / "space.yaml"
     base.write_text(
-        "gan: {latent_dim: 8, style_dim: 16, channels: [8, 16], patch: 4}\nepoch_steps: 3\nbatch_size: 8\nsamples_per_class: 2\nprecision: fp32\n"
+        "gan: {latent_dim: 8, style_dim: 16, channels: [8, 16], patch: 4}\n"
+        "epoch_steps: 3\nbatch_size: 8\nsamples_per_class: 2\nprecision: fp32\n"
     )
     space.write_text("penalty_weight: {low: 0.1, high: 10.0, log: true}\n")
     config = SearchConfig(
@@ -307,95 +306,91 @@ def test_generators_are_searched_with_one_judge(shards: Path, tmp_path: Path) ->
         scheduler="none",
     )
     summary = search(config)
-    assert summary["metric"] == "frechet" and summary["trials"]["finished"] == 2
-    assert load_generator(config.run / "best").card.training["frechet"] == summary["score"]
-    assert (config.run / "best/judge/choosing/model.safetensors").is_file()
+    assert summary["metric"] == "frechet"
+    assert summary["trials"]["finished"] == 2
+    assert load_generator(config.run / "best").metadata.training["frechet"] == summary["score"]
+    weights = "reference_classifiers/selection/model.safetensors"
+    shared = (config.run / weights).read_bytes()
+    assert all((config.run / f"trials/{number:04d}" / weights).read_bytes() == shared for number in range(2))
 
 
-def search_values(config: SearchConfig, scheduler: str) -> dict[int, dict[str, float]]:
-    """What a population starts with."""
+def initial_population(config: SearchConfig) -> dict[int, dict[str, Any]]:
+    """Return the initial hyperparameters of a population by trial number."""
     from tune.schedulers import population_param_space
-    from tune.search import make_job
+    from tune.search import make_spec
+    from tune.trial.trainable import TRIAL_NUMBER_KEY
 
-    job = make_job(changed(config, scheduler=scheduler, trials=4))
-    drawn = population_param_space(
-        changed(config, scheduler=scheduler, trials=4), job.space, job.space.read(job.base), []
-    )
+    spec = make_spec(config)
+    param_space = population_param_space(config, spec.space, spec.space.read(spec.base), [])
+
+    def value(key: str, number: int) -> Any:
+        return param_space[key].func({"config": {TRIAL_NUMBER_KEY: number}})
+
     return {
-        n: job.space.decode({key: drawn[key].func({"config": {"number": n}}) for key in job.space.dimensions})
-        for n in range(4)
+        number: spec.space.decode({key: value(key, number) for key in spec.space.dimensions})
+        for number in range(config.trials)
     }
 
 
-def command(config: SearchConfig, base: Path) -> list[object]:
+def tune_command(config: SearchConfig, base: Path) -> list[object]:
     return [
         *("tune", "--shards", config.shards, "--run", config.run, "--space", config.space, "--base", base),
         *("--trials", 4, "--max-epochs", 6, "--scheduler", "none", "--cpus", 2),
     ]
 
 
-def test_a_killed_driver_started_again_ends_as_the_undisturbed_search(
+def test_search_of_killed_driver_resumes_with_same_scores(
     config: SearchConfig, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    # By chance, whose suggestions don't hang on which trial ended first.
-    words = [*command(config, files["slow"]), "--searcher", "random"]
-    driver = start(*words, log=tmp_path / "log")
+    # Random suggestions do not depend on the order in which trials end.
+    arguments = [*tune_command(config, files["slow"]), "--searcher", "random"]
+    driver = start_command(*arguments, log=tmp_path / "log")
     folder = SearchFolder(config.run)
-    wait_for(lambda: len(RunFolder(folder.trial(2)).read_history()) >= 2, 90)
-    kill(driver)
-    before = scores(config.run)
+    wait_until(lambda: len(RunFolder(folder.trial(2)).read_history()) >= 2, 90)
+    kill_driver(driver)
+    scores_before = scores(config.run)
     assert {trial.state for trial in folder.read()} == {"finished", "running"}
-    again = run(*words, "--resume", timeout=110)
-    assert again.returncode == 0, again.stderr
-    assert "going on: 2 trials are done" in again.stdout
-    after = scores(config.run)
-    assert sorted(after) == [0, 1, 2, 3] and all(len(epochs) == 6 for epochs in after.values())
-    assert all(after[number].items() >= epochs.items() for number, epochs in before.items())
-    # Each trial is what the same settings give without a break.
-    job_config = TrainClassifierConfig.parse(
-        {
-            "shards": config.shards,
-            **RunFolder(folder.trial(2)).read_json("config.json")["config"],
-            "run": tmp_path / "alone",
-        }
-    )
-    job_config.run.mkdir()
+    completed = run_command(*arguments, "--resume", timeout=110)
+    assert completed.returncode == 0, completed.stderr
+    assert "resuming: 2 complete, 1 in progress" in completed.stderr
+    scores_after = scores(config.run)
+    assert sorted(scores_after) == [0, 1, 2, 3]
+    assert all(len(epochs) == 6 for epochs in scores_after.values())
+    assert all(scores_after[number].items() >= epochs.items() for number, epochs in scores_before.items())
+    # The interrupted trial equals an uninterrupted run with the same settings.
+    settings = RunFolder(folder.trial(2)).read_json("config.json")["config"]
+    run_config = TrainClassifierConfig.parse({"shards": config.shards, "run": tmp_path / "run", **settings})
+    run_config.run.mkdir()
     torch.set_num_threads(1)
-    train_loop(job_config, World(0, 1, torch.device("cpu")))
-    assert {
-        line["epoch"]: line["val_macro_f1"] for line in RunFolder(job_config.run).read_history()
-    } == after[2]
+    train_loop(run_config, World(0, 1, torch.device("cpu")))
+    history = RunFolder(run_config.run).read_history()
+    assert {metrics["epoch"]: metrics["val_macro_f1"] for metrics in history} == scores_after[2]
 
 
 @pytest.mark.slow
-def test_ctrl_c_tells_what_is_known_so_far(
+def test_interrupted_search_writes_results_so_far(
     config: SearchConfig, files: dict[str, Path], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    driver = start(*command(config, files["slow"]), log=log)
-    wait_for(lambda: len(RunFolder(SearchFolder(config.run).trial(0)).read_history()) >= 2, 90)
+    driver = start_command(*tune_command(config, files["slow"]), log=log)
+    wait_until(lambda: len(RunFolder(SearchFolder(config.run).trial(0)).read_history()) >= 2, 90)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) == 130
-    told = log.read_text()
-    assert (
-        "best: trial" in told
-        and "interrupted; the same command goes on where it stopped" in told
-        and "Traceback" not in told
-    )
-    assert (
-        (config.run / "best.yaml").is_file()
-        and (config.run / "report.html").is_file()
-        and (config.run / "best/model.safetensors").is_file()
-    )
+    output = log.read_text()
+    assert "best: trial" in output
+    assert "interrupted" in output
+    assert "Traceback" not in output
+    for name in ("best.yaml", "report.html", "best/model.safetensors"):
+        assert (config.run / name).is_file()
 
 
-def test_a_wrong_key_ends_the_command_before_anything_starts(config: SearchConfig, tmp_path: Path) -> None:
+def test_unknown_key_ends_command_before_it_starts(config: SearchConfig, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("learning_rte: {low: 0.1, high: 0.2}\n")
-    ended = run("tune", "--shards", config.shards, "--run", config.run, "--space", space)
-    assert ended.returncode == 2
-    assert (
-        ended.stderr.strip().splitlines()[-1].startswith("melray: error: --space")
-        and "did you mean 'learning_rate'?" in ended.stderr
-    )
-    assert not config.run.exists() and "plan" not in ended.stdout
+    completed = run_command("tune", "--shards", config.shards, "--run", config.run, "--space", space)
+    assert completed.returncode == 2
+    last_line = completed.stderr.strip().splitlines()[-1]
+    assert "error: --space" in last_line
+    assert "did you mean 'learning_rate'?" in last_line
+    assert "trials concurrently" not in completed.stderr
+    assert not config.run.exists()

@@ -1,4 +1,4 @@
-"""The network takes spectrograms of any size, standardises them itself, and knows what it saw."""
+"""The classifier takes spectrograms of any size, normalizes them, and does not depend on the batch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pipeline.classifier.inference import predict_probabilities
 SMALL = ClassifierConfig(channels=(8, 12), convs_per_block=1, embedding_dim=16)
 
 
-def small(norm: str = "batch", n_mels: int = 16, classes: int = 3, seed: int = 0) -> Classifier:
+def small_model(norm: str = "batch", n_mels: int = 16, classes: int = 3, seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
     return Classifier(SMALL.model_copy(update={"norm": norm}), n_mels, classes)
 
 
-def some_mels(*shape: int, seed: int = 0) -> torch.Tensor:
+def random_mels(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 20 - 40
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize(("n_mels", "frames"), [(128, 216), (40, 17), (1, 1), (16, 1), (1, 33), (7, 501)])
-def test_shapes(n_mels: int, frames: int, norm: str):
+def test_output_shapes_for_any_input_size(n_mels: int, frames: int, norm: str):
     config = ClassifierConfig(
         channels=(12, 12, 16, 16, 24, 24), convs_per_block=1, embedding_dim=24, norm=norm
     )
     model = Classifier(config, n_mels, 5)
-    mel = some_mels(2, n_mels, frames)
+    mel = random_mels(2, n_mels, frames)
     for train in (True, False):
         logits = model.train(train)(mel)
         assert logits.shape == (2, 5) and torch.isfinite(logits).all()
@@ -37,63 +37,63 @@ def test_shapes(n_mels: int, frames: int, norm: str):
     assert model.eval()(mel[:1]).shape == (1, 5)
 
 
-def test_every_weight_learns():
-    model = small()
-    model(some_mels(4, 16, 30)).logsumexp(1).sum().backward()
+def test_every_parameter_has_gradient():
+    model = small_model()
+    model(random_mels(4, 16, 30)).logsumexp(1).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_statistics_are_part_of_the_weights_and_undo_level_and_range():
-    mel = some_mels(4, 16, 30)
+def test_statistics_are_saved_and_normalize_input():
+    mel = random_mels(4, 16, 30)
     mean, std = torch.linspace(-60, -20, 16), torch.linspace(1, 30, 16)
-    plain, wide = small().eval(), small().eval()
-    wide.set_statistics(mean, std)
-    assert {"mel_mean_M", "mel_std_M"} <= wide.state_dict().keys()
-    torch.testing.assert_close(wide(mel * std[:, None] + mean[:, None]), plain(mel), rtol=1e-3, atol=1e-3)
-    other = small(seed=1).eval()
-    other.load_state_dict(wide.state_dict())
-    assert torch.equal(other(mel), wide(mel))
+    plain, scaled = small_model().eval(), small_model().eval()
+    scaled.set_statistics(mean, std)
+    assert {"mel_mean_M", "mel_std_M"} <= scaled.state_dict().keys()
+    torch.testing.assert_close(scaled(mel * std[:, None] + mean[:, None]), plain(mel), rtol=1e-3, atol=1e-3)
+    loaded = small_model(seed=1).eval()
+    loaded.load_state_dict(scaled.state_dict())
+    assert torch.equal(loaded(mel), scaled(mel))
 
 
-def test_a_band_that_never_changes_does_no_harm():
-    model = small().eval()
+def test_constant_mel_band_gives_finite_output():
+    model = small_model().eval()
     model.set_statistics(torch.full((16,), -100.0), torch.zeros(16))
     assert torch.isfinite(model(torch.full((2, 16, 30), -100.0))).all()
 
 
-def test_the_seed_decides_the_weights():
-    mel = some_mels(4, 16, 30)
-    assert torch.equal(small().eval()(mel), small().eval()(mel))
-    assert not torch.equal(small().eval()(mel), small(seed=1).eval()(mel))
+def test_seed_determines_weights():
+    mel = random_mels(4, 16, 30)
+    assert torch.equal(small_model().eval()(mel), small_model().eval()(mel))
+    assert not torch.equal(small_model().eval()(mel), small_model(seed=1).eval()(mel))
 
 
-def test_group_norm_does_not_look_at_the_rest_of_the_batch():
-    mel = some_mels(6, 16, 30)
-    for norm, alone in (("group", True), ("batch", False)):
-        model = small(norm).train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        together, apart = model(mel), torch.cat([model(mel[:2]), model(mel[2:])])
-        assert torch.allclose(together, apart, atol=1e-5) == alone
-    assert not any("running" in name for name in small("group").state_dict())
+@pytest.mark.parametrize(("norm", "independent"), [("group", True), ("batch", False)])
+def test_group_norm_is_independent_of_batch(norm: str, independent: bool):
+    mel = random_mels(6, 16, 30)
+    model = small_model(norm).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    whole, halves = model(mel), torch.cat([model(mel[:2]), model(mel[2:])])
+    assert torch.allclose(whole, halves, atol=1e-5) == independent
+    assert any("running" in name for name in model.state_dict()) != independent
 
 
-def test_group_norm_takes_any_number_of_channels():
-    for channels in (1, 7, 8, 12, 13, 20):
-        model = Classifier(ClassifierConfig(channels=(channels,), embedding_dim=4, norm="group"), 8, 2)
-        assert model(some_mels(1, 8, 8)).shape == (1, 2)
+@pytest.mark.parametrize("channels", [1, 7, 8, 12, 13, 20])
+def test_group_norm_accepts_any_channels(channels: int):
+    model = Classifier(ClassifierConfig(channels=(channels,), embedding_dim=4, norm="group"), 8, 2)
+    assert model(random_mels(1, 8, 8)).shape == (1, 2)
 
 
-def test_time_matters_less_than_what_is_there():
-    """A turn in time by what all poolings share changes nothing but the edges."""
-    model = small().eval()
+def test_embedding_is_nearly_invariant_to_time_shift():
+    """A circular shift by a multiple of the total stride changes the edges only."""
+    model = small_model().eval()
     mel = torch.full((1, 16, 64), -40.0)
     mel[:, 5, 24:32] = 20.0
-    moved, other = mel.roll(16, dims=2), mel.roll(6, dims=1)
-    assert (model.embed(moved) - model.embed(mel)).norm() < 0.1 * (
-        model.embed(other) - model.embed(mel)
-    ).norm()
+    shifted, transposed = mel.roll(16, dims=2), mel.roll(6, dims=1)
+    time_distance = (model.embed(shifted) - model.embed(mel)).norm()
+    pitch_distance = (model.embed(transposed) - model.embed(mel)).norm()
+    assert time_distance < 0.1 * pitch_distance
 
 
 @pytest.mark.parametrize(
@@ -105,28 +105,28 @@ def test_time_matters_less_than_what_is_there():
         ({"convs_per_block": 0}, "'convs_per_block'"),
     ],
 )
-def test_refused_settings(settings: dict, message: str):
+def test_invalid_settings_raise(settings: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         ClassifierConfig(**settings)
 
 
-def test_probabilities_do_not_depend_on_the_batch():
-    model = small().eval()
-    mels = some_mels(70, 16, 30).half().numpy()
-    together = predict_probabilities(model, mels)
-    assert together.shape == (70, 3) and together.dtype == np.float32
-    np.testing.assert_allclose(together.sum(axis=1), 1.0, atol=1e-6)
+def test_probabilities_are_independent_of_batch():
+    model = small_model().eval()
+    mels = random_mels(70, 16, 30).half().numpy()
+    batched = predict_probabilities(model, mels)
+    assert batched.shape == (70, 3) and batched.dtype == np.float32
+    np.testing.assert_allclose(batched.sum(axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(
-        together[[0, 33, 69]],
+        batched[[0, 33, 69]],
         np.concatenate([predict_probabilities(model, mels[i : i + 1]) for i in (0, 33, 69)]),
         atol=1e-6,
     )
     assert predict_probabilities(model, mels[:0]).shape == (0, 3)
 
 
-def test_averaging_over_turns():
-    model, mels = small().eval(), some_mels(3, 16, 30).half().numpy()
-    want = np.mean(
-        [predict_probabilities(model, np.roll(mels, turn, axis=2)) for turn in (0, 10, 20)], axis=0
+def test_tta_averages_over_time_shifts():
+    model, mels = small_model().eval(), random_mels(3, 16, 30).half().numpy()
+    expected = np.mean(
+        [predict_probabilities(model, np.roll(mels, shift, axis=2)) for shift in (0, 10, 20)], axis=0
     )
-    np.testing.assert_allclose(predict_probabilities(model, mels, shifts=3), want, atol=1e-6)
+    np.testing.assert_allclose(predict_probabilities(model, mels, tta_shifts=3), expected, atol=1e-6)

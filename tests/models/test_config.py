@@ -1,4 +1,4 @@
-"""A wrong setting is told in one line that names it, its value and the remedy."""
+"""Invalid settings raise a one-line error that names the key, its value and a hint; valid ones are frozen."""
 
 from __future__ import annotations
 
@@ -47,44 +47,45 @@ class Outer(Base):
         ({"rate": None}, "'rate' = None: input should be a valid number"),
         (
             {"rate": -1, "sed": 0},
-            "'rate' = -1: input should be greater than or equal to 0; unknown key 'sed'; did you mean 'seed'?",
+            "'rate' = -1: input should be greater than or equal to 0; "
+            "unknown key 'sed'; did you mean 'seed'?",
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(values: dict, message: str):
-    with pytest.raises(ConfigError) as made:
+def test_invalid_values_raise_one_line_error(values: dict, message: str):
+    with pytest.raises(ConfigError) as constructed:
         Outer(**values)
-    assert str(made.value) == message
+    assert str(constructed.value) == message
     with pytest.raises(ConfigError) as parsed:
         Outer.parse(values, "conf/a.yaml")
     assert str(parsed.value) == f"conf/a.yaml: {message}"
     assert "\n" not in message
 
 
-def test_a_missing_value_is_named():
-    class Needy(Config):
+def test_missing_value_is_named():
+    class Required(Config):
         data: PathOrURI
 
     with pytest.raises(ConfigError, match=r"^'data': field required$"):
-        Needy()
+        Required()
 
 
-def test_defaults_are_checked_too():
-    class Wrong(Config):
+def test_defaults_are_validated():
+    class Invalid(Config):
         rate: float = Field(2.0, le=1)
 
     with pytest.raises(ConfigError, match=r"'rate' = 2\.0: "):
-        Wrong()
+        Invalid()
 
 
-def test_a_configuration_cannot_be_changed():
+def test_config_is_frozen_and_hashable():
     config = Outer()
     with pytest.raises(ValidationError, match="frozen"):
         config.rate = 0.1
     assert hash(config) == hash(Outer()) and config == Outer() and config != Outer(rate=0.1)
 
 
-def test_a_place_is_absolute_and_stays_where_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_relative_path_becomes_absolute_on_construction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     config = Outer(out="runs/a")
     os.chdir("/")
@@ -94,7 +95,7 @@ def test_a_place_is_absolute_and_stays_where_it_was_meant(tmp_path: Path, monkey
     assert Outer().out == tmp_path / "out"
 
 
-def test_values_are_plain_and_lead_back():
+def test_to_dict_is_json_and_parses_back():
     config = Outer(inner=Inner(depth=3), names=("a",), out="/x")
     values = json.loads(json.dumps(config.to_dict()))
     assert values == {
@@ -107,5 +108,17 @@ def test_values_are_plain_and_lead_back():
     assert Outer.parse(values) == config
 
 
-def test_part_is_what_was_inherited():
+def test_subset_returns_inherited_settings():
     assert Outer(seed=7, rate=0.1).subset(Base) == Base(seed=7)
+
+
+def test_with_overrides_sets_dotted_keys_and_validates():
+    config = Outer(rate=0.1)
+    assert config.with_overrides({"inner.depth": 3, "seed": 7}) == Outer(
+        rate=0.1, inner=Inner(depth=3), seed=7
+    )
+    assert config == Outer(rate=0.1)
+    with pytest.raises(ConfigError, match=r"'inner\.depth' = 0: "):
+        config.with_overrides({"inner.depth": 0})
+    with pytest.raises(ConfigError, match=r"unknown key 'inner\.dept'; did you mean 'depth'"):
+        config.with_overrides({"inner.dept": 3})

@@ -1,4 +1,4 @@
-"""What the discriminator sees is changed as often as was said, and the generator learns through it."""
+"""Discriminator augmentation: its probability, equality for real and fake, gradients; updates of ADA."""
 
 from __future__ import annotations
 
@@ -19,133 +19,141 @@ from models.gan_augment import (
 )
 
 B, M, T = 24, 10, 40
-CHANGES = ("roll", "gain_db", "time_width", "freq_width")
+AUGMENTATIONS = ("roll", "gain_db", "time_width", "freq_width")
 FILL = torch.arange(float(M)) - 100
-# All of them large enough to be seen in a small spectrogram.
+# Large enough for each augmentation to change a small spectrogram.
 STRONG = GanAugmentConfig(time_width=0.5, freq_width=0.5, roll=0.5, time_masks=2)
 
 
-def some_mels(seed: int = 0) -> torch.Tensor:
+def random_mels(seed: int = 0) -> torch.Tensor:
     return torch.randn(B, M, T, generator=torch.Generator().manual_seed(seed)) * 20 - 40
 
 
-def draw(
-    chance: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG
+def sample_params(
+    p: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG
 ) -> BatchAugmentation:
-    return sample_augmentation(np.random.default_rng(seed), count, config, chance)
+    return sample_augmentation(np.random.default_rng(seed), count, config, p)
 
 
-def happened(plan: BatchAugmentation) -> np.ndarray:
-    """Which change happened to which clip `[shape=(4, B)]`."""
-    return np.stack([np.reshape(getattr(plan, name), (len(plan.roll), -1)).any(axis=1) for name in CHANGES])
+def applied(params: BatchAugmentation) -> np.ndarray:
+    """Return which augmentation is applied to which clip `[shape=(4, B)]`."""
+    return np.stack(
+        [np.reshape(getattr(params, name), (len(params.roll), -1)).any(axis=1) for name in AUGMENTATIONS]
+    )
 
 
-def test_no_chance_changes_nothing() -> None:
-    mel, plan = some_mels(), draw(0.0)
-    assert not happened(plan).any()
-    assert torch.equal(augment(mel, plan, FILL), mel)
+def masked(mel: torch.Tensor, params: BatchAugmentation) -> torch.Tensor:
+    """Return which values are masked `[shape=(B, M, T)]`."""
+    return augment(mel, params, torch.full((M,), torch.nan)).isnan()
 
 
-def test_a_chance_of_one_changes_every_clip_within_the_sizes() -> None:
+def test_zero_probability_changes_nothing() -> None:
+    mel, params = random_mels(), sample_params(0.0)
+    assert not applied(params).any()
+    assert torch.equal(augment(mel, params, FILL), mel)
+
+
+def test_probability_one_augments_every_clip_within_bounds() -> None:
     config = GanAugmentConfig(
         time_masks=3, time_width=0.3, freq_masks=2, freq_width=0.2, roll=0.15, gain_db=5.0
     )
-    mel = some_mels()
+    mel = random_mels()
     for seed in range(30):
-        plan = draw(1.0, seed, config=config)
-        assert happened(plan).all()
-        assert (np.abs(plan.roll) <= 0.15).all() and (np.abs(plan.gain_db) <= 5).all()
-        assert plan.time_width.shape == (B, 3) and (plan.time_width <= 0.3).all()
-        assert plan.freq_width.shape == (B, 2) and (plan.freq_width <= 0.2).all()
-        assert (augment(mel, plan, FILL) != mel).flatten(1).any(dim=1).all()
+        params = sample_params(1.0, seed, config=config)
+        assert applied(params).all()
+        assert (np.abs(params.roll) <= 0.15).all() and (np.abs(params.gain_db) <= 5).all()
+        assert params.time_width.shape == (B, 3) and (params.time_width <= 0.3).all()
+        assert params.freq_width.shape == (B, 2) and (params.freq_width <= 0.2).all()
+        assert (augment(mel, params, FILL) != mel).flatten(1).any(dim=1).all()
 
 
-@pytest.mark.parametrize("chance", [0.05, 0.3, 0.8])
-def test_each_change_happens_to_its_share_of_the_clips_whatever_else_does(chance: float) -> None:
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.8])
+def test_augmentations_are_applied_independently_with_probability(p: float) -> None:
     count = 20_000
-    which = happened(draw(chance, count=count))
-    assert which.mean(axis=1) == pytest.approx(np.full(4, chance), abs=4 * np.sqrt(chance / count))
+    flags = applied(sample_params(p, count=count))
+    assert flags.mean(axis=1) == pytest.approx(np.full(4, p), abs=4 * np.sqrt(p / count))
     for i in range(4):
         for j in range(i):
-            assert (which[i] & which[j]).mean() == pytest.approx(chance**2, abs=4 * chance / np.sqrt(count))
+            assert (flags[i] & flags[j]).mean() == pytest.approx(p**2, abs=4 * p / np.sqrt(count))
 
 
-def test_changes_repeat_with_the_seed_and_clips_are_never_mixed() -> None:
-    one, again, other = draw(0.5, 3), draw(0.5, 3), draw(0.5, 4)
-    assert all(np.array_equal(values, getattr(again, name)) for name, values in vars(one).items())
-    assert not np.array_equal(one.roll, other.roll)
-    assert (one.share == 1).all()
+def test_parameters_follow_seed_and_never_mix() -> None:
+    first, repeated, other = sample_params(0.5, 3), sample_params(0.5, 3), sample_params(0.5, 4)
+    assert all(np.array_equal(values, getattr(repeated, name)) for name, values in vars(first).items())
+    assert not np.array_equal(first.roll, other.roll)
+    assert (first.lam == 1).all()
 
 
-def test_real_and_drawn_clips_are_changed_alike() -> None:
-    """What is between two clips is turned and blanked with them, and the level goes."""
-    real, drawn, plan = some_mels(0), some_mels(1), draw(0.7)
-    blank = augment(real, plan, torch.full((M,), torch.nan)).isnan()
-    assert blank.any() and not blank.all()
-    between = augment(real, plan, FILL) - augment(drawn, plan, FILL)
-    want = torch.stack([(real[i] - drawn[i]).roll(round(plan.roll[i] * T), dims=1) for i in range(B)])
-    torch.testing.assert_close(between, want.masked_fill(blank, 0.0), rtol=1e-4, atol=1e-4)
+def test_real_and_fake_are_augmented_equally() -> None:
+    """The difference of two clips is shifted and masked like the clips; the gain cancels."""
+    real, fake, params = random_mels(0), random_mels(1), sample_params(0.7)
+    mask = masked(real, params)
+    assert mask.any() and not mask.all()
+    difference = augment(real, params, FILL) - augment(fake, params, FILL)
+    expected = torch.stack([(real[i] - fake[i]).roll(round(params.roll[i] * T), dims=1) for i in range(B)])
+    torch.testing.assert_close(difference, expected.masked_fill(mask, 0.0), rtol=1e-4, atol=1e-4)
 
 
-def test_blanks_hold_the_fill_and_no_gain() -> None:
-    plan = draw(1.0)
-    blank = augment(some_mels(), plan, torch.full((M,), torch.nan)).isnan()
-    assert torch.equal(augment(some_mels(), plan, FILL)[blank], FILL[None, :, None].expand(B, M, T)[blank])
+def test_masked_values_are_fill_without_gain() -> None:
+    params = sample_params(1.0)
+    mask = masked(random_mels(), params)
+    assert torch.equal(augment(random_mels(), params, FILL)[mask], FILL[None, :, None].expand(B, M, T)[mask])
 
 
-def test_gradients_go_back_to_where_the_values_came_from_and_none_to_what_is_blanked() -> None:
-    mel, plan = some_mels().requires_grad_(), draw(0.7)
-    assert len(set(np.round(plan.roll * T))) > 5
-    # Each place of the result has a number of its own, so that any other permutation would show.
-    number = torch.arange(1.0, B * M * T + 1).reshape(B, M, T)
-    changed = augment(mel, plan, FILL)
-    (changed * number).sum().backward()
-    blank = augment(mel.detach(), plan, torch.full((M,), torch.nan)).isnan()
-    want = torch.stack([(number[i] * ~blank[i]).roll(-round(plan.roll[i] * T), dims=1) for i in range(B)])
-    assert mel.grad is not None and torch.equal(mel.grad, want)
+def test_gradients_follow_shift_and_vanish_at_masks() -> None:
+    mel, params = random_mels().requires_grad_(), sample_params(0.7)
+    assert len(set(np.round(params.roll * T))) > 5
+    # A different weight for each output value detects any wrong permutation.
+    weights = torch.arange(1.0, B * M * T + 1).reshape(B, M, T)
+    (augment(mel, params, FILL) * weights).sum().backward()
+    mask = masked(mel.detach(), params)
+    expected = torch.stack(
+        [(weights[i] * ~mask[i]).roll(-round(params.roll[i] * T), dims=1) for i in range(B)]
+    )
+    assert mel.grad is not None and torch.equal(mel.grad, expected)
     mel.grad = None
-    augment(mel, plan, FILL).sum().backward()
+    augment(mel, params, FILL).sum().backward()
     assert set(mel.grad.unique().tolist()) == {0.0, 1.0}
-    assert mel.grad.sum() == (~blank).sum()
+    assert mel.grad.sum() == (~mask).sum()
 
 
-def test_the_chance_rises_when_the_discriminator_is_sure_and_falls_when_it_is_not() -> None:
-    ada = AdaConfig(target=0.6)
-    for ada_rt, sign in ((1.0, 1), (0.61, 1), (0.59, -1), (0.0, -1), (-1.0, -1)):
-        assert update_ada_probability(0.4, ada_rt, 400, ada) - 0.4 == pytest.approx(sign * 400 / ADA_CLIPS)
+@pytest.mark.parametrize(("ada_rt", "sign"), [(1.0, 1), (0.61, 1), (0.59, -1), (0.0, -1), (-1.0, -1)])
+def test_probability_rises_above_target_and_falls_below(ada_rt: float, sign: int) -> None:
+    change = update_ada_probability(0.4, ada_rt, 400, AdaConfig(target=0.6)) - 0.4
+    assert change == pytest.approx(sign * 400 / ADA_CLIPS)
 
 
-def test_the_chance_stays_between_none_and_the_most() -> None:
-    ada, rng, chance, seen = AdaConfig(), np.random.default_rng(0), 0.2, []
+def test_probability_is_clamped_to_its_range() -> None:
+    ada, rng, p, history = AdaConfig(), np.random.default_rng(0), 0.2, []
     for _ in range(2000):
-        # Moods that last: so it comes to both ends.
-        mood = rng.uniform(-1, 1)
+        # Constant for several updates, so that both ends are reached.
+        ada_rt = rng.uniform(-1, 1)
         for _ in range(rng.integers(1, 20)):
-            chance = update_ada_probability(chance, mood, int(rng.integers(1, 10_000)), ada)
-            seen.append(chance)
-    assert min(seen) == 0.0 and max(seen) == MAX_PROBABILITY == 0.8
+            p = update_ada_probability(p, ada_rt, int(rng.integers(1, 10_000)), ada)
+            history.append(p)
+    assert min(history) == 0.0 and max(history) == MAX_PROBABILITY == 0.8
     assert update_ada_probability(0.0, 1.0, 10 * ADA_CLIPS, ada) == MAX_PROBABILITY
     assert update_ada_probability(MAX_PROBABILITY, -1.0, 10 * ADA_CLIPS, ada) == 0.0
 
 
 @pytest.mark.parametrize("ada_rt", [-1.0, 0.6, 1.0])
-def test_a_chance_that_does_not_adapt_stays(ada_rt: float) -> None:
+def test_fixed_probability_does_not_adapt(ada_rt: float) -> None:
     assert update_ada_probability(0.3, ada_rt, ADA_CLIPS, AdaConfig(adapt=False)) == 0.3
 
 
-@pytest.mark.parametrize("each", [64, 999, 4096])
-def test_the_chance_goes_from_none_to_the_most_and_back_as_fast_as_is_said(each: int) -> None:
+@pytest.mark.parametrize("batch_clips", [64, 999, 4096])
+def test_probability_crosses_its_range_within_ada_clips(batch_clips: int) -> None:
     ada = AdaConfig()
-    for start, ada_rt, end in ((0.0, 1.0, MAX_PROBABILITY), (MAX_PROBABILITY, -1.0, 0.0)):
-        chance, clips = start, 0
-        while chance != end and clips <= ADA_CLIPS:
-            chance, clips = update_ada_probability(chance, ada_rt, each, ada), clips + each
-        assert (
-            chance == end and MAX_PROBABILITY * ADA_CLIPS <= clips <= MAX_PROBABILITY * ADA_CLIPS + 2 * each
-        )
+    for p, ada_rt, end in ((0.0, 1.0, MAX_PROBABILITY), (MAX_PROBABILITY, -1.0, 0.0)):
+        clips = 0
+        while p != end and clips <= ADA_CLIPS:
+            p = update_ada_probability(p, ada_rt, batch_clips, ada)
+            clips += batch_clips
+        assert p == end
+        assert MAX_PROBABILITY * ADA_CLIPS <= clips <= MAX_PROBABILITY * ADA_CLIPS + 2 * batch_clips
 
 
 @pytest.mark.parametrize("settings", [{"p": 0.9}, {"p": -0.1}, {"target": 1.0}, {"target": -1.0}])
-def test_refused_settings(settings: dict[str, float]) -> None:
+def test_invalid_settings_raise(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"'{next(iter(settings))}'"):
         AdaConfig(**settings)

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, hand-computed calibration, and what is refused."""
+"""Classification metrics against scikit-learn, calibration by hand, and invalid inputs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-import sklearn.metrics as reference
+import sklearn.metrics
 
 from models.metrics import calibration_bins, class_scores, classification_metrics, confusion_matrix, scores
 
 NAMES = [f"class {i}" for i in range(7)]
 
 
-def random_case(
+def random_predictions(
     seed: int, clips: int = 200, classes: int = 7, dtype: type = np.float64
 ) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
@@ -24,20 +24,27 @@ def random_case(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_parity_with_scikit_learn(dtype):
-    probabilities, labels = random_case(0, dtype=dtype)
+def test_metrics_match_scikit_learn(dtype):
+    probabilities, labels = random_predictions(0, dtype=dtype)
     predictions = probabilities.argmax(axis=1)
-    got = classification_metrics(probabilities, labels, NAMES)
-    assert got["clips"] == 200
-    assert got["accuracy"] == pytest.approx(reference.accuracy_score(labels, predictions), abs=1e-12)
-    assert got["macro_f1"] == pytest.approx(
-        reference.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
+    metrics = classification_metrics(probabilities, labels, NAMES)
+    assert metrics["clips"] == 200
+    assert metrics["accuracy"] == pytest.approx(
+        sklearn.metrics.accuracy_score(labels, predictions), abs=1e-12
     )
-    # scikit-learn sums in the type of the input.
-    assert got["log_loss"] == pytest.approx(reference.log_loss(labels, probabilities), rel=1e-6)
-    assert got["confusion"] == reference.confusion_matrix(labels, predictions, labels=range(7)).tolist()
-    want = reference.precision_recall_fscore_support(labels, predictions, labels=range(7), zero_division=0)
-    for entry, name, *row in zip(got["per_class"], NAMES, *want, strict=True):
+    assert metrics["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
+    )
+    # scikit-learn sums in the type of the input, hence the tolerance.
+    assert metrics["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities), rel=1e-6)
+    assert (
+        metrics["confusion"]
+        == sklearn.metrics.confusion_matrix(labels, predictions, labels=range(7)).tolist()
+    )
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        labels, predictions, labels=range(7), zero_division=0
+    )
+    for entry, name, *row in zip(metrics["per_class"], NAMES, *expected, strict=True):
         assert entry["name"] == name
         assert [entry["precision"], entry["recall"], entry["f1"], entry["support"]] == pytest.approx(
             row, abs=1e-12
@@ -47,55 +54,59 @@ def test_parity_with_scikit_learn(dtype):
 @pytest.mark.parametrize(
     ("labels", "predictions"),
     [
-        ([0, 0, 1, 1], [0, 1, 1, 1]),  # classes 2.. nowhere
-        ([0, 1, 2], [0, 1, 1]),  # 2 never predicted
-        ([0, 1, 1], [0, 1, 2]),  # 2 only predicted
-        ([3, 3], [4, 4]),  # nothing right
+        ([0, 0, 1, 1], [0, 1, 1, 1]),  # classes 2 to 4 absent
+        ([0, 1, 2], [0, 1, 1]),  # class 2 never predicted
+        ([0, 1, 1], [0, 1, 2]),  # class 2 never true
+        ([3, 3], [4, 4]),  # none correct
     ],
 )
-def test_macro_f1_with_absent_classes(labels, predictions):
+def test_macro_f1_ignores_absent_classes(labels, predictions):
     confusion = confusion_matrix(np.array(labels), np.array(predictions), 5)
-    got = scores(confusion)
-    assert got["macro_f1"] == pytest.approx(
-        reference.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
+    metrics = scores(confusion)
+    assert metrics["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
     )
-    assert got["accuracy"] == pytest.approx(reference.accuracy_score(labels, predictions), abs=1e-12)
+    assert metrics["accuracy"] == pytest.approx(
+        sklearn.metrics.accuracy_score(labels, predictions), abs=1e-12
+    )
 
 
-def test_confusion_matrix_rows_are_truth_and_parts_add_up():
+def test_confusion_matrix_rows_are_true_and_subsets_add():
     labels, predictions = np.array([0, 0, 1, 2]), np.array([1, 1, 1, 0])
     whole = confusion_matrix(labels, predictions, 3)
     assert whole.dtype == np.int64
     assert whole.tolist() == [[0, 2, 0], [0, 1, 0], [1, 0, 0]]
-    parts = confusion_matrix(labels[:1], predictions[:1], 3) + confusion_matrix(
+    subsets = confusion_matrix(labels[:1], predictions[:1], 3) + confusion_matrix(
         labels[1:], predictions[1:], 3
     )
-    assert (parts == whole).all()
+    assert (subsets == whole).all()
     assert confusion_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), 3).sum() == 0
 
 
-def test_confusion_matrix_of_small_integer_types_does_not_wrap_around():
+def test_confusion_matrix_of_uint8_does_not_overflow():
     labels = np.full(3, 49, np.uint8)
     assert confusion_matrix(labels, labels, 50)[49, 49] == 3
 
 
-def test_scores_without_counts():
+def test_scores_of_empty_confusion_are_zero():
     assert scores(np.zeros((3, 3), np.int64)) == {"accuracy": 0.0, "macro_f1": 0.0}
     assert class_scores(np.zeros((3, 3), np.int64))["f1"].tolist() == [0, 0, 0]
 
 
-def test_calibration_error_by_hand():
+def test_calibration_matches_values_by_hand():
     # Bins (9/15, 10/15], (11/15, 12/15] and (13/15, 14/15]; class 0 is predicted throughout.
     first = np.array([0.62, 0.64, 0.76, 0.90, 0.92])
     probabilities = np.stack([first, 1 - first], axis=1)
     labels = np.array([0, 1, 0, 0, 1])
-    got = classification_metrics(probabilities, labels, ["a", "b"])
-    want = (2 * abs(0.63 - 0.5) + 1 * abs(0.76 - 1.0) + 2 * abs(0.91 - 0.5)) / 5
-    assert got["ece"] == pytest.approx(want)
-    filled = [(round(e["low"] * 15), e["count"], e["accuracy"]) for e in got["calibration"] if e["count"]]
-    assert filled == [(9, 2, 0.5), (11, 1, 1.0), (13, 2, 0.5)]
-    assert len(got["calibration"]) == 15
-    assert got["calibration"][0] == {
+    metrics = classification_metrics(probabilities, labels, ["a", "b"])
+    expected = (2 * abs(0.63 - 0.5) + 1 * abs(0.76 - 1.0) + 2 * abs(0.91 - 0.5)) / 5
+    assert metrics["ece"] == pytest.approx(expected)
+    nonempty = [
+        (round(e["low"] * 15), e["count"], e["accuracy"]) for e in metrics["calibration"] if e["count"]
+    ]
+    assert nonempty == [(9, 2, 0.5), (11, 1, 1.0), (13, 2, 0.5)]
+    assert len(metrics["calibration"]) == 15
+    assert metrics["calibration"][0] == {
         "low": 0.0,
         "high": pytest.approx(1 / 15),
         "confidence": None,
@@ -104,7 +115,7 @@ def test_calibration_error_by_hand():
     }
 
 
-def test_bins_hold_their_upper_edge_and_both_ends():
+def test_calibration_bins_include_upper_edge_and_ends():
     counts = [
         entry["count"]
         for entry in calibration_bins(np.array([0.0, 0.25, 0.5, 1.0, 1.0000001]), np.ones(5, bool), 4)
@@ -112,23 +123,23 @@ def test_bins_hold_their_upper_edge_and_both_ends():
     assert counts == [2, 1, 0, 2]
 
 
-def test_perfect_and_certainly_wrong():
-    sure = np.eye(3)
-    right = classification_metrics(sure, np.arange(3), "abc")
-    assert (right["accuracy"], right["macro_f1"], right["ece"]) == (1.0, 1.0, 0.0)
-    assert right["log_loss"] == pytest.approx(0.0, abs=1e-12)
-    wrong = classification_metrics(sure, np.array([1, 2, 0]), "abc")
+def test_perfect_and_confidently_wrong_predictions():
+    one_hot = np.eye(3)
+    correct = classification_metrics(one_hot, np.arange(3), "abc")
+    assert (correct["accuracy"], correct["macro_f1"], correct["ece"]) == (1.0, 1.0, 0.0)
+    assert correct["log_loss"] == pytest.approx(0.0, abs=1e-12)
+    wrong = classification_metrics(one_hot, np.array([1, 2, 0]), "abc")
     assert (wrong["accuracy"], wrong["ece"]) == (0.0, 1.0)
     assert wrong["log_loss"] == pytest.approx(-np.log(np.finfo(np.float64).eps))
 
 
-def test_result_is_plain_json():
-    got = classification_metrics(*random_case(1, dtype=np.float32), NAMES)
-    assert json.loads(json.dumps(got, allow_nan=False)) == got
+def test_metrics_are_plain_json():
+    metrics = classification_metrics(*random_predictions(1, dtype=np.float32), NAMES)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "labels", "names", "words"),
+    ("probabilities", "labels", "names", "message"),
     [
         (np.ones((4, 2)) / 2, np.zeros(3, int), "ab", r"\(4, 2\), labels \(3,\)"),
         (np.ones((4, 2)) / 2, np.zeros((4, 1), int), "ab", r"labels \(4, 1\)"),
@@ -137,18 +148,18 @@ def test_result_is_plain_json():
         (np.ones((0, 2)), np.zeros(0, int), "ab", r"at least one clip.*\(0, 2\)"),
         (np.ones((2, 2), int), np.zeros(2, int), "ab", "floating point"),
         (np.array([[0.5, 0.5], [np.nan, 0.5]]), np.zeros(2, int), "ab", "1 of 2 rows .* row 1"),
-        (np.array([[2.0, -1.0]]), np.zeros(1, int), "ab", "no probabilities"),
+        (np.array([[2.0, -1.0]]), np.zeros(1, int), "ab", "not probabilities"),
         (np.array([[3.0, 1.0]]), np.zeros(1, int), "ab", "sum 4"),
         (np.ones((2, 2)) / 2, np.array([0, 2]), "ab", r"\[0, 2\), not in \[0, 2\]"),
-        (np.ones((2, 2)) / 2, np.array([0, -1]), "ab", "labels must lie"),
+        (np.ones((2, 2)) / 2, np.array([0, -1]), "ab", "labels must be in"),
         (np.ones((2, 2)) / 2, np.array([0.0, 1.0]), "ab", "labels must be integers"),
     ],
 )
-def test_refused(probabilities, labels, names, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_inputs_raise(probabilities, labels, names, message):
+    with pytest.raises(ValueError, match=message):
         classification_metrics(probabilities, labels, list(names))
 
 
-def test_confusion_matrix_refuses_other_shapes():
+def test_confusion_matrix_of_different_shapes_raises():
     with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
         confusion_matrix(np.zeros(3, int), np.zeros(2, int), 2)

@@ -1,25 +1,23 @@
-"""How a search divides a cluster."""
+"""Concurrency and resources of trials."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from pipeline.distributed.resources import NodeResources
-from tune.config import SearchConfig
-from tune.plan import plan_trials
+from tests.tune.searches import search_config
+from tune.plan import Plan, plan_trials
 
 
-def plan(nodes: list[NodeResources], left: int = 30, **changes: object):
-    return plan_trials(SearchConfig(shards=Path("s"), run=Path("r"), **changes), nodes, left)
+def plan(nodes: list[NodeResources], remaining: int = 30, **overrides: object) -> Plan:
+    return plan_trials(search_config(**{"trials": 30} | overrides), nodes, remaining)
 
 
 @pytest.mark.parametrize(
-    "nodes, changes, at_once, cpus, free",
+    "nodes, overrides, concurrent_trials, cpus, idle_cpus",
     [
         ([NodeResources(2, 0)], {}, 2, 1, 0),
-        ([NodeResources(64, 0)], {}, 8, 8, 0),  # a quarter of 30 trials, which share all CPUs
+        ([NodeResources(64, 0)], {}, 8, 8, 0),  # a quarter of 30 trials, which use all CPUs
         ([NodeResources(64, 0)], {"max_concurrent": 20}, 20, 3, 4),
         ([NodeResources(2, 0)], {"workers_per_trial": 2}, 1, 1, 0),
         ([NodeResources(4, 0), NodeResources(4, 0)], {"workers_per_trial": 2, "max_concurrent": 1}, 1, 4, 0),
@@ -34,21 +32,33 @@ def plan(nodes: list[NodeResources], left: int = 30, **changes: object):
             1,
             1,
             3,
-        ),  # 2 each would fit by the sum alone
+        ),  # 2 CPUs per worker would fit by the total, but not by node
     ],
 )
-def test_trials_share_what_there_is(
-    nodes: list[NodeResources], changes: dict, at_once: int, cpus: int, free: float
+def test_plan_divides_cluster_among_trials(
+    nodes: list[NodeResources], overrides: dict, concurrent_trials: int, cpus: int, idle_cpus: float
 ) -> None:
-    made = plan(nodes, **changes)
-    assert (made.at_once, made.cpus, made.free_cpus) == (at_once, cpus, free)
-    used = made.at_once * made.workers * made.cpus
+    result = plan(nodes, **overrides)
+    assert (result.concurrent_trials, result.cpus, result.idle_cpus) == (concurrent_trials, cpus, idle_cpus)
+    used = result.concurrent_trials * result.workers * result.cpus
     assert used <= sum(node.cpus for node in nodes)
-    assert str(made).startswith(f"{at_once} trial")
 
 
-def test_few_trials_do_not_all_run_at_once_for_they_could_not_learn_from_each_other() -> None:
-    assert plan([NodeResources(64, 0)], left=8).at_once == 2
-    assert (
-        plan([NodeResources(64, 0)], left=8, scheduler="pbt", trials=8).at_once == 8
-    )  # but a population does
+def test_plan_runs_at_most_a_quarter_concurrently() -> None:
+    assert plan([NodeResources(64, 0)], remaining=8).concurrent_trials == 2
+
+
+def test_plan_runs_whole_population_concurrently() -> None:
+    assert plan([NodeResources(64, 0)], remaining=8, scheduler="pbt", trials=8).concurrent_trials == 8
+
+
+@pytest.mark.parametrize(
+    "result, text",
+    [
+        (Plan(2, 1, 1, 0.0, 0, 0), "2 trials concurrently (1 CPU each; 0 CPUs idle)"),
+        (Plan(1, 1, 8, 1.0, 0, 1), "1 trial at a time (8 CPUs and 1 GPU; 0 CPUs and 1 GPUs idle)"),
+        (Plan(2, 3, 2, 0.0, 4, 0), "2 trials concurrently (3 workers with 2 CPUs each; 4 CPUs idle)"),
+    ],
+)
+def test_plan_is_described_in_one_line(result: Plan, text: str) -> None:
+    assert str(result) == text

@@ -1,291 +1,555 @@
-"""Charts of a search as inline SVG: scores over time and over epochs, each parameter against the score, and importances.
+"""Figures of a search: scores over time and epochs, hyperparameters with scores, and importances.
 
-The best trial is drawn in ink, the others in the colour and shape of their state.
+Plain Plotly, since Optuna's own figures omit failed trials and mark neither stopped ones nor the best one.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline.report.charts import format_number, text_width, ticks, truncate_text
-from pipeline.report.page import escape, scroll
-from tune.report.axes import (
-    Dimension,
-    Results,
-    Tick,
-    breakable,
-    covering_trials,
-    jitter,
-    value_place,
-    value_text,
-    value_ticks,
-)
-from tune.space import Choice
+import plotly.graph_objects as go
+
+from pipeline.report.charts import Chart, plain
+from tune.report.results import Metric, Results, format_value
+from tune.space import Choice, Range, SearchSpace
 from tune.trials import State, Trial
 
-# In the order of the legend.
-STATES: tuple[State, ...] = ("finished", "stopped", "running", "failed")
-DOTS = {
-    "finished": '<circle r="4"/>',
-    "stopped": '<circle r="3.5"/>',
-    "running": '<path d="M-3.5 -4.5L5 0L-3.5 4.5z"/>',
-    "failed": '<path d="M-3.5 -3.5L3.5 3.5M-3.5 3.5L3.5 -3.5"/>',
+# In the order of the legend: symbol of Plotly, color, and symbol and CSS class of the legend in the page.
+STATES: dict[State, tuple[str, str, str, str]] = {
+    "finished": ("circle", "var(--correct)", "●", "real"),
+    "stopped": ("circle-open", "var(--correct)", "○", "real"),
+    "running": ("triangle-right", "var(--third)", "▶", "generated"),
+    "failed": ("x-thin-open", "var(--wrong)", "✕", "wrong"),
 }
-# At the ends of lines, of which many stop at the same epoch; one that came to its end needs no mark.
-ENDS = DOTS | {"stopped": '<circle r="2.8"/>', "finished": ""}
-RING = '<circle class="ring" r="8"/>'
-# Wide charts shrink to this much on a narrow screen, and scroll below.
-MIN_SCALE = 0.75
-# Above this many choices not all have their names below the columns.
-MAX_NAMES = 8
-NO_SCORES = '<p class="note">No trial has a score yet.</p>'
+# An outlier, as of a training that diverged, would hide all other differences: the axis ends at the median
+# plus this factor times the distance between the best score and the median.
+OUTLIER_FACTOR = 4.0
+# Opacity of the worst and the best line in parallel coordinates; it rises with a power of the rank.
+FAINT, STRONG, RANK_POWER = 0.12, 0.95, 3
+# Width that lines through the same choice are spread over, as a fraction of the axis.
+SPREAD = 0.04
+MAX_TICKS = 8
+MAX_TICK_NAME, MAX_NAME = 18, 34
+# Pixels for each axis of parallel coordinates; more axes scroll.
+MIN_STEP = 100
+WIDE_STYLE = "height:340px;min-width:560px"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The size of a chart in the units of its view box, and its plotting area; `pad` is kept free at the left and the right of it."""
+class ScoreAxis:
+    """Range of the axis of scores; scores outside are drawn at its end."""
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    pad: float = 10.0
+    metric: Metric
+    low: float
+    high: float
 
-    def x(self, place: float) -> float:
-        return self.left + self.pad + (self.right - self.left - 2 * self.pad) * place
+    @classmethod
+    def from_scores(cls, metric: Metric, scores: Sequence[float]) -> ScoreAxis:
+        """Return a range for scores, at least one, without the outliers of a metric that has no bounds."""
+        low, high = min(scores), max(scores)
+        if not metric.is_fraction:
+            median = statistics.median(scores)
+            if metric.mode == "max" and median < high:
+                low = max(low, median - OUTLIER_FACTOR * (high - median))
+            elif metric.mode == "min" and median > low:
+                high = min(high, median + OUTLIER_FACTOR * (median - low))
+        if high - low <= 1e-9 * max(abs(low), abs(high)):
+            room = 0.05 if metric.is_fraction else abs(low) / 10 or 1.0
+            low, high = low - room, high + room
+        if metric.is_fraction:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return cls(metric, low, high)
 
-    def y(self, place: float) -> float:
-        return self.bottom - (self.bottom - self.top) * place
+    def clip(self, score: float) -> float:
+        """Move a score into the range."""
+        return min(max(score, self.low), self.high)
 
-    def chart(
-        self,
-        x_ticks: Sequence[Tick],
-        y_ticks: Sequence[Tick],
-        x_label: str,
-        y_label: str,
-        said: str,
-        body: str,
-    ) -> str:
-        """The whole picture: axes with ticks and labels, over them the body; `said` is what it shows in words."""
-        parts = []
-        for place, text in y_ticks:
-            y = self.y(place)
-            parts.append(f'<line class="grid" x1="{self.left}" x2="{self.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>')
-        room = (self.right - self.left) / max(len(x_ticks), 1) - 8
-        for place, text in x_ticks:
-            x = self.x(place)
-            shown = f"{escape(truncate_text(text, room, 12))}<title>{escape(text)}</title>"
-            parts.append(
-                f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{self.bottom}" y2="{self.bottom + 4}"/>'
-            )
-            parts.append(f'<text x="{x:.1f}" y="{self.bottom + 18}" text-anchor="middle">{shown}</text>')
-        middle = (self.left + self.right) / 2, (self.top + self.bottom) / 2
-        parts.append(
-            f'<line class="axis" x1="{self.left}" x2="{self.right}" y1="{self.bottom}" y2="{self.bottom}"/>'
-        )
-        parts.append(
-            f'<text x="{middle[0]}" y="{self.height - 6}" text-anchor="middle">{escape(x_label)}</text>'
-        )
-        parts.append(
-            f'<text transform="translate(12 {middle[1]}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-        )
-        return f"{svg(self.width, self.height, said)}{''.join(parts)}{body}</svg>"
+    def position(self, score: float) -> float:
+        """Return the relative position of a score in the range, 0 to 1."""
+        return (self.clip(score) - self.low) / (self.high - self.low)
+
+    def layout(self, margin: float = 0.06) -> dict[str, Any]:
+        """Return the layout of a Plotly axis with a relative margin at both ends."""
+        room = margin * (self.high - self.low)
+        layout = {"range": [self.low - room, self.high + room], "title_text": plain(self.metric.label)}
+        return layout | ({"tickformat": ".3~%"} if self.metric.is_fraction else {})
 
 
-WIDE = Frame(1040, 330, left=76, right=1032, top=12, bottom=284)
-SMALL = Frame(340, 236, left=70, right=334, top=12, bottom=192)
+@dataclass(frozen=True)
+class ParamAxis:
+    """Axis of a hyperparameter, with room for values outside its search space."""
 
+    key: str
+    dimension: Range | Choice
 
-def svg(width: float, height: float, said: str, top: float = 0.0) -> str:
-    """The start of a picture that is not shown larger than this, and if wide, not much smaller; above `top` nothing is shown."""
-    least = f";min-width:{MIN_SCALE * width:.0f}px" if width > SMALL.width else ""
-    view = f'viewBox="0 {top:.0f} {width:.0f} {height - top:.0f}" style="max-width:{width:.0f}px{least}"'
-    return f'<svg {view} role="img" aria-label="{escape(said)}">'
+    @classmethod
+    def from_trials(cls, key: str, dimension: Range | Choice, trials: Sequence[Trial]) -> ParamAxis:
+        """Extend a dimension to the values of trials, which may be from before the space was changed."""
+        values = [trial.params[key] for trial in trials if key in trial.params]
+        if isinstance(dimension, Choice):
+            others = {format_value(value): value for value in values if not dimension.contains(value)}
+            update: dict[str, Any] = {"choices": (*dimension.choices, *others.values())}
+        else:
+            numbers = [
+                value
+                for value in values
+                if isinstance(value, int | float)
+                and math.isfinite(value)
+                and (value > 0 or not dimension.log)
+            ]
+            update = {"low": min([dimension.low, *numbers]), "high": max([dimension.high, *numbers])}
+        return cls(key, dimension.model_copy(update=update))
 
+    @property
+    def num_choices(self) -> int:
+        """Number of choices; 0 for a range."""
+        return len(self.dimension.choices) if isinstance(self.dimension, Choice) else 0
 
-def legend(results: Results, lines: bool = False) -> str:
-    """The marks of those states that trials with a score have, and that of the best; `lines`: the marks end lines."""
-    found = {trial.state for trial, _ in results.scored()}
-    keys = []
-    for state in (one for one in STATES if one in found):
-        shape, end = (ENDS[state], 20) if lines else (DOTS[state], 13)
-        line = f'<path class="trial {state}" d="M2 6H{end if shape else 24}"/>' if lines else ""
-        keys.append(_key(f'{line}<g class="mark {state}" transform="translate({end} 6)">{shape}</g>', state))
-    if results.best is not None:
-        shape = (
-            '<path class="trial best" d="M2 6H24"/>'
-            if lines
-            else '<circle class="ring" cx="13" cy="6" r="5"/>'
-        )
-        keys.append(_key(shape, f"the best: trial {results.best.number}"))
-    return f'<p class="keys">{"".join(keys)}</p>'
+    def position(self, trial: Trial) -> float | None:
+        """Return the relative position of a trial's value, 0 to 1; none if it is missing or no number."""
+        if self.key not in trial.params or not self.dimension.contains(trial.params[self.key]):
+            return None
+        return self.dimension.to_unit(trial.params[self.key])
 
+    def coordinate(self, trial: Trial) -> float | None:
+        """Return a trial's value on a Plotly axis: the number, or the index of the choice with jitter."""
+        position = self.position(trial)
+        if position is None or not self.num_choices:
+            return None if position is None else trial.params[self.key]
+        return round(position * (self.num_choices - 1)) + 0.5 * jitter(trial.number)
 
-def _key(shape: str, name: str) -> str:
-    return f'<span class="key"><svg viewBox="0 0 26 12" aria-hidden="true">{shape}</svg>{escape(name)}</span>'
+    def layout(self) -> dict[str, Any]:
+        """Return the layout of a Plotly axis."""
+        if isinstance(self.dimension, Choice):
+            step = math.ceil(self.num_choices / MAX_TICKS)
+            ticks = range(0, self.num_choices, step)
+            names = [plain(truncate(format_value(self.dimension.choices[i]), MAX_TICK_NAME)) for i in ticks]
+            return {"range": [-0.5, self.num_choices - 0.5], "tickvals": list(ticks), "ticktext": names}
+        low, high = self.dimension.low, self.dimension.high
+        if not self.dimension.log:
+            room = 0.04 * (high - low)
+            whole = {"dtick": 1} if self.dimension.integer and high - low <= MAX_TICKS else {"nticks": 6}
+            return {"range": [low - room, high + room], **whole}
+        room = 0.04 * (math.log10(high) - math.log10(low))
+        layout: dict[str, Any] = {
+            "type": "log",
+            "range": [math.log10(low) - room, math.log10(high) + room],
+            "title_text": "log scale",
+        }
+        # Logarithms of powers of ten are not always exact.
+        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+        if len(powers) < 2:
+            return layout | {"nticks": 4}
+        ticks = [10.0**power for power in powers[:: math.ceil(len(powers) / MAX_TICKS)]]
+        return layout | {"tickvals": ticks, "ticktext": [format_value(tick) for tick in ticks]}
 
-
-def score_over_time(results: Results) -> str:
-    """The best score so far over the time since the search began, and each trial's best where it was reached.
-
-    Failed trials have marks, but don't count for the line, for none of them can become the best.
-    """
-    points = sorted(((p, trial) for trial in results.trials for p in trial.points), key=lambda one: one[0].at)
-    if not points:
-        return NO_SCORES
-    unit, seconds = _time_unit(points[-1][0].at)
-    span = max(points[-1][0].at, 1e-9)
-    measure = results.measure
-    bests: list[tuple[float, float]] = []
-    for point, trial in points:
-        if trial.state != "failed" and (not bests or measure.sign() * (point.score - bests[-1][1]) > 0):
-            bests.append((point.at, point.score))
-    scored = results.scored()
-    scale = measure.scale([point.score for _, point in scored] + [score for _, score in bests])
-    corners = [(WIDE.x(at / span), WIDE.y(scale.place(score))) for at, score in bests]
-    steps = "".join(f"H{x:.1f}V{y:.1f}" for x, y in corners[1:])
-    parts = [
-        f'<path class="trial best" d="M{x:.1f} {y:.1f}{steps}H{WIDE.x(1.0):.1f}"/>' for x, y in corners[:1]
-    ]
-    for trial, point in scored:
-        tip = f"{results.in_words(trial)}, after {format_number(point.at / seconds)} {unit}"
-        parts.append(_mark(results, trial, WIDE.x(point.at / span), WIDE.y(scale.place(point.score)), tip))
-    words = [
-        f"{measure.text(score)} after {format_number(at / seconds)} {unit}"
-        for at, score in bests[:1] + bests[1:][-1:]
-    ]
-    said = f"Best {measure.name} so far: {', '.join(words) or 'none'}; the search took {format_number(span / seconds)} {unit}."
-    x_ticks = [
-        (at * seconds / span, format_number(at))
-        for at in ticks(0.0, span / seconds, 10)
-        if at * seconds <= span
-    ]
-    drawn = WIDE.chart(
-        x_ticks, scale.ticks, f"{unit} since the search began", measure.name, said, "".join(parts)
-    )
-    return legend(results) + scroll(drawn, "Score over time")
-
-
-def parameter_against_score(key: str, dimension: Dimension, results: Results) -> str:
-    """A figure with a mark for each trial that has a score: its value at the bottom, its best score upwards."""
-    dimension = covering_trials(key, dimension, results.trials)
-    scored = results.scored()
-    placed = [
-        (trial, point.score, place)
-        for trial, point in scored
-        if (place := value_place(dimension, key, trial)) is not None
-    ]
-    title = f'<figure class="chart"><figcaption><b>{breakable(key)}</b></figcaption>'
-    if not placed:
-        return f"{title}{NO_SCORES}</figure>"
-    frame, shift = SMALL, 0.0
-    if isinstance(dimension, Choice):
-        column = (SMALL.right - SMALL.left) / len(dimension.choices)
-        frame, shift = replace(SMALL, pad=column / 2), 0.5 * column
-    # Of all trials, so that the charts of all parameters have the same axis.
-    scale = results.measure.scale([point.score for _, point in scored])
-    marks = []
-    for trial, score, place in placed:
-        tip = f"{results.in_words(trial)}; {key} {value_text(trial.values[key])}"
-        marks.append(
-            _mark(
-                results,
-                trial,
-                frame.x(place) + shift * jitter(trial.number),
-                frame.y(scale.place(score)),
-                tip,
-            )
-        )
-    said = f"{results.measure.name} of {len(placed)} trials by {key}, each a mark."
-    if results.best is not None and key in results.best.values:
-        said += f" {results.in_words(results.best)}; {key} {value_text(results.best.values[key])}."
-    label = "log scale" if not isinstance(dimension, Choice) and dimension.log else ""
-    marked = value_ticks(dimension, 5)
-    drawn = frame.chart(
-        marked[:: math.ceil(len(marked) / MAX_NAMES)],
-        scale.ticks,
-        label,
-        results.measure.name,
-        said,
-        "".join(marks),
-    )
-    return f"{title}{drawn}</figure>"
-
-
-def trial_curves(results: Results) -> str:
-    """The score of all trials over their epochs, in the order of time: a line goes back where a trial did."""
-    curves = [trial for trial, _ in results.scored()]
-    if not curves:
-        return NO_SCORES
-    points = [point for trial in curves for point in trial.points]
-    first, last = min(point.epoch for point in points), max(point.epoch for point in points)
-    span = max(last - first, 1)
-    scale = results.measure.scale([point.score for point in points])
-    parts = []
-    for trial in curves:
-        places = [
-            (WIDE.x((point.epoch - first) / span), WIDE.y(scale.place(point.score))) for point in trial.points
+    def labels(self) -> list[tuple[float, str]]:
+        """Return relative positions with their values: both ends of a range, or up to 8 choices."""
+        if not isinstance(self.dimension, Choice):
+            return [(0.0, format_value(self.dimension.low)), (1.0, format_value(self.dimension.high))]
+        step = math.ceil(self.num_choices / MAX_TICKS)
+        return [
+            (self.dimension.to_unit(value), format_value(value)) for value in self.dimension.choices[::step]
         ]
-        kind, best = ("best", " best") if trial is results.best else (trial.state, "")
-        tip = f"<title>{escape(results.in_words(trial))}</title>"
-        # A line of a single point would not be seen.
-        end = ENDS[trial.state] or (DOTS["finished"] if len(places) == 1 else "")
-        parts.append(
-            f'<g>{tip}<path class="trial {kind}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
-            f'<g class="mark {trial.state}{best}" transform="translate({places[-1][0]:.1f} {places[-1][1]:.1f})">{end}</g></g>'
-        )
-    x_ticks = [
-        ((epoch - first) / span, format_number(epoch))
-        for epoch in ticks(first, last, 12, whole=True)
-        if first <= epoch <= last
-    ]
-    said = f"{results.measure.name} of {len(curves)} trials over up to {last} epochs; {results.in_words(curves[-1])}."
-    drawn = WIDE.chart(x_ticks, scale.ticks, "epoch", results.measure.name, said, "".join(parts))
-    return legend(results, lines=True) + scroll(drawn, "Learning curves of all trials")
 
 
-def importance_bars(importances: Mapping[str, float]) -> str:
-    """A bar from 0 to 1 for each parameter, the longest first."""
-    ordered = sorted(importances.items(), key=lambda one: (-one[1], one[0]))
-    labels = [truncate_text(name, 220, 12) for name, _ in ordered]
-    left, row = max(text_width(label, 12) for label in labels) + 14, 28
-    right = left + 320
-    bottom = 8 + row * len(ordered)
-    parts = []
-    for value in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        x = left + (right - left) * value
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}"/>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{format_number(value)}</text>'
-        )
-    for i, ((name, value), shown) in enumerate(zip(ordered, labels, strict=True)):
-        width, middle = (right - left) * min(max(value, 0.0), 1.0), 8 + row * (i + 0.5)
-        label = f"{escape(shown)}<title>{escape(name)}</title>"
-        parts.append(
-            f'<text class="label" x="{left - 10:.1f}" y="{middle + 4}" text-anchor="end">{label}</text>'
-        )
-        parts.append(f'<rect class="right" x="{left:.1f}" y="{middle - 7}" width="{width:.1f}" height="14"/>')
-        parts.append(f'<text class="label" x="{left + width + 8:.1f}" y="{middle + 4}">{value:.2f}</text>')
-    parts.append(f'<line class="axis" x1="{left:.1f}" x2="{left:.1f}" y1="4" y2="{bottom}"/>')
-    said = f"Importance: {', '.join(f'{name} {value:.2f}' for name, value in ordered)}."
-    return scroll(
-        f"{svg(right + 50, bottom + 26, said)}{''.join(parts)}</svg>", "Importance of the parameters"
+def state_legend(results: Results) -> list[tuple[str, str, str]]:
+    """Return symbol, CSS class and name for each state of scored trials, and for the best trial."""
+    present = {trial.state for trial, _ in results.scored()}
+    items = [(*look[2:], state) for state, look in STATES.items() if state in present]
+    return items + ([("◎", "", f"best: trial {results.best.number}")] if results.best is not None else [])
+
+
+def score_over_time(results: Results) -> Chart | None:
+    """Plot the best score so far over wall time, and each trial's best where it was reached.
+
+    Failed trials have markers but don't count for the line: none of them can become the best.
+    """
+    points = sorted(
+        ((point, trial) for trial in results.trials for point in trial.points),
+        key=lambda pair: pair[0].elapsed_s,
     )
+    if not points:
+        return None
+    metric = results.metric
+    end = points[-1][0].elapsed_s
+    unit, seconds = time_unit(end)
+    steps: list[tuple[float, float]] = []
+    for point, trial in points:
+        if trial.state != "failed" and (not steps or metric.sign * (point.score - steps[-1][1]) > 0):
+            steps.append((point.elapsed_s, point.score))
+    scored = results.scored()
+    axis = ScoreAxis.from_scores(metric, [point.score for _, point in scored] + [score for _, score in steps])
+    figure = go.Figure()
+    if steps:
+        line = [*steps, (end, steps[-1][1])]
+        figure.add_scatter(
+            x=[elapsed / seconds for elapsed, _ in line],
+            y=[axis.clip(score) for _, score in line],
+            name="best so far",
+            mode="lines",
+            line={"shape": "hv", "color": "var(--ink)", "width": 2},
+            hovertext=[f"best so far: {metric.format(score)}" for _, score in line],
+            hoverinfo="text",
+        )
+    _add_markers(
+        figure,
+        results,
+        [
+            (
+                trial,
+                point.elapsed_s / seconds,
+                axis.clip(point.score),
+                f"{results.describe(trial)}, after {point.elapsed_s / seconds:.3g} {unit}",
+            )
+            for trial, point in scored
+        ],
+    )
+    figure.update_xaxes(title_text=f"wall time in {unit}", rangemode="tozero")
+    figure.update_yaxes(axis.layout())
+    texts = [
+        f"{metric.format(score)} after {elapsed / seconds:.3g} {unit}"
+        for elapsed, score in dict.fromkeys((*steps[:1], *steps[-1:]))
+    ]
+    description = (
+        f"Best {metric.label} so far: {', '.join(texts) or 'none'}; "
+        f"the search took {end / seconds:.3g} {unit}."
+    )
+    return Chart(figure, description, style=WIDE_STYLE)
 
 
-def _mark(results: Results, trial: Trial, x: float, y: float, tip: str) -> str:
-    """A trial's mark, ringed if it is the best."""
-    ring = RING if trial is results.best else ""
-    return f'<g class="mark {trial.state}" transform="translate({x:.1f} {y:.1f})"><title>{escape(tip)}</title>{DOTS[trial.state]}{ring}</g>'
+def param_vs_score(axis: ParamAxis, results: Results) -> Chart | None:
+    """Plot the best score of each trial over its value of a hyperparameter; none without scored values."""
+    scored = results.scored()
+    values = [
+        (trial, point.score, value)
+        for trial, point in scored
+        if (value := axis.coordinate(trial)) is not None
+    ]
+    if not values:
+        return None
+    # The same axis for all hyperparameters.
+    scores = ScoreAxis.from_scores(results.metric, [point.score for _, point in scored])
+    figure = go.Figure()
+    _add_markers(
+        figure,
+        results,
+        [
+            (trial, value, scores.clip(score), _describe(trial, [axis.key], results))
+            for trial, score, value in values
+        ],
+    )
+    figure.update_xaxes(axis.layout())
+    figure.update_yaxes(scores.layout(), nticks=6)
+    figure.update_layout(showlegend=False)
+    description = f"{results.metric.label} of {len(values)} trials by {axis.key}, one marker per trial."
+    if results.best is not None:
+        description += f" {_describe(results.best, [axis.key], results)}."
+    return Chart(figure, description, axis.key, "height:240px")
 
 
-def _time_unit(seconds: float) -> tuple[str, float]:
-    """What a search of this length is told in, and how many seconds that has."""
-    return (
-        ("seconds", 1.0) if seconds < 180 else ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+def learning_curves(results: Results) -> Chart | None:
+    """Plot the scores of all trials over their epochs, in order of time: lines go back where trials did."""
+    scored = results.scored()
+    if not scored:
+        return None
+    points = [point for trial, _ in scored for point in trial.points]
+    axis = ScoreAxis.from_scores(results.metric, [point.score for point in points])
+    figure = go.Figure()
+    for state, (symbol, color, _, _) in STATES.items():
+        trials = [trial for trial, _ in scored if trial.state == state and trial is not results.best]
+        if trials:
+            line = {"color": color, "width": 1}
+            _add_curves(figure, results, axis, trials, name=state, mode="lines", line=line, opacity=0.55)
+            marker = {"symbol": symbol, "color": color, "size": 7, "line": {"color": color, "width": 1.5}}
+            # Gaps separate the points: the line is for the legend only.
+            _add_curves(
+                figure,
+                results,
+                axis,
+                trials,
+                last=True,
+                name=state,
+                mode="lines+markers",
+                line=line,
+                marker=marker,
+            )
+    if results.best is not None:
+        _add_curves(
+            figure,
+            results,
+            axis,
+            [results.best],
+            name=f"best: trial {results.best.number}",
+            mode="lines+markers",
+            line={"color": "var(--ink)", "width": 2.5},
+            marker={"size": 5},
+        )
+    last = max(point.epoch for point in points)
+    figure.update_xaxes(title_text="epoch", dtick=1 if last <= 10 else None, nticks=12)
+    figure.update_yaxes(axis.layout())
+    figure.update_layout(showlegend=True)
+    description = (
+        f"{results.metric.label} of {len(scored)} trials over up to {last} epochs; "
+        f"{results.describe(scored[-1][0])}."
+    )
+    return Chart(figure, description, style=WIDE_STYLE)
+
+
+def parallel_coordinates(space: SearchSpace, results: Results) -> Chart | None:
+    """Plot each trial as a line over the axes of the hyperparameters and the score; none without trials.
+
+    Lines of better ranks are stronger, the best one is in ink, those without a score are dashed. Values of a
+    log range are on a log scale. Plotly's own parallel coordinates need WebGL and compile code at run time,
+    which the page's Content-Security-Policy forbids.
+    """
+    if not results.trials:
+        return None
+    axes = [ParamAxis.from_trials(key, one, results.trials) for key, one in space.dimensions.items()]
+    scored = results.scored()
+    scores = ScoreAxis.from_scores(results.metric, [point.score for _, point in scored]) if scored else None
+    ranks = sorted(results.metric.sign * point.score for _, point in scored)
+    figure = go.Figure()
+    for trial in [*(trial for trial in results.trials if not trial.points), *(trial for trial, _ in scored)]:
+        point, look = trial.best(results.metric.mode), {"color": "var(--correct)", "width": 1.5}
+        opacity = 0.6
+        if point is None:
+            look = {"color": "var(--muted)", "width": 1, "dash": "dash"}
+        elif trial is results.best:
+            look, opacity = {"color": "var(--ink)", "width": 3}, 1.0
+        else:
+            rank = sum(score < results.metric.sign * point.score for score in ranks) / max(len(ranks) - 1, 1)
+            opacity = FAINT + (STRONG - FAINT) * rank**RANK_POWER
+        positions = [
+            None
+            if position is None
+            else position + (SPREAD * jitter(trial.number) if axis.num_choices else 0.0)
+            for axis in axes
+            for position in (axis.position(trial),)
+        ]
+        figure.add_scatter(
+            x=list(range(len(axes) + 1)),
+            y=[*positions, scores.position(point.score) if scores and point else None],
+            name=f"trial {trial.number}",
+            mode="lines",
+            line=look,
+            opacity=opacity,
+            hovertext=plain(_describe(trial, list(space.dimensions), results)),
+            hoverinfo="text",
+            cliponaxis=False,
+        )
+    if scores is not None:
+        # The right axis, in scores; it is only shown with a trace.
+        figure.add_scatter(
+            x=[len(axes)] * len(scored),
+            y=[scores.clip(point.score) for _, point in scored],
+            yaxis="y2",
+            name="score",
+            mode="markers",
+            marker={"size": 5, "color": "var(--correct)"},
+            hovertext=[plain(_describe(trial, list(space.dimensions), results)) for trial, _ in scored],
+            hoverinfo="text",
+            cliponaxis=False,
+        )
+        figure.update_layout(
+            yaxis2=scores.layout(0.0)
+            | {"side": "right", "overlaying": "y", "title_text": "", "showgrid": False, "fixedrange": True}
+            | {"zeroline": False, "automargin": True, "ticks": "outside", "tickcolor": "var(--axis)"}
+        )
+    for i, axis in enumerate(axes):
+        figure.add_shape(
+            type="line", x0=i, x1=i, y0=0, y1=1, line={"color": "var(--axis)", "width": 1}, layer="below"
+        )
+        for position, text in axis.labels():
+            # Ends of ranges are above and below the axis, choices right of it.
+            placement: dict[str, Any] = (
+                {"xanchor": "left", "xshift": 6}
+                if axis.num_choices
+                else {"yanchor": "bottom" if position else "top", "yshift": 2 if position else -2}
+            )
+            figure.add_annotation(
+                x=i,
+                y=position,
+                text=plain(truncate(text, MAX_TICK_NAME)),
+                hovertext=plain(text),
+                showarrow=False,
+                borderpad=1,
+                bgcolor="var(--surface)" if axis.num_choices else None,
+                opacity=0.9,
+                **placement,
+            )
+    num_axes = len(axes) + 1
+    figure.add_shape(
+        type="line", x0=num_axes - 1, x1=num_axes - 1, y0=0, y1=1, line={"color": "var(--axis)", "width": 1}
+    )
+    names = [wrap_name(name) for name in (*space.dimensions, results.metric.label)]
+    figure.update_xaxes(
+        side="top",
+        range=[-0.3, num_axes - 1],
+        tickvals=list(range(num_axes)),
+        ticktext=names,
+        tickfont={"color": "var(--ink)"},
+        tickangle=0,
+        ticklabelstandoff=16,
+        ticks="",
+        showline=False,
+        autotickangles=[0],
+    )
+    figure.update_yaxes(range=[0, 1], visible=False, selector={"overlaying": None})
+    # Room for the last name, which is centered on the right axis, and for the lower ends of ranges.
+    figure.update_layout(showlegend=False, margin_b=24, margin_r=60, margin_t=24)
+    description = (
+        f"{len(results.trials)} trials in parallel coordinates: "
+        f"{', '.join(space.dimensions)}, and {results.metric.label}."
+    )
+    if results.best is not None:
+        description += f" {_describe(results.best, list(space.dimensions), results)}."
+    return Chart(figure, description, style=f"height:420px;min-width:{MIN_STEP * num_axes}px")
+
+
+def importance_chart(importances: Mapping[str, float]) -> Chart:
+    """Plot importances in [0, 1] as bars, the longest on top."""
+    ordered = sorted(importances.items(), key=lambda item: (-item[1], item[0]))
+    values = [value for _, value in ordered]
+    figure = go.Figure()
+    figure.add_bar(
+        x=values,
+        y=list(range(len(ordered))),
+        orientation="h",
+        marker={"color": "var(--correct)"},
+        text=[f"{value:.2f}" for value in values],
+        textposition="outside",
+        textfont={"color": "var(--ink)"},
+        hovertext=[f"{plain(name)}: {value:.3f}" for name, value in ordered],
+        hoverinfo="text",
+        cliponaxis=False,
+        width=0.55,
+    )
+    figure.update_xaxes(range=[0, 1], dtick=0.2, showgrid=True)
+    figure.update_yaxes(
+        range=[len(ordered) - 0.5, -0.5],
+        tickvals=list(range(len(ordered))),
+        ticktext=[plain(truncate(name, MAX_NAME)) for name, _ in ordered],
+        tickfont={"color": "var(--ink)"},
+        ticklabelstandoff=6,
+        showgrid=False,
+    )
+    figure.update_layout(margin_r=40)
+    description = f"Importance: {', '.join(f'{name} {value:.2f}' for name, value in ordered)}."
+    return Chart(figure, description, style=f"height:{30 * len(ordered) + 40}px;max-width:640px")
+
+
+def clipped_scores(results: Results, curves: bool = False) -> int:
+    """Return how many trials have a best score, or with `curves` any score, beyond the axis of its figure."""
+    scored = results.scored()
+    if not scored:
+        return 0
+    groups = [[point.score for point in trial.points] if curves else [best.score] for trial, best in scored]
+    axis = ScoreAxis.from_scores(results.metric, [score for group in groups for score in group])
+    return sum(any(axis.clip(score) != score for score in group) for group in groups)
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """Return the unit for a duration, and its length in seconds."""
+    if seconds < 180:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+
+
+def jitter(number: int) -> float:
+    """Return a trial's offset in [-0.5, 0.5); offsets of consecutive numbers are evenly spread."""
+    return (number * 0.6180339887) % 1.0 - 0.5
+
+
+def truncate(text: str, limit: int) -> str:
+    """Shorten a text to a number of characters, the last of which is an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def wrap_name(name: str, width: int = 15, max_lines: int = 3) -> str:
+    """Wrap a dotted key after dots and underscores, as text of Plotly; more lines are cut off."""
+    lines = [""]
+    for piece in name.replace(".", ".\0").replace("_", "_\0").replace(" ", " \0").split("\0"):
+        if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], "".join(lines[max_lines - 1 :])]
+    return "<br>".join(plain(truncate(line.rstrip(), width)) for line in lines)
+
+
+def _describe(trial: Trial, keys: Sequence[str], results: Results) -> str:
+    """Return a trial with its score and its values of hyperparameters."""
+    values = [f"{key} {format_value(trial.params[key])}" for key in keys if key in trial.params]
+    return "; ".join([results.describe(trial), *values])
+
+
+def _add_markers(
+    figure: go.Figure, results: Results, markers: Sequence[tuple[Trial, float, float, str]]
+) -> None:
+    """Add one marker per trial, given with x, y and text: a trace for each state, and a ring for the best."""
+    for state, (symbol, color, _, _) in STATES.items():
+        group = [marker for marker in markers if marker[0].state == state]
+        if group:
+            figure.add_scatter(
+                x=[x for _, x, _, _ in group],
+                y=[y for _, _, y, _ in group],
+                name=state,
+                mode="markers",
+                marker={"symbol": symbol, "color": color, "size": 8, "line": {"color": color, "width": 1.5}},
+                hovertext=[plain(text) for _, _, _, text in group],
+                hoverinfo="text",
+                cliponaxis=False,
+            )
+    for trial, x, y, _ in markers:
+        if trial is results.best:
+            figure.add_scatter(
+                x=[x],
+                y=[y],
+                name=f"best: trial {trial.number}",
+                mode="markers",
+                marker={"symbol": "circle-open", "color": "var(--ink)", "size": 17, "line": {"width": 2}},
+                hoverinfo="skip",
+                cliponaxis=False,
+            )
+    figure.update_layout(showlegend=True, hovermode="closest")
+
+
+def _add_curves(
+    figure: go.Figure,
+    results: Results,
+    axis: ScoreAxis,
+    trials: Sequence[Trial],
+    *,
+    last: bool = False,
+    **look: Any,
+) -> None:
+    """Add the curves of trials, or their last points, as one trace with gaps between trials."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    texts: list[str] = []
+    for trial in trials:
+        points = trial.points[-1:] if last else trial.points
+        if x:
+            x, y, texts = [*x, None], [*y, None], [*texts, ""]
+        x += [point.epoch for point in points]
+        y += [axis.clip(point.score) for point in points]
+        texts += [
+            plain(f"{results.describe(trial)}; epoch {point.epoch}: {results.metric.format(point.score)}")
+            for point in points
+        ]
+    is_legend = last or trials[0] is results.best
+    figure.add_scatter(
+        x=x,
+        y=y,
+        hovertext=texts,
+        hoverinfo="text",
+        legendgroup=look["name"],
+        showlegend=is_legend,
+        cliponaxis=False,
+        **look,
     )

@@ -1,32 +1,68 @@
-"""The report of a search: what is best, how it was found, and what the trials say of each parameter, in one HTML file."""
+"""HTML report of a search: best values, progress, trials, and the effect of each hyperparameter."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.io.console import duration
-from pipeline.report import page
-from pipeline.report.page import Section, escape, percent
-from tune.report.axes import Results, breakable, value_text
+from pipeline.report.page import percent, write_page
 from tune.report.charts import (
-    NO_SCORES,
     STATES,
-    importance_bars,
-    legend,
-    parameter_against_score,
+    ParamAxis,
+    clipped_scores,
+    importance_chart,
+    learning_curves,
+    parallel_coordinates,
+    param_vs_score,
     score_over_time,
-    trial_curves,
+    state_legend,
 )
-from tune.report.parallel_coordinates import parallel_coordinates
+from tune.report.results import Results, format_value
 from tune.space import Choice, Range, SearchSpace
 from tune.trials import Mode, Trial
 
-# A reason of more characters is folded away behind its start.
-LINE = 100
+TEMPLATES = Path(__file__).parent / "templates"
+# Longer reasons of failures are collapsed behind their start.
+MAX_REASON = 100
+
+
+@dataclass(frozen=True)
+class ParamRow:
+    """A hyperparameter in the table of best values, as texts."""
+
+    key: str
+    best: str
+    base: str
+    searched: str
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial in the table of trials, as texts."""
+
+    number: int
+    is_best: bool
+    state: str
+    score: str
+    best_epoch: str
+    num_epochs: int
+    time: str
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A reason of failure with the trials that it ended."""
+
+    trials: str
+    reason: str
+    start: str
+    """The reason's first line, of limited length."""
 
 
 def write_search_report(
@@ -42,235 +78,199 @@ def write_search_report(
     settings: Mapping[str, Any],
     base_values: Mapping[str, Any],
 ) -> None:
-    """Writes the page in full or not at all.
+    """Write the report atomically.
 
     Args:
-        path: the HTML file; its folder is made.
+        path: HTML file; its folder is created.
         title: heading of the page.
-        summary: short facts of the search, shown under the title.
-        space: what was searched.
-        trials: all that were begun, in any order; scores that are not finite count as none.
-        mode: which way the score is better.
-        metric: what trials are judged by, such as `val_macro_f1`.
-        importances: what `tune.study.importances` returns.
-        settings: all settings of the search, nested; with `max_epochs`, the epochs of a trial that is not stopped.
-        base_values: what the parameters are without a search, by dotted key.
+        summary: short facts of the search, shown below the title.
+        space: search space.
+        trials: all trials, in any order; scores that are not finite count as none.
+        mode: whether higher or lower scores are better.
+        metric: metric of the scores, such as `val_macro_f1`.
+        importances: result of `tune.study.importances`.
+        settings: all settings of the search, nested; with `max_epochs`, the epochs of a trial that is not
+            stopped.
+        base_values: values of the base settings by dotted key.
     """
-    results = Results.of(trials, metric, mode)
-    measure = results.measure
-    charts = "".join(parameter_against_score(key, one, results) for key, one in space.dimensions.items())
-    sections = [
-        Section("Score over time", page.panel(score_over_time(results)), _time_note(results)),
-        _best_section(space, results, base_values),
-        Section(
-            "All trials in parallel coordinates",
-            page.panel(parallel_coordinates(space, results)),
-            _parallel_note(results),
-        ),
-        Section(
-            "Each parameter against the score",
-            page.panel(f'{legend(results)}<div class="charts">{charts}</div>'),
-            _parameter_note(results),
-        ),
-        _importance_section(space, results, importances),
-        Section("Learning curves of all trials", page.panel(trial_curves(results)), _curve_note(results)),
-        _trial_section(space, results, trials),
-        Section("Settings", page.settings(settings, "All resolved settings")),
-    ]
-    headline = _headline(results, trials, settings.get("max_epochs", 0))
-    page.write_page(
+    results = Results.from_trials(trials, metric, mode)
+    axes = [ParamAxis.from_trials(key, one, results.trials) for key, one in space.dimensions.items()]
+    param_charts = [chart for axis in axes if (chart := param_vs_score(axis, results)) is not None]
+    usable = {key: value for key, value in (importances or {}).items() if math.isfinite(value)}
+    write_page(
         path,
-        page.render_page(
-            title, sections, {**summary, "judged by": f"{measure.name}, {measure.better}"}, headline
-        ),
+        "search.html.j2",
+        folder=TEMPLATES,
+        title=title,
+        summary={**summary, "metric": f"{results.metric.label}, {results.metric.direction}"},
+        cards=headline(results, trials, settings.get("max_epochs", 0)),
+        score_over_time=score_over_time(results),
+        time_note=time_note(results),
+        best=results.best,
+        best_rows=best_rows(space, results, base_values),
+        base_trial=describe_base_trial(space, results, base_values),
+        parallel=parallel_coordinates(space, results),
+        parallel_note=parallel_note(results),
+        legend=state_legend(results),
+        param_charts=param_charts,
+        param_note=param_note(results),
+        importances=importance_chart(usable) if usable else None,
+        num_scored=sum(trial.state != "failed" for trial, _ in results.scored()),
+        learning_curves=learning_curves(results),
+        curve_note=curve_note(results),
+        keys=list(space.dimensions),
+        trials=trial_rows(space, results, trials),
+        failures=failures(results.trials),
+        settings=settings,
     )
 
 
-def _headline(results: Results, trials: Sequence[Trial], max_epochs: int) -> str:
-    measure = results.measure
-    figure, where = "–", "no trial has a score yet"
-    if results.best is not None and (point := results.best.best(measure.mode)) is not None:
-        figure, where = measure.text(point.score), f"trial {results.best.number}, epoch {point.epoch}"
+def headline(results: Results, trials: Sequence[Trial], max_epochs: int) -> list[tuple[str, str, str]]:
+    """Return name, value and description of each card."""
+    metric = results.metric
+    score, source = "–", "no trial has a score yet"
+    if results.best is not None and (point := results.best.best(metric.mode)) is not None:
+        score, source = metric.format(point.score), f"trial {results.best.number}, epoch {point.epoch}"
+    counts = Counter(trial.state for trial in trials)
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     # Epochs whose scores are not finite were trained too.
     epochs, full = sum(len(trial.points) for trial in trials), len(trials) * max_epochs
-    part = f"of the {full:,} of all trials in full: {percent(epochs / full, 0)}" if full else "by all trials"
-    took = max((point.at for trial in trials for point in trial.points), default=0.0)
-    return page.cards(
-        [
-            (f"Best {measure.name}", figure, where),
-            ("Trials", f"{len(trials):,}", _states_in_words(trials) or "none was begun"),
-            ("Epochs trained", f"{epochs:,}", part),
-            (
-                "Time",
-                _time(took),
-                f"to the last score; the trials worked {duration(sum(trial.seconds for trial in trials))} in all",
-            ),
-        ]
-    )
+    fraction = f"{percent(epochs / full, 0)} of {full:,} without stopping" if full else "by all trials"
+    elapsed = max((point.elapsed_s for trial in trials for point in trial.points), default=0.0)
+    total = duration(sum(trial.seconds for trial in trials))
+    return [
+        (f"Best {metric.label}", score, source),
+        ("Trials", f"{len(trials):,}", states or "none started"),
+        ("Epochs trained", f"{epochs:,}", fraction),
+        ("Time", _short_duration(elapsed), f"to the last score; total trial time {total}"),
+    ]
 
 
-def _time(seconds: float) -> str:
-    """Short enough for a card."""
-    return (
-        f"{seconds / 60:.0f} min" if 600 <= seconds < 3570 else duration(seconds).replace(" min", "\u00a0min")
-    )
+def _short_duration(seconds: float) -> str:
+    """Format a duration for a card: without seconds from 10 minutes on."""
+    if 600 <= seconds < 3570:
+        return f"{seconds / 60:.0f} min"
+    return duration(seconds).replace(" min", "\u00a0min")
 
 
-def _states_in_words(trials: Sequence[Trial]) -> str:
-    """`9 finished, 19 stopped, 2 failed`."""
-    counts = Counter(trial.state for trial in trials)
-    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-
-
-def _time_note(results: Results) -> str:
-    note = "The line is the best score so far; each mark is the best of a trial, at the time when it was reached."
+def time_note(results: Results) -> str:
+    """Return the note on scores over time."""
+    note = "Line: best score so far. Markers: best score of each trial, at the time it was reached."
     if any(trial.state == "failed" and trial.points for trial in results.trials):
         note += " Failed trials don't count for the line."
-    return note
+    return note + _clipping_note(results)
 
 
-def _best_section(space: SearchSpace, results: Results, base_values: Mapping[str, Any]) -> Section:
-    title = "Best values"
+def best_rows(space: SearchSpace, results: Results, base_values: Mapping[str, Any]) -> list[ParamRow]:
+    """Return the best trial's values with those of the base settings; empty if no trial has a score."""
     if results.best is None:
-        return Section(title, page.panel(NO_SCORES))
-    rows = []
-    for key, one in space.dimensions.items():
-        values = (_value(results.best.values, key), _value(base_values, key), _range_in_words(one))
-        rows.append([breakable(key), f"<b>{escape(values[0])}</b>", *map(escape, values[1:])])
-    body = page.table(
-        ["parameter", "best", "base", "searched"],
-        rows,
-        f"Values of trial {results.best.number}, which has the best score",
-        "values",
-    )
-    note = "What the best trial was trained with, beside the base settings' values and what was searched."
-    if (base := _base_trial(space, results, base_values)) is not None:
-        note += f" The base values were tried too: {results.in_words(base).removeprefix('★ ')}."
-    return Section(title, page.panel(body), note)
+        return []
+    return [
+        ParamRow(key, _value(results.best.params, key), _value(base_values, key), _searched(dimension))
+        for key, dimension in space.dimensions.items()
+    ]
+
+
+def describe_base_trial(space: SearchSpace, results: Results, base_values: Mapping[str, Any]) -> str:
+    """Describe the first trial with the base settings' values; empty if there is none."""
+    base = [_value(base_values, key, digits=12) for key in space.dimensions if key in base_values]
+    if len(base) < len(space.dimensions):
+        return ""
+    for trial in results.trials:
+        if [_value(trial.params, key, digits=12) for key in space.dimensions] == base:
+            return results.describe(trial).removeprefix("★ ")
+    return ""
 
 
 def _value(values: Mapping[str, Any], key: str, digits: int = 4) -> str:
-    return value_text(values[key], digits) if key in values else "–"
+    return format_value(values[key], digits) if key in values else "–"
 
 
-def _range_in_words(dimension: Range | Choice) -> str:
+def _searched(dimension: Range | Choice) -> str:
     if isinstance(dimension, Choice):
-        return " or ".join(map(value_text, dimension.choices))
-    return (
-        f"{value_text(dimension.low)} to {value_text(dimension.high)}{', log scale' if dimension.log else ''}"
-    )
+        return " or ".join(map(format_value, dimension.choices))
+    scale = ", log scale" if dimension.log else ""
+    return f"{format_value(dimension.low)} to {format_value(dimension.high)}{scale}"
 
 
-def _base_trial(space: SearchSpace, results: Results, base_values: Mapping[str, Any]) -> Trial | None:
-    """The first trial with the base's own values, if one had them."""
-    wanted = [_value(base_values, key, digits=12) for key in space.dimensions if key in base_values]
-    if len(wanted) < len(space.dimensions):
-        return None
-    return next(
-        (
-            one
-            for one in results.trials
-            if [_value(one.values, key, digits=12) for key in space.dimensions] == wanted
-        ),
-        None,
-    )
-
-
-def _parallel_note(results: Results) -> str:
+def parallel_note(results: Results) -> str:
+    """Return the note on parallel coordinates."""
     note = (
-        "Each line is a trial: where it crosses an axis is its value there, and at the right its best score. "
+        "Each line is a trial: it crosses each axis at the trial's value, the last one at its best score. "
+        f"Darker lines: better rank; {results.metric.direction}."
     )
-    note += f"The better its rank, the stronger the line; {results.measure.better}."
     if results.best is not None:
-        note += f" The bold line is the best, trial {results.best.number}."
+        note += f" Bold line: best trial, {results.best.number}."
     if any(not trial.points for trial in results.trials):
-        note += " Dashed lines have no score."
-    return note
+        note += " Dashed lines: no score."
+    return note + _clipping_note(results)
 
 
-def _parameter_note(results: Results) -> str:
-    note = f"A mark is a trial: its value of the parameter at the bottom, its best score upwards; {results.measure.better}. "
-    note += "Trials with the same choice are spread out sideways."
+def param_note(results: Results) -> str:
+    """Return the note on hyperparameters vs. score."""
+    note = (
+        "Each marker is a trial: its best score over its value of the hyperparameter; "
+        f"{results.metric.direction}. Trials with the same choice are jittered horizontally."
+    )
     if any(trial.state == "stopped" for trial in results.trials):
-        note += " Stopped trials had fewer epochs, and score worse for that too."
+        note += " Stopped trials had fewer epochs, which lowers their rank too."
     if unscored := sum(not trial.points for trial in results.trials):
         note += f" Not shown: {unscored} without a score."
-    return note
+    return note + _clipping_note(results)
 
 
-def _importance_section(
-    space: SearchSpace, results: Results, importances: Mapping[str, float] | None
-) -> Section:
-    title = "Importance of the parameters"
-    count, keys = sum(trial.state != "failed" for trial, _ in results.scored()), len(space.dimensions)
-    trials = f"{count} trial{'' if count == 1 else 's'} with a score"
-    usable = {key: value for key, value in (importances or {}).items() if math.isfinite(value)}
-    if not usable:
-        words = f"No estimate from {trials}: it takes at least two trials for each of the {keys} parameters, and scores that differ."
-        return Section(title, page.panel(f'<p class="note">{words}</p>'))
-    note = (
-        "How much of the spread of the trials' scores each parameter explains, by functional analysis of variance (fANOVA, Hutter et "
-        f"al. 2014); the shares add up to 1. This is an estimate from {trials}: from so few, only large differences mean anything."
+def curve_note(results: Results) -> str:
+    """Return the note on learning curves."""
+    states = {trial.state for trial in results.trials if trial.points}
+    note = "One line per trial, from its first epoch to its last."
+    note += " Open circle: stopped early." if "stopped" in states else ""
+    note += " Triangle: still running." if "running" in states else ""
+    note += " Cross: failed." if "failed" in states else ""
+    return note + _clipping_note(results, curves=True)
+
+
+def _clipping_note(results: Results, curves: bool = False) -> str:
+    count = clipped_scores(results, curves)
+    return (
+        f" Outliers of {count} trial{'' if count == 1 else 's'} are at the end of the axis." if count else ""
     )
-    return Section(title, page.panel(importance_bars(usable)), note)
 
 
-def _curve_note(results: Results) -> str:
-    found = {trial.state for trial in results.trials if trial.points}
-    note = "A line for each trial, from its first epoch to its last."
-    note += (
-        " One that ends in a small circle was stopped, as worse than others." if "stopped" in found else ""
-    )
-    note += " One that ends in a triangle was still running." if "running" in found else ""
-    note += " One that ends in a cross failed." if "failed" in found else ""
-    return note
-
-
-def _trial_section(space: SearchSpace, results: Results, trials: Sequence[Trial]) -> Section:
-    # The best first, then the unscored, and last the failed: even with a score, none of them can be the best.
+def trial_rows(space: SearchSpace, results: Results, trials: Sequence[Trial]) -> list[TrialRow]:
+    """Return all trials: best first, then those without a score, failed ones, which cannot be best, last."""
     scored = [trial for trial, _ in reversed(results.scored())]
-    others = [trial for trial in results.trials if not trial.points]
-    ordered = sorted([*scored, *others], key=lambda trial: trial.state == "failed")
-    epochs = {trial.number: len(trial.points) for trial in trials}
-    rows = [_row(trial, epochs[trial.number], space, results) for trial in ordered]
-    head = [
-        "trial",
-        "state",
-        "score#",
-        "best epoch#",
-        "epochs#",
-        "time#",
-        *(f"{key}#" for key in space.dimensions),
-    ]
-    body = page.table(head, rows, "All trials, the best first, failed ones last", "trials")
-    # The table escapes its heads, and long keys would make it wider than the page.
-    for key in space.dimensions:
-        body = body.replace(
-            f'<th scope="col" class="number">{escape(key)}</th>',
-            f'<th scope="col" class="number">{breakable(key)}</th>',
+    unscored = [trial for trial in results.trials if not trial.points]
+    num_epochs = {trial.number: len(trial.points) for trial in trials}
+    rows = []
+    for trial in sorted([*scored, *unscored], key=lambda trial: trial.state == "failed"):
+        point = trial.best(results.metric.mode)
+        rows.append(
+            TrialRow(
+                trial.number,
+                trial is results.best,
+                trial.state,
+                "–" if point is None else results.metric.format(point.score),
+                "–" if point is None else str(point.epoch),
+                num_epochs[trial.number],
+                duration(trial.seconds),
+                # Short values are easier to compare; trials.csv has all digits.
+                [_value(trial.params, key, digits=3) for key in space.dimensions],
+            )
         )
-    return Section("Trials", page.panel(body) + _reasons(results.trials))
+    return rows
 
 
-def _row(trial: Trial, epochs: int, space: SearchSpace, results: Results) -> list[str]:
-    point = trial.best(results.measure.mode)
-    figures = ("–", "–") if point is None else (results.measure.text(point.score), str(point.epoch))
-    tag = '<span class="tag">best</span>' if trial is results.best else ""
-    # Whole columns of numbers are easier to read short; the file of all trials has all digits.
-    values = [escape(_value(trial.values, key, digits=3)) for key in space.dimensions]
-    return [f"{trial.number}{tag}", trial.state, *figures, str(epochs), duration(trial.seconds), *values]
-
-
-def _reasons(trials: Sequence[Trial]) -> str:
-    """Why trials failed, once for all that failed alike; what doesn't fit a line opens with a click."""
+def failures(trials: Sequence[Trial]) -> list[Failure]:
+    """Return each distinct reason of failure with its trials."""
     numbers: dict[str, list[str]] = {}
     for trial in trials:
         if trial.state == "failed" and (reason := trial.reason.strip()):
             numbers.setdefault(reason, []).append(str(trial.number))
-    items = []
-    for reason, found in numbers.items():
-        who = f"<b>trial{'s' if len(found) > 1 else ''} {', '.join(found)}</b>"
-        start = reason.splitlines()[0][:LINE]
-        more = f"<details><summary>{who}: {escape(start)} …</summary><p>{escape(reason)}</p></details>"
-        items.append(f"<li>{who}: {escape(reason)}</li>" if start == reason else f"<li>{more}</li>")
-    return page.panel(f'<h3>Why trials failed</h3><ul class="reasons">{"".join(items)}</ul>') if items else ""
+    return [
+        Failure(
+            f"trial{'' if len(group) == 1 else 's'} {', '.join(group)}",
+            reason,
+            reason.splitlines()[0][:MAX_REASON],
+        )
+        for reason, group in numbers.items()
+    ]

@@ -1,4 +1,4 @@
-"""The epochs of a trial as a stream of scores: of one training, or of several parts in step. It knows nothing of Ray."""
+"""Stream of a trial's scores, from one training run or from inner folds in lockstep; independent of Ray."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from pipeline.classifier import loop as train_classifier
+from pipeline.classifier import loop as classifier_loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
@@ -20,42 +20,45 @@ from tune.trial.spec import TrialSpec
 
 
 def trial_scores(
-    job: TrialSpec, settings: list[TrainingConfig], world: World
+    spec: TrialSpec, settings: list[TrainingConfig], world: World
 ) -> Generator[dict[str, Any], None, None]:
-    """Trains a trial whose folders are open, from where it stands, and yields `epoch` and `score` after each epoch that has one.
+    """Train a trial from its last checkpoints; yield `epoch` and `score` after each epoch that has a score.
 
-    The score of several parts is their mean at the same epoch; a part that stopped early keeps its last. Epochs that an earlier
-    attempt did are told once more, as the scheduler may be a new one, unless the trial's values may change.
+    The run folders must be open. The score of inner folds is their mean at the same epoch; a fold that
+    stopped early keeps its last score. Epochs of earlier attempts are yielded again, as the scheduler may be
+    a new one, unless the scheduler changes hyperparameters.
 
     Raises:
-        UserError: as the training does, or when the score is no number.
+        UserError: as the training does, or a score that is not finite.
     """
-    parts = [_epochs(one, world, job.mutates_values) for one in settings]
-    last: list[dict[str, Any] | None] = [None] * len(parts)
+    folds = [_epochs(config, world, spec.mutates_params) for config in settings]
+    latest: list[dict[str, Any] | None] = [None] * len(folds)
     try:
         while True:
-            new = [next(part, None) for part in parts]
+            new = [next(fold, None) for fold in folds]
             if not any(new):
                 return
-            last = [line or before for line, before in zip(new, last, strict=True)]
-            lines = [line for line in last if line is not None]
-            if len(lines) < len(parts) or any(job.metric not in line for line in lines if line in new):
+            latest = [metrics or previous for metrics, previous in zip(new, latest, strict=True)]
+            available = [metrics for metrics in latest if metrics is not None]
+            if len(available) < len(folds) or any(
+                spec.metric not in metrics for metrics in available if metrics in new
+            ):
                 continue
-            score = sum(line[job.metric] for line in lines) / len(lines)
+            score = sum(metrics[spec.metric] for metrics in available) / len(available)
             if not math.isfinite(score):
-                raise UserError(f"{job.metric} is {score} in epoch {lines[0]['epoch']}")
-            yield {"epoch": max(line["epoch"] for line in lines), "score": float(score)}
+                raise UserError(f"{spec.metric} is {score} in epoch {available[0]['epoch']}")
+            yield {"epoch": max(metrics["epoch"] for metrics in available), "score": float(score)}
     finally:
-        for part in parts:
-            part.close()
+        for fold in folds:
+            fold.close()
 
 
 def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[dict[str, Any], None, None]:
-    """The entries of a training's epochs; when it comes to its end it leaves its summary."""
+    """Train a run and yield the metrics of each epoch; write its summary at the end."""
     run = RunFolder(config.run)
     if not only_new:
-        state = Checkpoints(config.run).read()
-        yield from state[1]["history"] if state else run.read_history()
+        checkpoint = Checkpoints(config.run).read()
+        yield from checkpoint[1]["history"] if checkpoint else run.read_history()
     if run.read_json("summary.json") is not None:
         return
     start = time.monotonic()
@@ -66,8 +69,8 @@ def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[d
 
 def _train(config: TrainingConfig, world: World, owner: str | None) -> EpochGenerator:
     if isinstance(config, TrainClassifierConfig):
-        return train_classifier.train_epochs(config, world, owner)
-    from pipeline.gan import loop as train_gan  # draws pictures, which is slow to import
+        return classifier_loop.train_epochs(config, world, owner)
+    from pipeline.gan import loop as gan_loop  # slow to import
 
     assert isinstance(config, TrainGanConfig)
-    return train_gan.train_epochs(config, world, owner)
+    return gan_loop.train_epochs(config, world, owner)

@@ -1,7 +1,7 @@
-"""A trial as Ray Tune runs it: one step is one epoch, and it goes on from its own folder.
+"""A trial as a Ray Tune trainable: one step is one epoch; a trial resumes from its own run folder.
 
-Tune starts, stops and restarts it; what it goes on from are melray's own checkpoints. Only where values change while it trains
-(pbt, pb2) does Tune keep a checkpoint, and that only says where melray's lies.
+Ray Tune starts, stops and restarts trials, but they resume from melray's checkpoints. Only if the scheduler
+changes hyperparameters (PBT, PB2) does Ray Tune keep a checkpoint, which holds just the path of melray's.
 """
 
 from __future__ import annotations
@@ -24,104 +24,107 @@ from tune.trial.spec import TrialSpec, open_trial_runs
 from tune.trial.workers import TrialWorkers
 from tune.trials import SearchFolder, State, better
 
-# In the results that Tune gets, beside `epoch`, `score`, `best` so far, and `seconds` of this attempt.
-ERROR_KEY, DONE_KEY = "fault", "ended"
-# Of a trial's configuration, beside the values of its space.
-TRIAL_NUMBER_KEY = "number"
-_POINTER = "checkpoint.json"
+# Keys of results, in addition to `epoch`, `score`, `best` (score so far) and `seconds` (of this attempt).
+ERROR_KEY, COMPLETED_KEY = "error", "completed"
+# Key of a trial's Ray Tune configuration, in addition to the keys of the search space.
+TRIAL_NUMBER_KEY = "trial_number"
+_POINTER_FILE = "checkpoint.json"
 
 
 def outcome(result: dict[str, Any], max_epochs: int) -> State:
-    """What the last result of a trial that Tune ended says of it."""
+    """Return the final state of a trial from its last result."""
     if result.get(ERROR_KEY):
         return "failed"
-    return "finished" if result.get(DONE_KEY) or result.get("epoch", 0) >= max_epochs else "stopped"
+    return "finished" if result.get(COMPLETED_KEY) or result.get("epoch", 0) >= max_epochs else "stopped"
 
 
 class TrialTrainable(ray.tune.Trainable):
-    """One trial, or, as processes are used again, one after the other."""
+    """Trainable for one trial; Ray Tune reuses its process for later trials."""
 
-    def setup(self, config: dict[str, Any], job: TrialSpec) -> None:  # type: ignore[override]
-        self._job, self._group = job, TrialWorkers(job)
-        torch.set_num_threads(job.cpus)
+    def setup(self, config: dict[str, Any], spec: TrialSpec) -> None:  # type: ignore[override]
+        """Prepare the process and its first trial."""
+        self._spec, self._workers = spec, TrialWorkers(spec)
+        torch.set_num_threads(spec.cpus)
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes on another trial, or other values."""
-        self._leave()
+        """Switch to another trial, or to other hyperparameters."""
+        self._close()
         self._open(new_config)
         return True
 
     def _open(self, config: dict[str, Any]) -> None:
         self._number = int(config[TRIAL_NUMBER_KEY])
-        self._raw = {key: value for key, value in config.items() if key in self._job.space.dimensions}
+        self._raw_params = {key: value for key, value in config.items() if key in self._spec.space.dimensions}
         self._source: Path | None = None
         self._scores: Generator[dict[str, Any], None, None] | None = None
-        self._last: dict[str, Any] = {}
+        self._last_metrics: dict[str, Any] = {}
         self._start = time.monotonic()
 
     def step(self) -> dict[str, Any]:
-        """One epoch that has a score. A fault is a result, as Tune would try an exception again; only a lost worker is worth that."""
+        """Train until the next epoch that has a score.
+
+        Errors are returned as results: after an exception Ray Tune would retry, which helps only if a worker
+        was lost.
+        """
         try:
             if self._scores is None:
-                self._scores = self._begin()
+                self._scores = self._start_training()
             new = next(self._scores)
-            best = better(self._job.mode)(new["score"], self._last.get("best", new["score"]))
-            self._last = {**new, "best": best, "seconds": time.monotonic() - self._start}
-            return dict(self._last)
+            best = better(self._spec.mode)(new["score"], self._last_metrics.get("best", new["score"]))
+            self._last_metrics = {**new, "best": best, "seconds": time.monotonic() - self._start}
+            return dict(self._last_metrics)
         except StopIteration:
-            return {**self._last, DONE_KEY: True, "done": True}
+            return {**self._last_metrics, COMPLETED_KEY: True, "done": True}
         except UserError as error:
-            return {**self._last, ERROR_KEY: str(error), "done": True}
+            return {**self._last_metrics, ERROR_KEY: str(error), "done": True}
         except Exception as error:
             if is_worker_lost(error):
                 raise
-            return {**self._last, ERROR_KEY: self._unforeseen(error), "done": True}
+            return {**self._last_metrics, ERROR_KEY: self._write_traceback(error), "done": True}
 
-    def _begin(self) -> Generator[dict[str, Any], None, None]:
-        job = self._job
-        settings = job.settings(self._number, job.space.decode(self._raw))
+    def _settings(self) -> list[Any]:
+        return self._spec.settings(self._number, self._spec.space.decode(self._raw_params))
+
+    def _start_training(self) -> Generator[dict[str, Any], None, None]:
+        settings = self._settings()
         if self._source is not None:
-            for part, one in enumerate(settings):
-                copy_tree(self._source / f"part_{part}", one.run / "checkpoints")
-                (one.run / "summary.json").unlink(missing_ok=True)
-        open_trial_runs(job, settings)
-        return trial_scores(job, settings, self._group.begin(settings))
+            for fold, config in enumerate(settings, start=1):
+                copy_tree(self._source / f"fold_{fold}", config.run / "checkpoints")
+                (config.run / "summary.json").unlink(missing_ok=True)
+        open_trial_runs(self._spec, settings)
+        return trial_scores(self._spec, settings, self._workers.begin(settings))
 
-    def _unforeseen(self, error: Exception) -> str:
-        """One line for an error of the code or of a library, which is kept whole in the trial's folder."""
-        path = SearchFolder(self._job.folder).trial(self._number) / "error.txt"
+    def _write_traceback(self, error: Exception) -> str:
+        """Write the traceback of an unexpected error to the trial's folder; return the error as one line."""
+        path = SearchFolder(self._spec.folder).trial(self._number) / "error.txt"
         path.write_text("".join(traceback.format_exception(error)))
-        last = str(error).strip().splitlines() or [""]
-        return f"{type(error).__name__}: {last[-1].strip()} (all of it in {path})"
+        last_line = (str(error).strip().splitlines() or [""])[-1].strip()
+        return f"{type(error).__name__}: {last_line} (traceback: {path})"
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Sets the present checkpoints aside, for this trial or another to go on from, and writes where they are.
+        """Copy the current checkpoints, for this or another trial to resume from, and write the copy's path.
 
-        They stay until the search ends: a trial that is to go on from them may start much later.
+        Copies are kept until the search ends: a trial that resumes from one may start much later.
         """
-        job = self._job
-        kept = (
-            SearchFolder(job.folder).trial(self._number)
-            / "kept"
-            / f"{self._last.get('epoch', 0):04d}_{time.time_ns():x}"
-        )
-        with report_os_errors("writing to", kept):
-            for part, one in enumerate(job.settings(self._number, job.space.decode(self._raw))):
-                copy_tree(one.run / "checkpoints", kept / f"part_{part}")
-        (Path(checkpoint_dir) / _POINTER).write_text(json.dumps(str(kept)))
+        name = f"{self._last_metrics.get('epoch', 0):04d}_{time.time_ns():x}"
+        target = SearchFolder(self._spec.folder).trial(self._number) / "saved_checkpoints" / name
+        with report_os_errors("writing to", target):
+            for fold, config in enumerate(self._settings(), start=1):
+                copy_tree(config.run / "checkpoints", target / f"fold_{fold}")
+        (Path(checkpoint_dir) / _POINTER_FILE).write_text(json.dumps(str(target)))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Goes on from where a checkpoint of this trial or another points to."""
-        self._source = to_path(Path(json.loads((Path(checkpoint) / _POINTER).read_text())))
+        """Resume from the copy that a checkpoint of this trial or another points to."""
+        self._source = to_path(Path(json.loads((Path(checkpoint) / _POINTER_FILE).read_text())))
 
     def cleanup(self) -> None:
-        """Ends the training between two epochs, and its other workers."""
-        self._leave()
-        self._group.close()
+        """Stop training between two epochs, and stop the other workers."""
+        self._close()
+        self._workers.close()
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         if self._scores is not None:
             self._scores.close()
         self._scores = None
-        self._group.end()
+        self._workers.end()

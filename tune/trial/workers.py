@@ -1,8 +1,9 @@
-"""The workers of a trial that has several: the first is Tune's own process, the others are actors beside it.
+"""Workers of a trial with several (DDP): rank 0 is Ray Tune's process, the others are actors it starts.
 
-They live in the trial's placement group and belong to its process. So a trial takes all it needs at once or waits as a whole, and
-whatever ends it, a scheduler or a fault, gives everything back. A Ray Train run inside a trial has a placement group of its own,
-which outlives a stopped trial (docs/architecture.md).
+The actors run in the trial's placement group and are owned by its process. So a trial acquires all its
+resources or none, and releases all of them however it ends: stopped by the scheduler, failed or lost. A Ray
+Train run inside a trial would have a separate placement group, which outlives a stopped trial
+(docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -24,89 +25,89 @@ from pipeline.training.world import World
 from tune.trial.scores import trial_scores
 from tune.trial.spec import TrialSpec
 
-# Workers start and import within this time, or something is wrong.
+# Time for all workers to start and import.
 START_TIMEOUT = timedelta(seconds=120)
-# Workers whose first one left the process group are free again within so many seconds, or are ended.
-LEAVE_SECONDS = 5.0
+# After rank 0 has left the process group, workers that are still busy after this time are killed.
+LEAVE_TIMEOUT_S = 5.0
 
 
 class TrialWorkers:
-    """All workers of the trials that one process runs, one trial after the other, from the first worker's side."""
+    """Workers of the trials that one process runs, one trial after another; used by rank 0."""
 
-    def __init__(self, job: TrialSpec):
-        self._job = job
-        self._others: list[Any] = []
+    def __init__(self, spec: TrialSpec):
+        self._spec = spec
+        self._actors: list[Any] = []
         self._runs: list[Any] = []
 
     def begin(self, settings: list[TrainingConfig]) -> World:
-        """Has the other workers, started where there are none, train along; returns the world of the first."""
-        if self._job.workers > 1:
-            self._others = self._others or [self._start(rank) for rank in range(1, self._job.workers)]
-            address = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
+        """Start the trial on the other workers, creating them if needed; return the world of rank 0."""
+        if self._spec.workers > 1:
+            self._actors = self._actors or [self._start_actor(rank) for rank in range(1, self._spec.workers)]
+            address = f"tcp://{ray.util.get_node_ip_address()}:{_unused_port()}"
             self._runs = [
-                actor.train.remote(self._job, settings, rank, address)
-                for rank, actor in enumerate(self._others, start=1)
+                actor.train.remote(self._spec, settings, rank, address)
+                for rank, actor in enumerate(self._actors, start=1)
             ]
-            _init_process_group(self._job, 0, address)
-        return World.current(device(self._job), STEP_TIMEOUT_S)
+            _init_process_group(self._spec, 0, address)
+        return World.current(device(self._spec), STEP_TIMEOUT_S)
 
-    def _start(self, rank: int) -> Any:
-        own: Any = ray.util.get_current_placement_group()
-        place = PlacementGroupSchedulingStrategy(own, placement_group_bundle_index=rank)
-        worker: Any = ray.remote(_Worker)
-        return worker.options(
-            num_cpus=self._job.cpus, num_gpus=self._job.gpus, scheduling_strategy=place
+    def _start_actor(self, rank: int) -> Any:
+        placement_group: Any = ray.util.get_current_placement_group()
+        strategy = PlacementGroupSchedulingStrategy(placement_group, placement_group_bundle_index=rank)
+        actor_class: Any = ray.remote(_Worker)
+        return actor_class.options(
+            num_cpus=self._spec.cpus, num_gpus=self._spec.gpus, scheduling_strategy=strategy
         ).remote()
 
     def end(self) -> None:
-        """Has the other workers leave the trial, wherever they are; they wait for the next one."""
+        """Make the other workers leave the trial, whatever they are doing; they stay alive for the next."""
         if not self._runs:
             return
-        # Whoever waits for this process in a sum then gets an error. In order, all would have to be asked first.
+        # Workers in a collective with this process then get an error; an orderly end would need all of them.
         with suppress(Exception):
             dist.distributed_c10d._abort_process_group()
-        _, busy = ray.wait(self._runs, num_returns=len(self._runs), timeout=LEAVE_SECONDS)
+        _, busy = ray.wait(self._runs, num_returns=len(self._runs), timeout=LEAVE_TIMEOUT_S)
         self._runs = []
         if busy:
             self.close()
 
     def close(self) -> None:
-        """Ends the other workers."""
-        for actor in self._others:
+        """Kill the other workers."""
+        for actor in self._actors:
             ray.kill(actor)
-        self._others = []
+        self._actors = []
 
 
 class _Worker:
-    """Any worker but the first."""
+    """Worker of rank 1 or higher."""
 
-    def train(self, job: TrialSpec, settings: list[TrainingConfig], rank: int, address: str) -> None:
-        torch.set_num_threads(job.cpus)
-        _init_process_group(job, rank, address)
+    def train(self, spec: TrialSpec, settings: list[TrainingConfig], rank: int, address: str) -> None:
+        torch.set_num_threads(spec.cpus)
+        _init_process_group(spec, rank, address)
         try:
-            for _ in trial_scores(job, settings, World.current(device(job), STEP_TIMEOUT_S)):
+            for _ in trial_scores(spec, settings, World.current(device(spec), STEP_TIMEOUT_S)):
                 pass
         except UserError:
-            pass  # the first worker has the same, and tells it
+            pass  # rank 0 has the same error and reports it
         finally:
             with suppress(Exception):
                 dist.distributed_c10d._abort_process_group()
 
 
-def device(job: TrialSpec) -> torch.device:
-    """Where a trial's worker computes: Ray shows it its own GPU only."""
-    return torch.device("cuda", 0) if job.gpus else torch.device("cpu")
+def device(spec: TrialSpec) -> torch.device:
+    """Return the device of a worker: Ray makes only its own GPU visible."""
+    return torch.device("cuda", 0) if spec.gpus else torch.device("cpu")
 
 
-def _init_process_group(job: TrialSpec, rank: int, address: str) -> None:
-    # NCCL refuses two workers on one GPU.
-    backend = "nccl" if job.gpus >= 1 else "gloo"
+def _init_process_group(spec: TrialSpec, rank: int, address: str) -> None:
+    # NCCL does not support two ranks on one GPU.
+    backend = "nccl" if spec.gpus >= 1 else "gloo"
     dist.init_process_group(
-        backend, init_method=address, rank=rank, world_size=job.workers, timeout=START_TIMEOUT
+        backend, init_method=address, rank=rank, world_size=spec.workers, timeout=START_TIMEOUT
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]
+def _unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]

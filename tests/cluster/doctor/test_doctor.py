@@ -1,4 +1,4 @@
-"""What `melray doctor` says of good and of bad things. No cluster is needed."""
+"""Checks of `melray doctor` on good and bad values; no cluster is needed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import run
-from cluster.connection.nodes import amounts, describe_node, parse_node, sums
+from cluster.connection.nodes import amounts, describe_node, parse_node, sum_resources
 from cluster.doctor.check import Check, ok, report, warn
 from cluster.doctor.cluster import check_access, check_clock, check_nodes
-from cluster.doctor.machine import (
+from cluster.doctor.host import (
     check_decoding,
     check_disk,
     check_memory,
     check_packages,
     check_shared_memory,
 )
-from cluster.doctor.storage import SIZE, Store, check_storage
+from cluster.doctor.storage import TEST_BYTES, FileAccess, check_storage
 
 GIB = 2**30
 
@@ -33,7 +33,7 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
-def test_the_report_says_what_to_do() -> None:
+def test_report_prints_hint_below_its_check() -> None:
     text = report([ok("python", "3.11.7"), warn("shared memory", "0.1 GiB free", "docker run --shm-size=8g")])
     assert text.splitlines() == [
         "ok    python         3.11.7",
@@ -42,68 +42,66 @@ def test_the_report_says_what_to_do() -> None:
     ]
 
 
-def test_packages_against_what_is_needed() -> None:
+def test_packages_are_compared_with_requirements() -> None:
     project = '[project]\nrequires-python = ">=3.11"\ndependencies = [{}]'
     python, packages = check_packages(project.format('"numpy", "torch>=2"'))
-    assert levels(python, packages) == ["ok", "ok"] and packages.found.startswith("2 as needed")
+    assert levels(python, packages) == ["ok", "ok"] and packages.message.startswith("2 as required")
     _, packages = check_packages(project.format('"numpy<1", "no-such-package"'))
-    assert packages.level == "fail" and "is not <1; no-such-package is missing" in packages.found
+    assert packages.level == "fail" and "is not <1; no-such-package is missing" in packages.message
     python, _ = check_packages(project.format("").replace("3.11", "4"))
-    assert python.level == "fail" and "melray needs >=4" in python.found
+    assert python.level == "fail" and "melray requires >=4" in python.message
 
 
-def test_memory_and_disk() -> None:
+def test_low_memory_is_a_warning() -> None:
     assert levels(check_memory(16 * GIB, 8 * GIB), check_memory(16 * GIB, GIB)) == ["ok", "warn"]
-    assert levels(check_shared_memory(8 * GIB, 16 * GIB), check_shared_memory(64 * 2**20, 16 * GIB)) == [
-        "ok",
-        "warn",
-    ]
-    assert "--shm-size=5g" in check_shared_memory(64 * 2**20, 16 * GIB).remedy
+    assert check_shared_memory(8 * GIB, 16 * GIB).level == "ok"
+    small = check_shared_memory(64 * 2**20, 16 * GIB)
+    assert small.level == "warn" and "--shm-size=5g" in small.hint
 
 
-def test_a_full_disk_fails(full_disk: Path) -> None:
+def test_full_disk_fails(full_disk: Path) -> None:
     assert check_disk(full_disk / "runs" / "later").level == "fail"
 
 
-def test_formats_are_decoded() -> None:
+def test_audio_formats_are_decoded() -> None:
     assert check_decoding().level == "ok"
 
 
-def test_storage_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
+def test_storage_check_leaves_no_file_behind(tmp_path: Path) -> None:
     check = check_storage(str(tmp_path))
-    assert check.level in ("ok", "warn") and "MB/s" in check.found and list(tmp_path.iterdir()) == []
+    assert check.level in ("ok", "warn") and "MB/s" in check.message and list(tmp_path.iterdir()) == []
     assert check_storage(tmp_path.as_uri()).level in ("ok", "warn") and list(tmp_path.iterdir()) == []
-    missing = check_storage(str(tmp_path / "nowhere"))
-    assert missing.level == "fail" and "No such file" in missing.found and missing.remedy
+
+
+def test_missing_storage_fails(tmp_path: Path) -> None:
+    check = check_storage(str(tmp_path / "nowhere"))
+    assert check.level == "fail" and "No such file" in check.message and check.hint
     assert check_storage("nonsense://bucket").level == "fail"
 
 
-def test_storage_that_returns_something_else_fails() -> None:
+def test_storage_with_different_data_fails() -> None:
     deleted = []
-    store = Store(lambda content: None, lambda: bytes(SIZE), lambda: deleted.append(1))
-    assert check_storage("x", lambda place: store).found == "what is read is not what was written" and deleted
+    file = FileAccess(lambda content: None, lambda: bytes(TEST_BYTES), lambda: deleted.append(1))
+    assert check_storage("x", lambda location: file).message == "read back different data" and deleted
 
 
-def test_who_may_use_a_cluster() -> None:
-    assert check_access(token=True, loopback=True, encrypted=False, opened=["GCS"]).level == "ok"
-    assert check_access(token=True, loopback=False, encrypted=False, opened=[]).level == "warn"
-    assert check_access(token=True, loopback=False, encrypted=True, opened=[]).level == "ok"
-    assert (
-        check_access(token=True, loopback=True, encrypted=False, opened=["GCS", "dashboard"]).level == "warn"
-    )
-    assert check_access(token=False, loopback=True, encrypted=False, opened=[]).level == "warn"
-    opened = check_access(token=False, loopback=True, encrypted=False, opened=["GCS"])
-    assert (
-        opened.level == "fail"
-        and "GCS reachable from other machines: anyone there can run programs" in opened.found
-    )
+def test_access_level_depends_on_token_and_exposure() -> None:
+    assert check_access(token=True, loopback=True, encrypted=False, exposed=["GCS"]).level == "ok"
+    assert check_access(token=True, loopback=False, encrypted=False, exposed=[]).level == "warn"
+    assert check_access(token=True, loopback=False, encrypted=True, exposed=[]).level == "ok"
+    both = check_access(token=True, loopback=True, encrypted=False, exposed=["GCS", "dashboard"])
+    assert both.level == "warn"
+    assert check_access(token=False, loopback=True, encrypted=False, exposed=[]).level == "warn"
+    unauthenticated = check_access(token=False, loopback=True, encrypted=False, exposed=["GCS"])
+    assert unauthenticated.level == "fail"
+    assert "GCS reachable from other hosts: anyone on the network can run code" in unauthenticated.message
 
 
-def test_clocks() -> None:
+def test_clock_skew_is_a_warning() -> None:
     assert levels(check_clock(100.0, 130.0), check_clock(100.0, 1000.0)) == ["ok", "warn"]
 
 
-def test_nodes_as_a_dashboard_tells_them() -> None:
+def test_nodes_are_parsed_from_dashboard_entries() -> None:
     entry = {
         "node_ip": "10.0.0.1",
         "is_head_node": True,
@@ -114,22 +112,25 @@ def test_nodes_as_a_dashboard_tells_them() -> None:
     head = parse_node(entry, usage)
     assert describe_node(head.total, head.used) == "3 of 4 CPUs free, 6.0 of 8.0 GiB memory free"
     lost = parse_node(entry | {"state": "DEAD", "is_head_node": False}, None)
-    assert sums([head, lost]) == (head.total, head.used)
+    assert sum_resources([head, lost]) == (head.total, head.used)
     assert levels(*check_nodes([head, lost])) == ["warn"] and levels(*check_nodes([head])) == ["ok"]
-    untold = parse_node(entry, None)
-    assert describe_node(*sums([head, untold])) == "8 CPUs, 16.0 GiB memory"
+    unreported = parse_node(entry, None)
+    assert describe_node(*sum_resources([head, unreported])) == "8 CPUs, 16.0 GiB memory"
     assert levels(*check_nodes([head._replace(total=amounts({}))])) == ["ok", "fail"]
 
 
-def test_the_command_tells_scripts_and_ends_with_1_after_a_fail(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_report_and_exit_code_after_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["doctor", "--json", "--run", str(tmp_path), "--storage", str(tmp_path / "nowhere")])
-    checks = {check["what"]: check for check in json.loads(capsys.readouterr().out)}
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert code == 1 and checks[f"storage {tmp_path / 'nowhere'}"]["level"] == "fail"
-    assert "no cluster runs here" in checks["ray"]["found"] and checks["python"]["level"] == "ok"
+    assert "no local cluster" in checks["ray"]["message"] and checks["python"]["level"] == "ok"
     assert {"packages", "CPUs", "memory", "GPUs", "disk", "decoding", "time"} <= checks.keys()
+
+
+def test_unreachable_cluster_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--run", str(tmp_path), "--address", "127.0.0.1:9"]) == 1
-    assert (
-        "fail  ray            --address 127.0.0.1:9: no Ray cluster answers there" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        line.startswith("fail  ray ") and "--address 127.0.0.1:9: no Ray cluster at this address" in line
+        for line in lines
     )

@@ -1,0 +1,1 @@
+"""Tests of the job package and of submission."""

@@ -1,4 +1,4 @@
-"""What travels with a job, and what never does."""
+"""Job package: which files it holds, its size and its pinned requirements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cluster.jobs.package import (
 )
 from pipeline.io.errors import UserError
 
-INSIDE = [
+PACKED = [
     "models/__init__.py",
     "pipeline/data/table.py",
     "tune/a b.py",
@@ -27,7 +27,7 @@ INSIDE = [
     "pyproject.toml",
     "constraints.txt",
 ]
-OUTSIDE = [
+EXCLUDED = [
     ".env",
     ".git/config",
     ".venv/lib/x.py",
@@ -49,7 +49,7 @@ OUTSIDE = [
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
-    for name in [*INSIDE, *OUTSIDE]:
+    for name in [*PACKED, *EXCLUDED]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     (root / ".gitignore").write_text("*.bin\n/pipeline/private/\n/data/\n")
@@ -58,11 +58,11 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_packages_and_their_settings_travel_and_nothing_else(checkout: Path) -> None:
-    assert packed_files(checkout) == sorted(map(Path, INSIDE))
+def test_package_holds_code_and_presets_only(checkout: Path) -> None:
+    assert packed_files(checkout) == sorted(map(Path, PACKED))
 
 
-def test_this_checkout_has_all_that_a_job_imports_and_is_small() -> None:
+def test_package_of_this_checkout_is_complete_and_small() -> None:
     root = project_root()
     files = packed_files(root)
     for name in (
@@ -86,18 +86,18 @@ def test_this_checkout_has_all_that_a_job_imports_and_is_small() -> None:
     assert check_size(root, files) < 5 * 2**20
 
 
-def test_too_much_is_refused_by_name_before_it_is_sent(checkout: Path) -> None:
+def test_oversized_package_error_names_the_largest_files(checkout: Path) -> None:
     (checkout / "conf" / "big.npy").write_bytes(bytes(3 * 2**20))
     (checkout / "models" / "medium.npy").write_bytes(bytes(2**20))
     files = packed_files(checkout)
     with pytest.raises(
         UserError,
-        match=r"^4\.0 MiB to send, the cluster takes 2.*largest: conf/big.npy \(3\.0 MiB\), models/medium.npy",
+        match=r"^package is 4\.0 MiB \(limit 2 MiB\).*largest: conf/big.npy \(3\.0 MiB\), models/medium.npy",
     ):
         check_size(checkout, files, limit=2 * 2**20)
 
 
-def test_the_same_files_give_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
+def test_same_files_give_identical_packages(checkout: Path, tmp_path: Path) -> None:
     files = packed_files(checkout)
     sizes = [
         write_package(tmp_path / f"{number}.zip", checkout, files, {"submitted/x.yaml": b"epochs: 3"})
@@ -105,18 +105,21 @@ def test_the_same_files_give_the_same_bytes(checkout: Path, tmp_path: Path) -> N
     ]
     assert (tmp_path / "0.zip").read_bytes() == (tmp_path / "1.zip").read_bytes() and sizes[0] == sizes[1]
     with zipfile.ZipFile(tmp_path / "0.zip") as archive:
-        assert sorted(archive.namelist()) == sorted([*INSIDE, "submitted/x.yaml"])
+        assert sorted(archive.namelist()) == sorted([*PACKED, "submitted/x.yaml"])
         assert archive.read("cluster/é.py").decode() == "cluster/é.py"
 
 
-def test_requirements_are_pinned_and_ray_is_the_clusters() -> None:
-    wanted = {need.name: need for need in map(Requirement, requirements(project_root(), "9.8.7"))}
-    assert str(wanted["ray"].specifier) == "==9.8.7" and {"data", "train", "tune"} <= wanted["ray"].extras
-    assert {"torch", "numpy", "pydantic", "tyro"} <= wanted.keys()
-    assert all(str(need.specifier).startswith("==") for need in wanted.values())
+def test_requirements_are_pinned_and_ray_matches_the_cluster() -> None:
+    pinned = {
+        requirement.name: requirement
+        for requirement in map(Requirement, requirements(project_root(), "9.8.7"))
+    }
+    assert str(pinned["ray"].specifier) == "==9.8.7" and {"data", "train", "tune"} <= pinned["ray"].extras
+    assert {"torch", "numpy", "pydantic", "tyro"} <= pinned.keys()
+    assert all(str(requirement.specifier).startswith("==") for requirement in pinned.values())
 
 
-def test_other_constraints_have_another_name(checkout: Path) -> None:
+def test_constraints_name_depends_on_their_content(checkout: Path) -> None:
     before = constraints_name(checkout)
     (checkout / "constraints.txt").write_text("numpy==1")
     assert before != constraints_name(checkout)

@@ -1,4 +1,4 @@
-"""What each recipe does to a sound, and that a row's draw is its own."""
+"""Tests of the waveform augmentations: determinism, effect and strength."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from pipeline.audio.augment import MAX_SEMITONES, MAX_SPEED_OCTAVES, RECIPES, row_rng, shift_pitch, stretch
-from tests.helpers.audio_formats import noise, peak_hertz, rms, sine
+from pipeline.audio.augment import (
+    AUGMENTATIONS,
+    MAX_SEMITONES,
+    MAX_SPEED_OCTAVES,
+    row_rng,
+    shift_pitch,
+    time_stretch,
+)
+from tests.helpers.audio_formats import noise, peak_frequency, rms, sine
 
 RATE = 22_050
 SEEDS = range(12)
-CHANGING = [name for name in RECIPES if name != "unchanged"]
+EFFECTIVE = [name for name in AUGMENTATIONS if name != "unchanged"]
 
 
 def apply(name: str, samples: np.ndarray, strength: float, seed: int = 0) -> np.ndarray:
-    return RECIPES[name](samples, RATE, strength, np.random.default_rng(seed))
+    return AUGMENTATIONS[name](samples, RATE, strength, np.random.default_rng(seed))
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
@@ -24,17 +31,17 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a[:size], b[:size])[0, 1])
 
 
-def test_a_rows_generator_is_its_own():
+def test_row_rng_depends_on_seed_clip_and_copy():
     rows = [
         (seed, clip, copy)
         for seed in (0, 1)
         for clip in ("a/1.wav", "a/1.wav|1", "ü/日本.wav", "\udcff.wav")
         for copy in (1, 2, 11)
     ]
-    draws = {row: row_rng(*row).random() for row in rows}
-    assert len(set(draws.values())) == len(rows)
-    assert {row: row_rng(*row).random() for row in reversed(rows)} == draws
-    # The same on every machine and in every version, or resumed jobs would mix two kinds of copies.
+    samples = {row: row_rng(*row).random() for row in rows}
+    assert len(set(samples.values())) == len(rows)
+    assert {row: row_rng(*row).random() for row in reversed(rows)} == samples
+    # Equal on every platform and in every version, or resumed jobs would mix different copies.
     assert row_rng(42, "dog/1.wav", 1).bit_generator.random_raw(2).tolist() == [
         17579072696607843901,
         13533788240413930935,
@@ -43,34 +50,34 @@ def test_a_rows_generator_is_its_own():
 
 @pytest.mark.parametrize("strength", [0.01, 1.0])
 @pytest.mark.parametrize("size", [1, 100, 3000])
-@pytest.mark.parametrize("name", RECIPES)
-def test_finite_for_short_and_for_silent_sounds(name: str, size: int, strength: float):
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_of_short_or_silent_clip_is_finite(name: str, size: int, strength: float):
     for samples in (noise(rate=RATE)[:size], np.zeros(size, np.float32)):
         for seed in SEEDS:
-            changed = apply(name, samples, strength, seed)
-            assert changed.dtype == np.float32
-            assert changed.ndim == 1 and changed.size >= 1
-            assert np.isfinite(changed).all()
+            augmented = apply(name, samples, strength, seed)
+            assert augmented.dtype == np.float32
+            assert augmented.ndim == 1 and augmented.size >= 1
+            assert np.isfinite(augmented).all()
             if not samples.any():
-                assert not changed.any()
+                assert not augmented.any()
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_same_generator_same_result_and_the_sound_is_left_alone(name: str):
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_is_deterministic_and_keeps_its_input(name: str):
     samples = noise(rate=RATE)
-    before = samples.copy()
+    original = samples.copy()
     np.testing.assert_array_equal(apply(name, samples, 0.7, 3), apply(name, samples, 0.7, 3))
-    np.testing.assert_array_equal(samples, before)
+    np.testing.assert_array_equal(samples, original)
 
 
-@pytest.mark.parametrize("name", CHANGING)
-def test_the_generator_decides_the_kind(name: str):
+@pytest.mark.parametrize("name", EFFECTIVE)
+def test_augmentation_varies_with_the_generator(name: str):
     samples = noise(0.3, rate=RATE)
     assert len({apply(name, samples, 0.7, seed).tobytes() for seed in SEEDS}) > 1
 
 
-@pytest.mark.parametrize("name", CHANGING)
-def test_mild_at_a_small_strength_and_more_at_a_greater(name: str):
+@pytest.mark.parametrize("name", EFFECTIVE)
+def test_augmentation_effect_grows_with_strength(name: str):
     samples = scipy.signal.chirp(np.arange(RATE) / RATE, 200.0, 1.0, 4000.0).astype(np.float32) * 0.5
     for seed in SEEDS:
         mild, strong = (apply(name, samples, strength, seed) for strength in (1e-6, 1.0))
@@ -79,21 +86,21 @@ def test_mild_at_a_small_strength_and_more_at_a_greater(name: str):
         assert similarity(strong, samples) < similarity(mild, samples) - 0.005
 
 
-def test_unchanged_is_the_sound_itself():
+def test_unchanged_returns_equal_samples():
     samples = noise(rate=RATE)
     np.testing.assert_array_equal(apply("unchanged", samples, 1.0), samples)
 
 
-@pytest.mark.parametrize(("strength", "decibel"), [(1e-9, 40.0), (0.5, 22.5), (1.0, 5.0)])
-def test_noise_has_the_promised_level(strength: float, decibel: float):
+@pytest.mark.parametrize(("strength", "snr_db"), [(1e-9, 40.0), (0.5, 22.5), (1.0, 5.0)])
+def test_noise_snr_follows_strength(strength: float, snr_db: float):
     samples = sine(1000.0, rate=RATE)
     for seed in SEEDS:
-        added = apply("noise", samples, strength, seed) - samples
-        assert 20 * np.log10(rms(samples) / rms(added)) == pytest.approx(decibel, abs=0.1)
+        noise_samples = apply("noise", samples, strength, seed) - samples
+        assert 20 * np.log10(rms(samples) / rms(noise_samples)) == pytest.approx(snr_db, abs=0.1)
 
 
-def test_noise_is_white_pink_or_brown():
-    """The power of a decade falls by 0, 10 or 20 dB from one to the next."""
+def test_noise_spectrum_is_white_pink_or_brown():
+    """Check that the power spectrum falls by 0, 10 or 20 dB per decade."""
     slopes = set()
     samples = sine(1000.0, 4.0, rate=RATE)
     for seed in SEEDS:
@@ -104,23 +111,23 @@ def test_noise_is_white_pink_or_brown():
 
 
 @pytest.mark.parametrize("semitones", [-12.0, -4.0, -0.5, 0.0, 1.0, 3.7, 12.0])
-def test_pitch_moves_by_semitones_and_the_length_stays(semitones: float):
+def test_shift_pitch_matches_librosa(semitones: float):
     shifted = shift_pitch(sine(1000.0, rate=RATE), RATE, semitones)
     assert shifted.size == RATE
-    assert peak_hertz(shifted, RATE) == pytest.approx(1000.0 * 2 ** (semitones / 12), rel=2e-3)
+    assert peak_frequency(shifted, RATE) == pytest.approx(1000.0 * 2 ** (semitones / 12), rel=2e-3)
     assert (
         similarity(shifted, librosa.effects.pitch_shift(sine(1000.0, rate=RATE), sr=RATE, n_steps=semitones))
         > 0.999
     )
 
 
-def test_pitch_shift_goes_both_ways_as_far_as_its_strength():
+def test_pitch_shift_is_proportional_to_strength():
     for strength in (0.25, 1.0):
         peaks = {
             round(
                 12
                 * np.log2(
-                    peak_hertz(apply("pitch_shift", sine(1000.0, rate=RATE), strength, seed), RATE) / 1000
+                    peak_frequency(apply("pitch_shift", sine(1000.0, rate=RATE), strength, seed), RATE) / 1000
                 ),
                 1,
             )
@@ -129,19 +136,19 @@ def test_pitch_shift_goes_both_ways_as_far_as_its_strength():
         assert peaks == {round(-MAX_SEMITONES * strength, 1), round(MAX_SEMITONES * strength, 1)}
 
 
-def test_speed_changes_length_and_pitch_together():
+def test_speed_change_scales_length_and_pitch():
     for strength in (0.25, 1.0):
-        lengths = set()
+        longer = set()
         for seed in SEEDS:
-            changed = apply("speed_change", sine(1000.0, rate=RATE), strength, seed)
-            factor = peak_hertz(changed, RATE) / 1000.0
+            augmented = apply("speed_change", sine(1000.0, rate=RATE), strength, seed)
+            factor = peak_frequency(augmented, RATE) / 1000.0
             assert abs(np.log2(factor)) == pytest.approx(MAX_SPEED_OCTAVES * strength, abs=0.01)
-            assert changed.size == pytest.approx(RATE / factor, rel=5e-3)
-            lengths.add(changed.size > RATE)
-        assert lengths == {True, False}
+            assert augmented.size == pytest.approx(RATE / factor, rel=5e-3)
+            longer.add(augmented.size > RATE)
+        assert longer == {True, False}
 
 
-def test_time_shift_turns_the_sound():
+def test_time_shift_rolls_samples():
     ramp = np.arange(1000, dtype=np.float32)
     starts = set()
     for seed in SEEDS:
@@ -151,7 +158,7 @@ def test_time_shift_turns_the_sound():
     assert starts == {250, 750}
 
 
-def test_reverb_keeps_level_and_length_and_fills_what_follows():
+def test_reverb_keeps_level_and_adds_a_tail():
     burst = np.zeros(2 * RATE, np.float32)
     burst[: RATE // 4] = noise(0.25, rate=RATE)[: RATE // 4]
     for strength in (0.1, 1.0):
@@ -163,14 +170,14 @@ def test_reverb_keeps_level_and_length_and_fills_what_follows():
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.8, 1.0, 1.25, 2.0])
-def test_stretch_equals_librosas(rate: float):
+def test_time_stretch_matches_librosa(rate: float):
     rng = np.random.default_rng(1)
-    chord = sum(sine(hertz, 2.0, RATE, 0.2) for hertz in (220.0, 523.25, 1318.5))
+    chord = sum(sine(frequency, 2.0, RATE, 0.2) for frequency in (220.0, 523.25, 1318.5))
     sound = (chord * np.linspace(1, 0.2, chord.size) + 0.01 * rng.standard_normal(chord.size)).astype(
         np.float32
     )
-    late = np.concatenate([np.zeros(RATE, np.float32), sound])  # phases begin where there is nothing
-    for samples in (sound, late):
-        got, want = stretch(samples, rate), librosa.effects.time_stretch(samples, rate=rate)
-        assert got.size == want.size == round(samples.size / rate)
-        assert similarity(got, want) > 0.999
+    delayed = np.concatenate([np.zeros(RATE, np.float32), sound])  # phases start in silence
+    for samples in (sound, delayed):
+        actual, expected = time_stretch(samples, rate), librosa.effects.time_stretch(samples, rate=rate)
+        assert actual.size == expected.size == round(samples.size / rate)
+        assert similarity(actual, expected) > 0.999

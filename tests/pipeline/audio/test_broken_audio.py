@@ -1,4 +1,4 @@
-"""A true reason for every file that is no sound, and none for a file that is."""
+"""Tests of invalid audio files: each is rejected with its reason, and no valid file is."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import numpy as np
 import pytest
 
 from pipeline.audio.decode import AudioDecodeError, decode
-from tests.helpers.audio_formats import CHECKED_FORMATS, RATE, broken_files, encoded, noise
+from tests.helpers.audio_formats import LENGTH_CHECKED_FORMATS, RATE, broken_files, encode, noise
 
 
 @pytest.mark.parametrize("name", broken_files())
-def test_broken_files_are_refused_with_their_reason(name: str, tmp_path: Path):
+def test_decode_invalid_file_raises_with_reason(name: str, tmp_path: Path):
     path = tmp_path / name
     content, reason = broken_files()[name]
     path.write_bytes(content)
     for source, rate in ((path, 22_050), (content, RATE)):
-        with pytest.raises(AudioDecodeError) as caught:
+        with pytest.raises(AudioDecodeError) as error:
             decode(source, rate)
-        assert re.search(reason, str(caught.value)), str(caught.value)
+        assert re.search(reason, str(error.value)), str(error.value)
 
 
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("missing.wav", "no such file"), (".", "unreadable: "), ("nul\0.wav", "unreadable: ")],
 )
-def test_no_file_at_all(path: str, reason: str, tmp_path: Path):
+def test_decode_missing_file_raises_with_reason(path: str, reason: str, tmp_path: Path):
     with pytest.raises(AudioDecodeError, match=f"^{reason}"):
         decode(tmp_path / path, RATE)
 
 
-@pytest.mark.parametrize(("name", "subtype"), CHECKED_FORMATS)
-def test_a_missing_end_is_noticed_and_no_whole_file_suspected(name: str, subtype: str):
+@pytest.mark.parametrize(("name", "subtype"), LENGTH_CHECKED_FORMATS)
+def test_decode_detects_truncation_without_false_alarms(name: str, subtype: str):
     for size in (RATE, 4001, 33):
-        assert decode(encoded(noise()[:size], name, subtype), RATE).size >= size
-    whole = encoded(noise(10.0), name, subtype)
-    for part in (0.02, 0.3, 0.5, 0.9, 0.99, 0.999):
+        assert decode(encode(noise()[:size], name, subtype), RATE).size >= size
+    content = encode(noise(10.0), name, subtype)
+    for fraction in (0.02, 0.3, 0.5, 0.9, 0.99, 0.999):
         with pytest.raises(AudioDecodeError, match=r"^(truncated|unreadable): "):
-            decode(whole[: int(len(whole) * part)], RATE)
+            decode(content[: int(len(content) * fraction)], RATE)
 
 
-def test_a_missing_end_is_noticed_in_real_recordings(esc10: list[Path]):
+def test_decode_detects_truncated_recordings(esc10: list[Path]):
     for path in esc10[::20]:
         content = path.read_bytes()
         assert decode(content, RATE).size > 1000
@@ -50,15 +50,15 @@ def test_a_missing_end_is_noticed_in_real_recordings(esc10: list[Path]):
             decode(content[: len(content) * 9 // 10], RATE)
 
 
-def test_damaged_bytes_never_raise_anything_else(tmp_path: Path):
-    path = tmp_path / "damaged"
+def test_decode_corrupt_bytes_raises_only_decode_errors(tmp_path: Path):
+    path = tmp_path / "corrupt"
     rng = np.random.default_rng(0)
-    for name, subtype in CHECKED_FORMATS:
-        content = np.frombuffer(encoded(noise(0.1), name, subtype), np.uint8)
+    for name, subtype in LENGTH_CHECKED_FORMATS:
+        content = np.frombuffer(encode(noise(0.1), name, subtype), np.uint8)
         for _ in range(10):
-            damaged = content.copy()
-            damaged[rng.integers(0, min(200, content.size), 3)] = rng.integers(0, 256, 3)
-            path.write_bytes(damaged.tobytes())
+            corrupted = content.copy()
+            corrupted[rng.integers(0, min(200, content.size), 3)] = rng.integers(0, 256, 3)
+            path.write_bytes(corrupted.tobytes())
             try:
                 assert np.isfinite(decode(path, RATE)).all()
             except AudioDecodeError as error:

@@ -1,4 +1,4 @@
-"""Any file to mono samples at one rate; trimmed, and of one length."""
+"""Tests of decoding to mono samples at one rate, of trimming and of fixing the length."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import soxr
 from pipeline.audio.decode import STREAM_FRAMES, decode, fix_length, is_audio, resample, trim_silence
 from tests.helpers.audio_formats import (
     FORMATS,
-    HERTZ,
-    LEVEL,
     RATE,
     RATES,
-    encoded,
+    TONE_HZ,
+    TONE_PEAK,
+    clear_wav_length,
+    drop_first_mp3_frame,
+    encode,
     noise,
-    peak_hertz,
+    peak_frequency,
     rms,
     sine,
-    without_first_frame,
-    without_length,
-    write_good,
+    write_valid_files,
 )
 
 
 @pytest.mark.parametrize(("name", "subtype"), FORMATS)
-def test_every_format_keeps_the_tone(name: str, subtype: str, tmp_path: Path):
+def test_decode_preserves_tone_in_every_format(name: str, subtype: str, tmp_path: Path):
     path = tmp_path / f"tone.{name.lower()}"
     soundfile.write(path, sine(), RATE, format=name, subtype=subtype)
     samples = decode(path, RATE)
     assert samples.dtype == np.float32
-    # Codecs of blocks fill the last one up, the longest of them of 640 samples.
+    # Block codecs pad the last block, which has up to 640 samples.
     assert RATE <= samples.size < RATE + 640
-    assert peak_hertz(samples[:RATE], RATE) == pytest.approx(HERTZ, abs=1.0)
-    assert rms(samples[:RATE]) == pytest.approx(LEVEL / np.sqrt(2), rel=0.05)
-    if name != "SD2":  # keeps its header in a second file
+    assert peak_frequency(samples[:RATE], RATE) == pytest.approx(TONE_HZ, abs=1.0)
+    assert rms(samples[:RATE]) == pytest.approx(TONE_PEAK / np.sqrt(2), rel=0.05)
+    if name != "SD2":  # stores its header in a second file
         np.testing.assert_array_equal(decode(path.read_bytes(), RATE), samples)
 
 
@@ -46,85 +46,85 @@ def test_every_format_keeps_the_tone(name: str, subtype: str, tmp_path: Path):
     ("subtype", "step"),
     [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-23), ("FLOAT", 0)],
 )
-def test_samples_are_those_written(subtype: str, step: float):
-    written = noise()
-    assert np.abs(decode(encoded(written, subtype=subtype), RATE) - written).max() <= step
+def test_decode_preserves_samples_within_quantization(subtype: str, step: float):
+    samples = noise()
+    assert np.abs(decode(encode(samples, subtype=subtype), RATE) - samples).max() <= step
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_any_rate_to_one(rate: int):
-    samples = decode(encoded(sine(1000.0, 2.0, rate), rate=rate), 22_050)
+def test_decode_resamples_from_any_rate(rate: int):
+    samples = decode(encode(sine(1000.0, 2.0, rate), rate=rate), 22_050)
     assert abs(samples.size - 44_100) <= 1
-    assert peak_hertz(samples, 22_050) == pytest.approx(1000.0, abs=0.5)
-    assert rms(samples[4000:-4000]) == pytest.approx(LEVEL / np.sqrt(2), rel=2e-3)
+    assert peak_frequency(samples, 22_050) == pytest.approx(1000.0, abs=0.5)
+    assert rms(samples[4000:-4000]) == pytest.approx(TONE_PEAK / np.sqrt(2), rel=2e-3)
 
 
-def test_what_the_lower_rate_cannot_hold_is_gone():
-    assert rms(decode(encoded(sine(15_000.0, rate=48_000), rate=48_000), 16_000)[500:-500]) < 1e-4
+def test_decode_removes_frequencies_above_nyquist():
+    assert rms(decode(encode(sine(15_000.0, rate=48_000), rate=48_000), 16_000)[500:-500]) < 1e-4
 
 
 @pytest.mark.parametrize("channels", range(1, 9))
-def test_mono_is_the_mean_of_channels(channels: int):
-    written = np.stack([noise(seed=seed) for seed in range(channels)], axis=1)
+def test_decode_averages_channels(channels: int):
+    samples = np.stack([noise(seed=seed) for seed in range(channels)], axis=1)
     np.testing.assert_allclose(
-        decode(encoded(written, subtype="FLOAT"), RATE), written.mean(axis=1), atol=1e-7
+        decode(encode(samples, subtype="FLOAT"), RATE), samples.mean(axis=1), atol=1e-7
     )
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
-def test_a_wav_from_a_pipe_is_whole(size: int):
-    wav = encoded(noise())
-    np.testing.assert_array_equal(decode(without_length(wav, size), RATE), decode(wav, RATE))
+def test_decode_wav_of_unknown_length_is_complete(size: int):
+    wav = encode(noise())
+    np.testing.assert_array_equal(decode(clear_wav_length(wav, size), RATE), decode(wav, RATE))
 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
-def test_an_mp3_that_does_not_state_its_length_is_not_truncated(mode: str, tmp_path: Path):
-    path = tmp_path / "late.mp3"
+def test_decode_mp3_without_length_is_complete(mode: str, tmp_path: Path):
+    path = tmp_path / "leading silence.mp3"
     silence = np.zeros(5 * RATE, np.float32)
     soundfile.write(
         path, np.concatenate([silence, noise(5.0)]), RATE, bitrate_mode=mode, compression_level=0.5
     )
     content = path.read_bytes()
     assert decode(content, RATE).size == 10 * RATE
-    assert 10 * RATE <= decode(without_first_frame(content), RATE).size < 10 * RATE + 2 * 1152
+    assert 10 * RATE <= decode(drop_first_mp3_frame(content), RATE).size < 10 * RATE + 2 * 1152
 
 
-def test_bytes_after_the_end_do_no_harm():
+def test_decode_ignores_trailing_bytes():
     for name, subtype in (
         ("WAV", "PCM_16"),
         ("AIFF", "PCM_16"),
         ("OGG", "VORBIS"),
         ("MP3", "MPEG_LAYER_III"),
     ):
-        content = encoded(noise(), name, subtype)
+        content = encode(noise(), name, subtype)
         assert decode(content + b"TAG" + bytes(125), RATE).size == RATE
 
 
-def test_one_sample_is_a_sound():
-    assert decode(encoded(np.float32([0.25])), RATE).tolist() == [0.25]
+def test_decode_single_sample_succeeds():
+    assert decode(encode(np.float32([0.25])), RATE).tolist() == [0.25]
     for rate in (RATE, 192_000):
-        assert decode(encoded(np.float32([0.25]), rate=rate), 22_050).size >= 1
+        assert decode(encode(np.float32([0.25]), rate=rate), 22_050).size >= 1
 
 
-def test_names_of_any_kind(tmp_path: Path):
-    for path in write_good(tmp_path / "à b"):
+def test_decode_accepts_unusual_file_names(tmp_path: Path):
+    for path in write_valid_files(tmp_path / "à b"):
         samples = decode(path, RATE)
         assert samples.size == 1 if path.stem == "one sample" else samples.size == pytest.approx(RATE, abs=1)
 
 
-def test_ten_minutes_are_streamed_without_a_seam(tmp_path: Path):
+def test_decode_streams_long_file_without_discontinuity(tmp_path: Path):
     path = tmp_path / "long.wav"
-    written = noise(600.0)
-    assert written.size > STREAM_FRAMES
-    soundfile.write(path, written, RATE, subtype="FLOAT")
-    samples = decode(path, 11_025)
-    whole = soxr.resample(written, RATE, 11_025, quality="HQ")
-    assert samples.size == whole.size == 600 * 11_025
-    assert np.abs(samples - whole).max() < 1e-4
-    np.testing.assert_array_equal(decode(path, RATE), written)
+    samples = noise(600.0)
+    assert samples.size > STREAM_FRAMES
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    streamed = decode(path, 11_025)
+    expected = soxr.resample(samples, RATE, 11_025, quality="HQ")
+    assert streamed.size == expected.size == 600 * 11_025
+    assert np.abs(streamed - expected).max() < 1e-4
+    np.testing.assert_array_equal(decode(path, RATE), samples)
 
 
-def test_what_counts_as_audio():
+def test_is_audio_checks_the_extension():
     assert all(
         map(is_audio, ("a.wav", "b/A.FLAC", "x.y.mp3", "ü b.Ogg", Path("a.aiff"), "a.opus", "a.m.wav"))
     )
@@ -133,7 +133,7 @@ def test_what_counts_as_audio():
     )
 
 
-def test_trim_cuts_both_ends_and_leaves_silence_whole():
+def test_trim_silence_trims_ends_and_keeps_silent_clips():
     tone, silence = sine(seconds=1.0), np.zeros(4000, np.float32)
     trimmed = trim_silence(np.concatenate([silence, tone, silence]), 60.0)
     # librosa works in frames of 2048 and hops of 512.
@@ -145,7 +145,7 @@ def test_trim_cuts_both_ends_and_leaves_silence_whole():
     assert trim_silence(quiet, 50.0).size < quiet.size - 5000
 
 
-def test_fix_length():
+def test_fix_length_crops_or_pads():
     ramp = np.arange(10, dtype=np.float32)
     assert fix_length(ramp, 4).tolist() == [3, 4, 5, 6]
     assert fix_length(ramp, 10).tolist() == ramp.tolist()
@@ -156,13 +156,13 @@ def test_fix_length():
     assert fix_length(ramp[:3], 5, rng).tolist() == [0, 1, 2, 0, 0]
 
 
-def test_resample_at_one_rate_is_identity():
+def test_resample_equal_rates_is_identity():
     samples = noise()
     np.testing.assert_array_equal(resample(samples, RATE, RATE), samples)
     assert resample(samples[:0], RATE, 22_050).size == 0
 
 
-def test_trim_is_librosas() -> None:
+def test_trim_silence_matches_librosa() -> None:
     rng = np.random.default_rng(0)
     for size in (1, 511, 512, 513, 2048, *rng.integers(1, 30_000, 50)):
         level = np.repeat(10 ** rng.uniform(-6, 0, size // 300 + 1), 300)[:size]

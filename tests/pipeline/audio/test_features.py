@@ -1,4 +1,4 @@
-"""One clip to its rows: shapes, names of what was done, and draws that depend on the row alone."""
+"""Tests of the shard rows of a clip: shapes, augmentations, and determinism per row."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from models.config import ConfigError
-from pipeline.audio.augment import RECIPES
+from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import (
-    AugmentConfig,
     FeatureConfig,
     Spectrogram,
     load_clip,
@@ -20,7 +19,7 @@ from pipeline.audio.features import (
     split_windows,
 )
 from pipeline.audio.mel import LogMel, MelConfig
-from tests.helpers.audio_formats import RATE, broken_files, encoded, noise, sine, write_good
+from tests.helpers.audio_formats import RATE, broken_files, encode, noise, sine, write_valid_files
 
 SMALL = FeatureConfig(mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=128, n_mels=20), seconds=1.0)
 COPIES = AugmentConfig(copies=8)
@@ -35,11 +34,13 @@ def rows_of(
     return list(spectrogram_rows(source, clip_id, features, augment))
 
 
-def same(a: Spectrogram, b: Spectrogram) -> bool:
-    return (a.copy, a.strength, a.recipe) == (b.copy, b.strength, b.recipe) and np.array_equal(a.mel, b.mel)
+def rows_equal(a: Spectrogram, b: Spectrogram) -> bool:
+    return (a.copy, a.strength, a.augmentation) == (b.copy, b.strength, b.augmentation) and np.array_equal(
+        a.mel, b.mel
+    )
 
 
-def test_shape_is_that_of_the_defaults():
+def test_spectrogram_default_shape():
     config = FeatureConfig()
     assert config.num_samples == 110_250
     assert config.shape == (128, 216)
@@ -47,110 +48,106 @@ def test_shape_is_that_of_the_defaults():
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.4, 1.0, 1.7, 4.0])
-def test_a_clip_of_any_length_gives_rows_of_one_shape(seconds: float):
-    rows = rows_of(encoded(noise(seconds)))
+def test_rows_of_any_length_have_one_shape(seconds: float):
+    rows = rows_of(encode(noise(seconds)))
     assert [row.copy for row in rows] == list(range(9))
-    assert (rows[0].recipe, rows[0].strength) == ("unchanged", 0.0)
+    assert (rows[0].augmentation, rows[0].strength) == ("unchanged", 0.0)
     for row in rows:
         assert row.mel.shape == SMALL.shape == (20, 63)
         assert row.mel.dtype == np.float16
         assert np.isfinite(row.mel).all()
     for row in rows[1:]:
-        assert row.recipe in RECIPES
+        assert row.augmentation in AUGMENTATIONS
         assert 0 < row.strength <= 1
 
 
-def test_the_clip_itself_is_its_middle_and_without_outer_silence():
+def test_original_row_is_trimmed_center_crop():
     sound, silence = noise(), np.zeros(RATE // 2, np.float32)
     features = FeatureConfig(mel=SMALL.mel, seconds=0.5, trim_db=None)
-    want = LogMel(SMALL.mel)(sound[2000:6000]).astype(np.float16)
-    np.testing.assert_array_equal(rows_of(encoded(sound, subtype="FLOAT"), features=features)[0].mel, want)
-    padded = encoded(np.concatenate([silence, sound, silence]))
+    expected = LogMel(SMALL.mel)(sound[2000:6000]).astype(np.float16)
+    np.testing.assert_array_equal(rows_of(encode(sound, subtype="FLOAT"), features=features)[0].mel, expected)
+    padded = encode(np.concatenate([silence, sound, silence]))
     assert load_clip(padded, SMALL).size < RATE + 2 * 2048
     assert load_clip(padded, features).size == 2 * RATE
 
 
-def test_rows_do_not_depend_on_order_number_or_place(tmp_path: Path):
-    content = encoded(noise(1.5))
-    path = tmp_path / "somewhere else.wav"
+def test_rows_are_independent_of_order_and_path(tmp_path: Path):
+    content = encode(noise(1.5))
+    path = tmp_path / "other name.wav"
     path.write_bytes(content)
     first = rows_of(content)
-    assert all(map(same, first, rows_of(path)))
+    assert all(map(rows_equal, first, rows_of(path)))
     rows_of(content, "b/2.wav")
-    assert all(map(same, first, rows_of(content)))
-    assert all(map(same, first[:3], rows_of(content, augment=AugmentConfig(copies=2))))
+    assert all(map(rows_equal, first, rows_of(content)))
+    assert all(map(rows_equal, first[:3], rows_of(content, augment=AugmentConfig(copies=2))))
 
 
 def test_rows_differ_by_clip_seed_and_copy():
-    content = encoded(noise(1.5))
-    draws = [
+    content = encode(noise(1.5))
+    strengths = [
         [row.strength for row in rows_of(content, clip_id, augment=AugmentConfig(copies=3, seed=seed))[1:]]
         for clip_id in "ab"
         for seed in (1, 2)
     ]
-    assert len({strength for draw in draws for strength in draw}) == 12
+    assert len({strength for clip_strengths in strengths for strength in clip_strengths}) == 12
 
 
-def test_every_recipe_comes_up_and_only_those_asked_for():
-    found = {row.recipe for row in rows_of(encoded(noise()), augment=AugmentConfig(copies=60))[1:]}
-    assert found == set(RECIPES)
-    found = {
-        row.recipe
-        for row in rows_of(encoded(noise()), augment=AugmentConfig(copies=20, recipes=("noise", "reverb")))[
-            1:
-        ]
-    }
-    assert found == {"noise", "reverb"}
+def test_rows_use_exactly_the_configured_augmentations():
+    rows = rows_of(encode(noise()), augment=AugmentConfig(copies=60))
+    assert {row.augmentation for row in rows[1:]} == set(AUGMENTATIONS)
+    config = AugmentConfig(copies=20, augmentations=("noise", "reverb"))
+    rows = rows_of(encode(noise()), augment=config)
+    assert {row.augmentation for row in rows[1:]} == {"noise", "reverb"}
 
 
-def test_a_copy_of_a_long_clip_may_be_any_part_of_it():
-    """A low tone, then a high one: by chance a copy hears the one, the other, or the change."""
+def test_copies_of_long_clip_are_random_crops():
+    """Check a low tone followed by a high one: copies contain the former, the latter, or the transition."""
     sound = np.concatenate([sine(300.0, 3.0), sine(3000.0, 3.0)])
-    rows = rows_of(encoded(sound), augment=AugmentConfig(copies=30, recipes=("unchanged",)))
+    rows = rows_of(encode(sound), augment=AugmentConfig(copies=30, augmentations=("unchanged",)))
     high = {bool(row.mel[15:].mean() > row.mel[:5].mean()) for row in rows[1:]}
     assert high == {True, False}
-    rows = rows_of(encoded(noise(1.2)), augment=AugmentConfig(copies=10, recipes=("unchanged",)))
+    rows = rows_of(encode(noise(1.2)), augment=AugmentConfig(copies=10, augmentations=("unchanged",)))
     assert len({row.mel.tobytes() for row in rows}) > 8
 
 
-def test_time_shift_moves_a_clip_within_its_final_length():
+def test_time_shift_happens_within_final_length():
     rows = rows_of(
-        encoded(sine(seconds=0.25)),
+        encode(sine(seconds=0.25)),
         features=SMALL.model_copy(update={"trim_db": None}),
-        augment=AugmentConfig(copies=20, recipes=("time_shift",)),
+        augment=AugmentConfig(copies=20, augmentations=("time_shift",)),
     )
     loudness = np.stack([row.mel.astype(np.float32).max(axis=0) for row in rows])
     assert (loudness[0, :14] > -20).all() and (loudness[0, 20:] < -20).all()
-    assert all(10 < (row > -20).sum() < 24 for row in loudness)  # a quarter of 63 frames, wherever it is
+    assert all(10 < (row > -20).sum() < 24 for row in loudness)  # a quarter of 63 frames, at any position
     assert len({int(row.argmax()) for row in loudness}) > 5
 
 
 @pytest.mark.parametrize("name", broken_files())
-def test_a_broken_file_gives_no_row(name: str):
+def test_rows_of_invalid_file_raise_decode_error(name: str):
     with pytest.raises(AudioDecodeError):
         next(spectrogram_rows(broken_files()[name][0], name, SMALL, COPIES))
 
 
-def test_good_files_give_rows(tmp_path: Path):
-    for path in write_good(tmp_path):
+def test_rows_of_valid_files_are_complete(tmp_path: Path):
+    for path in write_valid_files(tmp_path):
         assert len(rows_of(path, path.name)) == 9
 
 
-def test_silence_gives_the_floor():
-    assert (rows_of(encoded(np.zeros(RATE, np.float32)))[0].mel == -100).all()
+def test_spectrogram_of_silence_is_floor():
+    assert (rows_of(encode(np.zeros(RATE, np.float32)))[0].mel == -100).all()
 
 
-def test_fingerprint_names_the_settings():
+def test_fingerprint_differs_between_settings():
     assert FeatureConfig().fingerprint == FeatureConfig(seconds=5).fingerprint
-    others = [
+    configs = [
         FeatureConfig(),
         FeatureConfig(seconds=4.0),
         FeatureConfig(trim_db=None),
         FeatureConfig(mel=MelConfig(n_mels=64)),
         SMALL,
     ]
-    assert len({config.fingerprint for config in others}) == len(others)
-    assert all(len(config.fingerprint) == 16 for config in others)
+    assert len({config.fingerprint for config in configs}) == len(configs)
+    assert all(len(config.fingerprint) == 16 for config in configs)
 
 
 @pytest.mark.parametrize(
@@ -162,28 +159,28 @@ def test_fingerprint_names_the_settings():
         (AugmentConfig, {"copies": -1}, "'copies' = -1"),
         (
             AugmentConfig,
-            {"recipes": ("noise", "nois")},
-            r"unknown recipe \['nois'\]; known: unchanged, noise",
+            {"augmentations": ("noise", "nois")},
+            r"unknown augmentation \['nois'\]; available: unchanged, noise",
         ),
-        (AugmentConfig, {"recipes": ()}, "known: unchanged, noise"),
+        (AugmentConfig, {"augmentations": ()}, "no augmentation given; available: unchanged, noise"),
     ],
 )
-def test_refused_settings(cls: type, settings: dict, message: str):
+def test_config_invalid_value_raises(cls: type, settings: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         cls(**settings)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "most", "count"),
+    ("seconds", "max_windows", "count"),
     [(0.3, 5, 1), (1.0, 5, 1), (1.1, 5, 2), (7.0, 100, 7), (7.0, 3, 3), (7.0, 1, 1)],
 )
-def test_windows_cover_a_clip_or_are_evenly_spread(seconds: float, most: int, count: int):
+def test_split_windows_covers_clip_or_spreads_evenly(seconds: float, max_windows: int, count: int):
     samples = np.arange(round(seconds * RATE), dtype=np.float32)
-    cut = split_windows(samples, SMALL, most)
-    assert len(cut) == count and all(part.size == SMALL.num_samples for part in cut)
-    if 1 < count < most:
-        assert set(np.concatenate(cut)) == set(samples)
+    windows = split_windows(samples, SMALL, max_windows)
+    assert len(windows) == count and all(window.size == SMALL.num_samples for window in windows)
+    if 1 < count < max_windows:
+        assert set(np.concatenate(windows)) == set(samples)
     if count > 1:
-        assert cut[0][0] == 0 and cut[-1][-1] == samples[-1]
+        assert windows[0][0] == 0 and windows[-1][-1] == samples[-1]
     elif seconds > 1:
-        assert cut[0][0] == (samples.size - SMALL.num_samples) // 2
+        assert windows[0][0] == (samples.size - SMALL.num_samples) // 2

@@ -1,4 +1,4 @@
-"""Truths of a training that need no cluster."""
+"""Classifier training without a cluster: determinism, resume, two workers, and the textbook training step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 
 from models.batch_augment import MixUpConfig, sample_batch_augmentation
 from models.classifier import ClassifierConfig
-from pipeline.classifier import loop as train_classifier
+from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop, train_step
 from pipeline.classifier.state import prepare
@@ -24,8 +25,9 @@ from pipeline.data.loader import epoch_order
 from pipeline.data.split import split_rows
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
-from tests.helpers.runs import ALONE, same, weights
+from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config, write_shards
 
 
@@ -35,59 +37,75 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def single_thread() -> None:
     torch.set_num_threads(1)
 
 
-def run_loop(config: TrainClassifierConfig) -> dict:
+def run_loop(config: TrainClassifierConfig) -> dict[str, Any]:
     config.run.mkdir(parents=True, exist_ok=True)
-    return train_loop(config, ALONE)
+    return train_loop(config, SINGLE_WORKER)
 
 
-def test_learns_tones(shards: Path, tmp_path: Path) -> None:
+def last_checkpoint(
+    config: TrainClassifierConfig,
+) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    checkpoint = Checkpoints(config.run).read()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def test_training_classifies_tones(shards: Path, tmp_path: Path) -> None:
     result = run_loop(train_config(shards, tmp_path, epochs=20, learning_rate=1e-2))
     assert result["val_accuracy"] >= 0.9
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, 21))
-    assert lines[result["best_epoch"] - 1]["best"]
+    history = RunFolder(tmp_path).read_history()
+    assert [metrics["epoch"] for metrics in history] == list(range(1, 21))
+    assert history[result["best_epoch"] - 1]["best"]
     assert any((tmp_path / "tensorboard").iterdir())
 
 
-def test_same_seed_same_weights_other_seed_others(shards: Path, tmp_path: Path) -> None:
+def test_epoch_metrics_have_standard_names(shards: Path, tmp_path: Path) -> None:
+    run_loop(train_config(shards, tmp_path, epochs=1))
+    (metrics,) = RunFolder(tmp_path).read_history()
+    names = (
+        "epoch train_loss seconds samples_per_second val_loss val_accuracy val_macro_f1 learning_rate best"
+    )
+    assert list(metrics) == names.split()
+
+
+def test_weights_depend_on_seed_only(shards: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run_loop(train_config(shards, tmp_path / name, epochs=2, seed=seed))
-    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    assert tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "b"))
+    assert not tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "c"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resume_equals_no_stop(
+def test_resumed_run_equals_uninterrupted(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    whole = train_config(shards, tmp_path / "whole", precision=precision)
-    run_loop(whole)
-    broken = train_config(shards, tmp_path / "broken", precision=precision)
-    real, calls = train_classifier.train_step, []
+    uninterrupted = train_config(shards, tmp_path / "uninterrupted", precision=precision)
+    run_loop(uninterrupted)
+    interrupted = train_config(shards, tmp_path / "interrupted", precision=precision)
+    calls = []
 
-    def dies(*args: object) -> torch.Tensor:
+    def interrupted_step(*args: Any) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 8:  # in the middle of the third epoch
             raise KeyboardInterrupt
-        return real(*args)  # type: ignore[arg-type]
+        return train_step(*args)
 
-    monkeypatch.setattr(train_classifier, "train_step", dies)
+    monkeypatch.setattr(loop, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
-        run_loop(broken)
-    monkeypatch.setattr(train_classifier, "train_step", real)
-    assert Checkpoints(broken.run).read()[1]["epoch"] == 2  # type: ignore[index]
-    run_loop(broken)
-    assert same(weights(whole.run), weights(broken.run))
-    ends = [Checkpoints(config.run).read() for config in (whole, broken)]
+        run_loop(interrupted)
+    monkeypatch.setattr(loop, "train_step", train_step)
+    assert last_checkpoint(interrupted)[1]["epoch"] == 2
+    run_loop(interrupted)
+    assert tensors_equal(load_weights(uninterrupted.run), load_weights(interrupted.run))
     for group in ("model", "ema", "optimizer"):
-        assert same(ends[0][0][group], ends[1][0][group])  # type: ignore[index]
+        assert tensors_equal(last_checkpoint(uninterrupted)[0][group], last_checkpoint(interrupted)[0][group])
 
 
-def _two(rank: int, rendezvous: str, config: TrainClassifierConfig) -> None:
+def _train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     train_loop(config, World.current(torch.device("cpu")))
@@ -95,26 +113,23 @@ def _two(rank: int, rendezvous: str, config: TrainClassifierConfig) -> None:
 
 
 def test_two_workers_equal_one(shards: Path, tmp_path: Path) -> None:
-    """Group norm and no dropout: all else must not depend on how many workers share a batch."""
+    """Group norm and no dropout: nothing else may depend on how many workers share a batch."""
     model = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.0, norm="group")
-    changes = {"model": model, "epochs": 3, "class_weights": True, "batch_size": 15}
-    run_loop(train_config(shards, tmp_path / "one", **changes))
-    two = train_config(shards, tmp_path / "two", **changes)
+    settings = {"model": model, "epochs": 3, "class_weights": True, "batch_size": 15}
+    run_loop(train_config(shards, tmp_path / "one", **settings))
+    two = train_config(shards, tmp_path / "two", **settings)
     two.run.mkdir()
-    mp.start_processes(_two, (str(tmp_path / "rendezvous"), two), nprocs=2, start_method="spawn")
-    one_weights, two_weights = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, value in one_weights.items():
-        # Sums over a batch are taken in another order; AdamW divides by the root of tiny squares and widens that.
-        torch.testing.assert_close(two_weights[name], value, rtol=1e-3, atol=1e-4)
-    lines = [
-        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
-        for name in ("one", "two")
-    ]
+    mp.start_processes(_train_as_rank, (str(tmp_path / "rendezvous"), two), nprocs=2, start_method="spawn")
+    weights_two = load_weights(tmp_path / "two")
+    for name, value in load_weights(tmp_path / "one").items():
+        # Sums over a batch have another order; AdamW divides by the root of tiny squares and amplifies that.
+        torch.testing.assert_close(weights_two[name], value, rtol=1e-3, atol=1e-4)
+    metrics_one, metrics_two = (RunFolder(tmp_path / name).read_history()[-1] for name in ("one", "two"))
     for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1"):
-        assert lines[0][key] == pytest.approx(lines[1][key], rel=1e-3), key
+        assert metrics_one[key] == pytest.approx(metrics_two[key], rel=1e-3), key
 
 
-def test_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
+def test_train_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
     """Without augmentation a step is that of the textbook."""
     config = train_config(
         shards,
@@ -127,99 +142,123 @@ def test_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
         max_grad_norm=1e9,
         model=ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8, dropout=0.0, norm="group"),
     )
-    t = prepare(config, ALONE)
-    batch = t.split.train[:8]
-    reference = prepare(config, ALONE)
-    optimizer = torch.optim.AdamW(reference.model.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    state = prepare(config, SINGLE_WORKER)
+    batch = state.split.train[:8]
+    expected_model = prepare(config, SINGLE_WORKER).model
+    optimizer = torch.optim.AdamW(expected_model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     loss = F.cross_entropy(
-        reference.model(torch.from_numpy(t.rows.mels[batch].astype(np.float32))),
-        torch.from_numpy(t.labels[batch]),
+        expected_model(torch.from_numpy(state.dataset.mels[batch].astype(np.float32))),
+        torch.from_numpy(state.labels[batch]),
         label_smoothing=0.1,
     )
     loss.backward()
     optimizer.step()
-    draw = sample_batch_augmentation(np.random.default_rng(0), 8, config.mixup, config.spec_augment, 0.0)
-    assert float(train_step(t, batch, draw)) == pytest.approx(loss.item(), rel=1e-5)
-    for (name, mine), theirs in zip(t.model.named_parameters(), reference.model.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, msg=name)
+    augmentation = sample_batch_augmentation(
+        np.random.default_rng(0), 8, config.mixup, config.spec_augment, 0.0
+    )
+    assert float(train_step(state, batch, augmentation)) == pytest.approx(loss.item(), rel=1e-5)
+    expected = dict(expected_model.named_parameters())
+    for name, parameter in state.model.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_learning_rate_falls_and_early_stopping_stops(shards: Path, tmp_path: Path) -> None:
+def test_early_stopping_and_learning_rate_decay(shards: Path, tmp_path: Path) -> None:
     result = run_loop(train_config(shards, tmp_path, epochs=60, patience=3, learning_rate=1e-2))
     assert result["stopped_early"] and result["epochs"] == result["best_epoch"] + 3
-    rates = [
-        json.loads(line)["learning_rate"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert rates[1:] == sorted(rates[1:], reverse=True)
+    learning_rates = [metrics["learning_rate"] for metrics in RunFolder(tmp_path).read_history()]
+    assert learning_rates[1:] == sorted(learning_rates[1:], reverse=True)
 
 
-def test_without_validation_the_last_epoch_is_kept(shards: Path, tmp_path: Path) -> None:
+def test_run_without_validation_keeps_last_epoch(shards: Path, tmp_path: Path) -> None:
     result = run_loop(train_config(shards, tmp_path, val_fraction=0.0, patience=1))
     assert result["best_epoch"] == 4 and "val_loss" not in result
 
 
-def test_split_keeps_recordings_whole_and_the_fold_apart(shards: Path, tmp_path: Path) -> None:
+def test_split_separates_recordings_and_held_out_fold(shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path, fold=2)
-    rows = prepare(config, ALONE).rows
-    split = split_rows(rows, config)
-    groups = rows.table["group"].to_numpy()
-    sides = [set(groups[side]) for side in (split.train, split.val, split.held_out)]
-    assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
-    assert (rows.table["fold"].to_numpy()[split.held_out] == 2).all()
-    assert (rows.table["copy"].to_numpy()[np.concatenate([split.val, split.held_out])] == 0).all()
+    dataset = prepare(config, SINGLE_WORKER).dataset
+    split = split_rows(dataset, config)
+    recordings = dataset.table["group"].to_numpy()
+    train, val, held_out = (set(recordings[rows]) for rows in (split.train, split.val, split.held_out))
+    assert train and val and held_out
+    assert train.isdisjoint(val) and train.isdisjoint(held_out) and val.isdisjoint(held_out)
+    assert (dataset.table["fold"].to_numpy()[split.held_out] == 2).all()
+    assert (dataset.table["copy"].to_numpy()[np.concatenate([split.val, split.held_out])] == 0).all()
 
 
-def test_augmentation_strength_chooses_copies(shards: Path, tmp_path: Path) -> None:
+def test_augmentation_strength_selects_training_copies(shards: Path, tmp_path: Path) -> None:
     for strength in (0.0, 0.5, 1.0):
         config = train_config(shards, tmp_path, augmentation_strength=strength)
-        rows = prepare(config, ALONE).rows
-        train = rows.table.iloc[split_rows(rows, config).train]
+        dataset = prepare(config, SINGLE_WORKER).dataset
+        train = dataset.table.iloc[split_rows(dataset, config).train]
         assert (train["strength"] <= strength).all()
         assert (train["copy"] > 0).any() == (strength > 0)
 
 
-def test_an_epoch_has_every_row_once_or_balanced_classes(shards: Path, tmp_path: Path) -> None:
-    config = train_config(shards, tmp_path)
-    t = prepare(config, ALONE)
+def test_uniform_epoch_has_every_row_once(shards: Path, tmp_path: Path) -> None:
+    state = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
     orders = [
-        epoch_order(t.labels, t.split.train, "uniform", np.random.default_rng([42, epoch]))
+        epoch_order(state.labels, state.split.train, "uniform", np.random.default_rng([42, epoch]))
         for epoch in (0, 1)
     ]
-    assert all(sorted(order) == sorted(t.split.train) for order in orders)
+    assert all(sorted(order) == sorted(state.split.train) for order in orders)
     assert not np.array_equal(*orders)
-    few = t.split.train[(t.labels[t.split.train] != 0) | (np.arange(len(t.split.train)) < 2)]
-    drawn = np.concatenate(
+
+
+def test_balanced_epoch_has_equal_class_frequencies(shards: Path, tmp_path: Path) -> None:
+    state = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
+    train = state.split.train
+    # Two rows of class 0, all rows of the others.
+    imbalanced = train[(state.labels[train] != 0) | (np.arange(len(train)) < 2)]
+    sampled = np.concatenate(
         [
-            t.labels[epoch_order(t.labels, few, "balanced", np.random.default_rng(epoch))]
+            state.labels[epoch_order(state.labels, imbalanced, "balanced", np.random.default_rng(epoch))]
             for epoch in range(50)
         ]
     )
-    assert np.allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.05)
+    assert np.allclose(np.bincount(sampled) / len(sampled), 1 / 3, atol=0.05)
 
 
-def test_a_loss_that_is_not_finite_says_what_to_do(
+def test_nan_loss_error_names_learning_rate(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_classifier, "train_step", lambda *_: torch.tensor(math.nan))
+    monkeypatch.setattr(loop, "train_step", lambda *_: torch.tensor(math.nan))
     with pytest.raises(UserError, match=r"loss is nan in epoch 1.*--learning-rate"):
         run_loop(train_config(shards, tmp_path))
 
 
-def test_a_full_disk_keeps_the_last_checkpoint_and_more_room_lets_it_go_on(
-    shards: Path, full_disk: Path
-) -> None:
+def test_full_disk_keeps_checkpoint_and_run_resumes(shards: Path, full_disk: Path) -> None:
     filler = full_disk / "filler"
     config = train_config(shards, full_disk / "run")
+    # The learning rate schedule differs, so that this tests the files and not that the weights are equal.
     run_loop(config.model_copy(update={"epochs": 1}))
-    # The schedule knows of four epochs only in the configuration that goes on, so this is about files, not about equal weights.
     filler.write_bytes(b"\0" * (shutil.disk_usage(full_disk).free - 4096))
-    with pytest.raises(UserError, match=r"disk full while writing to .*run the same command again"):
+    with pytest.raises(UserError, match=r"disk full while writing to .*run the .*command again"):
         run_loop(config)
-    assert Checkpoints(config.run).read()[1]["epoch"] == 1  # type: ignore[index]
+    assert last_checkpoint(config)[1]["epoch"] == 1
     filler.unlink()
     assert run_loop(config)["epochs"] == 4
 
 
-def test_unknown_fold_names_those_there_are(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--fold 9: no clip of that fold; there are \[1, 2, 3, 4, 5\]"):
-        prepare(train_config(shards, tmp_path, fold=9), ALONE)
+def test_unknown_fold_error_lists_known_folds(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--fold 9: .*\[1, 2, 3, 4, 5\]"):
+        prepare(train_config(shards, tmp_path, fold=9), SINGLE_WORKER)
+
+
+def test_too_many_workers_are_refused(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "run_on_all_ranks", lambda world, action: action())
+    with pytest.raises(UserError, match=r"--workers 99: too many workers for \d+ training rows"):
+        prepare(train_config(shards, tmp_path), World(0, 99, torch.device("cpu")))
+
+
+def test_checkpoint_of_old_format_is_refused(shards: Path, tmp_path: Path) -> None:
+    config = train_config(shards, tmp_path / "run", epochs=2)
+    run_loop(config)
+    for path in config.run.glob("checkpoints/*/state.json"):
+        state = json.loads(path.read_text())
+        del state["format_version"]
+        path.write_text(json.dumps(state))
+    with pytest.raises(
+        UserError, match=r"state.json was written by melray < 0.2: train again in a new --run"
+    ):
+        run_loop(config)

@@ -28,7 +28,7 @@ from pipeline.report.clips import (
     time_ticks,
 )
 from pipeline.report.confusion import confusion_chart
-from tests.helpers.html_page import Page, is_accessible, needs_nothing_else
+from tests.helpers.html_page import Page, assert_accessible, assert_self_contained
 
 FEATURES = FeatureConfig()
 
@@ -84,22 +84,22 @@ def report(
 
 def test_page_needs_nothing_outside_itself(tmp_path):
     text = report(tmp_path, list("abc"))
-    needs_nothing_else(text)
+    assert_self_contained(text)
     assert os.listdir(tmp_path) == ["report.html"]
 
 
 def test_page_is_accessible(tmp_path):
     parsed = Page(report(tmp_path, list("abc")))
-    is_accessible(parsed)
-    assert len(parsed.of("table")) == 2
+    assert_accessible(parsed)
+    assert len(parsed.find_all("table")) == 2
 
 
 def test_all_text_is_escaped(tmp_path):
     names = ["<script>alert(1)</script>", "\"quoted\" & 'single'", "犬 été", "</title></style><b x='"]
     text = report(tmp_path, names)
     parsed = Page(text)
-    assert not parsed.of("script")
-    assert not [attrs for attrs in parsed.of("b") if "x" in attrs]
+    assert not parsed.find_all("script")
+    assert not [attrs for attrs in parsed.find_all("b") if "x" in attrs]
     for name in [*names, "A <test> & more", "<here>", "<adamw>"]:
         assert name in parsed.text
     assert "optimizer.betas" in parsed.text
@@ -132,7 +132,7 @@ def test_headline_and_mistakes(tmp_path):
 def test_any_number_of_classes(tmp_path, classes):
     text = report(tmp_path, [f"class {i}" for i in range(classes)])
     parsed = Page(text)
-    assert len(parsed.of("image")) == classes + 3 + 2
+    assert len(parsed.find_all("image")) == classes + 3 + 2
     if classes == 10:
         assert len(text) < 1_500_000
 
@@ -187,9 +187,9 @@ def test_line_chart_leaves_gaps_and_shows_lone_points():
         "epoch",
     )
     parsed = Page(svg)
-    paths = [attrs["d"] for attrs in parsed.of("path") if attrs.get("class") == "line"]
+    paths = [attrs["d"] for attrs in parsed.find_all("path") if attrs.get("class") == "line"]
     assert [(d.count("M"), d.count("L")) for d in paths if "H" not in d] == [(2, 1), (1, 0)]
-    label = parsed.of("svg")[-1]["aria-label"]
+    label = parsed.find_all("svg")[-1]["aria-label"]
     assert label == "Loss <x>. a & b: 1 at epoch 1, 0.25 at epoch 5; c: 2 at epoch 1."
     assert "No values" in line_chart("none", [Series("a", [1], [math.inf])], "epoch")
 
@@ -235,7 +235,7 @@ def test_texts_of_numbers():
 
 def test_confusion_chart_draws_what_is_there():
     chart = Page(confusion_chart([[5, 1], [0, 7]], ["<a>", "b"]))
-    assert [attrs["class"] for attrs in chart.of("rect")] == ["cell-right", "cell-wrong", "cell-right"]
+    assert [attrs["class"] for attrs in chart.find_all("rect")] == ["cell-right", "cell-wrong", "cell-right"]
     assert "<a> taken for b: 1 of 6 (16.7\u202f%)" in chart.text
 
 

@@ -1,4 +1,4 @@
-"""From folders or a CSV to a list of clips, with a warning or a refusal for what is wrong."""
+"""Manifests from folders: ids, labels, folds and groups, warnings, and errors for unusable data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from models.config import ConfigError
-from pipeline.data.manifest import COLUMNS, NO_FOLD, ManifestConfig, read_manifest, read_unlabelled
+from pipeline.data.manifest import COLUMNS, NO_FOLD, ManifestConfig, read_manifest, read_unlabeled
 from pipeline.io.errors import UserError
 
 ESC = ManifestConfig(group_pattern=r"^\d-(\d+)-", fold_pattern=r"^(\d)-")
@@ -24,7 +24,7 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def test_folders_are_classes(tmp_path: Path):
+def test_class_folders_give_labels_and_ids(tmp_path: Path):
     manifest = read_manifest(touch(tmp_path, "rain/b.wav", "dog/2.flac", "dog/1.wav", "rain/deep/er/a.ogg"))
     clips = manifest.clips
     assert list(clips.columns) == list(COLUMNS)
@@ -39,7 +39,7 @@ def test_folders_are_classes(tmp_path: Path):
     assert manifest.warnings == []
 
 
-def test_train_stands_for_its_parent(tmp_path: Path):
+def test_train_subfolder_is_read_instead(tmp_path: Path):
     touch(
         tmp_path,
         "train/dog/1.wav",
@@ -53,7 +53,7 @@ def test_train_stands_for_its_parent(tmp_path: Path):
     assert clips["clip_id"].tolist() == ["dog/1.wav", "dog/2.wav", "rain/1.wav", "rain/2.wav"]
 
 
-def test_names_of_any_kind_and_the_order_of_the_disk_does_not_matter(tmp_path: Path):
+def test_any_file_names_are_sorted_by_id(tmp_path: Path):
     names = ["001 - Dog bark/1 (2).WAV", "日本/ä ö.wav", "日本/z.wav", 'O\'Neil, "x"/a,b.wav']
     first = read_manifest(touch(tmp_path / "a", *names)).clips
     second = read_manifest(touch(tmp_path / "b", *reversed(names))).clips
@@ -61,7 +61,7 @@ def test_names_of_any_kind_and_the_order_of_the_disk_does_not_matter(tmp_path: P
     assert set(first["label"]) == {"001 - Dog bark", "日本", 'O\'Neil, "x"'}
 
 
-def test_hidden_files_and_other_files_are_not_clips(tmp_path: Path):
+def test_hidden_and_non_audio_files_are_skipped(tmp_path: Path):
     names = ("dog/1.wav", "dog/2.wav", "rain/1.wav", "rain/2.wav")
     touch(
         tmp_path,
@@ -78,7 +78,7 @@ def test_hidden_files_and_other_files_are_not_clips(tmp_path: Path):
     assert manifest.warnings == []
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+def test_symlinks_are_followed_without_loops(tmp_path: Path):
     touch(tmp_path / "data", "dog/1.wav", "dog/2.wav")
     touch(tmp_path / "elsewhere", "3.wav", "4.wav")
     (tmp_path / "data/rain").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
@@ -97,39 +97,42 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path):
     [
         (
             ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "c/readme.txt"),
-            [r"folder '.*/c' holds no audio file: its class is left out"],
+            [r"ignoring empty class folder '.*/c': no audio files found"],
         ),
         (
             ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "1.wav", "2.wav"),
-            [r"2 audio files lie in '.*' itself, in no class folder"],
+            [r"ignoring 2 audio files outside class folders in '.*'"],
         ),
-        (("a/1.wav", "a/2.wav", "b/1.wav"), [r"class 'b' has a single clip"]),
+        (
+            ("a/1.wav", "a/2.wav", "b/1.wav"),
+            [r"class 'b' has a single clip, so it cannot be both trained on and validated"],
+        ),
         (("a/1.wav", "a/2.wav"), [r"only one class, 'a'"]),
         (("a/1.wav", "b/1.wav"), [r"class 'a' has a single clip", r"class 'b' has a single clip"]),
     ],
 )
-def test_warnings(names: tuple[str, ...], warnings: list[str], tmp_path: Path):
-    found = read_manifest(touch(tmp_path, *names)).warnings
-    assert len(found) == len(warnings)
-    assert all(re.match(pattern, text) for pattern, text in zip(warnings, found, strict=True))
+def test_suspicious_folders_give_warnings(names: tuple[str, ...], warnings: list[str], tmp_path: Path):
+    messages = read_manifest(touch(tmp_path, *names)).warnings
+    assert len(messages) == len(warnings)
+    assert all(re.match(pattern, message) for pattern, message in zip(warnings, messages, strict=True))
 
 
-def test_no_such_place_and_nothing_in_it(tmp_path: Path):
+def test_missing_path_or_empty_folder_raises(tmp_path: Path):
     for path in (tmp_path / "missing", tmp_path / "missing.csv"):
         with pytest.raises(UserError, match="no such folder or CSV file"):
             read_manifest(path)
-    with pytest.raises(UserError, match="no audio file in it"):
+    with pytest.raises(UserError, match="no audio files found"):
         read_manifest(touch(tmp_path, "a/readme.txt", "loose.wav"))
 
 
-def test_patterns_pick_fold_and_recording(tmp_path: Path):
+def test_patterns_extract_fold_and_recording(tmp_path: Path):
     touch(tmp_path, "dog/1-100-A.ogg", "dog/1-100-B.ogg", "rain/5-7-A.ogg", "rain/4-8-A.ogg")
     clips = read_manifest(tmp_path, ESC).clips
     assert clips["group"].tolist() == ["100", "100", "8", "7"]
     assert clips["fold"].tolist() == [1, 1, 4, 5]
 
 
-def test_patterns_fit_all_of_esc10(esc10: list[Path]):
+def test_patterns_match_all_of_esc10(esc10: list[Path]):
     clips = read_manifest(esc10[0].parents[1], ESC).clips
     assert len(clips) == len(esc10)
     assert sorted(clips["fold"].unique()) == [1, 2, 3, 4, 5]
@@ -137,44 +140,44 @@ def test_patterns_fit_all_of_esc10(esc10: list[Path]):
     assert clips["group"].nunique() < len(clips)
 
 
-def test_a_pattern_must_fit_every_name(tmp_path: Path):
+def test_pattern_not_matching_a_name_raises(tmp_path: Path):
     touch(tmp_path, "dog/1-100-A.ogg", "dog/x.ogg")
     for config in (
         ManifestConfig(group_pattern=r"^\d-(\d+)-"),
         ManifestConfig(fold_pattern=r"^(\d)-"),
         ManifestConfig(fold_pattern="(q)?"),
     ):
-        with pytest.raises(UserError, match=r"-pattern '.*' does not fit the file name '"):
+        with pytest.raises(UserError, match=r"-pattern '.*' does not match file name '"):
             read_manifest(tmp_path, config)
     for pattern, fold in ((r"^(.)", "x"), (r"^([x1])", "x")):
-        with pytest.raises(UserError, match=f"'{fold}' of 'x.ogg' is not a number"):
+        with pytest.raises(UserError, match=f"'{fold}' of 'x.ogg' is not an integer"):
             read_manifest(tmp_path, ManifestConfig(fold_pattern=pattern))
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [(r"^\d-", "needs a group in parentheses"), ("(", "not a regular expression")]
+    ("pattern", "message"), [(r"^\d-", "needs a capture group"), ("(", "not a regular expression")]
 )
-def test_refused_patterns(pattern: str, message: str):
+def test_invalid_patterns_raise(pattern: str, message: str):
     for name in ("group_pattern", "fold_pattern"):
         with pytest.raises(ConfigError, match=message):
             ManifestConfig(**{name: pattern})
 
 
-def test_unlabelled_clips_however_deep(tmp_path: Path):
+def test_unlabeled_clips_are_read_recursively(tmp_path: Path):
     touch(tmp_path, "b.wav", "a/ü 1.mp3", "a/deep/er/1.wav", ".x/2.wav", "a/readme.txt")
-    clips = read_unlabelled(tmp_path)
+    clips = read_unlabeled(tmp_path)
     assert clips["clip_id"].tolist() == ["a/deep/er/1.wav", "a/ü 1.mp3", "b.wav"]
     assert set(clips["label"]) == {""}
     assert isinstance(clips, pd.DataFrame) and list(clips.columns) == list(COLUMNS)
     with pytest.raises(UserError, match="no such folder"):
-        read_unlabelled(tmp_path / "b.wav")
-    with pytest.raises(UserError, match="no audio file in it"):
-        read_unlabelled(touch(tmp_path / "empty", "readme.txt"))
+        read_unlabeled(tmp_path / "b.wav")
+    with pytest.raises(UserError, match="no audio files found"):
+        read_unlabeled(touch(tmp_path / "empty", "readme.txt"))
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path):
+def test_file_name_not_utf8_raises(tmp_path: Path):
     touch(tmp_path, "dog/1.wav")
     (tmp_path / "dog" / os.fsdecode(b"\xff.wav")).write_bytes(b"x")
-    for read in (read_manifest, read_unlabelled):
+    for read in (read_manifest, read_unlabeled):
         with pytest.raises(UserError, match="not valid UTF-8; rename it"):
             read(tmp_path)

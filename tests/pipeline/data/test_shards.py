@@ -1,7 +1,8 @@
-"""Parts hold what was put in, bit by bit; damage is noticed; nothing is ever half there."""
+"""Shards are read back bit by bit, damage is detected, and writes are atomic; manifests are versioned."""
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,8 +10,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audio.features import Spectrogram
-from pipeline.data.shards import Rejected, ShardInfo, mel_values, read_shard, read_shard_footer, write_shard
+from pipeline.audio.augment import AugmentConfig
+from pipeline.audio.features import FeatureConfig, Spectrogram
+from pipeline.data.shards import (
+    MANIFEST_NAME,
+    Rejected,
+    ShardInfo,
+    ShardManifest,
+    mel_values,
+    open_shards,
+    read_shard,
+    read_shard_footer,
+    write_shard,
+)
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically, write_text_atomically
 
@@ -21,7 +33,7 @@ REJECTED = [
 ]
 
 
-def some_rows(clips: int = 3, copies: int = 2) -> tuple[list[dict], list[list[Spectrogram]]]:
+def random_rows(clips: int = 3, copies: int = 2) -> tuple[list[dict], list[list[Spectrogram]]]:
     rng = np.random.default_rng(0)
     records = [
         {
@@ -46,47 +58,47 @@ def some_rows(clips: int = 3, copies: int = 2) -> tuple[list[dict], list[list[Sp
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Path:
-    write_shard(tmp_path / "part-0.parquet", *some_rows(), REJECTED, SHAPE)
+def shard(tmp_path: Path) -> Path:
+    write_shard(tmp_path / "part-0.parquet", *random_rows(), REJECTED, SHAPE)
     return tmp_path / "part-0.parquet"
 
 
-def test_what_was_written_is_read_bit_by_bit(part: Path):
-    records, rows = some_rows()
-    table = read_shard(part)
+def test_shard_is_read_bit_by_bit(shard: Path):
+    records, rows = random_rows()
+    table = read_shard(shard)
     assert table.num_rows == 9
-    written = [(record, row) for record, of_clip in zip(records, rows, strict=True) for row in of_clip]
-    for got, (record, row) in zip(table.to_pylist(), written, strict=True):
-        assert {name: got[name] for name in ("clip_id", "path", "label", "fold", "group")} == {
+    written = [(record, row) for record, clip_rows in zip(records, rows, strict=True) for row in clip_rows]
+    for values, (record, row) in zip(table.to_pylist(), written, strict=True):
+        assert {name: values[name] for name in ("clip_id", "path", "label", "fold", "group")} == {
             name: record[name] for name in ("clip_id", "path", "label", "fold", "group")
         }
-        assert (got["copy"], got["recipe"]) == (row.copy, row.recipe)
-        assert got["strength"] == np.float32(row.strength)
-        assert got["mel"] == row.mel.tobytes()
-    values = mel_values(table, SHAPE)
-    assert values.dtype == np.float16
-    assert values.tobytes() == np.stack([row.mel for _, row in written]).tobytes()
-    np.testing.assert_array_equal(mel_values(table.slice(4, 3), SHAPE), values[4:7])
+        assert (values["copy"], values["augmentation"]) == (row.copy, row.augmentation)
+        assert values["strength"] == np.float32(row.strength)
+        assert values["mel"] == row.mel.tobytes()
+    mels = mel_values(table, SHAPE)
+    assert mels.dtype == np.float16
+    assert mels.tobytes() == np.stack([row.mel for _, row in written]).tobytes()
+    np.testing.assert_array_equal(mel_values(table.slice(4, 3), SHAPE), mels[4:7])
 
 
-def test_any_parquet_reader_reads_it(part: Path):
-    row = pq.read_table(part).to_pylist()[4]
+def test_any_parquet_reader_decodes_spectrograms(shard: Path):
+    row = pq.read_table(shard).to_pylist()[4]
     mel = np.frombuffer(row["mel"], np.float16).reshape(SHAPE)
-    np.testing.assert_array_equal(mel, some_rows()[1][1][1].mel)
+    np.testing.assert_array_equal(mel, random_rows()[1][1][1].mel)
 
 
-def test_a_part_tells_of_itself(part: Path):
-    assert read_shard_footer(part) == (
+def test_footer_has_counts_and_rejected_clips(shard: Path):
+    assert read_shard_footer(shard) == (
         ShardInfo(name="part-0.parquet", rows=9, clips=3, rejected=2),
         REJECTED,
     )
 
 
-def test_columns_can_be_read_alone(part: Path):
-    assert read_shard(part, ["clip_id", "copy"]).column_names == ["clip_id", "copy"]
+def test_selected_columns_are_read(shard: Path):
+    assert read_shard(shard, ["clip_id", "copy"]).column_names == ["clip_id", "copy"]
 
 
-def test_a_part_of_nothing(tmp_path: Path):
+def test_shard_without_rows_is_valid(tmp_path: Path):
     path = tmp_path / "part.parquet"
     assert write_shard(path, [], [], REJECTED, SHAPE) == ShardInfo(
         name="part.parquet", rows=0, clips=0, rejected=2
@@ -95,73 +107,74 @@ def test_a_part_of_nothing(tmp_path: Path):
     assert read_shard_footer(path)[1] == REJECTED
 
 
-def test_the_same_rows_make_the_same_bytes(tmp_path: Path):
+def test_equal_rows_give_equal_files(tmp_path: Path):
     for name in "ab":
-        write_shard(tmp_path / name, *some_rows(), REJECTED, SHAPE)
+        write_shard(tmp_path / name, *random_rows(), REJECTED, SHAPE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_flipped_bits_are_noticed_or_without_effect(part: Path):
-    whole, table = part.read_bytes(), read_shard(part)
-    noticed = 0
-    for place in range(0, len(whole), 5):
-        part.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+def test_flipped_bits_are_detected_or_harmless(shard: Path):
+    content, table = shard.read_bytes(), read_shard(shard)
+    detected = 0
+    for position in range(0, len(content), 5):
+        flipped = bytes([content[position] ^ 1 << position % 8])
+        shard.write_bytes(content[:position] + flipped + content[position + 1 :])
         try:
-            read = read_shard(part)
-            mel_values(read, SHAPE)
+            damaged = read_shard(shard)
+            mel_values(damaged, SHAPE)
         except UserError as error:
-            assert str(error).endswith("delete it and run `melray extract` again")
-            noticed += 1
+            assert str(error).endswith("delete it and rerun `melray extract`")
+            detected += 1
         else:
-            # The manifest of a set holds the number of rows too.
-            assert read.equals(table) or read.num_rows != table.num_rows
+            # The manifest has the number of rows as well.
+            assert damaged.equals(table) or damaged.num_rows != table.num_rows
         with suppress(UserError):
-            read_shard_footer(part)
-    assert noticed > 100
+            read_shard_footer(shard)
+    assert detected > 100
 
 
-def test_flipped_spectrograms_are_always_noticed(part: Path):
-    whole = part.read_bytes()
-    place = whole.index(some_rows()[1][1][0].mel.tobytes()[10:40])
-    part.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+def test_flipped_bit_in_spectrogram_is_detected(shard: Path):
+    content = shard.read_bytes()
+    position = content.index(random_rows()[1][1][0].mel.tobytes()[10:40])
+    shard.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
     with pytest.raises(UserError, match="is damaged"):
-        read_shard(part)
+        read_shard(shard)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_part_that_is_cut_off(share: float, part: Path):
-    whole = part.read_bytes()
-    part.write_bytes(whole[: int(len(whole) * share)])
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 0.999])
+def test_truncated_shard_raises(fraction: float, shard: Path):
+    content = shard.read_bytes()
+    shard.write_bytes(content[: int(len(content) * fraction)])
     with pytest.raises(UserError, match="is damaged"):
-        read_shard(part)
-    with pytest.raises(UserError, match="is not a whole shard"):
-        read_shard_footer(part)
+        read_shard(shard)
+    with pytest.raises(UserError, match=r"is incomplete .*: delete it and rerun `melray extract`"):
+        read_shard_footer(shard)
 
 
-def test_a_part_that_is_missing_or_foreign(part: Path):
-    with pytest.raises(UserError, match="is missing: run `melray extract` again"):
-        read_shard(part.with_name("other"))
-    pq.write_table(pq.read_table(part, columns=["copy"]).replace_schema_metadata(None), part)
-    with pytest.raises(UserError, match="is not a whole shard"):
-        read_shard_footer(part)
+def test_missing_or_foreign_shard_raises(shard: Path):
+    with pytest.raises(UserError, match="is missing: rerun `melray extract` to regenerate missing shards"):
+        read_shard(shard.with_name("other"))
+    pq.write_table(pq.read_table(shard, columns=["copy"]).replace_schema_metadata(None), shard)
+    with pytest.raises(UserError, match="is incomplete"):
+        read_shard_footer(shard)
 
 
-def test_spectrograms_of_another_shape_are_refused(part: Path):
+def test_spectrograms_of_another_shape_raise(shard: Path):
     with pytest.raises(UserError, match="not of shape"):
-        mel_values(read_shard(part), (SHAPE[0], SHAPE[1] + 1))
+        mel_values(read_shard(shard), (SHAPE[0], SHAPE[1] + 1))
 
 
-def test_a_part_that_does_not_reach_the_disk_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_sync_leaves_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(descriptor):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        write_shard(tmp_path / "part-0.parquet", *some_rows(), REJECTED, SHAPE)
+        write_shard(tmp_path / "part-0.parquet", *random_rows(), REJECTED, SHAPE)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path: Path):
+def test_failed_write_keeps_the_previous_file(tmp_path: Path):
     def fail(file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
@@ -175,3 +188,30 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
     write_text_atomically(tmp_path / "old", "nëw")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["nëw"]
+
+
+def test_manifest_of_earlier_release_is_refused(tmp_path: Path):
+    """A version 1 manifest, of which the shard list is named `parts` and the column `recipe`."""
+    features = FeatureConfig()
+    manifest = ShardManifest(
+        fingerprint=features.fingerprint,
+        features=features,
+        augment=AugmentConfig(),
+        class_names=("a", "b"),
+        clips=2,
+        rows=2,
+        rejected=0,
+        source={},
+        shards=(ShardInfo(name="part-0.parquet", rows=2, clips=2, rejected=0),),
+    )
+    values = manifest.to_dict()
+    path = tmp_path / MANIFEST_NAME
+    path.write_text(json.dumps(values))
+    assert open_shards(tmp_path) == manifest
+    old_values = {"parts": values.pop("shards"), **values, "schema_version": 1}
+    path.write_text(json.dumps(old_values))
+    with pytest.raises(UserError) as raised:
+        open_shards(tmp_path)
+    assert str(raised.value) == (
+        f"{path} has schema version 1, made by melray < 0.2: extract again with --overwrite"
+    )

@@ -1,4 +1,4 @@
-"""What fits on a cluster, and what is said of what doesn't."""
+"""How many workers fit on the nodes of a cluster, and the message if too few do."""
 
 from __future__ import annotations
 
@@ -14,86 +14,76 @@ from pipeline.distributed.resources import (
 
 
 @pytest.mark.parametrize(
-    "need, nodes, room",
+    ("need", "nodes", "workers"),
     [
         (ResourceRequest(1, 1), [NodeResources(2, 0), NodeResources(3, 0)], 5),
-        (
-            ResourceRequest(1, 2),
-            [NodeResources(2, 0), NodeResources(3, 0)],
-            2,
-        ),  # 5 CPUs, but the last one alone
+        # Five CPUs in all, but the last one of the larger node is left over.
+        (ResourceRequest(1, 2), [NodeResources(2, 0), NodeResources(3, 0)], 2),
         (ResourceRequest(1, 1, 1), [NodeResources(8, 2), NodeResources(8, 0)], 2),
-        (
-            ResourceRequest(1, 1, 0.1),
-            [NodeResources(100, 1)],
-            10,
-        ),  # tenths are counted without their rounding
+        # Tenths do not add up exactly in binary.
+        (ResourceRequest(1, 1, 0.1), [NodeResources(100, 1)], 10),
         (ResourceRequest(1, 0, 1), [NodeResources(0, 4)], 4),
         (ResourceRequest(1, 1), [NodeResources(0, 4)], 0),
         (ResourceRequest(1, 1), [], 0),
     ],
 )
-def test_a_worker_lies_on_one_machine(need: ResourceRequest, nodes: list[NodeResources], room: int) -> None:
-    assert max_workers(need, nodes) == room
+def test_worker_fits_on_a_single_node(need: ResourceRequest, nodes: list[NodeResources], workers: int):
+    assert max_workers(need, nodes) == workers
 
 
 @pytest.mark.parametrize(
-    "need, nodes, cpus",
+    ("need", "nodes", "cpus"),
     [
         (ResourceRequest(1, 1), [NodeResources(2, 0), NodeResources(8, 0)], 8),
         (ResourceRequest(2, 1), [NodeResources(8, 0)], 4),
         (ResourceRequest(2, 1), [NodeResources(8, 0), NodeResources(8, 0)], 8),
         (ResourceRequest(3, 1), [NodeResources(5, 0), NodeResources(1, 0)], 1),
-        (
-            ResourceRequest(2, 1, 1),
-            [NodeResources(96, 0), NodeResources(8, 2)],
-            4,
-        ),  # those of the machine with the GPUs
-        (ResourceRequest(4, 1), [NodeResources(2, 0)], 1),  # no room at all: one, and others say so
+        # Only the node with GPUs counts.
+        (ResourceRequest(2, 1, 1), [NodeResources(96, 0), NodeResources(8, 2)], 4),
+        # Nothing fits: one CPU, and `wait_for_resources` raises the error.
+        (ResourceRequest(4, 1), [NodeResources(2, 0)], 1),
     ],
 )
-def test_workers_get_as_many_cpus_as_leave_each_a_place(
+def test_max_cpus_per_worker_lets_all_workers_fit(
     need: ResourceRequest, nodes: list[NodeResources], cpus: int
-) -> None:
+):
     assert max_cpus_per_worker(need, nodes) == cpus
 
 
 @pytest.mark.parametrize(
-    "need, nodes, fault",
+    ("need", "nodes", "message"),
     [
         (
             ResourceRequest(1, 4),
             [NodeResources(2, 0)],
-            "needs 1 worker with 4 CPUs; the cluster has room for 0 (2 CPUs): ",
+            "needs 1 worker with 4 CPUs, but only 0 fit (2 CPUs): ",
         ),
         (
             ResourceRequest(3, 1),
             [NodeResources(2, 0)],
-            "needs 3 workers with 1 CPU each; the cluster has room for 2 (2 CPUs): ",
+            "needs 3 workers with 1 CPU each, but only 2 fit (2 CPUs): ",
         ),
-        (
-            ResourceRequest(1, 1, 1),
-            [NodeResources(2, 0)],
-            "1 CPU and 1 GPU; the cluster has room for 0 (2 CPUs)",
-        ),
-        (ResourceRequest(1, 3), [NodeResources(2, 0)] * 5, "room for 0 (2 CPUs, 2 CPUs, 2 CPUs, 2 CPUs, …)"),
-        (ResourceRequest(1, 0, 2), [NodeResources(4, 1)], "1 worker with 2 GPUs; "),
-        (ResourceRequest(1, 1), [], "(no machine)"),
-        (ResourceRequest(1, 1), [NodeResources(0, 0)], "(no machine)"),
+        (ResourceRequest(1, 1, 1), [NodeResources(2, 0)], "1 CPU and 1 GPU, but only 0 fit (2 CPUs)"),
+        (ResourceRequest(1, 3), [NodeResources(2, 0)] * 5, "only 0 fit (2 CPUs, 2 CPUs, 2 CPUs, 2 CPUs, …)"),
+        (ResourceRequest(1, 0, 2), [NodeResources(4, 1)], "1 worker with 2 GPUs, "),
+        (ResourceRequest(1, 1), [], "(no nodes)"),
+        (ResourceRequest(1, 1), [NodeResources(0, 0)], "(no nodes)"),
         (
             ResourceRequest(2, 1),
             [NodeResources(1, 0.5), NodeResources(0, 0)],
-            "room for 1 (1 CPU and 0.5 GPU)",
+            "only 1 fit (1 CPU and 0.5 GPU)",
         ),
     ],
 )
-def test_what_has_no_room_says_what_is_missing(
-    need: ResourceRequest, nodes: list[NodeResources], fault: str
-) -> None:
+def test_shortage_message_states_request_and_available_nodes(
+    need: ResourceRequest, nodes: list[NodeResources], message: str
+):
     text = describe_shortage(need, nodes, 0, "lower --workers")
-    assert fault in text and text.endswith(
-        "lower --workers, or add machines (--wait-for-nodes 10 asks a cluster that can grow)"
-    )
-    assert "after 5 min 0 s" in describe_shortage(
-        need, nodes, 5, "lower --workers"
-    ) and "raise --wait" in describe_shortage(need, nodes, 5, "")
+    assert message in text
+    assert text.endswith(": lower --workers, add nodes, or wait for autoscaling with --wait-for-nodes 10")
+
+
+def test_shortage_message_states_time_waited():
+    text = describe_shortage(ResourceRequest(2, 1), [NodeResources(1, 0)], 5, "lower --workers")
+    assert "only 1 fit after 5 min 0 s (1 CPU)" in text
+    assert text.endswith("wait for autoscaling with a larger --wait-for-nodes")

@@ -1,4 +1,4 @@
-"""A process that is stuck ends itself, and no other does."""
+"""The watchdog ends a process that hangs and no other; lost workers are distinguished from bugs."""
 
 from __future__ import annotations
 
@@ -9,40 +9,56 @@ import time
 
 import pytest
 
+from pipeline.distributed.worker import is_worker_lost, worker_lost_error
+from pipeline.io.errors import UserError
+
 
 def run(body: str) -> tuple[int, str, float]:
-    """Exit status, errors and seconds of a program that watches itself with a patience of 1 s."""
-    program = "import ctypes, time\nfrom pipeline.distributed.worker import watchdog\n" + textwrap.dedent(
-        body
-    )
+    """Run a program with a watchdog; return exit status, stderr and seconds."""
+    imports = "import ctypes, time\nfrom pipeline.distributed.worker import watchdog\n"
+    program = imports + textwrap.dedent(body)
     start = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    return ended.returncode, ended.stderr, time.monotonic() - start
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    return result.returncode, result.stderr, time.monotonic() - start
 
 
 @pytest.mark.parametrize(
-    "stuck", ["time.sleep(30)", "ctypes.PyDLL(None).sleep(30)"], ids=["waits", "holds the interpreter"]
+    "hang", ["time.sleep(30)", "ctypes.PyDLL(None).sleep(30)"], ids=["waiting", "blocking the interpreter"]
 )
-def test_a_stuck_process_ends_and_tells_where_it_was(stuck: str) -> None:
-    status, errors, seconds = run(f"""
+def test_hanging_process_exits_with_stack_trace(hang: str):
+    status, stderr, seconds = run(f"""
         def read_a_clip():
-            {stuck}
-        with watchdog(1.0) as alive:
-            alive()
+            {hang}
+        with watchdog(1.0) as heartbeat:
+            heartbeat()
             read_a_clip()
     """)
-    assert status == 1 and "read_a_clip" in errors and seconds < 20
+    assert status == 1 and "read_a_clip" in stderr and seconds < 20
 
 
-def test_one_that_says_that_it_gets_on_lives_and_so_does_one_that_is_done() -> None:
-    status, errors, _ = run("""
-        with watchdog(0.5) as alive:
+def test_process_with_heartbeat_keeps_running():
+    status, stderr, _ = run("""
+        with watchdog(0.5) as heartbeat:
             for _ in range(10):
                 time.sleep(0.1)
-                alive()
+                heartbeat()
         time.sleep(1)
-        with watchdog(0) as alive:
-            alive()
+        with watchdog(0) as heartbeat:
+            heartbeat()
             time.sleep(0.1)
     """)
-    assert (status, errors) == (0, "")
+    assert (status, stderr) == (0, "")
+
+
+def test_lost_worker_is_a_user_error():
+    error = worker_lost_error(RuntimeError("trace\nConnection closed by peer"), 3)
+    assert isinstance(error, UserError)
+    assert str(error) == (
+        "workers were lost more than --max-failures 3 times (last error: Connection closed by peer); "
+        "rerun to resume from the last epoch"
+    )
+
+
+def test_bug_is_not_a_lost_worker():
+    bug = ZeroDivisionError("division by zero")
+    assert not is_worker_lost(bug) and worker_lost_error(bug, 3) is bug

@@ -1,4 +1,4 @@
-"""The alarm tells what is wrong with an epoch, and is silent while nothing is."""
+"""Collapse detection: each kind of collapse is reported, healthy training is not."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ HEALTHY = {
 }
 
 
-def line(**changes: Any) -> dict[str, Any]:
+def epoch_metrics(**changes: Any) -> dict[str, Any]:
     return HEALTHY | changes
 
 
-def test_a_healthy_training_raises_no_alarm() -> None:
-    """Losses of either sign, gradients that grow and fall tenfold, diversity that comes slowly and sways."""
+def test_healthy_training_is_not_a_collapse() -> None:
+    """Losses of either sign, gradient norms that vary tenfold, diversity that rises slowly and fluctuates."""
     history: list[dict[str, Any]] = []
     for epoch in range(60):
-        now = line(
+        metrics = epoch_metrics(
             epoch=epoch,
             generator_loss=math.sin(epoch),
             discriminator_grad_norm=10 ** math.sin(epoch / 5),
@@ -46,67 +46,64 @@ def test_a_healthy_training_raises_no_alarm() -> None:
             real_score=epoch / 2,
             diversity=min(0.9, 0.01 + epoch / 30) - 0.3 * (epoch % 7 == 0) * (epoch > 20),
         )
-        assert detect_collapse(now, history) is None
-        history.append(now)
+        assert detect_collapse(metrics, history) is None
+        history.append(metrics)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", [name for name, value in HEALTHY.items() if isinstance(value, float)])
-def test_a_figure_that_is_no_number_is_named(name: str, value: float) -> None:
-    words = f"{name.replace('_', ' ')} is {value}"
-    assert (
-        detect_collapse(line(**{name: value}), [])
-        == detect_collapse(line(**{name: value}), [HEALTHY] * 20)
-        == words
-    )
+def test_metric_that_is_not_finite_is_named(name: str, value: float) -> None:
+    expected = f"{name.replace('_', ' ')} is {value}"
+    assert detect_collapse(epoch_metrics(**{name: value}), []) == expected
+    assert detect_collapse(epoch_metrics(**{name: value}), [HEALTHY] * 20) == expected
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_scores_that_run_apart_raise_the_alarm(sign: int) -> None:
-    far, near = sign * (MAX_SCORE_GAP + 20), sign * (MAX_SCORE_GAP - 1)
+def test_large_score_gap_is_a_collapse(sign: int) -> None:
+    gap, allowed_gap = sign * (MAX_SCORE_GAP + 20), sign * (MAX_SCORE_GAP - 1)
     assert (
-        detect_collapse(line(real_score=far + 5, fake_score=5.0), [])
-        == f"the scores of real and drawn clips lie {far:.0f} apart"
+        detect_collapse(epoch_metrics(real_score=gap + 5, fake_score=5.0), [])
+        == f"score gap between real and generated clips is {gap:.0f}"
     )
-    assert detect_collapse(line(real_score=near + 5, fake_score=5.0), []) is None
-    # High scores are no fault as long as both are.
-    assert detect_collapse(line(real_score=1e4, fake_score=1e4 - 3), []) is None
+    assert detect_collapse(epoch_metrics(real_score=allowed_gap + 5, fake_score=5.0), []) is None
+    # Only the gap counts: both scores may be high.
+    assert detect_collapse(epoch_metrics(real_score=1e4, fake_score=1e4 - 3), []) is None
 
 
-@pytest.mark.parametrize("whose", ["discriminator", "generator"])
-def test_a_gradient_that_explodes_raises_the_alarm(whose: str) -> None:
-    name = f"{whose}_norm"
-    history = [line(**{name: 0.03})] * 4
-    words = f"the {whose}'s gradient has a norm of 4.5, usual is 0.03"
-    assert detect_collapse(line(**{name: 4.5}), history) == words
-    assert detect_collapse(line(**{name: 0.03 * MAX_GRAD_NORM_GROWTH * 0.99}), history) is None
-    assert detect_collapse(line(**{name: 4.5}), history[:1]) == words
-    assert detect_collapse(line(**{name: 1e6}), []) is None  # nothing is usual yet
+@pytest.mark.parametrize("network", ["discriminator", "generator"])
+def test_exploding_gradient_norm_is_a_collapse(network: str) -> None:
+    name = f"{network}_grad_norm"
+    history = [epoch_metrics(**{name: 0.03})] * 4
+    expected = f"{network} gradient norm is 4.5 (typical: 0.03)"
+    assert detect_collapse(epoch_metrics(**{name: 4.5}), history) == expected
+    assert detect_collapse(epoch_metrics(**{name: 0.03 * MAX_GRAD_NORM_GROWTH * 0.99}), history) is None
+    assert detect_collapse(epoch_metrics(**{name: 4.5}), history[:1]) == expected
+    # Without history there is no typical value.
+    assert detect_collapse(epoch_metrics(**{name: 1e6}), []) is None
 
 
-def test_what_is_usual_is_the_middle_of_the_last_epochs() -> None:
-    def norms(*values: float) -> list[dict[str, Any]]:
-        return [line(generator_grad_norm=value) for value in values]
+def test_typical_gradient_norm_is_recent_median() -> None:
+    def history(*norms: float) -> list[dict[str, Any]]:
+        return [epoch_metrics(generator_grad_norm=norm) for norm in norms]
 
-    # An odd epoch among them, to either side, changes little; and what was long ago nothing.
-    assert detect_collapse(line(generator_grad_norm=150.0), norms(1, 1, 1, 90, 1)) is not None
-    assert detect_collapse(line(generator_grad_norm=50.0), norms(1, 1, 1e-6, 1, 1)) is None
-    assert detect_collapse(line(generator_grad_norm=150.0), norms(*[1] * 50, *[20] * HISTORY_EPOCHS)) is None
-    assert (
-        detect_collapse(line(generator_grad_norm=150.0), norms(*[20] * 50, *[1] * HISTORY_EPOCHS)) is not None
-    )
-
-
-def test_a_generator_that_draws_one_clip_only_after_it_drew_many_raises_the_alarm() -> None:
-    history = [line(diversity=value) for value in (0.01, 0.4, *[0.2] * (3 * HISTORY_EPOCHS))]
-    words = "drawn clips of a class differ by 5.0% of what real ones do, after 40.0% before"
-    assert detect_collapse(line(diversity=0.05), history) == words
-    assert detect_collapse(line(diversity=MIN_DIVERSITY), history) is None
+    high, moderate = (epoch_metrics(generator_grad_norm=norm) for norm in (150.0, 50.0))
+    # Outliers in either direction have little effect, epochs before the recent ones none.
+    assert detect_collapse(high, history(1, 1, 1, 90, 1)) is not None
+    assert detect_collapse(moderate, history(1, 1, 1e-6, 1, 1)) is None
+    assert detect_collapse(high, history(*[1] * 50, *[20] * HISTORY_EPOCHS)) is None
+    assert detect_collapse(high, history(*[20] * 50, *[1] * HISTORY_EPOCHS)) is not None
 
 
-def test_low_diversity_at_the_start_is_no_alarm() -> None:
-    low = line(diversity=0.001)
-    assert detect_collapse(low, []) is None
-    assert detect_collapse(low, [line(diversity=0.02)] * 30) is None
-    assert detect_collapse(low, [line(diversity=DIVERSE_THRESHOLD - 0.01)]) is None
-    assert detect_collapse(low, [line(diversity=DIVERSE_THRESHOLD)]) is not None
+def test_loss_of_diversity_is_a_collapse() -> None:
+    history = [epoch_metrics(diversity=value) for value in (0.01, 0.4, *[0.2] * (3 * HISTORY_EPOCHS))]
+    expected = "within-class diversity fell to 5.0% of real clips (from 40.0%)"
+    assert detect_collapse(epoch_metrics(diversity=0.05), history) == expected
+    assert detect_collapse(epoch_metrics(diversity=MIN_DIVERSITY), history) is None
+
+
+def test_low_diversity_at_start_is_not_a_collapse() -> None:
+    metrics = epoch_metrics(diversity=0.001)
+    assert detect_collapse(metrics, []) is None
+    assert detect_collapse(metrics, [epoch_metrics(diversity=0.02)] * 30) is None
+    assert detect_collapse(metrics, [epoch_metrics(diversity=DIVERSE_THRESHOLD - 0.01)]) is None
+    assert detect_collapse(metrics, [epoch_metrics(diversity=DIVERSE_THRESHOLD)]) is not None

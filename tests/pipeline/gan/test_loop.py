@@ -1,10 +1,11 @@
-"""Truths of the GAN's training that need no cluster."""
+"""Training loop of the GAN, without a cluster: losses, workers, resuming, rollbacks, checks of the data."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,19 +17,19 @@ import torch.multiprocessing as mp
 
 from models.gan_losses import discriminator_loss, generator_loss
 from pipeline.data.dataset import ShardDataset
-from pipeline.gan import loop as train_gan
+from pipeline.gan import loop
 from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import discriminator_step, generator_step, make_batch, train_loop, train_step
-from pipeline.gan.state import GanTraining, check_rows, prepare, restore
+from pipeline.gan.state import GanTrainState, check_rows, prepare, restore
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import load_generator
 from pipeline.training.world import World
-from tests.helpers.runs import ALONE, same, weights
+from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import gan_config, write_shards
 
-GROUPS = ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer")
+TENSOR_GROUPS = ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer")
 
 
 @pytest.fixture(scope="module")
@@ -43,116 +44,122 @@ def one_thread() -> None:
 
 def run_loop(config: TrainGanConfig) -> dict:
     config.run.mkdir(parents=True, exist_ok=True)
-    return train_loop(config, ALONE)
+    return train_loop(config, SINGLE_WORKER)
 
 
-def lines(run: Path) -> list[dict]:
+def read_metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_leaves_model_log_samples_and_pictures(shards: Path, tmp_path: Path) -> None:
+def read_checkpoint(run: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    checkpoint = Checkpoints(run).read()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def test_run_writes_model_log_audio_and_images(shards: Path, tmp_path: Path) -> None:
     result = run_loop(gan_config(shards, tmp_path, epochs=3, sample_every=2))
     assert result["epochs"] == 3 and result["best_epoch"] == 3
-    assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert [metrics["epoch"] for metrics in read_metrics(tmp_path)] == [1, 2, 3]
     assert any((tmp_path / "tensorboard").iterdir())
     saved = load_generator(tmp_path)
-    assert saved.card.class_names == ("tone 0", "tone 1", "tone 2")
+    assert saved.metadata.class_names == ("tone 0", "tone 1", "tone 2")
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
         "epoch_0002",
         "epoch_0003",
         "real",
     ]
     for folder in (tmp_path / "samples").iterdir():
-        sounds = sorted(folder.glob("*.wav"))
-        assert [path.name for path in sounds] == [
+        paths = sorted(folder.glob("*.wav"))
+        assert [path.name for path in paths] == [
             f"tone {label}_{number}.wav" for label in range(3) for number in (1, 2)
         ]
-        for path in sounds:
-            samples, rate = soundfile.read(path)
-            assert rate == 8000 and len(samples) == 8000 and 0.001 < np.abs(samples).max() < 0.98
+        for path in paths:
+            samples, sample_rate = soundfile.read(path)
+            assert sample_rate == 8000 and len(samples) == 8000 and 0.001 < np.abs(samples).max() < 0.98
         assert (folder / "grid.png").stat().st_size > 1000
 
 
-def test_it_learns_what_is_common_to_the_clips(shards: Path, tmp_path: Path) -> None:
-    """After some hundred steps a drawn tone has its energy where the real ones have, class by class."""
+def test_generated_spectra_match_real_ones_by_class(shards: Path, tmp_path: Path) -> None:
+    """After a few hundred steps, generated tones have their energy in the mel band of real ones."""
     run_loop(
         gan_config(
             shards, tmp_path, epochs=6, epoch_steps=50, sample_every=6, penalty_weight=1.0, batch_size=12
         )
     )
-    saved, t = load_generator(tmp_path), prepare(gan_config(shards, tmp_path), ALONE)
-    band_of = []
+    saved, state = load_generator(tmp_path), prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
+    peak_bands = []
     for label in range(3):
-        real = (
-            t.rows.mels[t.split.train[t.labels[t.split.train] == label]].astype(np.float32).mean(axis=(0, 2))
-        )
-        draws = train_gan.sample_latents(
-            saved.card.model, t.rows.features.shape, 16, torch.Generator().manual_seed(label)
+        rows = state.split.train[state.labels[state.split.train] == label]
+        real = state.dataset.mels[rows].astype(np.float32).mean(axis=(0, 2))
+        latents = loop.sample_latents(
+            saved.metadata.model, state.dataset.features.shape, 16, torch.Generator().manual_seed(label)
         )
         with torch.no_grad():
-            drawn = saved.model(draws, torch.full((16,), label)).numpy().mean(axis=(0, 2))
-        assert np.corrcoef(real, drawn)[0, 1] > 0.8
-        band_of.append((int(real.argmax()), int(drawn.argmax())))
-    assert all(abs(real - drawn) <= 1 for real, drawn in band_of)
+            fake = saved.model(latents, torch.full((16,), label)).numpy().mean(axis=(0, 2))
+        assert np.corrcoef(real, fake)[0, 1] > 0.8
+        peak_bands.append((int(real.argmax()), int(fake.argmax())))
+    assert all(abs(real - fake) <= 1 for real, fake in peak_bands)
 
 
-def test_same_seed_same_weights_other_seed_others(shards: Path, tmp_path: Path) -> None:
+def test_weights_depend_on_seed_only(shards: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run_loop(gan_config(shards, tmp_path / name, seed=seed))
-    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    assert tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "b"))
+    assert not tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "c"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_broken_off_run_ends_with_the_weights_of_an_unbroken_one(
+def test_resumed_run_equals_uninterrupted_run(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    whole = gan_config(shards, tmp_path / "whole", epochs=4, precision=precision)
-    broken = gan_config(shards, tmp_path / "broken", epochs=4, precision=precision)
-    run_loop(whole)
-    real, calls = train_gan.train_step, []
+    uninterrupted = gan_config(shards, tmp_path / "uninterrupted", epochs=4, precision=precision)
+    interrupted = gan_config(shards, tmp_path / "interrupted", epochs=4, precision=precision)
+    run_loop(uninterrupted)
+    original_step, calls = loop.train_step, []
 
-    def dies(*args: object) -> torch.Tensor:
+    def interrupted_step(*args: object) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 8:  # in the middle of the third epoch
             raise KeyboardInterrupt
-        return real(*args)  # type: ignore[arg-type]
+        return original_step(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train_gan, "train_step", dies)
+    monkeypatch.setattr(loop, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
-        run_loop(broken)
-    monkeypatch.setattr(train_gan, "train_step", real)
-    assert Checkpoints(broken.run).read()[1]["epoch"] == 2  # type: ignore[index]
-    run_loop(broken)
-    assert same(weights(whole.run), weights(broken.run))
-    ends = [Checkpoints(config.run).read() for config in (whole, broken)]
-    for group in GROUPS:
-        assert same(ends[0][0][group], ends[1][0][group])  # type: ignore[index]
+        run_loop(interrupted)
+    monkeypatch.setattr(loop, "train_step", original_step)
+    assert read_checkpoint(interrupted.run)[1]["epoch"] == 2
+    run_loop(interrupted)
+    assert tensors_equal(load_weights(uninterrupted.run), load_weights(interrupted.run))
+    (tensors_a, values_a), (tensors_b, values_b) = map(read_checkpoint, (uninterrupted.run, interrupted.run))
+    for group in TENSOR_GROUPS:
+        assert tensors_equal(tensors_a[group], tensors_b[group])
     for name in ("ada_p", "lr_scale", "rollbacks", "step"):
-        assert ends[0][1][name] == ends[1][1][name]  # type: ignore[index]
+        assert values_a[name] == values_b[name]
 
 
-def _two(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
+def _train_on_rank(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     world = World.current(torch.device("cpu"))
     train_loop(config, world)
-    # Each rank's own networks, which only rank 0 publishes.
-    t = prepare(config, world)
-    restore(t, *Checkpoints(config.run).read())  # type: ignore[misc]
+    # The networks of each rank: a checkpoint holds those of rank 0 only.
+    state = prepare(config, world)
+    restore(state, *read_checkpoint(config.run))
     for number in range(2):
-        train_step(t, t.split.train[number * 7 : number * 7 + 7], number)
-    state = {
+        train_step(state, state.split.train[number * 7 : number * 7 + 7], number)
+    tensors = {
         name: value
-        for model in (t.generator, t.discriminator)
+        for model in (state.generator, state.discriminator)
         for name, value in model.state_dict(prefix=type(model).__name__).items()
     }
-    torch.save(state, config.run / f"rank{rank}.pt")
+    torch.save(tensors, config.run / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> None:
-    # An odd batch, so that the parts differ by a clip, and a long epsilon's way from sign flips of tiny gradients.
+    # An odd batch size, so that the slices differ by a clip; low learning rates, so that rounding errors that
+    # flip the signs of tiny gradients have little effect through Adam.
     changes: dict[str, object] = {
         "batch_size": 7,
         "epoch_steps": 4,
@@ -160,15 +167,14 @@ def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> N
         "discriminator_lr": 1e-4,
     }
     run_loop(gan_config(shards, tmp_path / "one", **changes))
-    two = gan_config(shards, tmp_path / "two", **changes)
-    two.run.mkdir()
-    mp.start_processes(_two, (str(tmp_path / "rendezvous"), two), nprocs=2, start_method="spawn")
-    ranks = [torch.load(two.run / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
-    assert same(*ranks)
-    ends = [Checkpoints(tmp_path / name).read() for name in ("one", "two")]
+    config = gan_config(shards, tmp_path / "two", **changes)
+    config.run.mkdir()
+    mp.start_processes(_train_on_rank, (str(tmp_path / "rendezvous"), config), nprocs=2, start_method="spawn")
+    assert tensors_equal(*(torch.load(config.run / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)))
+    single, double = (read_checkpoint(tmp_path / name)[0] for name in ("one", "two"))
     for group in ("generator", "discriminator", "ema"):
-        for name, value in ends[0][0][group].items():  # type: ignore[index]
-            torch.testing.assert_close(ends[1][0][group][name], value, rtol=1e-2, atol=5e-4, msg=name)  # type: ignore[index]
+        for name, value in single[group].items():
+            torch.testing.assert_close(double[group][name], value, rtol=1e-2, atol=5e-4, msg=name)
     for key in (
         "discriminator_loss",
         "generator_loss",
@@ -178,14 +184,13 @@ def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> N
         "diversity",
         "augment_p",
     ):
-        assert lines(tmp_path / "one")[-1][key] == pytest.approx(
-            lines(tmp_path / "two")[-1][key], rel=1e-2, abs=1e-3
-        ), key
+        expected = read_metrics(tmp_path / "two")[-1][key]
+        assert read_metrics(tmp_path / "one")[-1][key] == pytest.approx(expected, rel=1e-2, abs=1e-3), key
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "non-saturating"])
-def test_a_step_of_each_network_is_that_of_its_loss(shards: Path, tmp_path: Path, loss: str) -> None:
-    """Gradients are those that autograd gives for the written-out loss; the other network gets none."""
+def test_step_gradients_equal_those_of_loss(shards: Path, tmp_path: Path, loss: str) -> None:
+    """Gradients equal those of autograd for the loss written out; the other network gets none."""
     config = gan_config(
         shards,
         tmp_path,
@@ -195,148 +200,150 @@ def test_a_step_of_each_network_is_that_of_its_loss(shards: Path, tmp_path: Path
         penalty_weight=0.0,
         ada={"adapt": False, "p": 0.0},
     )
-    t = prepare(config, ALONE)
-    b = make_batch(t, t.split.train[:6], 0)
-    j = discriminator_step(t, b)
-    reference = prepare(config, ALONE)
+    state, reference = prepare(config, SINGLE_WORKER), prepare(config, SINGLE_WORKER)
+    batch = make_batch(state, state.split.train[:6], 0)
+    d_out = discriminator_step(state, batch)
     with torch.no_grad():
-        drawn = reference.generator(b.latents[0], b.label_B)
-    scores = [reference.discriminator(mel, b.label_B)[0] for mel in (b.real_BMT, drawn)]
+        fake = reference.generator(batch.latents[0], batch.label_B)
+    scores = [reference.discriminator(mel, batch.label_B)[0] for mel in (batch.real_BMT, fake)]
     expected = discriminator_loss(loss, *scores)  # type: ignore[arg-type]
     expected.backward()
-    assert float(j.loss) == pytest.approx(float(expected.detach()), rel=1e-5)
-    for mine, theirs in zip(t.discriminator.parameters(), reference.discriminator.parameters(), strict=True):
-        if theirs.grad is not None:
-            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
-    assert all(p.grad is None for p in t.generator.parameters())
-    before = [None if p.grad is None else p.grad.clone() for p in t.discriminator.parameters()]
-    g_loss = generator_step(t, b, j)
-    drawn_B = reference.discriminator(reference.generator(b.latents[1], b.label_B), b.label_B)[0]
-    expected = generator_loss(loss, drawn_B, j.real_B)  # type: ignore[arg-type]
+    assert float(d_out.loss) == pytest.approx(float(expected.detach()), rel=1e-5)
+    pairs = zip(state.discriminator.parameters(), reference.discriminator.parameters(), strict=True)
+    for parameter, reference_parameter in pairs:
+        if reference_parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, reference_parameter.grad, rtol=1e-3, atol=1e-5)
+    assert all(parameter.grad is None for parameter in state.generator.parameters())
+    d_grads = [None if p.grad is None else p.grad.clone() for p in state.discriminator.parameters()]
+    g_loss = generator_step(state, batch, d_out)
+    fake = reference.generator(batch.latents[1], batch.label_B)
+    fake_score_B = reference.discriminator(fake, batch.label_B)[0]
+    expected = generator_loss(loss, fake_score_B, d_out.real_score_B)  # type: ignore[arg-type]
     expected.backward()
     assert float(g_loss) == pytest.approx(float(expected.detach()), rel=1e-5)
-    for mine, theirs in zip(t.generator.parameters(), reference.generator.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
-    for parameter, gradient in zip(t.discriminator.parameters(), before, strict=True):
-        assert gradient is None or torch.equal(parameter.grad, gradient)  # type: ignore[arg-type]
+    pairs = zip(state.generator.parameters(), reference.generator.parameters(), strict=True)
+    for parameter, reference_parameter in pairs:
+        torch.testing.assert_close(parameter.grad, reference_parameter.grad, rtol=1e-3, atol=1e-5)
+    for parameter, grad in zip(state.discriminator.parameters(), d_grads, strict=True):
+        assert grad is None or torch.equal(parameter.grad, grad)  # type: ignore[arg-type]
 
 
-def collapses(monkeypatch: pytest.MonkeyPatch, epochs: list[int]) -> None:
-    """Makes the losses of some epochs, counted as they are tried, not finite."""
-    real, tried = train_gan.train_epoch, []
+def collapse_in(monkeypatch: pytest.MonkeyPatch, epochs: list[int]) -> None:
+    """Make the generator loss of some epochs NaN; epochs are counted from 1 in the order of attempts."""
+    original_epoch, attempts = loop.train_epoch, []
 
-    def spoilt(*args: object) -> dict[str, float]:
-        tried.append(1)
-        line = real(*args)  # type: ignore[arg-type]
-        return line | {"generator_loss": math.nan} if len(tried) in epochs else line
+    def collapsing_epoch(*args: object) -> dict[str, float]:
+        attempts.append(1)
+        metrics = original_epoch(*args)  # type: ignore[arg-type]
+        return metrics | {"generator_loss": math.nan} if len(attempts) in epochs else metrics
 
-    monkeypatch.setattr(train_gan, "train_epoch", spoilt)
+    monkeypatch.setattr(loop, "train_epoch", collapsing_epoch)
 
 
-def test_a_collapse_goes_back_to_the_last_good_checkpoint(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_collapse_rolls_back_to_last_good_checkpoint(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    collapses(monkeypatch, [3])
-    result = run_loop(gan_config(shards, tmp_path, epochs=4))
+    collapse_in(monkeypatch, [3])
+    with caplog.at_level("INFO", logger="melray"):
+        result = run_loop(gan_config(shards, tmp_path, epochs=4))
     assert result["epochs"] == 4 and result["rollbacks"] == 1
-    told = lines(tmp_path)
-    assert [line["epoch"] for line in told] == [1, 2, 3, 4]
-    assert "epoch 3 collapsed: generator loss is nan" in told[2]["collapse"] and "collapse" not in told[3]
-    assert "back to epoch 2" in capsys.readouterr().out
-    # From then on at half the rates.
-    whole = gan_config(shards, tmp_path / "whole", epochs=4)
+    history = read_metrics(tmp_path)
+    assert [metrics["epoch"] for metrics in history] == [1, 2, 3, 4]
+    assert history[2]["collapse"] == "epoch 3 collapsed (generator loss is nan)"
+    assert "collapse" not in history[3]
+    assert "rolled back to epoch 2, learning rates divided by 2" in caplog.text
+    stable = gan_config(shards, tmp_path / "stable", epochs=4)
     monkeypatch.undo()
-    run_loop(whole)
-    assert told[3]["learning_rate"] == pytest.approx(lines(whole.run)[3]["learning_rate"] / 2)
+    run_loop(stable)
+    assert history[3]["learning_rate"] == pytest.approx(read_metrics(stable.run)[3]["learning_rate"] / 2)
 
 
-def test_a_collapse_in_the_first_epoch_starts_anew(
+def test_collapse_in_first_epoch_restarts_training(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collapses(monkeypatch, [1, 2])
+    collapse_in(monkeypatch, [1, 2])
     assert run_loop(gan_config(shards, tmp_path))["rollbacks"] == 2
 
 
-def test_collapses_without_end_end_in_one_line(
+def test_too_many_collapses_end_training(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collapses(monkeypatch, [2, 3, 4])
+    collapse_in(monkeypatch, [2, 3, 4])
     with pytest.raises(
         UserError,
-        match=r"epoch 2 collapsed: .*it is collapse 3, more than --max-rollbacks 2.*lower --generator-lr",
+        match=r"epoch 2 collapsed \(.*\); exceeded --max-rollbacks 2: lower --generator-lr",
     ):
         run_loop(gan_config(shards, tmp_path, max_rollbacks=2))
-    assert load_generator(tmp_path).card.training["epoch"] == 1
+    assert load_generator(tmp_path).metadata.training["epoch"] == 1
 
 
-def test_a_generator_that_draws_one_clip_only_raises_the_alarm(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real thing: a generator whose latent no longer matters, in the middle of a run."""
+def test_loss_of_diversity_is_detected(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator that stops using its latents in the middle of a run."""
     config = gan_config(shards, tmp_path, epochs=2, max_rollbacks=0, ema_decay=0.0)
     run_loop(config.model_copy(update={"epochs": 1}))
-    real = train_gan.train_epoch
+    original_epoch = loop.train_epoch
 
-    def flattened(t: GanTraining, *args: object) -> dict[str, float]:
-        line = real(t, *args)  # type: ignore[arg-type]
+    def collapsing_epoch(state: GanTrainState, *args: object) -> dict[str, float]:
+        metrics = original_epoch(state, *args)  # type: ignore[arg-type]
         with torch.no_grad():
-            t.ema.model.mapping[0].weight[:, : config.gan.latent_dim] = 0
-            t.ema.model.amount.weight.zero_()
-            t.ema.model.amount.bias.fill_(-20.0)
-        return line
+            state.ema.model.mapping[0].weight[:, : config.gan.latent_dim] = 0
+            state.ema.model.noise_strength.weight.zero_()
+            state.ema.model.noise_strength.bias.fill_(-20.0)
+        return metrics
 
-    monkeypatch.setattr(train_gan, "train_epoch", flattened)
-    with pytest.raises(UserError, match=r"drawn clips of a class differ by 0\.0% of what real ones do"):
+    monkeypatch.setattr(loop, "train_epoch", collapsing_epoch)
+    with pytest.raises(UserError, match=r"within-class diversity fell to 0\.0% of real clips"):
         run_loop(config)
 
 
-def test_adaptive_augmentation_follows_the_discriminator(shards: Path, tmp_path: Path) -> None:
-    run_loop(gan_config(shards, tmp_path / "adapts", epochs=2, epoch_steps=8))
-    run_loop(gan_config(shards, tmp_path / "stays", epochs=2, epoch_steps=8, ada={"adapt": False, "p": 0.3}))
-    assert lines(tmp_path / "adapts")[-1]["augment_p"] != 0.2
-    assert lines(tmp_path / "stays")[-1]["augment_p"] == 0.3
+def test_augmentation_probability_adapts_or_stays(shards: Path, tmp_path: Path) -> None:
+    run_loop(gan_config(shards, tmp_path / "adaptive", epochs=2, epoch_steps=8))
+    run_loop(gan_config(shards, tmp_path / "fixed", epochs=2, epoch_steps=8, ada={"adapt": False, "p": 0.3}))
+    assert read_metrics(tmp_path / "adaptive")[-1]["augment_p"] != 0.2
+    assert read_metrics(tmp_path / "fixed")[-1]["augment_p"] == 0.3
 
 
-class TestBrokenInput:
-    def test_one_class(self, tmp_path: Path) -> None:
-        alone = write_shards(tmp_path, classes=1)
-        with pytest.raises(UserError, match="training rows of fewer than two classes"):
-            run_loop(gan_config(alone, tmp_path / "run"))
+class TestUnusableData:
+    def test_single_class(self, tmp_path: Path) -> None:
+        single_class = write_shards(tmp_path, classes=1)
+        with pytest.raises(UserError, match="fewer than two classes"):
+            run_loop(gan_config(single_class, tmp_path / "run"))
 
-    def test_a_class_with_one_clip(
+    def test_class_with_single_clip(
         self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = gan_state.open_dataset
+        original_open = gan_state.open_dataset
 
-        def few(path: Path) -> ShardDataset:
-            rows = real(path)
-            keep = np.flatnonzero((rows.labels != 1) | (np.cumsum(rows.labels == 1) == 1))
+        def open_reduced(path: Path) -> ShardDataset:
+            dataset = original_open(path)
+            keep = np.flatnonzero((dataset.labels != 1) | (np.cumsum(dataset.labels == 1) == 1))
             return ShardDataset(
-                rows.features,
-                rows.class_names,
-                rows.table.iloc[keep].reset_index(drop=True),
-                rows.mels[keep],
-                rows.digest,
+                dataset.features,
+                dataset.class_names,
+                dataset.table.iloc[keep].reset_index(drop=True),
+                dataset.mels[keep],
+                dataset.digest,
             )
 
-        monkeypatch.setattr(gan_state, "open_dataset", few)
+        monkeypatch.setattr(gan_state, "open_dataset", open_reduced)
         with pytest.raises(
-            UserError, match=r"class 'tone 1' has 1 training clips: a generator needs two or more"
+            UserError,
+            match=r"class 'tone 1' has too few training clips \(1\): a GAN needs at least 2 per class",
         ):
             run_loop(gan_config(shards, tmp_path))
 
-    def test_rows_of_nan(self, tmp_path: Path) -> None:
-        broken = write_shards(tmp_path)
-        for path in broken.glob("part-*.parquet"):
+    def test_nan_in_spectrograms(self, tmp_path: Path) -> None:
+        damaged = write_shards(tmp_path)
+        for path in damaged.glob("part-*.parquet"):
             table = pq.read_table(path, partitioning=None)
             mels = table.column("mel").to_pylist()
             mels[0] = np.full(len(mels[0]) // 2, np.nan, np.float16).tobytes()
-            spoilt = table.set_column(table.column_names.index("mel"), "mel", [mels]).cast(table.schema)
-            pq.write_table(spoilt, path)
-        with pytest.raises(UserError, match=r"clip '.*' holds values that are no numbers: extract .* again"):
-            run_loop(gan_config(broken, tmp_path / "run"))
+            column = table.column_names.index("mel")
+            pq.write_table(table.set_column(column, "mel", [mels]).cast(table.schema), path)
+        with pytest.raises(UserError, match=r"clip '.*' contains NaN or infinite values: extract .* again"):
+            run_loop(gan_config(damaged, tmp_path / "run"))
 
-    def test_more_workers_than_clips_of_a_step(self, shards: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="--workers 9: more than the --batch-size 8"):
-            t = prepare(gan_config(shards, tmp_path), ALONE)
-            check_rows(t.rows, t.split, t.config, World(0, 9, torch.device("cpu")))
+    def test_more_workers_than_clips_in_batch(self, shards: Path, tmp_path: Path) -> None:
+        state = prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
+        with pytest.raises(UserError, match="--workers 9 exceeds --batch-size 8: each worker needs"):
+            check_rows(state.dataset, state.split, state.config, World(0, 9, torch.device("cpu")))

@@ -17,13 +17,13 @@ from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.audio.synthesize import synthesize_clip
 from pipeline.gan.report import MAX_STAGES, ClassSounds, EpochSnapshot, NearestPair, Sound, write_gan_report
 from pipeline.report.clips import audio_data_uri, audio_player
-from tests.helpers.html_page import Page, is_accessible, needs_nothing_else
-from tests.helpers.sounds import RATE, SMALL, tone
+from tests.helpers.html_page import Page, assert_accessible, assert_self_contained
+from tests.helpers.sounds import RATE, SMALL_FEATURES, tone
 
 
 def sound(name: str, hertz: float = 440.0) -> Sound:
     samples = tone(hertz)
-    return Sound(name, spectrogram(samples, SMALL), samples)
+    return Sound(name, spectrogram(samples, SMALL_FEATURES), samples)
 
 
 def class_sounds(names: list[str], real: int = 1, drawn: int = 2) -> list[ClassSounds]:
@@ -39,7 +39,7 @@ def class_sounds(names: list[str], real: int = 1, drawn: int = 2) -> list[ClassS
 
 def stages(epochs: list[int], classes: int) -> list[EpochSnapshot]:
     return [
-        EpochSnapshot(epoch, np.random.default_rng(epoch).normal(-40, 12, (classes, *SMALL.shape)))
+        EpochSnapshot(epoch, np.random.default_rng(epoch).normal(-40, 12, (classes, *SMALL_FEATURES.shape)))
         for epoch in epochs
     ]
 
@@ -76,13 +76,13 @@ def metrics(names: list[str], **changes: object) -> dict:
         "clips": 10 * count,
         "per_class": entries,
         "class_accuracy": 0.871,
-        "class_accuracy_real": 0.962,
+        "real_class_accuracy": 0.962,
         "frechet": {"generated": 14.237, "untrained": 263.11, "real": 4.452, "held_out_clips": 100},
         "density": 0.834,
         "coverage": 0.771,
         "real_density": 1.02,
         "real_coverage": 0.955,
-        "nearest": {"generated": 4.12, "held_out": 4.41, "ratio": 0.934, "copies": 0},
+        "nearest": {"generated": 4.12, "held_out": 4.41, "ratio": 0.934, "suspected_copies": 0},
         "confusion": confusion.tolist(),
     }
     return figures | changes
@@ -102,7 +102,7 @@ def report(folder: Path, names: list[str], **changes: object) -> str:
             NearestPair(names[0], sound("far"), sound("its <real>"), 0.812),
             NearestPair(names[-1], sound("near"), sound("r"), 0.3),
         ],
-        "features": SMALL,
+        "features": SMALL_FEATURES,
         "settings": {"loss": "<hinge>"},
     }
     write_gan_report(path, **parts | changes)
@@ -117,27 +117,27 @@ def decoded(uri: str) -> tuple[np.ndarray, int, str]:
 
 def test_page_needs_nothing_outside_itself(tmp_path):
     text = report(tmp_path, list("abc"))
-    needs_nothing_else(text)
+    assert_self_contained(text)
     assert "media-src data:;" in text
     assert os.listdir(tmp_path) == ["report.html"]
 
 
 def test_page_is_accessible(tmp_path):
     parsed = Page(report(tmp_path, list("abc")))
-    is_accessible(parsed)
-    assert {attrs["aria-label"] for attrs in parsed.of("audio")} >= {
+    assert_accessible(parsed)
+    assert {attrs["aria-label"] for attrs in parsed.find_all("audio")} >= {
         "Sound of real a: <clip> a 0",
         "Sound of drawn c: seed 1",
     }
-    assert all(attrs["preload"] == "none" for attrs in parsed.of("audio"))
+    assert all(attrs["preload"] == "none" for attrs in parsed.find_all("audio"))
 
 
 def test_all_text_is_escaped(tmp_path):
     names = ["<script>alert(1)</script>", "\"quoted\" & 'single'", "犬 été", "</title></style><b x='"]
     collapse = {"epoch": 13, "collapse": "epoch 13 collapsed: <i x>"}
     parsed = Page(report(tmp_path, names, history=[*history(12), collapse]))
-    assert not parsed.of("script")
-    assert not [attrs for attrs in parsed.of("b") + parsed.of("i") if "x" in attrs]
+    assert not parsed.find_all("script")
+    assert not [attrs for attrs in parsed.find_all("b") + parsed.find_all("i") if "x" in attrs]
     wanted = [
         *names,
         "A <test> & more",
@@ -158,12 +158,12 @@ def test_sounds_are_those_that_were_given(tmp_path):
         for i, name in enumerate("abc")
     ]
     parsed = Page(report(tmp_path, list("abc"), classes=classes))
-    players = parsed.of("audio")
+    players = parsed.find_all("audio")
     assert len(players) == 6 + 4
     pitches = []
     for attrs in players[:6]:
         samples, rate, _ = decoded(attrs["src"])
-        assert (samples.size, rate) == (SMALL.num_samples, RATE)
+        assert (samples.size, rate) == (SMALL_FEATURES.num_samples, RATE)
         pitches.append(int(np.abs(np.fft.rfft(samples)).argmax()))
     assert pitches == [300, 350, 400, 450, 500, 550]
 
@@ -192,7 +192,7 @@ def test_values_that_would_end_the_encoder_do_not():
 
 
 def test_player_escapes_its_label():
-    (attrs,) = Page(audio_player(tone(400.0), RATE, '"><script>')).of("audio")
+    (attrs,) = Page(audio_player(tone(400.0), RATE, '"><script>')).find_all("audio")
     assert attrs["aria-label"] == '"><script>'
 
 
@@ -248,7 +248,7 @@ def test_least_recognised_class_comes_first(tmp_path):
 )
 def test_whether_it_copies_is_said_in_words(tmp_path, copies, ratio, held_out, copied):
     figures = metrics(list("abc"))
-    figures["nearest"] |= {"copies": copies, "ratio": ratio}
+    figures["nearest"] |= {"suspected_copies": copies, "ratio": ratio}
     figures["frechet"] |= {"held_out_clips": held_out}
     parsed = Page(report(tmp_path, list("abc"), metrics=figures))
     assert ("may be copying" in parsed.text) == ("This may be copying" in parsed.text) == copied
@@ -274,7 +274,7 @@ def test_neighbours_come_nearest_first(tmp_path):
 def test_strip_shows_a_few_stages_and_a_real_clip(tmp_path):
     epochs = list(range(5, 105, 5))
     parsed = Page(report(tmp_path, list("ab"), stages=stages(epochs[::-1], 2)))
-    pictures = [attrs["alt"] for attrs in parsed.of("img")]
+    pictures = [attrs["alt"] for attrs in parsed.find_all("img")]
     assert len(pictures) == 2 * (MAX_STAGES + 1)
     row = [int(alt.rpartition(" ")[2]) for alt in pictures[:MAX_STAGES]]
     assert row == sorted(row)
@@ -286,8 +286,8 @@ def test_strip_shows_a_few_stages_and_a_real_clip(tmp_path):
 
 
 def test_colours_are_those_of_the_real_clips(tmp_path):
-    loud = Sound("loud", np.full(SMALL.shape, 120.0), tone(440.0))
-    quiet = ClassSounds("a", [Sound("quiet", np.full(SMALL.shape, -20.0), tone(440.0))], [loud])
+    loud = Sound("loud", np.full(SMALL_FEATURES.shape, 120.0), tone(440.0))
+    quiet = ClassSounds("a", [Sound("quiet", np.full(SMALL_FEATURES.shape, -20.0), tone(440.0))], [loud])
     assert "from -100 dB, dark, to -20 dB, light" in report(tmp_path, ["a"], classes=[quiet], neighbours=[])
     assert "from 40 dB, dark, to 120 dB, light" in report(
         tmp_path, ["a"], classes=[replace(quiet, real=[])], neighbours=[]
@@ -322,12 +322,12 @@ def test_parts_for_which_there_is_nothing_are_left_out(tmp_path):
         classes=[],
         stages=[],
         neighbours=[],
-        features=SMALL,
+        features=SMALL_FEATURES,
     )
     parsed = Page(path.read_text(encoding="utf-8"))
     assert "Not scored yet" in parsed.text
     assert "0 epochs in" in parsed.text
-    assert [attrs["href"] for attrs in parsed.of("a")] == ["#part-0", "#part-1"]
+    assert [attrs["href"] for attrs in parsed.find_all("a")] == ["#part-0", "#part-1"]
     assert "Progress" not in Page(report(tmp_path, list("ab"), stages=[])).text
 
 
@@ -335,19 +335,19 @@ def test_parts_for_which_there_is_nothing_are_left_out(tmp_path):
 @pytest.mark.parametrize("names", [["only"], ["a", "b"]])
 def test_any_number_of_classes_and_clips(tmp_path, names, real, drawn):
     parsed = Page(report(tmp_path, names, classes=class_sounds(names, real, drawn), neighbours=[]))
-    is_accessible(parsed)
-    assert len(parsed.of("audio")) == len(names) * (real + drawn)
+    assert_accessible(parsed)
+    assert len(parsed.find_all("audio")) == len(names) * (real + drawn)
     assert parsed.text.count("None.") == len(names) * ((real == 0) + (drawn == 0))
 
 
 def test_figures_of_few_epochs_are_joined_to_a_line(tmp_path):
     parsed = Page(report(tmp_path, list("ab"), history=history(20)))
-    labels = [attrs["aria-label"] for attrs in parsed.of("svg") if attrs.get("aria-label")]
+    labels = [attrs["aria-label"] for attrs in parsed.find_all("svg") if attrs.get("aria-label")]
     assert "Fréchet distance. Fréchet distance: 20 at epoch 5, 5 at epoch 20." in labels
     assert "Class accuracy. class accuracy: 80\u202f% at epoch 5, 80\u202f% at epoch 20." in labels
     assert [
         attrs["d"]
-        for attrs in parsed.of("path")
+        for attrs in parsed.find_all("path")
         if attrs.get("class") == "line" and attrs["d"].count("L") == 3
     ]
     assert "20 epochs in 1 min 0 s; the dashed upright line marks the one kept, epoch 10." in parsed.text

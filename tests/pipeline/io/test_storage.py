@@ -1,4 +1,4 @@
-"""Places on a store: the same as folders of this machine, seen through what melray does with them."""
+"""Tests of object store paths: they behave like local folders in everything that melray does with them."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ import torch
 from models.config import ConfigError
 from pipeline.classifier.evaluate import EvaluateConfig
 from pipeline.classifier.loop import train_loop
-from pipeline.data.manifest import read_manifest, read_unlabelled
-from pipeline.data.shards import open_shards, read_shard
-from pipeline.extract import extract, run_in_process
+from pipeline.data.manifest import read_manifest, read_unlabeled
+from pipeline.data.shards import ShardManifest, open_shards, read_shard
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import extract
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import copy_tree, local_file, remove_tree, to_path
 from pipeline.training.checkpoint import Checkpoints, load_tensors, save_tensors
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.object_store import bucket, google_bucket, upload
-from tests.helpers.runs import ALONE, same, weights
+from tests.helpers.object_store import gcs_bucket, s3_bucket, upload_folder
+from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import extract_config, train_config, write_tones
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
-def store(request: pytest.FixtureRequest) -> Iterator[RemotePath]:
+def object_store(request: pytest.FixtureRequest) -> Iterator[RemotePath]:
     if request.param == "gs":
-        with google_bucket("things") as place:
-            yield place
+        with gcs_bucket("things") as path:
+            yield path
     else:
-        with bucket("things") as (place, _):
-            yield place
+        with s3_bucket("things") as (path, _):
+            yield path
 
 
 @pytest.fixture
-def folder(store: RemotePath, request: pytest.FixtureRequest) -> RemotePath:
-    return store / request.node.name.replace("[", "_").replace("]", "")
+def folder(object_store: RemotePath, request: pytest.FixtureRequest) -> RemotePath:
+    return object_store / request.node.name.replace("[", "_").replace("]", "")
 
 
 @pytest.fixture(scope="module")
@@ -48,42 +49,42 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestNames:
-    def test_a_place_is_read_as_it_is_written(self) -> None:
+    def test_uri_round_trip_preserves_text(self) -> None:
         for text in (
             "s3://bucket/a/b.txt",
             "gs://bucket/a",
             "s3://bucket/a?endpoint_override=127.0.0.1%3A9&scheme=http",
         ):
-            place = to_path(Path(text))  # pathlib has made one slash of two
-            assert isinstance(place, RemotePath) and str(place) == text
-            assert EvaluateConfig(run=text).run == place  # type: ignore[arg-type, comparison-overlap]
+            path = to_path(Path(text))  # pathlib has replaced the double slash
+            assert isinstance(path, RemotePath) and str(path) == text
+            assert EvaluateConfig(run=text).run == path  # type: ignore[arg-type, comparison-overlap]
             assert EvaluateConfig(run=text).to_dict()["run"] == text  # type: ignore[arg-type]
-            again = EvaluateConfig(**EvaluateConfig(run=text).model_dump())  # type: ignore[arg-type]
-            assert again.run == place and pickle.loads(pickle.dumps(place)) == place
+            copy = EvaluateConfig(**EvaluateConfig(run=text).model_dump())  # type: ignore[arg-type]
+            assert copy.run == path and pickle.loads(pickle.dumps(path)) == path
 
-    def test_options_go_along_to_what_lies_below(self) -> None:
-        place: RemotePath = to_path(Path("s3://bucket/a?scheme=http")) / "b" / "c.txt"
-        assert str(place) == "s3://bucket/a/b/c.txt?scheme=http" and place.key == "bucket/a/b/c.txt"
-        assert (place.name, place.stem, str(place.parent)) == ("c.txt", "c", "s3://bucket/a/b?scheme=http")
-        assert place.with_suffix(".png").name == "c.png" and place.with_name("d").name == "d"
-        assert place.relative_to(place.parent.parent).as_posix() == "b/c.txt"
-        assert sorted([place, place.parent]) == [place.parent, place]
+    def test_child_path_keeps_uri_options(self) -> None:
+        path: RemotePath = to_path(Path("s3://bucket/a?scheme=http")) / "b" / "c.txt"
+        assert str(path) == "s3://bucket/a/b/c.txt?scheme=http" and path.key == "bucket/a/b/c.txt"
+        assert (path.name, path.stem, str(path.parent)) == ("c.txt", "c", "s3://bucket/a/b?scheme=http")
+        assert path.with_suffix(".png").name == "c.png" and path.with_name("d").name == "d"
+        assert path.relative_to(path.parent.parent).as_posix() == "b/c.txt"
+        assert sorted([path, path.parent]) == [path.parent, path]
 
     @pytest.mark.parametrize("text", ["ftp://host/file", "s3://", "http://bucket/a"])
-    def test_what_is_no_store_is_told(self, text: str) -> None:
+    def test_unsupported_uri_raises_config_error(self, text: str) -> None:
         with pytest.raises(
             ConfigError,
-            match="no such kind of storage; known are a path of this machine, s3://bucket/…, gs://bucket/…",
+            match="unsupported storage URI; use a local path, s3://bucket/… or gs://bucket/…",
         ):
             EvaluateConfig(run=text)  # type: ignore[arg-type]
 
-    def test_a_path_of_this_machine_is_made_absolute(self) -> None:
+    def test_local_path_becomes_absolute(self) -> None:
         assert to_path(Path("a/b")) == Path.cwd() / "a/b"
         assert to_path(Path("odd:name")) == Path.cwd() / "odd:name"
 
 
 class TestFiles:
-    def test_what_is_written_is_there(self, folder: RemotePath) -> None:
+    def test_written_objects_can_be_read(self, folder: RemotePath) -> None:
         assert (
             not folder.exists()
             and not folder.is_dir()
@@ -101,24 +102,24 @@ class TestFiles:
         assert (folder / "a/b.txt").read_text() == "grün\n" and (folder / "c.bin").read_bytes() == b"\0\1"
         with (folder / "a/b.txt").open() as file:
             assert list(file) == ["grün\n"]
-        with pytest.raises(ValueError, match="write it whole"):
+        with pytest.raises(ValueError, match="use write_bytes"):
             (folder / "c.bin").open("ab")
         with local_file(folder / "c.bin") as copy:  # type: ignore[arg-type]
             assert copy.read_bytes() == b"\0\1"
         assert not copy.exists()
 
-    def test_a_write_that_breaks_off_leaves_the_old_object(self, folder: RemotePath) -> None:
+    def test_interrupted_write_keeps_old_object(self, folder: RemotePath) -> None:
         write_text_atomically(folder / "a", "old")  # type: ignore[arg-type]
 
-        def breaks(file: object) -> None:
+        def write_and_interrupt(file: object) -> None:
             file.write(b"ne")  # type: ignore[attr-defined]
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            write_atomically(folder / "a", breaks)  # type: ignore[arg-type]
+            write_atomically(folder / "a", write_and_interrupt)  # type: ignore[arg-type]
         assert (folder / "a").read_text() == "old"
 
-    def test_what_is_missing_is_told_as_of_a_file(self, folder: RemotePath) -> None:
+    def test_missing_object_raises_not_found(self, folder: RemotePath) -> None:
         with pytest.raises(FileNotFoundError, match="no such object"):
             (folder / "none").read_text()
         (folder / "none").unlink(missing_ok=True)
@@ -127,7 +128,7 @@ class TestFiles:
         with pytest.raises(UserError, match=r"--shards (s3|gs)://things/.*: no such folder"):
             open_shards(folder)  # type: ignore[arg-type]
 
-    def test_patterns_find_what_they_find_in_a_folder(self, folder: RemotePath, tmp_path: Path) -> None:
+    def test_glob_matches_pathlib(self, folder: RemotePath, tmp_path: Path) -> None:
         names = [
             "part-1.parquet",
             "part-2.parquet",
@@ -142,9 +143,9 @@ class TestFiles:
             (tmp_path / name).write_text(name)
             (folder / name).write_text(name)
         for pattern in ("part-*.parquet", "epoch_*", "epoch_*/state.json", "**/checkpoints", "*/x", "none*"):
-            here = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(pattern))
-            assert [path.relative_to(folder).as_posix() for path in folder.glob(pattern)] == here, pattern
-        copy_tree(folder, folder.parent / "copy", leave_out=("checkpoints",))  # type: ignore[arg-type]
+            expected = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(pattern))
+            assert [path.relative_to(folder).as_posix() for path in folder.glob(pattern)] == expected, pattern
+        copy_tree(folder, folder.parent / "copy", exclude=("checkpoints",))  # type: ignore[arg-type]
         copied = [
             path.relative_to(folder.parent / "copy").as_posix() for path, _ in (folder.parent / "copy").walk()
         ]
@@ -153,23 +154,23 @@ class TestFiles:
         assert list(folder.walk()) == []
 
     @pytest.mark.slow
-    def test_a_server_that_is_not_there_is_a_line(self, tmp_path: Path) -> None:
-        gone = to_path(
+    def test_unreachable_server_raises_user_error(self, tmp_path: Path) -> None:
+        unreachable = to_path(
             Path(
                 "s3://things/x?endpoint_override=127.0.0.1%3A1&scheme=http&region=us-east-1&connect_timeout=1"
             )
         )
         with (
             pytest.raises(UserError, match="while writing to s3://things/x"),
-            report_os_errors("writing to", gone),
+            report_os_errors("writing to", unreachable),
         ):  # type: ignore[arg-type]
-            gone.write_text("x")
-        odd = to_path(Path("s3://things/x?endpiont_override=127.0.0.1%3A1"))
+            unreachable.write_text("x")
+        misspelled = to_path(Path("s3://things/x?endpiont_override=127.0.0.1%3A1"))
         with pytest.raises(UserError, match="endpiont_override"):
-            odd.read_text()
+            misspelled.read_text()
 
 
-def test_tensors_and_checkpoints_come_back_and_the_oldest_go(folder: RemotePath) -> None:
+def test_checkpoints_round_trip_and_delete_the_oldest(folder: RemotePath) -> None:
     save_tensors(folder / "x.safetensors", {"a": torch.arange(3)}, {"k": "v"})  # type: ignore[arg-type]
     tensors, metadata = load_tensors(folder / "x.safetensors")  # type: ignore[arg-type]
     assert torch.equal(tensors["a"], torch.arange(3)) and metadata == {"k": "v"}
@@ -183,61 +184,60 @@ def test_tensors_and_checkpoints_come_back_and_the_oldest_go(folder: RemotePath)
     assert state["epoch"] == 2 and torch.equal(groups["model"]["w"], torch.full((2,), 2.0))
 
 
-def test_clips_are_listed_as_in_a_folder(folder: RemotePath, tones: Path, tmp_path: Path) -> None:
-    upload(tones, folder / "data")
+def test_manifest_of_bucket_equals_local_folder(folder: RemotePath, tones: Path, tmp_path: Path) -> None:
+    upload_folder(tones, folder / "data")
     (folder / "data/train/tone 0/.hidden/x.wav").write_bytes(b"")
     (folder / "data/train/loose.wav").write_bytes(b"x")
-    here, there = read_manifest(tones), read_manifest(folder / "data")  # type: ignore[arg-type]
+    local_manifest, remote_manifest = read_manifest(tones), read_manifest(folder / "data")  # type: ignore[arg-type]
     columns = ["clip_id", "label", "fold", "group", "size"]
-    assert there.clips[columns].equals(here.clips[columns])
-    assert "1 audio files lie in" in there.warnings[0]
+    assert remote_manifest.clips[columns].equals(local_manifest.clips[columns])
+    assert "ignoring 1 audio files outside class folders" in remote_manifest.warnings[0]
     assert (
-        read_unlabelled(folder / "data/train")["clip_id"].tolist()[1:]
-        == read_unlabelled(tones / "train")["clip_id"].tolist()
+        read_unlabeled(folder / "data/train")["clip_id"].tolist()[1:]
+        == read_unlabeled(tones / "train")["clip_id"].tolist()
     )  # type: ignore[arg-type]
-    csv = "path,label\n" + "".join(f"train/{clip},{clip.split('/')[0]}\n" for clip in here.clips["clip_id"])
+    csv = "path,label\n" + "".join(
+        f"train/{clip},{clip.split('/')[0]}\n" for clip in local_manifest.clips["clip_id"]
+    )
     (folder / "data/list.csv").write_text(csv)
-    assert read_manifest(folder / "data/list.csv").clips["size"].equals(here.clips["size"])  # type: ignore[arg-type]
-    local = tmp_path / "list.csv"
-    local.write_text(
+    assert read_manifest(folder / "data/list.csv").clips["size"].equals(local_manifest.clips["size"])  # type: ignore[arg-type]
+    local_list = tmp_path / "list.csv"
+    local_list.write_text(
         "path,label\n"
         + "".join(
-            f"{place},{label}\n"
-            for place, label in zip(there.clips["path"], there.clips["label"], strict=True)
+            f"{path},{label}\n"
+            for path, label in zip(remote_manifest.clips["path"], remote_manifest.clips["label"], strict=True)
         )
     )
-    assert read_manifest(local).clips["size"].tolist() == here.clips["size"].tolist()
+    assert read_manifest(local_list).clips["size"].tolist() == local_manifest.clips["size"].tolist()
 
 
-def test_shards_and_weights_are_those_of_this_machine_bit_for_bit(
-    folder: RemotePath, tones: Path, tmp_path: Path
-) -> None:
-    upload(tones, folder / "data")
+def test_shards_and_weights_equal_local_bit_for_bit(folder: RemotePath, tones: Path, tmp_path: Path) -> None:
+    upload_folder(tones, folder / "data")
     (folder / "data/train/tone 0/broken.wav").write_bytes(b"RIFF")
     (tones / "train/tone 0/broken.wav").write_bytes(b"RIFF")
-    made = {}
-    for where, data, out in (
-        ("here", tones, tmp_path / "shards"),
-        ("there", folder / "data", folder / "shards"),
-    ):
-        made[where] = extract(
-            extract_config(data, out, group_pattern=None, fold_pattern=None, max_rejected=0.1), run_in_process
-        )  # type: ignore[arg-type]
-        tables = [read_shard(out / part.name) for part in made[where].parts]  # type: ignore[operator]
-        made[where + " mels"] = [mel for table in tables for mel in table["mel"].to_pylist()]
+
+    def extract_mels(data: Path, out: Path) -> tuple[ShardManifest, list[bytes]]:
+        config = extract_config(data, out, group_pattern=None, fold_pattern=None, max_rejected=0.1)
+        manifest = extract(config, run_in_process)
+        tables = [read_shard(out / shard.name) for shard in manifest.shards]
+        return manifest, [mel for table in tables for mel in table["mel"].to_pylist()]
+
+    local_manifest, local_mels = extract_mels(tones, tmp_path / "shards")
     (tones / "train/tone 0/broken.wav").unlink()
-    assert made["here"].rows == made["there"].rows and made["there"].rejected == 1
-    assert made["here mels"] == made["there mels"]
+    remote_manifest, remote_mels = extract_mels(folder / "data", folder / "shards")  # type: ignore[arg-type]
+    assert local_manifest.rows == remote_manifest.rows and remote_manifest.rejected == 1
+    assert local_mels == remote_mels
     assert "tone 0/broken.wav" in (folder / "shards/rejected.csv").read_text()
     torch.set_num_threads(1)
-    there = train_config(folder / "shards", folder / "run", epochs=2)  # type: ignore[arg-type]
-    here = train_config(tmp_path / "shards", tmp_path / "run", epochs=2)
-    here.run.mkdir()
-    for config in (here, there):
-        train_loop(config, ALONE)
-    assert same(weights(here.run), weights(there.run))
-    assert np.allclose(
-        [line["val_loss"] for line in RunFolder(there.run).read_history()],
-        [line["val_loss"] for line in RunFolder(here.run).read_history()],
+    remote = train_config(folder / "shards", folder / "run", epochs=2)  # type: ignore[arg-type]
+    local = train_config(tmp_path / "shards", tmp_path / "run", epochs=2)
+    local.run.mkdir()
+    for config in (local, remote):
+        train_loop(config, SINGLE_WORKER)
+    assert tensors_equal(load_weights(local.run), load_weights(remote.run))
+    local_losses, remote_losses = (
+        [epoch["val_loss"] for epoch in RunFolder(config.run).read_history()] for config in (local, remote)
     )
+    assert np.allclose(local_losses, remote_losses)
     assert list((folder / "run/tensorboard").iterdir())

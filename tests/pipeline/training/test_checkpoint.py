@@ -1,4 +1,4 @@
-"""States are whole or not there; the newest whole one wins."""
+"""Checkpoints and tensor files: written atomically; the newest intact one is read."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pipeline.training.checkpoint import STATE_NAME, Checkpoints, load_tensors, 
 Groups = dict[str, dict[str, Tensor]]
 
 
-def some_tensors(epoch: int) -> Groups:
+def make_groups(epoch: int) -> Groups:
     generator = torch.Generator().manual_seed(epoch)
     return {
         "model": {"a.weight": torch.randn(4, 3, 5, 5, generator=generator), "steps": torch.tensor(epoch)},
         "optimizer": {"a.weight/step": torch.tensor(float(epoch))},
-        "nothing": {},
+        "empty": {},
     }
 
 
-def same(a: Groups, b: Groups) -> bool:
+def groups_equal(a: Groups, b: Groups) -> bool:
     return a.keys() == b.keys() and all(
         a[group].keys() == b[group].keys()
         and all(torch.equal(a[group][name], b[group][name]) for name in a[group])
@@ -33,7 +33,7 @@ def same(a: Groups, b: Groups) -> bool:
     )
 
 
-def spoil(path: Path) -> None:
+def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -42,105 +42,133 @@ def spoil(path: Path) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     for epoch in (1, 2, 3):
-        Checkpoints(tmp_path).write(
-            epoch, some_tensors(epoch), {"epoch": epoch, "rng": [1, 2**63], "name": "ü"}
-        )
+        state = {"epoch": epoch, "rng": [1, 2**63], "name": "ü"}
+        Checkpoints(tmp_path).write(epoch, make_groups(epoch), state)
     return tmp_path
 
 
-def names(run: Path) -> list[str]:
+def checkpoint_names(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
-def test_the_newest_is_read_as_it_was_written_and_two_are_kept(run: Path):
-    tensors, state = Checkpoints(run).read()
-    assert same(tensors, some_tensors(3))
+def test_newest_checkpoint_is_read_unchanged(run: Path):
+    groups, state = Checkpoints(run).read()
+    assert groups_equal(groups, make_groups(3))
     assert state == {"epoch": 3, "rng": [1, 2**63], "name": "ü"}
-    assert names(run) == ["epoch_0002", "epoch_0003"]
 
 
-def test_no_epoch_yet(tmp_path: Path):
+def test_no_checkpoint_reads_none(tmp_path: Path):
     assert Checkpoints(tmp_path).read() is None
 
 
+def test_two_checkpoints_are_kept_by_default(run: Path):
+    assert checkpoint_names(run) == ["epoch_0002", "epoch_0003"]
+
+
 @pytest.mark.parametrize("keep", [1, 3])
-def test_as_many_are_kept_as_asked_for(keep: int, tmp_path: Path):
+def test_given_number_of_checkpoints_is_kept(keep: int, tmp_path: Path):
     for epoch in range(1, 6):
         Checkpoints(tmp_path, keep).write(epoch, {}, {"epoch": epoch})
-    assert names(tmp_path) == [f"epoch_{epoch:04d}" for epoch in range(6 - keep, 6)]
+    assert checkpoint_names(tmp_path) == [f"epoch_{epoch:04d}" for epoch in range(6 - keep, 6)]
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors"])
-def test_a_damaged_newest_is_passed_over(file: str, run: Path):
-    spoil(run / "checkpoints/epoch_0003" / file)
-    tensors, state = Checkpoints(run).read()
-    assert state["epoch"] == 2 and same(tensors, some_tensors(2))
+def test_checkpoint_with_damaged_tensors_is_skipped(file: str, run: Path):
+    damage(run / "checkpoints/epoch_0003" / file)
+    groups, state = Checkpoints(run).read()
+    assert state["epoch"] == 2 and groups_equal(groups, make_groups(2))
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", '{"epoch": 3}', "[]", "null", '{"digests": 3}', '{"digests": {"other": "00"}}']
+    "content",
+    [
+        "",
+        "{",
+        '{"epoch": 3}',
+        "[]",
+        "null",
+        '{"format_version": 2, "digests": 3}',
+        '{"format_version": 2, "digests": {"other": "00"}}',
+    ],
 )
-def test_a_newest_with_a_damaged_state_is_passed_over(content: str, run: Path):
+def test_checkpoint_with_damaged_state_is_skipped(content: str, run: Path):
     (run / "checkpoints/epoch_0003" / STATE_NAME).write_text(content)
     assert Checkpoints(run).read()[1]["epoch"] == 2
 
 
-def test_a_newest_with_a_missing_file_is_passed_over(run: Path):
+def test_checkpoint_with_missing_file_is_skipped(run: Path):
     (run / "checkpoints/epoch_0003/model.safetensors").unlink()
     assert Checkpoints(run).read()[1]["epoch"] == 2
 
 
-def test_all_damaged_is_an_error_and_not_a_new_start(run: Path):
+def test_no_intact_checkpoint_is_an_error(run: Path):
     for path in run.glob("checkpoints/*/model.safetensors"):
-        spoil(path)
+        damage(path)
     with pytest.raises(
         UserError,
-        match=r"no whole checkpoint in .*model.safetensors is damaged or missing; choose another --run",
+        match=r"no intact checkpoint in .*model.safetensors is damaged or missing; choose another --run",
     ):
         Checkpoints(run).read()
 
 
-def test_what_a_killed_writer_left_is_ignored_and_replaced(run: Path):
-    left = run / "checkpoints/epoch_0004"
-    shutil.copytree(run / "checkpoints/epoch_0003", left)
-    (left / STATE_NAME).unlink()
-    (left / ".model.safetensors.0123.tmp").touch()
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, r"epoch_0003/state.json was written by melray < 0.2: train again in a new --run"),
+        (1, r"epoch_0003/state.json was written by melray < 0.2: train again in a new --run"),
+        (3, r"epoch_0003/state.json has format version 3, this melray reads 2: update melray"),
+    ],
+)
+def test_checkpoint_of_another_format_is_refused(version: int | None, message: str, run: Path):
+    path = run / "checkpoints/epoch_0003" / STATE_NAME
+    state = json.loads(path.read_text())
+    del state["format_version"]
+    path.write_text(json.dumps(state if version is None else {**state, "format_version": version}))
+    with pytest.raises(UserError, match=message):
+        Checkpoints(run).read()
+
+
+def test_incomplete_checkpoint_is_ignored_and_replaced(run: Path):
+    incomplete = run / "checkpoints/epoch_0004"
+    shutil.copytree(run / "checkpoints/epoch_0003", incomplete)
+    (incomplete / STATE_NAME).unlink()
+    (incomplete / ".model.safetensors.0123.tmp").touch()
     assert Checkpoints(run).read()[1]["epoch"] == 3
-    Checkpoints(run).write(4, some_tensors(4), {"epoch": 4})
-    assert same(Checkpoints(run).read()[0], some_tensors(4))
-    assert names(run) == ["epoch_0003", "epoch_0004"]
-    assert not (left / ".model.safetensors.0123.tmp").exists()
+    Checkpoints(run).write(4, make_groups(4), {"epoch": 4})
+    assert groups_equal(Checkpoints(run).read()[0], make_groups(4))
+    assert checkpoint_names(run) == ["epoch_0003", "epoch_0004"]
+    assert not (incomplete / ".model.safetensors.0123.tmp").exists()
 
 
-def test_an_epoch_can_be_written_again(run: Path):
-    Checkpoints(run).write(3, some_tensors(33), {"epoch": 3, "again": True})
-    tensors, state = Checkpoints(run).read()
-    assert state["again"] and same(tensors, some_tensors(33))
+def test_checkpoint_can_be_rewritten(run: Path):
+    Checkpoints(run).write(3, make_groups(33), {"epoch": 3, "rewritten": True})
+    groups, state = Checkpoints(run).read()
+    assert state["rewritten"] and groups_equal(groups, make_groups(33))
 
 
-def test_a_write_that_fails_leaves_the_one_before(run: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(descriptor):
+def test_failed_write_keeps_previous_checkpoint(run: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(descriptor: int):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        Checkpoints(run).write(4, some_tensors(4), {"epoch": 4})
+        Checkpoints(run).write(4, make_groups(4), {"epoch": 4})
     assert Checkpoints(run).read()[1]["epoch"] == 3
 
 
-def test_the_ten_thousandth_epoch_is_newer_than_the_one_before(tmp_path: Path):
+def test_checkpoints_are_ordered_beyond_epoch_9999(tmp_path: Path):
     for epoch in (9_998, 9_999, 10_000, 10_001):
         Checkpoints(tmp_path).write(epoch, {}, {"epoch": epoch})
     assert Checkpoints(tmp_path).read()[1]["epoch"] == 10_001
-    assert names(tmp_path) == ["epoch_10000", "epoch_10001"]
+    assert checkpoint_names(tmp_path) == ["epoch_10000", "epoch_10001"]
 
 
-def test_tensors_in_any_layout_are_kept(tmp_path: Path):
+def test_tensors_of_any_layout_are_saved(tmp_path: Path):
     base = torch.arange(240.0).reshape(2, 3, 5, 8)
     tensors = {
         "channels last": base.to(memory_format=torch.channels_last),
         "transposed": base[0, 0].T,
-        "part": base[:, 1, ::2],
+        "strided": base[:, 1, ::2],
         "shared": base,
         "shared too": base,
         "scalar": torch.tensor(3, dtype=torch.int64),
@@ -158,13 +186,16 @@ def test_tensors_in_any_layout_are_kept(tmp_path: Path):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_a_file_that_is_not_there_or_no_tensors(tmp_path: Path):
+def test_missing_tensor_file_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match="no such file"):
         load_tensors(tmp_path / "missing.safetensors")
+
+
+def test_damaged_tensor_file_is_an_error(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     save_tensors(path, {"a": torch.zeros(100)})
-    whole = path.read_bytes()
-    for content in (b"", b"x", whole[:20], whole[:-1], json.dumps({"a": 1}).encode(), b"\x80\x04pickle"):
+    intact = path.read_bytes()
+    for content in (b"", b"x", intact[:20], intact[:-1], json.dumps({"a": 1}).encode(), b"\x80\x04pickle"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
             load_tensors(path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.html_page import Page, is_accessible, needs_nothing_else
+from tests.helpers.html_page import Page, assert_accessible, assert_self_contained
 from tune.report.axes import MetricAxis, Results, expand_to_values, jitter, value_text, value_ticks, wrap_name
 from tune.report.charts import (
     SMALL,
@@ -98,23 +98,23 @@ def lines(svg: str, kind: str) -> list[list[tuple[float, float]]]:
     """The corners of each trial's line whose class starts so."""
     paths = [
         attrs["d"]
-        for attrs in Page(svg).of("path")
+        for attrs in Page(svg).find_all("path")
         if (attrs.get("class") or "").startswith(kind) and "H" not in (attrs["d"] or "")
     ]
     return [[(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", d or "")] for d in paths]
 
 
 def test_page_needs_nothing_outside_itself(tmp_path):
-    needs_nothing_else(report(tmp_path, some()))
+    assert_self_contained(report(tmp_path, some()))
     assert os.listdir(tmp_path) == ["report.html"]
 
 
 def test_page_is_accessible(tmp_path):
     parsed = Page(report(tmp_path, some()))
-    is_accessible(parsed)
+    assert_accessible(parsed)
     # The best values, the trials and the settings.
-    assert len(parsed.of("table")) == 3
-    assert len([attrs for attrs in parsed.of("svg") if attrs.get("role") == "img"]) == 4 + len(
+    assert len(parsed.find_all("table")) == 3
+    assert len([attrs for attrs in parsed.find_all("svg") if attrs.get("role") == "img"]) == 4 + len(
         SPACE.dimensions
     )
 
@@ -130,8 +130,8 @@ def test_all_text_is_escaped(tmp_path):
         tmp_path, trials, space=space, importances={evil: 0.5}, base_values={evil: evil}, metric=evil
     )
     parsed = Page(text)
-    assert not parsed.of("script")
-    assert not [attrs for attrs in parsed.of("b") if "x" in attrs]
+    assert not parsed.find_all("script")
+    assert not [attrs for attrs in parsed.find_all("b") if "x" in attrs]
     assert not [
         wanted
         for wanted in (evil, "犬 été", f"<script>{evil}\n{evil}", "<here>", "<asha>")
@@ -179,7 +179,7 @@ def test_long_reason_is_folded_and_whole(tmp_path, reason):
     assert parsed.text.count(f"trials 0, 2, 3: {reason.splitlines()[0][:20]}") == 1
     assert "trial 1: out of memory" in parsed.text
     # The reason that three share, and the settings.
-    assert len(parsed.of("details")) == 2
+    assert len(parsed.find_all("details")) == 2
     assert "Why trials failed" not in Page(report(tmp_path, some()[:3])).text
 
 
@@ -195,9 +195,9 @@ def test_best_values_stand_beside_those_of_the_base(tmp_path):
 def test_importances(tmp_path):
     assert "fANOVA" in Page(report(tmp_path, some())).text
     chart = Page(importance_bars({"a": 0.25, "<b>": 0.75, "none": 0.0}))
-    widths = [float(attrs["width"] or "") for attrs in chart.of("rect")]
+    widths = [float(attrs["width"] or "") for attrs in chart.find_all("rect")]
     assert widths == [240.0, 80.0, 0.0]
-    assert chart.of("svg")[0]["aria-label"] == "Importance: <b> 0.75, a 0.25, none 0.00."
+    assert chart.find_all("svg")[0]["aria-label"] == "Importance: <b> 0.75, a 0.25, none 0.00."
     assert Page(report(tmp_path, some(), importances={"a": math.nan, "b": 0.5})).text.count("0.50") == 1
     assert (
         "No estimate from 4 trials with a score: it takes"
@@ -209,7 +209,7 @@ def test_best_score_so_far_is_a_step_line():
     svg = score_over_time(results(some()))
     (path,) = [
         attrs["d"]
-        for attrs in Page(svg).of("path")
+        for attrs in Page(svg).find_all("path")
         if attrs.get("class") == "trial best" and "H" in (attrs["d"] or "")
     ]
     # Seconds 10 and 20 and so on: 0.2 or 0.3 at first, then 0.5, 0.7, with trial 2's 0.6 too late, and 0.9; the search ends at 70.
@@ -286,7 +286,7 @@ def test_parallel_lines_cross_the_axes_at_their_values():
 def test_better_trials_are_stronger(mode):
     trials = [trial(i, [0.1 + 0.2 * i]) for i in range(5)]
     svg = parallel_coordinates(SPACE, results(trials, "val_loss", mode))
-    drawn = [attrs for attrs in Page(svg).of("path") if attrs.get("class") in ("trial", "trial best")]
+    drawn = [attrs for attrs in Page(svg).find_all("path") if attrs.get("class") in ("trial", "trial best")]
     strengths = [float(attrs["stroke-opacity"] or "") for attrs in drawn[:-1]]
     assert len(drawn) == 5
     assert strengths == sorted(strengths)
@@ -304,9 +304,9 @@ def test_eight_long_names_and_a_hundred_trials(tmp_path):
     ]
     chart = parallel_coordinates(space, results(trials))
     assert len(lines(chart, "trial")) == 100
-    for attrs in Page(chart).of("tspan"):
+    for attrs in Page(chart).find_all("tspan"):
         assert float(attrs["y"] or "") > 10
-    assert len(Page(report(tmp_path, trials, space=space)).of("svg")) > 8
+    assert len(Page(report(tmp_path, trials, space=space)).find_all("svg")) > 8
 
 
 def test_names_are_wrapped_and_clipped():
@@ -394,7 +394,7 @@ def test_axis_of_any_scores(metric, mode, scores):
 )
 def test_odd_trials(tmp_path, trials, mode):
     text = report(tmp_path, trials, mode=mode, metric="val_loss", importances=None)
-    is_accessible(Page(text))
+    assert_accessible(Page(text))
     assert not re.search(
         r' (?:[xyd]|[xy][12]|width|height|transform|stroke-opacity)="[^"]*(?:nan|inf|e[+-]?\d)', text
     )
@@ -438,7 +438,7 @@ def test_axes_make_room_for_values_of_an_earlier_space():
 
 
 def test_ticks_lie_in_the_range_and_differ():
-    whole = Range(low=3, high=9, whole=True)
+    whole = Range(low=3, high=9, integer=True)
     assert [text for _, text in value_ticks(whole, 5)] == ["4", "6", "8"]
     for one in (
         Range(low=0.3, high=0.4, log=True),

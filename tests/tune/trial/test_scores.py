@@ -1,4 +1,4 @@
-"""A trial's epochs as scores, without a cluster."""
+"""Scores of a trial, without a cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.data.split import split_rows
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.errors import UserError
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.runs import ALONE
+from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import gan_config, train_config, write_shards
 from tune.space import parse_space
 from tune.trial.scores import trial_scores
@@ -28,97 +28,96 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def single_thread() -> None:
     torch.set_num_threads(1)
 
 
-def job(shards: Path, folder: Path, **changes: object) -> TrialSpec:
+def trial_spec(shards: Path, folder: Path, **overrides: object) -> TrialSpec:
     base = train_config(shards, folder, epochs=3)
     space = parse_space({"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}, base, "space")
-    settings = {
+    fields = {
         "metric": "val_macro_f1",
         "mode": "max",
-        "parts": 1,
+        "inner_folds": 1,
         "workers": 1,
         "cpus": 1,
         "gpus": 0.0,
-        "mutates_values": False,
+        "mutates_params": False,
     }
-    return TrialSpec(model="classifier", base=base, space=space, folder=folder, **settings | changes)  # type: ignore[arg-type]
+    return TrialSpec(model="classifier", base=base, space=space, folder=folder, **fields | overrides)  # type: ignore[arg-type]
 
 
-def run(one: TrialSpec, number: int = 0, most: int = 99) -> list[dict]:
-    """The scores of a trial, broken off after `most`."""
-    settings = one.settings(number, {"learning_rate": 5e-3})
-    open_trial_runs(one, settings)
-    scores = trial_scores(one, settings, ALONE)
-    told = []
-    for score in scores:
-        told.append(score)
-        if len(told) == most:
+def run_trial(spec: TrialSpec, max_scores: int = 99) -> list[dict]:
+    """Return the scores of trial 0, interrupted after `max_scores`."""
+    settings = spec.settings(0, {"learning_rate": 5e-3})
+    open_trial_runs(spec, settings)
+    stream = trial_scores(spec, settings, SINGLE_WORKER)
+    scores = []
+    for score in stream:
+        scores.append(score)
+        if len(scores) == max_scores:
             break
-    scores.close()
-    return told
+    stream.close()
+    return scores
 
 
-def test_a_trial_scores_as_the_same_training_does_and_is_a_run_like_any_other(
-    shards: Path, tmp_path: Path
-) -> None:
-    told = run(job(shards, tmp_path / "search"))
-    config = train_config(shards, tmp_path / "alone", epochs=3, learning_rate=5e-3)
+def test_trial_scores_equal_those_of_ordinary_run(shards: Path, tmp_path: Path) -> None:
+    scores = run_trial(trial_spec(shards, tmp_path / "search"))
+    config = train_config(shards, tmp_path / "run", epochs=3, learning_rate=5e-3)
     config.run.mkdir()
-    result = train_loop(config, ALONE)
-    alone = RunFolder(config.run).read_history()
-    assert told == [{"epoch": line["epoch"], "score": line["val_macro_f1"]} for line in alone]
+    result = train_loop(config, SINGLE_WORKER)
+    history = RunFolder(config.run).read_history()
+    assert scores == [{"epoch": metrics["epoch"], "score": metrics["val_macro_f1"]} for metrics in history]
     summary = RunFolder(tmp_path / "search/trials/0000").read_json("summary.json")
     assert summary["val_macro_f1"] == result["val_macro_f1"]
 
 
-def test_a_broken_off_trial_tells_its_epochs_again_and_goes_on_as_if_nothing_had_been(
-    shards: Path, tmp_path: Path
-) -> None:
-    whole = run(job(shards, tmp_path / "whole"))
-    assert run(job(shards, tmp_path / "broken"), most=2) == whole[:2]
-    assert run(job(shards, tmp_path / "broken")) == whole
-    assert run(job(shards, tmp_path / "broken")) == whole  # also once it is finished
+def test_interrupted_trial_repeats_scores_and_resumes(shards: Path, tmp_path: Path) -> None:
+    uninterrupted = run_trial(trial_spec(shards, tmp_path / "uninterrupted"))
+    spec = trial_spec(shards, tmp_path / "interrupted")
+    assert run_trial(spec, max_scores=2) == uninterrupted[:2]
+    assert run_trial(spec) == uninterrupted
+    assert run_trial(spec) == uninterrupted  # also once it is complete
 
 
-def test_where_values_change_only_new_epochs_are_told(shards: Path, tmp_path: Path) -> None:
-    changing = job(shards, tmp_path, mutates_values=True)
-    first = run(changing, most=2)
-    settings = changing.settings(0, {"learning_rate": 1e-3})
-    open_trial_runs(changing, settings)  # the same folder takes on other values
-    rest = list(trial_scores(changing, settings, ALONE))
+def test_trial_with_mutated_params_yields_new_epochs_only(shards: Path, tmp_path: Path) -> None:
+    spec = trial_spec(shards, tmp_path, mutates_params=True)
+    first = run_trial(spec, max_scores=2)
+    settings = spec.settings(0, {"learning_rate": 1e-3})
+    open_trial_runs(spec, settings)  # the same folder with other values
+    rest = list(trial_scores(spec, settings, SINGLE_WORKER))
     assert [score["epoch"] for score in first + rest] == [1, 2, 3]
 
 
-def test_parts_validate_on_every_clip_once_and_the_score_is_their_mean(shards: Path, tmp_path: Path) -> None:
-    three = job(shards, tmp_path, parts=3)
-    settings = three.settings(0, {"learning_rate": 5e-3})
-    rows = open_dataset(shards)
-    splits = [split_rows(rows, one) for one in settings]
-    own = np.flatnonzero(rows.table["copy"] == 0)
-    assert sorted(np.concatenate([split.val for split in splits])) == sorted(own)
-    group = rows.table["group"].to_numpy()
+def test_inner_folds_validate_on_every_clip_once(shards: Path, tmp_path: Path) -> None:
+    settings = trial_spec(shards, tmp_path, inner_folds=3).settings(0, {"learning_rate": 5e-3})
+    assert [config.run.name for config in settings] == ["fold_1", "fold_2", "fold_3"]
+    dataset = open_dataset(shards)
+    splits = [split_rows(dataset, config) for config in settings]
+    originals = np.flatnonzero(dataset.table["copy"] == 0)
+    assert sorted(np.concatenate([split.val for split in splits])) == sorted(originals)
+    groups = dataset.table["group"].to_numpy()
     for split in splits:
-        assert not set(group[split.val]) & set(group[split.train])
-    told = run(three)
-    histories = [RunFolder(one.run).read_history() for one in settings]
-    for epoch, score in enumerate(told):
-        assert score["epoch"] == epoch + 1
-        assert score["score"] == pytest.approx(
-            np.mean([history[epoch]["val_macro_f1"] for history in histories])
-        )
+        assert not set(groups[split.val]) & set(groups[split.train])
 
 
-def test_too_many_parts_are_told_in_a_line(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"--val-split: 13 parts, but a class has 12 clips only; choose 12 or fewer"
-    ):
-        run(job(shards, tmp_path, parts=13))
+def test_score_of_inner_folds_is_their_mean(shards: Path, tmp_path: Path) -> None:
+    spec = trial_spec(shards, tmp_path, inner_folds=3)
+    scores = run_trial(spec)
+    settings = spec.settings(0, {"learning_rate": 5e-3})
+    histories = [RunFolder(config.run).read_history() for config in settings]
+    for i, score in enumerate(scores):
+        assert score["epoch"] == i + 1
+        mean = np.mean([history[i]["val_macro_f1"] for history in histories])
+        assert score["score"] == pytest.approx(mean)
 
 
-def test_a_generator_scores_at_the_epochs_that_are_judged(shards: Path, tmp_path: Path) -> None:
+def test_more_inner_folds_than_clips_are_rejected(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--val-split: 13 folds requested but one class has only 12 clips"):
+        run_trial(trial_spec(shards, tmp_path, inner_folds=13))
+
+
+def test_gan_trial_has_scores_at_sampled_epochs(shards: Path, tmp_path: Path) -> None:
     base = gan_config(
         shards,
         tmp_path,
@@ -128,10 +127,10 @@ def test_a_generator_scores_at_the_epochs_that_are_judged(shards: Path, tmp_path
         gan=GanConfig(latent_dim=8, style_dim=16, channels=(8, 16), patch=4),
     )
     space = parse_space({"penalty_weight": {"low": 0.1, "high": 10.0, "log": True}}, base, "space")
-    one = TrialSpec("gan", base, space, tmp_path, "frechet", "min", 1, 1, 1, 0.0, False)
-    settings = one.settings(0, {"penalty_weight": 2.0})
+    spec = TrialSpec("gan", base, space, tmp_path, "frechet", "min", 1, 1, 1, 0.0, False)
+    settings = spec.settings(0, {"penalty_weight": 2.0})
     get_reference_classifier(settings[0], "selection")  # type: ignore[arg-type]
-    open_trial_runs(one, settings)
-    told = list(trial_scores(one, settings, ALONE))
+    open_trial_runs(spec, settings)
+    scores = list(trial_scores(spec, settings, SINGLE_WORKER))
     history = RunFolder(settings[0].run).read_history()
-    assert told == [{"epoch": epoch, "score": history[epoch - 1]["frechet"]} for epoch in (2, 4)]
+    assert scores == [{"epoch": epoch, "score": history[epoch - 1]["frechet"]} for epoch in (2, 4)]

@@ -1,0 +1,52 @@
+"""Flags that every command accepts, separated from the flags of its configuration."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from pipeline.io.console import LogLevel
+from pipeline.io.errors import UserError
+
+
+class CommonFlags(NamedTuple):
+    """Values of the common flags; None where a flag is absent."""
+
+    config: Path | None = None
+    address: str | None = None
+    cpus: int | None = None
+    log_level: LogLevel = "info"
+    """`warning` under `--quiet`."""
+    debug: bool = False
+
+
+def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
+    """Parse the common flags of a command line; return them and the remaining arguments in their order.
+
+    Raises:
+        UserError: a missing or invalid value, or `--quiet` with another `--log-level`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--address")
+    parser.add_argument("--cpus", type=int)
+    parser.add_argument("--log-level", choices=get_args(LogLevel))
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--debug", action="store_true")
+    try:
+        values, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from None
+    if values.cpus is not None and values.cpus < 1:
+        raise UserError(f"--cpus {values.cpus}: must be at least 1")
+    if values.quiet and values.log_level not in (None, "warning"):
+        raise UserError(f"--quiet means --log-level warning; drop it or --log-level {values.log_level}")
+    level: LogLevel = "warning" if values.quiet else values.log_level or "info"
+    return CommonFlags(values.config, values.address, values.cpus, level, values.debug), rest
+
+
+def verbosity_flags(common: CommonFlags) -> list[str]:
+    """Return the flags that give a command submitted as a job the same log level and error output."""
+    level = [] if common.log_level == "info" else ["--log-level", common.log_level]
+    return [*level, "--debug"] if common.debug else level

@@ -1,0 +1,191 @@
+"""Checks of this host: Python and packages, CPUs, memory, GPUs, disk, audio decoding."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from cluster.doctor.check import Check, fail, ok, warn
+
+GIB = 2**30
+FORMATS = ("wav", "flac", "ogg", "mp3")
+
+
+def check_host(project: Path, runs: Path) -> Iterator[Check]:
+    """Run all checks of the host; `project` holds pyproject.toml, `runs` is the folder for results."""
+    yield from check_packages((project / "pyproject.toml").read_text())
+    yield check_cpus()
+    yield check_memory(psutil.virtual_memory().total, psutil.virtual_memory().available)
+    if Path("/dev/shm").is_dir():
+        yield check_shared_memory(shutil.disk_usage("/dev/shm").free, psutil.virtual_memory().total)
+    yield check_gpu()
+    yield check_disk(runs)
+    yield check_decoding()
+
+
+def check_packages(pyproject: str) -> Iterator[Check]:
+    """Compare Python and the installed packages with the requirements in the text of pyproject.toml."""
+    project = tomllib.loads(pyproject)["project"]
+    python = platform.python_version()
+    if python in SpecifierSet(project["requires-python"]):
+        yield ok("python", f"{python}, {sys.executable}")
+    else:
+        yield fail(
+            "python",
+            f"{python}, melray requires {project['requires-python']}",
+            "create a new environment: make PYTHON=python3.11 setup",
+        )
+    problems, versions = [], {}
+    for requirement in map(Requirement, project["dependencies"]):
+        name = requirement.name
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            problems.append(f"{name} is missing")
+            continue
+        if not requirement.specifier.contains(versions[name], prereleases=True):
+            problems.append(f"{name} {versions[name]} is not {requirement.specifier}")
+    if problems:
+        yield fail("packages", "; ".join(problems), "pip install --constraint constraints.txt --editable .")
+    else:
+        main = ", ".join(f"{name} {versions.get(name)}" for name in ("ray", "torch", "numpy"))
+        yield ok("packages", f"{len(versions)} as required; {main}")
+
+
+def check_cpus() -> Check:
+    """Check the number of CPUs and their load."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0]
+    text = f"{count}, load {load:.1f}"
+    if load < 1.5 * count:
+        return ok("CPUs", text)
+    return warn("CPUs", text, "high load: runs will be slow")
+
+
+def check_memory(total: int, available: int) -> Check:
+    """Check the available memory; both amounts in bytes."""
+    text = f"{available / GIB:.1f} of {total / GIB:.1f} GiB free"
+    if available < 2 * GIB:
+        return warn("memory", text, "Ray and one worker need 2 GiB: free some memory")
+    return ok("memory", text)
+
+
+def check_shared_memory(free: int, memory: int) -> Check:
+    """Check the space for Ray's object store, by default 30 % of the memory; amounts in bytes."""
+    text = f"{free / GIB:.1f} GiB free in /dev/shm"
+    if free < 0.3 * memory:
+        return warn(
+            "shared memory",
+            text,
+            "too small for Ray's object store, which is then slow: "
+            f"docker run --shm-size={0.33 * memory / GIB:.0f}g",
+        )
+    return ok("shared memory", text)
+
+
+def check_gpu() -> Check:
+    """Check the GPUs that torch can use by a bfloat16 matrix product on each."""
+    import torch
+
+    driver = _driver_version()
+    if not torch.cuda.is_available():
+        if driver:
+            return fail(
+                "GPUs",
+                f"driver {driver}, but torch {torch.__version__} cannot use it",
+                "install a CUDA build of torch and a driver that it supports",
+            )
+        return ok("GPUs", "none; training uses CPUs")
+    count = torch.cuda.device_count()
+    text = (
+        f"{count} × {torch.cuda.get_device_name(0)}, driver {driver or 'unknown'}, CUDA {torch.version.cuda}"
+    )
+    try:
+        incorrect = [index for index in range(count) if not _matmul_is_correct(index)]
+    except RuntimeError as error:
+        return fail(
+            "GPUs",
+            f"{text}: {str(error).splitlines()[0]}",
+            "check that no other program fills the GPU memory and that nvidia-smi works",
+        )
+    if incorrect:
+        return fail("GPUs", f"{text}: GPU {incorrect[0]} produces wrong results", "reset or replace it")
+    return ok("GPUs", f"{text}, bf16 works")
+
+
+def _matmul_is_correct(index: int) -> bool:
+    import torch
+
+    matrix = torch.linspace(-1, 1, 256 * 256).reshape(256, 256)
+    on_gpu = matrix.to(f"cuda:{index}", torch.bfloat16)
+    # Eight bits of mantissa: inputs and result are each off by up to 1/256.
+    return torch.allclose((on_gpu @ on_gpu.T).float().cpu(), matrix @ matrix.T, rtol=0.02, atol=0.5)
+
+
+def _driver_version() -> str:
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout
+    except subprocess.TimeoutExpired:
+        return "unknown (nvidia-smi hangs)"
+    return output.strip().partition("\n")[0]
+
+
+def check_disk(folder: Path) -> Check:
+    """Check permission and free space for results."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / GIB:.1f} GiB free for {folder}"
+    if not os.access(existing, os.W_OK):
+        return fail("disk", f"{existing} is not writable", "choose another folder for --run and --out")
+    if free < GIB // 2:
+        return fail("disk", text, "low disk space: checkpoints alone can need more")
+    if free <= 5 * GIB:
+        return warn("disk", text, "shards, checkpoints and generated sounds may fill it")
+    return ok("disk", text)
+
+
+def check_decoding() -> Check:
+    """Check that common audio formats can be decoded; soundfile brings the only library that is needed."""
+    import soundfile
+
+    unreadable = [name for name in FORMATS if not _decodes(name)]
+    library = f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"
+    if unreadable:
+        return fail(
+            "decoding",
+            f"{library} cannot read {', '.join(unreadable)}",
+            "pip install --upgrade soundfile (its wheel includes libsndfile)",
+        )
+    return ok("decoding", f"{', '.join(FORMATS)} by {library}")
+
+
+def _decodes(name: str) -> bool:
+    """Encode a tone of 440 Hz and return whether it is decoded with that frequency."""
+    import numpy as np
+    import soundfile
+
+    tone = np.sin(np.arange(8000) * (2 * np.pi * 440 / 8000)).astype(np.float32) / 2
+    file = io.BytesIO()
+    try:
+        soundfile.write(file, tone, 8000, format=name.upper())
+        file.seek(0)
+        decoded, rate = soundfile.read(file, dtype="float32")
+    except (soundfile.LibsndfileError, ValueError):
+        return False
+    spectrum = np.abs(np.fft.rfft(decoded))
+    return rate == 8000 and abs(spectrum.argmax() * rate / decoded.size - 440) < 10

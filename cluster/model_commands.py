@@ -1,0 +1,31 @@
+"""`melray evaluate` and `melray generate`: how they run depends on the model and on the amount of work."""
+
+from __future__ import annotations
+
+from cluster.arguments.common_flags import CommonFlags
+from cluster.connection.session import session
+from pipeline.classifier import evaluate as classifier_evaluation
+from pipeline.classifier.evaluate import EvaluateConfig
+from pipeline.gan import generate as generation
+from pipeline.gan.evaluate import evaluate_gan
+from pipeline.gan.generate import GenerateConfig
+from pipeline.training.model_file import model_kind
+
+
+def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
+    """Evaluate a classifier or a generator, in this process: seconds to minutes, not worth starting Ray."""
+    if model_kind(config.run) == "generator":
+        evaluate_gan(config.run, config.clips_per_class, config.out)
+    else:
+        classifier_evaluation.evaluate(config)
+    return 0
+
+
+def generate(config: GenerateConfig, common: CommonFlags) -> int:
+    """Generate clips in this process if they are few, else in a Ray session."""
+    if generation.needs_cluster(config):
+        with session(common.address, common.cpus):
+            generation.generate(config, generation.ray_runner(config))
+    else:
+        generation.generate(config)
+    return 0

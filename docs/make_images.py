@@ -1,0 +1,95 @@
+"""Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
+
+Runs the demo and a longer GAN training in runs/docs (15 minutes on 2 cores; resumes), then draws real and generated spectrograms and
+takes a screenshot of the classifier's report with headless Chromium.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.sampling import generate_mel, latents_from_seed
+from pipeline.report.clips import decibel_scale
+from pipeline.report.figures import spectrogram_grid_png
+from pipeline.training.model_file import load_generator
+from pipeline.training.run import load_run_data
+
+IMAGES = Path(__file__).parent / "images"
+RUNS = Path("runs/docs")
+# Classes with clearly different time-frequency patterns, and clips of each.
+CLASSES = ("bell_struck", "chirp_rising", "siren", "ticks_accelerating")
+REAL, GENERATED = 2, 3
+# Width and height of the screenshot in pixels, and the size limit of an image file in bytes.
+VIEWPORT, MAX_BYTES = (1280, 1600), 300_000
+
+
+def main() -> None:
+    """Train what is missing, then write all images."""
+    melray("demo", "--out", RUNS)
+    # Few epochs, so that the report has mistakes to show.
+    melray("train-classifier", "--shards", RUNS / "shards", "--run", RUNS / "short", "--epochs", "6")
+    melray("evaluate", "--run", RUNS / "short")
+    melray("train-gan", "--shards", RUNS / "shards", "--run", RUNS / "gan", "--epochs", "40")
+    IMAGES.mkdir(exist_ok=True)
+    save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
+    save("classifier_report.png", screenshot(RUNS / "short" / "report.html"))
+
+
+def melray(*words: object) -> None:
+    """Run a melray command."""
+    subprocess.run([Path(sys.executable).with_name("melray"), *map(str, words)], check=True)
+
+
+def real_and_generated(run: Path) -> bytes:
+    """Draw a PNG with a row per class: real training clips, then generated ones."""
+    _, dataset, split = load_run_data(run, TrainGanConfig)
+    saved = load_generator(run)
+    mels = []
+    for label in map(dataset.class_names.index, CLASSES):
+        rows = split.train[dataset.labels[split.train] == label][:REAL]
+        generated = [
+            generate_mel(saved.model, latents_from_seed(saved.model, [seed]), label, dataset.features.mel)
+            for seed in range(1, GENERATED + 1)
+        ]
+        mels.append(np.stack([*dataset.mels[rows].astype(np.float32), *generated]))
+    grid = np.stack(mels)
+    scale = decibel_scale(list(grid[:, :REAL].reshape(-1, *grid.shape[2:])))
+    title = f"{REAL} real clips (left) and {GENERATED} generated clips (right) per class"
+    return spectrogram_grid_png(grid, CLASSES, dataset.features.mel, scale, title)
+
+
+def screenshot(page: Path) -> Image.Image:
+    """Render an HTML file with headless Chromium."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise SystemExit("the screenshot needs Chromium: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "page.png"
+        window = f"--window-size={VIEWPORT[0]},{VIEWPORT[1]}"
+        flags = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=10000", window]
+        command = [browser, *flags, f"--screenshot={path}", page.absolute().as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+        return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def save(name: str, image: Image.Image) -> None:
+    """Write an image with a palette, which is a third of the size, and check its size."""
+    path = IMAGES / name
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise SystemExit(f"{path}: {size} bytes, more than {MAX_BYTES}")
+    print(f"{path}: {size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()

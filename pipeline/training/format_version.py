@@ -1,0 +1,35 @@
+"""Version of the files of a run: `config.json`, checkpoints and models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.io.errors import UserError
+
+FORMAT_VERSION = 2
+
+
+class FormatVersionError(UserError):
+    """A file of a run that another version of melray wrote."""
+
+
+def check_format_version(values: Mapping[str, Any], path: Path) -> None:
+    """Refuse the content of a file that was written in another format.
+
+    Args:
+        values: content of the file, with its `format_version` (absent before melray 0.2 in most files).
+        path: the file, for the message.
+
+    Raises:
+        FormatVersionError: with what to do.
+    """
+    version = values.get("format_version", 1)
+    if version == FORMAT_VERSION:
+        return
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {version}, this melray reads {FORMAT_VERSION}: update melray"
+        )
+    raise FormatVersionError(f"{path} was written by melray < 0.2: train again in a new --run")

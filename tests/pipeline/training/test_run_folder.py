@@ -1,0 +1,92 @@
+"""Run folder: a folder belongs to one run, of the current format, and to one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.io.errors import UserError
+from pipeline.training.run import load_run_data
+from pipeline.training.run_folder import RunFolder
+
+OLD_FORMAT = r"config.json was written by melray < 0.2: train again in a new --run"
+
+
+def begin(run: Path, **settings: object) -> RunFolder:
+    folder = RunFolder(run)
+    folder.begin("train-classifier", {"epochs": 1, **settings}, Path("/shards"), "digest")
+    return folder
+
+
+def remove_format_version(run: Path) -> None:
+    content = json.loads((run / "config.json").read_text())
+    del content["format_version"]
+    (run / "config.json").write_text(json.dumps(content))
+
+
+def test_config_holds_format_version_and_settings(tmp_path: Path) -> None:
+    assert begin(tmp_path / "run").read_config() == {
+        "format_version": 2,
+        "command": "train-classifier",
+        "shards_digest": "digest",
+        "extra_digests": [],
+        "config": {"epochs": 1},
+        "shards": "/shards",
+    }
+
+
+def test_same_settings_resume_the_run(tmp_path: Path) -> None:
+    before = begin(tmp_path / "run").read_config()
+    assert begin(tmp_path / "run").read_config() == before
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    begin(tmp_path / "run")
+    with pytest.raises(UserError, match=r"contains a run with epochs = 1 .*choose another --run"):
+        begin(tmp_path / "run", epochs=2)
+
+
+def test_resuming_run_of_old_format_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path / "run")
+    remove_format_version(tmp_path / "run")
+    with pytest.raises(UserError, match=OLD_FORMAT):
+        begin(tmp_path / "run")
+
+
+def test_evaluating_run_of_old_format_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path / "run")
+    remove_format_version(tmp_path / "run")
+    with pytest.raises(UserError, match=OLD_FORMAT):
+        load_run_data(tmp_path / "run", TrainClassifierConfig)
+
+
+def test_damaged_config_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json is damaged"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_folder_without_config_reads_none(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).read_config() is None
+
+
+def test_owner_is_the_latest_process(tmp_path: Path) -> None:
+    run = begin(tmp_path / "run")
+    first = run.acquire()
+    run.check_owner(first)
+    second = run.acquire()
+    run.check_owner(second)
+    run.check_owner(None)
+    with pytest.raises(UserError, match="another process has taken over this run"):
+        run.check_owner(first)
+
+
+def test_history_is_replaced_not_appended(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.read_history() == []
+    run.write_history([{"epoch": 1}, {"epoch": 2}])
+    run.write_history([{"epoch": 1}])
+    assert run.read_history() == [{"epoch": 1}]

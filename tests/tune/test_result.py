@@ -1,0 +1,65 @@
+"""Results of a search: table and printed summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.io.errors import UserError
+from tests.tune.searches import search_config
+from tune.result import print_results, summarize, write_results, write_table
+from tune.trials import Point, Trial
+
+TRIALS = [
+    Trial(0, {"learning_rate": 1e-3}, "finished", "", 20.0, [Point(1, 0.5, 10.0), Point(2, 0.7, 20.0)]),
+    Trial(1, {"learning_rate": 2e-3}, "stopped", "", 12.0, [Point(1, 0.75, 32.0)]),
+    Trial(2, {"learning_rate": 9e-3}, "failed", "the loss is nan", 1.0),
+    Trial(3, {"learning_rate": 4e-3}),
+]
+
+
+def test_table_lists_best_trial_first(tmp_path: Path) -> None:
+    write_table(tmp_path / "trials.csv", TRIALS, search_config())
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert table["trial"].to_list() == [1, 0, 2, 3]
+    assert table["learning_rate"].to_list() == [2e-3, 1e-3, 9e-3, 4e-3]
+    assert table["reason"].to_list()[2] == "the loss is nan"
+
+
+def test_summary_counts_states_and_epochs() -> None:
+    assert summarize(search_config(), TRIALS, TRIALS[1]) == {
+        "metric": "val_macro_f1",
+        "score": 0.75,
+        "trial": 1,
+        "epoch": 1,
+        "params": {"learning_rate": 2e-3},
+        "trials": {"finished": 1, "stopped": 1, "failed": 1, "running": 1},
+        "epochs": 3,
+        "seconds": 32.0,
+    }
+
+
+def test_printed_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    config = search_config()
+    print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1]))
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
+        "4 trials in 32 s: 1 finished, 1 stopped, 1 failed, 1 unfinished; 3 epochs in total",
+        "best: trial 1, val_macro_f1 0.7500 in epoch 1",
+        "  learning_rate: 0.002",
+        f"settings: {config.run}/best.yaml",
+        f"best run: {config.run}/best",
+        f"all trials: {config.run}/trials.csv",
+        f"report: {config.run}/report.html",
+        f"tensorboard --logdir {config.run}/trials shows all learning curves",
+    ]
+    assert output.err == ""
+
+
+def test_search_without_scores_reports_first_reason(tmp_path: Path) -> None:
+    config = search_config(run=tmp_path)
+    with pytest.raises(UserError, match="none of 1 trials produced a score: the loss is nan"):
+        write_results(config, None, [TRIALS[2]])  # type: ignore[arg-type]
+    assert (tmp_path / "trials.csv").is_file()

@@ -1,0 +1,69 @@
+"""Base settings and search spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.config import ConfigError
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.gan.config import TrainGanConfig
+from tests.tune.searches import search_config
+from tune.settings import DEFAULT_SPACES, base_settings, load_search_space
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.mark.parametrize("model, name", [("classifier", "search.yaml"), ("gan", "search-gan.yaml")])
+def test_preset_equals_default_space(model: str, name: str) -> None:
+    assert yaml.safe_load((CONF / name).read_text()) == DEFAULT_SPACES[model]
+
+
+@pytest.mark.parametrize("model", ["classifier", "gan"])
+def test_default_space_contains_default_settings(model: str) -> None:
+    config = search_config(model=model)
+    base = base_settings(config, {})
+    space = load_search_space(config, None, base)
+    assert list(space.dimensions) == list(DEFAULT_SPACES[model])
+    assert space.contains(space.read(base)), "otherwise trial 0 would not have the defaults"
+
+
+def test_pbt_does_not_tune_architecture() -> None:
+    config = search_config(scheduler="pbt")
+    base = base_settings(config, {})
+    assert "model.channels" not in load_search_space(config, None, base).dimensions
+    message = r"'model.channels' cannot be tuned with --scheduler pbt: it changes the architecture"
+    with pytest.raises(ConfigError, match=message):
+        load_search_space(config, {"model.channels": [[8], [16]]}, base)
+
+
+def test_pb2_tunes_numbers_only() -> None:
+    config = search_config(scheduler="pb2")
+    base = base_settings(config, {})
+    message = r"'sampling' cannot be tuned with --scheduler pb2: pb2 needs numeric parameters"
+    with pytest.raises(ConfigError, match=message):
+        load_search_space(config, {"sampling": ["uniform", "balanced"]}, base)
+    assert load_search_space(config, None, base).normalized
+
+
+def test_search_settings_override_those_of_base() -> None:
+    config = search_config(metric="val_loss", max_epochs=7, fold=3, seed=9, workers_per_trial=2)
+    base = base_settings(config, {"label_smoothing": 0.05, "keep": "last", "epochs": 99})
+    assert isinstance(base, TrainClassifierConfig)
+    assert (base.monitor, base.keep, base.epochs) == ("val_loss", "best", 7)
+    assert (base.fold, base.seed, base.workers) == (3, 9, 2)
+    assert base.label_smoothing == 0.05
+
+
+def test_gan_is_scored_every_grace_period() -> None:
+    base = base_settings(search_config(model="gan", max_epochs=18), {"select_best": False})
+    assert isinstance(base, TrainGanConfig)
+    assert base.select_best
+    assert base.sample_every == 2
+
+
+def test_unknown_key_of_base_is_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"--base .*unknown key 'learning_rte'"):
+        base_settings(search_config(), {"learning_rte": 1})

@@ -1,0 +1,106 @@
+"""Records of trials and the files of a search."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.io.errors import UserError
+from tune.trials import Point, SearchFolder, Trial, best_trial
+
+
+def points(*scores: float) -> list[Point]:
+    return [Point(epoch, score, float(epoch)) for epoch, score in enumerate(scores, start=1)]
+
+
+def test_best_trial_excludes_failed_and_prefers_earliest() -> None:
+    trials = [
+        Trial(0, {}, "finished", points=points(0.5, 0.8, 0.6)),
+        Trial(1, {}, "finished", points=points(0.8, 0.7, 0.8)),
+        Trial(2, {}, "failed", points=points(0.9, 0.9, 0.9)),
+    ]
+    best = best_trial(trials, "max")
+    assert best is trials[0]
+    assert best.best("max") == Point(2, 0.8, 2.0)
+    lowest = best_trial(trials, "min")
+    assert lowest is trials[0]
+    assert lowest.best("min") == Point(1, 0.5, 1.0)
+
+
+def test_best_trial_without_scores_is_none() -> None:
+    assert best_trial([], "max") is None
+    assert best_trial([Trial(0, {})], "max") is None
+
+
+TRIALS = [
+    Trial(0, {"learning_rate": 1e-3, "model.channels": [8, 16]}, "finished", "", 9.5, points(0.5, 0.9)),
+    Trial(1, {"learning_rate": 2e-3, "model.channels": [16]}, "failed", "out of memory", 1.0),
+    Trial(2, {"learning_rate": 3e-3, "model.channels": [16]}, points=points(0.4, 0.6)),
+]
+
+
+def write_search(path: Path) -> SearchFolder:
+    folder = SearchFolder(path)
+    for trial in TRIALS:
+        folder.save(trial)
+        for point in trial.points:
+            folder.append_score(trial.number, point)
+    return folder
+
+
+def test_search_folder_reads_what_it_wrote(tmp_path: Path) -> None:
+    assert write_search(tmp_path).read() == TRIALS
+
+
+def test_search_folder_drops_partially_written_score(tmp_path: Path) -> None:
+    folder = write_search(tmp_path)
+    with (tmp_path / "scores.jsonl").open("a") as file:
+        file.write('{"trial": 2, "epo')  # the driver was killed here
+    assert folder.read() == TRIALS
+    folder.append_score(2, Point(3, 0.7, 3.0))
+    assert folder.read()[2].points[-1] == Point(3, 0.7, 3.0)
+
+
+def test_search_files_have_standard_keys(tmp_path: Path) -> None:
+    folder = write_search(tmp_path)
+    scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert scores[1] == {"trial": 0, "epoch": 2, "score": 0.9, "elapsed_s": 2.0}
+    assert json.loads((folder.trial(1) / "trial.json").read_text()) == {
+        "number": 1,
+        "params": {"learning_rate": 2e-3, "model.channels": [16]},
+        "state": "failed",
+        "reason": "out of memory",
+        "seconds": 1.0,
+    }
+
+
+def test_damaged_trial_file_is_named_with_fix(tmp_path: Path) -> None:
+    folder = write_search(tmp_path)
+    (folder.trial(1) / "trial.json").write_text('{"number": 1, "color": "red"}')
+    with pytest.raises(
+        UserError, match=r"trial\.json is damaged .*: delete the folder to run the trial again"
+    ):
+        folder.read()
+
+
+def test_search_config_is_read_as_written(tmp_path: Path) -> None:
+    folder = SearchFolder(tmp_path / "search")
+    assert folder.read_config() is None
+    folder.write_config({"command": "tune", "base": {}})
+    assert folder.read_config() == {"command": "tune", "base": {}}
+    assert json.loads((tmp_path / "search/search.json").read_text())["format_version"] == 2
+
+
+@pytest.mark.parametrize(
+    "version, message",
+    [
+        ({}, r"search\.json was written by melray < 0\.2: start a new --run$"),
+        ({"format_version": 3}, r"search\.json has format version 3, this melray reads 2: update melray$"),
+    ],
+)
+def test_search_of_other_format_is_refused(tmp_path: Path, version: dict, message: str) -> None:
+    (tmp_path / "search.json").write_text(json.dumps({"command": "tune", **version}))
+    with pytest.raises(UserError, match=message):
+        SearchFolder(tmp_path).read_config()

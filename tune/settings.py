@@ -1,0 +1,104 @@
+"""Base settings and search space of a search, from its configuration and its YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.config import ConfigError
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.gan.config import TrainGanConfig
+from pipeline.training.config import TrainingConfig
+from tune.config import SearchConfig
+from tune.space import Choice, Range, SearchSpace, parse_space
+
+# Same as conf/search.yaml and conf/search-gan.yaml.
+DEFAULT_SPACES: dict[str, dict[str, Any]] = {
+    "classifier": {
+        "learning_rate": {"low": 0.0005, "high": 0.008, "log": True},
+        "mixup.rate": {"low": 0.0, "high": 1.0},
+        "mixup.alpha": {"low": 0.1, "high": 2.0, "log": True},
+        "augmentation_strength": {"low": 0.0, "high": 1.0},
+        "weight_decay": {"low": 0.003, "high": 0.3, "log": True},
+        "label_smoothing": {"low": 0.0, "high": 0.2},
+        "model.dropout": {"low": 0.0, "high": 0.6},
+        "model.channels": [[16, 32, 64, 128], [24, 48, 96, 192], [32, 64, 128, 256]],
+    },
+    "gan": {
+        "generator_lr": {"low": 0.0002, "high": 0.004, "log": True},
+        "discriminator_lr": {"low": 0.0002, "high": 0.004, "log": True},
+        "penalty_weight": {"low": 0.1, "high": 20.0, "log": True},
+        "ada.adapt": [True, False],
+        "ada.p": {"low": 0.0, "high": 0.8},
+        "class_weight": {"low": 0.0, "high": 1.0},
+        "diversity_weight": {"low": 0.0, "high": 8.0},
+    },
+}
+CONFIG_CLASSES: dict[str, type[TrainingConfig]] = {
+    "classifier": TrainClassifierConfig,
+    "gan": TrainGanConfig,
+}
+
+
+def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingConfig:
+    """Return the settings that all trials share; `values` is the content of the file --base.
+
+    Raises:
+        ConfigError: unknown key or invalid value.
+    """
+    parsed = CONFIG_CLASSES[config.model].parse(
+        {"shards": config.shards, "run": config.run, **values}, f"--base {config.base}"
+    )
+    overrides: dict[str, Any] = {
+        "shards": config.shards,
+        "run": config.run,
+        "epochs": config.max_epochs,
+        "val_fraction": config.val_fraction,
+        "val_split": None,
+        "fold": config.fold,
+        "num_folds": config.num_folds,
+        "seed": config.seed,
+        "workers": config.workers_per_trial,
+        "gpus_per_worker": config.gpus_per_worker,
+    }
+    if isinstance(parsed, TrainClassifierConfig):
+        overrides |= {"keep": "best", "monitor": config.metric_name}
+    if isinstance(parsed, TrainGanConfig):
+        overrides |= {"select_best": True, "sample_every": min(parsed.sample_every, config.grace_period)}
+    return parsed.model_copy(update=overrides)
+
+
+def load_search_space(
+    config: SearchConfig, values: Mapping[str, Any] | None, base: TrainingConfig
+) -> SearchSpace:
+    """Return the space of the file --space with content `values`; if none, the default of the model family.
+
+    Raises:
+        ConfigError: as `parse_space`, or a key that the scheduler cannot tune.
+    """
+    normalized = config.scheduler == "pb2"
+    if values is None:
+        default = parse_space(DEFAULT_SPACES[config.model], base, f"default space of a {config.model}")
+        compatible = {
+            key: dimension
+            for key, dimension in default.dimensions.items()
+            if not _incompatibility(config, key, dimension)
+        }
+        return SearchSpace(compatible, normalized)
+    space = parse_space(values, base, f"--space {config.space}")
+    for key, dimension in space.dimensions.items():
+        if reason := _incompatibility(config, key, dimension):
+            raise ConfigError(
+                f"--space {config.space}: '{key}' cannot be tuned with --scheduler {config.scheduler}: "
+                f"{reason}"
+            )
+    return SearchSpace(space.dimensions, normalized)
+
+
+def _incompatibility(config: SearchConfig, key: str, dimension: Range | Choice) -> str:
+    """Return why the scheduler cannot tune a key; empty if it can."""
+    if config.mutates_params and key.startswith(("model.", "gan.")) and key != "model.dropout":
+        return "it changes the architecture, so weights cannot be copied between trials"
+    if config.scheduler == "pb2" and isinstance(dimension, Choice):
+        return "pb2 needs numeric parameters; remove it or use pbt"
+    return ""
