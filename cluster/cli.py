@@ -1,6 +1,6 @@
 """Entry point of the `melray` command.
 
-Imports are deferred until they are needed: `melray --help` answers within a tenth of a second.
+Imports are deferred until they are needed: `melray --help` takes less than a tenth of a second.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def run(arguments: list[str]) -> int:
 
         print(f"melray {version('melray')}")
         return 0
-    command, words = arguments[0], arguments[1:]
+    command, remaining = arguments[0], arguments[1:]
     if command not in COMMANDS:
         return _print_error(unknown_command(command))
-    # Words after `--` are the command of a job.
-    end = words.index("--") if "--" in words else len(words)
-    flags, job_arguments = words[:end], words[end + 1 :] if end < len(words) else None
+    # Arguments after `--` are the command of a job.
+    end = remaining.index("--") if "--" in remaining else len(remaining)
+    flags, job_arguments = remaining[:end], remaining[end + 1 :] if end < len(remaining) else None
     debug = "--debug" in flags
     from models.config import ConfigError
     from pipeline.io.errors import UserError, explain_os_error

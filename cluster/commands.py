@@ -23,10 +23,10 @@ def dispatch(command: str, arguments: list[str], common: CommonFlags, job_argume
     """Run a command; return its exit code.
 
     Args:
-        command: first word of the command line.
-        arguments: the remaining words without common flags, up to a `--`.
-        common: the common flags.
-        job_arguments: the words after the `--`: the command that `submit` sends; None without a `--`.
+        command: name of the command.
+        arguments: its arguments without common flags, up to `--`.
+        common: common flags.
+        job_arguments: arguments after `--`, the command that `submit` sends; None without `--`.
 
     Raises:
         UserError, ConfigError: in one line.

@@ -152,9 +152,9 @@ def score_demo(config: TrainClassifierConfig, out: Path) -> dict[str, float]:
     labels = pd.read_csv(out / "sounds" / "test_labels.csv").set_index("id")["label"]
     predicted = pd.read_csv(out / "prediction" / "submission.csv").set_index("id")["label"]
     network = float((predicted.loc[labels.index] == labels).mean())
-    rows = open_dataset(config.shards)
-    train = split_rows(rows, config).train
-    linear = linear_accuracy(rows.mels[train], rows.labels[train], rows.class_names, out, labels)
+    dataset = open_dataset(config.shards)
+    train = split_rows(dataset, config).train
+    linear = linear_accuracy(dataset.mels[train], dataset.labels[train], dataset.class_names, out, labels)
     return {"network": network, "linear": linear}
 
 

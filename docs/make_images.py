@@ -1,6 +1,6 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
-Runs the demo and a longer GAN training in runs/docs (15 minutes on 2 cores; resumes), then draws real and generated spectrograms and
+Runs the demo and a longer GAN training in runs/docs (10 minutes on 2 cores; resumes), then draws real and generated spectrograms and
 takes a screenshot of the classifier's report with headless Chromium.
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
     # Few epochs, so that the report has mistakes to show.
     melray("train-classifier", "--shards", RUNS / "shards", "--run", RUNS / "short", "--epochs", "6")
     melray("evaluate", "--run", RUNS / "short")
-    melray("train-gan", "--shards", RUNS / "shards", "--run", RUNS / "gan", "--epochs", "40")
+    melray("train-gan", "--shards", RUNS / "shards", "--run", RUNS / "gan", "--epochs", "25")
     IMAGES.mkdir(exist_ok=True)
     save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
     save("classifier_report.png", screenshot(RUNS / "short" / "report.html"))

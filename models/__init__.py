@@ -1,4 +1,4 @@
-"""Networks, losses, batch augmentation and metrics: single-device code that knows neither Ray nor files.
+"""Networks, losses, batch augmentation and metrics: single-device code without Ray or file access.
 
 In the order to read:
 
@@ -11,7 +11,7 @@ In the order to read:
 - `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.
 - `gan_metrics`: Fréchet distance, density, coverage and diversity of generated clips.
 
-Principle: a module here is tested without starting anything. Spectrograms are in dB at every interface,
+Principle: every module is testable without Ray. Spectrograms are in dB at every interface,
 randomness is passed in, and tensor names end with their axes (`mel_BMT`); each file lists the letters.
 Training loops that use these modules are in `pipeline/classifier` and `pipeline/gan`.
 """

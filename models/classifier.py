@@ -35,7 +35,7 @@ class Classifier(nn.Module):
 
     Input is in dB; the network normalizes each mel band itself, and `mel_mean_M` and `mel_std_M` are saved
     with the weights. Pooling over time adds mean and maximum (Kong et al. 2020, PANNs), so that both
-    sustained and short events are seen.
+    sustained and short events are captured.
     """
 
     mel_mean_M: Tensor
@@ -86,7 +86,7 @@ def _block(in_channels: int, out_channels: int, config: ClassifierConfig) -> nn.
         _conv(in_channels if i == 0 else out_channels, out_channels, config.norm)
         for i in range(config.convs_per_block)
     ]
-    # ceil_mode keeps the last column of an odd axis, and an axis of length 1.
+    # ceil_mode keeps the last element of an odd axis, and an axis of length 1.
     return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))
 
 

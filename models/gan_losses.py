@@ -44,8 +44,8 @@ def generator_loss(name: LossName, fake_B: Tensor, real_B: Tensor) -> Tensor:
 def diversity_loss(first_BMT: Tensor, second_BMT: Tensor, std_M: Tensor, real_difference: float) -> Tensor:
     """Compute a hinge penalty in [0, 1] on similarity of generated clips of a class, relative to real clips.
 
-    A variant of mode seeking (Mao et al. 2019): that loss maximizes the distance of generated clips, this
-    one raises it to that of real clips only.
+    A variant of the mode-seeking loss (Mao et al. 2019), which maximizes the distance of generated clips;
+    here the loss is zero once it reaches that of real clips.
 
     Args:
         first_BMT: generated clips in dB.
@@ -58,16 +58,16 @@ def diversity_loss(first_BMT: Tensor, second_BMT: Tensor, std_M: Tensor, real_di
 
 
 def gradient_penalty(score: Callable[[Tensor], Tensor], mel_BMT: Tensor, std_M: Tensor) -> Tensor:
-    """Compute half the squared norm of the gradient of each score by its spectrogram `[shape=(B,)]`.
+    """Compute half the squared gradient norm of each score w.r.t. its spectrogram `[shape=(B,)]`.
 
     For real clips it is R1, for generated ones R2 (Mescheder et al. 2018; both: Huang et al. 2024).
-    Differentiable by the weights of `score`.
+    Differentiable with respect to the weights of `score`.
 
     Args:
         score: function from spectrograms in dB to scores `[shape=(B,)]`.
         mel_BMT: spectrograms in dB.
-        std_M: standard deviation of each mel band over the training data, in dB; the gradient is by
-            normalized values, so that all bands have equal weight.
+        std_M: standard deviation of each mel band over the training data, in dB; the gradient is
+            taken with respect to normalized values, so that all bands have equal weight.
     """
     input_BMT = mel_BMT.detach().requires_grad_()
     (gradient_BMT,) = torch.autograd.grad(score(input_BMT).sum(), input_BMT, create_graph=True)

@@ -117,8 +117,8 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Probabilities are clipped to [eps, 1 - eps] of their type, as in scikit-learn.
     """
     eps = float(np.finfo(probabilities.dtype).eps)
-    truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(truth, eps, 1.0 - eps)).mean())
+    true_class_probs = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(true_class_probs, eps, 1.0 - eps)).mean())
 
 
 def calibration_bins(
@@ -164,11 +164,11 @@ def _check_probabilities(probabilities: np.ndarray, labels: np.ndarray, num_clas
         raise ValueError(f"probabilities must be floating point, not {probabilities.dtype}")
     sums = probabilities.sum(axis=1, dtype=np.float64)
     # Negated so that NaN fails too: it is the output of a diverged model.
-    bad = ~((probabilities.min(axis=1) >= 0) & (np.abs(sums - 1.0) <= SUM_TOLERANCE))
-    if bad.any():
-        row = int(bad.argmax())
+    invalid = ~((probabilities.min(axis=1) >= 0) & (np.abs(sums - 1.0) <= SUM_TOLERANCE))
+    if invalid.any():
+        row = int(invalid.argmax())
         raise ValueError(
-            f"{int(bad.sum())} of {len(bad)} rows are not probabilities that sum to 1 "
+            f"{int(invalid.sum())} of {len(invalid)} rows are not probabilities that sum to 1 "
             f"(first: row {row}, sum {sums[row]:g})"
         )
 

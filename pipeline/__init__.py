@@ -7,7 +7,7 @@
       report/        HTML reports: page, charts, spectrograms, audio players
       distributed/   cluster resources, resumable batch jobs, quarantine of crashing clips, worker processes
       extract.py     melray extract: audio files → shards
-      training/      what both model families share: run folder, checkpoints, process group, Ray Train
+      training/      shared by both model families: run folder, checkpoints, process group, Ray Train
       classifier/    melray train-classifier, crossval, predict; evaluation of classifiers
       gan/           melray train-gan, generate; evaluation of generators
 
@@ -17,10 +17,10 @@ Imports point in one direction only (`a ← b`: b may import a), enforced by `te
     io ← distributed ← training, extract
     io, audio ← report ← classifier, gan
 
-Models are defined in `models/`, which knows nothing of files. Hyperparameter search (`tune/`) and the command
-line and cluster jobs (`cluster/`) import this package: models ← pipeline ← tune ← cluster.
+Models are defined in `models/`, without file access. Hyperparameter search (`tune/`) and the command line and
+cluster jobs (`cluster/`) import this package: models ← pipeline ← tune ← cluster.
 
 Principles: `io`, `audio`, `data` and `report` never import Ray, so everything in them is tested without a
-cluster. A configuration lives with its owner, and each command is a function of one. Every job resumes after
-a crash: results are written atomically, and complete results are not computed again.
+cluster. A configuration class is defined next to the code that uses it; each command is a function of one.
+Every job resumes after a crash: results are written atomically, and complete results are not computed again.
 """

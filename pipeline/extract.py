@@ -45,7 +45,7 @@ from pipeline.io.storage import PathOrURI
 TARGET_UNIT_COUNT = 64
 MIN_CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT = 8, 256
 
-# Summary of a shard: its entry in the manifest, and the clips that gave no spectrogram.
+# Summary of a shard: its entry in the manifest, and its rejected clips.
 ShardSummary = tuple[ShardInfo, list[Rejected]]
 
 
@@ -112,7 +112,7 @@ class ShardWriter:
     """Stage of a batch job that turns a work unit into a shard."""
 
     def __init__(self, features: FeatureConfig, augment: AugmentConfig, clip_timeout_s: float = 0.0):
-        """A process that works on one clip for `clip_timeout_s` seconds ends itself; 0: never."""
+        """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
         self._features, self._augment, self._clip_timeout_s = features, augment, clip_timeout_s
 
     def __call__(self, unit: WorkUnit) -> ShardSummary:

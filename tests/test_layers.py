@@ -1,4 +1,4 @@
-"""The order of packages and of pipeline's folders, which of them never import Ray, and that no modules import each other."""
+"""Import order of packages and of pipeline's folders, folders without Ray, and no import circles."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def folder(module: str) -> str:
 
 
 def loaded_packages(module: str) -> set[str]:
-    """All packages that are loaded with a module, directly or through what it imports."""
+    """All packages that are loaded with a module, directly or indirectly."""
     done: set[str] = set()
     names: set[str] = set()
     pending = {module}

@@ -23,7 +23,7 @@ GAN_METRICS = ("frechet", "class_accuracy")
 
 
 class SearchConfig(AutoscalingConfig):
-    """Tunes hyperparameters; weak trials are stopped early."""
+    """Tune hyperparameters; weak trials are stopped early."""
 
     shards: PathOrURI
     """Shard folder."""

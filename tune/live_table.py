@@ -30,7 +30,7 @@ class LiveTable(LiveDisplay):
         self._logged = {number for number, trial in recorder.trials.items() if trial.state != "running"}
 
     def _trials(self) -> list[Trial]:
-        # A copy: the main thread adds trials meanwhile.
+        # A copy, because the main thread adds trials concurrently.
         trials = self._recorder.trials.copy()
         return [trials[number] for number in sorted(trials)]
 
@@ -141,7 +141,7 @@ def estimate_remaining_s(
     """Estimate the seconds until the search ends, at most the rest of its time budget.
 
     Each remaining trial is assumed to take the mean time of those that ended; without any, return the rest of
-    the budget, or none.
+    the budget, or None.
     """
     ended_s = [trial.seconds for trial in trials if trial.state in ("finished", "stopped")]
     budget_s = None if config.time_budget is None else max(0.0, 60 * config.time_budget - elapsed_s)

@@ -24,7 +24,7 @@ from tune.settings import base_settings
 
 
 class NestedCrossvalConfig(SearchConfig):
-    """Searches and evaluates once per fold (nested cross-validation); the settings are those of `tune`."""
+    """Search and evaluate once per fold (nested cross-validation); the settings are those of `tune`."""
 
     tta_shifts: int = Field(1, ge=1, le=64)
     """Test-time augmentation: average predictions over N circular time shifts."""
@@ -55,7 +55,7 @@ def check_nested(config: NestedCrossvalConfig) -> None:
 
 
 def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
-    """Run what is incomplete, write `crossval.json` and reports in `tuned/` and `base/`; return the results.
+    """Run incomplete searches and runs; write `crossval.json` and the report of each arm; return results.
 
     Raises:
         UserError, ConfigError: fewer than two folds, or as searches and training runs do.
@@ -115,7 +115,7 @@ def final_training(
 ) -> TrainClassifierConfig:
     """Return the settings of the run that is evaluated on `fold`.
 
-    It is trained on all other clips to the last epoch, so that nothing is selected on any of them.
+    It is trained on all other clips to the last epoch, so that nothing is selected on the held-out clips.
     """
     update = {
         "run": config.run / arm / f"fold_{fold}",

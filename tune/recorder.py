@@ -27,7 +27,7 @@ class Recorder(ray.tune.Callback):
     """Keeps the records of all trials, in memory and in the folder of the search."""
 
     def __init__(self, folder: SearchFolder, spec: TrialSpec, max_epochs: int, known: list[Trial]):
-        """`known` are the trials of earlier sessions."""
+        """Continue from the trials of earlier sessions, `known`."""
         self.trials = {trial.number: trial for trial in known}
         self._folder, self._spec, self._max_epochs = folder, spec, max_epochs
         earlier = max((point.elapsed_s for trial in known for point in trial.points), default=0.0)
@@ -104,7 +104,7 @@ class Recorder(ray.tune.Callback):
 
 
 def failure_reason(error: str, failures: int) -> str:
-    """Return one line for the error text that Ray gives for a trial after `failures` failures."""
+    """Summarize the error text of Ray for a trial in one line, after `failures` failures."""
     for pattern, cause in _DEATH_CAUSES.items():
         if re.search(pattern, error):
             return f"{cause}{f' {failures} times' if failures > 1 else ''}"

@@ -63,7 +63,7 @@ def report_header(config: SearchConfig) -> dict[str, str]:
         "searcher": config.scheduler if config.mutates_params else config.searcher,
         "scheduler": config.scheduler,
         "validation": validation,
-        "held out": f"fold {config.fold}" if config.fold is not None else "nothing",
+        "held out": f"fold {config.fold}" if config.fold is not None else "none",
         "seed": str(config.seed),
     }
 

@@ -66,7 +66,8 @@ def make_scheduler(config: SearchConfig, space: SearchSpace, known: list[Trial])
 def _asha(config: SearchConfig, known: list[Trial]) -> ASHAScheduler:
     """Create an ASHA scheduler with the rungs of earlier sessions.
 
-    It compares the best scores so far, not the current ones: they are what trials return, and less noisy.
+    It compares the best scores so far, not the current ones: trials are ranked by their best score, which is
+    also less noisy.
     """
     grace_period = min(config.grace_period, config.max_epochs)
     scheduler = ASHAScheduler(

@@ -38,7 +38,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
-# What to do if a trial does not fit into the cluster.
+# Hint if a trial does not fit into the cluster.
 SHORTAGE_HINT = "lower --workers-per-trial, --cpus-per-worker or --gpus-per-trial"
 
 
@@ -115,7 +115,7 @@ def make_spec(config: SearchConfig) -> TrialSpec:
         gpus=config.gpus_per_worker,
         mutates_params=config.mutates_params,
     )
-    dataset = open_dataset(config.shards)  # unpacks once per node what the trials then memory-map
+    dataset = open_dataset(config.shards)  # fills the cache that the trials memory-map
     split = split_rows(dataset, spec.settings(0, space.read(base))[0])
     if len(split.val) == 0:
         raise UserError(

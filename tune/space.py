@@ -23,7 +23,7 @@ from pipeline.training.config import TrainingConfig
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-# Keys that the search sets itself or that do not affect training, with what sets them.
+# Keys that cannot be tuned, and the reason: set by the search, or without effect on training.
 _FIXED_KEYS = {
     "epochs": "set by --max-epochs",
     "monitor": "set by --metric",
@@ -243,7 +243,7 @@ def _numeric_type(annotation: Any) -> type | None:
 
 
 def _validate_values(base: TrainingConfig, key: str, dimension: Range | Choice, source: str) -> None:
-    """Validate both ends of a range, or all choices, with the settings themselves."""
+    """Validate both ends of a range, or all choices, against the training settings."""
     values = (
         dimension.choices
         if isinstance(dimension, Choice)

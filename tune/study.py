@@ -40,8 +40,8 @@ def to_frozen_trial(trial: Trial, space: SearchSpace, mode: Mode) -> optuna.tria
 def importances(trials: list[Trial], space: SearchSpace, mode: Mode) -> dict[str, float] | None:
     """Return the fraction of the variance of scores that each key explains (fANOVA, Hutter et al. 2014).
 
-    The fractions add up to 1. A trial counts with its best score, also if it was stopped early. Return none
-    if there are fewer than two scored trials per key, or all scores are equal.
+    The fractions add up to 1. Each trial is represented by its best score, also if it was stopped early.
+    Return None if there are fewer than two scored trials per key, or all scores are equal.
     """
     scored = [trial for trial in trials if trial.state != "failed" and trial.best(mode)]
     scores = {trial.best(mode).score for trial in scored}  # type: ignore[union-attr]

@@ -35,7 +35,7 @@ class Point:
     """Score of a trial after an epoch."""
 
     epoch: int
-    """From 1."""
+    """1-based."""
     score: float
     elapsed_s: float
     """Seconds since the start of the search."""
@@ -105,7 +105,7 @@ class SearchFolder:
             )
 
     def read_config(self) -> dict[str, Any] | None:
-        """Read `search.json` without the format version; none if there is none.
+        """Read `search.json` without the format version; None if it does not exist.
 
         Raises:
             UserError: a damaged file, or one of another format.

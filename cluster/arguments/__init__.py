@@ -1,10 +1,10 @@
-"""Command line: from the words that a user types to a checked configuration.
+"""Command line: from arguments to a validated configuration.
 
     usage         command names, their purposes, and the overview that `melray --help` prints
     common_flags  flags of every command: --config, --address, --cpus, --log-level, --quiet, --debug
     registry      for each command its configuration class and the function that runs it, by name
     flags         configuration of a command: defaults, then YAML file, then flags; help texts
 
-`usage` loads in milliseconds, so `melray --help` answers immediately; configuration classes, which import
+`usage` loads in milliseconds, so `melray --help` responds immediately; configuration classes, which import
 torch, are imported only for the command that is run.
 """

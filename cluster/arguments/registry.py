@@ -11,7 +11,7 @@ from pipeline.io.errors import UserError
 
 
 class CommandSpec(NamedTuple):
-    """Code of a command, by names: its module is imported only when the command is called."""
+    """Names of the code of a command; its module is imported only when the command is called."""
 
     module: str
     config_class: str
@@ -20,10 +20,10 @@ class CommandSpec(NamedTuple):
     in_session: bool = True
     """Whether the function is called inside a Ray session."""
     check: str = ""
-    """Function that validates the configuration further, in less time than Ray takes to start."""
+    """Function that validates the configuration before Ray is started."""
 
 
-# A key of two words is a command with its action, or with the flag that selects another configuration.
+# A key with a space is a command with its action, or with a flag that selects another configuration.
 COMMAND_SPECS = {
     "demo": CommandSpec("cluster.demo", "DemoConfig", "run_demo"),
     "extract": CommandSpec("pipeline.extract", "ExtractConfig", "extract"),

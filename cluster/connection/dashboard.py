@@ -80,7 +80,7 @@ def short_reason(error: Exception) -> str:
 
 
 def check_version(server: JobServer) -> None:
-    """Raise an error if the cluster runs another release of Ray, which might not read what is sent.
+    """Raise an error if the cluster runs another release of Ray, which might not accept the request.
 
     Raises:
         UserError: another version, or as `get_json`.

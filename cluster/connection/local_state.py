@@ -68,7 +68,7 @@ def state_dir() -> Path:
 
 
 def local_cluster() -> LocalCluster | None:
-    """Return the cluster that was started last and not stopped; it may have died since, see `is_running`."""
+    """Return the last cluster that was started and not stopped; it may have crashed, see `is_running`."""
     path = state_dir() / "cluster.json"
     try:
         return LocalCluster.parse(json.loads(path.read_text()), str(path))

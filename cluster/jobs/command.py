@@ -88,18 +88,19 @@ def flag_key(flag: str) -> str:
 
 def given_keys(flags: list[str]) -> set[str]:
     """Return the fields that flags set."""
-    return {flag_key(word) for word in flags if word.startswith("--")}
+    return {flag_key(argument) for argument in flags if argument.startswith("--")}
 
 
 def resolve_flags(flags: list[str], keys: set[str], resolve: Callable[[str, str], str]) -> list[str]:
     """Return the flags with every path among their values resolved; `keys` are the fields that hold paths."""
     resolved, flag = [], ""
-    for word in flags:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            resolved.append(f"{flag}={resolve(flag, value)}" if equals and flag_key(flag) in keys else word)
+    for argument in flags:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            is_path = equals and flag_key(flag) in keys
+            resolved.append(f"{flag}={resolve(flag, value)}" if is_path else argument)
         else:
-            resolved.append(resolve(flag, word) if flag_key(flag) in keys else word)
+            resolved.append(resolve(flag, argument) if flag_key(flag) in keys else argument)
     return resolved
 
 

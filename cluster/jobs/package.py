@@ -15,7 +15,7 @@ from pathspec import GitIgnoreSpec
 from pipeline.io.errors import UserError, report_os_errors
 
 PACKAGED_PATHS = ("models", "pipeline", "tune", "cluster", "conf", "pyproject.toml", "constraints.txt")
-# Excluded whatever the ignore files contain.
+# Excluded regardless of ignore files.
 ALWAYS_EXCLUDED = GitIgnoreSpec.from_lines(
     [".env*", ".git", ".venv*", "__pycache__", "*.pyc", "*.token", "*.pem"]
 )

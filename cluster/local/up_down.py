@@ -123,7 +123,7 @@ def tear_down(cluster: LocalCluster) -> int:
 
 @contextmanager
 def _exclusive_lock() -> Iterator[None]:
-    """Keep concurrent commands from starting or stopping nodes: one would lose track of the other's."""
+    """Prevent concurrent commands from starting or stopping nodes: they would overwrite the state file."""
     try:
         with FileLock(state_dir() / "cluster.lock", timeout=0):
             yield

@@ -18,8 +18,8 @@ def linear_baseline(
     Args:
         train_x: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
         train_y: their classes `[shape=(N,)]`.
-        test_x: as `train_x`, of other clips.
-        test_y: as `train_y`.
+        test_x: spectrograms of the test clips, as `train_x`.
+        test_y: their classes, as `train_y`.
 
     Returns:
         Fraction of the test clips that is classified correctly, in [0, 1].

@@ -14,7 +14,7 @@ from pipeline.training.config import TrainingConfig
 
 
 class TrainClassifierConfig(TrainingConfig):
-    """Trains a classifier on shards."""
+    """Train a classifier on shards."""
 
     extra_shards: tuple[PathOrURI, ...] = ()
     """Additional shard folders (e.g. generated clips), used for training only."""

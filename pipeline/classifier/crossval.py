@@ -34,7 +34,7 @@ SCORES = ("accuracy", "macro_f1", "log_loss", "ece")
 
 
 class CrossvalConfig(TrainClassifierConfig):
-    """Trains and evaluates once for each fold; the settings are those of `train-classifier`.
+    """Train and evaluate once per fold; the settings are those of `train-classifier`.
 
     With --tuned, each fold's settings come from a separate search: `melray crossval --tuned --help`.
     """
@@ -88,10 +88,10 @@ def report_folds(
     """Evaluate every fold on its held-out clips, and all folds together; write and return the results.
 
     Args:
-        config: of the cross-validation; the results are written to its run folder.
-        dataset: of all folds.
-        runs: by the fold that they hold out, all complete.
-        seconds: that training took.
+        config: settings of the cross-validation; the results are written to its run folder.
+        dataset: dataset with all folds.
+        runs: settings of the completed run of each held-out fold.
+        seconds: duration of training.
     """
     fold_results: list[dict[str, Any]] = []
     fold_predictions: list[Predictions] = []

@@ -28,7 +28,7 @@ CHUNK_ROWS = 1024
 
 
 class EvaluateConfig(Config):
-    """Evaluates a classifier on labeled clips, or a generator by the clips it generates."""
+    """Evaluate a classifier on labeled clips, or a generator by the clips it generates."""
 
     run: PathOrURI
     """Run folder."""
@@ -50,9 +50,9 @@ class Predictions:
 
     dataset: ShardDataset
     rows: np.ndarray
-    """Row numbers `[shape=(N,)]`."""
+    """Row indices `[shape=(N,)]`."""
     labels: np.ndarray
-    """True classes, as the model numbers them `[shape=(N,)]`."""
+    """True classes, as class indices of the model `[shape=(N,)]`."""
     probabilities: np.ndarray
     """`[shape=(N, C)]`, float32."""
 
@@ -88,7 +88,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:
-    """Return the dataset, the numbers of the rows to evaluate on, and their description."""
+    """Return the dataset, the indices of the rows to evaluate on, and their description."""
     if config.shards is not None:
         dataset = open_dataset(config.shards)
         check_features(dataset.features, saved.metadata.features, config.shards)
@@ -113,7 +113,7 @@ def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDa
 
 
 def _original_rows(dataset: ShardDataset) -> np.ndarray:
-    """Return the numbers of the rows that are not augmented copies."""
+    """Return the indices of the rows that are not augmented copies."""
     return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
 
 
@@ -137,12 +137,12 @@ def predict_rows(
         UserError: if a row has a class that is unknown to the model.
     """
     class_names = saved.metadata.class_names
-    class_numbers = {name: number for number, name in enumerate(class_names)}
+    class_index = {name: i for i, name in enumerate(class_names)}
     label_names = dataset.table["label"].to_numpy()[rows]
-    unknown = sorted(set(label_names) - class_numbers.keys())
+    unknown = sorted(set(label_names) - class_index.keys())
     if unknown:
-        raise UserError(f"unknown class '{unknown[0]}'; the model knows {', '.join(class_names)}")
-    labels = np.array([class_numbers[name] for name in label_names])
+        raise UserError(f"unknown class '{unknown[0]}'; classes of the model: {', '.join(class_names)}")
+    labels = np.array([class_index[name] for name in label_names])
     # In chunks: the rows of a large dataset do not fit into memory.
     chunks = [
         predict_probabilities(saved.model, dataset.mels[rows[chunk]], tta_shifts)
@@ -221,9 +221,9 @@ def confident_mistakes(predictions: Predictions, class_names: tuple[str, ...]) -
 def class_examples(predictions: Predictions, class_names: tuple[str, ...]) -> list[Example]:
     """Return the clip of each class that is classified correctly with the highest probability."""
     examples, clip_ids = [], predictions.clip_ids
-    for number, name in enumerate(class_names):
-        class_clips = np.flatnonzero(predictions.labels == number)
+    for label, name in enumerate(class_names):
+        class_clips = np.flatnonzero(predictions.labels == label)
         if class_clips.size:
-            best = class_clips[predictions.probabilities[class_clips, number].argmax()]
+            best = class_clips[predictions.probabilities[class_clips, label].argmax()]
             examples.append(Example(str(clip_ids[best]), name, predictions.mel(best)))
     return examples

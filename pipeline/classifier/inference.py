@@ -29,7 +29,7 @@ def predict_probabilities(
         tta_shifts: number of evenly spaced circular time shifts to average over (test-time augmentation);
             1 uses the clip as it is.
         precision: numeric precision of the network; with float32 scores do not depend on the batch.
-        device: by default the CPU.
+        device: device of the computation (default: CPU).
     """
     device = device or torch.device("cpu")
     dtype = resolve_precision(precision, device)

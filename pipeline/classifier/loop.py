@@ -52,7 +52,7 @@ def make_batch(
 
     Args:
         state: training state.
-        batch: row numbers of the global batch.
+        batch: row indices of the global batch.
         augmentation: sampled parameters of the global batch.
 
     Returns:
@@ -94,8 +94,8 @@ def train_step(state: TrainState, batch: np.ndarray, augmentation: BatchAugmenta
         label_smoothing=config.label_smoothing,
         reduction="none",
     )
-    # DDP averages gradients over ranks: scaled so that the result is the gradient of the mean over the global
-    # batch, also if the slices differ by a row.
+    # DDP averages gradients over ranks: scale the loss so that the average is the gradient of the mean over
+    # the global batch, also if the slices differ by a row.
     loss = loss_B.sum() * (state.world.size / len(batch))
     loss.backward()
     nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
@@ -123,7 +123,7 @@ def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
     batches = epoch_batches(order, config.batch_size)
     start_time = time.perf_counter()
     loss_sum = torch.zeros((), device=state.world.device)
-    with watchdog(state.world.timeout_s) as alive:
+    with watchdog(state.world.timeout_s) as heartbeat:
         for number, batch in enumerate(batches):
             rng = np.random.default_rng([config.seed, epoch, number])
             augmentation = sample_batch_augmentation(
@@ -131,7 +131,7 @@ def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
             )
             loss_sum += train_step(state, batch, augmentation)
             log.step(epoch + 1, number + 1, len(batches), start_time)
-            alive()
+            heartbeat()
     loss = float(state.world.sum(loss_sum)) / len(batches)
     if not math.isfinite(loss):
         raise UserError(
@@ -225,10 +225,10 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
 
 
 def update_best(state: TrainState, metrics: dict[str, float]) -> bool:
-    """Return whether this epoch is the one to keep so far, and note it.
+    """Record the epoch if it is the best so far; return whether it is.
 
-    It is if its monitored metric is the best, ties broken by the lower loss; without validation or with
-    `keep: last` the newest always is.
+    The best epoch has the best monitored metric, ties broken by the lower loss. Without validation or with
+    `keep: last` the newest epoch is always the best.
     """
     if metrics.get("val_loss") is None or state.config.keep == "last":
         state.best_epoch = state.epoch

@@ -124,7 +124,7 @@ class SpectrogramReader:
     """First stage: decodes the clips of a work unit and extracts their spectrograms."""
 
     def __init__(self, features: FeatureConfig, max_windows: int, clip_timeout_s: float = 0.0):
-        """A process that works on one clip for `clip_timeout_s` seconds ends itself; 0: never."""
+        """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
         self._features, self._max_windows, self._clip_timeout_s = features, max_windows, clip_timeout_s
 
     def __call__(self, unit: WorkUnit) -> UnitSpectrograms:

@@ -61,7 +61,7 @@ def write_report(
         summary: short facts of the run, shown below the title.
         metrics: result of `models.metrics.classification_metrics`.
         history: one entry per epoch: `epoch` from 1, `train_loss`, `learning_rate`, `seconds`, and, with
-            validation, `val_loss`, `val_accuracy`, `val_macro_f1` and `best` (whether it was the best so far).
+            validation, `val_loss`, `val_accuracy`, `val_macro_f1` and `best` (whether the best so far).
         mistakes: misclassified clips; the 12 most confident ones are shown.
         examples: one clip per class, in the order to show.
         features: settings of the spectrograms.
@@ -106,7 +106,11 @@ def learning_curves(history: History) -> tuple[list[Chart], str]:
     charts = [
         curve_chart("Loss", history, {"train_loss": "training", "val_loss": "validation"}, best),
         curve_chart(
-            "Validation", history, {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"}, best, as_percent=True
+            "Validation",
+            history,
+            {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"},
+            best,
+            as_percent=True,
         ),
         curve_chart("Learning rate", history, {"learning_rate": "learning rate"}, best),
     ]

@@ -26,7 +26,7 @@ from pipeline.training.world import World
 
 @dataclass
 class TrainState:
-    """Everything that one worker holds; what changes during training is in the checkpoint."""
+    """Training state of one worker; all that changes during training is saved in checkpoints."""
 
     config: TrainClassifierConfig
     world: World
@@ -37,7 +37,7 @@ class TrainState:
     """Class of each row, those of the extra shards last."""
     model: Classifier
     wrapped_model: nn.Module
-    """The model in DDP if there are several workers, compiled if asked for; shares the weights of `model`."""
+    """`model` wrapped in DDP for several workers, and compiled with `--compile`; shares its weights."""
     ema: Ema[Classifier]
     optimizer: torch.optim.Optimizer
     autocast: Any
@@ -136,7 +136,7 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
 
 
 def _save_model(state: TrainState) -> None:
-    """Write the EMA weights, with what inference needs to know."""
+    """Write the EMA weights, with the metadata that inference needs."""
     class_names = state.dataset.class_names
     counts = np.bincount(state.labels[state.split.train], minlength=len(class_names))
     training = {

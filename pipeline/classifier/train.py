@@ -25,7 +25,7 @@ from pipeline.training.world import World
 
 
 def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
-    """Open the run folder; return the summary if the run is complete, else none.
+    """Open the run folder; return the summary if the run is complete, else None.
 
     Raises:
         UserError: unusable shards, or a folder that contains another run.
@@ -63,10 +63,10 @@ def train_many(runs: dict[str, TrainClassifierConfig]) -> None:
     the same number.
 
     Args:
-        runs: by name, with the same resources.
+        runs: settings of each run by name; all request the same resources.
 
     Raises:
-        UserError: that of the first run that fails.
+        UserError: the error of the first run that fails.
     """
     pending = {name: config for name, config in runs.items() if begin_run(config) is None}
     resources = next(iter(runs.values())).subset(ResourceConfig)
@@ -80,12 +80,12 @@ def train_many(runs: dict[str, TrainClassifierConfig]) -> None:
 def train_concurrently(
     pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, max_concurrent: int
 ) -> None:
-    """Train opened runs of one worker each, up to `max_concurrent` concurrently.
+    """Train single-worker runs whose folders are open, up to `max_concurrent` concurrently.
 
     A run whose worker is lost resumes from its last epoch.
 
     Raises:
-        UserError: too few resources, or that of the first run that fails.
+        UserError: too few resources, or the error of the first run that fails.
     """
     request = resources.need(resources.cpus_per_worker or 1)
     nodes = wait_for_resources(
@@ -107,12 +107,12 @@ def train_concurrently(
 
 
 def train_in_process(config: TrainClassifierConfig, owner: str | None = None) -> dict[str, Any]:
-    """Train an opened run in this process on its CPUs; return the summary."""
+    """Train a run whose folder is open in this process, on its CPUs; return the summary."""
     return _train_and_finish(config, World(0, 1, torch.device("cpu")), owner)
 
 
 def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
-    """Train and mark the run as complete, which then holds whatever happens to concurrent runs."""
+    """Train and mark the run as complete, independently of concurrent runs."""
     start_time = time.monotonic()
     result = train_loop(config, world, owner)
     return finish_run(config, result, time.monotonic() - start_time)

@@ -31,16 +31,15 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         if len(names) < 2:
             continue
         target = max(1, round(fraction * counts.sum()))
-        # A group with clips of several classes was decided with the first of them.
+        # A group with clips of several classes is assigned with the first of them.
         target -= sum(int(count) for name, count in zip(names, counts, strict=True) if is_val.get(name))
         undecided = [i for i in rng.permutation(len(names)) if names[i] not in is_val]
         limit = len(undecided) - 1 if len(undecided) == len(names) else len(undecided)
         selected = _select_groups(counts[undecided], target, limit)
         for position, i in enumerate(undecided):
             is_val[names[i]] = position in selected
-    for label in np.unique(
-        labels
-    ):  # groups of several classes, selected for one, may be all groups of another
+    # Groups of several classes, selected for one, may be all groups of another.
+    for label in np.unique(labels):
         class_groups = groups[labels == label]
         if all(is_val.get(group, False) for group in class_groups):
             is_val[class_groups[0]] = False
@@ -52,7 +51,7 @@ def _select_groups(counts: np.ndarray, target: int, limit: int) -> set[int]:
 
     Args:
         counts: clips of each group, in the order in which groups are considered.
-        target: number of clips wanted; it may be exceeded if that is closer.
+        target: desired number of clips; may be exceeded if that is closer.
         limit: maximum number of groups.
 
     Returns:

@@ -53,7 +53,7 @@ class Split:
     held_out: np.ndarray
 
 
-def split_rows(rows: ShardDataset, config: SplitConfig) -> Split:
+def split_rows(dataset: ShardDataset, config: SplitConfig) -> Split:
     """Split a dataset.
 
     Training rows include augmented copies up to the configured strength; validation and held-out rows are
@@ -63,22 +63,22 @@ def split_rows(rows: ShardDataset, config: SplitConfig) -> Split:
         UserError: an empty fold, a recording inside and outside a fold, or too few rows for training or
             validation.
     """
-    table = rows.table
+    table = dataset.table
     is_original = table["copy"].to_numpy() == 0
-    held_out = _held_out(rows, config)
+    held_out = _held_out(dataset, config)
     clips = np.flatnonzero(is_original & ~held_out)
     groups = table["group"].to_numpy()
     if config.val_split is None:
-        val_clips = group_split(rows.labels[clips], groups[clips], config.val_fraction, config.seed)
+        val_clips = group_split(dataset.labels[clips], groups[clips], config.val_fraction, config.seed)
     else:
         number, count = config.val_split
-        folds = assign_folds(rows.labels[clips], groups[clips], count, config.seed, "--val-split")
+        folds = assign_folds(dataset.labels[clips], groups[clips], count, config.seed, "--val-split")
         val_clips = folds == number
     val_ids = set(table["clip_id"].to_numpy()[clips[val_clips]])
     val = table["clip_id"].isin(val_ids).to_numpy()
     is_mild = table["strength"].to_numpy() <= config.augmentation_strength
     train = ~held_out & ~val & (is_original | is_mild)
-    if len(np.unique(rows.labels[train])) < 2:
+    if len(np.unique(dataset.labels[train])) < 2:
         raise UserError("--shards: training data has fewer than two classes; add clips of another class")
     if config.val_fraction and not val.any():
         raise UserError(
@@ -90,7 +90,7 @@ def split_rows(rows: ShardDataset, config: SplitConfig) -> Split:
     )
 
 
-def row_folds(rows: ShardDataset, config: SplitConfig) -> np.ndarray:
+def row_folds(dataset: ShardDataset, config: SplitConfig) -> np.ndarray:
     """Return the fold of each row `[shape=(N,)]`: the manifest's, or an assignment to `num_folds` folds.
 
     All copies of a clip have the fold of the clip.
@@ -99,12 +99,12 @@ def row_folds(rows: ShardDataset, config: SplitConfig) -> np.ndarray:
         UserError: a class has fewer clips than there are folds.
     """
     if config.num_folds is None:
-        return rows.table["fold"].to_numpy()
-    originals = np.flatnonzero(rows.table["copy"].to_numpy() == 0)
-    clip_ids = rows.table["clip_id"].to_numpy()
-    groups = rows.table["group"].to_numpy()
+        return dataset.table["fold"].to_numpy()
+    originals = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
+    clip_ids = dataset.table["clip_id"].to_numpy()
+    groups = dataset.table["group"].to_numpy()
     folds = assign_folds(
-        rows.labels[originals], groups[originals], config.num_folds, config.seed, "--num-folds"
+        dataset.labels[originals], groups[originals], config.num_folds, config.seed, "--num-folds"
     )
     clip_folds = dict(zip(clip_ids[originals], folds, strict=True))
     return np.array([clip_folds[clip_id] for clip_id in clip_ids])
@@ -125,9 +125,9 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: i
     return group_folds(labels, groups, num_folds, seed)
 
 
-def _held_out(rows: ShardDataset, config: SplitConfig) -> np.ndarray:
+def _held_out(dataset: ShardDataset, config: SplitConfig) -> np.ndarray:
     """Return the mask of rows in the held-out fold, bool `[shape=(N,)]`."""
-    fold, folds = config.fold, row_folds(rows, config)
+    fold, folds = config.fold, row_folds(dataset, config)
     if fold is None:
         return np.zeros(len(folds), bool)
     held_out = folds == fold
@@ -139,7 +139,7 @@ def _held_out(rows: ShardDataset, config: SplitConfig) -> np.ndarray:
             else "no clip has one; extract with --fold-pattern or a CSV column 'fold', or add --num-folds 5"
         )
         raise UserError(f"--fold {fold}: fold not found; {hint}")
-    leaking = groups_on_both_sides(rows.table["group"].to_numpy(), held_out, ~held_out)
+    leaking = groups_on_both_sides(dataset.table["group"].to_numpy(), held_out, ~held_out)
     if leaking:
         more = f" (+{len(leaking) - 1} more)" if len(leaking) > 1 else ""
         raise UserError(
@@ -173,15 +173,15 @@ def open_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> list[ShardD
 
 
 def append_extra_rows(
-    rows: ShardDataset, split: Split, extra: list[ShardDataset]
+    dataset: ShardDataset, split: Split, extra: list[ShardDataset]
 ) -> tuple[np.ndarray, Split]:
     """Append the rows of additional datasets to the training rows.
 
     Returns:
-        Class index of every row, `rows` first and then each of `extra`, and the split with the appended rows
-        used for training only.
+        Class index of every row, `dataset` first and then each of `extra`, and the split with the appended
+        rows used for training only.
     """
-    class_index = {name: i for i, name in enumerate(rows.class_names)}
-    labels = [rows.labels, *(dataset.table["label"].map(class_index).to_numpy(np.int64) for dataset in extra)]
-    added = np.arange(len(rows.labels), sum(map(len, labels)))
+    class_index = {name: i for i, name in enumerate(dataset.class_names)}
+    labels = [dataset.labels, *(other.table["label"].map(class_index).to_numpy(np.int64) for other in extra)]
+    added = np.arange(len(dataset.labels), sum(map(len, labels)))
     return np.concatenate(labels), Split(np.concatenate([split.train, added]), split.val, split.held_out)

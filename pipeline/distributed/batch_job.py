@@ -249,7 +249,8 @@ class RayRunner:
             pool = _actor_pool(self.workers or max(1, min(max_workers(need, nodes), len(units))))
             if stages[:-1]:
                 rows = rows.map(_row_function(stages[:-1]))
-            rows = rows.map(_row_class(stages[-1:]), compute=pool, num_gpus=self.gpus)
+            # Ray's default of a CPU per actor would leave none for the other stages, which then never run.
+            rows = rows.map(_row_class(stages[-1:]), compute=pool, num_cpus=0, num_gpus=self.gpus)
         else:
             rows = _map_on_cpus(rows, stages, self.workers and min(self.workers, len(units)))
         yield from map(_to_result, rows.iter_rows())

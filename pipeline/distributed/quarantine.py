@@ -1,10 +1,10 @@
 """Quarantine of clips that crash their worker process, which Ray would retry without end.
 
-A clip that hangs counts as a crash: the process ends itself (`watchdog` in `pipeline/distributed/worker.py`).
+A clip that hangs counts as a crash: the process exits (`watchdog` in `pipeline/distributed/worker.py`).
 
-The first attempt at a work unit leaves a small file and deletes it when the unit's output is written. An
-attempt that finds the file knows that an earlier one crashed, and from then on records the clip that it works
-on. A clip that was worked on in three such crashes is rejected.
+Each attempt at a work unit writes a record, which is deleted once the unit's output is written. If a record
+exists, an earlier attempt crashed; the new attempt then also records the current clip. A clip that was
+current in three crashes is rejected.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class CrashQuarantine:
     """The latest attempt at a work unit: a context manager, within which `begin` is called for each clip."""
 
     def __init__(self, folder: Path, unit: str, timeout_s: float = 0.0):
-        """Read what earlier attempts recorded.
+        """Read the record of earlier attempts.
 
         Args:
             folder: folder of the unit's output; the record is stored below it.
             unit: name of the work unit.
-            timeout_s: seconds after which a process that works on a clip ends itself; 0: never.
+            timeout_s: time limit of a clip, after which the process exits; 0 disables it.
         """
         self._watchdog = watchdog(timeout_s)
         self._path = folder / ".attempts" / f"{unit}.json"
@@ -60,7 +60,7 @@ class CrashQuarantine:
             return {"crashes": {}, "clip": ""}  # the earlier attempt crashed while it wrote this
 
     def begin(self, clip_id: str) -> bool:
-        """Record that a clip is next; return whether it may be read at all."""
+        """Record a clip as current; return False if it is quarantined and must not be read."""
         if self._crashes.get(clip_id, 0) >= MAX_CRASHES:
             return False
         if self._records_clips:

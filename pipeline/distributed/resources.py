@@ -1,4 +1,4 @@
-"""Resources of a Ray cluster: what nodes have, what work requests, and waiting for nodes added on demand."""
+"""Resources of a Ray cluster: available and requested CPUs and GPUs, and waiting for autoscaled nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NodeResources:
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """Resources without which some work cannot start: a number of workers, each on a single node."""
+    """Minimum resources of a job: a number of workers, each on a single node."""
 
     workers: int
     cpus: float
@@ -95,7 +95,7 @@ def wait_for_resources(need: ResourceRequest, minutes: float, hint: str) -> list
     Args:
         need: resources without which the work cannot start.
         minutes: time to wait for missing resources; 0 does not wait.
-        hint: how to request less, such as "lower --workers".
+        hint: how to request fewer resources, such as "lower --workers".
 
     Raises:
         UserError: the resources are missing, now or after `minutes`.
@@ -135,7 +135,7 @@ def _busy_resources(need: ResourceRequest) -> str:
 def describe_shortage(
     need: ResourceRequest, nodes: Sequence[NodeResources], minutes: float, hint: str
 ) -> str:
-    """Return the message of a resource shortage: what is requested, what the nodes have and what to do."""
+    """Return the message of a resource shortage: requested and available resources, and the fix."""
     plural = need.workers > 1
     request = f"{need.workers} worker{'s' if plural else ''} with {need.each}{' each' if plural else ''}"
     sizes = [_format_resources(node.cpus, node.gpus) for node in nodes if node.cpus or node.gpus]
@@ -154,7 +154,7 @@ def _format_resources(cpus: float, gpus: float) -> str:
 
 
 def _request_nodes(need: ResourceRequest, minutes: float) -> list[NodeResources]:
-    """Request `need` from the autoscaler; return the nodes once it fits or the time is up.
+    """Request `need` from the autoscaler; return the nodes once it fits or after the timeout.
 
     The request is a placement group, so it ends with this process.
     """

@@ -1,4 +1,4 @@
-"""Worker processes: the watchdog of a hanging one, its memory allocator, and how its loss is recognized."""
+"""Worker processes: watchdog against hangs, memory allocator settings, detection of lost workers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from functools import cache
 
 from pipeline.io.errors import UserError
 
-# Time limits in seconds for a clip and for a training step on a worker: far above the time that any takes.
+# Time limits in seconds for a clip and for a training step on a worker: far above typical durations.
 CLIP_TIMEOUT_S = 300.0
 STEP_TIMEOUT_S = 600.0
 
 
 @contextmanager
 def watchdog(timeout_s: float) -> Iterator[Callable[[], None]]:
-    """Provide a heartbeat function; a process that does not call it for `timeout_s` seconds exits (0: never).
+    """Provide a heartbeat function; exit the process if it is not called for `timeout_s` seconds (0: off).
 
     The timer is a C thread and fires even if the interpreter is blocked. The stack trace goes to stderr,
     which is the log of a worker process.
@@ -49,10 +49,10 @@ _M_MMAP_THRESHOLD = -3
 
 @cache
 def disable_malloc_trim() -> bool:
-    """Make the C library reuse freed arrays; return whether it could be set.
+    """Make malloc keep freed memory for reuse; return whether that is supported.
 
     By default every array above about 128 KiB is mapped again and its pages zeroed by the kernel: half the
-    time of a phase vocoder. Only glibc has the setting; elsewhere nothing changes but the speed.
+    time of a phase vocoder. Only glibc has this setting; it affects nothing but speed.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

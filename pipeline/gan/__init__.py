@@ -17,6 +17,6 @@ report_inputs                 collect the clips and figures of the HTML report
 report                        HTML report
 
 Principle: the steps in `loop` are plain functions of the state. Random numbers are sampled for the global
-batch, seeded by run, rollback, epoch and batch: results depend on the number of workers by rounding errors
-only.
+batch, seeded by run, rollback, epoch and batch: results for different numbers of workers differ only by
+rounding errors.
 """

@@ -1,7 +1,7 @@
 """Collapse detection: decide from the metrics of each epoch whether the GAN has stopped learning.
 
-A collapse wastes hours and shows in no loss curve (Karras et al. 2021 report it of small conditional
-datasets): the generator produces one clip per class, gradients explode, or a value is not finite.
+In a collapse, the generator produces one clip per class, gradients explode, or a value is not finite. It is
+not visible in loss curves, and has been reported for small conditional datasets (Karras et al. 2021).
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 
 # Within-class diversity, as a fraction of that of real clips, below which a class consists of a single clip.
 MIN_DIVERSITY = 0.1
-# Diversity is low at the start of training as well: low values are a collapse only after one of at least
-# this.
+# Diversity is also low at the start of training: only a drop after at least this value counts as a collapse.
 DIVERSE_THRESHOLD = 0.25
 # A mean gradient norm this many times its typical value is an explosion.
 MAX_GRAD_NORM_GROWTH = 100.0
@@ -28,7 +27,7 @@ def detect_collapse(metrics: Mapping[str, Any], history: Sequence[Mapping[str, A
     """Return why an epoch counts as collapsed, or None if it is healthy.
 
     Args:
-        metrics: of the epoch: `discriminator_loss, generator_loss, real_score, fake_score`,
+        metrics: metrics of the epoch: `discriminator_loss, generator_loss, real_score, fake_score`,
             `discriminator_grad_norm, generator_grad_norm` and `diversity` (of the fixed samples, relative
             to that of real clips).
         history: metrics of the good epochs before it.

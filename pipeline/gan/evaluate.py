@@ -35,7 +35,7 @@ from pipeline.training.model_file import load_generator
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
 
-# Seed of the first evaluated clip: none that training samples use, and none that a user is likely to choose.
+# Seed of the first evaluated clip; distinct from those of training samples and of typical users.
 FIRST_SEED = 1_000_000
 # Training clips that represent the training data.
 MAX_REAL_CLIPS = 2000

@@ -62,19 +62,19 @@ class Batch:
     real_BMT: Tensor
     label_B: Tensor
     latents: tuple[Latents, Latents]
-    """For the discriminator step and for the generator step."""
+    """Latents of the discriminator step and of the generator step."""
     augmentation: BatchAugmentation
     rank_weight: float
-    """Factor of this rank's mean loss with which the mean over ranks is the mean over the global batch."""
+    """Factor that makes the mean of the ranks' mean losses the mean over the global batch."""
 
 
 def make_batch(state: GanTrainState, rows: np.ndarray, number: int) -> Batch:
     """Sample latents and augmentation for a global batch, and return this rank's slice.
 
     Args:
-        state: of this worker.
-        rows: dataset rows of the global batch.
-        number: of the batch in its epoch; seeds the sampling together with the epoch.
+        state: training state of this worker.
+        rows: row indices of the global batch.
+        number: index of the batch in its epoch; seeds the sampling together with the epoch.
     """
     seed = [state.config.seed, state.rollbacks, state.epoch, number]
     rng = np.random.default_rng(seed)
@@ -83,13 +83,16 @@ def make_batch(state: GanTrainState, rows: np.ndarray, number: int) -> Batch:
     latents = [
         sample_latents(state.config.gan, state.dataset.features.shape, len(rows), torch_rng) for _ in range(2)
     ]
-    part = rank_slice(len(rows), state.world)
+    local_slice = rank_slice(len(rows), state.world)
     return Batch(
-        real_BMT=state.loader(rows[part]).float(),
-        label_B=torch.from_numpy(state.labels[rows[part]]).to(state.world.device),
-        latents=(latents[0][part].to(state.world.device), latents[1][part].to(state.world.device)),
-        augmentation=augmentation[part],
-        rank_weight=(part.stop - part.start) * state.world.size / len(rows),
+        real_BMT=state.loader(rows[local_slice]).float(),
+        label_B=torch.from_numpy(state.labels[rows[local_slice]]).to(state.world.device),
+        latents=(
+            latents[0][local_slice].to(state.world.device),
+            latents[1][local_slice].to(state.world.device),
+        ),
+        augmentation=augmentation[local_slice],
+        rank_weight=(local_slice.stop - local_slice.start) * state.world.size / len(rows),
     )
 
 
@@ -172,8 +175,8 @@ def train_step(state: GanTrainState, rows: np.ndarray, number: int) -> Tensor:
     """Train both networks on a global batch.
 
     Returns:
-        This rank's terms of the `METRIC_NAMES` and, last, of ADA's r_t `[shape=(8,)]`: their sums over ranks
-        are means over the global batch.
+        This rank's contributions to `METRIC_NAMES` and, last, to ADA's r_t `[shape=(8,)]`; their sums over
+        ranks are means over the global batch.
     """
     batch = make_batch(state, rows, number)
     set_learning_rates(state)
@@ -252,9 +255,9 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
     """Train on one rank, from the newest checkpoint of the run if there is one.
 
     Args:
-        config: of the run.
-        world: of this rank.
-        owner: token of the process that may write to the run; training ends when another process takes over.
+        config: settings of the run.
+        world: process group as seen from this rank.
+        owner: id of the process that may write to the run; training ends when another process takes over.
 
     Yields:
         The metrics of each epoch, once its checkpoint is written.
@@ -281,7 +284,7 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
             state.epoch += 1
             sampled = state.epoch % config.sample_every == 0 or state.epoch == config.epochs
             write_snapshot = partial(state.snapshots.write, state.ema.model, state.epoch, world.device)
-            # On other ranks `dict` stands for no action: every rank takes part in each exchange of errors.
+            # `dict` is a no-op for the other ranks: `run_on_all_ranks` is a collective.
             sample_metrics: dict[str, float] = world.run_on_all_ranks(
                 write_snapshot if is_main and sampled else dict
             )

@@ -1,8 +1,8 @@
 """Reference classifiers: trained on the real clips of a GAN's run, they embed and classify generated ones.
 
-Two independent ones exist: `selection` chooses the best epoch during training, `evaluation` gives the
-reported metrics. Both keep their last epoch: the validation clips select none of theirs and stay an unbiased
-sample of real clips.
+There are two independent ones: `selection` chooses the best epoch during training, `evaluation` computes the
+reported metrics. Both keep their last epoch, so that they are not selected on the validation clips, which
+remain an unbiased sample of real clips.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def embed_and_classify(classifier: SavedClassifier, mels: np.ndarray) -> tuple[n
         Embeddings `[shape=(N, K)]` and class probabilities `[shape=(N, C)]`, both float32.
     """
     embeddings, probabilities = [], []
-    for part in batch_slices(len(mels), BATCH_SIZE):
-        embedding = classifier.model.embed(torch.from_numpy(np.asarray(mels[part], np.float32)))
+    for batch in batch_slices(len(mels), BATCH_SIZE):
+        embedding = classifier.model.embed(torch.from_numpy(np.asarray(mels[batch], np.float32)))
         embeddings.append(embedding.numpy())
         probabilities.append(classifier.model.head(embedding).softmax(dim=1).numpy())
     return np.concatenate(embeddings), np.concatenate(probabilities)

@@ -24,8 +24,8 @@ from pipeline.report.page import write_page
 if TYPE_CHECKING:
     from pipeline.audio.features import FeatureConfig
 
-# Of the progress table: maximum number of epochs, and pixels of an image (bands, frames), twice its size on the
-# page.
+# Maximum number of epochs in the progress table, and pixels of its images (bands, frames): twice their size
+# on the page.
 MAX_SNAPSHOTS = 8
 THUMBNAIL_SHAPE = (64, 108)
 # Memorization is possible if more than this fraction of the generated clips is closer to a training clip than
@@ -95,7 +95,8 @@ def write_gan_report(
         title: heading of the page.
         summary: short facts of the run, shown below the title.
         metrics: result of `pipeline.gan.evaluate.compute_metrics`; none before the evaluation.
-        history: one entry per epoch, as of `pipeline.gan.loop`; some epochs lack `class_accuracy` and `frechet`.
+        history: one entry per epoch, as of `pipeline.gan.loop`; `class_accuracy` and `frechet` may be
+            missing.
         classes: real and generated clips of each class, with audio of the same vocoder.
         snapshots: samples of some epochs, with classes in the same order; up to 8 are shown, evenly spaced.
         pairs: generated clips with their nearest training clips.
@@ -149,9 +150,7 @@ def memorization_suspected(metrics: Mapping[str, Any]) -> bool:
     """Return whether generated clips are closer to training clips than real ones are at random."""
     nearest = metrics["nearest"]
     limit = max(MEMORIZED_FRACTION, 3 / metrics["frechet"]["held_out_clips"])
-    return bool(
-        nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO
-    )
+    return bool(nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO)
 
 
 def _select_snapshots(snapshots: Sequence[EpochSnapshot]) -> list[EpochSnapshot]:

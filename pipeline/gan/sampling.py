@@ -63,9 +63,9 @@ def mel_to_samples(
 
     Args:
         mel: spectrogram in dB `[shape=(n_mels, num_frames)]`.
-        features: configuration with which spectrograms are made.
-        vocoder: for the same mel configuration.
-        seed: of the initial phases.
+        features: spectrogram settings.
+        vocoder: vocoder with the same mel settings.
+        seed: seed of the initial phases.
         normalize: normalize the loudness; otherwise keep the level of the spectrogram.
     """
     samples = vocoder(torch.from_numpy(mel)[None], features.num_samples, seed)

@@ -1,4 +1,4 @@
-"""Samples of a GAN during training: the same latents every few epochs, as audio, as an image, and scored.
+"""Samples of a GAN during training: fixed latents every few epochs, as audio and images, with scores.
 
 RUN/samples/real/                      real clips of each class, for comparison
 RUN/samples/epoch_0005/grid.png        spectrograms, a row per class
@@ -56,7 +56,7 @@ class SnapshotWriter:
             `class_accuracy` and `frechet` by the selection classifier; empty without one.
 
         Raises:
-            UserError: when the samples can't be written.
+            UserError: the samples cannot be written.
         """
         labels = np.repeat(np.arange(self._num_classes), self._config.samples_per_class)
         mels = self._generate(model, labels, device)
@@ -79,7 +79,7 @@ class SnapshotWriter:
 
     @cached_property
     def _reference(self) -> tuple[SavedClassifier, np.ndarray] | None:
-        """Selection classifier and its embeddings of the validation clips; None without either."""
+        """Selection classifier and its embeddings of the validation clips; None if either is missing."""
         if not self._config.select_best:
             return None
         classifier = load_reference_classifier(self._config.run, "selection")
@@ -130,7 +130,7 @@ class SnapshotWriter:
         rng = torch.Generator().manual_seed(self._config.seed)
         latents = sample_latents(self._config.gan, self._dataset.features.shape, len(labels), rng)
         batches = [
-            model(latents[part].to(device), torch.from_numpy(labels[part]).to(device)).cpu().numpy()
-            for part in batch_slices(len(labels), BATCH_SIZE)
+            model(latents[batch].to(device), torch.from_numpy(labels[batch]).to(device)).cpu().numpy()
+            for batch in batch_slices(len(labels), BATCH_SIZE)
         ]
         return np.concatenate(batches)

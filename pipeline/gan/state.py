@@ -36,7 +36,7 @@ SCALARS = ("step", "epoch", "ada_p", "lr_scale", "rollbacks", "best_frechet", "b
 
 @dataclass
 class GanTrainState:
-    """Everything that one worker holds; what changes during training is in the checkpoint."""
+    """Training state of one worker; all that changes during training is saved in checkpoints."""
 
     config: TrainGanConfig
     world: World
@@ -50,7 +50,7 @@ class GanTrainState:
     optimizers: dict[str, torch.optim.Optimizer]
     autocast: Callable[[], Any]
     generator_forward: Callable[..., Tensor]
-    """The generator itself, or compiled."""
+    """`generator`, compiled with `--compile`."""
     snapshots: SnapshotWriter
     real_diversity: float
     """Within-class diversity of real clips in dB, to which that of generated clips is compared."""
@@ -78,7 +78,7 @@ class GanTrainState:
 
     @property
     def progress(self) -> float:
-        """Fraction of all steps that is done, in [0, 1]."""
+        """Fraction of all steps that are finished, in [0, 1]."""
         return min(1.0, self.step / (self.config.epochs * self.steps_per_epoch))
 
     @property
@@ -87,10 +87,10 @@ class GanTrainState:
 
 
 def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
-    """Build data, networks and optimizers as they are before the first step, equal on all ranks.
+    """Load the data and create networks and optimizers, the same on all ranks.
 
     Raises:
-        UserError: unusable shards, or data that no GAN can be trained on.
+        UserError: unusable shards, or as `check_rows`.
     """
     dataset = world.run_on_all_ranks(lambda: open_dataset(config.shards))
     split = split_rows(dataset, config)
@@ -161,7 +161,7 @@ def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, worl
 def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
     """Write the generator if it improved, then the checkpoint, then the log.
 
-    In this order a crash in between repeats the epoch and loses nothing else.
+    In this order, a crash in between repeats only the epoch.
     """
     config, dataset = state.config, state.dataset
     with report_os_errors("writing to", config.run):

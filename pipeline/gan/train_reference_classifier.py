@@ -13,7 +13,7 @@ from pipeline.gan.reference_classifier import Purpose, load_reference_classifier
 from pipeline.io.console import logger
 from pipeline.training.model_file import SavedClassifier, load_classifier
 
-# Different architectures and regularization, so that selection and evaluation share nothing but the clips.
+# Different architectures and regularization, so that selection and evaluation share only the clips.
 NETWORKS: dict[Purpose, ClassifierConfig] = {
     "selection": ClassifierConfig(
         channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2

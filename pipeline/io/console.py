@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-# Seconds between two plain progress lines, and after which long work without news reports that it is alive.
+# Seconds between two plain progress lines, and without output until a heartbeat is logged.
 PROGRESS_S, HEARTBEAT_S = 5, 30
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -55,14 +55,14 @@ def shows_progress() -> bool:
 class Progress:
     """Progress of work with a known total: a bar on a terminal, a log line every few seconds elsewhere.
 
-    A context manager: on leaving, also by an error, the bar is removed. `finish` logs the total.
+    A context manager: the bar is removed on exit, also after an error. `finish` logs the total.
     """
 
     def __init__(self, description: str, total: int, unit: str, done: int = 0):
-        """Start the clock.
+        """Start timing.
 
         Args:
-            description: what is being done, such as `extracting`.
+            description: label of the work, such as `extracting`.
             total: units of work.
             unit: their name in the plural, such as `clips`.
             done: units finished by an earlier run; they count as progress but not for the rate.
@@ -87,7 +87,7 @@ class Progress:
         return (self.done - self._resumed) / max(time.monotonic() - self._start, 1e-9)
 
     def add(self, count: int, note: str = "") -> None:
-        """Count `count` finished units; `note` says anything unusual, such as `3 rejected`."""
+        """Count `count` finished units; `note` is appended to the line, such as `3 rejected`."""
         self.done += count
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done, status=self._status(note))
@@ -133,8 +133,8 @@ def _progress_bar(description: str, total: int, done: int) -> RichProgress:
 class LiveDisplay:
     """Base class of displays that follow running work while a `with` block runs.
 
-    On a terminal `_render` is updated in place. `_log_events` logs what happened since its last call, on a
-    terminal too (above the display); elsewhere `_log_heartbeat` is logged when nothing else was for long.
+    On a terminal `_render` is updated in place. `_log_events` logs the events since its last call, on a
+    terminal above the display. Elsewhere `_log_heartbeat` is called after `HEARTBEAT_S` without events.
     """
 
     def __init__(self, interval_s: float):
@@ -175,7 +175,7 @@ class LiveDisplay:
         raise NotImplementedError
 
     def _log_events(self) -> bool:
-        """Log what is new; return whether anything was."""
+        """Log new events; return whether there were any."""
         raise NotImplementedError
 
     def _log_heartbeat(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Ends a command with exit code 2 and one line that names the thing, its value and the fix."""
+    """Ends a command with exit code 2 and one line that names the setting, its value and the fix."""
 
 
 def explain_os_error(error: OSError, action: str) -> str:

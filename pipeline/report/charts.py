@@ -37,7 +37,14 @@ TEMPLATE = {
         "colorway": ["var(--correct)", "var(--wrong)", "var(--third)", "var(--fourth)"],
         "xaxis": _AXIS | {"showgrid": False, "showline": True, "ticks": "outside", "ticklen": 4},
         "yaxis": _AXIS | {"nticks": 7},
-        "legend": {"orientation": "h", "traceorder": "normal", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
+        "legend": {
+            "orientation": "h",
+            "traceorder": "normal",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+            "title": {"text": ""},
+        },
         "hoverlabel": {
             "bgcolor": "var(--surface)",
             "bordercolor": "var(--axis)",
@@ -70,7 +77,8 @@ class Chart:
     def json(self) -> Markup:
         """The figure as JSON that can be put into a script element."""
         self.figure.update_layout(template=TEMPLATE, title=None)
-        return Markup(self.figure.to_json(validate=False).replace("<", "\\u003c"))
+        # orjson, which Plotly prefers where it is installed, rejects the lone surrogates of file names.
+        return Markup(self.figure.to_json(validate=False, engine="json").replace("<", "\\u003c"))
 
 
 def plain(text: object) -> str:
@@ -104,9 +112,7 @@ def curve_chart(
             continue
         epochs, values = zip(*points, strict=True)
         mode = "lines+markers" if len(points) <= MAX_MARKERS else "lines"
-        figure.add_scatter(
-            x=epochs, y=values, name=name, mode=mode, line={"dash": dash}, marker={"size": 5}
-        )
+        figure.add_scatter(x=epochs, y=values, name=name, mode=mode, line={"dash": dash}, marker={"size": 5})
         texts = [
             f"{percent(value, 0) if as_percent else f'{value:.4g}'} at epoch {epoch}"
             for epoch, value in dict.fromkeys((points[0], points[-1]))

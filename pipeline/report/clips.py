@@ -76,7 +76,7 @@ def spectrogram(mel: np.ndarray, config: MelConfig, scale: Scale) -> Spectrogram
 def spectrogram_data_uri(
     mel: np.ndarray, scale: Scale, max_shape: tuple[int, int] = (MAX_BANDS, MAX_FRAMES)
 ) -> str:
-    """Return a PNG of a spectrogram as a data URI: a pixel per value, at most `max_shape`; low bands below."""
+    """Return a PNG of a spectrogram as a data URI: a pixel per value, up to `max_shape`; low bands below."""
     low, high = scale
     values = np.nan_to_num(_reduce(np.asarray(mel, np.float32), max_shape), nan=low, posinf=high, neginf=low)
     steps = np.clip((values - low) / (high - low) * NUM_COLORS, 0, NUM_COLORS - 1).astype(np.uint8)
@@ -158,8 +158,8 @@ MP3_RATES = (
     if soundfile.check_format("MP3")
     else ()
 )
-# Compression level of libsndfile, 0 to 1, at a variable bit rate: 5 s at 22,050 Hz take about 30 kB, a seventh
-# of WAV, and the spectrogram stays within 0.7 dB on average. A constant bit rate that is as small loses the
+# Compression level of libsndfile, 0 to 1, at a variable bit rate: 5 s at 22,050 Hz take about 30 kB, 1/7 of
+# WAV, and the spectrogram stays within 0.7 dB on average. A constant bit rate that is as small loses the
 # header with the length.
 COMPRESSION = 0.1
 

@@ -19,8 +19,8 @@ MAX_ANGLED = 20
 MAX_NAME = 24
 # On a narrow screen, the matrix shrinks to this fraction and scrolls beyond.
 MIN_SCALE = 0.7
-# Opacity of the strongest cell with a dark count, and of the weakest with a light one: in between, neither has
-# a contrast of 4.5.
+# Opacity of the strongest cell with a dark count, and of the weakest with a light one: in between, neither
+# has a contrast of 4.5.
 WEAK, STRONG = 0.58, 0.8
 COLOR_NOTE = "blue: correct, orange: wrong; darker cells hold a larger fraction of the row"
 
@@ -82,7 +82,11 @@ def confusion_chart(
         name="count",
     )
     # Grid lines between the cells, which themselves are at whole numbers.
-    edges = {"tickvals": [i - 0.5 for i in range(num_classes + 1)], "showgrid": True, "gridcolor": "var(--line)"}
+    edges = {
+        "tickvals": [i - 0.5 for i in range(num_classes + 1)],
+        "showgrid": True,
+        "gridcolor": "var(--line)",
+    }
     axis = {
         "tickvals": list(range(num_classes)),
         "ticktext": names,
@@ -111,7 +115,8 @@ def confusion_chart(
         f"aspect-ratio:{width:.0f}/{height:.0f};max-width:{width:.0f}px;min-width:{MIN_SCALE * width:.0f}px"
     )
     description = (
-        f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips correct."
+        f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips "
+        "correct."
     )
     if mistakes := top_confusions(confusion, class_names):
         description += f" Most frequent confusions: {mistakes}."
@@ -154,7 +159,8 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> Chart:
     centers = [(entry["low"] + entry["high"]) / 2 for entry in bins]
     widths = [0.94 * (entry["high"] - entry["low"]) for entry in bins]
     tips = [
-        f"confidence {percent(entry['confidence'])}, accuracy {percent(entry['accuracy'])}, {entry['count']} clips"
+        f"confidence {percent(entry['confidence'])}, accuracy {percent(entry['accuracy'])}, "
+        f"{entry['count']} clips"
         for entry in bins
     ]
     gaps = [entry["confidence"] - entry["accuracy"] for entry in bins]
@@ -166,7 +172,9 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> Chart:
         ("underconfident", "var(--third)", [max(-gap, 0.0) for gap in gaps]),
     ):
         opacity = 1.0 if name == "calibrated" else 0.6
-        figure.add_bar(**bars, y=heights, name=name, marker={"color": color, "opacity": opacity}, row=1, col=1)
+        figure.add_bar(
+            **bars, y=heights, name=name, marker={"color": color, "opacity": opacity}, row=1, col=1
+        )
     figure.add_scatter(
         x=[0, 1],
         y=[0, 1],
@@ -193,6 +201,7 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> Chart:
     figure.update_yaxes(range=[0, 1], tickformat=".0%", dtick=0.2, title_text="accuracy", row=1)
     figure.update_yaxes(title_text="clips", nticks=2, rangemode="tozero", row=2)
     description = "; ".join(
-        f"confidence {percent(entry['confidence'], 0)}, accuracy {percent(entry['accuracy'], 0)}" for entry in bins
+        f"confidence {percent(entry['confidence'], 0)}, accuracy {percent(entry['accuracy'], 0)}"
+        for entry in bins
     )
     return Chart(figure, f"Reliability diagram. {description}.", style="height:420px")

@@ -1,4 +1,4 @@
-"""Spectrograms of several classes as one picture: a row a class, one scale of colours, axes in seconds and hertz."""
+"""Spectrogram grids of several classes as PNG, images of single spectrograms, and the training animation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.audio.mel import MelConfig
 from pipeline.io.files import write_atomically
 from pipeline.report.clips import COLORMAP, Scale, decibel_scale, frequency_ticks, time_ticks
 
-# Inches of one spectrogram, and dots an inch.
+# Size of a spectrogram in inches, and dots per inch.
 CELL, DPI = (2.3, 1.05), 80
-# Inches left and right of them all, above and below, and between two rows.
+# Margins in inches: left and right, top and bottom; and the gap between two rows.
 SIDES, ENDS, GAP = (0.6, 0.85), (0.55, 0.45), 0.25
 FRAME_MILLISECONDS = 700
 MAX_WIDTH = 900
@@ -24,16 +24,16 @@ MAX_WIDTH = 900
 def spectrogram_grid_png(
     mels: np.ndarray, names: Sequence[str], config: MelConfig, scale: Scale, title: str
 ) -> bytes:
-    """A PNG of spectrograms in dB `[shape=(rows, columns, n_mels, num_frames)]`, each row with its name.
+    """Return a PNG of a grid of spectrograms: a row per class, one color scale, axes in seconds and Hz.
 
     Args:
-        mels: what is drawn.
-        names: of the rows.
-        config: how the spectrograms were made; gives the axes.
-        scale: dB of the darkest and of the lightest colour.
-        title: stands above all.
+        mels: spectrograms in dB `[shape=(rows, columns, n_mels, num_frames)]`.
+        names: names of the rows.
+        config: configuration of the spectrograms, for the axes.
+        scale: dB values of the darkest and the lightest color.
+        title: title above the grid.
     """
-    # Without pyplot: no state that threads or sessions share, and no display.
+    # Without pyplot, which keeps global state and may need a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,7 +41,7 @@ def spectrogram_grid_png(
     width, height = CELL[0] * columns + sum(SIDES), (CELL[1] + GAP) * rows + sum(ENDS)
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
-    # Margins in inches by hand, and axes that share nothing: matplotlib's ways take minutes for fifty classes.
+    # Explicit margins and independent axes: automatic layout and shared axes take minutes for 50 classes.
     edges = {
         "left": SIDES[0] / width,
         "right": 1 - SIDES[1] / width,
@@ -53,7 +53,7 @@ def spectrogram_grid_png(
     )
     hertz, seconds = frequency_ticks(config, bands)[::2], time_ticks(config, frames)
     for (row, column), ax in np.ndenumerate(axes):
-        picture = ax.imshow(
+        image = ax.imshow(
             mels[row, column],
             origin="lower",
             aspect="auto",
@@ -63,12 +63,12 @@ def spectrogram_grid_png(
             extent=(0, 1, 0, 1),
         )
         ax.set_yticks(
-            [place for _, place in hertz],
+            [position for _, position in hertz],
             [f"{value:g}" if column == 0 else "" for value, _ in hertz],
             fontsize=6,
         )
         ax.set_xticks(
-            [place for _, place in seconds],
+            [position for _, position in seconds],
             [f"{value:g}" if row == rows - 1 else "" for value, _ in seconds],
             fontsize=6,
         )
@@ -80,19 +80,19 @@ def spectrogram_grid_png(
     bar = figure.add_axes(
         (1 - (SIDES[1] - 0.15) / width, ENDS[1] / height, 0.12 / width, min(3.0, height - sum(ENDS)) / height)
     )
-    figure.colorbar(picture, cax=bar, label="dB").ax.tick_params(labelsize=7)
+    figure.colorbar(image, cax=bar, label="dB").ax.tick_params(labelsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
-    """A PNG of one spectrogram in dB `[shape=(n_mels, num_frames)]`, with axes and its own scale of colours."""
+    """Return a PNG of a spectrogram in dB `[shape=(n_mels, num_frames)]` with axes and a color scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     scale = decibel_scale([mel])
-    # Fixed margins: finding good ones takes five times as long as the picture.
+    # Fixed margins: automatic layout takes five times as long as the image.
     figure = Figure(figsize=(5, 2.6), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.11, 0.16, 0.76, 0.73))
@@ -107,8 +107,8 @@ def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
         interpolation="nearest",
     )
     hertz, seconds = frequency_ticks(config, mel.shape[0]), time_ticks(config, mel.shape[1])
-    axes.set_yticks([place for _, place in hertz], [f"{value:g}" for value, _ in hertz], fontsize=7)
-    axes.set_xticks([place for _, place in seconds], [f"{value:g}" for value, _ in seconds], fontsize=7)
+    axes.set_yticks([position for _, position in hertz], [f"{value:g}" for value, _ in hertz], fontsize=7)
+    axes.set_xticks([position for _, position in seconds], [f"{value:g}" for value, _ in seconds], fontsize=7)
     axes.set_ylabel("Hz", fontsize=8)
     axes.set_xlabel("seconds", fontsize=8)
     axes.set_title(title, fontsize=9, parse_math=False)
@@ -118,20 +118,20 @@ def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_animation(path: Path, pictures: Sequence[Path]) -> None:
-    """Joins pictures of equal size into one animated GIF; the last one stands longest."""
+def write_animation(path: Path, images: Sequence[Path]) -> None:
+    """Write image files of equal size as one animated GIF; the last frame is shown longest."""
     frames = []
-    for picture in pictures:
-        with picture.open("rb") as file, Image.open(file) as image:
+    for source in images:
+        with source.open("rb") as file, Image.open(file) as image:
             factor = min(1.0, MAX_WIDTH / image.width)
-            small = image.convert("RGB").resize(
+            resized = image.convert("RGB").resize(
                 (round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS
             )
-        frames.append(small.quantize(64))
-    times = [FRAME_MILLISECONDS] * (len(frames) - 1) + [4 * FRAME_MILLISECONDS]
+        frames.append(resized.quantize(64))
+    durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [4 * FRAME_MILLISECONDS]
     write_atomically(
         path,
         lambda file: frames[0].save(
-            file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True
+            file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
         ),
     )

@@ -33,8 +33,10 @@ def write_page(path: Path, template: str, folder: Path = TEMPLATES, **values: An
         folder: folder of the template.
         values: variables of the template, with `title` and `summary`, short facts by name.
     """
-    html = _environment(folder).get_template(template).render(
-        toc=[], scripts=_scripts(), policy=_policy(), **values
+    html = (
+        _environment(folder)
+        .get_template(template)
+        .render(toc=[], scripts=_scripts(), policy=_policy(), **values)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # File names that are not UTF-8 hold lone surrogates, which cannot be encoded.
@@ -69,8 +71,7 @@ def _policy() -> str:
     digests = [hashlib.sha256(script.encode()).digest() for script in _scripts()]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
-        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-        f"script-src {hashes}"
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {hashes}"
     )
 
 
@@ -86,7 +87,8 @@ def percent(value: float, digits: int = 1) -> str:
 
 def breakable(key: str) -> Markup:
     """Return a dotted key as HTML that may be broken after its dots and underscores."""
-    return Markup(escape(key).replace(".", ".<wbr>").replace("_", "_<wbr>"))
+    # As str: Markup.replace would escape the tags.
+    return Markup(str(escape(key)).replace(".", ".<wbr>").replace("_", "_<wbr>"))
 
 
 def flatten(values: Mapping[str, Any]) -> list[tuple[str, str]]:

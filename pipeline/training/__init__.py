@@ -1,8 +1,8 @@
-"""Training infrastructure that all model families share.
+"""Training infrastructure shared by all model families.
 
 In the order to read:
 
-    config           settings that all training runs share
+    config           settings shared by all training runs
     run_folder       files of a run
     run              start and end of a run; data of a finished one
     launch           training loops on the cluster: plain Ray tasks, or Ray Train for several workers

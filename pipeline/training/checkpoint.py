@@ -69,8 +69,8 @@ def _metadata(file: Any) -> dict[str, Any]:
 class Checkpoints:
     """Checkpoints of a run, `checkpoints/epoch_0001/…`; the newest two are kept.
 
-    A checkpoint is a few safetensors files and `state.json`, which is written last, holds their SHA-256
-    digests and makes the checkpoint valid.
+    A checkpoint is a few safetensors files and `state.json`, which is written last, contains their
+    SHA-256 digests and marks the checkpoint as valid.
     """
 
     def __init__(self, run: Path, keep: int = 2):
@@ -94,12 +94,12 @@ class Checkpoints:
         content = {"format_version": FORMAT_VERSION, "digests": digests, **state}
         write_text_atomically(folder / STATE_NAME, json.dumps(content))
         for old in self._valid()[: -self.keep]:
-            # Invalidated first: a reader never meets a partially deleted checkpoint.
+            # Invalidate it first, so that a partially deleted checkpoint is never read.
             (old / STATE_NAME).unlink(missing_ok=True)
             remove_tree(old)
 
     def read(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-        """Read tensors by group and state of the newest intact checkpoint; none before the first epoch.
+        """Read tensors by group and state of the newest intact checkpoint; None before the first epoch.
 
         A damaged checkpoint is skipped for the one before it.
 

@@ -1,4 +1,4 @@
-"""Settings that all training runs share, of a classifier or of a GAN: data, split, resources, precision."""
+"""Settings shared by all training runs: data, split, resources, precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.training.optim import Precision
 
 
 class TrainingConfig(ResourceConfig, SplitConfig):
-    """Settings that all training runs share."""
+    """Settings shared by all training runs."""
 
     shards: PathOrURI
     """Shard folder."""

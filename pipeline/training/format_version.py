@@ -12,18 +12,18 @@ FORMAT_VERSION = 2
 
 
 class FormatVersionError(UserError):
-    """A file of a run that another version of melray wrote."""
+    """Raised for a file of a run written by another version of melray."""
 
 
 def check_format_version(values: Mapping[str, Any], path: Path) -> None:
-    """Refuse the content of a file that was written in another format.
+    """Reject the content of a file that was written in another format.
 
     Args:
         values: content of the file, with its `format_version` (absent before melray 0.2 in most files).
-        path: the file, for the message.
+        path: path of the file, for the message.
 
     Raises:
-        FormatVersionError: with what to do.
+        FormatVersionError: another format version.
     """
     version = values.get("format_version", 1)
     if version == FORMAT_VERSION:

@@ -1,10 +1,10 @@
 """Launches training loops on the Ray cluster: as plain tasks, or by Ray Train for several workers.
 
-fit          one run; a plain task for a single worker, which starts ten seconds sooner, else Ray Train
+fit          one run: a plain task for a single worker, which starts ten seconds sooner, else Ray Train
 run_tasks    several runs of one worker each, concurrently as far as the cluster's resources allow
 
 Ray Train schedules the workers, forms the process group, and restarts all workers when one is lost. melray
-writes its own checkpoints: one exact mechanism with or without Ray, without the barrier of `report`.
+writes its own checkpoints: the same code with or without Ray, and no barrier as in `ray.train.report`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.training.world import TrainLoop, World
 # Key of a user error in the result of a worker: Ray would retry an exception.
 ERROR_KEY = "error"
 # Seconds to wait for resources after a node was lost: until an autoscaler replaces it; in elastic training,
-# until Ray Train, which asks for all workers, knows of the loss and asks for fewer.
+# until Ray Train detects the loss and requests fewer workers.
 NODE_WAIT_S, ELASTIC_NODE_WAIT_S = 1200, 30
 
 
@@ -64,7 +64,7 @@ def resolve_cpus(resources: ResourceConfig) -> int:
     """Check that the cluster has enough resources; return the CPUs of each worker, by default an equal share.
 
     Raises:
-        UserError: with what is missing; Ray would wait for it.
+        UserError: too few resources; Ray would wait for them without a message.
     """
     request = resources.need(resources.cpus_per_worker or 1)
     workers_hint = "lower --min-workers" if resources.min_workers else "lower --workers"
@@ -84,9 +84,9 @@ def run_tasks(
     """Run each task to its end, concurrently as far as resources allow; return their results by name.
 
     Args:
-        tasks: by the name that precedes the lines of its progress; a single one may be named "".
-        resources: of each task.
-        cpus: of each task.
+        tasks: tasks by name, which is the prefix of progress lines; may be "" for a single task.
+        resources: resource settings of each task.
+        cpus: CPUs of each task.
 
     Raises:
         UserError: the first error of a loop, or too many lost workers.
@@ -127,7 +127,7 @@ def run_tasks(
 
 
 def _run_task(loop: TrainLoop, config: Any, cpus: int, gpu: bool) -> dict[str, Any]:
-    """Run a loop of one worker; on the worker process."""
+    """Run a single-worker loop, in the worker process."""
     # Ray makes a single GPU visible to this process.
     device = torch.device("cuda", 0) if gpu else torch.device("cpu")
     _set_up_process(cpus, device)
@@ -185,7 +185,7 @@ def _fit_with_ray_train(
 
 
 def _run_ray_train_worker(setup: dict[str, Any]) -> dict[str, Any]:
-    """Run a loop as one of several workers; on the worker process."""
+    """Run a loop as one of several workers, in the worker process."""
     import ray.train.torch
 
     device = ray.train.torch.get_device() if setup["gpu"] else torch.device("cpu")
@@ -196,7 +196,7 @@ def _run_ray_train_worker(setup: dict[str, Any]) -> dict[str, Any]:
 def _set_up_process(cpus: int, device: torch.device) -> None:
     torch.set_num_threads(cpus)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # objects gathered by NCCL travel through the current device
+        torch.cuda.set_device(device)  # objects gathered by NCCL are transferred via the current device
 
 
 def _run_loop(loop: TrainLoop, config: Any, world: World) -> dict[str, Any]:

@@ -25,8 +25,8 @@ class RunLog:
         Args:
             run: folder of the run.
             active: true on rank 0.
-            history: metrics of the epochs that are done; later lines of an interrupted run are removed.
-            epochs: of the whole run.
+            history: metrics of the finished epochs; later lines of an interrupted run are removed.
+            epochs: total number of epochs.
         """
         self._run, self._active, self._epochs = run, active, epochs
         self._last_write = 0.0
@@ -47,8 +47,8 @@ class RunLog:
         Args:
             epoch: current epoch, 1-based.
             step: finished steps of the epoch.
-            steps: of an epoch.
-            start_time: of the epoch, by `time.perf_counter()`.
+            steps: number of steps per epoch.
+            start_time: start of the epoch, by `time.perf_counter()`.
         """
         now = time.monotonic()
         if not self._active or now - self._last_write < PROGRESS_INTERVAL_S:
@@ -92,7 +92,7 @@ class RunLog:
 
 
 def open_run_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:
-    """Open the log of a run; arguments as of `RunLog`.
+    """Open the log of a run; the arguments are those of `RunLog`.
 
     Raises:
         UserError: if it cannot be written.

@@ -1,4 +1,4 @@
-"""Model files: the weights that training saves for inference, with all that is needed to use them."""
+"""Model files: weights for inference, with the metadata needed to use them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M = TypeVar("M", bound="ModelMetadata")
 
 
 class ModelMetadata(Config):
-    """Metadata of saved weights: what is needed to rebuild the network and to feed it."""
+    """Metadata of saved weights, needed to rebuild the network and compute its input."""
 
     format_version: int = FORMAT_VERSION
     kind: str
@@ -118,12 +118,12 @@ def _read(
     command: str,
     load: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]],
 ) -> tuple[dict[str, Tensor], M]:
-    """Read tensors and checked metadata with `load`; `command` is the one that trains such a model."""
+    """Read tensors and checked metadata with `load`; `command` is the command that trains such a model."""
     path = run / MODEL_NAME
     kind = metadata_class.model_fields["kind"].default
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
-    RunFolder(run).read_config()  # refuses a run of an older format, also one without a model
+    RunFolder(run).read_config()  # rejects a run of an older format, also without a model
     if not path.is_file():
         raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
     tensors, metadata = load(path)

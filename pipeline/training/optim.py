@@ -11,7 +11,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of autocast, none for plain float32; `auto` is bfloat16 where natively supported."""
+    """Return the dtype of autocast, None for float32; `auto` is bfloat16 where natively supported."""
     if precision == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -14,7 +14,7 @@ class TrainingProgress(LiveDisplay):
     """Logs a line per epoch of each run while the block runs, and shows the current step on a terminal."""
 
     def __init__(self, runs: dict[str, RunFolder]):
-        """`runs` by the name that precedes their lines; a single run may be named ""."""
+        """`runs` maps names, used as prefixes of log lines, to run folders; a single run may be named ""."""
         super().__init__(interval_s=0.5)
         self._runs = runs
         self._epochs_logged = {name: len(run.read_history()) for name, run in runs.items()}
@@ -34,7 +34,7 @@ class TrainingProgress(LiveDisplay):
         logged = False
         for name, run in self._runs.items():
             history = run.read_history()
-            # Fewer than before: the run was rolled back to a checkpoint.
+            # Fewer epochs than before: the run was rolled back to a checkpoint.
             for epoch_metrics in history[min(self._epochs_logged[name], len(history)) :]:
                 logger.info("%s", f"{name}{': ' if name else ''}{epoch_line(epoch_metrics)}")
                 logged = True

@@ -17,7 +17,7 @@ T = TypeVar("T", bound=TrainingConfig)
 
 
 def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
-    """Open the run folder of `command`; return the summary if the run is complete, else none.
+    """Open the run folder of `command`; return the summary if the run is complete, else None.
 
     Raises:
         UserError: unusable shards, or a folder that contains another run.
@@ -39,7 +39,7 @@ def load_run_data(run: Path, config_class: type[T], hint: str = "") -> tuple[T, 
     """Load the settings of a run, its dataset and the split.
 
     Raises:
-        UserError: no such run, another format, or shards that have changed since; `hint` says what to do.
+        UserError: no such run, another format, or changed shards; `hint` is added to the message.
     """
     content = RunFolder(run).read_config()
     suffix = f": {hint}" if hint else ""

@@ -43,11 +43,11 @@ class RunFolder:
         """Write `config.json`, or check that an existing one has the same settings and content of shards.
 
         Args:
-            command: that trains the run.
-            settings: JSON-able; those that define the run.
+            command: command that trains the run.
+            settings: settings that define the run, JSON-serializable.
             shards: current path of the shards.
-            digest: of their content.
-            extra_digests: of the content of additional shards.
+            digest: digest of their content.
+            extra_digests: digests of the content of additional shards.
 
         Raises:
             UserError: if the folder contains a run with other settings or shards, or of another format.
@@ -75,19 +75,19 @@ class RunFolder:
     def acquire(self) -> str:
         """Make the caller the owner of the run; return its id.
 
-        Workers of an earlier command, which may have outlived it, stop before their next write.
+        Workers of an earlier command that are still running stop before their next write.
         """
         owner = uuid.uuid4().hex
         self.write_json("owner.json", owner)
         return owner
 
     def check_owner(self, owner: str | None) -> None:
-        """Raise `UserError` if another command has acquired the run; an `owner` of none is not checked."""
+        """Raise `UserError` if another command has acquired the run; an `owner` of None is not checked."""
         if owner is not None and self.read_json("owner.json") != owner:
             raise UserError(f"--run {self.path}: another process has taken over this run")
 
     def read_config(self) -> dict[str, Any] | None:
-        """Read `config.json`; none if there is none.
+        """Read `config.json`; None if it does not exist.
 
         Raises:
             UserError: if it is not JSON, or of another format.
@@ -102,7 +102,7 @@ class RunFolder:
         write_text_atomically(self.path / name, json.dumps(values, indent=1, ensure_ascii=False))
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file; none if there is none.
+        """Read a JSON file; None if it does not exist.
 
         Raises:
             UserError: if it is not JSON.

@@ -24,7 +24,7 @@ class World:
     size: int
     device: torch.device
     timeout_s: float = 0.0
-    """Seconds a training step may take before the process terminates itself, to be replaced; 0: no limit."""
+    """Time limit of a training step in seconds, after which the process exits; 0 disables it."""
 
     @staticmethod
     def current(device: torch.device, timeout_s: float = 0.0) -> World:
@@ -56,7 +56,7 @@ class World:
             gradient.copy_(mean.view_as(gradient))
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over all workers, in place; a collective: every rank must call it equally often."""
+        """Sum over all workers, in place; a collective, so every rank must call it."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
@@ -71,7 +71,7 @@ class World:
         """Run `action` on every rank; if any rank fails, all ranks raise the first error.
 
         Raises:
-            UserError: that of the lowest rank that failed.
+            UserError: the error of the lowest rank that failed.
         """
         value: Any = None
         error_text: str | None = None

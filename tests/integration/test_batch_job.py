@@ -53,7 +53,7 @@ def make_job(folder: Path) -> BatchJob:
 @pytest.mark.parametrize(
     "runner",
     [RayRunner(), RayRunner(workers=1), RayRunner(gpus=1), RayRunner(gpus=0.5)],
-    ids=["all CPUs", "one worker", "one GPU", "half GPUs"],
+    ids=["all CPUs", "one worker", "one GPU", "two halves of a GPU"],
 )
 def test_ray_gives_results_of_single_process(runner: RayRunner, tmp_path: Path) -> None:
     stages = [partial(Reader, "a "), Writer]
@@ -66,6 +66,6 @@ def test_ray_gives_results_of_single_process(runner: RayRunner, tmp_path: Path) 
 @pytest.mark.parametrize("runner", [RayRunner(), RayRunner(gpus=1)], ids=["cpu", "gpu"])
 def test_user_error_of_first_stage_ends_job(runner: RayRunner, tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    with pytest.raises(UserError, match="^invalid prefix$"):
+    with pytest.raises(UserError, match=r"^invalid prefix$"):
         job.run([partial(Reader, "invalid"), Writer], runner)
     assert not any(unit.path.exists() for unit in job.units)

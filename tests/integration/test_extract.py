@@ -150,7 +150,7 @@ def test_rerun_after_killed_driver_keeps_finished_shards(
     assert not list(out.glob(".part-*"))
 
 
-def test_full_disk_is_one_line_and_leaves_no_partial_shard(full_disk: Path, tmp_path: Path) -> None:
+def test_full_disk_raises_one_line_without_partial_shard(full_disk: Path, tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", classes=4, clips=16)
     out = full_disk / "shards"
     result = run_command("extract", "--data", data, "--out", out, "--copies", 9, "--cpus", 2)

@@ -203,7 +203,7 @@ def test_search_finds_same_scores(cluster: LoopbackCluster, shards: Path, tmp_pa
 def test_frozen_worker_is_replaced(
     cluster: LoopbackCluster, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stopped process neither exits nor answers; Ray Train notices after a minute, here sooner."""
+    """A stopped process neither exits nor responds; Ray Train notices after a minute, here sooner."""
     monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "5")
     config = train_config(shards, tmp_path / "run", **SLOW, workers=2)
     frozen = run_when(

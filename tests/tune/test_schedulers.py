@@ -13,7 +13,7 @@ from tune.trials import Point, Trial
 
 
 def stop_epochs(scheduler: TrialScheduler, trials: list[Trial]) -> list[int | None]:
-    """Return the epoch after which the scheduler stops each trial; none if it does not."""
+    """Return the epoch after which the scheduler stops each trial; None if it does not."""
     epochs: list[int | None] = []
     for trial in trials:
         fake_trial = SimpleNamespace(trial_id=str(trial.number))

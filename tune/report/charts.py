@@ -32,6 +32,8 @@ OUTLIER_FACTOR = 4.0
 FAINT, STRONG, RANK_POWER = 0.12, 0.95, 3
 # Width that lines through the same choice are spread over, as a fraction of the axis.
 SPREAD = 0.04
+# Room for them at both ends of the axes.
+AXIS_ROOM = 0.03
 MAX_TICKS = 8
 MAX_TICK_NAME, MAX_NAME = 18, 34
 # Pixels for each axis of parallel coordinates; more axes scroll.
@@ -144,8 +146,8 @@ class ParamAxis:
         powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
         if len(powers) < 2:
             return layout | {"nticks": 4}
-        ticks = [10.0**power for power in powers[:: math.ceil(len(powers) / MAX_TICKS)]]
-        return layout | {"tickvals": ticks, "ticktext": [format_value(tick) for tick in ticks]}
+        values = [10.0**power for power in powers[:: math.ceil(len(powers) / MAX_TICKS)]]
+        return layout | {"tickvals": values, "ticktext": [format_value(value) for value in values]}
 
     def labels(self) -> list[tuple[float, str]]:
         """Return relative positions with their values: both ends of a range, or up to 8 choices."""
@@ -164,24 +166,28 @@ def state_legend(results: Results) -> list[tuple[str, str, str]]:
     return items + ([("◎", "", f"best: trial {results.best.number}")] if results.best is not None else [])
 
 
+def best_so_far(results: Results) -> list[tuple[float, float]]:
+    """Return time in seconds and score of each improvement of the best score, without failed trials."""
+    points = [point for trial in results.trials if trial.state != "failed" for point in trial.points]
+    steps: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda point: point.elapsed_s):
+        if not steps or results.metric.sign * (point.score - steps[-1][1]) > 0:
+            steps.append((point.elapsed_s, point.score))
+    return steps
+
+
 def score_over_time(results: Results) -> Chart | None:
     """Plot the best score so far over wall time, and each trial's best where it was reached.
 
     Failed trials have markers but don't count for the line: none of them can become the best.
     """
-    points = sorted(
-        ((point, trial) for trial in results.trials for point in trial.points),
-        key=lambda pair: pair[0].elapsed_s,
-    )
-    if not points:
+    elapsed_times = [point.elapsed_s for trial in results.trials for point in trial.points]
+    if not elapsed_times:
         return None
     metric = results.metric
-    end = points[-1][0].elapsed_s
+    end = max(elapsed_times)
     unit, seconds = time_unit(end)
-    steps: list[tuple[float, float]] = []
-    for point, trial in points:
-        if trial.state != "failed" and (not steps or metric.sign * (point.score - steps[-1][1]) > 0):
-            steps.append((point.elapsed_s, point.score))
+    steps = best_so_far(results)
     scored = results.scored()
     axis = ScoreAxis.from_scores(metric, [point.score for _, point in scored] + [score for _, score in steps])
     figure = go.Figure()
@@ -356,8 +362,15 @@ def parallel_coordinates(space: SearchSpace, results: Results) -> Chart | None:
             cliponaxis=False,
         )
         figure.update_layout(
-            yaxis2=scores.layout(0.0)
-            | {"side": "right", "overlaying": "y", "title_text": "", "showgrid": False, "fixedrange": True}
+            yaxis2=scores.layout(AXIS_ROOM)
+            | {
+                "side": "right",
+                "overlaying": "y",
+                "tickmode": "auto",
+                "title_text": "",
+                "showgrid": False,
+                "fixedrange": True,
+            }
             | {"zeroline": False, "automargin": True, "ticks": "outside", "tickcolor": "var(--axis)"}
         )
     for i, axis in enumerate(axes):
@@ -389,17 +402,18 @@ def parallel_coordinates(space: SearchSpace, results: Results) -> Chart | None:
     names = [wrap_name(name) for name in (*space.dimensions, results.metric.label)]
     figure.update_xaxes(
         side="top",
-        range=[-0.3, num_axes - 1],
+        range=[-0.45, num_axes - 1],
+        ticklabeloverflow="allow",
         tickvals=list(range(num_axes)),
         ticktext=names,
         tickfont={"color": "var(--ink)"},
         tickangle=0,
-        ticklabelstandoff=16,
+        ticklabelstandoff=18,
         ticks="",
         showline=False,
         autotickangles=[0],
     )
-    figure.update_yaxes(range=[0, 1], visible=False, selector={"overlaying": None})
+    figure.update_yaxes(range=[-AXIS_ROOM, 1 + AXIS_ROOM], visible=False, selector={"overlaying": None})
     # Room for the last name, which is centered on the right axis, and for the lower ends of ranges.
     figure.update_layout(showlegend=False, margin_b=24, margin_r=60, margin_t=24)
     description = (
@@ -443,14 +457,12 @@ def importance_chart(importances: Mapping[str, float]) -> Chart:
     return Chart(figure, description, style=f"height:{30 * len(ordered) + 40}px;max-width:640px")
 
 
-def clipped_scores(results: Results, curves: bool = False) -> int:
-    """Return how many trials have a best score, or with `curves` any score, beyond the axis of its figure."""
-    scored = results.scored()
-    if not scored:
-        return 0
-    groups = [[point.score for point in trial.points] if curves else [best.score] for trial, best in scored]
-    axis = ScoreAxis.from_scores(results.metric, [score for group in groups for score in group])
-    return sum(any(axis.clip(score) != score for score in group) for group in groups)
+def has_outliers(metric: Metric, scores: Sequence[float]) -> bool:
+    """Return whether some scores are beyond the axis that they get."""
+    if not scores:
+        return False
+    axis = ScoreAxis.from_scores(metric, scores)
+    return any(axis.clip(score) != score for score in scores)
 
 
 def time_unit(seconds: float) -> tuple[str, float]:

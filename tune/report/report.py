@@ -14,7 +14,8 @@ from pipeline.report.page import percent, write_page
 from tune.report.charts import (
     STATES,
     ParamAxis,
-    clipped_scores,
+    best_so_far,
+    has_outliers,
     importance_chart,
     learning_curves,
     parallel_coordinates,
@@ -158,7 +159,8 @@ def time_note(results: Results) -> str:
     note = "Line: best score so far. Markers: best score of each trial, at the time it was reached."
     if any(trial.state == "failed" and trial.points for trial in results.trials):
         note += " Failed trials don't count for the line."
-    return note + _clipping_note(results)
+    scores = _best_scores(results) + [score for _, score in best_so_far(results)]
+    return note + _outlier_note(results, scores)
 
 
 def best_rows(space: SearchSpace, results: Results, base_values: Mapping[str, Any]) -> list[ParamRow]:
@@ -197,13 +199,13 @@ def parallel_note(results: Results) -> str:
     """Return the note on parallel coordinates."""
     note = (
         "Each line is a trial: it crosses each axis at the trial's value, the last one at its best score. "
-        f"Darker lines: better rank; {results.metric.direction}."
+        f"More opaque lines: better rank; {results.metric.direction}."
     )
     if results.best is not None:
         note += f" Bold line: best trial, {results.best.number}."
     if any(not trial.points for trial in results.trials):
         note += " Dashed lines: no score."
-    return note + _clipping_note(results)
+    return note + _outlier_note(results, _best_scores(results))
 
 
 def param_note(results: Results) -> str:
@@ -216,7 +218,7 @@ def param_note(results: Results) -> str:
         note += " Stopped trials had fewer epochs, which lowers their rank too."
     if unscored := sum(not trial.points for trial in results.trials):
         note += f" Not shown: {unscored} without a score."
-    return note + _clipping_note(results)
+    return note + _outlier_note(results, _best_scores(results))
 
 
 def curve_note(results: Results) -> str:
@@ -226,14 +228,15 @@ def curve_note(results: Results) -> str:
     note += " Open circle: stopped early." if "stopped" in states else ""
     note += " Triangle: still running." if "running" in states else ""
     note += " Cross: failed." if "failed" in states else ""
-    return note + _clipping_note(results, curves=True)
+    return note + _outlier_note(results, [point.score for trial in results.trials for point in trial.points])
 
 
-def _clipping_note(results: Results, curves: bool = False) -> str:
-    count = clipped_scores(results, curves)
-    return (
-        f" Outliers of {count} trial{'' if count == 1 else 's'} are at the end of the axis." if count else ""
-    )
+def _best_scores(results: Results) -> list[float]:
+    return [point.score for _, point in results.scored()]
+
+
+def _outlier_note(results: Results, scores: Sequence[float]) -> str:
+    return " Outliers are at the end of the axis." if has_outliers(results.metric, scores) else ""
 
 
 def trial_rows(space: SearchSpace, results: Results, trials: Sequence[Trial]) -> list[TrialRow]:

@@ -1,6 +1,6 @@
 """Execution of one trial.
 
-spec.py      what workers need to run any trial; training settings of a trial
+spec.py      specification of trials for workers; training settings of a trial
 scores.py    training as a stream of scores, one per epoch
 workers.py   process group of a trial with several workers
 trainable.py Ray Tune trainable, one epoch per step

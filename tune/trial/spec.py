@@ -19,7 +19,7 @@ COMMANDS = {"classifier": "train-classifier", "gan": "train-gan"}
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that the workers of a search need to run any of its trials."""
+    """Specification from which a worker can run any trial of a search."""
 
     model: str
     """Model family: classifier or gan."""

@@ -64,8 +64,8 @@ class TrialTrainable(ray.tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train until the next epoch that has a score.
 
-        Errors are returned as results: after an exception Ray Tune would retry, which helps only if a worker
-        was lost.
+        Errors are returned as results: after an exception Ray Tune would retry, which is useful only if a
+        worker was lost.
         """
         try:
             if self._scores is None:

@@ -60,10 +60,10 @@ class TrialWorkers:
         ).remote()
 
     def end(self) -> None:
-        """Make the other workers leave the trial, whatever they are doing; they stay alive for the next."""
+        """Stop the trial on the other workers; the processes are reused for the next trial."""
         if not self._runs:
             return
-        # Workers in a collective with this process then get an error; an orderly end would need all of them.
+        # Pending collectives on other workers then fail; a graceful shutdown would need all workers to join.
         with suppress(Exception):
             dist.distributed_c10d._abort_process_group()
         _, busy = ray.wait(self._runs, num_returns=len(self._runs), timeout=LEAVE_TIMEOUT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -84,6 +85,22 @@ def test_package_of_this_checkout_is_complete_and_small() -> None:
         "constraints.txt",
     }
     assert check_size(root, files) < 5 * 2**20
+
+
+def test_package_holds_the_templates_of_all_reports() -> None:
+    root = project_root()
+    packed = set(packed_files(root))
+    for folder in ("pipeline/report/templates", "tune/report/templates"):
+        templates = {path.relative_to(root) for path in (root / folder).iterdir()}
+        assert templates and templates <= packed
+
+
+def test_wheel_includes_the_templates_of_all_reports() -> None:
+    root = project_root()
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    for folder in sorted(root.glob("*/report/templates")):
+        package = ".".join(folder.parent.relative_to(root).parts)
+        assert settings["package-data"][package] == ["templates/*"]
 
 
 def test_oversized_package_error_names_the_largest_files(checkout: Path) -> None:

@@ -267,7 +267,7 @@ def test_ray_address_rejects_dashboard_urls_and_closed_ports(separate_home: Path
         ray_address("127.0.0.1:9")
 
 
-def test_local_cluster_is_the_default_and_keeps_its_token(
+def test_local_cluster_is_default_and_keeps_token(
     separate_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psutil

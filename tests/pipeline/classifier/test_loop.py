@@ -1,4 +1,4 @@
-"""Classifier training without a cluster: determinism, resume, two workers, and the textbook training step."""
+"""Classifier training without a cluster: determinism, resume, two workers, and a reference training step."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_two_workers_equal_one(shards: Path, tmp_path: Path) -> None:
 
 
 def test_train_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
-    """Without augmentation a step is that of the textbook."""
+    """Without augmentation, a step equals a reference implementation."""
     config = train_config(
         shards,
         tmp_path,

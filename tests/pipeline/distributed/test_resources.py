@@ -1,4 +1,4 @@
-"""How many workers fit on the nodes of a cluster, and the message if too few do."""
+"""Number of workers that fit on the nodes of a cluster, and the message if too few do."""
 
 from __future__ import annotations
 

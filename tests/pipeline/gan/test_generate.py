@@ -243,7 +243,7 @@ class TestAsShards:
         )
         assert np.array_equal(fetched[1], plain.dataset.mels[plain.split.train[0]])
 
-    def test_run_with_extra_rows_is_evaluated_on_real_clips(
+    def test_run_with_extra_rows_evaluates_real_clips_only(
         self, extra: Path, shards: Path, tmp_path: Path
     ) -> None:
         config = train_config(shards, tmp_path / "run", extra_shards=(extra,))

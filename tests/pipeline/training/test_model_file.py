@@ -46,7 +46,7 @@ def save_generator(run: Path) -> Generator:
 
 
 def change_metadata(run: Path, **changes: Any) -> None:
-    """Change values of a model's metadata; none removes a value."""
+    """Change values of a model's metadata; None removes a value."""
     tensors, metadata = load_tensors(run / MODEL_NAME)
     metadata = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
     save_tensors(run / MODEL_NAME, tensors, metadata)
