@@ -1,7 +1,7 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
-Runs the demo and a longer GAN training in runs/docs (10 minutes on 2 cores; resumes), then draws real and generated spectrograms and
-takes a screenshot of the classifier's report with headless Chromium.
+Runs the demo and a longer GAN training in runs/docs (15 minutes on 2 cores; resumes), then plots real and
+generated spectrograms and takes a screenshot of the classifier's report with headless Chromium.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def melray(*words: object) -> None:
 
 
 def real_and_generated(run: Path) -> bytes:
-    """Draw a PNG with a row per class: real training clips, then generated ones."""
+    """Return a PNG with a row per class: real training clips, then generated ones."""
     _, dataset, split = load_run_data(run, TrainGanConfig)
     saved = load_generator(run)
     mels = []

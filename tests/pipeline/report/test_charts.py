@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.report.charts import (
     MAX_MARKERS,
+    TEMPLATE,
     Chart,
     best_epoch,
     curve_chart,
@@ -77,6 +78,12 @@ def test_values_that_are_not_finite_leave_gaps() -> None:
     assert figure(curve_chart("t", history, {"a": "a"}))["data"][0]["y"] == [1.0, None, 1.0]
 
 
+def test_style_is_that_of_the_template_only() -> None:
+    layout = figure(curve_chart("t", epochs(2, a=float), {"a": "a"}))["layout"]
+    assert layout["template"] == json.loads(json.dumps(TEMPLATE))
+    assert "title" not in layout
+
+
 def test_curves_without_values_give_no_chart() -> None:
     assert curve_chart("t", [], {"a": "a"}) is None
     assert curve_chart("t", epochs(3), {"a": "a"}) is None
@@ -86,9 +93,8 @@ def test_curves_without_values_give_no_chart() -> None:
 def test_description_of_epochs_names_time_and_best() -> None:
     history = epochs(3, best=lambda epoch: epoch <= 2)
     assert best_epoch(history) == 2 and best_epoch([]) is None
-    assert (
-        describe_epochs(history, 2, "best") == "3 epochs in 1 min 30 s; dashed vertical line: best epoch, 2."
-    )
+    text = "3 epochs in 1 min 30 s; dashed vertical line: best epoch, 2."
+    assert describe_epochs(history, 2, "best") == text
     assert describe_epochs(history[:1], None, "best") == "1 epoch in 30 s."
 
 

@@ -1,4 +1,4 @@
-"""Pictures of many spectrograms: any shape, any name, the same each time, and moving."""
+"""Images of spectrograms: any shape and name, reproducible bytes, and the training animation."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def grid(mels: np.ndarray, names: list[str] | None = None, title: str = "epoch 1
     return spectrogram_grid_png(mels, names or [f"class {i}" for i in range(len(mels))], config, SCALE, title)
 
 
-def some_mels(*shape: int) -> np.ndarray:
+def random_mels(*shape: int) -> np.ndarray:
     return (np.random.default_rng(0).normal(size=shape) * 20 - 40).astype(np.float32)
 
 
-def picture(png: bytes) -> Image.Image:
+def decode(png: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(png))
     assert image.format == "PNG"
     image.load()
     return image
 
 
-def light(png: bytes) -> np.ndarray:
-    return np.asarray(picture(png).convert("L"), np.int32)
+def lightness(png: bytes) -> np.ndarray:
+    return np.asarray(decode(png).convert("L"), np.int32)
 
 
 @pytest.fixture
-def no_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where matplotlib takes a text for a formula."""
+def no_mathtext(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if matplotlib parses a text as a formula."""
 
-    def refuse(self: object, text: str, *_: object, **__: object) -> None:
-        raise AssertionError(f"{text!r} is taken for a formula")
+    def fail(self: object, text: str, *_: object, **__: object) -> None:
+        raise AssertionError(f"{text!r} is parsed as a formula")
 
-    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", refuse)
+    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", fail)
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def no_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     [(1, 1, 16, 20), (10, 4, 16, 20), (1, 5, 16, 20), (2, 2, 5, 3), (1, 1, 1, 1), (2, 1, 128, 216)],
     ids=str,
 )
-def test_any_number_of_spectrograms_of_any_shape_makes_a_picture(shape: tuple[int, ...]) -> None:
-    assert len(picture(grid(some_mels(*shape))).convert("RGB").getcolors(1 << 20)) > 5
-    assert picture(spectrogram_png(some_mels(*shape)[0, 0], MelConfig(n_mels=shape[2]), "dog"))
+def test_any_shape_makes_an_image(shape: tuple[int, ...]) -> None:
+    assert len(decode(grid(random_mels(*shape))).convert("RGB").getcolors(1 << 20)) > 5
+    assert decode(spectrogram_png(random_mels(*shape)[0, 0], MelConfig(n_mels=shape[2]), "dog"))
 
 
-def test_more_rows_and_columns_make_a_larger_picture() -> None:
-    small, wide, high = (picture(grid(some_mels(*shape, 8, 10))).size for shape in ((1, 1), (1, 2), (3, 1)))
+def test_more_rows_and_columns_make_larger_images() -> None:
+    small, wide, high = (decode(grid(random_mels(*shape, 8, 10))).size for shape in ((1, 1), (1, 2), (3, 1)))
     assert wide[0] > small[0] and wide[1] == small[1]
     assert high[1] > small[1] and high[0] == small[0]
 
 
-def test_the_same_spectrograms_make_the_same_bytes() -> None:
-    mels = some_mels(2, 1, 16, 20)
+def test_same_spectrograms_make_identical_bytes() -> None:
+    mels = random_mels(2, 1, 16, 20)
     first = grid(mels)
     assert grid(mels.copy()) == grid(mels.astype(np.float64)) == first
     assert grid(mels, ["class 0", "another"]) != first
@@ -83,32 +83,33 @@ def test_the_same_spectrograms_make_the_same_bytes() -> None:
     )
 
 
-def test_louder_is_lighter_and_nowhere_darker() -> None:
+def test_louder_cells_are_lighter_in_their_position() -> None:
     quiet = np.full((2, 2, 8, 10), -60.0)
-    before = light(grid(quiet))
+    before = lightness(grid(quiet))
     for cell in ((0, 1), (1, 0)):
         loud = quiet.copy()
         loud[cell] = -20.0
-        change = light(grid(loud)) - before
+        change = lightness(grid(loud)) - before
         assert change.min() == 0 and change.max() > 50
-        y, x = (places.mean() for places in np.nonzero(change))
+        y, x = (indices.mean() for indices in np.nonzero(change))
         assert (y > before.shape[0] / 2, x > before.shape[1] / 2) == (cell[0] == 1, cell[1] == 1)
 
 
-def test_low_bands_lie_below_and_time_goes_to_the_right() -> None:
-    def place(band: slice, frame: slice) -> tuple[float, float]:
+def test_low_bands_are_below_and_time_is_rightward() -> None:
+    def center(band: slice, frame: slice) -> tuple[float, float]:
+        """Return the mean y and x of the pixels that change with a loud band or frame."""
         mel = np.full((1, 1, 8, 10), -60.0)
         mel[0, 0, band, frame] = -10.0
-        y, x = np.nonzero(light(grid(mel)) - light(grid(np.full((1, 1, 8, 10), -60.0))))
+        y, x = np.nonzero(lightness(grid(mel)) - lightness(grid(np.full((1, 1, 8, 10), -60.0))))
         return y.mean(), x.mean()
 
-    whole = slice(None)
-    assert place(slice(0, 2), whole)[0] > place(slice(6, 8), whole)[0] + 20
-    assert place(whole, slice(0, 2))[1] < place(whole, slice(8, 10))[1] - 50
+    everything = slice(None)
+    assert center(slice(0, 2), everything)[0] > center(slice(6, 8), everything)[0] + 20
+    assert center(everything, slice(0, 2))[1] < center(everything, slice(8, 10))[1] - 50
 
 
-def test_one_scale_holds_for_all_and_what_is_beyond_has_its_end() -> None:
-    mels = some_mels(1, 2, 8, 10)
+def test_all_cells_share_a_scale_that_clips_values() -> None:
+    mels = random_mels(1, 2, 8, 10)
     mels[0, 0, 0, 0], mels[0, 1, 0, 0] = SCALE
     beyond = mels.copy()
     beyond[0, 0, 0, 0], beyond[0, 1, 0, 0] = -500.0, 500.0
@@ -116,43 +117,43 @@ def test_one_scale_holds_for_all_and_what_is_beyond_has_its_end() -> None:
     assert grid(mels + 10) != grid(mels)
 
 
-def test_values_that_are_no_numbers_make_a_picture_too() -> None:
-    mels = some_mels(2, 2, 8, 10)
+def test_values_that_are_not_finite_make_an_image() -> None:
+    mels = random_mels(2, 2, 8, 10)
     mels[0, 0], mels[1, 1, 3] = np.nan, -np.inf
-    assert picture(grid(mels))
+    assert decode(grid(mels))
 
 
 @pytest.mark.filterwarnings("ignore:Glyph", "ignore:constrained_layout not applied")
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_no_name_breaks_a_picture_or_is_a_formula(name: str, no_formulas: None) -> None:
-    assert picture(grid(some_mels(2, 1, 8, 10), [name, "dog"]))
-    assert picture(spectrogram_png(some_mels(8, 10), MelConfig(n_mels=8), name))
+def test_names_are_not_parsed_as_formulas(name: str, no_mathtext: None) -> None:
+    assert decode(grid(random_mels(2, 1, 8, 10), [name, "dog"]))
+    assert decode(spectrogram_png(random_mels(8, 10), MelConfig(n_mels=8), name))
 
 
 @pytest.mark.parametrize("title", ["$a$", "$\\frac{$"])
-def test_no_title_breaks_a_grid_or_is_a_formula(title: str, no_formulas: None) -> None:
-    assert picture(grid(some_mels(1, 1, 8, 10), title=title))
+def test_titles_are_not_parsed_as_formulas(title: str, no_mathtext: None) -> None:
+    assert decode(grid(random_mels(1, 1, 8, 10), title=title))
 
 
-def test_the_finder_of_formulas_finds_them(no_formulas: None) -> None:
+def test_fixture_detects_formulas(no_mathtext: None) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure()
     figure.text(0, 0, "$a$")
-    with pytest.raises(AssertionError, match="taken for a formula"):
+    with pytest.raises(AssertionError, match="parsed as a formula"):
         FigureCanvasAgg(figure).draw()
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Callable[..., list[Path]]:
-    """Makes files of grey pictures, each with a bar at a place of its own."""
+def make_images(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Return a function that writes gray images, each with a white bar at a position."""
 
-    def make(*places: int, size: tuple[int, int] = (120, 80)) -> list[Path]:
+    def make(*positions: int, size: tuple[int, int] = (120, 80)) -> list[Path]:
         paths = []
-        for number, place in enumerate(places):
-            image = Image.new("RGB", size, "grey")
-            image.paste("white", (10 * place, 10, 10 * place + 8, 60))
+        for number, position in enumerate(positions):
+            image = Image.new("RGB", size, "gray")
+            image.paste("white", (10 * position, 10, 10 * position + 8, 60))
             image.save(path := tmp_path / f"{number}.png")
             paths.append(path)
         return paths
@@ -160,58 +161,55 @@ def pictures(tmp_path: Path) -> Callable[..., list[Path]]:
     return make
 
 
-def times(path: Path) -> list[int]:
-    """How long each frame of an animation stands, in milliseconds."""
+def frame_durations(path: Path) -> list[int]:
+    """Return the duration of each frame of an animation in milliseconds."""
     with Image.open(path) as image:
         assert image.format == "GIF"
-        found = []
+        durations = []
         for frame in range(getattr(image, "n_frames", 1)):
             image.seek(frame)
-            found.append(image.info["duration"])
-        return found
+            durations.append(image.info["duration"])
+        return durations
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_an_animation_has_as_many_frames_as_there_are_pictures_and_rests_on_the_last(
-    count: int, pictures: Callable[..., list[Path]], tmp_path: Path
+def test_animation_has_all_frames_and_lingers_on_the_last(
+    count: int, make_images: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
-    write_animation(tmp_path / "progress.gif", pictures(*range(count)))
-    found = times(tmp_path / "progress.gif")
-    assert len(found) == count and len(set(found[:-1])) <= 1
-    assert all(found[-1] > other for other in found[:-1])
+    write_animation(tmp_path / "progress.gif", make_images(*range(count)))
+    durations = frame_durations(tmp_path / "progress.gif")
+    assert len(durations) == count and len(set(durations[:-1])) <= 1
+    assert all(durations[-1] > other for other in durations[:-1])
 
 
-def test_frames_are_the_pictures_in_their_order(pictures: Callable[..., list[Path]], tmp_path: Path) -> None:
-    places = [4, 0, 9, 2]
-    write_animation(tmp_path / "progress.gif", pictures(*places))
+def test_frames_are_the_images_in_order(make_images: Callable[..., list[Path]], tmp_path: Path) -> None:
+    positions = [4, 0, 9, 2]
+    write_animation(tmp_path / "progress.gif", make_images(*positions))
     with Image.open(tmp_path / "progress.gif") as image:
         assert image.size == (120, 80) and image.info["loop"] == 0
-        for frame, place in enumerate(places):
+        for frame, position in enumerate(positions):
             image.seek(frame)
             brightest = np.asarray(image.convert("L"), float)[30].reshape(12, 10).mean(axis=1).argmax()
-            assert brightest == place
+            assert brightest == position
 
 
-def test_grids_of_epochs_become_frames(tmp_path: Path) -> None:
-    """Also where nothing but the title changes."""
+def test_grids_that_differ_in_title_become_frames(tmp_path: Path) -> None:
     for epoch in range(3):
-        (tmp_path / f"{epoch}.png").write_bytes(grid(some_mels(1, 2, 8, 10), title=f"epoch {epoch}"))
+        (tmp_path / f"{epoch}.png").write_bytes(grid(random_mels(1, 2, 8, 10), title=f"epoch {epoch}"))
     write_animation(tmp_path / "progress.gif", [tmp_path / f"{epoch}.png" for epoch in range(3)])
-    assert len(times(tmp_path / "progress.gif")) == 3
+    assert len(frame_durations(tmp_path / "progress.gif")) == 3
 
 
-def test_equal_pictures_stand_as_long_as_different_ones(
-    pictures: Callable[..., list[Path]], tmp_path: Path
+def test_equal_images_keep_the_total_duration(make_images: Callable[..., list[Path]], tmp_path: Path) -> None:
+    """Pillow merges equal frames into one with the sum of their durations."""
+    write_animation(tmp_path / "a.gif", make_images(0, 1, 2, 3))
+    write_animation(tmp_path / "b.gif", make_images(0, 1, 1, 3))
+    assert sum(frame_durations(tmp_path / "a.gif")) == sum(frame_durations(tmp_path / "b.gif"))
+
+
+def test_wide_images_shrink_and_keep_their_aspect_ratio(
+    make_images: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
-    """Pillow joins them into one frame; its time is theirs."""
-    write_animation(tmp_path / "a.gif", pictures(0, 1, 2, 3))
-    write_animation(tmp_path / "b.gif", pictures(0, 1, 1, 3))
-    assert sum(times(tmp_path / "a.gif")) == sum(times(tmp_path / "b.gif"))
-
-
-def test_wide_pictures_are_made_smaller_and_keep_their_form(
-    pictures: Callable[..., list[Path]], tmp_path: Path
-) -> None:
-    write_animation(tmp_path / "wide.gif", pictures(0, 1, size=(3 * MAX_WIDTH, 300)))
+    write_animation(tmp_path / "wide.gif", make_images(0, 1, size=(3 * MAX_WIDTH, 300)))
     with Image.open(tmp_path / "wide.gif") as image:
         assert image.size == (MAX_WIDTH, 100)
