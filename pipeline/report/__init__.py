@@ -9,6 +9,6 @@ confusion    confusion matrix and reliability diagram
 clips        spectrograms and audio as data URIs
 figures      spectrogram grids as PNG, and the training animation
 
-Principle: Python computes what a page shows, templates say how; libraries draw. A page works without a
+Principle: Python computes what a page shows, templates say how; libraries render. A page works without a
 network, in light and dark, and states each figure in words too.
 """

@@ -103,7 +103,7 @@ def curve_chart(
         title: title of the chart.
         history: entries of epochs, with `epoch` from 1.
         curves: name of each curve by its key in an entry; epochs without the key are skipped.
-        best: epoch of the vertical line; none draws no line.
+        best: epoch of the vertical line; none: no line.
         as_percent: whether values are fractions.
 
     Returns:

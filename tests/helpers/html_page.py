@@ -14,7 +14,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
-    """HTML parser that checks balanced tags and stores elements, text, scripts and figures."""
+    """HTML parser that checks balanced tags and stores elements, text, scripts and charts."""
 
     def __init__(self, text: str):
         super().__init__()

@@ -1,9 +1,9 @@
-// Draw each figure from the JSON in its element, in the colors of the style sheet, again whenever the color
-// scheme changes: a text such as "var(--correct)" stands for the value of that property.
+// Render each figure from the JSON in its element, in the colors of the style sheet, again whenever the color
+// scheme changes: a text such as "var(--correct)" means the value of that property.
 "use strict";
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 
-function drawFigures() {
+function renderFigures() {
   const style = getComputedStyle(document.documentElement);
   const resolve = (key, value) =>
     typeof value === "string" && value.startsWith("var(--")
@@ -15,5 +15,5 @@ function drawFigures() {
   }
 }
 
-drawFigures();
-scheme.addEventListener("change", drawFigures);
+renderFigures();
+scheme.addEventListener("change", renderFigures);
