@@ -6,7 +6,6 @@ with the same bytes at every attempt. `_manifest.json` is written last and marks
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +28,7 @@ from pipeline.data.shards import (
     open_shards,
     read_shard_footer,
     rejected_csv,
+    write_manifest,
     write_shard,
 )
 from pipeline.distributed.batch_job import BatchJob, RayRunner, Runner, WorkUnit
@@ -184,9 +184,8 @@ def _publish(
         source={"data": str(config.data), "clips_by_class": class_counts},
         shards=shards,
     )
-    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
     with report_os_errors("writing", config.out / MANIFEST_NAME):
-        write_text_atomically(config.out / MANIFEST_NAME, text)
+        write_manifest(config.out, manifest)
     return manifest
 
 

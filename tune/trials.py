@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
+from pipeline.training.format_version import check_format_version
 from pipeline.training.run_folder import RunFolder
 
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
@@ -113,16 +114,9 @@ class SearchFolder:
         config: dict[str, Any] | None = RunFolder(self.path).read_json("search.json")
         if config is None:
             return None
-        version = config.pop("format_version", 1)
-        if version == SEARCH_FORMAT_VERSION:
-            return config
-        path = self.path / "search.json"
-        if isinstance(version, int) and version > SEARCH_FORMAT_VERSION:
-            raise UserError(
-                f"{path} has format version {version}, this melray reads {SEARCH_FORMAT_VERSION}: "
-                "update melray"
-            )
-        raise UserError(f"{path} was written by melray < 0.2: start a new --run")
+        check_format_version(config, self.path / "search.json", SEARCH_FORMAT_VERSION, "start a new --run")
+        del config["format_version"]
+        return config
 
     def save(self, trial: Trial) -> None:
         """Write the `trial.json` of a trial; its points are in `scores.jsonl`."""

@@ -7,7 +7,6 @@ Both run in the same task, or with GPUs in CPU tasks and GPU actors.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,7 @@ from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.storage import PathOrURI, pyarrow_source
-from pipeline.training.model_file import MODEL_NAME, load_classifier
+from pipeline.training.model_file import load_classifier, model_digest
 
 CLIPS_PER_UNIT = 32
 
@@ -97,12 +96,11 @@ def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame
 
 def plan_job(config: PredictConfig) -> BatchJob:
     """Plan a prediction, with outputs that are determined by the audio files, the model and the settings."""
-    model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
     return BatchJob(
         "predicting",
         read_unlabeled(config.audio),
         CLIPS_PER_UNIT,
-        settings=[model, config.tta_shifts, config.windows, config.precision],
+        settings=[model_digest(config.run), config.tta_shifts, config.windows, config.precision],
         folder=config.out / ".parts",
     )
 

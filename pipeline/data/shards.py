@@ -22,7 +22,7 @@ from models.config import Config, ConfigError
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.io.errors import UserError
-from pipeline.io.files import write_atomically
+from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.storage import pyarrow_source
 
 SCHEMA_VERSION = 2
@@ -204,6 +204,12 @@ def rejected_csv(rejected: list[Rejected]) -> str:
     writer.writerow(Rejected._fields)
     writer.writerows(rejected)
     return text.getvalue()
+
+
+def write_manifest(folder: Path, manifest: ShardManifest) -> None:
+    """Write `_manifest.json`, which marks the dataset as complete."""
+    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
+    write_text_atomically(folder / MANIFEST_NAME, text)
 
 
 def open_shards(folder: Path) -> ShardManifest:

@@ -11,7 +11,6 @@ generated.csv, written after the files of its clips.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from pipeline.audio.decode import write_wav
 from pipeline.audio.features import Spectrogram
 from pipeline.audio.vocoder import Vocoder
 from pipeline.data.manifest import NO_FOLD
-from pipeline.data.shards import MANIFEST_NAME, ShardManifest, read_shard_footer, write_shard
+from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest, write_shard
 from pipeline.distributed.batch_job import BatchJob, RayRunner, Runner, WorkUnit, run_in_process
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
@@ -38,10 +37,10 @@ from pipeline.io.files import file_names, write_atomically, write_text_atomicall
 from pipeline.io.storage import PathOrURI
 from pipeline.report.figures import spectrogram_png
 from pipeline.training.model_file import (
-    MODEL_NAME,
     GeneratorMetadata,
     load_generator,
     load_generator_metadata,
+    model_digest,
 )
 
 CLIPS_PER_UNIT = 16
@@ -128,12 +127,17 @@ def chosen_labels(config: GenerateConfig, metadata: GeneratorMetadata) -> list[s
 
 def plan_job(config: GenerateConfig, labels: list[str]) -> BatchJob:
     """Plan a generation, with outputs that are determined by the model, the settings and the seeds."""
-    model = hashlib.sha256((config.run / MODEL_NAME).read_bytes()).hexdigest()
     return BatchJob(
         "generating",
         _clip_table(config, labels),
         CLIPS_PER_UNIT,
-        settings=[model, config.interpolate_to, config.min_confidence, config.iterations, config.as_shards],
+        settings=[
+            model_digest(config.run),
+            config.interpolate_to,
+            config.min_confidence,
+            config.iterations,
+            config.as_shards,
+        ],
         folder=config.out / ".parts",
     )
 
@@ -277,8 +281,7 @@ def _publish_shards(
         },
         shards=shards,
     )
-    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
-    write_text_atomically(config.out / MANIFEST_NAME, text)
+    write_manifest(config.out, manifest)
     names = {shard.name for shard in shards}
     for path in config.out.glob("part-*.parquet"):
         if path.name not in names:

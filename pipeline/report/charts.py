@@ -90,6 +90,11 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
+def truncate(text: str, limit: int) -> str:
+    """Shorten a text to a number of characters, the last of which is an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def curve_chart(
     title: str,
     history: History,

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pipeline.report.charts import Chart, plain
+from pipeline.report.charts import Chart, plain, truncate
 from pipeline.report.page import percent
 
 # Width of the matrix and limits of the size of a cell in pixels: the smallest one holds three digits.
@@ -41,7 +41,7 @@ def confusion_chart(
     """
     counts = np.asarray(confusion, dtype=np.int64)
     num_classes, rows = len(class_names), counts.sum(axis=1)
-    names = [plain(name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…") for name in class_names]
+    names = [plain(truncate(name, MAX_NAME)) for name in class_names]
     full_names = [plain(name) for name in class_names]
     cells = [(int(i), int(j)) for i, j in zip(*np.nonzero(counts), strict=True)]
     opacity = {(i, j): _opacity(counts[i, j] / rows[i]) for i, j in cells}

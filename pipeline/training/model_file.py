@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ def load_generator_metadata(run: Path) -> GeneratorMetadata:
         UserError: as `load_generator`.
     """
     return _read(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)))[1]
+
+
+def model_digest(run: Path) -> str:
+    """Return the SHA-256 digest of the model file of a run, with weights and metadata."""
+    return hashlib.sha256((run / MODEL_NAME).read_bytes()).hexdigest()
 
 
 def model_kind(run: Path) -> str:

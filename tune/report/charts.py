@@ -13,7 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pipeline.report.charts import Chart, plain
+from pipeline.report.charts import Chart, plain, truncate
 from tune.report.results import Metric, Results, format_value
 from tune.space import Choice, Range, SearchSpace
 from tune.trials import State, Trial
@@ -475,11 +475,6 @@ def time_unit(seconds: float) -> tuple[str, float]:
 def jitter(number: int) -> float:
     """Return a trial's offset in [-0.5, 0.5); offsets of consecutive numbers are evenly spread."""
     return (number * 0.6180339887) % 1.0 - 0.5
-
-
-def truncate(text: str, limit: int) -> str:
-    """Shorten a text to a number of characters, the last of which is an ellipsis."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def wrap_name(name: str, width: int = 15, max_lines: int = 3) -> str:
