@@ -31,8 +31,9 @@ from pipeline.data.shards import (
     write_manifest,
     write_shard,
 )
-from pipeline.distributed.batch_job import BatchJob, RayRunner, Runner, WorkUnit
+from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
+from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger

@@ -25,8 +25,9 @@ from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.submission import read_sample, submission
 from pipeline.data.manifest import read_unlabeled
 from pipeline.data.shards import REJECTED_NAME, Rejected, rejected_csv
-from pipeline.distributed.batch_job import BatchJob, RayRunner, Runner, StageBuilder, WorkUnit
+from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
+from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger

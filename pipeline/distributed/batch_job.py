@@ -21,11 +21,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,13 +30,12 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.distributed.quarantine import clear_quarantine
-from pipeline.distributed.resources import ResourceRequest, max_workers, wait_for_resources
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_atomically
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import remove_tree, to_path
+from pipeline.io.storage import remove_tree
 
 LIST_NAME = ".units.arrow"
 
@@ -214,137 +210,20 @@ def run_in_process(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) ->
     disable_malloc_trim()
     built = [build() for build in stages]
     for unit in units:
-        yield _to_result(_run_row(_to_row(unit), lambda: built))
+        yield run_stages(unit, lambda: built)
 
 
-@dataclass(frozen=True)
-class RayRunner:
-    """Runs units on a Ray cluster, with one Ray Data task per unit on whichever CPU is free.
+def run_stages(unit: WorkUnit, build: Callable[[], Sequence[Stage]], *arguments: Any) -> UnitResult:
+    """Run stages on a unit, the first with `arguments`, the others with the result of the one before.
 
-    Tasks rather than actors: they use nodes that join later, free their CPU between units so that other jobs
-    can run, and count as demand for the autoscaler. A worker process serves many tasks and keeps the stages
-    that it has built. With GPUs the last stage runs on a pool of actors: a process cannot change its GPU.
+    Errors that a user can fix, also those of `build`, are values rather than exceptions: Ray would retry an
+    exception for minutes.
     """
-
-    wait_for_nodes: float = 0.0
-    """Minutes to wait for missing nodes."""
-    workers: int | None = None
-    """Maximum number of concurrent units (default: one per CPU, or one per GPU)."""
-    gpus: float = 0.0
-    """GPUs per worker; the stages before the last run in separate CPU tasks then."""
-    hint: str = "lower --workers"
-    """Suggestion in the error message of missing resources."""
-
-    def __call__(self, units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
-        """Yield the result of each unit as soon as it is finished.
-
-        Raises:
-            UserError: the cluster has too few resources.
-        """
-        # Without a given number one worker is enough to start: waiting tasks then request more nodes.
-        need = ResourceRequest(self.workers or 1, 0 if self.gpus else 1, self.gpus)
-        nodes = wait_for_resources(need, self.wait_for_nodes, self.hint)
-        rows = _dataset(units)
-        if self.gpus:
-            pool = _actor_pool(self.workers or max(1, min(max_workers(need, nodes), len(units))))
-            if stages[:-1]:
-                rows = rows.map(_row_function(stages[:-1]))
-            # Ray's default of a CPU per actor would leave none for the other stages, which then never run.
-            rows = rows.map(_row_class(stages[-1:]), compute=pool, num_cpus=0, num_gpus=self.gpus)
-        else:
-            rows = _map_on_cpus(rows, stages, self.workers and min(self.workers, len(units)))
-        yield from map(_to_result, rows.iter_rows())
-
-
-def _dataset(units: Sequence[WorkUnit]) -> Any:
-    """Return a Ray dataset with one block per unit: each unit is a task with its own progress and retries."""
-    import ray.data
-
-    return ray.data.from_items([_to_row(unit) for unit in units], override_num_blocks=len(units))
-
-
-def _map_on_cpus(rows: Any, stages: Sequence[StageBuilder], max_concurrent: int | None) -> Any:
-    import ray.data
-
-    rows = rows.map(_row_function(stages), compute=ray.data.TaskPoolStrategy(max_concurrent))
-    # Ray Data reserves resources for each operator so that none starves; with a single one that idles a CPU.
-    rows.context.op_resource_reservation_enabled = False
-    return rows
-
-
-def _actor_pool(size: int) -> Any:
-    """Return a pool of `size` actors that can start with one: another job may use the other GPUs for long."""
-    import ray.data
-
-    return ray.data.ActorPoolStrategy(
-        min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2
-    )
-
-
-def _row_function(stages: Sequence[StageBuilder]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return the function that Ray Data maps over rows, with the name that Ray shows for its tasks."""
-    run = partial(_run_row, build=partial(_build_once, uuid.uuid4().hex, stages))
-
-    def run_row(row: dict[str, Any]) -> dict[str, Any]:
-        return run(row)
-
-    run_row.__name__ = _display_name(stages)
-    return run_row
-
-
-def _row_class(stages: Sequence[StageBuilder]) -> type:
-    """Return the actor class that Ray Data maps over rows, with the name that Ray shows for its actors."""
-    run = _row_function(stages)
-
-    class RowActor:
-        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-            return run(row)
-
-    RowActor.__name__ = _display_name(stages)
-    return RowActor
-
-
-def _display_name(stages: Sequence[StageBuilder]) -> str:
-    return "+".join(getattr(build, "func", build).__name__ for build in stages)
-
-
-# Stages of the job that this worker process ran last.
-_built: dict[str, list[Stage]] = {}
-
-
-def _build_once(key: str, stages: Sequence[StageBuilder]) -> list[Stage]:
-    """Build the stages of a job once per worker process, which Ray reuses for many tasks."""
-    if key not in _built:
-        _built.clear()
-        disable_malloc_trim()
-        _built[key] = [build() for build in stages]
-    return _built[key]
-
-
-def _to_row(unit: WorkUnit) -> dict[str, Any]:
-    """Return a unit as a row of Ray Data."""
-    row = {"name": unit.name, "clips": unit.clips, "folder": str(unit.folder), "index": unit.index}
-    return row | {"value": b"", "error": ""}
-
-
-def _run_row(row: dict[str, Any], build: Callable[[], Sequence[Stage]]) -> dict[str, Any]:
-    """Run stages on one unit; return the row with the pickled result as `value`, or a user error as `error`.
-
-    Errors that a user can fix are values rather than exceptions, which Ray would retry for minutes.
-    """
-    if row["error"]:
-        return row
-    unit = WorkUnit(row["name"], row["clips"], to_path(Path(row["folder"])), row["index"])
     try:
-        arguments = [pickle.loads(row["value"])] if row["value"] else []
         for stage in build():
-            arguments = [stage(unit, *arguments)]
+            arguments = (stage(unit, *arguments),)
     except UserError as error:
-        return row | {"value": b"", "error": str(error)}
+        return UnitResult(unit.name, error=str(error))
     except OSError as error:
-        return row | {"value": b"", "error": explain_os_error(error, f"writing {unit.path}")}
-    return row | {"value": pickle.dumps(arguments[0]), "error": ""}
-
-
-def _to_result(row: dict[str, Any]) -> UnitResult:
-    return UnitResult(row["name"], pickle.loads(row["value"]) if row["value"] else None, row["error"])
+        return UnitResult(unit.name, error=explain_os_error(error, f"writing {unit.path}"))
+    return UnitResult(unit.name, arguments[0])

@@ -28,7 +28,8 @@ from pipeline.audio.features import Spectrogram
 from pipeline.audio.vocoder import Vocoder
 from pipeline.data.manifest import NO_FOLD
 from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest, write_shard
-from pipeline.distributed.batch_job import BatchJob, RayRunner, Runner, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, run_in_process
+from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.gan.sampling import generate_mel, latents_from_seed, mel_to_samples, slerp

@@ -20,7 +20,8 @@ from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
 from pipeline.data.shards import open_shards, read_shard
-from pipeline.distributed.batch_job import RayRunner, StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.ray_runner import RayRunner
 from pipeline.extract import ShardWriter, extract
 from pipeline.gan import loop as gan
 from pipeline.gan.train import train_gan

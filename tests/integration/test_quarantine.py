@@ -16,8 +16,9 @@ import pytest
 from pipeline import extract as extraction
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shards import open_shards, read_shard
-from pipeline.distributed.batch_job import RayRunner, StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuarantine
+from pipeline.distributed.ray_runner import RayRunner
 from pipeline.extract import ShardWriter, extract, plan_job
 from tests.helpers.sounds import extract_config, write_tones
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.distributed import batch_job
+from pipeline.distributed import ray_runner
 from pipeline.distributed.batch_job import (
     LIST_NAME,
     BatchJob,
@@ -210,9 +210,9 @@ def test_worker_process_builds_stages_once_per_job(tmp_path: Path):
         built.append(1)
         return Writer()
 
-    rows = [batch_job._to_row(unit) for unit in make_job(tmp_path).units]
-    first_job, second_job = batch_job._row_function([build]), batch_job._row_function([build])
-    assert [batch_job._to_result(first_job(row)).summary for row in rows] == [3, 3, 1]
+    rows = [ray_runner._to_row(unit) for unit in make_job(tmp_path).units]
+    first_job, second_job = ray_runner._row_function([build]), ray_runner._row_function([build])
+    assert [ray_runner._to_result(first_job(row)).summary for row in rows] == [3, 3, 1]
     assert len(built) == 1
     second_job(rows[0])
     assert len(built) == 2
