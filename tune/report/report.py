@@ -11,18 +11,17 @@ from typing import Any
 
 from pipeline.io.console import duration
 from pipeline.report.page import percent, write_page
+from tune.report.axes import ParamAxis, has_outliers
 from tune.report.charts import (
     STATES,
-    ParamAxis,
     best_so_far,
-    has_outliers,
     importance_chart,
     learning_curves,
-    parallel_coordinates,
     param_vs_score,
     score_over_time,
     state_legend,
 )
+from tune.report.parallel_coordinates import parallel_coordinates
 from tune.report.results import Results, format_value
 from tune.space import Choice, Range, SearchSpace
 from tune.trials import Mode, Trial
@@ -110,7 +109,7 @@ def write_search_report(
         best=results.best,
         best_rows=best_rows(space, results, base_values),
         base_trial=describe_base_trial(space, results, base_values),
-        parallel=parallel_coordinates(space, results),
+        parallel=parallel_coordinates(axes, results),
         parallel_note=parallel_note(results),
         legend=state_legend(results),
         param_charts=param_charts,

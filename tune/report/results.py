@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,13 +86,18 @@ class Results:
             key=lambda pair: (pair[0] is self.best, self.metric.sign * pair[1].score, -pair[0].number),
         )
 
-    def describe(self, trial: Trial) -> str:
-        """Return `trial 7, stopped: best 45.0 % at epoch 8`, with a star for the best trial."""
+    def describe(self, trial: Trial, keys: Sequence[str] = ()) -> str:
+        """Return `trial 7, stopped: best 45.0 % at epoch 8`, with a star for the best trial.
+
+        The trial's values of `keys` follow.
+        """
         point = trial.best(self.metric.mode)
         score = (
             "no score" if point is None else f"best {self.metric.format(point.score)} at epoch {point.epoch}"
         )
-        return f"{'★ ' if trial is self.best else ''}trial {trial.number}, {trial.state}: {score}"
+        text = f"{'★ ' if trial is self.best else ''}trial {trial.number}, {trial.state}: {score}"
+        values = [f"{key} {format_value(trial.params[key])}" for key in keys if key in trial.params]
+        return "; ".join([text, *values])
 
 
 def format_value(value: Any, digits: int = 4) -> str:

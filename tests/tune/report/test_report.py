@@ -11,20 +11,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.report.charts import Chart
 from tests.helpers.html_page import Page
-from tune.report.charts import (
-    MAX_TICKS,
-    SPREAD,
-    ParamAxis,
-    ScoreAxis,
-    importance_chart,
-    jitter,
-    learning_curves,
-    parallel_coordinates,
-    param_vs_score,
-    score_over_time,
-    wrap_name,
-)
+from tune.report.axes import MAX_TICKS, ParamAxis, ScoreAxis, jitter
+from tune.report.charts import importance_chart, learning_curves, param_vs_score, score_over_time
+from tune.report.parallel_coordinates import SPREAD, parallel_coordinates, wrap_name
 from tune.report.report import write_search_report
 from tune.report.results import Metric, Results, format_value
 from tune.space import Choice, Range, SearchSpace
@@ -62,6 +53,13 @@ def make_trials() -> list[Trial]:
 
 def make_results(trials: list[Trial], metric: str = "val_accuracy", mode: Mode = "max") -> Results:
     return Results.from_trials(trials, metric, mode)
+
+
+def plot_parallel(results: Results) -> Chart | None:
+    axes = [
+        ParamAxis.from_trials(key, dimension, results.trials) for key, dimension in SPACE.dimensions.items()
+    ]
+    return parallel_coordinates(axes, results)
 
 
 def write(folder: Path, trials: list[Trial], **changes: Any) -> str:
@@ -373,7 +371,7 @@ def test_long_choice_names_are_cut_in_labels(tmp_path):
 
 
 def test_parallel_lines_cross_axes_at_values():
-    chart = parallel_coordinates(SPACE, make_results(make_trials()))
+    chart = plot_parallel(make_results(make_trials()))
     expected = [math.log10(20) / 2, 0.75, 0.5 + SPREAD * jitter(2), (0.9 - 0.3) / (0.95 - 0.3)]
     assert traces(chart)["trial 2"]["x"] == [0, 1, 2, 3]
     assert traces(chart)["trial 2"]["y"] == pytest.approx(expected)
@@ -393,7 +391,7 @@ def test_parallel_lines_cross_axes_at_values():
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_lines_of_better_trials_are_stronger(mode):
     trials = [make_trial(i, [0.1 + 0.2 * i]) for i in range(5)]
-    chart = parallel_coordinates(SPACE, make_results(trials, "val_loss", mode))
+    chart = plot_parallel(make_results(trials, "val_loss", mode))
     numbers = [0, 1, 2, 3, 4] if mode == "max" else [4, 3, 2, 1, 0]
     opacities = [traces(chart)[f"trial {number}"]["opacity"] for number in numbers]
     assert opacities == sorted(opacities)
