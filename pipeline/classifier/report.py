@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.charts import Chart, History, best_epoch, curve_chart, describe_epochs, has_key
+from pipeline.report.charts import Chart, History, best_epoch, curve_charts, describe_epochs, has_key
 from pipeline.report.clips import color_bar, decibel_scale, spectrogram
 from pipeline.report.confusion import COLOR_NOTE, confusion_chart, reliability_chart, top_confusions
 from pipeline.report.page import write_page
@@ -103,19 +103,13 @@ def learning_curves(history: History) -> tuple[list[Chart], str]:
     """Return charts of loss, validation metrics and learning rate over epochs, and a note on them."""
     validated = has_key(history, "val_accuracy")
     best = best_epoch(history) if validated else None
-    charts = [
-        curve_chart("Loss", history, {"train_loss": "training", "val_loss": "validation"}, best),
-        curve_chart(
-            "Validation",
-            history,
-            {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"},
-            best,
-            as_percent=True,
-        ),
-        curve_chart("Learning rate", history, {"learning_rate": "learning rate"}, best),
-    ]
+    curves = {
+        "Loss": {"train_loss": "training", "val_loss": "validation"},
+        "Validation": {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"},
+        "Learning rate": {"learning_rate": "learning rate"},
+    }
     note = describe_epochs(history, best, "best") + ("" if validated else " Trained without validation.")
-    return [chart for chart in charts if chart is not None], note
+    return curve_charts(history, curves, best, as_percent={"Validation"}), note
 
 
 def _overconfidence(metrics: Mapping[str, Any]) -> float:

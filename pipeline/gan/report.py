@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.charts import Chart, History, best_epoch, curve_chart, describe_epochs, has_key
+from pipeline.report.charts import Chart, History, best_epoch, curve_charts, describe_epochs, has_key
 from pipeline.report.clips import (
     Scale,
     audio_data_uri,
@@ -162,27 +162,12 @@ def _select_snapshots(snapshots: Sequence[EpochSnapshot]) -> list[EpochSnapshot]
 
 def training_curves(history: History, best: int | None) -> list[Chart]:
     """Return charts of losses, scores, metrics and learning rate over epochs."""
-    charts = [
-        curve_chart(
-            "Losses",
-            history,
-            {"discriminator_loss": "discriminator", "generator_loss": "generator"},
-            best,
-        ),
-        curve_chart(
-            "Discriminator scores",
-            history,
-            {"real_score": "real clips", "fake_score": "generated clips"},
-            best,
-        ),
-        curve_chart("Fréchet distance", history, {"frechet": "Fréchet distance"}, best),
-        curve_chart("Class accuracy", history, {"class_accuracy": "class accuracy"}, best, as_percent=True),
-        curve_chart(
-            "Diversity and augmentation",
-            history,
-            {"diversity": "diversity", "augment_p": "augmentation probability"},
-            best,
-        ),
-        curve_chart("Learning rate", history, {"learning_rate": "learning rate"}, best),
-    ]
-    return [chart for chart in charts if chart is not None]
+    curves = {
+        "Losses": {"discriminator_loss": "discriminator", "generator_loss": "generator"},
+        "Discriminator scores": {"real_score": "real clips", "fake_score": "generated clips"},
+        "Fréchet distance": {"frechet": "Fréchet distance"},
+        "Class accuracy": {"class_accuracy": "class accuracy"},
+        "Diversity and augmentation": {"diversity": "diversity", "augment_p": "augmentation probability"},
+        "Learning rate": {"learning_rate": "learning rate"},
+    }
+    return curve_charts(history, curves, best, as_percent={"Class accuracy"})

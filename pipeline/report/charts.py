@@ -7,7 +7,7 @@ figures follow the color scheme of the reader.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,22 @@ def curve_chart(
     else:
         figure.update_yaxes(hoverformat=".4~g")
     return Chart(figure, f"{title}. {'; '.join(descriptions)}.", title)
+
+
+def curve_charts(
+    history: History,
+    curves: Mapping[str, Mapping[str, str]],
+    best: int | None = None,
+    as_percent: Container[str] = (),
+) -> list[Chart]:
+    """Return a `curve_chart` for each title in `curves`, without those whose keys no epoch has.
+
+    `as_percent` contains the titles of charts of fractions.
+    """
+    charts = [
+        curve_chart(title, history, names, best, title in as_percent) for title, names in curves.items()
+    ]
+    return [chart for chart in charts if chart is not None]
 
 
 def has_key(history: History, key: str) -> bool:

@@ -40,18 +40,38 @@ def confusion_chart(
         column: title of the columns.
     """
     counts = np.asarray(confusion, dtype=np.int64)
-    num_classes, rows = len(class_names), counts.sum(axis=1)
+    num_classes = len(class_names)
+    cell_size = min(MAX_CELL, max(MIN_CELL, MATRIX_WIDTH / num_classes))
+    angled = num_classes <= MAX_ANGLED
     names = [plain(truncate(name, MAX_NAME)) for name in class_names]
-    full_names = [plain(name) for name in class_names]
-    cells = [(int(i), int(j)) for i, j in zip(*np.nonzero(counts), strict=True)]
-    opacity = {(i, j): _opacity(counts[i, j] / rows[i]) for i, j in cells}
-    tips = [
-        f"{full_names[i]} → {full_names[j]}: {counts[i, j]} of {rows[i]} ({percent(counts[i, j] / rows[i])})"
-        for i, j in cells
-    ]
     figure = go.Figure()
+    _add_cells(figure, counts, class_names, cell_size)
+    _set_matrix_axes(figure, names, row, column, angled)
+    # Room for the names in pixels; the last column's name, if at an angle, is right of the matrix.
+    label_width = 6.5 * max(map(len, names))
+    right = 0.7 * 6.5 * len(names[-1]) if angled else 8
+    figure.update_layout(showlegend=False, margin_r=right)
+    width = cell_size * num_classes + label_width + right + 40
+    height = cell_size * num_classes + (0.7 if angled else 1) * label_width + 56
+    style = (
+        f"aspect-ratio:{width:.0f}/{height:.0f};max-width:{width:.0f}px;min-width:{MIN_SCALE * width:.0f}px"
+    )
+    description = (
+        f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips "
+        "correct."
+    )
+    if mistakes := top_confusions(confusion, class_names):
+        description += f" Most frequent confusions: {mistakes}."
+    return Chart(figure, description, style=style)
+
+
+def _add_cells(figure: go.Figure, counts: np.ndarray, class_names: Sequence[str], cell_size: float) -> None:
+    """Add colored cells for counts `[shape=(C, C)]` above zero, and the counts as text over them."""
+    totals, names = counts.sum(axis=1), [plain(name) for name in class_names]
+    cells = [(int(i), int(j)) for i, j in zip(*np.nonzero(counts), strict=True)]
+    opacity = {(i, j): _opacity(counts[i, j] / totals[i]) for i, j in cells}
     for correct, color in ((True, "var(--cell-correct)"), (False, "var(--cell-wrong)")):
-        z: list[list[float | None]] = [[None] * num_classes for _ in class_names]
+        z: list[list[float | None]] = [[None] * len(names) for _ in names]
         for i, j in cells:
             if (i == j) == correct:
                 z[i][j] = opacity[i, j]
@@ -66,7 +86,6 @@ def confusion_chart(
             ygap=1,
             hoverinfo="skip",
         )
-    cell_size = min(MAX_CELL, max(MIN_CELL, MATRIX_WIDTH / num_classes))
     figure.add_scatter(
         x=[j for _, j in cells],
         y=[i for i, _ in cells],
@@ -77,11 +96,18 @@ def confusion_chart(
             "color": ["var(--on-cell)" if opacity[cell] >= STRONG else "var(--ink)" for cell in cells],
             "weight": ["bold" if opacity[cell] >= STRONG else "normal" for cell in cells],
         },
-        hovertext=tips,
+        hovertext=[
+            f"{names[i]} → {names[j]}: {counts[i, j]} of {totals[i]} ({percent(counts[i, j] / totals[i])})"
+            for i, j in cells
+        ],
         hoverinfo="text",
         name="count",
     )
-    # Grid lines between the cells, which themselves are at whole numbers.
+
+
+def _set_matrix_axes(figure: go.Figure, names: Sequence[str], row: str, column: str, angled: bool) -> None:
+    """Set names of rows and columns, and grid lines between the cells, which are at whole numbers."""
+    num_classes = len(names)
     edges = {
         "tickvals": [i - 0.5 for i in range(num_classes + 1)],
         "showgrid": True,
@@ -90,7 +116,7 @@ def confusion_chart(
     axis = {
         "tickvals": list(range(num_classes)),
         "ticktext": names,
-        "tickfont": {"color": "var(--ink)", "size": 12 if num_classes <= MAX_ANGLED else 11},
+        "tickfont": {"color": "var(--ink)", "size": 12 if angled else 11},
         "range": [-0.5, num_classes - 0.5],
         "minor": edges | {"ticks": ""},
         "showgrid": False,
@@ -99,28 +125,10 @@ def confusion_chart(
         "ticklabelstandoff": 6,
         "constrain": "domain",
     }
-    figure.update_xaxes(
-        axis, side="top", title_text=f"{column} →", tickangle=-45 if num_classes <= MAX_ANGLED else -90
-    )
+    figure.update_xaxes(axis, side="top", title_text=f"{column} →", tickangle=-45 if angled else -90)
     figure.update_yaxes(
         axis, range=[num_classes - 0.5, -0.5], title_text=f"← {row}", scaleanchor="x", constraintoward="top"
     )
-    # Room for the names in pixels; the last column's name, if at an angle, is right of the matrix.
-    label_width = 6.5 * max(map(len, names))
-    right = 0.7 * 6.5 * len(names[-1]) if num_classes <= MAX_ANGLED else 8
-    figure.update_layout(showlegend=False, margin_r=right)
-    width = cell_size * num_classes + label_width + right + 40
-    height = cell_size * num_classes + (0.7 if num_classes <= MAX_ANGLED else 1) * label_width + 56
-    style = (
-        f"aspect-ratio:{width:.0f}/{height:.0f};max-width:{width:.0f}px;min-width:{MIN_SCALE * width:.0f}px"
-    )
-    description = (
-        f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips "
-        "correct."
-    )
-    if mistakes := top_confusions(confusion, class_names):
-        description += f" Most frequent confusions: {mistakes}."
-    return Chart(figure, description, style=style)
 
 
 def top_confusions(confusion: Sequence[Sequence[int]], class_names: Sequence[str], limit: int = 3) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,15 +54,7 @@ def spectrogram_grid_png(
     )
     hertz, seconds = frequency_ticks(config, bands)[::2], time_ticks(config, frames)
     for (row, column), ax in np.ndenumerate(axes):
-        image = ax.imshow(
-            mels[row, column],
-            origin="lower",
-            aspect="auto",
-            cmap=COLORMAP,
-            vmin=scale[0],
-            vmax=scale[1],
-            extent=(0, 1, 0, 1),
-        )
+        image = _draw_spectrogram(ax, mels[row, column], scale)
         ax.set_yticks(
             [position for _, position in hertz],
             [f"{value:g}" if column == 0 else "" for value, _ in hertz],
@@ -96,16 +89,7 @@ def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
     figure = Figure(figsize=(5, 2.6), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.11, 0.16, 0.76, 0.73))
-    image = axes.imshow(
-        mel,
-        origin="lower",
-        aspect="auto",
-        cmap=COLORMAP,
-        vmin=scale[0],
-        vmax=scale[1],
-        extent=(0, 1, 0, 1),
-        interpolation="nearest",
-    )
+    image = _draw_spectrogram(axes, mel, scale, interpolation="nearest")
     hertz, seconds = frequency_ticks(config, mel.shape[0]), time_ticks(config, mel.shape[1])
     axes.set_yticks([position for _, position in hertz], [f"{value:g}" for value, _ in hertz], fontsize=7)
     axes.set_xticks([position for _, position in seconds], [f"{value:g}" for value, _ in seconds], fontsize=7)
@@ -116,6 +100,20 @@ def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _draw_spectrogram(axes: Any, mel: np.ndarray, scale: Scale, **options: Any) -> Any:
+    """Draw a spectrogram on matplotlib axes from 0 to 1; return the image, for a color bar."""
+    return axes.imshow(
+        mel,
+        origin="lower",
+        aspect="auto",
+        cmap=COLORMAP,
+        vmin=scale[0],
+        vmax=scale[1],
+        extent=(0, 1, 0, 1),
+        **options,
+    )
 
 
 def write_animation(path: Path, images: Sequence[Path]) -> None:
