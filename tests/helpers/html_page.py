@@ -5,11 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from html.parser import HTMLParser
 from typing import Any
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+# Names that break a page which does not escape them.
+EVIL_NAMES = (
+    "</script><script>alert(1)</script>",
+    "\"quoted\" & 'single'",
+    "犬 été",
+    "</title></style><b x='",
+    os.fsdecode(b"caf\xe9"),
+)
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
@@ -61,7 +70,7 @@ class Page(HTMLParser):
         if tag == "script" and self.tags[-1][1].get("type") == "application/json":
             plots = [attrs for _, attrs in self.tags if attrs.get("class") == "plot"]
             chart = {"title": self._title.strip(), "description": plots[-1]["aria-label"]}
-            self.charts.append(json.loads(self._json) | chart)
+            self.charts.append(json.loads(self._json, parse_constant=_reject_constant) | chart)
 
     def handle_data(self, data):
         if "script" in self.open:
@@ -96,9 +105,20 @@ class Page(HTMLParser):
         return chart
 
 
-def assert_self_contained(text: str) -> None:
-    """Assert that a page refers to nothing outside itself and that its policy allows only its own scripts."""
+def _reject_constant(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def parse_checked(text: str) -> Page:
+    """Parse a page after asserting that it is self-contained and accessible."""
     page = Page(text)
+    assert_self_contained(text, page)
+    assert_accessible(page)
+    return page
+
+
+def assert_self_contained(text: str, page: Page) -> None:
+    """Assert that a page refers to nothing outside itself and that its policy allows only its own scripts."""
     for tag, attrs in page.tags:
         assert tag not in {"iframe", "object", "embed", "base", "form"}
         assert not [key for key in attrs if key.startswith("on")]

@@ -86,6 +86,15 @@ def kill_driver(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def kill_command_when(
+    condition: Callable[[], object], *arguments: object, log: Path, timeout_s: float = 60
+) -> None:
+    """Run `melray …` until `condition()` is true, then kill its driver."""
+    driver = start_command(*arguments, log=log)
+    wait_until(condition, timeout_s)
+    kill_driver(driver)
+
+
 def kill_process_tree(pid: int) -> None:
     """Kill a process, then its descendants; return when they have exited."""
     try:

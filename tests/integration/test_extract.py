@@ -15,7 +15,12 @@ from pipeline.data.shards import mel_values, open_shards, read_shard
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import ExtractConfig, extract
 from pipeline.io.errors import UserError
-from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
+from tests.helpers.processes import (
+    kill_command_when,
+    kill_worker,
+    run_command,
+    run_when,
+)
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, tone, write_tones
 
 Rows = dict[tuple[str, int], tuple[object, ...]]
@@ -136,9 +141,7 @@ def test_rerun_after_killed_driver_keeps_finished_shards(
 ) -> None:
     out = tmp_path / "shards"
     command = ("extract", "--data", long_tones, "--out", out, *FULL_FLAGS, "--cpus", 2)
-    driver = start_command(*command, log=tmp_path / "log")
-    wait_until(lambda: len(list(out.glob("part-*"))) >= 2)
-    kill_driver(driver)
+    kill_command_when(lambda: len(list(out.glob("part-*"))) >= 2, *command, log=tmp_path / "log")
     finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert not (out / "_manifest.json").exists()
     with pytest.raises(UserError, match="extraction is incomplete"):

@@ -21,7 +21,12 @@ from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import load_tensors
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
-from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
+from tests.helpers.processes import (
+    kill_command_when,
+    kill_worker,
+    run_command,
+    run_when,
+)
 from tests.helpers.sounds import gan_config, write_shards
 
 # Slow enough on any hardware that a process is killed in the middle of an epoch.
@@ -154,9 +159,7 @@ def test_rerun_after_killed_driver_yields_same_weights(
 ) -> None:
     run = tmp_path / "run"
     command = ("train-gan", "--shards", shards, "--run", run, *SLOW_FLAGS, "--cpus", 2)
-    driver = start_command(*command, log=tmp_path / "log")
-    wait_until(lambda: len(epochs_in_log(run)) == 2)
-    kill_driver(driver)
+    kill_command_when(lambda: len(epochs_in_log(run)) == 2, *command, log=tmp_path / "log")
     assert not (run / "summary.json").exists()
     rerun = run_command(*command)
     assert rerun.returncode == 0, rerun.stderr

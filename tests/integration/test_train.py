@@ -21,7 +21,14 @@ from pipeline.io.errors import UserError
 from pipeline.training.launch import TrainingTask, run_tasks
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
-from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
+from tests.helpers.processes import (
+    kill_command_when,
+    kill_worker,
+    run_command,
+    run_when,
+    start_command,
+    wait_until,
+)
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config, write_shards
 
@@ -146,9 +153,7 @@ def test_killed_driver_resumes_with_same_weights(
 ) -> None:
     run = tmp_path / "run"
     command = ("train-classifier", "--shards", shards, "--run", run, *SLOW_FLAGS, "--cpus", 2)
-    driver = start_command(*command, log=tmp_path / "log")
-    wait_until(lambda: len(logged_epochs(run)) == 2)
-    kill_driver(driver)
+    kill_command_when(lambda: len(logged_epochs(run)) == 2, *command, log=tmp_path / "log")
     assert not (run / "summary.json").exists()
     rerun = run_command(*command)
     assert rerun.returncode == 0, rerun.stderr

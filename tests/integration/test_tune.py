@@ -21,7 +21,14 @@ from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier, load_generator
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
-from tests.helpers.processes import kill_driver, kill_worker, run_command, run_when, start_command, wait_until
+from tests.helpers.processes import (
+    kill_command_when,
+    kill_worker,
+    run_command,
+    run_when,
+    start_command,
+    wait_until,
+)
 from tests.helpers.sounds import write_shards
 from tune.config import SearchConfig
 from tune.search import search
@@ -344,10 +351,9 @@ def test_search_of_killed_driver_resumes_with_same_scores(
 ) -> None:
     # Random suggestions do not depend on the order in which trials end.
     arguments = [*tune_command(config, files["slow"]), "--searcher", "random"]
-    driver = start_command(*arguments, log=tmp_path / "log")
     folder = SearchFolder(config.run)
-    wait_until(lambda: len(RunFolder(folder.trial(2)).read_history()) >= 2, 90)
-    kill_driver(driver)
+    run = RunFolder(folder.trial(2))
+    kill_command_when(lambda: len(run.read_history()) >= 2, *arguments, log=tmp_path / "log", timeout_s=90)
     scores_before = scores(config.run)
     assert {trial.state for trial in folder.read()} == {"finished", "running"}
     completed = run_command(*arguments, "--resume", timeout=110)
@@ -358,7 +364,7 @@ def test_search_of_killed_driver_resumes_with_same_scores(
     assert all(len(epochs) == 6 for epochs in scores_after.values())
     assert all(scores_after[number].items() >= epochs.items() for number, epochs in scores_before.items())
     # The interrupted trial equals an uninterrupted run with the same settings.
-    settings = RunFolder(folder.trial(2)).read_json("config.json")["config"]
+    settings = run.read_json("config.json")["config"]
     run_config = TrainClassifierConfig.parse({"shards": config.shards, "run": tmp_path / "run", **settings})
     run_config.run.mkdir()
     torch.set_num_threads(1)
