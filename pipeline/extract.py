@@ -22,6 +22,7 @@ from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.shards import (
     MANIFEST_NAME,
     REJECTED_NAME,
+    SCHEMA_VERSION,
     Rejected,
     ShardInfo,
     ShardManifest,
@@ -102,7 +103,7 @@ def plan_job(clips: pd.DataFrame, config: ExtractConfig) -> BatchJob:
         "extracting",
         clips,
         clips_per_unit,
-        settings=[config.features.fingerprint, config.augment.to_dict()],
+        settings=[SCHEMA_VERSION, config.features.fingerprint, config.augment.to_dict()],
         folder=config.out,
         read_summary=read_shard_footer,
         count_rejected=lambda summary: summary[0].rejected,

@@ -76,8 +76,6 @@ def start_nodes(
         f"--port={address.rpartition(':')[2]}",
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard_port}",
-    ]
-    head_flags += [
         f"--ray-client-server-port={client_port}",
         f"--temp-dir={folder / 'r'}",
         "--disable-usage-stats",

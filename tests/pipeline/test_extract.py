@@ -18,7 +18,7 @@ from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import MANIFEST_NAME, open_shards
+from pipeline.data.shards import MANIFEST_NAME, SCHEMA_VERSION, open_shards
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import (
     MAX_CLIPS_PER_UNIT,
@@ -112,6 +112,13 @@ def test_changed_clip_changes_only_its_unit(column: str):
 def test_changed_settings_change_every_unit(features: FeatureConfig, augment: AugmentConfig):
     clips = fake_clips(3 * MIN_CLIPS_PER_UNIT)
     assert not set(unit_names(clips)) & set(unit_names(clips, features, augment))
+
+
+def test_changed_shard_schema_changes_every_unit(monkeypatch: pytest.MonkeyPatch):
+    clips = fake_clips(3 * MIN_CLIPS_PER_UNIT)
+    names = set(unit_names(clips))
+    monkeypatch.setattr("pipeline.extract.SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    assert not names & set(unit_names(clips))
 
 
 @pytest.fixture(scope="module")
