@@ -15,7 +15,7 @@ help:
 	@echo "make format              format the code and fix style errors"
 	@echo "make bench AUDIO=FOLDER  benchmarks on your audio, into benchmarks/results"
 	@echo "make docs                regenerate docs/cli.md from --help"
-	@echo "make docs-images         regenerate the images of the README (15 minutes, needs Chromium)"
+	@echo "make docs-images         regenerate the images of the README (needs Chromium)"
 	@echo "make clean               delete .venv and runs"
 
 setup: $(READY)

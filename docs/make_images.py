@@ -1,7 +1,7 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
-Runs the demo and a longer GAN training in runs/docs (15 minutes on 2 cores; resumes), then plots real and
-generated spectrograms and takes a screenshot of the classifier's report with headless Chromium.
+Trains a classifier and a GAN on them in runs/docs (rerun to resume), then plots real and generated
+spectrograms and takes a screenshot of the classifier's report with headless Chromium.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.audio.synthesize import write_dataset
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.sampling import generate_mel, latents_from_seed
 from pipeline.report.clips import decibel_scale
@@ -34,18 +35,18 @@ VIEWPORT, MAX_BYTES = (1280, 1600), 300_000
 
 def main() -> None:
     """Train what is missing, then write all images."""
-    melray("demo", "--out", RUNS)
-    # Few epochs, so that the report has mistakes to show.
-    melray("train-classifier", "--shards", RUNS / "shards", "--run", RUNS / "short", "--epochs", "6")
-    melray("evaluate", "--run", RUNS / "short")
+    write_dataset(RUNS / "sounds")
     # Small spectrograms and no reference classifier: minutes on two cores.
-    small = ["--features.mel.n-mels", "64", "--features.mel.hop-length", "1024"]
-    melray("extract", "--data", RUNS / "sounds", "--out", RUNS / "shards_small", "--copies", "0", *small)
-    gan = ["--run", RUNS / "gan_small", "--epochs", "25", "--no-select-best"]
-    melray("train-gan", "--shards", RUNS / "shards_small", *gan)
+    features = ("--features.mel.n-mels", 64, "--features.mel.hop-length", 1024)
+    melray("extract", "--data", RUNS / "sounds", "--out", RUNS / "shards", *features)
+    # Few epochs, so that the report has mistakes to show.
+    melray("train-classifier", "--shards", RUNS / "shards", "--run", RUNS / "classifier", "--epochs", 6)
+    melray("evaluate", "--run", RUNS / "classifier")
+    gan = ("--run", RUNS / "gan", "--epochs", 25, "--no-select-best")
+    melray("train-gan", "--shards", RUNS / "shards", *gan)
     IMAGES.mkdir(exist_ok=True)
-    save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan_small"))))
-    save("classifier_report.png", screenshot(RUNS / "short" / "report.html"))
+    save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
+    save("classifier_report.png", screenshot(RUNS / "classifier" / "report.html"))
 
 
 def melray(*words: object) -> None:
