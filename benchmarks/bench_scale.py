@@ -57,7 +57,7 @@ def write_empty_shards(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]
     for unit in units:
         clips = unit.read_clips()
         rows = [[Spectrogram(0, 0.0, "unchanged", mel)] for _ in clips]
-        yield UnitResult(unit.name, (write_shard(unit.path, clips, rows, [], TINY.shape), []))
+        yield UnitResult(unit.name, write_shard(unit.path, clips, rows, [], TINY.shape))
 
 
 def driver_metrics(clips: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,19 +17,22 @@ from pydantic import Field
 
 from models.config import diff_settings
 from pipeline.audio.augment import AugmentConfig
-from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram, spectrogram_rows
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.shards import (
     MANIFEST_NAME,
     REJECTED_NAME,
     SCHEMA_VERSION,
+    WARNINGS_NAME,
+    ClipWarning,
     Rejected,
-    ShardInfo,
     ShardManifest,
+    ShardSummary,
     open_shards,
     read_shard_footer,
     rejected_csv,
+    warnings_csv,
     write_manifest,
     write_shard,
 )
@@ -47,11 +51,8 @@ from pipeline.io.storage import PathOrURI
 TARGET_UNIT_COUNT = 64
 MIN_CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT = 8, 256
 
-# Summary of a shard: its entry in the manifest, and its rejected clips.
-ShardSummary = tuple[ShardInfo, list[Rejected]]
 
-
-class ExtractConfig(ManifestConfig, AugmentConfig, AutoscalingConfig):
+class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConfig):
     """Extract spectrograms from a folder of audio files."""
 
     data: PathOrURI
@@ -87,10 +88,13 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     }
     job = plan_job(manifest.clips, config)
     del manifest  # millions of clips, now in the job's list
-    stages = [partial(ShardWriter, config.features, config.augment, CLIP_TIMEOUT_S)]
+    stages = [partial(ShardWriter, config.features, config.augment, CLIP_TIMEOUT_S, config.min_complete)]
     summaries = job.run(stages, runner or RayRunner(config.wait_for_nodes, hint="start a node with CPUs"))
     published = _publish(config, class_counts, summaries, job)
     job.clean_up(keep_outputs=True)
+    if published.warnings:
+        path = config.out / WARNINGS_NAME
+        logger.warning("%d warnings about clips that are used; see %s", published.warnings, path)
     print(f"{published.clips} clips, {published.rows} rows, {published.rejected} rejected")
     print(f"shards: {config.out}", flush=True)
     return published
@@ -103,19 +107,26 @@ def plan_job(clips: pd.DataFrame, config: ExtractConfig) -> BatchJob:
         "extracting",
         clips,
         clips_per_unit,
-        settings=[SCHEMA_VERSION, config.features.fingerprint, config.augment.to_dict()],
+        settings=[SCHEMA_VERSION, config.features.fingerprint, config.augment.to_dict(), config.min_complete],
         folder=config.out,
         read_summary=read_shard_footer,
-        count_rejected=lambda summary: summary[0].rejected,
+        count_rejected=lambda summary: summary.info.rejected,
     )
 
 
 class ShardWriter:
     """Stage of a batch job that turns a work unit into a shard."""
 
-    def __init__(self, features: FeatureConfig, augment: AugmentConfig, clip_timeout_s: float = 0.0):
+    def __init__(
+        self,
+        features: FeatureConfig,
+        augment: AugmentConfig,
+        clip_timeout_s: float = 0.0,
+        min_complete: float = DecodeConfig().min_complete,
+    ):
         """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
-        self._features, self._augment, self._clip_timeout_s = features, augment, clip_timeout_s
+        self._features, self._augment = features, augment
+        self._clip_timeout_s, self._min_complete = clip_timeout_s, min_complete
 
     def __call__(self, unit: WorkUnit) -> ShardSummary:
         """Write the shard of a unit.
@@ -124,12 +135,29 @@ class ShardWriter:
             OSError: the clip list cannot be read or the shard cannot be written.
         """
         with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
-            clips, spectrograms, rejected = extract_clips(
-                unit.read_clips(), self._features, self._augment, quarantine.begin
+            extracted = extract_clips(
+                unit.read_clips(), self._features, self._augment, quarantine.begin, self._min_complete
             )
-        shard = write_shard(unit.path, clips, spectrograms, rejected, self._features.shape)
+        summary = write_shard(
+            unit.path,
+            extracted.clips,
+            extracted.spectrograms,
+            extracted.rejected,
+            self._features.shape,
+            extracted.warnings,
+        )
         quarantine.end()
-        return shard, rejected
+        return summary
+
+
+@dataclass
+class ExtractedClips:
+    """Usable clips of a work unit with their spectrograms, and what its report files list."""
+
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    spectrograms: list[list[Spectrogram]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    warnings: list[ClipWarning] = field(default_factory=list)
 
 
 def extract_clips(
@@ -137,24 +165,28 @@ def extract_clips(
     features: FeatureConfig,
     augment: AugmentConfig,
     begin: Callable[[str], bool] = lambda clip_id: True,
-) -> tuple[list[dict[str, Any]], list[list[Spectrogram]], list[Rejected]]:
-    """Return the usable clips of a unit, their spectrograms, and the rejected clips.
+    min_complete: float = DecodeConfig().min_complete,
+) -> ExtractedClips:
+    """Decode the clips of a unit and extract their spectrograms.
 
     `begin` is called with the id of each clip and returns whether it may be read.
     """
-    clips, spectrograms, rejected = [], [], []
+    result = ExtractedClips()
     for clip in records:
-        if not begin(clip["clip_id"]):
-            rejected.append(Rejected(clip["clip_id"], clip["path"], CRASH_REASON))
+        clip_id, path = clip["clip_id"], clip["path"]
+        if not begin(clip_id):
+            result.rejected.append(Rejected(clip_id, path, CRASH_REASON))
             continue
+        texts: list[str] = []
         try:
-            rows = list(spectrogram_rows(clip["path"], clip["clip_id"], features, augment))
+            rows = list(spectrogram_rows(path, clip_id, features, augment, min_complete, texts.append))
         except AudioDecodeError as error:
-            rejected.append(Rejected(clip["clip_id"], clip["path"], str(error)))
+            result.rejected.append(Rejected(clip_id, path, str(error)))
             continue
-        clips.append(clip)
-        spectrograms.append(rows)
-    return clips, spectrograms, rejected
+        result.clips.append(clip)
+        result.spectrograms.append(rows)
+        result.warnings += [ClipWarning(clip_id, path, text) for text in texts]
+    return result
 
 
 def _publish(
@@ -164,13 +196,15 @@ def _publish(
 
     `class_counts` is the number of clips per class, usable or not.
     """
-    shards = tuple(sorted((shard for shard, _ in summaries), key=lambda shard: shard.name))
-    rejected = sorted(clip for _, clips in summaries for clip in clips)
+    shards = tuple(sorted((summary.info for summary in summaries), key=lambda shard: shard.name))
+    rejected = sorted(clip for summary in summaries for clip in summary.rejected)
+    warnings = sorted(warning for summary in summaries for warning in summary.warnings)
     usable, total = sum(shard.clips for shard in shards), sum(class_counts.values())
     if usable + len(rejected) != total:
         raise RuntimeError(f"{usable} + {len(rejected)} clips in {len(shards)} shards, expected {total}")
     with report_os_errors("writing", config.out / REJECTED_NAME):
         write_text_atomically(config.out / REJECTED_NAME, rejected_csv(rejected))
+        write_text_atomically(config.out / WARNINGS_NAME, warnings_csv(warnings))
     _check_reject_rate(config, rejected, total)
     class_names = _usable_classes(class_counts, rejected, job.units)
     for label in sorted(set(class_counts) - class_names):
@@ -183,6 +217,7 @@ def _publish(
         clips=usable,
         rows=sum(shard.rows for shard in shards),
         rejected=len(rejected),
+        warnings=len(warnings),
         source={"data": str(config.data), "clips_by_class": class_counts},
         shards=shards,
     )

@@ -8,14 +8,16 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
+from pydantic import Field
 
+from models.config import Config
 from pipeline.io.files import write_atomically
 
 # Frames per block read from a file, so that memory grows with the mono length and not with channels x length.
@@ -56,6 +58,14 @@ EXTENSIONS = frozenset(
 )
 
 
+class DecodeConfig(Config):
+    """Tolerance for damaged audio files."""
+
+    min_complete: float = Field(0.75, ge=0, le=1)
+    """Use a truncated audio file if at least this fraction of its declared samples is there, with a warning in
+    warnings.csv; 1 rejects every truncated file."""
+
+
 class AudioDecodeError(Exception):
     """Raised for a file without usable audio; the message is the reason given in `rejected.csv`."""
 
@@ -66,12 +76,27 @@ def is_audio(path: str | os.PathLike[str]) -> bool:
     return stem != "" and not stem.startswith(".") and extension.lower() in EXTENSIONS
 
 
-def decode(source: str | os.PathLike[str] | bytes, sample_rate: int) -> np.ndarray:
+# Called with each reason why the samples of a file that is used may not be what they should be.
+OnWarning = Callable[[str], None]
+
+
+def ignore_warning(text: str) -> None:
+    """Do nothing, for callers of `decode` that only need the samples."""
+
+
+def decode(
+    source: str | os.PathLike[str] | bytes,
+    sample_rate: int,
+    min_complete: float = DecodeConfig().min_complete,
+    on_warning: OnWarning = ignore_warning,
+) -> np.ndarray:
     """Decode an audio file to mono samples at `sample_rate`.
 
     Args:
         source: path, or content of a file.
         sample_rate: target sample rate in Hz.
+        min_complete: as in `DecodeConfig`.
+        on_warning: called with a text for `warnings.csv`.
 
     Returns:
         Samples `[shape=(num_samples,)]`, float32, full scale is 1; integer formats are in [-1, 1].

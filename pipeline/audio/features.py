@@ -13,7 +13,15 @@ from pydantic import Field
 
 from models.config import Config, flat_values
 from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng
-from pipeline.audio.decode import AudioDecodeError, decode, fix_length, trim_silence
+from pipeline.audio.decode import (
+    AudioDecodeError,
+    DecodeConfig,
+    OnWarning,
+    decode,
+    fix_length,
+    ignore_warning,
+    trim_silence,
+)
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.io.storage import read_if_remote
 
@@ -76,8 +84,15 @@ class Spectrogram:
     mel: np.ndarray
 
 
-def load_clip(source: str | os.PathLike[str] | bytes, config: FeatureConfig) -> np.ndarray:
+def load_clip(
+    source: str | os.PathLike[str] | bytes,
+    config: FeatureConfig,
+    min_complete: float = DecodeConfig().min_complete,
+    on_warning: OnWarning = ignore_warning,
+) -> np.ndarray:
     """Return decoded, resampled and trimmed samples `[shape=(num_samples,)]` of any length.
+
+    `min_complete` and `on_warning` are those of `decode`.
 
     Raises:
         AudioDecodeError: the file has no usable audio.
@@ -87,7 +102,7 @@ def load_clip(source: str | os.PathLike[str] | bytes, config: FeatureConfig) -> 
         data = read_if_remote(source)
     except FileNotFoundError:
         raise AudioDecodeError("no such file") from None
-    samples = decode(data, config.mel.sample_rate)
+    samples = decode(data, config.mel.sample_rate, min_complete, on_warning)
     return samples if config.trim_db is None else trim_silence(samples, config.trim_db)
 
 
@@ -116,14 +131,21 @@ def split_windows(samples: np.ndarray, config: FeatureConfig, max_windows: int) 
 
 
 def spectrogram_rows(
-    source: str | os.PathLike[str] | bytes, clip_id: str, features: FeatureConfig, augment: AugmentConfig
+    source: str | os.PathLike[str] | bytes,
+    clip_id: str,
+    features: FeatureConfig,
+    augment: AugmentConfig,
+    min_complete: float = DecodeConfig().min_complete,
+    on_warning: OnWarning = ignore_warning,
 ) -> Iterator[Spectrogram]:
     """Yield the spectrogram of a clip, then those of its augmented copies.
+
+    `min_complete` and `on_warning` are those of `decode`.
 
     Raises:
         AudioDecodeError: the file has no usable audio; raised before the first row.
     """
-    samples = load_clip(source, features)
+    samples = load_clip(source, features, min_complete, on_warning)
     yield Spectrogram(0, 0.0, "unchanged", spectrogram(samples, features))
     for copy in range(1, augment.copies + 1):
         rng = row_rng(augment.seed, clip_id, copy)

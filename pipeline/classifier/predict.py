@@ -19,12 +19,19 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
-from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.submission import read_sample, submission
 from pipeline.data.manifest import read_unlabeled
-from pipeline.data.shards import REJECTED_NAME, Rejected, rejected_csv
+from pipeline.data.shards import (
+    REJECTED_NAME,
+    WARNINGS_NAME,
+    ClipWarning,
+    Rejected,
+    rejected_csv,
+    warnings_csv,
+)
 from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
@@ -39,7 +46,7 @@ from pipeline.training.model_file import load_classifier, model_digest
 CLIPS_PER_UNIT = 32
 
 
-class PredictConfig(AutoscalingConfig):
+class PredictConfig(DecodeConfig, AutoscalingConfig):
     """Classify unlabeled audio files."""
 
     run: PathOrURI
@@ -75,7 +82,7 @@ def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame
     sample = None if config.sample_submission is None else read_sample(config.sample_submission)
     job = plan_job(config)
     stages: list[StageBuilder] = [
-        partial(SpectrogramReader, metadata.features, config.windows, CLIP_TIMEOUT_S),
+        partial(SpectrogramReader, metadata.features, config.windows, CLIP_TIMEOUT_S, config.min_complete),
         partial(Predictor, config),
     ]
     job.run(stages, runner or RayRunner(config.wait_for_nodes, config.workers, config.gpus_per_worker))
@@ -91,6 +98,9 @@ def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame
             unreadable,
             config.out / REJECTED_NAME,
         )
+    doubtful = int((table["warning"] != "").sum())
+    if doubtful:
+        logger.warning("%d files were read with a warning; see %s", doubtful, config.out / WARNINGS_NAME)
     print(f"{len(table)} predictions\nsubmission: {config.out / 'submission.csv'}", flush=True)
     return table
 
@@ -101,7 +111,13 @@ def plan_job(config: PredictConfig) -> BatchJob:
         "predicting",
         read_unlabeled(config.audio),
         CLIPS_PER_UNIT,
-        settings=[model_digest(config.run), config.tta_shifts, config.windows, config.precision],
+        settings=[
+            model_digest(config.run),
+            config.tta_shifts,
+            config.windows,
+            config.precision,
+            config.min_complete,
+        ],
         folder=config.out / ".parts",
     )
 
@@ -113,6 +129,8 @@ class UnitSpectrograms:
     clips: list[dict[str, Any]]
     reasons: list[str] = field(default_factory=list)
     """Why a clip is unreadable, for each clip; empty for readable ones."""
+    warnings: list[str] = field(default_factory=list)
+    """Why the samples of a clip may not be what they should be, for each clip; empty for most."""
     window_counts: list[int] = field(default_factory=list)
     """Number of windows, for each readable clip."""
     mels: list[np.ndarray] = field(default_factory=list)
@@ -122,9 +140,16 @@ class UnitSpectrograms:
 class SpectrogramReader:
     """First stage: decodes the clips of a work unit and extracts their spectrograms."""
 
-    def __init__(self, features: FeatureConfig, max_windows: int, clip_timeout_s: float = 0.0):
+    def __init__(
+        self,
+        features: FeatureConfig,
+        max_windows: int,
+        clip_timeout_s: float = 0.0,
+        min_complete: float = DecodeConfig().min_complete,
+    ):
         """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
-        self._features, self._max_windows, self._clip_timeout_s = features, max_windows, clip_timeout_s
+        self._features, self._max_windows = features, max_windows
+        self._clip_timeout_s, self._min_complete = clip_timeout_s, min_complete
 
     def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
         """Read the clips of a unit.
@@ -135,20 +160,23 @@ class SpectrogramReader:
         result = UnitSpectrograms(unit.read_clips())
         with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
             for clip in result.clips:
+                texts: list[str] = []
                 try:
-                    mels = self._read(clip["path"]) if quarantine.begin(clip["clip_id"]) else None
+                    mels = self._read(clip["path"], texts) if quarantine.begin(clip["clip_id"]) else None
                     reason = CRASH_REASON if mels is None else ""
                 except AudioDecodeError as error:
                     mels, reason = None, str(error)
                 result.reasons.append(reason)
+                result.warnings.append("" if reason else "; ".join(texts))
                 if mels is not None:
                     result.window_counts.append(len(mels))
                     result.mels += mels
         quarantine.end()
         return result
 
-    def _read(self, path: str) -> list[np.ndarray]:
-        windows = split_windows(load_clip(path, self._features), self._features, self._max_windows)
+    def _read(self, path: str, texts: list[str]) -> list[np.ndarray]:
+        samples = load_clip(path, self._features, self._min_complete, texts.append)
+        windows = split_windows(samples, self._features, self._max_windows)
         return [spectrogram(window, self._features) for window in windows]
 
 
@@ -178,6 +206,7 @@ class Predictor:
                 "label": [class_names[i] for i in probabilities.argmax(1)],
                 "path": [clip["path"] for clip in spectrograms.clips],
                 "reason": spectrograms.reasons,
+                "warning": spectrograms.warnings,
             }
             | {f"p:{name}": probabilities[:, i] for i, name in enumerate(class_names)}
         )
@@ -203,11 +232,14 @@ class Predictor:
 
 
 def merge_predictions(units: list[WorkUnit], out: Path) -> pd.DataFrame:
-    """Merge the tables of all units into `predictions.parquet` and `rejected.csv`; each id is listed once."""
+    """Merge the tables of all units into `predictions.parquet`, `rejected.csv` and `warnings.csv`; each id is listed once."""
     table = pa.concat_tables([pq.read_table(pyarrow_source(unit.path), partitioning=None) for unit in units])
     write_atomically(out / "predictions.parquet", lambda file: pq.write_table(table, file))
     frame = table.to_pandas()
     unreadable = frame[frame["reason"] != ""]
     rejected = [Rejected(*clip) for clip in unreadable[["id", "path", "reason"]].itertuples(index=False)]
     write_text_atomically(out / REJECTED_NAME, rejected_csv(rejected))
+    doubtful = frame[frame["warning"] != ""]
+    warnings = [ClipWarning(*clip) for clip in doubtful[["id", "path", "warning"]].itertuples(index=False)]
+    write_text_atomically(out / WARNINGS_NAME, warnings_csv(warnings))
     return frame

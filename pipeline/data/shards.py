@@ -25,9 +25,10 @@ from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.storage import pyarrow_source
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "_manifest.json"
 REJECTED_NAME = "rejected.csv"
+WARNINGS_NAME = "warnings.csv"
 _METADATA_KEY = b"melray"
 
 
@@ -39,6 +40,14 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class ClipWarning(NamedTuple):
+    """Audio file that is used although its samples may not be what they should be, and why."""
+
+    clip_id: str
+    path: str
+    warning: str
+
+
 class ShardInfo(Config):
     """File name and counts of a shard."""
 
@@ -46,6 +55,15 @@ class ShardInfo(Config):
     rows: int
     clips: int
     rejected: int
+    warnings: int = 0
+
+
+class ShardSummary(NamedTuple):
+    """Counts of a shard, and the clips that its report files list."""
+
+    info: ShardInfo
+    rejected: list[Rejected]
+    warnings: list[ClipWarning]
 
 
 class ShardManifest(Config):
@@ -60,6 +78,8 @@ class ShardManifest(Config):
     clips: int
     rows: int
     rejected: int
+    warnings: int = 0
+    """Warnings about usable clips, listed in `warnings.csv`."""
     source: dict[str, Any]
     """Data folder or CSV, and number of clips per class."""
     shards: tuple[ShardInfo, ...]
@@ -88,7 +108,8 @@ def write_shard(
     spectrograms: Sequence[list[Spectrogram]],
     rejected: Sequence[Rejected],
     shape: tuple[int, int],
-) -> ShardInfo:
+    warnings: Sequence[ClipWarning] = (),
+) -> ShardSummary:
     """Write a shard atomically.
 
     Args:
@@ -97,6 +118,7 @@ def write_shard(
         spectrograms: rows of each usable clip.
         rejected: unusable clips; stored in the footer, so that they survive an interrupted job.
         shape: `(n_mels, num_frames)`.
+        warnings: warnings about usable clips; stored in the footer too.
     """
     rows = [(clip, row) for clip, clip_rows in zip(clips, spectrograms, strict=True) for row in clip_rows]
     columns: dict[str, Any] = {
@@ -111,7 +133,7 @@ def write_shard(
     columns["mel"] = pa.Array.from_buffers(
         mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(mels))]
     )
-    metadata = {"shape": shape, "clips": len(clips), "rejected": rejected}
+    metadata = {"shape": shape, "clips": len(clips), "rejected": rejected, "warnings": warnings}
     table = pa.table(columns, schema=schema).replace_schema_metadata(
         {_METADATA_KEY: json.dumps(metadata).encode()}
     )
@@ -126,11 +148,18 @@ def write_shard(
             write_page_checksum=True,
         ),
     )
-    return ShardInfo(name=path.name, rows=len(rows), clips=len(clips), rejected=len(rejected))
+    info = ShardInfo(
+        name=path.name,
+        rows=len(rows),
+        clips=len(clips),
+        rejected=len(rejected),
+        warnings=len(warnings),
+    )
+    return ShardSummary(info, list(rejected), list(warnings))
 
 
-def read_shard_footer(path: Path) -> tuple[ShardInfo, list[Rejected]]:
-    """Return the counts and the rejected clips of a shard; only its footer is read.
+def read_shard_footer(path: Path) -> ShardSummary:
+    """Return what `write_shard` returned for a shard; only its footer is read.
 
     Raises:
         UserError: the shard is incomplete or not of melray.
@@ -139,14 +168,19 @@ def read_shard_footer(path: Path) -> tuple[ShardInfo, list[Rejected]]:
         footer = pq.read_metadata(pyarrow_source(path))
         metadata = json.loads(footer.metadata[_METADATA_KEY])
         rejected = [Rejected(*item) for item in metadata["rejected"]]
+        warnings = [ClipWarning(*item) for item in metadata["warnings"]]
         info = ShardInfo(
-            name=path.name, rows=footer.num_rows, clips=metadata["clips"], rejected=len(rejected)
+            name=path.name,
+            rows=footer.num_rows,
+            clips=metadata["clips"],
+            rejected=len(rejected),
+            warnings=len(warnings),
         )
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, ConfigError) as error:
         raise UserError(
             f"shard {path} is incomplete ({error}): delete it and rerun `melray extract`"
         ) from None
-    return info, rejected
+    return ShardSummary(info, rejected, warnings)
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -197,12 +231,21 @@ def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
     return data.view(np.float16).reshape(len(chunk), *shape)
 
 
-def rejected_csv(rejected: list[Rejected]) -> str:
+def rejected_csv(rejected: Sequence[Rejected]) -> str:
     """Return the text of `rejected.csv`."""
+    return _csv_text(Rejected._fields, rejected)
+
+
+def warnings_csv(warnings: Sequence[ClipWarning]) -> str:
+    """Return the text of `warnings.csv`."""
+    return _csv_text(ClipWarning._fields, warnings)
+
+
+def _csv_text(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Rejected._fields)
-    writer.writerows(rejected)
+    writer.writerow(columns)
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -233,8 +276,10 @@ def open_shards(folder: Path) -> ShardManifest:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): delete it and rerun `melray extract`") from None
     version = values.get("schema_version") if isinstance(values, dict) else None
-    if version == 1:
-        raise UserError(f"{path} has schema version 1, made by melray < 0.2: extract again with --overwrite")
+    if isinstance(version, int) and version < SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {version}, made by an older melray: extract again with --overwrite"
+        )
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: "

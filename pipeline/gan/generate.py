@@ -266,7 +266,7 @@ def _publish_shards(
     config: GenerateConfig, metadata: GeneratorMetadata, table: pd.DataFrame, units: list[WorkUnit]
 ) -> None:
     """Write the manifest of the shards, and delete shards of earlier jobs."""
-    shards = tuple(read_shard_footer(config.out / unit.name)[0] for unit in units)
+    shards = tuple(read_shard_footer(config.out / unit.name).info for unit in units)
     kept = table[table["kept"]]
     manifest = ShardManifest(
         fingerprint=metadata.features.fingerprint,

@@ -148,7 +148,11 @@ def test_extraction_writes_manifest_and_is_not_repeated(tones: Path, tmp_path: P
 def test_extraction_leaves_only_results(tones: Path, tmp_path: Path):
     config = extract_config(tones, tmp_path / "shards", copies=0)
     names = {shard.name for shard in extract(config, run_in_process).shards}
-    assert {path.name for path in config.out.iterdir()} == names | {"_manifest.json", "rejected.csv"}
+    assert {path.name for path in config.out.iterdir()} == names | {
+        "_manifest.json",
+        "rejected.csv",
+        "warnings.csv",
+    }
 
 
 def test_changed_clip_makes_one_shard_again(tmp_path: Path):
@@ -212,13 +216,13 @@ def test_class_without_usable_clips_is_dropped(tmp_path: Path, caplog: pytest.Lo
     ("content", "message"),
     [
         ("{", "is damaged"),
-        ("[]", "has schema version None, this melray reads 2"),
+        ("[]", "has schema version None, this melray reads 3"),
         (
             '{"schema_version": 1}',
-            "has schema version 1, made by melray < 0.2: extract again with --overwrite",
+            "has schema version 1, made by an older melray: extract again with --overwrite",
         ),
-        ('{"schema_version": 3}', "has schema version 3, this melray reads 2: update melray, or extract"),
-        ('{"schema_version": 2, "clips": "many"}', "'clips' = 'many'.*; extract again"),
+        ('{"schema_version": 4}', "has schema version 4, this melray reads 3: update melray, or extract"),
+        ('{"schema_version": 3, "clips": "many"}', "'clips' = 'many'.*; extract again"),
     ],
 )
 def test_unusable_manifest_raises(content: str, message: str, tmp_path: Path):

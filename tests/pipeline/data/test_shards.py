@@ -14,9 +14,11 @@ from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.data.shards import (
     MANIFEST_NAME,
+    ClipWarning,
     Rejected,
     ShardInfo,
     ShardManifest,
+    ShardSummary,
     mel_values,
     open_shards,
     read_shard,
@@ -31,6 +33,7 @@ REJECTED = [
     Rejected("dog/9.wav", "/data/dog/9.wav", "empty file (0 bytes)"),
     Rejected("ü", "/日本", 'an "odd", reason'),
 ]
+WARNINGS = [ClipWarning("dög/0.wav", "/data/dög/0.wav", "truncated, 90 % used")]
 
 
 def random_rows(clips: int = 3, copies: int = 2) -> tuple[list[dict], list[list[Spectrogram]]]:
@@ -59,7 +62,7 @@ def random_rows(clips: int = 3, copies: int = 2) -> tuple[list[dict], list[list[
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Path:
-    write_shard(tmp_path / "part-0.parquet", *random_rows(), REJECTED, SHAPE)
+    write_shard(tmp_path / "part-0.parquet", *random_rows(), REJECTED, SHAPE, WARNINGS)
     return tmp_path / "part-0.parquet"
 
 
@@ -87,10 +90,9 @@ def test_any_parquet_reader_decodes_spectrograms(shard: Path):
     np.testing.assert_array_equal(mel, random_rows()[1][1][1].mel)
 
 
-def test_footer_has_counts_and_rejected_clips(shard: Path):
-    assert read_shard_footer(shard) == (
-        ShardInfo(name="part-0.parquet", rows=9, clips=3, rejected=2),
-        REJECTED,
+def test_footer_has_counts_rejected_clips_and_warnings(shard: Path):
+    assert read_shard_footer(shard) == ShardSummary(
+        ShardInfo(name="part-0.parquet", rows=9, clips=3, rejected=2, warnings=1), REJECTED, WARNINGS
     )
 
 
@@ -100,11 +102,11 @@ def test_selected_columns_are_read(shard: Path):
 
 def test_shard_without_rows_is_valid(tmp_path: Path):
     path = tmp_path / "part.parquet"
-    assert write_shard(path, [], [], REJECTED, SHAPE) == ShardInfo(
+    assert write_shard(path, [], [], REJECTED, SHAPE).info == ShardInfo(
         name="part.parquet", rows=0, clips=0, rejected=2
     )
     assert mel_values(read_shard(path), SHAPE).shape == (0, *SHAPE)
-    assert read_shard_footer(path)[1] == REJECTED
+    assert read_shard_footer(path).rejected == REJECTED
 
 
 def test_equal_rows_give_equal_files(tmp_path: Path):
@@ -213,5 +215,5 @@ def test_manifest_of_earlier_release_is_refused(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         open_shards(tmp_path)
     assert str(raised.value) == (
-        f"{path} has schema version 1, made by melray < 0.2: extract again with --overwrite"
+        f"{path} has schema version 1, made by an older melray: extract again with --overwrite"
     )
