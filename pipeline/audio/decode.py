@@ -62,8 +62,8 @@ class DecodeConfig(Config):
     """Tolerance for damaged audio files."""
 
     min_complete: float = Field(0.75, ge=0, le=1)
-    """Use a truncated audio file if at least this fraction of its declared samples is there, with a warning in
-    warnings.csv; 1 rejects every truncated file."""
+    """Use a truncated audio file if at least this fraction of its declared samples is there, with a
+    warning in warnings.csv; 1 rejects every truncated file."""
 
 
 class AudioDecodeError(Exception):

@@ -232,7 +232,10 @@ class Predictor:
 
 
 def merge_predictions(units: list[WorkUnit], out: Path) -> pd.DataFrame:
-    """Merge the tables of all units into `predictions.parquet`, `rejected.csv` and `warnings.csv`; each id is listed once."""
+    """Merge the tables of all units into `predictions.parquet`, `rejected.csv` and `warnings.csv`.
+
+    Each id is listed once.
+    """
     table = pa.concat_tables([pq.read_table(pyarrow_source(unit.path), partitioning=None) for unit in units])
     write_atomically(out / "predictions.parquet", lambda file: pq.write_table(table, file))
     frame = table.to_pandas()
