@@ -26,7 +26,8 @@ from benchmarks.common import save_result
 from cluster.connection.session import session
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.evaluate import evaluate
+from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.train import begin_run, train_concurrently
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows

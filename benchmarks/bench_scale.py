@@ -38,7 +38,7 @@ TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, 
 
 def write_list(path: Path, clips: int) -> None:
     """Write a CSV of clips in ten classes, whose files do not exist."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "group"])
         writer.writerows(
@@ -133,7 +133,7 @@ def main() -> None:
     for clips in arguments.clips:
         # In a separate process each, whose peak memory is measured.
         command = [sys.executable, "-m", "benchmarks.bench_scale", "--driver-only", "--clips", str(clips)]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
         result["driver"].append(json.loads(out.splitlines()[-1]))
     if arguments.audio:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")

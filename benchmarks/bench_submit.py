@@ -66,6 +66,7 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
     )
     assert job.stdout is not None
     for line in job.stdout:

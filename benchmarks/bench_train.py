@@ -96,7 +96,11 @@ def main() -> None:
                 str(arguments.shards),
             ]
             out = subprocess.run(
-                [*command, "--epochs", str(arguments.epochs)], capture_output=True, text=True, check=True
+                [*command, "--epochs", str(arguments.epochs)],
+                capture_output=True,
+                text=True,
+                check=True,
+                encoding="utf-8",
             )
             rates["plain"].append(float(out.stdout.split()[-1]))
     ratio = summarize_ratios(rates["melray"], rates["plain"])

@@ -108,7 +108,9 @@ def plain_loops(runs: list[Path], shards: Path, out: Path) -> None:
             ):
                 epochs.append(time.perf_counter() - epoch_start)
                 epoch_start = time.perf_counter()
-    out.write_text(json.dumps({"epochs": epochs, "seconds": time.perf_counter() - start_time}))
+    out.write_text(
+        json.dumps({"epochs": epochs, "seconds": time.perf_counter() - start_time}), encoding="utf-8"
+    )
 
 
 def overhead(config: SearchConfig, trials: int) -> dict[str, float]:
@@ -135,7 +137,7 @@ def overhead(config: SearchConfig, trials: int) -> dict[str, float]:
         process.start()
     for process in processes:
         process.join()
-    plain = [json.loads(file.read_text()) for file in files]
+    plain = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     plain_epoch_seconds = statistics.mean(seconds for loop in plain for seconds in loop["epochs"])
     return {
         "overhead_seconds_per_trial": (2 * search_seconds - sum(loop["seconds"] for loop in plain)) / trials,
@@ -157,7 +159,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, session():
         folder = Path(name)
         for file, values in (("base.yaml", BASE), ("space.yaml", SPACE)):
-            (folder / file).write_text(yaml.safe_dump(values))
+            (folder / file).write_text(yaml.safe_dump(values), encoding="utf-8")
         config = SearchConfig(
             shards=arguments.shards,
             run=folder,

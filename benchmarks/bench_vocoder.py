@@ -27,11 +27,12 @@ import numpy as np
 import torch
 
 from benchmarks.common import save_result, summarize
-from pipeline.audio.decode import decode, fix_length
+from pipeline.audio.decode import decode
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import log_mel
 from pipeline.audio.synthesize import CLASS_NAMES, synthesize_clip
 from pipeline.audio.vocoder import mel_to_audio
+from pipeline.audio.waveform import fix_length
 
 FEATURES = FeatureConfig()
 MEL = FEATURES.mel

@@ -54,7 +54,8 @@ def summarize_ratios(numerators: Sequence[float], denominators: Sequence[float])
 def held_out_scores(run: Path) -> dict[str, Any]:
     """Evaluate a run on its held-out fold without writing a report."""
     from models.metrics import classification_metrics
-    from pipeline.classifier.evaluate import EvaluateConfig, predict_rows, select_rows
+    from pipeline.classifier.evaluate import predict_rows
+    from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
     from pipeline.training.model_file import load_classifier
 
     saved = load_classifier(run)
@@ -72,7 +73,7 @@ def hardware_info() -> dict[str, Any]:
     model = next(
         (
             line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
             if "model name" in line
         ),
         "",
@@ -94,5 +95,5 @@ def save_result(name: str, result: dict[str, Any]) -> None:
     arguments = [Path(text).name if os.sep in text else text for text in sys.argv[1:]]
     command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(arguments)}".strip()
     record = {"date": time.strftime("%Y-%m-%d"), "command": command, "hardware": hardware_info(), **result}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))

@@ -2,6 +2,9 @@
 
     cli             entry point `melray`: global flags, errors in one line, exit codes
     arguments/      command line -> configuration; help texts; registry of all commands
+    process         what libraries expect of a process: standard streams, user name, home folder, caches
+    shadowing       files of the user that have the name of a package
+    output_encoding output on streams that cannot represent every character
     commands        run a command, in a Ray session if it needs one
     model_commands  `evaluate` and `generate`, which need a Ray session only for large amounts of work
     demo            `melray demo`: the whole pipeline on synthetic sounds

@@ -6,24 +6,46 @@ Imports are deferred until they are needed: `melray --help` takes less than a te
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 
 from cluster.arguments.usage import COMMANDS, overview, unknown_command
+from cluster.output_encoding import spell_unprintable_characters
+from cluster.process import prepare_process
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    prepare_process()
+    spell_unprintable_characters()
+    try:
+        try:
+            code = run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has closed it; Python would report that again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _print_error(f"cannot write the output: {error.strerror}")
+    except KeyboardInterrupt:
+        _print_on_stderr("\ninterrupted; run the command again to resume", "")
+        code = INTERRUPTED
+    # A second Ctrl-C would end what is cleaned up at exit with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line, given without the program's name; return the exit code.
 
-    The code is 0 after success, 2 after a user error, 130 after an interrupt, 141 if the reader of the output
-    is gone, or the exit code of a job.
+    The code is 0 after success, 2 after a user error, or the exit code of a job; `main` adds 130 after an
+    interrupt, and 141 if the reader of the output is gone.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
@@ -39,35 +61,46 @@ def run(arguments: list[str]) -> int:
     # Arguments after `--` are the command of a job.
     end = remaining.index("--") if "--" in remaining else len(remaining)
     flags, job_arguments = remaining[:end], remaining[end + 1 :] if end < len(remaining) else None
-    debug = "--debug" in flags
+    try:
+        return _run_command(command, flags, job_arguments)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        if "--debug" in flags:
+            traceback.print_exc()
+        return _print_error(message)
+
+
+def _run_command(command: str, flags: list[str], job_arguments: list[str] | None) -> int:
+    from cluster.arguments.common_flags import split_common_flags
+    from cluster.commands import dispatch
+    from pipeline.io.console import setup_logging
+
+    common, flags = split_common_flags(flags)
+    setup_logging(common.log_level)
+    return dispatch(command, flags, common, job_arguments)
+
+
+def _explain(error: Exception) -> str | None:
+    """Return what the user can do about an error, in one line; None for a defect of melray."""
+    from cluster.shadowing import explain_shadowing
+
+    # First: a file of the user may have prevented the imports below.
+    if (message := explain_shadowing(error)) is not None:
+        return message
     from models.config import ConfigError
     from pipeline.io.errors import UserError, explain_os_error
 
-    try:
-        from cluster.arguments.common_flags import split_common_flags
-        from cluster.commands import dispatch
-        from pipeline.io.console import setup_logging
-
-        common, flags = split_common_flags(flags)
-        setup_logging(common.log_level)
-        return dispatch(command, flags, common, job_arguments)
-    except (UserError, ConfigError) as error:
-        if debug:
-            traceback.print_exc()
-        return _print_error(str(error))
-    except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it; Python would report that again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except OSError as error:
-        if debug or error.errno is None:
-            raise
-        return _print_error(
-            explain_os_error(error, f"using {error.filename}" if error.filename else "working")
-        )
-    except KeyboardInterrupt:
-        _print_on_stderr("\ninterrupted; run the command again to resume", "")
-        return INTERRUPTED
+    if isinstance(error, UserError | ConfigError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return explain_os_error(error, f"using {error.filename}" if error.filename else "working")
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({' '.join(str(error).split()) or 'allocation failed'})"
+    return None
 
 
 def _print_error(text: str) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib import import_module
 
-import yaml
-
 from cluster.arguments.common_flags import CommonFlags
 from cluster.arguments.flags import actions_help, parse
 from cluster.arguments.registry import (
@@ -17,6 +15,8 @@ from cluster.arguments.registry import (
 )
 from cluster.connection.session import session, set_environment
 from models.config import Config
+from pipeline.io.errors import UserError
+from pipeline.io.yaml_files import yaml_text
 
 
 def dispatch(command: str, arguments: list[str], common: CommonFlags, job_arguments: list[str] | None) -> int:
@@ -36,6 +36,8 @@ def dispatch(command: str, arguments: list[str], common: CommonFlags, job_argume
         return 0
     key, flags = resolve_command(command, arguments)
     spec = COMMAND_SPECS[key]
+    if job_arguments is not None and key != "submit":
+        raise UserError("only `melray submit` takes arguments after `--`")
     if spec.in_session:
         return _run_in_session(spec, key, flags, common)
     config = parse(load_config_class(key), key, flags, common.config)
@@ -63,5 +65,4 @@ def _run_in_session(spec: CommandSpec, key: str, flags: list[str], common: Commo
 
 def print_config(config: Config) -> None:
     """Print the resolved configuration as YAML that `--config` accepts."""
-    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None)
-    print(text.rstrip(), flush=True)
+    print(yaml_text(config.to_dict()).rstrip(), flush=True)

@@ -5,16 +5,28 @@ from __future__ import annotations
 from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.session import session
 from pipeline.classifier import evaluate as classifier_evaluation
-from pipeline.classifier.evaluate import EvaluateConfig
+from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.gan import generate as generation
+from pipeline.gan.config import GenerateConfig
 from pipeline.gan.evaluate import evaluate_gan
-from pipeline.gan.generate import GenerateConfig
+from pipeline.io.errors import UserError
 from pipeline.training.model_file import model_kind
 
 
 def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
-    """Evaluate a classifier or a generator, in this process: seconds to minutes, not worth starting Ray."""
+    """Evaluate a classifier or a generator, in this process: seconds to minutes, not worth starting Ray.
+
+    Raises:
+        UserError: an unusable run or dataset, or settings that a generator does not have.
+    """
     if model_kind(config.run) == "generator":
+        for name in ("shards", "split", "tta_shifts"):
+            value = getattr(config, name)
+            if value != EvaluateConfig.model_fields[name].default:
+                flag = f"--{name.replace('_', '-')} {value}"
+                raise UserError(
+                    f"{flag}: {config.run} holds a generator, which is evaluated without; drop it"
+                )
         evaluate_gan(config.run, config.clips_per_class, config.out)
     else:
         classifier_evaluation.evaluate(config)

@@ -25,4 +25,4 @@ def cli_reference() -> str:
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "cli.md").write_text(cli_reference())
+    (Path(__file__).parent / "cli.md").write_text(cli_reference(), encoding="utf-8")

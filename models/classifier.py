@@ -6,7 +6,7 @@ Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block)
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from models.config import Config
 class ClassifierConfig(Config):
     """Classifier architecture."""
 
-    channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
     """Channels of each block; the stem and every block halve both axes."""
     convs_per_block: int = Field(2, ge=1, le=4)
     """Convolutions per block."""

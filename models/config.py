@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from types import NoneType
+from typing import Any, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -24,8 +25,28 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        coerce_numbers_to_str=True,  # a class named 1 is a number in YAML
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """Accept the texts `none`, `null` and `~` for None where a number may be None."""
+        if not isinstance(values, dict):
+            return values
+        none = {
+            name: None
+            for name, value in values.items()
+            if isinstance(value, str)
+            and value.strip().lower() in ("none", "null", "~")
+            and name in cls.model_fields
+            and _is_optional_number(cls.model_fields[name].annotation)
+        }
+        return values | none
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str = "configuration") -> Self:
@@ -73,6 +94,14 @@ class Config(BaseModel):
         return type(self)(**values)
 
 
+def _is_optional_number(annotation: Any) -> bool:
+    """Return whether a field may be None, and is otherwise a number, a boolean or a tuple."""
+    types = get_args(annotation)
+    return NoneType in types and all(
+        part in (int, float, bool, NoneType) or get_origin(part) is tuple for part in types
+    )
+
+
 def leaf_fields(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
     """Return all fields of nested settings by their dotted keys."""
     leaves: dict[str, FieldInfo] = {}
@@ -109,6 +138,9 @@ def _format_item(cls: type[BaseModel], item: ErrorDetails) -> str:
         known = _field_names(cls, path[:-1])
         matches = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean '{matches[0]}'?" if matches else f"known keys: {', '.join(sorted(known))}"
+        if "." in path[-1] and path[-1] in leaf_fields(cls):
+            section, _, name = path[-1].rpartition(".")
+            hint = f"nest it: {section.replace('.', ': {')}: {{{name}: …}}" + "}" * section.count(".")
         return f"unknown key '{key}'; {hint}"
     message = item["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]

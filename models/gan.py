@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class GanConfig(Config):
     """Dimension of the latent vector."""
     style_dim: int = Field(128, ge=1)
     """Dimension of the style vector (latent + class) that modulates the generator."""
-    channels: tuple[int, ...] = Field((16, 48, 96, 192), min_length=2, max_length=8)
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 48, 96, 192), min_length=2, max_length=8)
     """Channels of each level, from the finest to the coarsest; each level halves both axes."""
     blocks: int = Field(1, ge=1, le=8)
     """Residual blocks per level."""

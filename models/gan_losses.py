@@ -41,7 +41,13 @@ def generator_loss(name: LossName, fake_B: Tensor, real_B: Tensor) -> Tensor:
     return F.softplus(-fake_B).mean()
 
 
-def diversity_loss(first_BMT: Tensor, second_BMT: Tensor, std_M: Tensor, real_difference: float) -> Tensor:
+def diversity_loss(
+    first_BMT: Tensor,
+    second_BMT: Tensor,
+    std_M: Tensor,
+    real_difference: float,
+    weight_B: Tensor | None = None,
+) -> Tensor:
     """Compute a hinge penalty in [0, 1] on similarity of generated clips of a class, relative to real clips.
 
     A variant of the mode-seeking loss (Mao et al. 2019), which maximizes the distance of generated clips;
@@ -52,9 +58,11 @@ def diversity_loss(first_BMT: Tensor, second_BMT: Tensor, std_M: Tensor, real_di
         second_BMT: generated clips of the same classes from other latents, in dB.
         std_M: standard deviation of each mel band over the training data, in dB.
         real_difference: mean absolute difference of two real clips of a class, in units of `std_M`.
+        weight_B: weight of each clip, 0 for classes whose real clips do not differ (default: all 1).
     """
     difference_B = ((first_BMT - second_BMT) / std_M[:, None]).abs().mean(dim=(1, 2))
-    return F.relu(1 - difference_B / real_difference).mean()
+    loss_B = F.relu(1 - difference_B / real_difference)
+    return (loss_B if weight_B is None else weight_B * loss_B).mean()
 
 
 def gradient_penalty(score: Callable[[Tensor], Tensor], mel_BMT: Tensor, std_M: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ In shapes: N and R numbers of clips, K dimension of an embedding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+# Within-class diversity in dB below which a class has no variety: copies of a clip, encoded differently,
+# reach half of it, recordings of any sound ten times as much.
+MIN_DIVERSITY_DB = 0.5
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -79,22 +85,53 @@ def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares, 0.0))
 
 
-def diversity(mels: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the mean standard deviation of a spectrogram value within its class.
+def class_diversity(mels: np.ndarray, labels: np.ndarray) -> dict[int, float]:
+    """Compute the mean standard deviation of a spectrogram value within each class, in dB.
 
     Args:
         mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
-        labels: their classes `[shape=(N,)]`; classes with a single clip are ignored.
-
-    Returns:
-        Mean over values and classes in dB; 0 if no class has two clips.
+        labels: their classes `[shape=(N,)]`; classes with a single clip are left out.
     """
-    stds = [
-        float(mels[labels == label].std(axis=0).mean())
+    return {
+        int(label): float(mels[labels == label].std(axis=0).mean())
         for label in np.unique(labels)
         if (labels == label).sum() > 1
+    }
+
+
+def relative_diversity(generated: Mapping[int, float], real: Mapping[int, float]) -> float | None:
+    """Return the mean diversity of generated clips as a fraction of that of real ones.
+
+    Both are results of `class_diversity`. Classes whose real clips have no variety are left out; None if no
+    class is left: a fraction of nearly nothing means nothing.
+    """
+    classes = [label for label, value in real.items() if value >= MIN_DIVERSITY_DB and label in generated]
+    if not classes:
+        return None
+    means = [float(np.mean([diversity[label] for label in classes])) for diversity in (generated, real)]
+    return means[0] / means[1]
+
+
+def comparable_classes(
+    train_diversity: Mapping[int, float], held_out_mels: np.ndarray, held_out_labels: np.ndarray
+) -> np.ndarray:
+    """Return the classes for which generated clips can be compared with held-out ones, as a set of clips.
+
+    Their training clips have variety, as do their held-out clips if they are several.
+
+    Args:
+        train_diversity: result of `class_diversity` for the training clips.
+        held_out_mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
+        held_out_labels: their classes `[shape=(N,)]`.
+    """
+    held_out_diversity = class_diversity(held_out_mels, held_out_labels)
+    classes = [
+        label
+        for label in np.unique(held_out_labels).tolist()
+        if train_diversity.get(label, 0.0) >= MIN_DIVERSITY_DB
+        and held_out_diversity.get(label, np.inf) >= MIN_DIVERSITY_DB
     ]
-    return float(np.mean(stds)) if stds else 0.0
+    return np.array(classes, int)
 
 
 def mean_pairwise_difference(

@@ -45,10 +45,11 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 def scores(confusion: np.ndarray) -> dict[str, float]:
     """Compute accuracy and macro-F1 of a confusion matrix `[shape=(C, C)]`; both are 0 if it is all zeros.
 
-    The macro mean is over classes with true or predicted clips, as in scikit-learn with `zero_division=0`.
+    The macro mean is over classes with true clips: as in scikit-learn with them as `labels`, and
+    `zero_division=0`. A class without any has no recall, so its F1 would say nothing.
     """
     total = confusion.sum()
-    present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    present = confusion.sum(axis=1) > 0
     f1 = class_scores(confusion)["f1"]
     return {
         "accuracy": float(np.trace(confusion) / total) if total else 0.0,
@@ -83,8 +84,9 @@ def classification_metrics(
     Returns:
         `clips`, `accuracy`, `macro_f1`, `log_loss` (natural logarithm), `ece` (expected calibration error,
         Guo et al. 2017), `per_class` (name, precision, recall, f1, support), `confusion` (rows are true
-        classes) and `calibration`, the bins of `ece` (low, high, confidence, accuracy, count; confidence and
-        accuracy are None in an empty bin).
+        classes), `classes_without_clips` (names of those that `macro_f1` leaves out) and `calibration`, the
+        bins of `ece` (low, high, confidence, accuracy, count; confidence and accuracy are None in an empty
+        bin).
 
     Raises:
         ValueError: the shapes do not match, there is no clip, or a value is not a probability or a class.
@@ -107,6 +109,9 @@ def classification_metrics(
             {"name": name, **{key: columns[key][i] for key in columns}} for i, name in enumerate(class_names)
         ],
         "confusion": confusion.tolist(),
+        "classes_without_clips": [
+            name for name, count in zip(class_names, confusion.sum(axis=1), strict=True) if not count
+        ],
         "calibration": bins,
     }
 

@@ -15,10 +15,18 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from models.config import diff_settings
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram, spectrogram_rows
+from pipeline.data.duplicates import (
+    DUPLICATES_NAME,
+    Duplicate,
+    duplicates_csv,
+    find_duplicates,
+    log_duplicates,
+    read_digests,
+)
+from pipeline.data.existing_dataset import check_existing, check_outside_data, describe_update
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.shards import (
     MANIFEST_NAME,
@@ -29,7 +37,6 @@ from pipeline.data.shards import (
     Rejected,
     ShardManifest,
     ShardSummary,
-    open_shards,
     read_shard_footer,
     rejected_csv,
     warnings_csv,
@@ -44,7 +51,9 @@ from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
+from pipeline.io.folder_lock import own_folder
 from pipeline.io.storage import PathOrURI
+from pipeline.io.text import plural
 
 # Number of shards, unless they become too small to be worth a task, or larger than a worker should hold in
 # memory (256 clips: 14 MiB per copy).
@@ -59,13 +68,13 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
     """Folder with one sub-folder per class (or `train/<class>/`), or a CSV with the columns
     path,label[,fold][,group]."""
     out: PathOrURI
-    """Folder for the shards. Rerun to resume."""
+    """Folder for the shards. Rerun to resume, or to update them after files were added or removed."""
     features: FeatureConfig = FeatureConfig()
     """Spectrogram settings."""
     max_rejected: float = Field(0.05, ge=0, le=1)
     """Fail if more than this fraction of files is unusable."""
     overwrite: bool = False
-    """Replace existing shards made with different settings."""
+    """Replace existing shards of other data or made with different settings."""
 
     @property
     def augment(self) -> AugmentConfig:
@@ -82,20 +91,31 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     """
     manifest = read_manifest(config.data, config.subset(ManifestConfig))
     _log_warnings(manifest)
-    _check_same_settings(config)
     class_counts = {
         str(label): int(count) for label, count in manifest.clips["label"].value_counts().sort_index().items()
     }
-    job = plan_job(manifest.clips, config)
-    del manifest  # millions of clips, now in the job's list
-    stages = [partial(ShardWriter, config.features, config.augment, CLIP_TIMEOUT_S, config.min_complete)]
-    summaries = job.run(stages, runner or RayRunner(config.wait_for_nodes, hint="start a node with CPUs"))
-    published = _publish(config, class_counts, summaries, job)
-    job.clean_up(keep_outputs=True)
+    check_outside_data(config.out, config.data, class_counts)
+    with own_folder(config.out, "extract") as owner:
+        existing = check_existing(config.out, config.data, config.features, config.augment, config.overwrite)
+        job = plan_job(manifest.clips, config)
+        del manifest  # millions of clips, now in the job's list
+        if existing is not None:
+            _log_update(existing, job)
+        stages = [partial(ShardWriter, config.features, config.augment, CLIP_TIMEOUT_S, config.min_complete)]
+        runner = runner or RayRunner(
+            config.wait_for_nodes,
+            hint="start a node with CPUs",
+            memory_hint="lower --cpus, or use nodes with more memory",
+        )
+        summaries = job.run(stages, runner)
+        owner.check()
+        published = _publish(config, class_counts, summaries, job)
+        job.clean_up(keep_outputs=True)
     if published.warnings:
         path = config.out / WARNINGS_NAME
-        logger.warning("%d warnings about clips that are used; see %s", published.warnings, path)
-    print(f"{published.clips} clips, {published.rows} rows, {published.rejected} rejected")
+        logger.warning("%s about clips that are used; see %s", plural(published.warnings, "warning"), path)
+    counts = f"{plural(published.clips, 'clip')}, {plural(published.rows, 'row')}"
+    print(f"{counts}, {published.rejected} rejected")
     print(f"shards: {config.out}", flush=True)
     return published
 
@@ -192,11 +212,11 @@ def extract_clips(
 def _publish(
     config: ExtractConfig, class_counts: dict[str, int], summaries: list[ShardSummary], job: BatchJob
 ) -> ShardManifest:
-    """Check the number of clips, then write `rejected.csv` and the manifest.
+    """Check the number of clips, then write the lists of conspicuous clips, and the manifest.
 
     `class_counts` is the number of clips per class, usable or not.
     """
-    shards = tuple(sorted((summary.info for summary in summaries), key=lambda shard: shard.name))
+    shards = tuple(summary.info for summary in summaries)
     rejected = sorted(clip for summary in summaries for clip in summary.rejected)
     warnings = sorted(warning for summary in summaries for warning in summary.warnings)
     usable, total = sum(shard.clips for shard in shards), sum(class_counts.values())
@@ -205,6 +225,10 @@ def _publish(
     with report_os_errors("writing", config.out / REJECTED_NAME):
         write_text_atomically(config.out / REJECTED_NAME, rejected_csv(rejected))
         write_text_atomically(config.out / WARNINGS_NAME, warnings_csv(warnings))
+    duplicates = _find_duplicates(summaries, job.units)
+    with report_os_errors("writing", config.out / DUPLICATES_NAME):
+        write_text_atomically(config.out / DUPLICATES_NAME, duplicates_csv(duplicates))
+    log_duplicates(duplicates, config.out / DUPLICATES_NAME)
     _check_reject_rate(config, rejected, total)
     class_names = _usable_classes(class_counts, rejected, job.units)
     for label in sorted(set(class_counts) - class_names):
@@ -226,6 +250,25 @@ def _publish(
     return manifest
 
 
+def _find_duplicates(summaries: list[ShardSummary], units: list[WorkUnit]) -> list[Duplicate]:
+    def read_usable_clips(index: int) -> list[dict[str, Any]]:
+        rejected = {clip.clip_id for clip in summaries[index].rejected}
+        return [clip for clip in units[index].read_clips() if clip["clip_id"] not in rejected]
+
+    return find_duplicates([read_digests(summary.digests) for summary in summaries], read_usable_clips)
+
+
+def _log_update(existing: ShardManifest, job: BatchJob) -> None:
+    """Log how a job changes an existing dataset."""
+    known = {shard.name for shard in existing.shards}
+    names = [unit.name for unit in job.units]
+    pending_ids = (
+        clip["clip_id"] for unit in job.units if unit.name not in known for clip in unit.read_clips()
+    )
+    if line := describe_update(job.folder, existing, names, pending_ids):
+        logger.info("%s", line)
+
+
 def _log_warnings(manifest: Manifest) -> None:
     for warning in manifest.warnings:
         logger.warning("%s", warning)
@@ -234,22 +277,6 @@ def _log_warnings(manifest: Manifest) -> None:
         logger.info(
             "%d of %d clips share a recording; splits are grouped by recording", shared, len(manifest.clips)
         )
-
-
-def _check_same_settings(config: ExtractConfig) -> None:
-    if config.overwrite or not (config.out / MANIFEST_NAME).is_file():
-        return
-    existing = open_shards(config.out)
-    for name, requested, used in (
-        ("features", config.features, existing.features),
-        ("augment", config.augment, existing.augment),
-    ):
-        changes = diff_settings(used.to_dict(), requested.to_dict(), name)
-        if changes:
-            raise UserError(
-                f"--out {config.out} already contains shards made with {changes[0]}; "
-                "choose another --out, or add --overwrite to replace them"
-            )
 
 
 def _check_reject_rate(config: ExtractConfig, rejected: list[Rejected], total: int) -> None:

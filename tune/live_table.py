@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.io.console import LiveDisplay, duration, logger
+from pipeline.io.text import plural
 from tune.config import SearchConfig
 from tune.trials import Mode, Trial, best_trial, sign
 
@@ -125,7 +126,7 @@ def summary_line(
 ) -> str:
     """Return the state of the search as one line: trials ended, best score, time left."""
     ended = sum(trial.state != "running" for trial in trials)
-    text = f"{ended} of {config.trials} trials in {duration(elapsed_s)}"
+    text = f"{ended} of {plural(config.trials, 'trial')} in {duration(elapsed_s)}"
     best = best_trial(list(trials), config.mode)
     if best is not None:
         point = best.best(config.mode)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 
 from pipeline.classifier.config import TrainClassifierConfig
@@ -17,6 +16,7 @@ from pipeline.classifier.crossval import CrossvalConfig, known_folds, report_fol
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import open_dataset
 from pipeline.io.console import duration, logger
+from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig
 from tune.search import base_values, check, search
@@ -69,7 +69,7 @@ def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
         logger.info("fold %d held out: searching on the other folds", fold)
         fold_config = fold_search(config, fold)
         search(fold_config)
-        best = yaml.safe_load((fold_config.run / "best.yaml").read_text())
+        best = read_yaml(fold_config.run / "best.yaml", "--run")
         settings = TrainClassifierConfig(shards=config.shards, run=fold_config.run, **best)
         runs["tuned"][fold] = final_training(config, settings, "tuned", fold)
     if config.compare:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.distributed.resources import NodeResources, ResourceRequest, max_cpus_per_worker, max_workers
+from pipeline.io.text import plural
 from tune.config import SearchConfig
 
 
@@ -25,10 +26,10 @@ class Plan:
 
     def __str__(self) -> str:
         count = self.concurrent_trials
-        resources = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
-        resources += f" and {self.gpus:g} GPU" if self.gpus else ""
-        idle = f"{self.idle_cpus:g} CPUs"
-        idle += f" and {self.idle_gpus:g} GPUs" if self.gpus or self.idle_gpus else ""
+        resources = plural(self.cpus, "CPU")
+        resources += f" and {plural(self.gpus, 'GPU')}" if self.gpus else ""
+        idle = plural(self.idle_cpus, "CPU")
+        idle += f" and {plural(self.idle_gpus, 'GPU')}" if self.gpus or self.idle_gpus else ""
         if self.workers > 1:
             resources = f"{self.workers} workers with {resources} each"
         each = " each" if self.workers == 1 and count > 1 else ""
@@ -65,7 +66,7 @@ def _max_concurrent(config: SearchConfig, remaining: int) -> int:
     other's scores. All trials of a population (PBT, PB2) run concurrently.
     """
     if config.max_concurrent:
-        return config.max_concurrent
+        return min(config.max_concurrent, remaining)
     return max(1, remaining if config.mutates_params else -(-remaining // 4))
 
 

@@ -84,7 +84,7 @@ class Recorder(ray.tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose worker was lost too often."""
         record = self._update_time(trial)
-        error = Path(trial.error_file).read_text() if trial.error_file else "unknown"
+        error = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown"
         record.state, record.reason = "failed", failure_reason(error, trial.num_failures)
         self._close(record)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import copy_tree
+from pipeline.io.text import plural
+from pipeline.io.yaml_files import yaml_text
 from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig
 from tune.report.report import write_search_report
@@ -31,7 +32,7 @@ def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) ->
         write_table(config.run / "trials.csv", trials, config)
         if best is None:
             reason = next((trial.reason for trial in trials if trial.reason), "none ended an epoch")
-            raise UserError(f"none of {len(trials)} trials produced a score: {reason}")
+            raise UserError(f"none of {plural(len(trials), 'trial')} produced a score: {reason}")
         write_best(config, spec, best)
         summary = summarize(config, trials, best)
         write_search_report(
@@ -126,8 +127,7 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
         "#",
         *_reproduction_notes(config),
     ]
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    write_text_atomically(config.run / "best.yaml", "\n".join(header) + "\n" + text)
+    write_text_atomically(config.run / "best.yaml", "\n".join(header) + "\n" + yaml_text(values))
     copy_tree(settings.run, config.run / "best", exclude=("checkpoints", "saved_checkpoints", "trial.json"))
 
 
@@ -156,7 +156,8 @@ def print_results(config: SearchConfig, trials: list[Trial], summary: dict[str, 
     )
     elapsed = duration(summary["seconds"])
     score = f"{summary['metric']} {summary['score']:.4f}"
-    print(f"{len(trials)} trials in {elapsed}: {counts}; {summary['epochs']} epochs in total")
+    epochs = plural(summary["epochs"], "epoch")
+    print(f"{plural(len(trials), 'trial')} in {elapsed}: {counts}; {epochs} in total")
     print(f"best: trial {summary['trial']}, {score} in epoch {summary['epoch']}")
     for key, value in summary["params"].items():
         print(f"  {key}: {f'{value:.6g}' if isinstance(value, float) else value}")

@@ -132,8 +132,7 @@ def population_param_space(
             raw_params[number] = space.encode(base)
         else:
             rng = np.random.default_rng([config.seed, number])
-            sampled = {key: dimension.sample(rng) for key, dimension in space.dimensions.items()}
-            raw_params[number] = space.encode(sampled)
+            raw_params[number] = space.encode(space.sample(rng))
     lookups = {key: ray.tune.sample_from(_Lookup(key, raw_params)) for key in space.dimensions}
     return {TRIAL_NUMBER_KEY: ray.tune.grid_search(sorted(raw_params)), **lookups}
 

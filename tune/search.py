@@ -9,17 +9,21 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from models.config import diff_settings
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.shards import open_shards
-from pipeline.data.split import split_rows
+from pipeline.data.split import check_recordings, held_out_rows
 from pipeline.distributed.resources import wait_for_resources
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import read_yaml
 from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
+from pipeline.io.text import plural
+from pipeline.io.yaml_files import read_yaml
+from pipeline.training.run import training_clips
 from tune.config import RESUMABLE_SETTINGS, SearchConfig
 from tune.live_table import LiveTable
 from tune.plan import Plan, plan_trials
@@ -49,6 +53,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
         UserError, ConfigError: unusable shards, space or settings, too few resources, or no score at all.
     """
     spec = make_spec(config)
+    config = limit_trials(config, spec)
     folder = SearchFolder(config.run)
     known = known_trials(config, spec)
     completed = sum(trial.state != "running" for trial in known)
@@ -69,7 +74,11 @@ def search(config: SearchConfig) -> dict[str, Any]:
         )
     keys = ", ".join(spec.space.dimensions)
     logger.info(
-        "running %s: %d trials of at most %d epochs over %s", plan, remaining, config.max_epochs, keys
+        "running %s: %s of at most %s over %s",
+        plan,
+        plural(remaining, "trial"),
+        plural(config.max_epochs, "epoch"),
+        keys,
     )
     if isinstance(spec.base, TrainGanConfig):
         train_and_share_reference_classifier(spec, range(config.trials))
@@ -116,12 +125,27 @@ def make_spec(config: SearchConfig) -> TrialSpec:
         mutates_params=config.mutates_params,
     )
     dataset = open_dataset(config.shards)  # fills the cache that the trials memory-map
-    split = split_rows(dataset, spec.settings(0, space.read(base))[0])
+    settings = spec.settings(0, space.read(base))[0]
+    if config.inner_folds > 1:
+        clips = np.flatnonzero((dataset.table["copy"] == 0) & ~held_out_rows(dataset, settings))
+        check_recordings(dataset, clips, config.inner_folds, "--inner-folds")
+    split = training_clips(settings)[1]
     if len(split.val) == 0:
         raise UserError(
             "validation set is empty, so trials cannot be compared: raise --val-fraction, or add clips"
         )
     return spec
+
+
+def limit_trials(config: SearchConfig, spec: TrialSpec) -> SearchConfig:
+    """Return the settings with at most as many trials as the search space has different values."""
+    size = spec.space.size()
+    if config.trials <= size or config.mutates_params:
+        return config
+    logger.warning(
+        "--trials %d: the search space has only %d settings; each is tried once", config.trials, size
+    )
+    return config.model_copy(update={"trials": int(size)})
 
 
 def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:

@@ -45,6 +45,7 @@ class OptunaSearcher(Searcher):
         for trial in known:
             if trial.state != "running":
                 self._study.add_trial(to_frozen_trial(trial, space, config.mode))
+        self._tried = {_identity(space.to_raw(trial.params)) for trial in known}
         self._suggestions: dict[str, optuna.Trial] = {}
         self._points: dict[str, list[Point]] = {}
 
@@ -53,6 +54,7 @@ class OptunaSearcher(Searcher):
         if self._interrupted:
             trial = self._interrupted.pop(0)
             number = trial.number
+            self._tried.discard(_identity(self._space.to_raw(trial.params)))
             self._study.enqueue_trial(self._space.to_raw(trial.params))
         elif self._next_number >= self._config.trials:
             return Searcher.FINISHED
@@ -60,11 +62,24 @@ class OptunaSearcher(Searcher):
             number, self._next_number = self._next_number, self._next_number + 1
             if number == 0 and self._config.include_base and self._space.contains(self._base):
                 self._study.enqueue_trial(self._space.to_raw(self._base))
-        self._study.sampler = make_sampler(self._config, number)
-        suggestion = self._study.ask(self._space.distributions())
+        suggestion = self._ask_for_new(number)
+        self._tried.add(_identity(suggestion.params))
         self._suggestions[trial_id] = suggestion
         self._points[trial_id] = []
         return {TRIAL_NUMBER_KEY: number, **suggestion.params}
+
+    def _ask_for_new(self, number: int) -> optuna.Trial:
+        """Return the suggestion for a trial; in a finite space, with values that no other trial has."""
+        self._study.sampler = make_sampler(self._config, number)
+        suggestion = self._study.ask(self._space.distributions())
+        if _identity(suggestion.params) not in self._tried or len(self._tried) >= self._space.size():
+            return suggestion
+        self._study.tell(suggestion, state=TrialState.FAIL)
+        rng = np.random.default_rng([self._config.seed, number])
+        while _identity(params := self._space.to_raw(self._space.sample(rng))) in self._tried:
+            pass
+        self._study.enqueue_trial(params)
+        return self._study.ask(self._space.distributions())
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record a score."""
@@ -94,6 +109,11 @@ class OptunaSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """No-op, as `save`."""
+
+
+def _identity(raw: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the values of a suggestion by the order of their keys, which can be put into a set."""
+    return tuple(raw[key] for key in sorted(raw))
 
 
 def make_sampler(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:

@@ -82,6 +82,10 @@ class Range(Config):
         value = min(max(float(raw), self.low), self.high)
         return round(value) if self.integer else value
 
+    def values(self) -> list[Any] | None:
+        """Return all values of an integer range; None for real numbers, of which there is no end."""
+        return list(range(round(self.low), round(self.high) + 1)) if self.integer else None
+
     def to_unit(self, value: float) -> float:
         """Return the relative position of a value in the range, 0 to 1; on a log scale if `log`."""
         low, high, position = (math.log(v) if self.log else v for v in (self.low, self.high, value))
@@ -128,6 +132,10 @@ class Choice(Config):
         """Convert a searcher's value to one of the settings."""
         return next(choice for choice in self.choices if _to_text(choice) == raw)
 
+    def values(self) -> list[Any]:
+        """Return all values."""
+        return list(self.choices)
+
     def to_unit(self, value: Any) -> float:
         """Return the relative position of a value in the list of choices, 0 to 1."""
         return [_to_text(choice) for choice in self.choices].index(_to_text(value)) / (len(self.choices) - 1)
@@ -161,6 +169,15 @@ class SearchSpace:
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the space as Optuna distributions."""
         return {key: dimension.distribution() for key, dimension in self.dimensions.items()}
+
+    def size(self) -> float:
+        """Return the number of different settings; infinite with a range of real numbers."""
+        sizes = [dimension.values() for dimension in self.dimensions.values()]
+        return math.prod(math.inf if values is None else len(values) for values in sizes)
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Sample a value of each dimension, as the settings hold it."""
+        return {key: dimension.sample(rng) for key, dimension in self.dimensions.items()}
 
     def read(self, settings: Config) -> dict[str, Any]:
         """Return the values that settings have at the keys of the space."""
@@ -218,8 +235,8 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
                 else f"known keys: {', '.join(sorted(set(fields) - set(_FIXED_KEYS)))}"
             )
             raise ConfigError(f"{source}: unknown key '{key}'; {hint}")
-        dimensions[key] = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
-        _validate_values(base, key, dimensions[key], source)
+        dimension = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
+        dimensions[key] = _validate_values(base, key, dimension, source)
     return SearchSpace(dimensions)
 
 
@@ -242,18 +259,28 @@ def _numeric_type(annotation: Any) -> type | None:
     return next((number_type for number_type in (int, float) if number_type in types), None)
 
 
-def _validate_values(base: TrainingConfig, key: str, dimension: Range | Choice, source: str) -> None:
-    """Validate both ends of a range, or all choices, against the training settings."""
-    values = (
-        dimension.choices
-        if isinstance(dimension, Choice)
-        else [dimension.to_value(dimension.low), dimension.to_value(dimension.high)]
-    )
-    for value in values:
-        try:
-            base.with_overrides({key: value})
-        except ConfigError as error:
-            raise ConfigError(f"{source}: {error}") from None
+def _validate_values(
+    base: TrainingConfig, key: str, dimension: Range | Choice, source: str
+) -> Range | Choice:
+    """Validate both ends of a range, or all choices, against the training settings.
+
+    Returns:
+        The dimension with choices as the settings hold them: `"1e-3"` as a number, `8.0` as an integer.
+    """
+    if isinstance(dimension, Range):
+        for end in (dimension.low, dimension.high):
+            _setting(base, key, dimension.to_value(end), source)
+        return dimension
+    choices = [_setting(base, key, choice, source) for choice in dimension.choices]
+    return Choice.parse({"choices": choices}, f"{source}: '{key}'")
+
+
+def _setting(base: TrainingConfig, key: str, value: Any, source: str) -> Any:
+    """Return a value as the training settings hold it; raise `ConfigError` if they reject it."""
+    try:
+        return flat_values(base.with_overrides({key: value}).to_dict())[key]
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _to_text(value: Any) -> str:

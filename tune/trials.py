@@ -132,9 +132,10 @@ class SearchFolder:
         path = self.path / "scores.jsonl"
         with report_os_errors("writing to", self.path):
             if is_remote(path):  # object stores cannot append
-                path.write_text((path.read_text() if path.is_file() else "") + line)
+                text = path.read_text(encoding="utf-8") if path.is_file() else ""
+                path.write_text(text + line, encoding="utf-8")
             else:
-                with path.open("a") as file:
+                with path.open("a", encoding="utf-8") as file:
                     file.write(line)
 
     def delete_checkpoints(self) -> None:
@@ -158,19 +159,27 @@ class SearchFolder:
                 raise UserError(
                     f"{path} is damaged ({error}): delete the folder to run the trial again"
                 ) from None
-        for line in self._read_scores():
-            trial = trials.get(line.pop("trial"))
-            if trial is not None:
-                trial.points.append(Point(**line))
+        for number, point in self._read_scores():
+            if number in trials:
+                trials[number].points.append(point)
         return [trials[number] for number in sorted(trials)]
 
-    def _read_scores(self) -> list[dict[str, Any]]:
+    def _read_scores(self) -> list[tuple[int, Point]]:
+        """Return the lines of `scores.jsonl` as numbers of trials with their points."""
         path = self.path / "scores.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_text().splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
             # The driver was killed while writing; the resumed trial reports this epoch again.
             lines.pop()
-            write_text_atomically(path, "".join(lines))
-        return [json.loads(line) for line in lines]
+            write_text_atomically(path, b"".join(lines).decode(errors="replace"))
+        return [_parse_score(line, f"{path}, line {i}") for i, line in enumerate(lines, start=1)]
+
+
+def _parse_score(line: bytes, source: str) -> tuple[int, Point]:
+    try:
+        values = json.loads(line)
+        return int(values.pop("trial")), Point(**values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{source} is damaged ({error}): delete the line, or choose another --run") from None

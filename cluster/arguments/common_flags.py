@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -25,8 +26,10 @@ def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
     """Parse the common flags of a command line; return them and the remaining arguments in their order.
 
     Raises:
-        UserError: a missing or invalid value, or `--quiet` with another `--log-level`.
+        UserError: a flag given twice, a missing, empty or invalid value, or contradicting flags.
     """
+    _check_duplicates(arguments)
+    _check_empty_values(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--address")
@@ -37,13 +40,43 @@ def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
     try:
         values, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error).removeprefix("argument ")) from None
     if values.cpus is not None and values.cpus < 1:
         raise UserError(f"--cpus {values.cpus}: must be at least 1")
     if values.quiet and values.log_level not in (None, "warning"):
         raise UserError(f"--quiet means --log-level warning; drop it or --log-level {values.log_level}")
     level: LogLevel = "warning" if values.quiet else values.log_level or "info"
     return CommonFlags(values.config, values.address, values.cpus, level, values.debug), rest
+
+
+def _check_duplicates(arguments: Sequence[str]) -> None:
+    """Raise an error for a flag that is given twice: only one of its values would be used.
+
+    `--flag` and `--no-flag` are the same flag.
+
+    Raises:
+        UserError: names the flag.
+    """
+    seen: set[str] = set()
+    for argument in arguments:
+        if not argument.startswith("--") or not argument[2:3].isalpha():
+            continue
+        flag = argument.partition("=")[0]
+        name = flag.removeprefix("--").replace("_", "-").removeprefix("no-")
+        if name in seen:
+            raise UserError(f"{flag}: given twice; give one value, or several after one {flag}")
+        seen.add(name)
+
+
+def _check_empty_values(arguments: Sequence[str]) -> None:
+    """Raise an error for an empty value: an empty path would be the current folder.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for flag, value in zip(["", *arguments], arguments, strict=False):
+        if not value or (value.startswith("--") and value.endswith("=")):
+            raise UserError(f"{(value or flag).rstrip('=')}: empty value; is a variable of the shell unset?")
 
 
 def verbosity_flags(common: CommonFlags) -> list[str]:

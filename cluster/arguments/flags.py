@@ -15,13 +15,16 @@ from typing import TypeVar
 import tyro
 from pydantic import BaseModel
 
+from cluster.arguments.dash_values import mark_dash_values
+from cluster.arguments.errors import one_line_errors
 from cluster.arguments.registry import actions, command_specs, load_config_class
 from cluster.arguments.usage import COMMON_FLAGS
 from models.config import Config
-from pipeline.io.files import read_yaml
+from pipeline.io.yaml_files import read_yaml
 
 C = TypeVar("C", bound=Config)
-MAX_HELP_WIDTH = 100
+# In narrower terminals tyro would never finish to break the lines of a help text.
+MIN_HELP_WIDTH, MAX_HELP_WIDTH = 40, 100
 
 
 def parse(cls: type[C], command: str, arguments: list[str], config: Path | None = None) -> C:
@@ -34,18 +37,20 @@ def parse(cls: type[C], command: str, arguments: list[str], config: Path | None 
         config: YAML file with values that take precedence over the defaults.
 
     Raises:
-        ConfigError, UserError: unreadable file, unknown key, or value out of range.
-        SystemExit: after `--help`, or an unknown or missing flag.
+        ConfigError, UserError: unreadable file, unknown key, unknown or missing flag, or invalid value.
+        SystemExit: after `--help`.
     """
     default = yaml_default(cls, config) if config is not None else tyro.MISSING_NONPROP
     _join_help_lines(cls)
-    return tyro.cli(
-        cls,
-        prog=f"melray {command}",
-        args=arguments,
-        default=default,
-        description=f"{_wrap_description(cls)}\n\n{COMMON_FLAGS}",
-    )
+    width = max(MIN_HELP_WIDTH, shutil.get_terminal_size().columns)
+    with one_line_errors(cls, command), _terminal_width(width):
+        return tyro.cli(
+            cls,
+            prog=f"melray {command}",
+            args=mark_dash_values(cls, arguments),
+            default=default,
+            description=f"{_wrap_description(cls)}\n\n{COMMON_FLAGS}",
+        )
 
 
 def yaml_default(cls: type[C], path: Path) -> C:
@@ -83,7 +88,7 @@ def _wrap_description(cls: type[BaseModel]) -> str:
 
 
 def _help_width() -> int:
-    return min(shutil.get_terminal_size().columns, MAX_HELP_WIDTH)
+    return max(MIN_HELP_WIDTH, min(shutil.get_terminal_size().columns, MAX_HELP_WIDTH))
 
 
 def actions_help(command: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import requests
 
 from cluster.connection.address import JobServer
+from cluster.connection.proxy import connect_directly
 from pipeline.io.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def get_json(server: JobServer, path: str) -> Any:
     Raises:
         UserError: no response, a missing or rejected token, or a server that is not Ray's.
     """
+    connect_directly(server.url)
     try:
         # A redirection could send the token to another server.
         response = requests.get(
@@ -68,6 +70,8 @@ def short_reason(error: Exception) -> str:
     """Summarize an error of `requests`, whose own text spans several lines."""
     if isinstance(error, requests.Timeout):
         return f"no response within {TIMEOUT_S:.0f} s"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy of this environment does not answer; is the host missing in no_proxy?"
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not trusted"
     text = str(error).lower()

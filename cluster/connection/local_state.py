@@ -58,10 +58,19 @@ class LocalCluster(Config):
         return self.nodes[0].find() is not None
 
 
+def state_path() -> Path:
+    """Return melray's folder, MELRAY_HOME or ~/.melray; it may not exist."""
+    return Path(os.environ.get("MELRAY_HOME") or Path.home() / ".melray").absolute()
+
+
 def state_dir() -> Path:
-    """Create and return melray's folder, accessible to this user only: MELRAY_HOME, or ~/.melray."""
-    folder = Path(os.environ.get("MELRAY_HOME") or Path.home() / ".melray").absolute()
-    with report_os_errors("creating", folder):
+    """Create and return melray's folder, accessible to this user only.
+
+    Raises:
+        UserError: it cannot be created.
+    """
+    folder = state_path()
+    with report_os_errors("creating the folder of MELRAY_HOME,", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     return folder
@@ -69,10 +78,10 @@ def state_dir() -> Path:
 
 def local_cluster() -> LocalCluster | None:
     """Return the last cluster that was started and not stopped; it may have crashed, see `is_running`."""
-    path = state_dir() / "cluster.json"
+    path = state_path() / "cluster.json"
     try:
-        return LocalCluster.parse(json.loads(path.read_text()), str(path))
-    except FileNotFoundError:
+        return LocalCluster.parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except ValueError as error:
         raise ConfigError(f"{path}: not JSON ({error}); delete it") from None
@@ -91,4 +100,4 @@ def save_state(cluster: LocalCluster) -> None:
 
 def clear_state() -> None:
     """Delete the state file."""
-    (state_dir() / "cluster.json").unlink(missing_ok=True)
+    (state_path() / "cluster.json").unlink(missing_ok=True)

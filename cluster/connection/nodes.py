@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cluster.connection.address import JobServer
 from cluster.connection.dashboard import get_json
+from pipeline.io.text import plural
 
 # Ray's two spellings, one in each of its JSON formats.
 _OBJECT_STORE = ("object_store_memory", "objectStoreMemory")
@@ -94,15 +95,15 @@ def describe_node(total: Mapping[str, float], used: Mapping[str, float] | None) 
     """Format resources: `2 of 4 CPUs free, 9.8 of 10.2 GiB memory free`, or `4 CPUs` without `used`."""
     parts = []
     for name, label, unit in (
-        ("CPU", "CPUs", 1),
-        ("GPU", "GPUs", 1),
+        ("CPU", "", 1),
+        ("GPU", "", 1),
         ("memory", "GiB memory", 2**30),
         ("object store", "GiB object store", 2**30),
     ):
         if not total.get(name):
             continue
         number_format = "g" if unit == 1 else ".1f"
-        text = f"{total[name] / unit:{number_format}} {label}"
+        text = f"{total[name] / unit:.1f} {label}" if label else plural(float(total[name]), name)
         if used is not None:
             text = f"{(total[name] - used.get(name, 0.0)) / unit:{number_format}} of {text} free"
         parts.append(text)

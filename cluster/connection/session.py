@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connection.address import ray_address
+from cluster.connection.search_path import worker_job_config
+from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
 from cluster.connection.token import AUTH_ENV_VARS, default_token, set_ray_token, write_token
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
@@ -49,27 +51,82 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
     if address is not None:
         _check_token(address, target)
-    local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
-    verbose = _shows_ray_logs()
-    level = logging.INFO if verbose else logging.ERROR
     try:
-        with _drop_level_notice():
-            ray.init(target, log_to_driver=verbose, logging_level=level, **local)
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise UserError(
-            f"--address {address}: could not join the cluster (wrong address or token): "
-            f"{' '.join(str(error).split())}"
-        ) from None
-    except RuntimeError as error:
-        if "ersion mismatch" not in str(error):
-            raise
-        raise UserError(f"--address {address}: {' '.join(str(error).split())}") from None
-    try:
-        if not verbose:
+        _connect(target, address, cpus)
+        if not _shows_ray_logs():
             _silence_ray_data()
         yield
     finally:
-        ray.shutdown()
+        with _without_interrupts():
+            ray.shutdown()
+
+
+def _connect(target: str, address: str | None, cpus: int | None) -> None:
+    """Start a local Ray, or join the cluster at `address`; see `session`."""
+    import ray
+
+    verbose = _shows_ray_logs()
+    settings: dict[str, Any] = _local_settings(cpus) if address is None else {}
+    if not target.startswith("ray://"):
+        settings["job_config"] = worker_job_config()
+    level = logging.INFO if verbose else logging.ERROR
+    try:
+        with _drop_level_notice():
+            ray.init(target, log_to_driver=verbose, logging_level=level, **settings)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        if address is None:
+            raise _start_error(error) from error
+        raise UserError(
+            f"--address {address}: could not join the cluster (wrong address or token): {_one_line(error)}"
+        ) from None
+    except Exception as error:  # Ray raises many classes, `Exception` among them
+        if address is None:
+            raise _start_error(error) from error
+        if "ersion mismatch" not in str(error):
+            raise
+        raise UserError(f"--address {address}: {_one_line(error)}") from None
+
+
+def _local_settings(cpus: int | None) -> dict[str, Any]:
+    """Return the arguments of `ray.init` for a local Ray."""
+    folder = session_folder()
+    logger.debug("Ray's logs: %s", folder)
+    # Inside a job of another cluster, Ray would look for that job's packages in this one.
+    os.environ.pop("RAY_JOB_CONFIG_JSON_ENV_VAR", None)
+    settings = {"num_cpus": cpus or limited_cpus(), "include_dashboard": False, "_temp_dir": str(folder)}
+    return settings | ({"object_spilling_directory": str(spill)} if (spill := _spill_folder()) else {})
+
+
+def limited_cpus() -> int | None:
+    """Return the number of CPUs that Slurm or taskset leave to this process; None if it may use all."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    count = len(os.sched_getaffinity(0))
+    return count if count < (os.cpu_count() or 1) else None
+
+
+def _start_error(error: Exception) -> UserError:
+    return UserError(
+        f"Ray did not start on this host: {_one_line(error)[:300]}; "
+        "check the host with `melray doctor`, and Ray's messages with --log-level debug"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C: a second one during the shutdown would leave processes and files behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def set_environment(address: str | None = None) -> str:
@@ -82,7 +139,8 @@ def set_environment(address: str | None = None) -> str:
         os.environ.setdefault(name, value)
     if not _shows_ray_logs():
         # The driver's C++ part logs errors to stderr, such as a false alarm for every actor of Ray Data
-        # (Ray issue 57733). Errors that end a command also arrive as Python exceptions.
+        # (Ray issue 57733). Errors that end a command also arrive as Python exceptions. Ray's log files lack
+        # these lines too, but those of a local session are deleted at this level, and nodes write their own.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is None:
         _create_session_token()
@@ -144,6 +202,25 @@ def _check_token(address: str, target: str) -> None:
 
 
 @cache
+def session_folder() -> Path:
+    """Return the folder of all local sessions of this process, deleted at exit: sockets, logs and token.
+
+    It is kept under `--log-level debug`.
+    """
+    return create_temp_folder(short_temp_folder(), keep=_shows_ray_logs())
+
+
+@cache
+def _spill_folder() -> Path | None:
+    """Return a folder in TMPDIR for objects that exceed the memory; None if the session's folder is there.
+
+    TMPDIR was chosen for large files; the session's folder may be in a smaller place with a short path.
+    """
+    folder = Path(tempfile.gettempdir()).absolute()
+    return None if session_folder().is_relative_to(folder) else create_temp_folder(folder)
+
+
+@cache
 def _create_session_token() -> None:
     """Create a token for all sessions of this process, in a file that only this user can read.
 
@@ -152,8 +229,6 @@ def _create_session_token() -> None:
     """
     if any(name in os.environ for name in AUTH_ENV_VARS):
         return
-    folder = tempfile.mkdtemp(prefix="melray-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder) / "token"
+    path = session_folder() / "token"
     write_token(path)
     set_ray_token(path)

@@ -28,7 +28,7 @@ class Token:
 def write_token(path: Path) -> None:
     """Create a random token; its file is never readable by other users, not even briefly."""
     path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
 
 
@@ -39,7 +39,7 @@ def read_token(path: Path, source: str) -> Token:
         UserError: missing or empty file.
     """
     with report_os_errors(f"reading the token of {source}:", path):
-        value = path.read_text().strip()
+        value = path.read_text(encoding="utf-8").strip()
     if not value:
         raise UserError(f"{source} {path}: the token file is empty")
     return Token(value, f"{source} {path}")

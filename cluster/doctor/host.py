@@ -5,50 +5,69 @@ from __future__ import annotations
 import io
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
 import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from cluster.connection.temp_folder import is_short, short_temp_folder
 from cluster.doctor.check import Check, fail, ok, warn
+from pipeline.io.errors import UserError
 
 GIB = 2**30
+MIN_OPEN_FILES = 1024
 FORMATS = ("wav", "flac", "ogg", "mp3")
 
 
 def check_host(project: Path, runs: Path) -> Iterator[Check]:
     """Run all checks of the host; `project` holds pyproject.toml, `runs` is the folder for results."""
-    yield from check_packages((project / "pyproject.toml").read_text())
+    yield from check_packages(*declared_requirements(project))
     yield check_cpus()
     yield check_memory(psutil.virtual_memory().total, psutil.virtual_memory().available)
     if Path("/dev/shm").is_dir():
         yield check_shared_memory(shutil.disk_usage("/dev/shm").free, psutil.virtual_memory().total)
+    yield check_limits()
     yield check_gpu()
     yield check_disk(runs)
+    yield check_temp_folder()
     yield check_decoding()
 
 
-def check_packages(pyproject: str) -> Iterator[Check]:
-    """Compare Python and the installed packages with the requirements in the text of pyproject.toml."""
-    project = tomllib.loads(pyproject)["project"]
+def declared_requirements(project: Path) -> tuple[str, list[str]]:
+    """Return the Python versions and the packages that melray requires.
+
+    pyproject.toml of a checkout is newer than the metadata of the installation, which a copy has only.
+    """
+    file = project / "pyproject.toml"
+    if file.is_file():
+        table = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        return table["requires-python"], table["dependencies"]
+    packages = [text for text in requires("melray") or [] if Requirement(text).marker is None]
+    return metadata("melray")["Requires-Python"], packages
+
+
+def check_packages(python_versions: str, packages: list[str]) -> Iterator[Check]:
+    """Compare Python and the installed packages with what is required."""
     python = platform.python_version()
-    if python in SpecifierSet(project["requires-python"]):
+    if python in SpecifierSet(python_versions):
         yield ok("python", f"{python}, {sys.executable}")
     else:
         yield fail(
             "python",
-            f"{python}, melray requires {project['requires-python']}",
+            f"{python}, melray requires {python_versions}",
             "create a new environment: make PYTHON=python3.11 setup",
         )
     problems, versions = [], {}
-    for requirement in map(Requirement, project["dependencies"]):
+    for requirement in map(Requirement, packages):
         name = requirement.name
         try:
             versions[name] = version(name)
@@ -101,6 +120,8 @@ def check_gpu() -> Check:
 
     driver = _driver_version()
     if not torch.cuda.is_available():
+        if driver and os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles"):
+            return ok("GPUs", "hidden by CUDA_VISIBLE_DEVICES; training uses CPUs")
         if driver:
             return fail(
                 "GPUs",
@@ -139,7 +160,7 @@ def _driver_version() -> str:
         return ""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        output = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout
+        output = subprocess.run(query, capture_output=True, text=True, timeout=20, encoding="utf-8").stdout
     except subprocess.TimeoutExpired:
         return "unknown (nvidia-smi hangs)"
     return output.strip().partition("\n")[0]
@@ -157,6 +178,33 @@ def check_disk(folder: Path) -> Check:
     if free <= 5 * GIB:
         return warn("disk", text, "shards, checkpoints and generated sounds may fill it")
     return ok("disk", text)
+
+
+def check_temp_folder() -> Check:
+    """Check that there is a temporary folder that is writable and short enough for Ray's sockets."""
+    try:
+        folder = short_temp_folder()
+        text = f"{shutil.disk_usage(folder).free / GIB:.1f} GiB free for Ray's files in {folder}"
+        configured = Path(tempfile.gettempdir()).absolute()
+    except UserError as error:
+        return fail("temporary files", str(error), "export RAY_TMPDIR=/a/short/path")
+    except OSError as error:
+        return fail("temporary files", str(error), "set TMPDIR to a writable folder")
+    if not is_short(configured):
+        text += f"; {configured} is too long for sockets"
+    return ok("temporary files", text)
+
+
+def check_limits() -> Check:
+    """Check the limits of the shell on open files and address space, which batch systems lower."""
+    files, memory = (resource.getrlimit(name)[1] for name in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
+    text = "open files " + ("unlimited" if files == resource.RLIM_INFINITY else f"{files:,}")
+    if files != resource.RLIM_INFINITY and files < MIN_OPEN_FILES:
+        return warn("limits", text, f"Ray needs {MIN_OPEN_FILES}: ulimit -n {MIN_OPEN_FILES}")
+    if memory != resource.RLIM_INFINITY:
+        text += f", address space {memory / GIB:.0f} GiB"
+        return warn("limits", text, "Ray reserves far more addresses than memory: ulimit -v unlimited")
+    return ok("limits", text)
 
 
 def check_decoding() -> Check:

@@ -12,7 +12,7 @@ from cluster.arguments.flags import parse
 from cluster.arguments.registry import load_config_class, resolve_command
 from models.config import Config
 from pipeline.io.errors import UserError
-from pipeline.io.files import read_yaml
+from pipeline.io.yaml_files import read_yaml
 
 NOT_SUBMITTABLE = ("submit", "jobs", "cluster")
 

@@ -70,7 +70,9 @@ def _walk(root: Path, folder: Path, rules: list[tuple[Path, GitIgnoreSpec]]) -> 
 def _ignore_rules(folder: Path) -> list[tuple[Path, GitIgnoreSpec]]:
     names = [folder / name for name in (".gitignore", ".rayignore")]
     return [
-        (folder, GitIgnoreSpec.from_lines(path.read_text().splitlines())) for path in names if path.is_file()
+        (folder, GitIgnoreSpec.from_lines(path.read_text(encoding="utf-8").splitlines()))
+        for path in names
+        if path.is_file()
     ]
 
 
@@ -118,12 +120,13 @@ def constraints_name(root: Path) -> str:
 def requirements(root: Path, ray_version: str) -> list[str]:
     """Return melray's dependencies pinned to the tested releases, and Ray to the release of the cluster."""
     pins = {}
-    for line in (root / "constraints.txt").read_text().splitlines():
+    for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             pin = Requirement(line)
             pins[pin.name.lower()] = str(pin.specifier)
     pinned = []
-    for text in tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for text in project["dependencies"]:
         requirement = Requirement(text)
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
         version = (

@@ -27,6 +27,7 @@ from cluster.jobs.package import (
 from models.config import Config
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -89,7 +90,7 @@ def send(
         constraints = constraints_name(root)
         extra_files = command.files | {constraints: (root / "constraints.txt").read_bytes()}
         size = write_package(package, root, files, extra_files)
-        logger.info("package: %d files, %.2f MiB", len(files), size / MIB)
+        logger.info("package: %s, %.2f MiB", plural(len(files), "file"), size / MIB)
         with client_errors():
             return client.submit_job(
                 entrypoint=entrypoint(command.arguments),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterable
 
 import psutil
 
@@ -12,7 +13,7 @@ from cluster.connection.local_state import LocalCluster
 from pipeline.io.errors import UserError
 
 # Time that processes have to exit after SIGTERM, and then to be gone after SIGKILL.
-TERM_TIMEOUT_S, KILL_TIMEOUT_S = 3.0, 10.0
+TERM_TIMEOUT_S, KILL_TIMEOUT_S = 3.0, 30.0
 
 
 def terminate_cluster(cluster: LocalCluster) -> int:
@@ -24,7 +25,7 @@ def terminate_cluster(cluster: LocalCluster) -> int:
     processes = set(cluster_processes(cluster))
     # Nodes stop their own processes in order; what takes too long, or outlived its node, is killed.
     _signal([process for node in cluster.nodes if (process := node.find())], signal.SIGTERM)
-    psutil.wait_procs(processes, timeout=TERM_TIMEOUT_S)
+    _wait_for_exit(processes, TERM_TIMEOUT_S)
     deadline = time.monotonic() + KILL_TIMEOUT_S
     while remaining := {process for process in processes if is_alive(process)} | set(
         cluster_processes(cluster)
@@ -37,20 +38,29 @@ def terminate_cluster(cluster: LocalCluster) -> int:
             )
         processes |= remaining
         _signal(list(remaining), signal.SIGKILL)
-        psutil.wait_procs(remaining, timeout=1)
+        _wait_for_exit(remaining, 1.0)
     return len(processes)
 
 
 def cluster_processes(cluster: LocalCluster) -> list[psutil.Process]:
     """Return the processes of a cluster: nodes, their descendants, and orphans that outlived a node."""
-    processes: dict[psutil.Process, None] = {}
+    children: dict[int, list[psutil.Process]] = {}
+    pending = []
+    # One pass over all processes of the host: `children` of psutil would make one for each.
     for process in psutil.process_iter():
         try:
-            if is_alive(process) and _belongs_to(process, cluster):
-                processes |= dict.fromkeys([process, *process.children(recursive=True)])
+            if is_alive(process):
+                children.setdefault(process.ppid(), []).append(process)
+                pending += [process] if _belongs_to(process, cluster) else []
         except (psutil.Error, ProcessLookupError):
             continue
-    return list(processes)
+    found: dict[psutil.Process, None] = {}
+    while pending:
+        process = pending.pop()
+        if process not in found:
+            found[process] = None
+            pending += children.get(process.pid, [])
+    return list(found)
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -72,6 +82,16 @@ def _belongs_to(process: psutil.Process, cluster: LocalCluster) -> bool:
     return node.find() is not None or (
         not psutil.pid_exists(session) and "ray" in " ".join(process.cmdline())
     )
+
+
+def _wait_for_exit(processes: Iterable[psutil.Process], timeout_s: float) -> None:
+    """Wait until all processes have exited; `psutil.wait_procs` also waits until their parent notices.
+
+    Orphans of a container without an init process stay zombies forever.
+    """
+    deadline = time.monotonic() + timeout_s
+    while any(map(is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _signal(processes: list[psutil.Process], number: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +19,12 @@ from cluster.connection.address import JobServer
 from cluster.connection.dashboard import get_json
 from cluster.connection.local_state import LocalCluster, ProcessRef, save_state, state_dir
 from cluster.connection.session import RAY_ENVIRONMENT
+from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
 from cluster.connection.token import AUTH_ENV_VARS, read_token, write_token
 from pipeline.io.errors import UserError
 
-RAY_START = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
+START_ARGUMENTS = ["-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
+RAY_START = [sys.executable, *START_ARGUMENTS]
 # Fractions of the free memory that all nodes together use; Ray by itself would let every node use that much.
 MEMORY_FRACTION, OBJECT_STORE_FRACTION = 0.6, 0.3
 # Below the ephemeral ports, which the system could assign to a connection before a node listens.
@@ -52,16 +54,20 @@ def start_nodes(
     dashboard_port, client_port = dashboard_port or ports.pop(), ports.pop()
     token = state_dir() / "cluster.token"
     write_token(token)
-    # Not in ~/.melray: paths of Ray's sockets must be short.
-    folder = Path(tempfile.mkdtemp(prefix="melray-", dir="/tmp"))
+    folder = create_temp_folder(short_temp_folder(), keep=True)
     common = [f"--num-cpus={cpus}", *memory_flags(nodes), "--min-worker-port=0", "--max-worker-port=0"]
-    environment = node_environment(token)
+    python = python_for_ray(folder)
+    environment = node_environment(token, python)
+    agent_ports = [ports.pop() for _ in range(nodes)]
 
     def start(number: int, flags: list[str]) -> ProcessRef:
-        node_flags = [f"--node-ip-address={host(number)}", f"--dashboard-agent-listen-port={ports.pop()}"]
+        node_flags = [
+            f"--node-ip-address={host(number)}",
+            f"--dashboard-agent-listen-port={agent_ports[number]}",
+        ]
         with log_file(folder, number).open("wb") as log:
             process = subprocess.Popen(
-                [*RAY_START, *flags, *node_flags, *common],
+                [str(python), *START_ARGUMENTS, *flags, *node_flags, *common],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,7 +103,26 @@ def start_nodes(
         save_state(cluster)
     server = JobServer(cluster.dashboard, read_token(token, "the cluster's file"), is_local=True)
     wait_for(lambda: count_alive(server) >= nodes, cluster, deadline)
+    # A node that is listed as alive exits if its agent, which starts jobs, does not come up.
+    wait_for(
+        lambda: all(listens(f"{host(number)}:{port}") for number, port in enumerate(agent_ports)),
+        cluster,
+        deadline,
+    )
     return cluster
+
+
+def python_for_ray(folder: Path) -> Path:
+    """Return a path of this interpreter without blanks, at which Ray splits its commands; a link if needed.
+
+    The link is made in `folder`, to the environment of the interpreter.
+    """
+    python, environment = Path(sys.executable), Path(sys.prefix)
+    if not re.search(r"[^\w./+@:-]", f"{python}{environment}") or not python.is_relative_to(environment):
+        return python
+    link = folder / "python"
+    link.symlink_to(environment, target_is_directory=True)
+    return link / python.relative_to(environment)
 
 
 def host(number: int) -> str:
@@ -105,7 +130,7 @@ def host(number: int) -> str:
     return f"127.0.{number // 250}.{number % 250 + 2}" if sys.platform == "linux" else "127.0.0.1"
 
 
-def node_environment(token: Path) -> dict[str, str]:
+def node_environment(token: Path, python: Path) -> dict[str, str]:
     """Return the environment of a node and its jobs; it holds the path of the token, not the token."""
     excluded = {*AUTH_ENV_VARS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_TMPDIR"}
     inherited = {name: value for name, value in os.environ.items() if name not in excluded}
@@ -119,7 +144,7 @@ def node_environment(token: Path) -> dict[str, str]:
             # Ray allows several nodes on macOS only with this variable.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
             # `python` in a job must be the interpreter that runs melray.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
     )
 
@@ -202,5 +227,5 @@ def log_file(folder: Path, number: int) -> Path:
 
 def last_log_line(log: Path) -> str:
     """Return the last line of a log."""
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
     return lines[-1].strip() if lines else "no output"

@@ -16,11 +16,13 @@ from cluster.connection.address import job_server
 from cluster.connection.dashboard import get_json
 from cluster.connection.local_state import LocalCluster, clear_state, local_cluster, state_dir
 from cluster.connection.nodes import describe_node, read_nodes, sum_resources
+from cluster.connection.session import limited_cpus
 from cluster.local.processes import terminate_cluster
 from cluster.local.start import start_nodes
 from models.config import Config
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 
 class UpConfig(Config):
@@ -54,7 +56,7 @@ def up(config: UpConfig, common: CommonFlags) -> int:
         UserError: a local cluster is already running, or a node fails to start.
     """
     start = time.monotonic()
-    cpus = common.cpus or max(1, (os.cpu_count() or 1) // config.nodes)
+    cpus = common.cpus or max(1, (limited_cpus() or os.cpu_count() or 1) // config.nodes)
     with _exclusive_lock():
         if (previous := local_cluster()) is not None:
             if previous.is_running:
@@ -71,7 +73,11 @@ def up(config: UpConfig, common: CommonFlags) -> int:
                 tear_down(incomplete)
             raise
     logger.info(
-        "%d nodes with %d CPUs each, up in %s", config.nodes, cpus, duration(time.monotonic() - start)
+        "%s with %s%s, up in %s",
+        plural(config.nodes, "node"),
+        plural(cpus, "CPU"),
+        " each" if config.nodes > 1 else "",
+        duration(time.monotonic() - start),
     )
     print(f"dashboard:  {cluster.dashboard}")
     print(f"token file: {cluster.token}")
@@ -83,7 +89,8 @@ def status(config: StatusConfig, common: CommonFlags) -> int:
     """Print nodes, free resources and running jobs."""
     server = job_server(common.address)
     nodes = read_nodes(server)
-    print(f"{server.url}: {sum(node.alive for node in nodes)} nodes, {describe_node(*sum_resources(nodes))}")
+    count = plural(sum(node.alive for node in nodes), "node")
+    print(f"{server.url}: {count}, {describe_node(*sum_resources(nodes))}")
     for node in nodes:
         role = "head" if node.head else "worker"
         state = describe_node(node.total, node.used) if node.alive else "dead"
@@ -104,7 +111,8 @@ def down(config: DownConfig, common: CommonFlags) -> int:
             return 0
         count = tear_down(cluster)
     elapsed = duration(time.monotonic() - start)
-    logger.info("stopped %d nodes (%d processes) in %s", len(cluster.nodes), count, elapsed)
+    nodes, processes = plural(len(cluster.nodes), "node"), plural(count, "process")
+    logger.info("stopped %s (%s) in %s", nodes, processes, elapsed)
     return 0
 
 

@@ -17,7 +17,7 @@ import scipy.fft
 from pydantic import Field, model_validator
 
 from models.config import Config
-from pipeline.audio.decode import resample
+from pipeline.audio.waveform import resample
 
 # Pairs are the values at strength 0 and 1; maxima are reached at strength 1.
 MAX_SEMITONES = 4.0

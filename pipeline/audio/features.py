@@ -18,11 +18,11 @@ from pipeline.audio.decode import (
     DecodeConfig,
     OnWarning,
     decode,
-    fix_length,
     ignore_warning,
-    trim_silence,
 )
+from pipeline.audio.file_types import unsupported_reason
 from pipeline.audio.mel import MelConfig, log_mel
+from pipeline.audio.waveform import fix_length, trim_silence
 from pipeline.io.storage import read_if_remote
 
 # Part of the fingerprint; raise it when the same settings produce different spectrograms.
@@ -102,7 +102,13 @@ def load_clip(
         data = read_if_remote(source)
     except FileNotFoundError:
         raise AudioDecodeError("no such file") from None
-    samples = decode(data, config.mel.sample_rate, min_complete, on_warning)
+    except ValueError as error:  # a key that pyarrow does not accept
+        raise AudioDecodeError(f"unreadable: {error}") from None
+    try:
+        samples = decode(data, config.mel.sample_rate, min_complete, on_warning)
+    except AudioDecodeError as error:
+        reason = None if isinstance(source, bytes) else unsupported_reason(os.fspath(source))
+        raise AudioDecodeError(reason or str(error)) from None
     return samples if config.trim_db is None else trim_silence(samples, config.trim_db)
 
 

@@ -164,7 +164,7 @@ def write_dataset(out: Path, *, train_per_class: int = 50, test_per_class: int =
     labels = out / "test_labels.csv"
     if (
         marker.is_file()
-        and marker.read_text() == marker_text
+        and marker.read_text(encoding="utf-8") == marker_text
         and all(path.is_file() for path in (*train, *test, labels))
     ):
         return
@@ -177,8 +177,10 @@ def write_dataset(out: Path, *, train_per_class: int = 50, test_per_class: int =
         for path, (name, number) in clips.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_clip(path, name, row_rng(seed, f"{split}/{name}", number))
-    labels.write_text("id,label\n" + "".join(f"{path.name},{name}\n" for path, (name, _) in test.items()))
-    marker.write_text(marker_text)
+    labels.write_text(
+        "id,label\n" + "".join(f"{path.name},{name}\n" for path, (name, _) in test.items()), encoding="utf-8"
+    )
+    marker.write_text(marker_text, encoding="utf-8")
 
 
 def _write_clip(path: Path, name: str, rng: np.random.Generator) -> None:

@@ -7,11 +7,17 @@ In the order to read:
     state        training state: prepared, published to the run folder, restored from a checkpoint
     train        `melray train-classifier`: one run, or several concurrently
     inference    class probabilities from spectrograms
+    evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
     report       HTML report of an evaluation
     crossval     `melray crossval`: each fold held out once
     predict      `melray predict`: a resumable batch job over audio files
-    submission   submission.csv in the form of a sample submission
+    predict_stages     its stages: spectrograms, then probabilities
+    sample_submission  reads a sample submission, and recognizes its columns
+    clip_ids           finds clips by ids as others write them
+    submission_values  labels, indices or probabilities: what a sample submission requests
+    class_names        names of classes as others write them
+    submission         submission.csv in the form of a sample submission
     baseline     linear baseline on the time-averaged spectrum
 
 Principle: networks, losses and metrics are in `models/`; these files connect them to data, runs and cluster.

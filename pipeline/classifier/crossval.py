@@ -10,20 +10,15 @@ import time
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.metrics import classification_metrics
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.evaluate import (
-    EvaluateConfig,
-    Predictions,
-    predict_rows,
-    select_rows,
-    write_evaluation,
-)
+from pipeline.classifier.evaluate import Predictions, predict_rows, write_evaluation
+from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.train import train_many
+from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset, open_dataset
-from pipeline.data.manifest import NO_FOLD
 from pipeline.data.split import row_folds
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError
@@ -44,13 +39,21 @@ class CrossvalConfig(TrainClassifierConfig):
     tta_shifts: int = Field(1, ge=1, le=64)
     """Test-time augmentation: circular time shifts to average over."""
 
+    @model_validator(mode="after")
+    def _check_fold(self) -> CrossvalConfig:
+        if self.fold is not None:
+            raise ValueError(f"--fold {self.fold}: crossval holds out every fold; drop --fold")
+        return self
+
 
 def crossval(config: CrossvalConfig) -> dict[str, Any]:
     """Train unfinished runs, evaluate each fold, write `crossval.json` and `report.html`; return the results.
 
     Raises:
-        UserError: no folds, unusable shards, too few resources.
+        UserError: no folds, unusable shards, too few resources, or a folder of another command.
     """
+    if (config.run / "config.json").is_file() or (config.run / "search.json").is_file():
+        raise UserError(f"--run {config.run} contains a run of another command; choose another --run")
     dataset = open_dataset(config.shards)
     folds = known_folds(dataset, config)
     start_time = time.monotonic()

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from models.config import Config
 from models.metrics import classification_metrics
-from pipeline.audio.features import FeatureConfig, feature_mismatch
-from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.report import Example, Mistake, write_report
-from pipeline.data.dataset import ShardDataset, open_dataset
+from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import batch_slices
+from pipeline.data.split_warnings import name_list
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.storage import PathOrURI
+from pipeline.io.text import plural
 from pipeline.training.model_file import SavedClassifier, load_classifier
-from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
 
 MAX_MISTAKES = 12
 CHUNK_ROWS = 1024
-
-
-class EvaluateConfig(Config):
-    """Evaluate a classifier on labeled clips, or a generator by the clips it generates."""
-
-    run: PathOrURI
-    """Run folder."""
-    shards: PathOrURI | None = None
-    """Evaluate on all clips of these shards instead of the run's own data."""
-    split: Literal["auto", "validation", "held-out", "all"] = "auto"
-    """Clips to evaluate on: auto is the held-out fold if there is one, else the validation clips."""
-    tta_shifts: int = Field(1, ge=1, le=64)
-    """Test-time augmentation: circular time shifts to average over."""
-    clips_per_class: int = Field(30, ge=2)
-    """Generators only: clips to generate and score per class."""
-    out: PathOrURI | None = None
-    """Folder for evaluation.json and report.html (default: the run folder)."""
 
 
 @dataclass(frozen=True)
@@ -79,53 +59,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     history = RunFolder(config.run).read_history()
     metrics = write_evaluation(out, predictions, saved, history, description, config.tta_shifts)
     print(
-        f"{description}: {metrics['clips']} clips, accuracy {metrics['accuracy']:.1%}, "
+        f"{description}: {plural(metrics['clips'], 'clip')}, accuracy {metrics['accuracy']:.1%}, "
         f"macro-F1 {metrics['macro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
-        f"calibration error {metrics['ece']:.3f}\nreport: {out / 'report.html'}",
-        flush=True,
+        f"calibration error {metrics['ece']:.3f}"
     )
+    if missing := metrics["classes_without_clips"]:
+        print(f"no clips of {name_list(missing)}: macro-F1 is the mean of the other classes")
+    print(f"report: {out / 'report.html'}", flush=True)
     return metrics
-
-
-def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:
-    """Return the dataset, the indices of the rows to evaluate on, and their description."""
-    if config.shards is not None:
-        dataset = open_dataset(config.shards)
-        check_features(dataset.features, saved.metadata.features, config.shards)
-        return dataset, _original_rows(dataset), f"all of {config.shards}"
-    train_config, dataset, split = load_run_data(
-        config.run, TrainClassifierConfig, "give the clips to evaluate on by --shards"
-    )
-    rows_by_split = {
-        "held-out": split.held_out,
-        "validation": split.val,
-        "all": _original_rows(dataset),
-    }
-    name = config.split
-    if name == "auto":
-        name = "held-out" if len(split.held_out) else "validation"
-    if len(rows_by_split[name]) == 0:
-        raise UserError(
-            f"--split {name}: no such clips in this run; choose another split, or labeled clips by --shards"
-        )
-    description = f"fold {train_config.fold}, held out" if name == "held-out" else f"{name} clips"
-    return dataset, rows_by_split[name], description
-
-
-def _original_rows(dataset: ShardDataset) -> np.ndarray:
-    """Return the indices of the rows that are not augmented copies."""
-    return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
-
-
-def check_features(shards: FeatureConfig, model: FeatureConfig, path: Path) -> None:
-    """Check that shards have the spectrograms that a model was trained on.
-
-    Raises:
-        UserError: with the first setting that differs.
-    """
-    mismatch = feature_mismatch(shards, model, "the model uses")
-    if mismatch is not None:
-        raise UserError(f"--shards {path} use {mismatch}; extract with the settings of the model")
 
 
 def predict_rows(
@@ -141,7 +82,10 @@ def predict_rows(
     label_names = dataset.table["label"].to_numpy()[rows]
     unknown = sorted(set(label_names) - class_index.keys())
     if unknown:
-        raise UserError(f"unknown class '{unknown[0]}'; classes of the model: {', '.join(class_names)}")
+        raise UserError(
+            f"--shards: the model does not know {name_list(unknown)}, only {', '.join(class_names)}; "
+            "leave these clips out, or train with them"
+        )
     labels = np.array([class_index[name] for name in label_names])
     # In chunks: the rows of a large dataset do not fit into memory.
     chunks = [
@@ -185,7 +129,8 @@ def write_evaluation(
             out / "report.html",
             title="Sound classifier",
             summary={
-                "evaluated on": f"{description} ({metrics['clips']} clips)",
+                "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')})",
+                **_scored_classes(metrics),
                 "checkpoint epoch": str(training.get("epoch", "?")),
                 "TTA shifts": str(tta_shifts),
             },
@@ -197,6 +142,12 @@ def write_evaluation(
             settings=training.get("config"),
         )
     return metrics
+
+
+def _scored_classes(metrics: dict[str, Any]) -> dict[str, str]:
+    """Return a fact for the top of the report if some classes have no clips."""
+    missing = metrics["classes_without_clips"]
+    return {"not scored": f"{name_list(missing)} (no clips)"} if missing else {}
 
 
 def confident_mistakes(predictions: Predictions, class_names: tuple[str, ...]) -> list[Mistake]:

@@ -45,10 +45,10 @@ def predict_probabilities(
 
 
 def class_priors(saved: SavedClassifier) -> np.ndarray:
-    """Return the class frequencies of the training data `[shape=(C,)]`, float32.
+    """Return the class frequencies of the training data `[shape=(C,)]`, float32; uniform if unknown.
 
     They are the prediction for unreadable files.
     """
     counts = saved.metadata.training.get("class_counts") or {}
-    values = np.array([counts.get(name, 1) for name in saved.metadata.class_names], np.float32)
-    return values / values.sum()
+    values = np.array([counts.get(name, 0) for name in saved.metadata.class_names], np.float32)
+    return values / values.sum() if values.sum() > 0 else np.full_like(values, 1 / len(values))

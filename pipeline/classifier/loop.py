@@ -35,6 +35,7 @@ from models.schedule import cosine_factor
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.state import TrainState, prepare, publish, restore
 from pipeline.data.loader import batch_slices, epoch_batches, epoch_order
+from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
@@ -133,11 +134,7 @@ def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
             log.step(epoch + 1, number + 1, len(batches), start_time)
             heartbeat()
     loss = float(state.world.sum(loss_sum)) / len(batches)
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} in epoch {epoch + 1}: "
-            f"try a lower --learning-rate (now {config.learning_rate:g})"
-        )
+    _check_finite("loss", loss, state)
     seconds = time.perf_counter() - start_time
     return {
         "train_loss": loss,
@@ -148,7 +145,11 @@ def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
 
 @torch.inference_mode()
 def evaluate_epoch(state: TrainState) -> dict[str, float]:
-    """Return loss, accuracy and macro-F1 of the EMA weights on the validation clips, over all ranks."""
+    """Return loss, accuracy and macro-F1 of the EMA weights on the validation clips, over all ranks.
+
+    Raises:
+        UserError: if the loss is not finite.
+    """
     clips = state.split.val
     if len(clips) == 0:
         return {}
@@ -169,11 +170,24 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
     local_sums = torch.cat([confusion.reshape(-1), torch.tensor([loss_sum], dtype=torch.float64)])
     sums = state.world.sum(local_sums.to(state.world.device)).cpu()
     metrics = scores(sums[:-1].reshape(num_classes, num_classes).long().numpy())
+    loss = float(sums[-1]) / len(clips)
+    _check_finite("validation loss", loss, state)
     return {
-        "val_loss": float(sums[-1]) / len(clips),
+        "val_loss": loss,
         "val_accuracy": metrics["accuracy"],
         "val_macro_f1": metrics["macro_f1"],
     }
+
+
+def _check_finite(name: str, loss: float, state: TrainState) -> None:
+    """Raise `UserError` if a loss of the current epoch is not finite: no later epoch would be better."""
+    if math.isfinite(loss):
+        return
+    kept = f"; epoch {state.best_epoch} is kept in {state.config.run}" if state.best_epoch else ""
+    raise UserError(
+        f"the {name} is {loss} in epoch {state.epoch + 1}: "
+        f"try a lower --learning-rate (now {state.config.learning_rate:g}) in another --run{kept}"
+    )
 
 
 def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = None) -> dict[str, Any]:
@@ -221,6 +235,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
         "epochs": state.epoch,
         "stopped_early": state.epoch < config.epochs,
         **state.history[state.best_epoch - 1],
+        "unvalidated_classes": unvalidated_classes(state.dataset, state.split),
     }
 
 

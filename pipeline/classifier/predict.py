@@ -1,29 +1,28 @@
 """Prediction: unlabeled audio files to `submission.csv`, as a batch job on a Ray cluster.
 
 A work unit of clips becomes one table of predictions in `OUT/.parts` (`pipeline/distributed/batch_job.py`);
-the tables are merged at the end. There are two stages: decode and extract spectrograms, then apply the model.
-Both run in the same task, or with GPUs in CPU tasks and GPU actors.
+the tables are merged at the end. The stages are in `pipeline/classifier/predict_stages.py`. The submission is
+planned first: a sample submission that does not fit the audio files fails before anything is predicted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from pipeline.audio.decode import AudioDecodeError, DecodeConfig
-from pipeline.audio.features import FeatureConfig, load_clip, spectrogram, split_windows
-from pipeline.classifier.inference import class_priors, predict_probabilities
-from pipeline.classifier.submission import read_sample, submission
-from pipeline.data.manifest import read_unlabeled
+from pipeline.audio.decode import DecodeConfig
+from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
+from pipeline.classifier.sample_submission import read_sample
+from pipeline.classifier.submission import SubmissionPlan, plan_submission
+from pipeline.classifier.submission_values import SubmissionValues
+from pipeline.data.clips import shown
+from pipeline.data.manifest import Manifest, read_unlabeled
 from pipeline.data.shards import (
     REJECTED_NAME,
     WARNINGS_NAME,
@@ -33,17 +32,24 @@ from pipeline.data.shards import (
     warnings_csv,
 )
 from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit
-from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger
-from pipeline.io.errors import report_os_errors
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
+from pipeline.io.folder_lock import own_folder
+from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import PathOrURI, pyarrow_source
-from pipeline.training.model_file import load_classifier, model_digest
+from pipeline.io.text import plural
+from pipeline.training.model_file import ClassifierMetadata, load_classifier, model_digest
 
-CLIPS_PER_UNIT = 32
+# Clips of a work unit, and the maximum number of their spectrograms, which are in memory together.
+CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 1024
+
+
+def _to_tuple(value: Any) -> Any:
+    return value if isinstance(value, tuple | list) else (value,)
 
 
 class PredictConfig(DecodeConfig, AutoscalingConfig):
@@ -51,12 +57,18 @@ class PredictConfig(DecodeConfig, AutoscalingConfig):
 
     run: PathOrURI
     """Folder of the trained run."""
-    audio: PathOrURI
-    """Folder of audio files, searched recursively; ids are relative paths."""
+    audio: Annotated[tuple[PathOrURI, ...], BeforeValidator(_to_tuple)]
+    """Folder of audio files, searched recursively; ids are relative paths. Also audio files, a CSV with a
+    column `path`, or a text file with a path in each line."""
     out: PathOrURI
     """Folder for submission.csv, predictions.parquet and rejected.csv. Rerun to resume."""
     sample_submission: PathOrURI | None = None
     """CSV whose columns, ids and row order submission.csv follows."""
+    submission_values: SubmissionValues = "auto"
+    """Values of submission.csv: label, labels (several in each row, as in the sample), index (position of the
+    class in sorted order) or probability; auto follows the sample submission."""
+    positive_class: str | None = None
+    """Class of a single column of probabilities."""
     tta_shifts: int = Field(1, ge=1, le=64)
     """Test-time augmentation: circular time shifts to average over."""
     windows: int = Field(1, ge=1, le=1000)
@@ -75,42 +87,70 @@ def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame
     `runner` runs the work units, by default on the cluster.
 
     Raises:
-        UserError: an unusable run, no audio files, a sample submission with unknown ids, too few resources,
-            or a full disk.
+        UserError: an unusable run, no audio files, a sample submission that does not fit files or classes, an
+            output folder that is in use or contains something else, too few resources, or a full disk.
     """
     metadata = load_classifier(config.run).metadata
-    sample = None if config.sample_submission is None else read_sample(config.sample_submission)
-    job = plan_job(config)
-    stages: list[StageBuilder] = [
-        partial(SpectrogramReader, metadata.features, config.windows, CLIP_TIMEOUT_S, config.min_complete),
-        partial(Predictor, config),
-    ]
-    job.run(stages, runner or RayRunner(config.wait_for_nodes, config.workers, config.gpus_per_worker))
-    with report_os_errors("writing to", config.out):
-        table = merge_predictions(job.units, config.out)
-        result = submission(table, metadata.class_names, sample)
-        write_text_atomically(config.out / "submission.csv", result.to_csv(index=False, lineterminator="\n"))
-        job.clean_up()
-    unreadable = int((table["reason"] != "").sum())
-    if unreadable:
-        logger.warning(
-            "%d unreadable files were assigned the most frequent class; see %s",
-            unreadable,
-            config.out / REJECTED_NAME,
-        )
-    doubtful = int((table["warning"] != "").sum())
-    if doubtful:
-        logger.warning("%d files were read with a warning; see %s", doubtful, config.out / WARNINGS_NAME)
-    print(f"{len(table)} predictions\nsubmission: {config.out / 'submission.csv'}", flush=True)
+    manifest = read_audio(config.audio)
+    plan = _plan_submission(config, manifest, metadata)
+    for warning in manifest.warnings + plan.warnings:
+        logger.warning("%s", warning)
+    if plan.values.note:
+        logger.info("%s", plan.values.note)
+    with report_os_errors("reading", config.out):
+        check_output_folder(config.out, ("predictions",))
+    with own_folder(config.out, "predict") as owner:
+        job = plan_job(config, manifest.clips)
+        del manifest  # possibly millions of clips, now in the job's list
+        job.run(_stages(config, metadata), runner or _ray_runner(config))
+        owner.check()
+        with report_os_errors("writing to", config.out):
+            table = merge_predictions(job.units, config.out)
+            write_text_atomically(config.out / "submission.csv", plan.to_csv(table, metadata.class_names))
+            job.clean_up()
+    _print_result(config, table)
     return table
 
 
-def plan_job(config: PredictConfig) -> BatchJob:
+def read_audio(audio: tuple[Path, ...]) -> Manifest:
+    """Read the clips of all arguments of `--audio`, sorted by id.
+
+    Raises:
+        UserError: no argument, one without clips, or two clips with the same id.
+    """
+    if not audio:
+        raise UserError("--audio: expected a folder, audio files, a CSV or a list of files")
+    if len(audio) == 1:
+        return read_unlabeled(audio[0])
+    manifests = [read_unlabeled(path) for path in audio]
+    clips = pd.concat([manifest.clips for manifest in manifests]).sort_values("clip_id", ignore_index=True)
+    repeated = clips["clip_id"][clips["clip_id"].duplicated()]
+    if len(repeated):
+        raise UserError(
+            f"--audio: {plural(len(repeated), 'id')} in several arguments, e.g. {shown(repeated.iloc[0])}; "
+            "pass the folder that contains them all, or a CSV with the columns id,path"
+        )
+    return Manifest(clips, [warning for manifest in manifests for warning in manifest.warnings])
+
+
+def _plan_submission(
+    config: PredictConfig, manifest: Manifest, metadata: ClassifierMetadata
+) -> SubmissionPlan:
+    return plan_submission(
+        None if config.sample_submission is None else read_sample(config.sample_submission),
+        manifest.clips,
+        metadata.class_names,
+        config.submission_values,
+        config.positive_class,
+    )
+
+
+def plan_job(config: PredictConfig, clips: pd.DataFrame) -> BatchJob:
     """Plan a prediction, with outputs that are determined by the audio files, the model and the settings."""
     return BatchJob(
         "predicting",
-        read_unlabeled(config.audio),
-        CLIPS_PER_UNIT,
+        clips,
+        max(1, min(CLIPS_PER_UNIT, WINDOWS_PER_UNIT // config.windows)),
         settings=[
             model_digest(config.run),
             config.tta_shifts,
@@ -122,113 +162,31 @@ def plan_job(config: PredictConfig) -> BatchJob:
     )
 
 
-@dataclass
-class UnitSpectrograms:
-    """Spectrograms of a work unit; those of one clip are adjacent."""
-
-    clips: list[dict[str, Any]]
-    reasons: list[str] = field(default_factory=list)
-    """Why a clip is unreadable, for each clip; empty for readable ones."""
-    warnings: list[str] = field(default_factory=list)
-    """Why the samples of a clip may not be what they should be, for each clip; empty for most."""
-    window_counts: list[int] = field(default_factory=list)
-    """Number of windows, for each readable clip."""
-    mels: list[np.ndarray] = field(default_factory=list)
-    """Spectrogram of each window, float16 in dB `[shape=(n_mels, num_frames)]`."""
+def _stages(config: PredictConfig, metadata: ClassifierMetadata) -> list[StageBuilder]:
+    use_gpu = config.gpus_per_worker > 0
+    return [
+        partial(SpectrogramReader, metadata.features, config.windows, CLIP_TIMEOUT_S, config.min_complete),
+        partial(Predictor, config.run, config.tta_shifts, config.precision, use_gpu),
+    ]
 
 
-class SpectrogramReader:
-    """First stage: decodes the clips of a work unit and extracts their spectrograms."""
-
-    def __init__(
-        self,
-        features: FeatureConfig,
-        max_windows: int,
-        clip_timeout_s: float = 0.0,
-        min_complete: float = DecodeConfig().min_complete,
-    ):
-        """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
-        self._features, self._max_windows = features, max_windows
-        self._clip_timeout_s, self._min_complete = clip_timeout_s, min_complete
-
-    def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
-        """Read the clips of a unit.
-
-        Raises:
-            OSError: the clip list cannot be read.
-        """
-        result = UnitSpectrograms(unit.read_clips())
-        with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
-            for clip in result.clips:
-                texts: list[str] = []
-                try:
-                    mels = self._read(clip["path"], texts) if quarantine.begin(clip["clip_id"]) else None
-                    reason = CRASH_REASON if mels is None else ""
-                except AudioDecodeError as error:
-                    mels, reason = None, str(error)
-                result.reasons.append(reason)
-                result.warnings.append("" if reason else "; ".join(texts))
-                if mels is not None:
-                    result.window_counts.append(len(mels))
-                    result.mels += mels
-        quarantine.end()
-        return result
-
-    def _read(self, path: str, texts: list[str]) -> list[np.ndarray]:
-        samples = load_clip(path, self._features, self._min_complete, texts.append)
-        windows = split_windows(samples, self._features, self._max_windows)
-        return [spectrogram(window, self._features) for window in windows]
+def _ray_runner(config: PredictConfig) -> RayRunner:
+    hint = "raise --gpus-per-worker" if config.gpus_per_worker else "lower --workers"
+    return RayRunner(config.wait_for_nodes, config.workers, config.gpus_per_worker, memory_hint=hint)
 
 
-class Predictor:
-    """Second stage: applies the model to the spectrograms of a work unit, and writes the predictions."""
-
-    def __init__(self, config: PredictConfig):
-        """Load the model."""
-        self._config = config
-        self._device = torch.device("cuda" if config.gpus_per_worker else "cpu")
-        self._saved = load_classifier(config.run)
-        self._saved.model.to(self._device)
-        if not config.gpus_per_worker:
-            torch.set_num_threads(1)
-
-    def __call__(self, unit: WorkUnit, spectrograms: UnitSpectrograms) -> None:
-        """Write the predictions of a unit.
-
-        Raises:
-            OSError: the table cannot be written.
-        """
-        class_names = self._saved.metadata.class_names
-        probabilities = self._predict(spectrograms)
-        table = pa.table(
-            {
-                "id": [clip["clip_id"] for clip in spectrograms.clips],
-                "label": [class_names[i] for i in probabilities.argmax(1)],
-                "path": [clip["path"] for clip in spectrograms.clips],
-                "reason": spectrograms.reasons,
-                "warning": spectrograms.warnings,
-            }
-            | {f"p:{name}": probabilities[:, i] for i, name in enumerate(class_names)}
+def _print_result(config: PredictConfig, table: pd.DataFrame) -> None:
+    """Print the number of predictions, and warn about files that were not read, or not completely."""
+    if unreadable := int((table["reason"] != "").sum()):
+        logger.warning(
+            "%s could not be read, and got the class frequencies of the training data as prediction; see %s",
+            plural(unreadable, "file"),
+            config.out / REJECTED_NAME,
         )
-        write_atomically(unit.path, lambda file: pq.write_table(table, file))
-
-    def _predict(self, spectrograms: UnitSpectrograms) -> np.ndarray:
-        """Return class probabilities `[shape=(N, C)]`: means over windows, or class priors if unreadable."""
-        probabilities = np.tile(class_priors(self._saved), (len(spectrograms.clips), 1))
-        readable = [not reason for reason in spectrograms.reasons]
-        if any(readable):
-            window_probs = predict_probabilities(
-                self._saved.model,
-                np.stack(spectrograms.mels),
-                self._config.tta_shifts,
-                self._config.precision,
-                self._device,
-            )
-            counts = spectrograms.window_counts
-            starts = np.cumsum([0, *counts[:-1]])
-            sums = np.add.reduceat(window_probs, starts)
-            probabilities[readable] = sums / np.array(counts, np.float32)[:, None]
-        return probabilities
+    if doubtful := int((table["warning"] != "").sum()):
+        path = config.out / WARNINGS_NAME
+        logger.warning("%s read with a warning; see %s", plural(doubtful, "file"), path)
+    print(f"{plural(len(table), 'prediction')}\nsubmission: {config.out / 'submission.csv'}", flush=True)
 
 
 def merge_predictions(units: list[WorkUnit], out: Path) -> pd.DataFrame:

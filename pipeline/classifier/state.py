@@ -14,8 +14,9 @@ from models.classifier import Classifier
 from models.ema import Ema
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.dataset import ShardDataset, open_dataset
+from pipeline.data.extra_rows import append_extra_rows, open_extra_shards
 from pipeline.data.loader import BatchLoader, mel_statistics
-from pipeline.data.split import Split, append_extra_rows, open_extra_shards, split_rows
+from pipeline.data.split import Split, split_rows
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.log import RunLog
@@ -66,23 +67,19 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         lambda: (open_dataset(config.shards), open_extra_shards(config.shards, config.extra_shards))
     )
     split = split_rows(dataset, config)
-    if len(split.train) < 2 * world.size:
-        raise UserError(
-            f"--workers {world.size}: too many workers for {len(split.train)} training rows "
-            "(need at least 2 per worker)"
-        )
+    labels, all_rows = append_extra_rows(dataset, split, extra_datasets)
+    _check_workers(len(split.train), len(all_rows.train), config.batch_size, world.size)
     torch.manual_seed(config.seed)
     model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
     model.set_statistics(*mel_statistics(dataset.mels, split.train))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
-    labels, split = append_extra_rows(dataset, split, extra_datasets)
     wrapped_model = world.wrap(model)
     return TrainState(
         config=config,
         world=world,
         dataset=dataset,
-        split=split,
+        split=all_rows,
         loader=BatchLoader([dataset.mels, *(extra.mels for extra in extra_datasets)], world.device),
         labels=labels,
         model=model,
@@ -94,10 +91,34 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         autocast=partial(
             torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
         ),
-        class_weight_C=_class_weights(labels[split.train], len(dataset.class_names), world.device)
+        class_weight_C=_class_weights(labels[all_rows.train], len(dataset.class_names), world.device)
         if config.class_weights
         else None,
     )
+
+
+def _check_workers(clips: int, rows: int, batch_size: int, workers: int) -> None:
+    """Check that each worker has a row of every batch: without one, its batch norm would have no mean.
+
+    Args:
+        clips: training rows without those of additional datasets.
+        rows: all training rows.
+        batch_size: maximum size of a batch.
+        workers: number of workers.
+
+    Raises:
+        UserError: too many workers.
+    """
+    if clips < 2 * workers:
+        raise UserError(
+            f"--workers {workers}: too many workers for {clips} training rows (need at least 2 per worker)"
+        )
+    smallest = rows // -(-rows // batch_size)
+    if smallest < workers:
+        raise UserError(
+            f"--workers {workers}: too many workers for batches of {smallest} rows; "
+            f"lower it, or raise --batch-size (now {batch_size})"
+        )
 
 
 def publish(state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:

@@ -1,93 +1,124 @@
-"""`submission.csv`: ids and labels, or the columns, ids and row order of a sample submission."""
+"""`submission.csv`: ids and labels, or the columns, ids and row order of a sample submission.
+
+A plan checks the sample against the list of audio files and the classes of the model, before anything is
+predicted; afterwards it is filled with the predictions.
+"""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from pipeline.classifier.clip_ids import ClipIndex
+from pipeline.classifier.sample_submission import SampleSubmission, split_columns
+from pipeline.classifier.submission_values import VALUES_FLAG, SubmissionValues, Values, choose_values
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 
-def read_sample(path: Path) -> pd.DataFrame:
-    """Read a sample submission, all columns as text.
+@dataclass(frozen=True)
+class SubmissionPlan:
+    """A submission of which only the predictions are missing."""
 
-    Raises:
-        UserError: no such file, or not a CSV with at least two columns.
-    """
-    if not path.is_file():
-        raise UserError(f"--sample-submission {path}: no such file")
-    try:
-        sample = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"--sample-submission {path}: not a CSV ({error})") from None
-    if len(sample.columns) < 2:
-        raise UserError(
-            f"--sample-submission {path}: expected at least two columns (id, label), "
-            f"got {len(sample.columns)}"
-        )
-    return sample
+    sample: SampleSubmission
+    positions: list[int]
+    """Position in the list of clips for each row."""
+    values: Values
+    warnings: list[str] = field(default_factory=list)
+
+    def fill(self, table: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
+        """Return the submission.
+
+        Args:
+            table: predictions with the columns `label` and `p:<class>`, in the order of the list of clips.
+            class_names: classes of the model.
+        """
+        rows = table.iloc[self.positions].reset_index(drop=True)
+        submission = self.sample.table.copy()
+        for column, values in self.values.fill(rows, class_names).items():
+            submission[column] = values
+        return submission
+
+    def to_csv(self, table: pd.DataFrame, class_names: Sequence[str]) -> str:
+        """Return the submission as text, with the separator of the sample."""
+        submission = self.fill(table, class_names)
+        return submission.to_csv(index=False, lineterminator="\n", sep=self.sample.separator)
 
 
-def submission(table: pd.DataFrame, class_names: Sequence[str], sample: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the submission.
+def plan_submission(
+    sample: SampleSubmission | None,
+    clips: pd.DataFrame,
+    class_names: Sequence[str],
+    requested: SubmissionValues = "auto",
+    positive_class: str | None = None,
+) -> SubmissionPlan:
+    """Plan a submission.
 
     Args:
-        table: predictions with the columns `id`, `label` and `p:<class>` for each class.
+        sample: sample submission to follow; None gives a row for each clip.
+        clips: manifest with the columns `clip_id` and `path`.
         class_names: classes of the model.
-        sample: sample submission to follow; None gives `id` and `label`, sorted by id. Its first column
-            contains ids: paths below the audio folder, or file names with or without suffix. The second is
-            for labels; or, if all further columns are named like classes, they are for probabilities.
+        requested: values to write; `auto` follows the sample.
+        positive_class: class of a single column of probabilities.
 
     Raises:
-        UserError: an id without a file or with several, or a column that is not a class.
+        UserError: ids without a file or with several, or values that are unclear or not those of the model.
     """
     if sample is None:
-        return table[["id", "label"]].sort_values("id", ignore_index=True)
-    id_column, *columns = sample.columns
-    positions = match_ids(table["id"].tolist(), sample[id_column].tolist())
-    rows = table.iloc[positions].reset_index(drop=True)
-    result = pd.DataFrame({id_column: sample[id_column]})
-    if set(columns) <= set(class_names):
-        return result.assign(**{name: rows[f"p:{name}"] for name in columns})
-    if len(columns) > 1:
-        unknown = sorted(set(columns) - set(class_names))
-        raise UserError(
-            f"--sample-submission: column '{unknown[0]}' is not a model class; "
-            f"available: {', '.join(class_names)}"
+        return _plan_without_sample(clips, class_names, requested, positive_class)
+    if sample.table.empty:
+        raise UserError(f"{sample.source}: no rows below the header")
+    index = ClipIndex(clips["clip_id"].tolist(), clips["path"].tolist())
+    id_column, columns = split_columns(sample, index)
+    values = choose_values(sample.source, sample.table[columns], class_names, requested, positive_class)
+    positions = match_ids(sample.table[id_column].tolist(), index, sample.source)
+    warnings = list(values.warnings)
+    if omitted := len(clips) - len(set(positions)):
+        warnings.append(
+            f"{omitted} of {len(clips)} audio files have no row in {sample.source}; "
+            "their predictions are only in predictions.parquet"
         )
-    return result.assign(**{columns[0]: rows["label"]})
+    return SubmissionPlan(sample, positions, values, warnings)
 
 
-def match_ids(available: list[str], requested: list[str]) -> list[int]:
-    """Return the position in `available` of each requested id.
+def _plan_without_sample(
+    clips: pd.DataFrame,
+    class_names: Sequence[str],
+    requested: SubmissionValues,
+    positive_class: str | None,
+) -> SubmissionPlan:
+    """Plan a row for each clip, in the order of the list of clips."""
+    if requested == "labels":
+        raise UserError(f"{VALUES_FLAG} labels: needs a --sample-submission with several labels in each row")
+    columns = ["label"]
+    if positive_class is not None:
+        columns, requested = ["probability"], "probability"
+    elif requested == "probability":
+        columns = list(class_names)
+    id_column = "clip_id" if "id" in columns else "id"
+    table = pd.DataFrame({id_column: clips["clip_id"].tolist()} | dict.fromkeys(columns, ""), dtype=str)
+    values = choose_values("the submission", table[columns], class_names, requested, positive_class)
+    return SubmissionPlan(SampleSubmission(table, "the submission"), list(range(len(clips))), values)
+
+
+def match_ids(requested: Sequence[str], clips: ClipIndex, source: str) -> list[int]:
+    """Return the position of the clip of each requested id.
 
     Raises:
-        UserError: a requested id matches no available id, or several.
+        UserError: ids that match no clip, or several.
     """
-    # An exact path is unambiguous, even if other files have the same name.
-    exact = {path: position for position, path in enumerate(available)}
-    by_name = _positions_by_name(available)
-    positions = []
-    for name in requested:
-        matches = [exact[name]] if name in exact else by_name.get(name, [])
-        if len(matches) != 1:
-            examples = " and ".join(available[position] for position in matches[:2])
-            problem = f"ambiguous ({len(matches)} matches, e.g. {examples})" if matches else "no match"
-            raise UserError(
-                f"--sample-submission: id '{name}': {problem}; ids are paths below --audio, or file names"
-            )
-        positions.append(matches[0])
-    return positions
-
-
-def _positions_by_name(paths: list[str]) -> dict[str, list[int]]:
-    """Return the positions of each path under all names that refer to it, without folder or suffix too."""
-    positions: dict[str, list[int]] = {}
-    for position, text in enumerate(paths):
-        path = PurePosixPath(text)
-        for name in {text, path.name, path.stem, str(path.with_suffix(""))}:
-            positions.setdefault(name, []).append(position)
-    return positions
+    found = [clips.find(text) for text in requested]
+    wrong = [(text, matches) for text, matches in zip(requested, found, strict=True) if len(matches) != 1]
+    if wrong:
+        text, matches = wrong[0]
+        problem = "no match"
+        if matches:
+            examples = " and ".join(clips.clip_ids[position] for position in matches[:2])
+            problem = f"ambiguous ({len(matches)} matches, e.g. {examples})"
+        others = f" (and {plural(len(wrong) - 1, 'other id')} of {len(requested)})" if len(wrong) > 1 else ""
+        raise UserError(
+            f"{source}: id '{text}': {problem}{others}; ids are paths below --audio, or file names"
+        )
+    return [matches[0] for matches in found]

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
+from pipeline.data.split_warnings import name_list
 from pipeline.distributed.resources import (
     ResourceConfig,
     max_cpus_per_worker,
@@ -18,6 +19,7 @@ from pipeline.distributed.resources import (
     wait_for_resources,
 )
 from pipeline.io.console import duration, logger
+from pipeline.io.text import plural
 from pipeline.training.launch import TrainingTask, fit, run_tasks
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
@@ -120,11 +122,13 @@ def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | 
 
 def describe_result(summary: dict[str, Any]) -> str:
     """Format a summary as one line."""
-    text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}"
+    text = f"{plural(summary['epochs'], 'epoch')} in {duration(summary['total_seconds'])}"
     text += " (stopped early)" if summary["stopped_early"] else ""
     if "val_loss" not in summary:
         return f"{text}, kept the last epoch"
-    return (
-        f"{text}, kept epoch {summary['best_epoch']}: validation accuracy {summary['val_accuracy']:.1%}, "
+    text += (
+        f", kept epoch {summary['best_epoch']}: validation accuracy {summary['val_accuracy']:.1%}, "
         f"macro-F1 {summary['val_macro_f1']:.3f}, loss {summary['val_loss']:.3f}"
     )
+    unvalidated = summary.get("unvalidated_classes")
+    return f"{text} (not validated: {name_list(unvalidated)})" if unvalidated else text

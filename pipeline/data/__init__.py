@@ -2,11 +2,19 @@
 
 In the order to read:
 
-- `manifest`: list of labeled clips, from class folders or a CSV.
+- `manifest`: list of clips with or without labels, from class folders, a CSV, or a list of paths; it uses
+  `clips` (rows, ids), `folder_layout` (splits, folds, classes; `split_names`), `audio_folders` (recordings
+  below folders), `clip_table` (CSV; `table_columns`) and `file_finder` (files by the names in a table).
 - `shards`: file format of the spectrograms, Parquet shards and their `_manifest.json`.
+- `duplicates`: clips with the same audio: digests, `duplicates.csv`, merged groups.
+- `existing_dataset`: whether an extraction may update or replace what its output folder contains.
 - `dataset`: all rows of a dataset, with the spectrograms in a memory-mapped cache.
 - `group_split`: stratified, grouped splits as pure functions on arrays.
-- `split`: training, validation and held-out rows of a training run, and additional training shards.
+- `rows`: rows of a dataset without their spectrograms.
+- `split`: training, validation and held-out rows of a training run.
+- `split_warnings`: what scores of a split do not cover.
+- `split_record`: which clips a run was trained on, for later commands.
+- `extra_rows`: additional training rows, generated or of other datasets.
 - `loader`: epoch order, batch loading and normalization statistics.
 
 Principle: a recording is never on both sides of a split, bad files are reported instead of dropped silently,

@@ -14,7 +14,8 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
     Args:
         labels: class of each clip `[shape=(N,)]`.
         groups: group of each clip `[shape=(N,)]`; a group is never split.
-        fraction: validation fraction in [0, 1); each class gets as close to it as its groups allow.
+        fraction: validation fraction in [0, 1); each class gets as close to it as its groups allow, and at
+            least one group.
         seed: seed of the order in which groups are considered.
 
     Returns:
@@ -47,7 +48,7 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
 
 
 def _select_groups(counts: np.ndarray, target: int, limit: int) -> set[int]:
-    """Select up to `limit` groups greedily so that their clips approach `target`.
+    """Select up to `limit` groups, at least one, greedily so that their clips approach `target`.
 
     Args:
         counts: clips of each group, in the order in which groups are considered.
@@ -62,6 +63,9 @@ def _select_groups(counts: np.ndarray, target: int, limit: int) -> set[int]:
         if len(selected) < limit and abs(target - count) < abs(target):
             selected.add(i)
             target -= int(count)
+    if not selected and limit and target > 0:
+        # All groups are more than twice as large as desired: too many validation clips are better than none.
+        selected.add(int(np.argmin(counts)))
     return selected
 
 

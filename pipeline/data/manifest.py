@@ -1,15 +1,12 @@
-"""Manifest: the list of clips that a job processes, from class folders or a CSV.
+"""Manifest: the list of clips that a job processes, from folders, a CSV, or a list of paths.
 
 It is a pandas table with the columns `COLUMNS`, sorted by `clip_id`; paths are absolute.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +14,24 @@ import pandas as pd
 from pydantic import field_validator
 
 from models.config import Config
-from pipeline.audio.decode import is_audio
-from pipeline.io.errors import UserError
-from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import is_remote, is_store_uri, to_path
+from pipeline.audio.file_types import (
+    EXTENSIONS,
+    OTHER_EXTENSIONS,
+    UNSUPPORTED_EXTENSIONS,
+    ending,
+    is_audio_header,
+    read_header,
+)
+from pipeline.data.audio_folders import AudioWalk, ClassFolder, Omitted
+from pipeline.data.clip_table import read_labeled_table, read_path_list, read_unlabeled_table
+from pipeline.data.clips import MAX_FOLD, clip_record, normalize_id, shown, shown_list, to_table
+from pipeline.data.file_finder import file_status
+from pipeline.data.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.folder_tree import open_tree
 
-COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
-NO_FOLD = -1
-MAX_FOLD = 2**31 - 1
-# Maximum number of records held as Python objects at a time.
-CHUNK_ROWS = 50_000
+_TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
+_OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
 class ManifestConfig(Config):
@@ -67,175 +72,169 @@ class Manifest:
 def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Manifest:
     """Read labeled clips from a CSV with columns `path,label[,fold][,group]`, or from folders `<class>/*`.
 
-    If a folder has a subfolder `train`, that is read instead. `clip_id` is the path relative to the folder
-    (or as written in the CSV), with forward slashes.
+    If a folder has a training split `train`, that is read instead. `clip_id` is the path relative to the
+    folder (or as written in the CSV), with forward slashes, in composed Unicode form.
 
     Raises:
-        UserError: no such path, no clip, a missing column, a duplicate id, or a pattern that does not match.
+        UserError: no such path, no clip, a missing column, a duplicate id, a pattern that does not match, or
+            a folder with several interpretations.
     """
-    if data.is_file():
-        warnings: list[str] = []
-        clips = _table(_read_csv(data))
+    if _is_file(data, "--data"):
+        clips, warnings = _read_labeled_file(data)
     elif data.is_dir():
-        clips, warnings = _read_folders(data / "train" if (data / "train").is_dir() else data)
+        clips, warnings = _read_class_folders(data)
     else:
         raise UserError(f"--data {data}: no such folder or CSV file")
     if clips.empty:
+        notes = "".join(f"; {warning}" for warning in warnings)
         raise UserError(
-            f"--data {data}: no audio files found; expected <class>/<clip>.wav (or flac, ogg, mp3, aiff, …)"
+            f"--data {data}: no audio files found; expected <class>/<clip>.wav (or {_OTHER_FORMATS}){notes}"
         )
-    clips = _apply_patterns(clips, config).sort_values("clip_id", ignore_index=True)
-    _check_unique_ids(clips, data)
+    clips = _sorted(_apply_patterns(clips, config), f"--data {data}")
+    return Manifest(clips, warnings + _class_warnings(clips))
+
+
+def read_unlabeled(audio: Path) -> Manifest:
+    """Read clips without labels: the recordings below a folder, one file, or those that a table lists.
+
+    Every file that may be a recording is a clip, so that it gets a prediction: also one in an unsupported
+    format (`pipeline.audio.file_types.unsupported_reason`), one without ending, and a listed one that does
+    not exist. Tables are a CSV with a column `path` (and `id`), or a text file with one path per line.
+
+    Raises:
+        UserError: no such path, no audio file, a folder that cannot be read, or a duplicate id.
+    """
+    name = f"--audio {audio}"
+    if _is_file(audio, "--audio"):
+        clips, warnings = _read_unlabeled_file(audio)
+    elif audio.is_dir():
+        clips, warnings = _read_folder(audio)
+    else:
+        raise UserError(f"{name}: no such folder, audio file, CSV or list of files")
+    if clips.empty:
+        notes = "".join(f"; {warning}" for warning in warnings)
+        raise UserError(f"{name}: no audio files found (wav, {_OTHER_FORMATS}){notes}")
+    return Manifest(_sorted(clips, name), warnings)
+
+
+def _is_file(path: Path, flag: str) -> bool:
+    with report_os_errors("reading", f"{flag} {path}"):
+        return path.is_file()
+
+
+def _read_labeled_file(data: Path) -> tuple[pd.DataFrame, list[str]]:
+    if _is_recording(data):
+        raise UserError(f"--data {data}: is an audio file; expected a folder of class folders, or a CSV")
+    return read_labeled_table(data)
+
+
+def _read_class_folders(data: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the clips of the class folders in a folder, and warnings."""
+    with report_os_errors("reading", f"--data {data}"):
+        tree = open_tree(data)
+        layout = find_classes(tree, data)
+        walk = AudioWalk(layout.tree)
+        clips = to_table(walk.records(layout.classes))
+    empty = _empty_classes(layout, clips, walk.omitted)
+    layout.warnings += [
+        f"ignoring empty class folder '{layout.tree.path(name)}': no audio files found" for name in empty
+    ]
+    warnings = layout.warnings + walk.omitted.warnings()
+    if clips["label"].nunique() < 2:
+        warnings += nested_classes_warning(layout) or table_hint(tree)
+    return clips, warnings
+
+
+def _empty_classes(layout: Layout, clips: pd.DataFrame, omitted: Omitted) -> list[str]:
+    """Return the class folders without audio files for which there is no other warning."""
+    labels = set(clips["label"])
+    reported = [*omitted.unreadable, *omitted.outputs, *omitted.other_class]
+    return [
+        folder.name
+        for folder in layout.classes
+        if normalize_id(folder.label) not in labels
+        and not any(f"{name}/".startswith(f"{folder.name}/") for name in reported)
+    ]
+
+
+def _read_folder(audio: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return all recordings below a folder, and warnings.
+
+    Raises:
+        UserError: a folder cannot be read, so that predictions would be missing.
+    """
+    with report_os_errors("reading", f"--audio {audio}"):
+        tree = open_tree(audio)
+        walk = AudioWalk(tree, keep_unsupported=True)
+        clips = to_table(walk.records([ClassFolder("", "")]))
+    for name, reason in walk.omitted.unreadable.items():
+        raise UserError(
+            f"--audio {audio}: cannot read folder {shown(tree.path(name))} ({reason}), so its files would "
+            "have no prediction; make it readable, or pass another folder"
+        )
+    return clips, walk.omitted.warnings()
+
+
+def _read_unlabeled_file(audio: Path) -> tuple[pd.DataFrame, list[str]]:
+    if ending(audio.name) in _TABLE_EXTENSIONS:
+        return read_unlabeled_table(audio)
+    if ending(audio.name) in _LIST_EXTENSIONS:
+        return read_path_list(audio)
+    if _is_recording(audio) or not ending(audio.name):
+        return to_table([clip_record(audio.name, str(audio), "", file_status(str(audio)))]), []
+    raise UserError(f"--audio {audio}: neither an audio file nor a CSV or a list of files (.txt)")
+
+
+def _is_recording(path: Path) -> bool:
+    extension = ending(path.name)
+    return (
+        extension in EXTENSIONS
+        or extension in UNSUPPORTED_EXTENSIONS
+        or (extension not in OTHER_EXTENSIONS and is_audio_header(read_header(str(path))))
+    )
+
+
+def _sorted(clips: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the clips sorted by id.
+
+    Raises:
+        UserError: two clips have the same id.
+    """
+    clips = clips.sort_values("clip_id", ignore_index=True)
+    # Duplicates are adjacent in the sorted table; a set of all ids would take as much memory as the table.
+    same_id = clips["clip_id"].eq(clips["clip_id"].shift())
+    if not same_id.any():
+        return clips
+    duplicates = clips.index[same_id]
+    first, second = (clips.loc[position] for position in (duplicates[0] - 1, duplicates[0]))
+    if first["path"] != second["path"]:
+        same_name = normalize_id(first["path"]) == normalize_id(second["path"])
+        reason = ", as they differ only in Unicode form; rename one of them" if same_name else ""
+        raise UserError(
+            f"{name}: {first['path']!a} and {second['path']!a} have the same id "
+            f"{shown(first['clip_id'])}{reason}"
+        )
+    raise UserError(
+        f"{name}: {len(duplicates)} duplicate paths, e.g. {shown(first['clip_id'])}; "
+        "list each path in one row only"
+    )
+
+
+def _class_warnings(clips: pd.DataFrame) -> list[str]:
+    """Return warnings about classes that cannot be learned or look like one class."""
     counts = clips["label"].value_counts()
+    warnings = []
     if len(counts) < 2:
         warnings.append(f"only one class, '{counts.index[0]}': a classifier needs two or more")
     warnings += [
         f"class '{name}' has a single clip, so it cannot be both trained on and validated"
         for name in sorted(counts.index[counts == 1])
     ]
-    return Manifest(clips, warnings)
-
-
-def read_unlabeled(folder: Path) -> pd.DataFrame:
-    """Read all audio files in `folder`, recursively, as a manifest with empty labels.
-
-    Raises:
-        UserError: no such folder, or no audio file in it.
-    """
-    if not folder.is_dir():
-        raise UserError(f"--audio {folder}: no such folder")
-    clips = _table(_folder_records(folder, "", ""))
-    if clips.empty:
-        raise UserError(f"--audio {folder}: no audio files found (wav, flac, ogg, mp3, aiff, …)")
-    return clips.sort_values("clip_id", ignore_index=True)
-
-
-def _table(records: Iterable[tuple]) -> pd.DataFrame:
-    """Convert records to a table in chunks: as Python objects, millions take many times the memory."""
-    source, chunks = iter(records), []
-    while chunk := list(itertools.islice(source, CHUNK_ROWS)):
-        chunks.append(pd.DataFrame(chunk, columns=list(COLUMNS)))
-    return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame(columns=list(COLUMNS))
-
-
-def _read_folders(root: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return the clips of the class folders in `root`, and warnings."""
-    tables, warnings = [], []
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    for folder in folders:
-        tables.append(_table(_folder_records(folder, f"{folder.name}/", folder.name)))
-        if tables[-1].empty:
-            warnings.append(f"ignoring empty class folder '{folder}': no audio files found")
-    outside = sum(1 for entry in root.iterdir() if is_audio(entry.name) and entry.is_file())
-    if outside:
-        warnings.append(f"ignoring {outside} audio files outside class folders in '{root}'")
-    nonempty = [table for table in tables if len(table)]
-    return pd.concat(nonempty, ignore_index=True) if nonempty else _table([]), warnings
-
-
-def _read_csv(path: Path) -> Iterator[tuple]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from _csv_records(path, csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise UserError(f"--data {path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except csv.Error as error:
-        raise UserError(f"--data {path}: not a CSV ({error})") from None
-
-
-def _csv_records(path: Path, reader: csv.DictReader) -> Iterator[tuple]:
-    missing = [name for name in ("path", "label") if name not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(
-            f"--data {path}: no column '{missing[0]}'; the first line must be path,label[,fold][,group]"
-        )
-    for line, row in enumerate(reader, start=2):
-        if not row["path"] or not row["label"]:
-            raise UserError(f"--data {path}, line {line}: {'path' if not row['path'] else 'label'} is empty")
-        fold = row.get("fold") or NO_FOLD
-        try:
-            fold = int(fold)
-            if not NO_FOLD <= fold <= MAX_FOLD:
-                raise ValueError
-        except ValueError:
-            raise UserError(
-                f"--data {path}, line {line}: fold '{fold}' is not an integer up to {MAX_FOLD:,}"
-            ) from None
-        clip_id = Path(row["path"]).as_posix()
-        audio_path = _resolve_csv_path(path, row["path"])
-        yield _record(clip_id, audio_path, row["label"], fold, row.get("group") or "")
-
-
-def _resolve_csv_path(csv_path: Path, path: str) -> str:
-    """Return the absolute path or URI of a clip in a CSV; relative paths are relative to the CSV's folder."""
-    if is_store_uri(path):
-        return path
-    joined = csv_path.parent / path
-    return str(joined) if is_remote(csv_path) else os.path.abspath(joined)
-
-
-def _folder_records(folder: Path, prefix: str, label: str) -> Iterator[tuple]:
-    """Yield a record of each audio file in a folder, recursively; ids are `prefix` and the relative path."""
-    if isinstance(folder, RemotePath):
-        # The listing of a bucket includes sizes and times; hidden folders are skipped here too.
-        for path, info in folder.walk():
-            relative = path.relative_to(folder)
-            if is_audio(path.name) and not any(part.startswith(".") for part in relative.parts):
-                clip_id = f"{prefix}{relative}"
-                yield clip_id, str(path), label, NO_FOLD, clip_id, info.size, info.mtime_ns or 0
-    else:
-        for relative_path, path_name in _walk(folder):
-            yield _record(f"{prefix}{relative_path}", path_name, label)
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield `(relative path, absolute path)` of each audio file; follow links, skip hidden folders."""
-    root = os.path.abspath(folder)
-    for parent, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not _is_symlink_loop(parent, name)
-        )
-        for name in files:
-            if is_audio(name):
-                path = os.path.join(parent, name)
-                yield os.path.relpath(path, root).replace(os.sep, "/"), path
-
-
-def _is_symlink_loop(parent: str, name: str) -> bool:
-    """Return whether a folder is a link to one of its parents."""
-    path = os.path.join(parent, name)
-    return os.path.islink(path) and (os.path.realpath(parent) + os.sep).startswith(
-        os.path.realpath(path) + os.sep
-    )
-
-
-def _record(clip_id: str, path: str, label: str, fold: int = NO_FOLD, group: str = "") -> tuple:
-    """Return a manifest row; a clip without a group is its own group."""
-    try:
-        clip_id.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"file name {clip_id!r} is not valid UTF-8; rename it") from None
-    size, mtime_ns = -1, 0  # of a missing file, which extraction rejects with its reason
-    if is_store_uri(path):
-        info = to_path(Path(path)).info()
-        size, mtime_ns = -1 if info.size is None else info.size, info.mtime_ns or 0
-    else:
-        try:
-            status = os.stat(path)
-            size, mtime_ns = status.st_size, status.st_mtime_ns
-        except (OSError, ValueError):
-            pass
-    return clip_id, path, label, fold, group or clip_id, size, mtime_ns
-
-
-def _check_unique_ids(clips: pd.DataFrame, data: Path) -> None:
-    # Duplicates are adjacent in the sorted table; a set of all ids would take as much memory as the table.
-    duplicates = clips["clip_id"][clips["clip_id"].eq(clips["clip_id"].shift())]
-    if len(duplicates):
-        raise UserError(
-            f"--data {data}: {len(duplicates)} duplicate paths, e.g. '{duplicates.iloc[0]}'; "
-            "list each path in one row only"
-        )
+    similar: dict[str, list[str]] = {}
+    for name in sorted(counts.index):
+        similar.setdefault(" ".join(name.casefold().split()), []).append(name)
+    groups = [names for names in similar.values() if len(names) > 1]
+    return warnings + [f"classes {shown_list(names)} differ only in case or blanks" for names in groups]
 
 
 def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame:

@@ -7,8 +7,6 @@ binary, which is read and written ten times as fast as lists. Any Parquet reader
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +19,9 @@ import pyarrow.parquet as pq
 from models.config import Config, ConfigError
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram
+from pipeline.data.duplicates import DIGEST_BYTES, content_digest
 from pipeline.io.errors import UserError
-from pipeline.io.files import write_atomically, write_text_atomically
+from pipeline.io.files import csv_text, write_atomically, write_text_atomically
 from pipeline.io.storage import pyarrow_source
 
 SCHEMA_VERSION = 3
@@ -64,6 +63,8 @@ class ShardSummary(NamedTuple):
     info: ShardInfo
     rejected: list[Rejected]
     warnings: list[ClipWarning]
+    digests: bytes = b""
+    """Concatenated digests of the usable clips' spectrograms, by which duplicates are found."""
 
 
 class ShardManifest(Config):
@@ -119,6 +120,8 @@ def write_shard(
         rejected: unusable clips; stored in the footer, so that they survive an interrupted job.
         shape: `(n_mels, num_frames)`.
         warnings: warnings about usable clips; stored in the footer too.
+
+    The footer also has the digests of the original spectrograms, for `pipeline/data/duplicates.py`.
     """
     rows = [(clip, row) for clip, clip_rows in zip(clips, spectrograms, strict=True) for row in clip_rows]
     columns: dict[str, Any] = {
@@ -133,7 +136,14 @@ def write_shard(
     columns["mel"] = pa.Array.from_buffers(
         mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(mels))]
     )
-    metadata = {"shape": shape, "clips": len(clips), "rejected": rejected, "warnings": warnings}
+    digests = b"".join(content_digest(clip_rows[0].mel) for clip_rows in spectrograms)
+    metadata = {
+        "shape": shape,
+        "clips": len(clips),
+        "rejected": rejected,
+        "warnings": warnings,
+        "digests": digests.hex(),
+    }
     table = pa.table(columns, schema=schema).replace_schema_metadata(
         {_METADATA_KEY: json.dumps(metadata).encode()}
     )
@@ -155,7 +165,7 @@ def write_shard(
         rejected=len(rejected),
         warnings=len(warnings),
     )
-    return ShardSummary(info, list(rejected), list(warnings))
+    return ShardSummary(info, list(rejected), list(warnings), digests)
 
 
 def read_shard_footer(path: Path) -> ShardSummary:
@@ -176,11 +186,34 @@ def read_shard_footer(path: Path) -> ShardSummary:
             rejected=len(rejected),
             warnings=len(warnings),
         )
+        digests = _parse_digests(metadata)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, ConfigError) as error:
         raise UserError(
             f"shard {path} is incomplete ({error}): delete it and rerun `melray extract`"
         ) from None
-    return ShardSummary(info, rejected, warnings)
+    return ShardSummary(info, rejected, warnings, digests)
+
+
+def _parse_digests(metadata: dict[str, Any]) -> bytes:
+    """Return the digests in a footer; raise `ValueError` if there is not one for each clip."""
+    digests = bytes.fromhex(metadata["digests"])
+    if len(digests) != DIGEST_BYTES * metadata["clips"]:
+        raise ValueError(f"{len(digests)} bytes of digests of {metadata['clips']} clips")
+    return digests
+
+
+def shard_digests(table: pa.Table) -> bytes:
+    """Return the concatenated digests of the clips of a shard that was read completely.
+
+    Raises:
+        UserError: the footer is damaged.
+    """
+    try:
+        return _parse_digests(json.loads(table.schema.metadata[_METADATA_KEY]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"a shard has a damaged footer ({error}): delete it and rerun `melray extract`"
+        ) from None
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -233,20 +266,12 @@ def mel_values(table: pa.Table, shape: tuple[int, int]) -> np.ndarray:
 
 def rejected_csv(rejected: Sequence[Rejected]) -> str:
     """Return the text of `rejected.csv`."""
-    return _csv_text(Rejected._fields, rejected)
+    return csv_text(Rejected._fields, rejected)
 
 
 def warnings_csv(warnings: Sequence[ClipWarning]) -> str:
     """Return the text of `warnings.csv`."""
-    return _csv_text(ClipWarning._fields, warnings)
-
-
-def _csv_text(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(ClipWarning._fields, warnings)
 
 
 def write_manifest(folder: Path, manifest: ShardManifest) -> None:
@@ -255,14 +280,23 @@ def write_manifest(folder: Path, manifest: ShardManifest) -> None:
     write_text_atomically(folder / MANIFEST_NAME, text)
 
 
-def open_shards(folder: Path) -> ShardManifest:
-    """Read the manifest of a complete dataset.
+def empty_dataset_error(folder: Path, manifest: ShardManifest, flag: str = "--shards") -> UserError:
+    """Return the error for a dataset without rows; `flag` is the command-line flag that names it."""
+    if "generator" in manifest.source:
+        reason = "no generated clip reached --min-confidence; generate again with a lower one"
+    else:
+        reason = f"no usable clips; see its {REJECTED_NAME}"
+    return UserError(f"{flag} {folder}: {reason}")
+
+
+def open_shards(folder: Path, flag: str = "--shards") -> ShardManifest:
+    """Read the manifest of a complete dataset; `flag` is the command-line flag of its folder, for messages.
 
     Raises:
         UserError: no such folder, an incomplete extraction, or another schema version.
     """
     if not folder.is_dir():
-        raise UserError(f"--shards {folder}: no such folder")
+        raise UserError(f"{flag} {folder}: no such folder")
     path = folder / MANIFEST_NAME
     if not path.is_file():
         hint = (
@@ -270,9 +304,9 @@ def open_shards(folder: Path) -> ShardManifest:
             if any(folder.glob("part-*.parquet"))
             else "create it with `melray extract`"
         )
-        raise UserError(f"--shards {folder}: no {MANIFEST_NAME} found: {hint}")
+        raise UserError(f"{flag} {folder}: no {MANIFEST_NAME} found: {hint}")
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): delete it and rerun `melray extract`") from None
     version = values.get("schema_version") if isinstance(values, dict) else None

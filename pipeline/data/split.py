@@ -1,20 +1,17 @@
-"""Training, validation and held-out rows of a training run, and additional training shards."""
+"""Training, validation and held-out rows of a training run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from models.config import Config
-from pipeline.audio.features import feature_mismatch
-from pipeline.data.dataset import ShardDataset, open_dataset
+from pipeline.data.clips import NO_FOLD
+from pipeline.data.duplicates import duplicates_of
 from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides
-from pipeline.data.manifest import NO_FOLD
-from pipeline.data.shards import open_shards
+from pipeline.data.rows import LabeledRows
 from pipeline.io.errors import UserError
 
 
@@ -46,38 +43,44 @@ class SplitConfig(Config):
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of a dataset, sorted; no recording has rows in more than one of them."""
+    """Row indices of a dataset, sorted; no recording, and no copy of a clip, is in more than one of them."""
 
     train: np.ndarray
     val: np.ndarray
     held_out: np.ndarray
 
+    @property
+    def evaluated(self) -> np.ndarray:
+        """Rows that are never trained on: validation and held-out rows."""
+        return np.concatenate([self.val, self.held_out])
 
-def split_rows(dataset: ShardDataset, config: SplitConfig) -> Split:
+
+def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
     """Split a dataset.
 
     Training rows include augmented copies up to the configured strength; validation and held-out rows are
-    originals.
+    originals. Clips outside the held-out fold whose audio is also inside it are not used at all.
 
     Raises:
-        UserError: an empty fold, a recording inside and outside a fold, or too few rows for training or
-            validation.
+        UserError: an empty fold, a recording inside and outside a fold, fewer recordings of a class than
+            folds, or too few rows for training or validation.
     """
     table = dataset.table
     is_original = table["copy"].to_numpy() == 0
-    held_out = _held_out(dataset, config)
-    clips = np.flatnonzero(is_original & ~held_out)
-    groups = table["group"].to_numpy()
+    held_out = held_out_rows(dataset, config)
+    groups = table["split_group"].to_numpy()
+    # Only duplicates, not their whole recordings: by the user's own groups and folds those may be used.
+    unused = held_out | duplicates_of(table["content"].to_numpy(), held_out)
+    clips = np.flatnonzero(is_original & ~unused)
     if config.val_split is None:
         val_clips = group_split(dataset.labels[clips], groups[clips], config.val_fraction, config.seed)
     else:
         number, count = config.val_split
-        folds = assign_folds(dataset.labels[clips], groups[clips], count, config.seed, "--val-split")
-        val_clips = folds == number
+        val_clips = assign_folds(dataset, clips, count, config.seed, "--val-split") == number
     val_ids = set(table["clip_id"].to_numpy()[clips[val_clips]])
     val = table["clip_id"].isin(val_ids).to_numpy()
     is_mild = table["strength"].to_numpy() <= config.augmentation_strength
-    train = ~held_out & ~val & (is_original | is_mild)
+    train = ~unused & ~val & (is_original | is_mild)
     if len(np.unique(dataset.labels[train])) < 2:
         raise UserError("--shards: training data has fewer than two classes; add clips of another class")
     if config.val_fraction and not val.any():
@@ -90,46 +93,75 @@ def split_rows(dataset: ShardDataset, config: SplitConfig) -> Split:
     )
 
 
-def row_folds(dataset: ShardDataset, config: SplitConfig) -> np.ndarray:
+def row_folds(dataset: LabeledRows, config: SplitConfig) -> np.ndarray:
     """Return the fold of each row `[shape=(N,)]`: the manifest's, or an assignment to `num_folds` folds.
 
     All copies of a clip have the fold of the clip.
 
     Raises:
-        UserError: a class has fewer clips than there are folds.
+        UserError: a class has fewer recordings than there are folds.
     """
     if config.num_folds is None:
         return dataset.table["fold"].to_numpy()
     originals = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
     clip_ids = dataset.table["clip_id"].to_numpy()
-    groups = dataset.table["group"].to_numpy()
-    folds = assign_folds(
-        dataset.labels[originals], groups[originals], config.num_folds, config.seed, "--num-folds"
-    )
+    folds = assign_folds(dataset, originals, config.num_folds, config.seed, "--num-folds")
     clip_folds = dict(zip(clip_ids[originals], folds, strict=True))
     return np.array([clip_folds[clip_id] for clip_id in clip_ids])
 
 
-def assign_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int, flag: str) -> np.ndarray:
-    """Assign clips to folds as `group_folds` does.
+def assign_folds(dataset: LabeledRows, clips: np.ndarray, num_folds: int, seed: int, flag: str) -> np.ndarray:
+    """Assign the rows `clips` `[shape=(K,)]` to folds as `group_folds` does.
 
     Raises:
-        UserError: a class has fewer clips than there are folds; the message names `flag`.
+        UserError: a class has fewer recordings than there are folds, or a fold is empty; the message names
+            `flag`.
     """
-    max_folds = int(np.unique(labels, return_counts=True)[1].min())
-    if max_folds < num_folds:
+    labels, groups = dataset.labels[clips], dataset.table["split_group"].to_numpy()[clips]
+    check_recordings(dataset, clips, num_folds, flag)
+    folds = group_folds(labels, groups, num_folds, seed)
+    if len(np.unique(folds)) < num_folds:
         raise UserError(
-            f"{flag}: {num_folds} folds requested but one class has only {max_folds} clips; "
-            f"use {max_folds} or fewer, or add clips"
+            f"{flag}: {num_folds} folds requested, but recordings are shared by so many classes that a fold "
+            "stays empty; use fewer folds, or smaller groups"
         )
-    return group_folds(labels, groups, num_folds, seed)
+    return folds
 
 
-def _held_out(dataset: ShardDataset, config: SplitConfig) -> np.ndarray:
-    """Return the mask of rows in the held-out fold, bool `[shape=(N,)]`."""
+def check_recordings(dataset: LabeledRows, clips: np.ndarray, num_folds: int, flag: str) -> None:
+    """Check that each class of the rows `clips` `[shape=(K,)]` has at least `num_folds` recordings.
+
+    A recording is never split, so a class with fewer is missing in some folds.
+
+    Raises:
+        UserError: names `flag`, the class with the fewest recordings, and their number.
+    """
+    pairs = dataset.table.iloc[clips][["label", "split_group"]].drop_duplicates()
+    counts = pairs["label"].value_counts().sort_index()
+    count = int(counts.min())
+    if count >= num_folds:
+        return
+    name = counts.idxmin()
+    if count == 1:
+        fix = "add recordings of it, or leave the class out"
+    else:
+        fix = f"use {count} or fewer, or add recordings of it"
+    more = int((counts < num_folds).sum()) - 1
+    raise UserError(
+        f"{flag}: {num_folds} folds requested, but class '{name}' has only {count} "
+        f"recording{'s' if count > 1 else ''}{f' (+{more} more classes with too few)' if more else ''}; {fix}"
+    )
+
+
+def held_out_rows(dataset: LabeledRows, config: SplitConfig) -> np.ndarray:
+    """Return the mask of rows in the held-out fold, bool `[shape=(N,)]`.
+
+    Raises:
+        UserError: an unknown fold, or a recording inside and outside it.
+    """
+    if config.fold is None:
+        return np.zeros(len(dataset.table), bool)
     fold, folds = config.fold, row_folds(dataset, config)
-    if fold is None:
-        return np.zeros(len(folds), bool)
     held_out = folds == fold
     if not held_out.any():
         available = sorted(set(folds.tolist()) - {NO_FOLD})
@@ -147,41 +179,3 @@ def _held_out(dataset: ShardDataset, config: SplitConfig) -> np.ndarray:
             "correct the folds, or use --num-folds"
         )
     return held_out
-
-
-def open_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> list[ShardDataset]:
-    """Open datasets of additional training rows.
-
-    Raises:
-        UserError: an unusable dataset, or one with features or classes that differ from those of `shards`.
-    """
-    base = open_shards(shards)
-    datasets = [open_dataset(path) for path in extra_shards]
-    for path, extra in zip(extra_shards, datasets, strict=True):
-        mismatch = feature_mismatch(extra.features, base.features, "--shards has")
-        if mismatch is not None:
-            raise UserError(
-                f"--extra-shards {path} has {mismatch}: extract or generate with the same features"
-            )
-        unknown = sorted(set(extra.class_names) - set(base.class_names))
-        if unknown:
-            raise UserError(
-                f"--extra-shards {path}: class '{unknown[0]}' is not in --shards {shards}; "
-                f"available: {', '.join(base.class_names)}"
-            )
-    return datasets
-
-
-def append_extra_rows(
-    dataset: ShardDataset, split: Split, extra: list[ShardDataset]
-) -> tuple[np.ndarray, Split]:
-    """Append the rows of additional datasets to the training rows.
-
-    Returns:
-        Class index of every row, `dataset` first and then each of `extra`, and the split with the appended
-        rows used for training only.
-    """
-    class_index = {name: i for i, name in enumerate(dataset.class_names)}
-    labels = [dataset.labels, *(other.table["label"].map(class_index).to_numpy(np.int64) for other in extra)]
-    added = np.arange(len(dataset.labels), sum(map(len, labels)))
-    return np.concatenate(labels), Split(np.concatenate([split.train, added]), split.val, split.held_out)

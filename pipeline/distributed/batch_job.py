@@ -21,7 +21,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,14 +33,18 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.distributed.quarantine import clear_quarantine
-from pipeline.distributed.worker import disable_malloc_trim
-from pipeline.io.console import Progress
+from pipeline.distributed.worker import describe_bug, disable_malloc_trim
+from pipeline.io.console import Progress, logger
 from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_atomically
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import remove_tree
 
-LIST_NAME = ".units.arrow"
+# Outputs, clip lists, and unfinished files of both. Narrow: the folder may also have files of other programs,
+# such as `part-00000.parquet`.
+_JOB_FILE = re.compile(
+    r"part-\d{5,}-[0-9a-f]{12}\.parquet|\.units(-[0-9a-f]{12})?\.arrow|\.(part-|\.units).*\.[0-9a-f]{8}\.tmp"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class WorkUnit:
     """Folder of the outputs and of the clip list."""
     index: int
     """Position among the units of the job."""
+    list_name: str
+    """Name of the clip list, which contains a digest of the plan: no other plan's list is ever read."""
 
     @property
     def path(self) -> Path:
@@ -64,7 +73,7 @@ class WorkUnit:
         Raises:
             OSError: the list cannot be read.
         """
-        path = self.folder / LIST_NAME
+        path = self.folder / self.list_name
         source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
         with source, pa.ipc.open_file(source) as reader:
             return reader.get_batch(self.index).to_pylist()
@@ -77,7 +86,9 @@ class UnitResult(NamedTuple):
     summary: Any = None
     """Return value of the last stage."""
     error: str = ""
-    """User error that kept the output from being written."""
+    """Why the output was not written, in one line."""
+    traceback: str = ""
+    """Traceback of an error that the user cannot fix."""
 
 
 # Called on a unit, after the first stage also with the previous stage's result; the last writes `unit.path`.
@@ -132,6 +143,9 @@ class BatchJob:
         pending = [unit for unit in self.units if unit.name not in summaries]
         if pending:
             self._run_pending(pending, summaries, stages, runner)
+        elif self.units:
+            clips = sum(unit.clips for unit in self.units)
+            Progress(self.description, clips, "clips", done=clips).finish()
         return [summaries[unit.name] for unit in self.units]
 
     def _finished_summaries(self) -> dict[str, Any]:
@@ -153,6 +167,7 @@ class BatchJob:
         with Progress(self.description, sum(clips.values()), "clips", done) as progress:
             for result in runner(pending, stages):
                 if result.error:
+                    logger.debug("%s", result.traceback or result.error)
                     raise UserError(result.error)
                 summaries[result.name] = result.summary
                 rejected += self._count_rejected(result.summary)
@@ -170,10 +185,9 @@ class BatchJob:
             remove_tree(self.folder)
             return
         clear_quarantine(self.folder)
-        (self.folder / LIST_NAME).unlink(missing_ok=True)
         names = {unit.name for unit in self.units}
-        for path in [*self.folder.glob("part-*.parquet"), *self.folder.glob(".part-*.tmp")]:
-            if path.name not in names:
+        for path in self.folder.iterdir():
+            if _JOB_FILE.fullmatch(path.name) and path.name not in names:
                 path.unlink(missing_ok=True)
 
 
@@ -189,20 +203,32 @@ def make_work_units(clips: pd.DataFrame, clips_per_unit: int, settings: Any, fol
     Raises:
         UserError: the list cannot be written.
     """
-    units = []
+    names = []
     for index, start in enumerate(range(0, len(clips), clips_per_unit)):
         records: list[Any] = clips.iloc[start : start + clips_per_unit].to_dict("records")
-        digest = hashlib.sha256(json.dumps([settings, records], sort_keys=True).encode()).hexdigest()[:12]
-        units.append(WorkUnit(f"part-{index:05d}-{digest}.parquet", len(records), folder, index))
+        names.append(f"part-{index:05d}-{_digest([settings, records])}.parquet")
+    list_name = f".units-{_digest(names)}.arrow"
+    _write_list(clips, clips_per_unit, folder / list_name)
+    return [
+        WorkUnit(name, min(clips_per_unit, len(clips) - index * clips_per_unit), folder, index, list_name)
+        for index, name in enumerate(names)
+    ]
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _write_list(clips: pd.DataFrame, clips_per_unit: int, path: Path) -> None:
+    """Write the list of all clips, one record batch per unit."""
     table = pa.Table.from_pandas(clips, preserve_index=False).combine_chunks()
 
     def write(file: Any) -> None:
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=clips_per_unit)
 
-    with report_os_errors("writing", folder / LIST_NAME):
-        write_atomically(folder / LIST_NAME, write)
-    return units
+    with report_os_errors("writing", path):
+        write_atomically(path, write)
 
 
 def run_in_process(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
@@ -213,17 +239,24 @@ def run_in_process(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) ->
         yield run_stages(unit, lambda: built)
 
 
-def run_stages(unit: WorkUnit, build: Callable[[], Sequence[Stage]], *arguments: Any) -> UnitResult:
+def run_stages(
+    unit: WorkUnit,
+    build: Callable[[], Sequence[Stage]],
+    *arguments: Any,
+    attempt: AbstractContextManager[Any] = nullcontext(),
+) -> UnitResult:
     """Run stages on a unit, the first with `arguments`, the others with the result of the one before.
 
-    Errors that a user can fix, also those of `build`, are values rather than exceptions: Ray would retry an
-    exception for minutes.
+    Errors, also those of `build`, are values rather than exceptions, of which Ray would log long tracebacks.
     """
     try:
-        for stage in build():
-            arguments = (stage(unit, *arguments),)
+        with attempt:
+            for stage in build():
+                arguments = (stage(unit, *arguments),)
     except UserError as error:
         return UnitResult(unit.name, error=str(error))
     except OSError as error:
         return UnitResult(unit.name, error=explain_os_error(error, f"writing {unit.path}"))
+    except Exception as error:
+        return UnitResult(unit.name, error=describe_bug(error), traceback=traceback.format_exc())
     return UnitResult(unit.name, arguments[0])

@@ -34,9 +34,9 @@ class CrashQuarantine:
             timeout_s: time limit of a clip, after which the process exits; 0 disables it.
         """
         self._watchdog = watchdog(timeout_s)
-        self._path = folder / ".attempts" / f"{unit}.json"
+        self._path = _record_path(folder, unit)
         self._crashes: dict[str, int] = {}
-        previous = self._read_previous()
+        previous = read_attempt(folder, unit)
         self._records_clips = previous is not None
         if previous is not None:
             self._crashes = previous["crashes"]
@@ -50,14 +50,9 @@ class CrashQuarantine:
 
     def __exit__(self, *error: Any) -> None:
         self._watchdog.__exit__(*error)
-
-    def _read_previous(self) -> dict[str, Any] | None:
-        try:
-            return json.loads(self._path.read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return {"crashes": {}, "clip": ""}  # the earlier attempt crashed while it wrote this
+        # A later crash of this attempt, such as in the model, is not that of the last clip.
+        if self._records_clips:
+            self._record("")
 
     def begin(self, clip_id: str) -> bool:
         """Record a clip as current; return False if it is quarantined and must not be read."""
@@ -78,7 +73,24 @@ class CrashQuarantine:
         # full disk the output itself fails with an error.
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps({"crashes": self._crashes, "clip": clip_id}))
+            self._path.write_text(json.dumps({"crashes": self._crashes, "clip": clip_id}), encoding="utf-8")
+
+
+def read_attempt(folder: Path, unit: str) -> dict[str, Any] | None:
+    """Return the record of the last attempt at a work unit: crashes of each clip, and the current clip.
+
+    None if there is no record: there was no attempt, or it finished reading the clips.
+    """
+    try:
+        return json.loads(_record_path(folder, unit).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {"crashes": {}, "clip": ""}  # the attempt crashed while it wrote this
+
+
+def _record_path(folder: Path, unit: str) -> Path:
+    return folder / ".attempts" / f"{unit}.json"
 
 
 def clear_quarantine(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Runs the work units of a batch job on a Ray cluster by Ray Data: as tasks, or on GPUs as actors.
 
-Between stages and back to the driver a result travels as bytes in a row, whatever its type.
+Between stages and back to the driver a result travels as bytes in a row, whatever its type. Ray repeats an
+attempt whose process or node is lost; `pipeline/distributed/attempts.py` limits that.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.distributed.attempts import counted_attempt, forget_lost_attempts
 from pipeline.distributed.batch_job import Stage, StageBuilder, UnitResult, WorkUnit, run_stages
 from pipeline.distributed.resources import ResourceRequest, max_workers, wait_for_resources
 from pipeline.distributed.worker import disable_malloc_trim
+from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
 
 
@@ -36,26 +39,46 @@ class RayRunner:
     """GPUs per worker; the stages before the last run in separate CPU tasks then."""
     hint: str = "lower --workers"
     """Suggestion in the error message of missing resources."""
+    memory_hint: str = "lower --workers"
+    """Suggestion in the error message of lost workers, for which lack of memory is the usual cause."""
 
     def __call__(self, units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
         """Yield the result of each unit as soon as it is finished.
 
         Raises:
-            UserError: the cluster has too few resources.
+            UserError: the cluster has too few resources, or Ray cannot run a unit.
         """
         # Without a given number one worker is enough to start: waiting tasks then request more nodes.
         need = ResourceRequest(self.workers or 1, 0 if self.gpus else 1, self.gpus)
         nodes = wait_for_resources(need, self.wait_for_nodes, self.hint)
+        for folder in {unit.folder for unit in units}:
+            forget_lost_attempts(folder)
         rows = _dataset(units)
         if self.gpus:
             pool = _actor_pool(self.workers or max(1, min(max_workers(need, nodes), len(units))))
             if stages[:-1]:
-                rows = rows.map(_row_function(stages[:-1]))
+                rows = rows.map(_row_function(stages[:-1], self.memory_hint))
             # Ray's default of a CPU per actor would leave none for the other stages, which then never run.
-            rows = rows.map(_row_class(stages[-1:]), compute=pool, num_cpus=0, num_gpus=self.gpus)
+            actor = _row_class(stages[-1:], self.memory_hint)
+            rows = rows.map(actor, compute=pool, num_cpus=0, num_gpus=self.gpus)
         else:
-            rows = _map_on_cpus(rows, stages, self.workers and min(self.workers, len(units)))
+            function = _row_function(stages, self.memory_hint)
+            rows = _map_on_cpus(rows, function, self.workers and min(self.workers, len(units)))
+        yield from _results(rows)
+
+
+def _results(rows: Any) -> Iterator[UnitResult]:
+    """Yield the results of all units; errors of Ray itself become a `UserError` of one line."""
+    try:
         yield from map(_to_result, rows.iter_rows())
+    except Exception as error:
+        raise UserError(f"Ray could not run a work unit: {_last_line(error)}") from error
+
+
+def _last_line(error: Exception) -> str:
+    """Return the cause at the end of Ray's text of a remote error, which is a traceback."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _dataset(units: Sequence[WorkUnit]) -> Any:
@@ -65,10 +88,10 @@ def _dataset(units: Sequence[WorkUnit]) -> Any:
     return ray.data.from_items([_to_row(unit) for unit in units], override_num_blocks=len(units))
 
 
-def _map_on_cpus(rows: Any, stages: Sequence[StageBuilder], max_concurrent: int | None) -> Any:
+def _map_on_cpus(rows: Any, function: Callable[..., Any], max_concurrent: int | None) -> Any:
     import ray.data
 
-    rows = rows.map(_row_function(stages), compute=ray.data.TaskPoolStrategy(max_concurrent))
+    rows = rows.map(function, compute=ray.data.TaskPoolStrategy(max_concurrent))
     # Ray Data reserves resources for each operator so that none starves; with a single one that idles a CPU.
     rows.context.op_resource_reservation_enabled = False
     return rows
@@ -83,9 +106,12 @@ def _actor_pool(size: int) -> Any:
     )
 
 
-def _row_function(stages: Sequence[StageBuilder]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _row_function(
+    stages: Sequence[StageBuilder], memory_hint: str = ""
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function that Ray Data maps over rows, with the name that Ray shows for its tasks."""
-    run = partial(_run_row, build=partial(_build_once, uuid.uuid4().hex, stages))
+    build = partial(_build_once, uuid.uuid4().hex, stages)
+    run = partial(_run_row, build=build, memory_hint=memory_hint)
 
     def run_row(row: dict[str, Any]) -> dict[str, Any]:
         return run(row)
@@ -94,9 +120,9 @@ def _row_function(stages: Sequence[StageBuilder]) -> Callable[[dict[str, Any]], 
     return run_row
 
 
-def _row_class(stages: Sequence[StageBuilder]) -> type:
+def _row_class(stages: Sequence[StageBuilder], memory_hint: str) -> type:
     """Return the actor class that Ray Data maps over rows, with the name that Ray shows for its actors."""
-    run = _row_function(stages)
+    run = _row_function(stages, memory_hint)
 
     class RowActor:
         def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -126,17 +152,21 @@ def _build_once(key: str, stages: Sequence[StageBuilder]) -> list[Stage]:
 def _to_row(unit: WorkUnit) -> dict[str, Any]:
     """Return a unit as a row of Ray Data."""
     row = {"name": unit.name, "clips": unit.clips, "folder": str(unit.folder), "index": unit.index}
-    return row | {"value": b"", "error": ""}
+    return row | {"list_name": unit.list_name, "value": b"", "error": "", "traceback": ""}
 
 
-def _run_row(row: dict[str, Any], build: Callable[[], Sequence[Stage]]) -> dict[str, Any]:
-    """Run stages on the unit of a row; return it with the pickled result, or with a user error."""
+def _run_row(row: dict[str, Any], build: Callable[[], Sequence[Stage]], memory_hint: str) -> dict[str, Any]:
+    """Run stages on the unit of a row; return it with the pickled result, or with an error."""
     if row["error"]:
         return row
-    unit = WorkUnit(row["name"], row["clips"], to_path(Path(row["folder"])), row["index"])
-    result = run_stages(unit, build, *([pickle.loads(row["value"])] if row["value"] else []))
-    return row | {"value": b"" if result.error else pickle.dumps(result.summary), "error": result.error}
+    folder = to_path(Path(row["folder"]))
+    unit = WorkUnit(row["name"], row["clips"], folder, row["index"], row["list_name"])
+    arguments = [pickle.loads(row["value"])] if row["value"] else []
+    result = run_stages(unit, build, *arguments, attempt=counted_attempt(unit, memory_hint))
+    value = b"" if result.error else pickle.dumps(result.summary)
+    return row | {"value": value, "error": result.error, "traceback": result.traceback}
 
 
 def _to_result(row: dict[str, Any]) -> UnitResult:
-    return UnitResult(row["name"], pickle.loads(row["value"]) if row["value"] else None, row["error"])
+    summary = pickle.loads(row["value"]) if row["value"] else None
+    return UnitResult(row["name"], summary, row["error"], row["traceback"])

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from models.config import Config
 from pipeline.io.console import HEARTBEAT_S, duration, logger
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 
 class AutoscalingConfig(Config):
@@ -129,28 +130,27 @@ def _busy_resources(need: ResourceRequest) -> str:
         if available.get(name, 0) < need.workers * per_worker - 1e-9
     ]
     counts = [(total.get(name, 0.0) - available.get(name, 0.0), total.get(name, 0.0), name) for name in short]
-    return " and ".join(f"{used:g} of {count:g} {name}s" for used, count, name in counts)
+    return " and ".join(f"{used:g} of {plural(count, name)}" for used, count, name in counts)
 
 
 def describe_shortage(
     need: ResourceRequest, nodes: Sequence[NodeResources], minutes: float, hint: str
 ) -> str:
     """Return the message of a resource shortage: requested and available resources, and the fix."""
-    plural = need.workers > 1
-    request = f"{need.workers} worker{'s' if plural else ''} with {need.each}{' each' if plural else ''}"
+    request = f"{plural(need.workers, 'worker')} with {need.each}{' each' if need.workers > 1 else ''}"
     sizes = [_format_resources(node.cpus, node.gpus) for node in nodes if node.cpus or node.gpus]
     available = ", ".join(sizes[:4]) + (", …" if len(sizes) > 4 else "") or "no nodes"
+    fitting = max_workers(need, nodes)
     waited = f" after {duration(60 * minutes)}" if minutes else ""
     flag = "a larger --wait-for-nodes" if minutes else "--wait-for-nodes 10"
     return (
-        f"needs {request}, but only {max_workers(need, nodes)} fit{waited} ({available}): "
+        f"needs {request}, but only {fitting} {'fits' if fitting == 1 else 'fit'}{waited} ({available}): "
         f"{hint}, add nodes, or wait for autoscaling with {flag}"
     )
 
 
 def _format_resources(cpus: float, gpus: float) -> str:
-    counts = ((cpus, "CPU"), (gpus, "GPU"))
-    return " and ".join(f"{count:g} {name}{'' if count <= 1 else 's'}" for count, name in counts if count)
+    return " and ".join(plural(count, name) for count, name in ((cpus, "CPU"), (gpus, "GPU")) if count)
 
 
 def _request_nodes(need: ResourceRequest, minutes: float) -> list[NodeResources]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,19 +28,22 @@ def watchdog(timeout_s: float) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     last = 0.0
+    # Decoding redirects descriptor 2 for a moment.
+    stderr = os.dup(2)
 
     def heartbeat() -> None:
         nonlocal last
         # Each restart of the timer starts a thread, and a clip takes milliseconds.
         if (now := time.monotonic()) - last > timeout_s / 100:
             last = now
-            faulthandler.dump_traceback_later(timeout_s, exit=True, file=2)
+            faulthandler.dump_traceback_later(timeout_s, exit=True, file=stderr)
 
     heartbeat()
     try:
         yield heartbeat
     finally:
         faulthandler.cancel_dump_traceback_later()
+        os.close(stderr)
 
 
 # Parameters of mallopt in glibc's malloc.h.
@@ -61,13 +65,28 @@ def disable_malloc_trim() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 1 << 30))
 
 
+def describe_bug(error: Exception) -> str:
+    """Return an unexpected error of a stage in one line: class, message and what to do."""
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    text = f"{name}: {lines[0].strip()}" if lines else name
+    if name == "OutOfMemoryError" or "CUDA out of memory" in text:
+        return f"out of GPU memory: raise --gpus-per-worker, or use a GPU with more memory ({text})"
+    if isinstance(error, MemoryError):
+        return f"out of memory: run fewer workers per node, or use nodes with more memory ({text})"
+    return f"{text}; --log-level debug shows where"
+
+
 # Signs of a lost process in the errors of Ray, gloo and NCCL.
 LOST_WORKER_SIGNS = (
     "HealthCheck",
     "ActorDied",
+    "ActorUnavailable",
     "NodeDied",
     "WorkerCrashed",
     "OutOfMemory",
+    "ObjectLost",
+    "ObjectReconstruction",
+    "OwnerDied",
     "Connection closed",
     "Connection reset",
     "died",

@@ -3,15 +3,20 @@
 Modules in reading order:
 
 config                        settings of `melray train-gan`
+variety                       warnings about training clips that a GAN cannot learn from
 state                         training state of one worker: prepare, publish, restore
 loop                          training loop: discriminator step, generator step, epoch, rollback
 collapse                      collapse detection from the metrics of an epoch
+rollback                      return to the last good checkpoint after a collapse
 snapshots                     samples every few epochs: audio, images, scores
 train                         command `train-gan`: start, resume or report a run
 reference_classifier          embed and classify clips with a reference classifier
 train_reference_classifier    configuration and training of the reference classifiers
 sampling                      from a seed to a spectrogram to audio
+clip_generator                stage of `generate`: the clips of a work unit
+generation_folder             output folder of `generate`: what may be replaced
 generate                      command `generate`: batch job that writes audio or shards
+evaluation_metrics            metrics of generated clips, relative to held-out real ones
 evaluate                      command `evaluate` for generators
 report_inputs                 collect the clips and figures of the HTML report
 report                        HTML report

@@ -17,6 +17,9 @@ MIN_DIVERSITY = 0.1
 DIVERSE_THRESHOLD = 0.25
 # A mean gradient norm this many times its typical value is an explosion.
 MAX_GRAD_NORM_GROWTH = 100.0
+# Norms below this are no explosion, however small typical ones are: they are next to nothing where all clips
+# of a dataset are equal.
+MIN_EXPLODING_GRAD_NORM = 1.0
 # Recent epochs whose median is the typical gradient norm.
 HISTORY_EPOCHS = 10
 # A discriminator with a mean score gap above this leaves the generator without a useful gradient.
@@ -29,7 +32,7 @@ def detect_collapse(metrics: Mapping[str, Any], history: Sequence[Mapping[str, A
     Args:
         metrics: metrics of the epoch: `discriminator_loss, generator_loss, real_score, fake_score`,
             `discriminator_grad_norm, generator_grad_norm` and `diversity` (of the fixed samples, relative
-            to that of real clips).
+            to that of real clips; None if those have no variety).
         history: metrics of the good epochs before it.
     """
     for name, value in metrics.items():
@@ -42,10 +45,11 @@ def detect_collapse(metrics: Mapping[str, Any], history: Sequence[Mapping[str, A
     for network in ("discriminator", "generator"):
         name = f"{network}_grad_norm"
         typical = sorted(epoch[name] for epoch in recent)[len(recent) // 2] if recent else None
-        if typical and metrics[name] > MAX_GRAD_NORM_GROWTH * typical:
+        limit = max(MAX_GRAD_NORM_GROWTH * (typical or 0.0), MIN_EXPLODING_GRAD_NORM)
+        if typical and metrics[name] > limit:
             return f"{network} gradient norm is {metrics[name]:.3g} (typical: {typical:.3g})"
-    max_diversity = max((epoch["diversity"] for epoch in history), default=0.0)
+    max_diversity = max((epoch["diversity"] or 0.0 for epoch in history), default=0.0)
     diversity = metrics["diversity"]
-    if diversity < MIN_DIVERSITY and max_diversity >= DIVERSE_THRESHOLD:
+    if diversity is not None and diversity < MIN_DIVERSITY and max_diversity >= DIVERSE_THRESHOLD:
         return f"within-class diversity fell to {diversity:.1%} of real clips (from {max_diversity:.1%})"
     return None

@@ -1,4 +1,4 @@
-"""Settings of GAN training."""
+"""Settings of GAN training and of generation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pydantic import Field
 from models.gan import GanConfig
 from models.gan_augment import AdaConfig, GanAugmentConfig
 from models.gan_losses import LossName
+from pipeline.distributed.resources import AutoscalingConfig
+from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
+
+# Seeds and their successors are 64-bit numbers.
+MAX_SEED = 2**62
 
 
 class TrainGanConfig(TrainingConfig):
@@ -69,3 +74,32 @@ class TrainGanConfig(TrainingConfig):
     max_rollbacks: int = Field(3, ge=0)
     """Maximum number of rollbacks: after a collapse, training resumes from the last good checkpoint at half
     the learning rates."""
+
+
+class GenerateConfig(AutoscalingConfig):
+    """Generate new sounds of chosen classes."""
+
+    run: PathOrURI
+    """Folder of a trained GAN."""
+    out: PathOrURI
+    """Output folder for audio, spectrogram images and generated.csv. Rerun to resume."""
+    overwrite: bool = False
+    """Replace what another command, or one with other settings, wrote to the output folder."""
+    label: tuple[str, ...] = ()
+    """Classes to generate (default: all)."""
+    count: int = Field(8, ge=1)
+    """Clips per class."""
+    seed: int = Field(1, ge=0, le=MAX_SEED)
+    """Seed of the first clip of each class; later clips use consecutive seeds. The same seed gives the same
+    files."""
+    interpolate_to: int | None = Field(None, ge=0, le=MAX_SEED)
+    """Interpolate in latent space from --seed to this seed."""
+    min_confidence: float = Field(0.0, ge=0, lt=1)
+    """Resample a clip up to 10 times until the reference classifier reaches this confidence; otherwise drop
+    it."""
+    iterations: int = Field(32, ge=1, le=1000)
+    """Griffin-Lim iterations; more gives cleaner audio."""
+    as_shards: bool = False
+    """Write shards for `train-classifier --extra-shards` instead of audio files."""
+    workers: int | None = Field(None, ge=1)
+    """Parallel workers (default: one per CPU for 100 clips or more, otherwise this process alone)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import soundfile
 import torch
 
 from models.gan import Generator
-from models.gan_metrics import density_and_coverage, frechet_distance, nearest_neighbors
-from models.metrics import confusion_matrix
+from models.gan_metrics import nearest_neighbors
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.data.loader import subsample_evenly
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.reference_classifier import embed_and_classify
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clip, write_run_report
@@ -39,29 +38,7 @@ from pipeline.training.run_folder import RunFolder
 FIRST_SEED = 1_000_000
 # Training clips that represent the training data.
 MAX_REAL_CLIPS = 2000
-# A generated clip is suspected to be a copy if its distance to the nearest training clip is below this
-# quantile of the distances of held-out clips.
-MEMORIZATION_QUANTILE = 0.01
 MAX_REPORTED_PAIRS = 6
-
-
-@dataclass(frozen=True)
-class EvaluatedClips:
-    """Clips with the outputs of the reference classifier."""
-
-    mels: np.ndarray
-    """Spectrograms in dB `[shape=(N, n_mels, num_frames)]`."""
-    labels: np.ndarray
-    """Requested or true classes `[shape=(N,)]`."""
-    embeddings: np.ndarray
-    """`[shape=(N, K)]`"""
-    probabilities: np.ndarray
-    """`[shape=(N, C)]`"""
-
-    @property
-    def class_accuracy(self) -> float:
-        """Fraction of the clips that the classifier predicts as their class."""
-        return float((self.probabilities.argmax(axis=1) == self.labels).mean())
 
 
 def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> dict[str, Any]:
@@ -109,7 +86,7 @@ def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> di
     with report_os_errors("writing to", folder):
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json("evaluation.json", metrics)
-        unit = metrics["nearest"]["held_out"]
+        unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
         pairs = nearest_pairs(generated, train, unit, dataset.features, dataset.class_names)
         write_run_report(run, metrics, pairs, out)
     print(f"{describe_metrics(metrics)}\nreport: {folder / 'report.html'}", flush=True)
@@ -142,76 +119,17 @@ def generate_and_resynthesize(
     return np.stack(mels), labels
 
 
-def compute_metrics(
-    generated: EvaluatedClips,
-    untrained: EvaluatedClips,
-    train: EvaluatedClips,
-    held_out: EvaluatedClips,
-    class_names: Sequence[str],
-) -> dict[str, Any]:
-    """Compute all metrics of an evaluation, as JSON values."""
-    density, coverage = density_and_coverage(held_out.embeddings, generated.embeddings)
-    # The same number of training clips as of generated ones: coverage grows with it.
-    count = min(len(train.labels), len(generated.labels))
-    subset = np.linspace(0, len(train.labels) - 1, count).round().astype(int)
-    real_density, real_coverage = density_and_coverage(held_out.embeddings, train.embeddings[subset])
-    _, distances = nearest_neighbors(generated.embeddings, train.embeddings)
-    _, held_out_distances = nearest_neighbors(held_out.embeddings, train.embeddings)
-    predictions = generated.probabilities.argmax(axis=1)
-    confusion = confusion_matrix(generated.labels, predictions, len(class_names))
-    return {
-        "clips": len(generated.labels),
-        "per_class": [
-            class_metrics(generated, confusion, label, class_names) for label in range(len(class_names))
-        ],
-        "class_accuracy": generated.class_accuracy,
-        "real_class_accuracy": held_out.class_accuracy,
-        "frechet": {
-            "generated": frechet_distance(generated.embeddings, held_out.embeddings),
-            "untrained": frechet_distance(untrained.embeddings, held_out.embeddings),
-            "real": frechet_distance(train.embeddings, held_out.embeddings),
-            "held_out_clips": len(held_out.labels),
-        },
-        "density": density,
-        "coverage": coverage,
-        "real_density": real_density,
-        "real_coverage": real_coverage,
-        "nearest": {
-            "generated": float(distances.mean()),
-            "held_out": float(held_out_distances.mean()),
-            "ratio": float(distances.mean() / max(float(held_out_distances.mean()), 1e-12)),
-            "suspected_copies": int(
-                (distances < np.quantile(held_out_distances, MEMORIZATION_QUANTILE)).sum()
-            ),
-        },
-        "confusion": confusion.tolist(),
-    }
-
-
-def class_metrics(
-    generated: EvaluatedClips, confusion: np.ndarray, label: int, class_names: Sequence[str]
-) -> dict[str, Any]:
-    """Compute the metrics of one class."""
-    class_mask = generated.labels == label
-    errors = confusion[label].copy()
-    errors[label] = 0
-    return {
-        "name": class_names[label],
-        "clips": int(class_mask.sum()),
-        "class_accuracy": float(confusion[label, label] / max(1, class_mask.sum())),
-        "confidence": float(generated.probabilities[class_mask, label].mean()),
-        "most_confused_with": class_names[int(errors.argmax())] if errors.any() else None,
-    }
-
-
 def nearest_pairs(
     generated: EvaluatedClips,
     train: EvaluatedClips,
-    unit: float,
+    unit: float | None,
     features: FeatureConfig,
     class_names: Sequence[str],
 ) -> list[NearestPair]:
-    """Return the generated clips nearest to training clips, as pairs; distances are in units of `unit`."""
+    """Return the generated clips nearest to training clips, as pairs; distances are in units of `unit`.
+
+    Without a unit, distances are None.
+    """
     index, distances = nearest_neighbors(generated.embeddings, train.embeddings)
     vocoder = Vocoder(features.mel)
     pairs = []
@@ -221,17 +139,5 @@ def nearest_pairs(
             audio_clip(f"generated {label}", generated.mels[i], features, vocoder),
             audio_clip("training clip", train.mels[index[i]], features, vocoder),
         )
-        pairs.append(NearestPair(label, *pair, float(distances[i] / max(unit, 1e-12))))
+        pairs.append(NearestPair(label, *pair, None if unit is None else float(distances[i] / unit)))
     return pairs
-
-
-def describe_metrics(metrics: dict[str, Any]) -> str:
-    """Format the metrics as one line of text."""
-    frechet = metrics["frechet"]
-    return (
-        f"{metrics['clips']} generated clips: class accuracy {metrics['class_accuracy']:.1%} "
-        f"(real {metrics['real_class_accuracy']:.1%}), Fréchet distance {frechet['generated']:.1f} "
-        f"(untrained {frechet['untrained']:.1f}, real {frechet['real']:.1f}), "
-        f"density {metrics['density']:.2f}, coverage {metrics['coverage']:.2f}, "
-        f"nearest-neighbor distance ratio {metrics['nearest']['ratio']:.2f}"
-    )

@@ -35,9 +35,8 @@ from pipeline.data.loader import epoch_batches, epoch_order
 from pipeline.distributed.worker import watchdog
 from pipeline.gan.collapse import detect_collapse
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.rollback import pop_collapse, rollback, sample_diversity
 from pipeline.gan.state import GanTrainState, prepare, publish, restore
-from pipeline.io.console import logger
-from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.run_folder import RunFolder
@@ -155,7 +154,13 @@ def generator_step(state: GanTrainState, batch: Batch, d_out: DiscriminatorOutpu
         )
     loss = generator_loss(config.loss, fake_score_B, d_out.real_score_B)
     class_loss = F.cross_entropy(logits_BC, batch.label_B)
-    similarity = diversity_loss(fake_BMT, d_out.fake_BMT, state.generator.mel_std_M, state.real_difference)
+    similarity = diversity_loss(
+        fake_BMT,
+        d_out.fake_BMT,
+        state.generator.mel_std_M,
+        state.real_difference,
+        state.has_variety_C[batch.label_B],
+    )
     total = loss + config.class_weight * class_loss + config.diversity_weight * similarity
     (batch.rank_weight * total).backward()
     discriminator.requires_grad_(True)
@@ -275,11 +280,11 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
     log = world.run_on_all_ranks(partial(open_run_log, run, is_main, state.history, config.epochs))
     with closing(log):
         while state.epoch < config.epochs:
-            metrics = train_epoch(state, log)
-            metrics["diversity"] = relative_diversity(state)
+            metrics: dict[str, Any] = train_epoch(state, log)
+            metrics["diversity"] = sample_diversity(state)
             reason = detect_collapse(metrics, state.history)
             if reason is not None:
-                state = rollback(state, reason, world.run_on_all_ranks(checkpoints.read))
+                state = rollback(state, reason, world.run_on_all_ranks(checkpoints.read), log)
                 continue
             state.epoch += 1
             sampled = state.epoch % config.sample_every == 0 or state.epoch == config.epochs
@@ -294,7 +299,7 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
                     "epoch": state.epoch,
                     **metrics,
                     **sample_metrics,
-                    **_pop_collapse(state),
+                    **pop_collapse(state),
                     "best": improved,
                 }
             )
@@ -307,49 +312,6 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
         "rollbacks": state.rollbacks,
         **(state.history[state.best_epoch - 1] if is_main else {}),
     }
-
-
-def relative_diversity(state: GanTrainState) -> float:
-    """Return the within-class diversity of the fixed samples as a fraction of that of real clips.
-
-    Rank 0 computes it, so that all ranks have the same value.
-    """
-    value = 0.0
-    if state.world.rank == 0:
-        value = state.snapshots.diversity(state.ema.model, state.world.device) / state.real_diversity
-    return float(state.world.sum(torch.tensor(value, dtype=torch.float64, device=state.world.device)))
-
-
-def rollback(
-    state: GanTrainState, reason: str, checkpoint: tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None
-) -> GanTrainState:
-    """Return the state of the last good checkpoint, or else the initial one, with half the learning rates.
-
-    The number of rollbacks is part of every seed, so the repeated epochs differ from the collapsed ones.
-
-    Raises:
-        UserError: after more than `max_rollbacks` rollbacks.
-    """
-    config, world = state.config, state.world
-    rollbacks, lr_scale = state.rollbacks + 1, state.lr_scale / 2
-    description = f"epoch {state.epoch + 1} collapsed ({reason})"
-    if rollbacks > config.max_rollbacks:
-        raise UserError(
-            f"{description}; exceeded --max-rollbacks {config.max_rollbacks}: lower --generator-lr and "
-            f"--discriminator-lr, or raise --penalty-weight; the best model so far is in {config.run}"
-        )
-    state = prepare(config, world)
-    if checkpoint is not None:
-        restore(state, *checkpoint)
-    state.rollbacks, state.lr_scale, state.pending_collapse = rollbacks, lr_scale, description
-    if world.rank == 0:
-        logger.warning(
-            "%s; rolled back to epoch %d, learning rates divided by %.0f",
-            description,
-            state.epoch,
-            1 / lr_scale,
-        )
-    return state
 
 
 def update_best(state: GanTrainState, sample_metrics: dict[str, float], sampled: bool) -> bool:
@@ -366,9 +328,3 @@ def update_best(state: GanTrainState, sample_metrics: dict[str, float], sampled:
         return False
     state.best_frechet, state.best_epoch = sample_metrics["frechet"], state.epoch
     return True
-
-
-def _pop_collapse(state: GanTrainState) -> dict[str, str]:
-    """Return the entry that logs a rollback with the first good epoch after it."""
-    description, state.pending_collapse = state.pending_collapse, ""
-    return {"collapse": description} if description else {}

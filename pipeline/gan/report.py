@@ -62,8 +62,8 @@ class NearestPair:
     label: str
     generated: AudioClip
     real: AudioClip
-    distance: float
-    """In units of the mean distance of a held-out real clip to its nearest training clip."""
+    distance: float | None
+    """In units of the mean distance of a held-out real clip to its nearest training clip, if it is not 0."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def write_gan_report(
         confusion=confusion_chart(metrics["confusion"], names, "requested class") if metrics else None,
         top_confusions=top_confusions(metrics["confusion"], names) if metrics else "",
         color_note=COLOR_NOTE,
-        pairs=sorted(pairs, key=lambda pair: pair.distance),
+        pairs=sorted(pairs, key=lambda pair: pair.distance or 0.0),
         curves=training_curves(history, best),
         curve_note=describe_epochs(history, best, "selected"),
         has_frechet=has_key(history, "frechet"),
@@ -147,8 +147,13 @@ def _scale(
 
 
 def memorization_suspected(metrics: Mapping[str, Any]) -> bool:
-    """Return whether generated clips are closer to training clips than real ones are at random."""
+    """Return whether generated clips are closer to training clips than real ones are at random.
+
+    False if it is undefined, because real clips are copies of each other.
+    """
     nearest = metrics["nearest"]
+    if nearest["ratio"] is None:
+        return False
     limit = max(MEMORIZED_FRACTION, 3 / metrics["frechet"]["held_out_clips"])
     return bool(nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO)
 

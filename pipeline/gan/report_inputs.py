@@ -30,6 +30,8 @@ from pipeline.training.run_folder import RunFolder
 
 # Clips of each class.
 NUM_REAL, NUM_GENERATED = 2, 3
+# Classes that the report shows, evenly spaced: each takes 0.2 MB and a second.
+MAX_CLASSES = 50
 
 
 def write_run_report(
@@ -52,7 +54,11 @@ def write_run_report(
     config, dataset, split = load_run_data(run, TrainGanConfig)
     saved = load_generator(run)
     folders = sorted((run / "samples").glob("epoch_*"))
+    num_classes = len(dataset.class_names)
+    labels = np.linspace(0, num_classes - 1, min(num_classes, MAX_CLASSES)).round().astype(int)
+    shown = "" if len(labels) == num_classes else f" ({len(labels)} of them with clips below)"
     summary = {
+        "classes": f"{num_classes}{shown}",
         "shards": config.shards.name,
         "training clips": f"{len(split.train):,}",
         "checkpoint epoch": f"{saved.metadata.training['epoch']} of {config.epochs}",
@@ -67,9 +73,11 @@ def write_run_report(
             summary=summary,
             metrics=metrics,
             history=RunFolder(run).read_history(),
-            classes=class_clips(saved, dataset, split),
+            classes=class_clips(saved, dataset, split, labels),
             snapshots=[
-                epoch_snapshot(folder) for folder in folders if (folder / FIRST_SAMPLES_NAME).is_file()
+                epoch_snapshot(folder, labels)
+                for folder in folders
+                if (folder / FIRST_SAMPLES_NAME).is_file()
             ],
             pairs=pairs,
             features=dataset.features,
@@ -77,19 +85,21 @@ def write_run_report(
         )
 
 
-def epoch_snapshot(folder: Path) -> EpochSnapshot:
-    """Read the first sample of each class after an epoch."""
+def epoch_snapshot(folder: Path, labels: np.ndarray) -> EpochSnapshot:
+    """Read the first sample of each of some classes after an epoch."""
     mels = load_tensors(folder / FIRST_SAMPLES_NAME)[0]["mels"].float().numpy()
-    return EpochSnapshot(int(folder.name.removeprefix("epoch_")), mels)
+    return EpochSnapshot(int(folder.name.removeprefix("epoch_")), mels[labels])
 
 
-def class_clips(saved: SavedGenerator, dataset: ShardDataset, split: Split) -> list[ClassClips]:
-    """Return some real training clips and some generated ones of each class."""
+def class_clips(
+    saved: SavedGenerator, dataset: ShardDataset, split: Split, labels: np.ndarray
+) -> list[ClassClips]:
+    """Return some real training clips and some generated ones of each of some classes."""
     torch.set_num_threads(1)
     features = dataset.features
     vocoder = Vocoder(features.mel)
     classes = []
-    for label, name in enumerate(dataset.class_names):
+    for label in labels.tolist():
         rows = split.train[dataset.labels[split.train] == label][:NUM_REAL]
         real = [
             audio_clip(
@@ -101,7 +111,7 @@ def class_clips(saved: SavedGenerator, dataset: ShardDataset, split: Split) -> l
         for seed in range(1, NUM_GENERATED + 1):
             mel = generate_mel(saved.model, latents_from_seed(saved.model, [seed]), label, features.mel)
             generated.append(audio_clip(f"seed {seed}", mel, features, vocoder, seed))
-        classes.append(ClassClips(name, real, generated))
+        classes.append(ClassClips(dataset.class_names[label], real, generated))
     return classes
 
 

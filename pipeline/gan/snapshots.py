@@ -7,6 +7,7 @@ RUN/samples/epoch_0005/<class>_1.wav   one sample
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import torch
 
 from models import gan_metrics
 from models.gan import Generator, sample_latents
-from pipeline.audio.decode import write_wav
 from pipeline.audio.vocoder import Vocoder
+from pipeline.audio.waveform import write_wav
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import batch_slices
 from pipeline.data.split import Split
@@ -39,21 +40,30 @@ FIRST_SAMPLES_NAME = "first.safetensors"
 class SnapshotWriter:
     """Generates, writes and scores the samples of a run, always from the same latents."""
 
-    def __init__(self, config: TrainGanConfig, dataset: ShardDataset, split: Split):
+    def __init__(
+        self,
+        config: TrainGanConfig,
+        dataset: ShardDataset,
+        split: Split,
+        real_diversity: Mapping[int, float],
+    ):
+        """Take the data and the diversity of the training clips of each class, in dB."""
         self._config, self._dataset, self._split = config, dataset, split
+        self._real_diversity = real_diversity
         self._folder = config.run / "samples"
         self._num_classes = len(dataset.class_names)
 
-    def diversity(self, model: Generator, device: torch.device) -> float:
-        """Return the within-class diversity of the samples, in dB."""
+    def diversity(self, model: Generator, device: torch.device) -> dict[int, float]:
+        """Return the diversity of the samples of each class, in dB."""
         labels = np.repeat(np.arange(self._num_classes), max(2, self._config.samples_per_class))
-        return gan_metrics.diversity(self._generate(model, labels, device), labels)
+        return gan_metrics.class_diversity(self._generate(model, labels, device), labels)
 
     def write(self, model: Generator, epoch: int, device: torch.device) -> dict[str, float]:
         """Write the samples of an epoch and score the generator.
 
         Returns:
-            `class_accuracy` and `frechet` by the selection classifier; empty without one.
+            `class_accuracy` and `frechet` by the selection classifier; empty without one. No `frechet` if
+            the validation clips have no variety.
 
         Raises:
             UserError: the samples cannot be written.
@@ -69,23 +79,32 @@ class SnapshotWriter:
     def _score(self, model: Generator, device: torch.device) -> dict[str, float]:
         if self._reference is None:
             return {}
-        classifier, real_embeddings = self._reference
+        classifier, classes, real_embeddings = self._reference
         labels = np.repeat(np.arange(self._num_classes), CLIPS_PER_CLASS)
         embeddings, probabilities = embed_and_classify(classifier, self._generate(model, labels, device))
-        return {
-            "class_accuracy": float((probabilities.argmax(1) == labels).mean()),
-            "frechet": gan_metrics.frechet_distance(embeddings, real_embeddings),
-        }
+        metrics = {"class_accuracy": float((probabilities.argmax(1) == labels).mean())}
+        if len(real_embeddings) >= 2:
+            compared = embeddings[np.isin(labels, classes)]
+            metrics["frechet"] = gan_metrics.frechet_distance(compared, real_embeddings)
+        return metrics
 
     @cached_property
-    def _reference(self) -> tuple[SavedClassifier, np.ndarray] | None:
-        """Selection classifier and its embeddings of the validation clips; None if either is missing."""
+    def _reference(self) -> tuple[SavedClassifier, np.ndarray, np.ndarray] | None:
+        """Selection classifier, comparable classes, and its embeddings of their validation clips.
+
+        None without a classifier or validation clips.
+        """
         if not self._config.select_best:
             return None
         classifier = load_reference_classifier(self._config.run, "selection")
         if classifier is None or len(self._split.val) < 2:
             return None
-        return classifier, embed_and_classify(classifier, self._dataset.mels[self._split.val])[0]
+        mels, labels = self._dataset.mels[self._split.val], self._dataset.labels[self._split.val]
+        classes = gan_metrics.comparable_classes(self._real_diversity, mels.astype(np.float32), labels)
+        compared = mels[np.isin(labels, classes)]
+        # Without any clip, nothing can be embedded.
+        embeddings = embed_and_classify(classifier, compared)[0] if len(compared) else np.zeros((0, 0))
+        return classifier, classes, embeddings
 
     @cached_property
     def _real_clips(self) -> tuple[np.ndarray, np.ndarray]:

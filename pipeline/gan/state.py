@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from models.ema import Ema
 from models.gan import Discriminator, Generator
-from models.gan_metrics import diversity, mean_pairwise_difference
+from models.gan_metrics import MIN_DIVERSITY_DB, class_diversity, mean_pairwise_difference
 from pipeline.data.dataset import ShardDataset, open_dataset
-from pipeline.data.loader import BatchLoader, mel_statistics, subsample_evenly
+from pipeline.data.loader import BatchLoader, epoch_batches, mel_statistics, subsample_evenly
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.snapshots import SnapshotWriter
@@ -52,10 +52,12 @@ class GanTrainState:
     generator_forward: Callable[..., Tensor]
     """`generator`, compiled with `--compile`."""
     snapshots: SnapshotWriter
-    real_diversity: float
-    """Within-class diversity of real clips in dB, to which that of generated clips is compared."""
+    real_diversity: dict[int, float]
+    """Diversity of the real clips of each class in dB, to which that of generated clips is compared."""
     real_difference: float
     """Mean absolute difference of two real clips of a class, in standard deviations of each mel band."""
+    has_variety_C: Tensor
+    """1 for each class whose real clips differ, else 0: for those there is no diversity loss."""
     step: int = 0
     epoch: int = 0
     ada_p: float = 0.0
@@ -94,7 +96,7 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     """
     dataset = world.run_on_all_ranks(lambda: open_dataset(config.shards))
     split = split_rows(dataset, config)
-    check_rows(dataset, split, config, world)
+    check_rows(dataset, split, config, world.size)
     torch.manual_seed(config.seed)
     shape = dataset.features.shape
     generator = Generator(config.gan, shape, len(dataset.class_names))
@@ -104,8 +106,9 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         model.set_statistics(*statistics)
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = resolve_precision(config.precision, world.device)
-    rows = subsample_evenly(split.train, MAX_DIVERSITY_ROWS)
-    mels, labels, std_M = dataset.mels[rows], dataset.labels[rows], generator.mel_std_M.cpu().numpy()
+    real_diversity, real_difference, has_variety = _measure_variety(
+        dataset, split, generator.mel_std_M.cpu().numpy()
+    )
     return GanTrainState(
         config=config,
         world=world,
@@ -125,37 +128,74 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         ),
         # Not the discriminator: compiled code does not support double backward.
         generator_forward=torch.compile(generator) if config.compile else generator,
-        snapshots=SnapshotWriter(config, dataset, split),
-        real_diversity=max(diversity(mels.astype(np.float32), labels), 1e-6),
-        real_difference=max(mean_pairwise_difference(mels, labels, std_M), 1e-6),
+        snapshots=SnapshotWriter(config, dataset, split, real_diversity),
+        real_diversity=real_diversity,
+        real_difference=real_difference,
+        has_variety_C=torch.from_numpy(has_variety).float().to(world.device),
         ada_p=config.ada.p,
     )
 
 
-def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, world: World) -> None:
-    """Check that a GAN can be trained on the data.
+def _measure_variety(
+    dataset: ShardDataset, split: Split, std_M: np.ndarray
+) -> tuple[dict[int, float], float, np.ndarray]:
+    """Return `real_diversity` and `real_difference` of the state, and the mask of classes with variety."""
+    rows = subsample_evenly(split.train, MAX_DIVERSITY_ROWS)
+    mels, labels = dataset.mels[rows], dataset.labels[rows]
+    real_diversity = class_diversity(mels.astype(np.float32), labels)
+    # A class with a single row in the sample is not known to lack variety.
+    has_variety = np.array(
+        [real_diversity.get(label, np.inf) >= MIN_DIVERSITY_DB for label in range(len(dataset.class_names))]
+    )
+    varied = has_variety[labels]
+    real_difference = mean_pairwise_difference(mels[varied], labels[varied], std_M)
+    return real_diversity, real_difference or 1.0, has_variety
+
+
+def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, workers: int) -> None:
+    """Check that a GAN can be trained on the data by a number of workers.
 
     Raises:
         UserError: more workers than clips in a batch, a class with fewer than two clips, non-finite values.
     """
-    if config.batch_size < world.size:
+    if config.batch_size < workers:
         raise UserError(
-            f"--workers {world.size} exceeds --batch-size {config.batch_size}: "
+            f"--workers {workers} exceeds --batch-size {config.batch_size}: "
             "each worker needs at least one clip per step"
+        )
+    smallest = min(map(len, epoch_batches(split.train, config.batch_size)))
+    if smallest < workers:
+        raise UserError(
+            f"--workers {workers}: too many workers for {len(split.train)} training clips in batches of "
+            f"up to {config.batch_size}: each worker needs at least one clip per step"
         )
     counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.class_names))
     if counts.min() < 2:
-        name = dataset.class_names[int(counts.argmin())]
-        raise UserError(
-            f"class '{name}' has too few training clips ({counts.min()}): a GAN needs at least 2 per class; "
-            "add clips or remove the class"
-        )
+        raise _too_few_clips(dataset, split, int(counts.argmin()))
     for row in subsample_evenly(split.train, MAX_CHECKED_ROWS):
         if not np.isfinite(dataset.mels[row]).all():
             clip_id = dataset.table["clip_id"][row]
             raise UserError(
                 f"clip '{clip_id}' contains NaN or infinite values: extract {config.shards} again"
             )
+
+
+def _too_few_clips(dataset: ShardDataset, split: Split, label: int) -> UserError:
+    """Return the error for a class with fewer than two training clips, with where its other clips are."""
+    train, val, held_out = (
+        int((dataset.labels[rows] == label).sum()) for rows in (split.train, split.val, split.held_out)
+    )
+    elsewhere = [
+        f"{count} {name}" for count, name in ((val, "for validation"), (held_out, "held out")) if count
+    ]
+    return UserError(
+        f"class '{dataset.class_names[label]}' has too few training clips ({train}"
+        + "".join(f", {text}" for text in elsewhere)
+        + "): a GAN needs at least 2 per class; add clips"
+        + (", lower --val-fraction" if val else "")
+        + (", choose another --fold" if held_out else "")
+        + " or remove the class"
+    )
 
 
 def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:

@@ -6,12 +6,17 @@ import time
 from functools import partial
 from typing import Any
 
+from pipeline.data.dataset import open_dataset
+from pipeline.data.split import split_rows
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
+from pipeline.gan.state import check_rows
 from pipeline.gan.train_reference_classifier import train_selection_classifier
+from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
+from pipeline.io.text import plural
 from pipeline.training.launch import fit
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
@@ -30,6 +35,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     summary = start_run("train-gan", config)
     if summary is None:
         start_time = time.monotonic()
+        check_clips(config)
         if config.select_best:
             train_selection_classifier(config)
         if epochs := len(run.read_history()):
@@ -53,9 +59,23 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     return summary
 
 
+def check_clips(config: TrainGanConfig) -> None:
+    """Log warnings about the training clips, before minutes or hours of training.
+
+    Raises:
+        UserError: unusable shards, or as `check_rows`.
+    """
+    dataset = open_dataset(config.shards)
+    split = split_rows(dataset, config)
+    check_rows(dataset, split, config, config.workers)
+    rows = dataset.table.iloc[split.train]
+    for warning in variety_warnings(rows[rows["copy"] == 0]):
+        logger.warning("%s", warning)
+
+
 def describe_result(summary: dict[str, Any]) -> str:
     """Format a summary as one line of text."""
-    text = f"{summary['epochs']} epochs in {duration(summary['total_seconds'])}"
+    text = f"{plural(summary['epochs'], 'epoch')} in {duration(summary['total_seconds'])}"
     text += f", kept epoch {summary['best_epoch']}"
     if "frechet" in summary:
         text += f": class accuracy of samples {summary['class_accuracy']:.1%}, "

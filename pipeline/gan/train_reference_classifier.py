@@ -6,12 +6,15 @@ from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process
+from pipeline.data.shards import open_shards
 from pipeline.data.split import SplitConfig
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import Purpose, load_reference_classifier
 from pipeline.io.console import logger
 from pipeline.training.model_file import SavedClassifier, load_classifier
+from pipeline.training.progress import TrainingProgress
+from pipeline.training.run_folder import RunFolder
 
 # Different architectures and regularization, so that selection and evaluation share only the clips.
 NETWORKS: dict[Purpose, ClassifierConfig] = {
@@ -22,7 +25,10 @@ NETWORKS: dict[Purpose, ClassifierConfig] = {
         channels=(24, 48, 96, 128), convs_per_block=1, embedding_dim=128, dropout=0.3
     ),
 }
-EPOCHS = 40
+# Epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more steps.
+EPOCHS, MIN_EPOCHS = 40, 10
+# Rows to train on in all epochs, beyond which the number of epochs is reduced.
+MAX_TRAINING_ROWS = 200_000
 
 
 def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> TrainClassifierConfig:
@@ -31,6 +37,9 @@ def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> Tra
     It is trained on the GAN's training clips with all their augmented copies.
     """
     split = config.subset(SplitConfig).model_dump() | {"augmentation_strength": 1.0}
+    # By the data alone: generators of different runs are evaluated by classifiers of the same training.
+    rows = open_shards(config.shards).rows
+    epochs = min(EPOCHS, max(MIN_EPOCHS, MAX_TRAINING_ROWS // max(rows, 1)))
     return TrainClassifierConfig(
         **split,
         shards=config.shards,
@@ -38,8 +47,8 @@ def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> Tra
         model=NETWORKS[purpose],
         # Clips are zero-padded at the end: a large time shift would produce clips unlike any real one.
         spec_augment=SpecAugmentConfig(roll=0.1),
-        epochs=EPOCHS,
-        patience=EPOCHS,
+        epochs=epochs,
+        patience=epochs,
         keep="last",
         learning_rate=4e-3,
         ema_decay=0.98,
@@ -63,13 +72,26 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
 
 
 def get_reference_classifier(config: TrainGanConfig, purpose: Purpose) -> SavedClassifier:
-    """Load a reference classifier; train it in this process first if it is missing.
+    """Load a reference classifier; if it is missing, train it in this process first, or resume its training.
 
     Raises:
         UserError: as `train-classifier` does.
     """
+    saved = load_reference_classifier(config.run, purpose)
+    if saved is not None:
+        logger.info("using the trained %s classifier of the run", purpose)
+        return saved
     classifier_config = reference_classifier_config(config, purpose)
-    if load_reference_classifier(config.run, purpose) is None and begin_run(classifier_config) is None:
-        logger.info("training the %s classifier in %s", purpose, classifier_config.run)
-        train_in_process(classifier_config)
+    if begin_run(classifier_config) is None:
+        run = RunFolder(classifier_config.run)
+        logger.info(
+            "training the %s classifier for %d epochs in %s, from epoch %d; once per run, and resumed if "
+            "interrupted",
+            purpose,
+            classifier_config.epochs,
+            run.path,
+            len(run.read_history()) + 1,
+        )
+        with TrainingProgress({f"{purpose} classifier": run}):
+            train_in_process(classifier_config, run.acquire())
     return load_classifier(classifier_config.run)

@@ -9,6 +9,8 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, Self
 
 from rich.console import Console
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 LogLevel = Literal["debug", "info", "warning", "error"]
 # Seconds between two plain progress lines, and without output until a heartbeat is logged.
 PROGRESS_S, HEARTBEAT_S = 5, 30
+# Seconds to wait at the end of the work for a display that hangs, such as on a file system that is gone.
+DISPLAY_TIMEOUT_S = 10
+# Work that took less than this many seconds is reported without its speed, which would mean nothing.
+MIN_TIMED_S = 1.0
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 logger = logging.getLogger("melray")
@@ -30,6 +36,11 @@ class _ConsoleHandler(logging.Handler):
     """Prints records through `console`, so that they appear above a live display instead of inside it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        # stderr may be closed, full or gone, like a terminal whose connection was lost.
+        with suppress(OSError, ValueError):
+            self._print(record)
+
+    def _print(self, record: logging.LogRecord) -> None:
         styles = {logging.WARNING: "yellow", logging.ERROR: "red"}
         text = Text()
         if record.levelno >= logging.WARNING:
@@ -70,6 +81,7 @@ class Progress:
         self.description, self.total, self.unit = description, total, unit
         self.done = self._resumed = done
         self._start = self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._bar = _progress_bar(description, total, done) if shows_progress() else None
 
     def __enter__(self) -> Self:
@@ -82,13 +94,26 @@ class Progress:
             self._bar.stop()
 
     @property
-    def rate(self) -> float:
-        """Units per second since the start of this run."""
-        return (self.done - self._resumed) / max(time.monotonic() - self._start, 1e-9)
+    def rate(self) -> float | None:
+        """Units per second since the first result; None while that period is too short to tell.
+
+        Before the first result workers start, which takes long and happens once. Concurrent workers then
+        finish their first tasks almost simultaneously: only after as much time again are results spread
+        evenly over time.
+        """
+        if self._first is None:
+            return None
+        first_time, first_done = self._first
+        elapsed = time.monotonic() - first_time
+        if self.done == first_done or elapsed < first_time - self._start:
+            return None
+        return (self.done - first_done) / max(elapsed, 1e-9)
 
     def add(self, count: int, note: str = "") -> None:
         """Count `count` finished units; `note` is appended to the line, such as `3 rejected`."""
         self.done += count
+        if self._first is None:
+            self._first = time.monotonic(), self.done
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done, status=self._status(note))
         elif time.monotonic() - self._last >= PROGRESS_S:
@@ -97,21 +122,33 @@ class Progress:
 
     def line(self, note: str = "") -> str:
         """Current progress as one line of text."""
-        return f"{self.description}: {self.done:,} of {self.total:,} {self.unit}, {self._status(note)}"
+        counts = f"{self.done:,} of {self._count(self.total)}"
+        return f"{self.description}: {', '.join(filter(None, [counts, self._status(note)]))}"
 
     def finish(self, note: str = "") -> None:
         """Log the total with the time taken."""
-        elapsed = duration(time.monotonic() - self._start)
-        text = f"{self.description}: {self.done:,} {self.unit} in {elapsed} ({self._speed()})"
-        logger.info("%s", f"{text}, {note}" if note else text)
+        added, elapsed = self.done - self._resumed, time.monotonic() - self._start
+        if not added:
+            texts = [f"{self._count(self.done)} already finished"]
+        else:
+            resumed = f" ({self._resumed:,} of them earlier)" if self._resumed else ""
+            speed = f" ({self._speed(added / elapsed)})" if elapsed >= MIN_TIMED_S else ""
+            texts = [f"{self._count(self.done)}{resumed} in {duration(elapsed)}{speed}"]
+        logger.info("%s", f"{self.description}: {', '.join(filter(None, [*texts, note]))}")
+
+    def _count(self, count: int) -> str:
+        """Return a number of units, such as `1 clip` or `2,000 clips`."""
+        return f"{count:,} {self.unit.removesuffix('s') if count == 1 else self.unit}"
 
     def _status(self, note: str) -> str:
-        left = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
-        text = f"{self._speed()}, {duration(left)} left"
-        return f"{text}, {note}" if note else text
+        """Return speed and time left, as soon as they can be estimated, and the note."""
+        texts = [note]
+        if rate := self.rate:
+            texts = [self._speed(rate), f"{duration((self.total - self.done) / rate)} left", note]
+        return ", ".join(filter(None, texts))
 
-    def _speed(self) -> str:
-        return f"{self.rate:,.{0 if self.rate >= 10 else 1}f} {self.unit}/s"
+    def _speed(self, rate: float) -> str:
+        return f"{rate:,.{0 if rate >= 10 else 1}f} {self.unit}/s"
 
 
 def _progress_bar(description: str, total: int, done: int) -> RichProgress:
@@ -135,12 +172,14 @@ class LiveDisplay:
 
     On a terminal `_render` is updated in place. `_log_events` logs the events since its last call, on a
     terminal above the display. Elsewhere `_log_heartbeat` is called after `HEARTBEAT_S` without events.
+    An error of the display never ends the work that it follows: it is logged once.
     """
 
     def __init__(self, interval_s: float):
         """`interval_s` is the time between two updates."""
         self._interval_s = interval_s
         self._last = time.monotonic()
+        self._has_failed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -150,25 +189,48 @@ class LiveDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
-        self._log_events()
+        self._thread.join(DISPLAY_TIMEOUT_S)
+        if not self._thread.is_alive():
+            with self._logged_errors():
+                self._log_events()
 
     def _run(self) -> None:
-        if not shows_progress():
-            while not self._stop.wait(self._interval_s):
+        with self._logged_errors():
+            if shows_progress():
+                self._run_on_terminal()
+            else:
+                self._run_as_lines()
+
+    def _run_as_lines(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            with self._logged_errors():
                 if self._log_events():
                     self._last = time.monotonic()
                 elif time.monotonic() - self._last > HEARTBEAT_S:
                     self._last = time.monotonic()
                     self._log_heartbeat()
-            return
+
+    def _run_on_terminal(self) -> None:
         from rich.live import Live
 
         redirect = sys.stdout.isatty()
         with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=redirect) as live:
             while not self._stop.wait(self._interval_s):
-                self._log_events()
-                live.update(self._render(), refresh=True)
+                with self._logged_errors():
+                    self._log_events()
+                    live.update(self._render(), refresh=True)
+
+    @contextmanager
+    def _logged_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._has_failed:
+                self._has_failed = True
+                reason = " ".join(str(error).split())
+                logger.warning(
+                    "progress cannot be shown (%s: %s); the work continues", type(error).__name__, reason
+                )
 
     def _render(self) -> RenderableType:
         """Current state, for a terminal."""

@@ -1,19 +1,18 @@
-"""Atomic writes, portable file names, and YAML files."""
+"""Atomic writes, portable file names, and CSV text."""
 
 from __future__ import annotations
 
+import csv
+import errno
 import io
 import os
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
-from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 
 
@@ -32,16 +31,39 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def _sync(file: BinaryIO) -> None:
+    """Write a file to disk now, where the file system supports it."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write or replace the text file `path` atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+# Devices of Windows, which cannot be names of files or folders there, also on a shared drive.
+_PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))
+RESERVED_NAMES = {"con", "prn", "aux", "nul", *_PORTS}
 
 
 def file_names(labels: Sequence[str]) -> dict[str, str]:
@@ -55,27 +77,10 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
         # File systems limit names to 255 bytes; 80 leave space for a number, an extension and a temporary
         # suffix.
         base = base.encode("utf-8", "replace")[:80].decode("utf-8", "ignore").strip() or "_"
+        if base.casefold() in RESERVED_NAMES:
+            base += "_"
         name, number = base, 2
         while name.casefold() in {other.casefold() for other in names.values()}:
             name, number = f"{base}_{number}", number + 1
         names[label] = name
     return names
-
-
-def read_yaml(path: Path, flag: str) -> dict[str, Any]:
-    """Read a YAML mapping; `flag` is the command-line flag that names the file, for error messages.
-
-    Raises:
-        UserError: no such file, invalid YAML, or not a mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{flag} {path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{flag} {path}: invalid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"{flag} {path}: must be a mapping of keys to values, not a {type(values).__name__}")
-    return values

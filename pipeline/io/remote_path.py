@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
@@ -17,16 +18,21 @@ import pyarrow.fs as fs
 
 from pipeline.io.filesystems import open_filesystem
 
+# Options of a filesystem at the end of a URI. Keys may contain question marks too, so that options need the
+# form `name=value`; without options, a final question mark shows that the text before it is the key.
+_OPTIONS = re.compile(r"\?((?:[A-Za-z_]+=[^?&]*(?:&[A-Za-z_]+=[^?&]*)*)?)\Z")
+
 
 class RemotePath:
     """File or folder in an object store; equal and hashed by its URI, ordered by its key."""
 
-    def __init__(self, scheme: str, key: PurePosixPath, options: str = ""):
+    def __init__(self, scheme: str, key: str, options: str = ""):
         """Create a path from `bucket/key` and the options of its filesystem in URI query syntax."""
         self._scheme, self._key, self._options = scheme, key, options
 
     def __str__(self) -> str:
-        return f"{self._scheme}://{self._key}" + (f"?{self._options}" if self._options else "")
+        needs_mark = self._options or _OPTIONS.search(self._key)
+        return f"{self._scheme}://{self._key}" + (f"?{self._options}" if needs_mark else "")
 
     def __repr__(self) -> str:
         return f"RemotePath({str(self)!r})"
@@ -41,36 +47,41 @@ class RemotePath:
         return hash(str(self))
 
     def __truediv__(self, name: str | PurePosixPath) -> RemotePath:
-        return self._with(self._key / name)
+        return self.with_key(f"{self._key}/{name}")
 
-    def _with(self, key: PurePosixPath) -> RemotePath:
+    def with_key(self, key: str) -> RemotePath:
+        """Return another path in the same object store, given as `bucket/key`."""
         return RemotePath(self._scheme, key, self._options)
 
     @property
     def name(self) -> str:
-        return self._key.name
+        return self._key.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
-        return self._key.stem
+        return PurePosixPath(self.name).stem
 
     @property
     def parent(self) -> RemotePath:
-        return self._with(self._key.parent)
+        return self.with_key(self._key.rpartition("/")[0])
 
     def with_suffix(self, suffix: str) -> RemotePath:
-        return self._with(self._key.with_suffix(suffix))
+        return self.with_name(PurePosixPath(self.name).with_suffix(suffix).name)
 
     def with_name(self, name: str) -> RemotePath:
-        return self._with(self._key.with_name(name))
+        return self.parent / name
 
     def relative_to(self, other: RemotePath) -> PurePosixPath:
-        return self._key.relative_to(other._key)
+        return PurePosixPath(self._key).relative_to(other._key)
 
     @property
     def key(self) -> str:
         """Path for the pyarrow filesystem: `bucket/folder/file`."""
-        return str(self._key)
+        return self._key
+
+    @property
+    def _has_empty_part(self) -> bool:
+        return "//" in self._key
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -79,6 +90,8 @@ class RemotePath:
 
     def info(self) -> fs.FileInfo:
         """Return type, size and modification time."""
+        if self._has_empty_part:
+            return fs.FileInfo(self.key, fs.FileType.NotFound)
         return self.filesystem.get_file_info(self.key)
 
     def exists(self) -> bool:
@@ -91,7 +104,15 @@ class RemotePath:
         return self.info().type == fs.FileType.Directory
 
     def open_input(self) -> Any:
-        """Open for random access, as pyarrow readers need it."""
+        """Open for random access, as pyarrow readers need it.
+
+        Raises:
+            FileNotFoundError: no such object.
+            ValueError: pyarrow cannot read an object of that name.
+            OSError: the object store cannot be reached.
+        """
+        if self._has_empty_part:
+            raise ValueError("pyarrow cannot read objects with '//' in their key; rename it")
         with self._plain_not_found_errors():
             return self.filesystem.open_input_file(self.key)
 
@@ -108,8 +129,8 @@ class RemotePath:
         with self.open_input() as file:
             return file.read()
 
-    def read_text(self) -> str:
-        return self.read_bytes().decode()
+    def read_text(self, encoding: str = "utf-8") -> str:
+        return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> None:
         """Write or replace the object atomically."""
@@ -118,8 +139,8 @@ class RemotePath:
         stream.write(data)
         stream.close()
 
-    def write_text(self, text: str) -> None:
-        self.write_bytes(text.encode())
+    def write_text(self, text: str, encoding: str = "utf-8") -> None:
+        self.write_bytes(text.encode(encoding))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: object stores have no folders."""
@@ -153,13 +174,12 @@ class RemotePath:
     def _list(self, recursive: bool) -> list[tuple[RemotePath, fs.FileInfo]]:
         if self._scheme == "gs":
             # For this scheme pyarrow lists files only, and no folders that contain only folders.
-            infos = add_implied_folders(self._file_infos(recursive=True), self._key)
-            infos = [info for info in infos if recursive or PurePosixPath(info.path).parent == self._key]
+            root = PurePosixPath(self._key)
+            infos = add_implied_folders(self._file_infos(recursive=True), root)
+            infos = [info for info in infos if recursive or PurePosixPath(info.path).parent == root]
         else:
             infos = self._file_infos(recursive)
-        return sorted(
-            ((self._with(PurePosixPath(info.path)), info) for info in infos), key=lambda item: item[0]
-        )
+        return sorted(((self.with_key(info.path), info) for info in infos), key=lambda item: item[0])
 
     def _file_infos(self, recursive: bool) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
@@ -172,6 +192,19 @@ class RemotePath:
             yield
         except FileNotFoundError:
             raise FileNotFoundError(f"{self}: no such object") from None
+
+
+def parse_uri(text: str) -> tuple[str, str, str] | None:
+    """Split a URI into scheme, `bucket/key` and options; None if the text is not a URI.
+
+    One slash after the scheme is enough: pathlib replaces the double slash by a single one.
+    """
+    match = re.fullmatch(r"([a-z0-9]+):(?:/+(.*))?", text, re.DOTALL)
+    if match is None:
+        return None
+    scheme, rest = match.groups(default="")
+    options = _OPTIONS.search(rest)
+    return (scheme, rest, "") if options is None else (scheme, rest[: options.start()], options[1])
 
 
 def add_implied_folders(infos: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:

@@ -7,35 +7,50 @@ the URI of an object store.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from pipeline.io.filesystems import SCHEMES
-from pipeline.io.remote_path import RemotePath
+from pipeline.io.remote_path import RemotePath, parse_uri
 
 
-def to_path(path: Path) -> Any:
+def to_path(path: Path | str) -> Any:
     """Return the `RemotePath` of a URI, or an absolute local path, which workers in other folders can use.
 
     Raises:
-        ValueError: unsupported scheme, or no bucket.
+        ValueError: unsupported scheme, no bucket, or a path that is not valid UTF-8.
     """
-    # pathlib replaces the double slash by a single one.
-    match = re.fullmatch(r"([a-z0-9]+):(?:/+([^?]*))?(?:\?(.*))?", str(path))
-    if match is None:
-        return path.absolute()
-    scheme, key, options = match.groups(default="")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError("not valid UTF-8; rename the folder") from None  # cannot be written to any table
+    parts = parse_uri(str(path))
+    if parts is None:
+        return without_parent_steps(Path(path).absolute())
+    scheme, key, options = parts
     if scheme not in SCHEMES or not key.strip("/"):
         supported = " or ".join(f"{name}://bucket/…" for name in SCHEMES)
         raise ValueError(f"unsupported storage URI; use a local path, {supported}")
-    return RemotePath(scheme, PurePosixPath(key.strip("/")), options)
+    return RemotePath(scheme, key.strip("/"), options)
+
+
+def without_parent_steps(path: Path) -> Path:
+    """Return the same absolute path without `..`; of links, only those before a `..` are resolved."""
+    if ".." not in path.parts:
+        return path
+    result = Path(path.anchor)
+    for name in path.parts[1:]:
+        if name != "..":
+            result = result / name
+        else:
+            result = (result.resolve() if result.is_symlink() else result).parent
+    return result
 
 
 def _remote_to_text(value: Any) -> Any:
@@ -69,15 +84,14 @@ def remove_tree(path: Path) -> None:
 def copy_tree(source: Path, target: Path, exclude: Sequence[str] = ()) -> None:
     """Replace the folder `target` by a copy of `source`, without entries named in `exclude`.
 
-    Local files are hard-linked, not copied: files are never modified in place.
+    Local files are hard-linked where the file system allows, as files are never modified in place.
     """
     if not isinstance(source, RemotePath):
         new = target.with_name(f".{target.name}.new")
         shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
         if source.is_dir():
-            shutil.copytree(source, new, copy_function=os.link, ignore=shutil.ignore_patterns(*exclude))
-        else:
-            new.mkdir(parents=True)
+            _copy_folder(source, new, exclude)
         shutil.rmtree(target, ignore_errors=True)
         new.rename(target)
         return
@@ -87,6 +101,27 @@ def copy_tree(source: Path, target: Path, exclude: Sequence[str] = ()) -> None:
         relative = path.relative_to(source)
         if not set(relative.parts) & set(exclude):
             path.filesystem.copy_file(path.key, (target / relative).key)
+
+
+def _copy_folder(source: Path, target: Path, exclude: Sequence[str]) -> None:
+    for entry in source.iterdir():
+        if entry.name in exclude:
+            continue
+        copy = target / entry.name
+        if entry.is_dir():
+            copy.mkdir()
+            _copy_folder(entry, copy, exclude)
+        else:
+            _link_or_copy(entry, copy)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # No hard links (FUSE, SMB, exFAT), too many of them, or another file system. Only the content: such
+        # file systems may not allow to set modes and times either.
+        shutil.copyfile(source, target)
 
 
 @contextmanager
@@ -115,7 +150,7 @@ def read_if_remote(source: Any) -> Any:
         FileNotFoundError: no such object.
         OSError: the object store cannot be reached.
     """
-    return to_path(Path(source)).read_bytes() if isinstance(source, str) and is_store_uri(source) else source
+    return to_path(source).read_bytes() if isinstance(source, str) and is_store_uri(source) else source
 
 
 def is_store_uri(text: str) -> bool:

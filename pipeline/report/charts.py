@@ -16,6 +16,7 @@ from markupsafe import Markup
 from plotly.io import to_json
 
 from pipeline.io.console import duration
+from pipeline.io.text import plural
 from pipeline.report.page import percent
 
 History = Sequence[Mapping[str, Any]]
@@ -170,5 +171,5 @@ def best_epoch(history: History) -> int | None:
 def describe_epochs(history: History, best: int | None, kind: str) -> str:
     """Return `12 epochs in 3 min 20 s; dashed vertical line: best epoch, 7.`; `kind` is best or selected."""
     seconds = duration(sum(entry.get("seconds") or 0.0 for entry in history))
-    text = f"{len(history)} epoch{'' if len(history) == 1 else 's'} in {seconds}"
+    text = f"{plural(len(history), 'epoch')} in {seconds}"
     return f"{text}." if best is None else f"{text}; dashed vertical line: {kind} epoch, {best}."

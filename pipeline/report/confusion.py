@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from pipeline.io.text import plural
 from pipeline.report.charts import Chart, plain, truncate
 from pipeline.report.page import percent
 
@@ -168,7 +169,7 @@ def reliability_chart(calibration: Sequence[Mapping[str, Any]]) -> Chart:
     widths = [0.94 * (entry["high"] - entry["low"]) for entry in bins]
     tips = [
         f"confidence {percent(entry['confidence'])}, accuracy {percent(entry['accuracy'])}, "
-        f"{entry['count']} clips"
+        f"{plural(entry['count'], 'clip')}"
         for entry in bins
     ]
     gaps = [entry["confidence"] - entry["accuracy"] for entry in bins]

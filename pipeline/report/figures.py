@@ -13,11 +13,15 @@ from PIL import Image
 from pipeline.audio.mel import MelConfig
 from pipeline.io.files import write_atomically
 from pipeline.report.clips import COLORMAP, Scale, decibel_scale, frequency_ticks, time_ticks
+from pipeline.report.fonts import readable_texts
 
 # Size of a spectrogram in inches, and dots per inch.
 CELL, DPI = (2.3, 1.05), 80
 # Margins in inches: left and right, top and bottom; and the gap between two rows.
 SIDES, ENDS, GAP = (0.6, 0.85), (0.55, 0.45), 0.25
+# Rows of a grid: more classes are represented by this many. Images have at most 65,535 pixels, and each row
+# takes 0.1 s and 104 pixels.
+MAX_ROWS = 50
 FRAME_MILLISECONDS = 700
 MAX_WIDTH = 900
 
@@ -28,7 +32,8 @@ def spectrogram_grid_png(
     """Return a PNG of a grid of spectrograms: a row per class, one color scale, axes in seconds and Hz.
 
     Args:
-        mels: spectrograms in dB `[shape=(rows, columns, n_mels, num_frames)]`.
+        mels: spectrograms in dB `[shape=(rows, columns, n_mels, num_frames)]`; of more than `MAX_ROWS` rows,
+            evenly spaced ones are shown.
         names: names of the rows.
         config: configuration of the spectrograms, for the axes.
         scale: dB values of the darkest and the lightest color.
@@ -38,7 +43,12 @@ def spectrogram_grid_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if len(mels) > MAX_ROWS:
+        shown = np.linspace(0, len(mels) - 1, MAX_ROWS).round().astype(int)
+        title += f" ({MAX_ROWS} of {len(mels)} classes)"
+        mels, names = mels[shown], [names[i] for i in shown]
     rows, columns, bands, frames = mels.shape
+    (title, *names), font = readable_texts([title, *names])
     width, height = CELL[0] * columns + sum(SIDES), (CELL[1] + GAP) * rows + sum(ENDS)
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
@@ -66,10 +76,10 @@ def spectrogram_grid_png(
             fontsize=6,
         )
     for row, name in enumerate(names):
-        axes[row, 0].set_title(name, loc="left", fontsize=8, pad=3, parse_math=False)
+        axes[row, 0].set_title(name, loc="left", font=font, fontsize=8, pad=3, parse_math=False)
     axes[rows // 2, 0].set_ylabel("Hz", fontsize=7)
     axes[-1, columns // 2].set_xlabel("seconds", fontsize=7)
-    figure.suptitle(title, fontsize=10, parse_math=False, y=1 - 0.1 / height, va="top")
+    figure.suptitle(title, font=font, fontsize=10, parse_math=False, y=1 - 0.1 / height, va="top")
     bar = figure.add_axes(
         (1 - (SIDES[1] - 0.15) / width, ENDS[1] / height, 0.12 / width, min(3.0, height - sum(ENDS)) / height)
     )
@@ -95,7 +105,8 @@ def spectrogram_png(mel: np.ndarray, config: MelConfig, title: str) -> bytes:
     axes.set_xticks([position for _, position in seconds], [f"{value:g}" for value, _ in seconds], fontsize=7)
     axes.set_ylabel("Hz", fontsize=8)
     axes.set_xlabel("seconds", fontsize=8)
-    axes.set_title(title, fontsize=9, parse_math=False)
+    (title,), font = readable_texts([title])
+    axes.set_title(title, font=font, fontsize=9, parse_math=False)
     figure.colorbar(image, cax=figure.add_axes((0.89, 0.16, 0.02, 0.73))).set_label("dB", fontsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

@@ -22,6 +22,7 @@ from pipeline.io.console import duration
 from pipeline.io.files import write_text_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+UNDEFINED = "n/a"
 
 
 def write_page(path: Path, template: str, folder: Path = TEMPLATES, **values: Any) -> None:
@@ -54,6 +55,7 @@ def _environment(folder: Path) -> Environment:
     )
     environment.filters |= {
         "percent": percent,
+        "number": number,
         "duration": duration,
         "flatten": flatten,
         "breakable": breakable,
@@ -75,14 +77,24 @@ def _policy() -> str:
     )
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """Format 0.973 as `97.3 %`; values just below 1 or above 0 are not rounded to them, but as `> 99.9 %`."""
+def percent(value: float | None, digits: int = 1) -> str:
+    """Format 0.973 as `97.3 %`; values just below 1 or above 0 are not rounded to them, but as `> 99.9 %`.
+
+    None, an undefined value, is `n/a`.
+    """
+    if value is None:
+        return UNDEFINED
     scaled, edge = 100.0 * value, 0.5 * 10.0**-digits
     if 100.0 - edge <= scaled < 100.0:
         return f">\u202f{100.0 - 10.0**-digits:.{digits}f}\u202f%"
     if 0.0 < scaled < edge:
         return f"<\u202f{10.0**-digits:.{digits}f}\u202f%"
     return f"{scaled:.{digits}f}\u202f%"
+
+
+def number(value: float | None, spec: str = ".2f") -> str:
+    """Format a number by a format specification; None, an undefined value, is `n/a`."""
+    return UNDEFINED if value is None else format(value, spec)
 
 
 def breakable(key: str) -> Markup:

@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
 from pipeline.io.storage import is_remote
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import NOTES_NAME, RunFolder
 
 PROGRESS_INTERVAL_S = 1.0
 
@@ -31,6 +32,7 @@ class RunLog:
         self._run, self._active, self._epochs = run, active, epochs
         self._last_write = 0.0
         self._writer: Any = None
+        self._notes: list[str] = []
         if active:
             # Slow to import, and not needed on the other ranks.
             from torch.utils.tensorboard import SummaryWriter
@@ -39,6 +41,7 @@ class RunLog:
             self._target = run.path / "tensorboard"
             self._folder = Path(tempfile.mkdtemp(prefix="melray-")) if is_remote(run.path) else self._target
             self._writer = SummaryWriter(str(self._folder), purge_step=len(history) + 1)
+            self._notes = run.read_json(NOTES_NAME) or []
             run.write_history(history)
 
     def step(self, epoch: int, step: int, steps: int, start_time: float) -> None:
@@ -82,6 +85,16 @@ class RunLog:
         if self._folder != self._target:
             for file in self._folder.iterdir():
                 (self._target / file.name).write_bytes(file.read_bytes())
+
+    def note(self, text: str) -> None:
+        """Log a warning on this node, and on the console of the command that started the run."""
+        if not self._active:
+            return
+        logger.warning("%s", text)
+        self._notes.append(text)
+        # Best effort: if the disk is full, writing the checkpoint reports it.
+        with suppress(OSError):
+            self._run.write_json(NOTES_NAME, self._notes)
 
     def close(self) -> None:
         """Close the TensorBoard files."""

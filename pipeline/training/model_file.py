@@ -113,7 +113,7 @@ def model_digest(run: Path) -> str:
 def model_kind(run: Path) -> str:
     """Return `classifier` or `generator`, or an empty string if the run has no model."""
     try:
-        return str(json.loads((run / "model.json").read_text())["kind"])
+        return str(json.loads((run / "model.json").read_text(encoding="utf-8"))["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from pipeline.io.console import LiveDisplay, duration, logger
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import NOTES_NAME, RunFolder
 
 
 class TrainingProgress(LiveDisplay):
@@ -17,6 +17,7 @@ class TrainingProgress(LiveDisplay):
         """`runs` maps names, used as prefixes of log lines, to run folders; a single run may be named ""."""
         super().__init__(interval_s=0.5)
         self._runs = runs
+        self._notes_logged = {name: len(_notes(run)) for name, run in runs.items()}
         self._epochs_logged = {name: len(run.read_history()) for name, run in runs.items()}
 
     def _steps(self) -> str:
@@ -33,6 +34,11 @@ class TrainingProgress(LiveDisplay):
     def _log_events(self) -> bool:
         logged = False
         for name, run in self._runs.items():
+            notes = _notes(run)
+            for note in notes[self._notes_logged[name] :]:
+                logger.warning("%s", f"{name}{': ' if name else ''}{note}")
+                logged = True
+            self._notes_logged[name] = len(notes)
             history = run.read_history()
             # Fewer epochs than before: the run was rolled back to a checkpoint.
             for epoch_metrics in history[min(self._epochs_logged[name], len(history)) :]:
@@ -40,6 +46,11 @@ class TrainingProgress(LiveDisplay):
                 logged = True
             self._epochs_logged[name] = len(history)
         return logged
+
+
+def _notes(run: RunFolder) -> list[str]:
+    """Read the warnings of a run's workers, whose own output does not reach the console of the command."""
+    return run.read_json(NOTES_NAME) or []
 
 
 def step_line(name: str, progress: dict[str, Any] | None) -> str:
@@ -69,7 +80,10 @@ def epoch_line(metrics: dict[str, Any]) -> str:
 
 def _gan_epoch_line(metrics: dict[str, Any]) -> str:
     text = f"epoch {metrics['epoch']}: D loss {metrics['discriminator_loss']:.3f}"
-    text += f", G loss {metrics['generator_loss']:.3f}, diversity {metrics['diversity']:.0%}"
+    text += f", G loss {metrics['generator_loss']:.3f}"
+    # None if the classes have no variety.
+    if metrics["diversity"] is not None:
+        text += f", diversity {metrics['diversity']:.0%}"
     if "frechet" in metrics:
         text += f", class accuracy {metrics['class_accuracy']:.0%}, Fréchet distance {metrics['frechet']:.1f}"
     text += f", {metrics['steps_per_second']:.1f} steps/s"

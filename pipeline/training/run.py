@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
+from pipeline.data.extra_rows import check_extra_shards, extra_warnings, trainable_rows
+from pipeline.data.rows import Rows, read_rows
 from pipeline.data.shards import open_shards
 from pipeline.data.split import Split, split_rows
-from pipeline.io.errors import UserError
+from pipeline.data.split_record import SPLIT_NAME, split_record, write_split_record
+from pipeline.data.split_warnings import split_warnings
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import to_path
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run_folder import RunFolder
@@ -19,13 +26,59 @@ T = TypeVar("T", bound=TrainingConfig)
 def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     """Open the run folder of `command`; return the summary if the run is complete, else None.
 
+    Logs a warning about clips and classes that are not validated, not held out, or not trained on.
+
     Raises:
-        UserError: unusable shards, or a folder that contains another run.
+        UserError: unusable shards, an impossible split, or a folder that contains another run.
     """
     run = RunFolder(config.run)
-    digest, *extra_digests = (dataset_digest(open_shards(folder)) for folder in config.shard_folders)
+    manifests = [open_shards(folder) for folder in config.shard_folders]
+    digest, *extra_digests = map(dataset_digest, manifests)
+    # Before the folder is created: settings that cannot be used are not those of the run.
+    clips = None if run.read_json("summary.json") else training_clips(config)
     run.begin(command, config.identity(), config.shards, digest, extra_digests)
+    if clips is not None:
+        _record_split(run, *clips)
     return run.read_json("summary.json")
+
+
+def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[Rows]]:
+    """Return the rows of the dataset, their split, and the rows of other datasets that are trained on.
+
+    Logs a warning about clips and classes that are not validated, not held out, or not trained on.
+
+    Raises:
+        UserError: unusable shards, or an impossible split.
+    """
+    check_extra_shards(config.shards, config.shard_folders[1:])
+    rows = read_rows(config.shards)
+    split = split_rows(rows, config)
+    warnings, extra = split_warnings(rows, split), []
+    for path in config.shard_folders[1:]:
+        other = read_rows(path)
+        warnings += extra_warnings(path, rows, split, other)
+        extra.append(Rows(other.class_names, other.table[trainable_rows(rows, split, other)]))
+    log_once(warnings)
+    return rows, split, extra
+
+
+def _record_split(run: RunFolder, rows: Rows, split: Split, extra: Sequence[Rows]) -> None:
+    """Write `split.parquet`, unless it exists."""
+    path = run.path / SPLIT_NAME
+    if not path.is_file():
+        with report_os_errors("writing to", run.path):
+            write_split_record(path, split_record(rows, split, [other.table for other in extra]))
+
+
+def log_once(warnings: Sequence[str]) -> None:
+    """Log warnings that this process has not logged yet: runs of a command may have the same split."""
+    for warning in warnings:
+        _log_warning(warning)
+
+
+@cache
+def _log_warning(text: str) -> None:
+    logger.warning("%s", text)
 
 
 def finish_run(config: TrainingConfig, result: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -35,18 +88,29 @@ def finish_run(config: TrainingConfig, result: dict[str, Any], seconds: float) -
     return summary
 
 
-def load_run_data(run: Path, config_class: type[T], hint: str = "") -> tuple[T, ShardDataset, Split]:
+def load_run_data(
+    run: Path, config_class: type[T], hint: str = "", shards: Path | None = None
+) -> tuple[T, ShardDataset, Split]:
     """Load the settings of a run, its dataset and the split.
 
+    Args:
+        run: folder of the run.
+        config_class: class of its settings.
+        hint: end of the message of an error.
+        shards: folder of the dataset, if it has been moved since training.
+
     Raises:
-        UserError: no such run, another format, or changed shards; `hint` is added to the message.
+        UserError: no such run, another format, or shards that are missing or have changed.
     """
     content = RunFolder(run).read_config()
     suffix = f": {hint}" if hint else ""
     if content is None:
         raise UserError(f"--run {run}: no config.json in it{suffix}")
-    config = config_class.parse({**content["config"], "shards": content["shards"], "run": str(run)})
-    dataset = open_dataset(to_path(Path(content["shards"])))
+    folder = shards or to_path(Path(content["shards"]))
+    if not folder.is_dir():
+        raise UserError(f"--run {run}: its shards in {folder} are missing{suffix}")
+    config = config_class.parse({**content["config"], "shards": str(folder), "run": str(run)})
+    dataset = open_dataset(folder)
     if dataset.digest != content["shards_digest"]:
-        raise UserError(f"the shards in {content['shards']} have changed since training{suffix}")
+        raise UserError(f"the shards in {folder} have changed since training{suffix}")
     return config, dataset, split_rows(dataset, config)

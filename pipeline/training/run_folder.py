@@ -1,9 +1,11 @@
 """Run folder: the files that training writes and later commands read.
 
 RUN/config.json             resolved configuration, digest of the shards, format version
+RUN/split.parquet           clips that the run trains on, validates on and holds out
 RUN/metrics.jsonl           metrics, one line per epoch
 RUN/tensorboard/            the same for TensorBoard
 RUN/progress.json           current step
+RUN/notes.json              warnings of the workers, such as rollbacks
 RUN/owner.json              id of the process that writes to the run
 RUN/checkpoints/            full training states, to resume from
 RUN/samples/                GAN: generated audio and images of some epochs
@@ -24,6 +26,8 @@ from models.config import diff_settings
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
+
+NOTES_NAME = "notes.json"
 
 
 class RunFolder:
@@ -108,7 +112,7 @@ class RunFolder:
             UserError: if it is not JSON.
         """
         try:
-            return json.loads((self.path / name).read_text())
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -122,6 +126,17 @@ class RunFolder:
         )
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Read the lines of `metrics.jsonl`, one per epoch."""
+        """Read the lines of `metrics.jsonl`, one per epoch.
+
+        Raises:
+            UserError: if it is damaged.
+        """
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        try:
+            return [json.loads(line) for line in path.read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}): delete it; resuming writes it again from the checkpoint"
+            ) from None

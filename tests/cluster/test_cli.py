@@ -160,7 +160,7 @@ def test_config_rejects_invalid_value_when_created() -> None:
         (["extrakt"], "unknown command 'extrakt'; did you mean 'extract'?"),
         (["extract", "--config", "none.yaml"], "--config none.yaml: no such file"),
         (["extract", "--cpus", "0", "--data", "d", "--out", "o"], "--cpus 0: must be at least 1"),
-        (["extract", "--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
+        (["extract", "--log-level", "loud"], "--log-level: invalid choice: 'loud'"),
         (["extract", "--quiet", "--log-level", "debug"], "drop it or --log-level debug"),
         (
             ["train-classifier", "--shards", "s", "--run", "r", "--epochs", "0"],
@@ -174,6 +174,60 @@ def test_invalid_command_line_is_a_one_line_error(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in error_line(arguments, capsys)
+
+
+TRAIN = "train-classifier --shards s --run r"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        # Unknown flags
+        (f"{TRAIN} --epoch 3", "unknown flag '--epoch'; did you mean '--epochs'?"),
+        (f"{TRAIN} --epoch=3", "unknown flag '--epoch'; did you mean '--epochs'?"),
+        (f"{TRAIN} -epochs 3", "unknown flag '-epochs'; did you mean '--epochs'?"),
+        (f"{TRAIN} —epochs 3", "unknown flag '—epochs'; did you mean '--epochs'?"),
+        (f"{TRAIN} --Epochs 3", "unknown flag '--Epochs'; did you mean '--epochs'?"),
+        (f"{TRAIN} --adress auto", "unknown flag '--adress'; did you mean '--address'?"),
+        (f"{TRAIN} --xyz", "unknown flag '--xyz'; `melray train-classifier --help` lists the flags"),
+        ("extract --data d --out o --sample-rate 8", "did you mean '--features.mel.sample-rate'?"),
+        ("doctor --jsn", "unknown flag '--jsn'; did you mean '--json'?"),
+        ("jobs logs id --folow", "unknown flag '--folow'; did you mean '--follow'?"),
+        ("submit -- extract --dat d --out o", "unknown flag '--dat'; did you mean '--data'?"),
+        ("extract --dat d --out o", "unknown flag '--dat'; did you mean '--data'?"),
+        # Missing flags and values
+        ("train-classifier --run r", "--shards: required; `melray train-classifier --help` lists the flags"),
+        ("jobs logs", "id: required"),
+        (f"{TRAIN} --epochs", "--epochs: value missing"),
+        (f"{TRAIN} --epochs --quiet", "--epochs: value missing"),
+        (f"{TRAIN} --cpus", "--cpus: expected one argument"),
+        (f"{TRAIN} --epochs=", "--epochs: empty value; is a variable of the shell unset?"),
+        # Values
+        (f"{TRAIN} --epochs many", "--epochs: 'many' is not an integer"),
+        (f"{TRAIN} --epochs 1.5", "--epochs: '1.5' is not an integer"),
+        (f"{TRAIN} --mixup.rate high", "--mixup.rate: 'high' is not a number"),
+        (f"{TRAIN} --epochs -3", "'epochs' = -3: input should be greater than or equal to 1"),
+        ("tune --shards s --run r --searcher tpee", "--searcher tpee: unknown value; did you mean 'tpe'?"),
+        ("tune --shards s --run r --searcher best", "--searcher best: unknown value; choose tpe, random"),
+        # Further arguments
+        (f"{TRAIN} --epochs 3 4", "unexpected argument '4'; quote values that contain blanks"),
+        ("train-classifier shards", "unexpected argument 'shards'"),
+        ("extract --data d -- --out o", "only `melray submit` takes arguments after `--`"),
+        # Flags given twice
+        (f"{TRAIN} --run other", "--run: given twice"),
+        (f"{TRAIN} --batch-size 8 --batch_size=9", "--batch_size: given twice"),
+        (f"{TRAIN} --quiet --quiet", "--quiet: given twice"),
+        ("jobs logs id --follow --no-follow", "--no-follow: given twice"),
+    ],
+)
+def test_invalid_flag_is_named_with_a_hint(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in error_line(line.split(), capsys)
+
+
+def test_empty_value_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--out: empty value" in error_line(["extract", "--data", "d", "--out", ""], capsys)
 
 
 def test_damaged_model_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ expression of the reason for their rejection.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 
@@ -35,7 +36,7 @@ FORMATS = [
     for subtype in soundfile.available_subtypes(name)
     if (name, subtype) not in _NOT_WRITTEN | _NOT_READ
 ]
-# Formats in which truncation is detectable; the others do not store their length.
+# Formats that declare their length.
 LENGTH_CHECKED_FORMATS = [
     ("WAV", "PCM_16"),
     ("WAV", "PCM_U8"),
@@ -52,8 +53,7 @@ LENGTH_CHECKED_FORMATS = [
     ("SVX", "PCM_16"),
     ("FLAC", "PCM_16"),
     ("FLAC", "PCM_24"),
-    ("OGG", "VORBIS"),
-    ("OGG", "OPUS"),
+    ("NIST", "PCM_16"),
     ("MP3", "MPEG_LAYER_III"),
 ]
 
@@ -92,8 +92,22 @@ def encode(samples: np.ndarray, name: str = "WAV", subtype: str | None = "PCM_16
 
 def clear_wav_length(wav: bytes, size: int = 0xFFFFFFFF) -> bytes:
     """Set the length in a WAV header to an unknown one, as programs do that write to a pipe."""
-    data = wav.index(b"data") + 4
-    return wav[:4] + struct.pack("<I", 0xFFFFFFFF) + wav[8:data] + struct.pack("<I", size) + wav[data + 4 :]
+    return set_wav_sizes(wav, 0xFFFFFFFF, size)
+
+
+def set_wav_sizes(wav: bytes, riff: int, data: int) -> bytes:
+    """Set the two sizes in the header of a WAV file."""
+    position = wav.index(b"data") + 4
+    return b"".join(
+        [wav[:4], struct.pack("<I", riff), wav[8:position], struct.pack("<I", data), wav[position + 4 :]]
+    )
+
+
+def set_mp3_frame_count(mp3: bytes, difference: int) -> bytes:
+    """Change the number of frames that the header of an MP3 file declares."""
+    position = re.search(b"Xing|Info", mp3).end() + 4
+    (count,) = struct.unpack(">I", mp3[position : position + 4])
+    return mp3[:position] + struct.pack(">I", count + difference) + mp3[position + 4 :]
 
 
 def drop_first_mp3_frame(mp3: bytes) -> bytes:
@@ -130,7 +144,7 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         content = encode(tone, name, subtype)
         files[f"truncated.{extension}"] = content[: len(content) * 6 // 10], r"^truncated: "
     ogg, flac = encode(noise(10.0), "OGG", "VORBIS"), encode(tone, "FLAC")
-    files["truncated.ogg"] = ogg[: len(ogg) * 6 // 10], r"^truncated: "
+    files["truncated.ogg"] = ogg[:2000], r"^unreadable: "
     files["truncated.flac"] = flac[: len(flac) * 6 // 10], r"^(truncated|unreadable): "
     return files
 

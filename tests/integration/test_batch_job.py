@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,32 @@ class Writer:
         return ids
 
 
+class CrashingWriter(Writer):
+    """Writer that kills its process at the second unit, a number of times."""
+
+    def __init__(self, folder: Path, crashes: int) -> None:
+        self._folder, self._crashes = folder, crashes
+
+    def __call__(self, unit: WorkUnit, ids: list[str]) -> list[str]:
+        count = len(list(self._folder.glob("crash-*")))
+        if unit.index == 1 and count < self._crashes:
+            (self._folder / f"crash-{count}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(unit, ids)
+
+
+class BuggyWriter(Writer):
+    """Writer that raises an error at the second unit."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, unit: WorkUnit, ids: list[str]) -> list[str]:
+        if unit.index == 1:
+            raise self._error
+        return super().__call__(unit, ids)
+
+
 def make_job(folder: Path) -> BatchJob:
     clips = pd.DataFrame({"clip_id": [f"clip {i}" for i in range(20)]})
     return BatchJob("testing", clips, 3, settings=None, folder=folder)
@@ -70,3 +98,37 @@ def test_user_error_of_first_stage_ends_job(runner: RayRunner, tmp_path: Path) -
     with pytest.raises(UserError, match=r"^invalid prefix$"):
         job.run([partial(Reader, "invalid"), Writer], runner)
     assert not any(unit.path.exists() for unit in job.units)
+
+
+ON_CPU_AND_GPU = pytest.mark.parametrize(
+    "runner", [RayRunner(workers=2), RayRunner(gpus=1)], ids=["CPU tasks", "GPU actors"]
+)
+
+
+def test_unit_of_killed_actor_is_run_again(tmp_path: Path) -> None:
+    crashes = tmp_path / "crashes"
+    crashes.mkdir()
+    stages = [partial(Reader, "a "), partial(CrashingWriter, crashes, 2)]
+    results = make_job(tmp_path / "out").run(stages, RayRunner(gpus=1))
+    assert results == make_job(tmp_path / "process").run([partial(Reader, "a "), Writer], run_in_process)
+    assert len(list(crashes.iterdir())) == 2
+
+
+@ON_CPU_AND_GPU
+def test_worker_killed_at_every_attempt_ends_job(runner: RayRunner, tmp_path: Path) -> None:
+    """Memory that runs out looks the same."""
+    crashes = tmp_path / "crashes"
+    crashes.mkdir()
+    job = make_job(tmp_path / "out")
+    message = r"^the worker process was lost 4 times at 3 clips from 'clip 3' on, .* memory: lower --workers"
+    with pytest.raises(UserError, match=message):
+        job.run([partial(Reader, "a "), partial(CrashingWriter, crashes, 1000)], runner)
+    assert len(list(crashes.iterdir())) == 4
+    assert [unit.path.exists() for unit in job.units] == [unit.index != 1 for unit in job.units]
+
+
+@ON_CPU_AND_GPU
+def test_bug_in_a_stage_ends_job(runner: RayRunner, tmp_path: Path) -> None:
+    error = ValueError("wrong shape\nat layer 3")
+    with pytest.raises(UserError, match=r"^ValueError: wrong shape; --log-level debug shows where$"):
+        make_job(tmp_path).run([partial(Reader, "a "), partial(BuggyWriter, error)], runner)

@@ -20,6 +20,8 @@ from tests.helpers.processes import (
     kill_worker,
     run_command,
     run_when,
+    start_command,
+    wait_until,
 )
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, tone, write_tones
 
@@ -150,7 +152,20 @@ def test_rerun_after_killed_driver_keeps_finished_shards(
     assert rerun.returncode == 0, rerun.stderr
     assert read_rows(out) == expected_rows
     assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
-    assert not list(out.glob(".part-*"))
+    assert not list(out.glob(".*"))
+
+
+def test_second_command_leaves_the_first_alone(long_tones: Path, expected_rows: Rows, tmp_path: Path) -> None:
+    out, other = tmp_path / "shards", write_tones(tmp_path / "other", classes=2, clips=8)
+    command = ("extract", "--data", long_tones, "--out", out, *FULL_FLAGS, "--cpus", 1)
+    first = start_command(*command, log=tmp_path / "log")
+    wait_until(lambda: any(out.glob("part-*")))
+    message = rf"^--out {out} is in use by `melray extract` \(process {first.pid} on .*`kill {first.pid}`$"
+    for data in (long_tones, other):
+        with pytest.raises(UserError, match=message):
+            extract(full_config(data, out), run_in_process)
+    assert first.wait(100) == 0, (tmp_path / "log").read_text()
+    assert read_rows(out) == expected_rows and not list(out.glob(".*"))
 
 
 def test_full_disk_raises_one_line_without_partial_shard(full_disk: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def job_id(submitted: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_cluster_is_up_and_protected(cluster: subprocess.CompletedProcess[str]) -> None:
-    assert "2 nodes with 1 CPUs each, up in" in cluster.stderr
+    assert "2 nodes with 1 CPU each, up in" in cluster.stderr
     state = local_cluster()
     assert state is not None
     assert stat.S_IMODE(state.token.stat().st_mode) == 0o600
@@ -73,7 +73,7 @@ def test_cluster_is_up_and_protected(cluster: subprocess.CompletedProcess[str]) 
     # The dashboard reports free resources some seconds after the start.
     wait_until(lambda: "2 of 2 CPUs free" in run_command("cluster", "status").stdout, 30)
     status = run_command("cluster", "status").stdout
-    assert "2 nodes, 2 of 2 CPUs free" in status and status.count("1 of 1 CPUs free") == 2
+    assert "2 nodes, 2 of 2 CPUs free" in status and status.count("1 of 1 CPU free") == 2
     assert "running jobs: none" in status
 
 

@@ -54,8 +54,8 @@ class HangingWriter(CrashingWriter):
 
 def read_clips(out: Path, *clip_ids: str) -> list[bool]:
     """Return which clips an attempt at a unit may read, if it crashes at the last one."""
-    with CrashQuarantine(out, "unit") as quarantine:
-        return [quarantine.begin(clip_id) for clip_id in clip_ids]
+    quarantine = CrashQuarantine(out, "unit").__enter__()  # never left
+    return [quarantine.begin(clip_id) for clip_id in clip_ids]
 
 
 def read_rows(out: Path) -> dict[tuple[str, int], bytes]:
@@ -71,6 +71,12 @@ def test_crashes_are_counted_per_clip(tmp_path: Path) -> None:
     CrashQuarantine(tmp_path, "unit").end()
     assert not list((tmp_path / ".attempts").iterdir())
     assert read_clips(tmp_path, "b") == [True]  # a new job starts from scratch
+
+
+def test_crash_after_the_last_clip_rejects_none(tmp_path: Path) -> None:
+    for _ in range(MAX_CRASHES + 2):
+        with CrashQuarantine(tmp_path, "unit") as quarantine:
+            assert quarantine.begin("a")
 
 
 def test_partially_written_record_is_ignored(tmp_path: Path) -> None:

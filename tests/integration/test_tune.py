@@ -166,12 +166,12 @@ class TestInOneSession:
         )
         search(config)
         trials = SearchFolder(config.run).read()
-        assert len(trials) == 6
+        assert len(trials) == 3  # the space has no more
         states: dict[float, set[str]] = {}
         for trial in trials:
             states.setdefault(trial.params["augmentation_strength"], set()).add(trial.state)
         assert states[1.0] == {"failed"}
-        assert {"finished"} in [states.get(0.0), states.get(milder)]
+        assert states[0.0] == states[milder] == {"finished"}
         reason = next(trial.reason for trial in trials if trial.state == "failed")
         assert "the loss is nan in epoch 1: try a lower --learning-rate" in reason
         assert reason in pd.read_csv(config.run / "trials.csv")["reason"].dropna().to_list()
@@ -182,7 +182,7 @@ class TestInOneSession:
         """Each trial needs all CPUs: one that does not release them would block the search."""
         start = time.monotonic()
         space = tmp_path / "space.yaml"
-        space.write_text(yaml.safe_dump({"learning_rate": [2e-3, 1e-6, 2e-6]}))
+        space.write_text(yaml.safe_dump({"learning_rate": [2e-3, 1e-6, 2e-6, 3e-6]}))
         search(
             override(
                 config,
@@ -197,8 +197,8 @@ class TestInOneSession:
         )
         trials = SearchFolder(config.run).read()
         weak = [trial for trial in trials if trial.params["learning_rate"] < 1e-3]
-        assert weak
-        assert {trial.state for trial in weak} == {"stopped"}
+        assert len(weak) == 3
+        assert trials[1].state == "stopped"  # a later one may be better than other weak ones
         assert len(trials) == 4
         assert trials[0].state == "finished"
         assert time.monotonic() - start < 100

@@ -43,7 +43,8 @@ class Outer(Base):
             {"seed": "x"},
             "'seed' = 'x': input should be a valid integer, unable to parse string as an integer",
         ),
-        ({"names": ["a", 3]}, "'names.1' = 3: input should be a valid string"),
+        ({"names": ["a", [3]]}, "'names.1' = [3]: input should be a valid string"),
+        ({"inner.depth": 2}, "unknown key 'inner.depth'; nest it: inner: {depth: …}"),
         ({"rate": None}, "'rate' = None: input should be a valid number"),
         (
             {"rate": -1, "sed": 0},
@@ -122,3 +123,31 @@ def test_with_overrides_sets_dotted_keys_and_validates():
         config.with_overrides({"inner.depth": 0})
     with pytest.raises(ConfigError, match=r"unknown key 'inner\.dept'; did you mean 'depth'"):
         config.with_overrides({"inner.dept": 3})
+
+
+class Typed(Config):
+    count: int | None = 1
+    pair: tuple[int, int] | None = (1, 2)
+    flag: bool = False
+    text: str | None = ""
+    rate: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"count": "none"}, {"count": None}),
+        ({"count": "Null", "pair": "~"}, {"count": None, "pair": None}),
+        ({"text": "none"}, {"text": "none"}),
+        ({"text": 7}, {"text": "7"}),
+        ({"count": 3.0}, {"count": 3}),
+        ({"count": "3.0", "rate": "1e-3"}, {"count": 3, "rate": 0.001}),
+        ({"flag": "yes"}, {"flag": True}),
+        ({"flag": "off"}, {"flag": False}),
+    ],
+)
+def test_texts_are_read_as_the_type_of_field(values: dict, expected: dict):
+    config = Typed(**values)
+    assert {name: getattr(config, name) for name in expected} == expected
+    with pytest.raises(ConfigError, match="should be a valid"):
+        Typed(count="three")

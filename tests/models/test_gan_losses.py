@@ -219,6 +219,13 @@ def test_diversity_loss_is_hinge_relative_to_real_difference() -> None:
     assert float(diversity_loss(first, second, std_M, 0.5)) == pytest.approx((1.0 + 0.0 + 0.0) / 3)
 
 
+def test_diversity_loss_skips_clips_of_weight_zero() -> None:
+    first = torch.zeros(2, 3, 4)
+    second = torch.tensor([0.5, 0.0])[:, None, None].expand(2, 3, 4)
+    loss = diversity_loss(first, second, torch.ones(3), 1.0, torch.tensor([1.0, 0.0]))
+    assert float(loss) == pytest.approx(0.5 / 2)
+
+
 def test_diversity_loss_repels_only_similar_clips() -> None:
     std_M = torch.ones(4)
     first = torch.randn(B, M, T, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -10,12 +10,14 @@ import scipy.linalg
 from scipy.spatial.distance import cdist
 
 from models.gan_metrics import (
+    class_diversity,
+    comparable_classes,
     density_and_coverage,
     distances,
-    diversity,
     frechet_distance,
     mean_pairwise_difference,
     nearest_neighbors,
+    relative_diversity,
 )
 
 
@@ -205,21 +207,48 @@ def test_nearest_neighbor_of_reference_is_itself() -> None:
     assert index.tolist() == order.tolist() and (distance < 1e-6).all()
 
 
-def test_diversity_averages_classes_with_two_clips() -> None:
-    mels = np.zeros((5, 1, 2), np.float32)
-    # Standard deviations of the classes in the first frame: 2 and 1; in the second frame: 0 and 0.
-    mels[:, 0, 0] = [0, 1, 4, 3, 100]
-    labels = np.array([0, 1, 0, 1, 2])
-    assert diversity(mels, labels) == pytest.approx((2 / 2 + 1 / 2) / 2)
-    assert diversity(mels[:4], labels[:4]) == diversity(mels, labels)
-    assert diversity(mels[2:], labels[2:]) == 0.0  # one clip per class
+def test_diversity_is_measured_in_classes_with_two_clips() -> None:
+    mels = np.array([[[0.0, 0.0]], [[2.0, 2.0]], [[5.0, 1.0]], [[6.0, 1.0]], [[9.0, 9.0]]])
+    labels = np.array([0, 0, 1, 1, 2])
+    assert class_diversity(mels, labels) == {0: 1.0, 1: pytest.approx(0.25)}
 
 
-def test_diversity_of_one_clip_per_class_is_zero() -> None:
+def test_copies_in_classes_have_no_diversity() -> None:
+    mels = np.repeat(np.random.default_rng(0).normal(size=(3, 4, 5)), 4, axis=0)
     labels = np.repeat(np.arange(3), 4)
-    mels = np.random.default_rng(0).normal(size=(3, 8, 10))[labels]
-    assert diversity(mels, labels) == pytest.approx(0.0, abs=1e-9)
-    assert diversity(mels + np.random.default_rng(1).normal(size=mels.shape), labels) > 0.5
+    assert class_diversity(mels, labels) == pytest.approx(dict.fromkeys(range(3), 0.0), abs=1e-9)
+    noise = np.random.default_rng(1).normal(size=mels.shape)
+    assert min(class_diversity(mels + noise, labels).values()) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("generated", "real", "expected"),
+    [
+        ({0: 2.0, 1: 4.0}, {0: 4.0, 1: 8.0}, 0.5),
+        # Silence: without it, 9 dB in 0.01 dB would be 90,000 %.
+        ({0: 9.0, 1: 4.0}, {0: 0.01, 1: 8.0}, 0.5),
+        ({0: 9.0, 1: 4.0}, {0: 0.0, 1: 0.0}, None),
+        ({0: 9.0}, {}, None),
+        # A class with a single real clip.
+        ({0: 9.0, 1: 4.0}, {1: 8.0}, 0.5),
+    ],
+    ids=["varied", "one silent", "all silent", "one clip each", "one clip in a class"],
+)
+def test_relative_diversity_needs_variety_of_real_clips(
+    generated: dict[int, float], real: dict[int, float], expected: float | None
+) -> None:
+    assert relative_diversity(generated, real) == expected
+
+
+def test_comparable_classes_have_variety_on_both_sides() -> None:
+    rng = np.random.default_rng(0)
+    mels, labels = 5 * rng.normal(size=(8, 4, 5)), np.repeat(np.arange(4), 2)
+    mels[2:4] = mels[2]  # class 1: held-out copies
+    train_diversity = {0: 5.0, 1: 5.0, 2: 0.0}  # class 2: training copies, class 3: one training clip
+    assert comparable_classes(train_diversity, mels, labels).tolist() == [0]
+    # A single held-out clip has no diversity of its own.
+    assert comparable_classes(train_diversity, mels[1:3], labels[1:3]).tolist() == [0, 1]
+    assert comparable_classes({}, mels, labels).tolist() == []
 
 
 def test_mean_pairwise_difference_by_hand() -> None:

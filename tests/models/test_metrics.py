@@ -56,7 +56,7 @@ def test_metrics_match_scikit_learn(dtype):
     [
         ([0, 0, 1, 1], [0, 1, 1, 1]),  # classes 2 to 4 absent
         ([0, 1, 2], [0, 1, 1]),  # class 2 never predicted
-        ([0, 1, 1], [0, 1, 2]),  # class 2 never true
+        ([0, 1, 1], [0, 1, 2]),  # class 2 never true: without recall
         ([3, 3], [4, 4]),  # none correct
     ],
 )
@@ -64,11 +64,21 @@ def test_macro_f1_ignores_absent_classes(labels, predictions):
     confusion = confusion_matrix(np.array(labels), np.array(predictions), 5)
     metrics = scores(confusion)
     assert metrics["macro_f1"] == pytest.approx(
-        sklearn.metrics.f1_score(labels, predictions, average="macro", zero_division=0), abs=1e-12
+        sklearn.metrics.f1_score(
+            labels, predictions, labels=np.unique(labels), average="macro", zero_division=0
+        ),
+        abs=1e-12,
     )
     assert metrics["accuracy"] == pytest.approx(
         sklearn.metrics.accuracy_score(labels, predictions), abs=1e-12
     )
+
+
+def test_metrics_name_classes_without_clips():
+    probabilities = np.eye(3)[[0, 1, 2, 1]]
+    metrics = classification_metrics(probabilities, np.array([0, 1, 1, 1]), ["a", "b", "c"])
+    assert metrics["classes_without_clips"] == ["c"]
+    assert metrics["macro_f1"] == pytest.approx((1 + 0.8) / 2)
 
 
 def test_confusion_matrix_rows_are_true_and_subsets_add():

@@ -152,6 +152,7 @@ def test_extraction_leaves_only_results(tones: Path, tmp_path: Path):
         "_manifest.json",
         "rejected.csv",
         "warnings.csv",
+        "duplicates.csv",
     }
 
 

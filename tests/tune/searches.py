@@ -31,7 +31,7 @@ def space_and_base(config: SearchConfig, values: dict | None = None) -> tuple[Se
 
 def objective(raw: dict) -> float:
     """Return a score that is best at a learning rate of 1e-3 with MixUp in every batch."""
-    return 1.0 - abs(raw["learning_rate"] - 1e-3) * 50 - (1 - raw.get("mixup.rate", 1.0)) * 0.3
+    return 1.0 - abs(float(raw["learning_rate"]) - 1e-3) * 50 - (1 - raw.get("mixup.rate", 1.0)) * 0.3
 
 
 def suggest_all(searcher: OptunaSearcher, count: int) -> list[dict]:

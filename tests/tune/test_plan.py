@@ -48,6 +48,11 @@ def test_plan_runs_at_most_a_quarter_concurrently() -> None:
     assert plan([NodeResources(64, 0)], remaining=8).concurrent_trials == 2
 
 
+def test_plan_shares_cluster_among_remaining_trials() -> None:
+    result = plan([NodeResources(8, 0)], remaining=2, max_concurrent=8)
+    assert (result.concurrent_trials, result.cpus) == (2, 4)
+
+
 def test_plan_runs_whole_population_concurrently() -> None:
     assert plan([NodeResources(64, 0)], remaining=8, scheduler="pbt", trials=8).concurrent_trials == 8
 
@@ -56,7 +61,7 @@ def test_plan_runs_whole_population_concurrently() -> None:
     "result, text",
     [
         (Plan(2, 1, 1, 0.0, 0, 0), "2 trials concurrently (1 CPU each; 0 CPUs idle)"),
-        (Plan(1, 1, 8, 1.0, 0, 1), "1 trial at a time (8 CPUs and 1 GPU; 0 CPUs and 1 GPUs idle)"),
+        (Plan(1, 1, 8, 1.0, 0, 1), "1 trial at a time (8 CPUs and 1 GPU; 0 CPUs and 1 GPU idle)"),
         (Plan(2, 3, 2, 0.0, 4, 0), "2 trials concurrently (3 workers with 2 CPUs each; 4 CPUs idle)"),
     ],
 )

@@ -60,6 +60,6 @@ def test_printed_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_search_without_scores_reports_first_reason(tmp_path: Path) -> None:
     config = search_config(run=tmp_path)
-    with pytest.raises(UserError, match="none of 1 trials produced a score: the loss is nan"):
+    with pytest.raises(UserError, match="none of 1 trial produced a score: the loss is nan"):
         write_results(config, None, [TRIALS[2]])  # type: ignore[arg-type]
     assert (tmp_path / "trials.csv").is_file()

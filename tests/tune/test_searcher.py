@@ -90,3 +90,22 @@ def test_study_records_state_and_best_score(result: dict, error: bool, state: Tr
     trial = Trial(0, base, states[state], points=[Point(2, 0.7, 0.0), Point(3, 0.5, 0.0)])  # type: ignore[arg-type]
     restored = to_frozen_trial(trial, space, "max")
     assert (restored.state, restored.value) == (recorded.state, recorded.value)
+
+
+@pytest.mark.parametrize("searcher", ["tpe", "random"])
+@pytest.mark.parametrize("seed", range(5))
+def test_finite_space_is_tried_without_repetition(searcher: str, seed: int) -> None:
+    config = search_config(searcher=searcher, seed=seed, trials=6)
+    values = {"learning_rate": [1e-3, 2e-3, 3e-3], "model.norm": ["batch", "group"]}
+    space, base = space_and_base(config, values)
+    suggestions = suggest_all(OptunaSearcher(config, space, base, []), 6)
+    decoded = [space.decode(raw) for raw in suggestions]
+    assert len({tuple(params.values()) for params in decoded}) == 6
+    # Resumed after three trials, the search continues with the same suggestions.
+    known = [
+        Trial(number, params, "finished", points=[Point(9, objective(params), 1.0)])
+        for number, params in enumerate(decoded[:3])
+    ]
+    running = Trial(3, decoded[3], "running")
+    resumed = suggest_all(OptunaSearcher(config, space, base, [*known, running]), 3)
+    assert [space.decode(raw) for raw in resumed] == decoded[3:]

@@ -45,6 +45,9 @@ def make_space(**values: object) -> SearchSpace:
         ({"mixup.rate": 0.5}, "must be a range {low: …, high: …} or a list of choices"),
         ({"mixup.rate": [0.5]}, "'choices' = [0.5]: "),
         ({"mixup.rate": [0.5, 0.5]}, "duplicate choice"),
+        ({"mixup.rate": [0.5, "5e-1"]}, "duplicate choice"),
+        ({"batch_size": [8, 8.0]}, "duplicate choice"),
+        ({"batch_size": [8, 8.5]}, "'batch_size' = 8.5: input should be a valid integer"),
         ({"model.norm": {"low": 0, "high": 1}}, "not numeric; use a list of choices instead of a range"),
         ({"model.norm": ["batch", "layer"]}, "'model.norm' = 'layer': input should be 'batch' or 'group'"),
         ({"epochs": {"low": 1, "high": 9}}, "'epochs' cannot be tuned: it is set by --max-epochs"),
@@ -129,3 +132,27 @@ def test_range_of_integer_key_rounds_values() -> None:
     assert isinstance(dimension, Range)
     assert dimension.integer
     assert space.decode({"batch_size": 17.6}) == {"batch_size": 18}
+
+
+@pytest.mark.parametrize(
+    ("key", "choices", "values"),
+    [
+        ("learning_rate", ["1e-3", "4e-3"], (0.001, 0.004)),
+        ("batch_size", ["16", 32.0], (16, 32)),
+        ("class_weights", ["yes", "off"], (True, False)),
+        ("model.channels", [["8"], [16.0, 32]], ([8], [16, 32])),
+        ("sampling", ["uniform", "balanced"], ("uniform", "balanced")),
+    ],
+)
+def test_choices_are_values_of_the_settings(key: str, choices: list, values: tuple) -> None:
+    dimension = parse_space({key: choices}, BASE, "space.yaml").dimensions[key]
+    assert isinstance(dimension, Choice)
+    assert dimension.choices == values
+    assert [type(choice) for choice in dimension.choices] == [type(value) for value in values]
+
+
+def test_size_of_space_counts_different_settings() -> None:
+    channels = [[8], [16, 32]]
+    assert make_space(model__channels=channels).size() == 2
+    assert make_space(model__channels=channels, batch_size={"low": 16, "high": 18}).size() == 6
+    assert make_space(model__channels=channels, mixup__rate={"low": 0, "high": 1}).size() == math.inf

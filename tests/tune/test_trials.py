@@ -104,3 +104,23 @@ def test_search_of_other_format_is_refused(tmp_path: Path, version: dict, messag
     (tmp_path / "search.json").write_text(json.dumps({"command": "tune", **version}))
     with pytest.raises(UserError, match=message):
         SearchFolder(tmp_path).read_config()
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense", '{"trial": 0, "epo', "{}", '{"trial": 0, "x": 1}', "\0\0", "\xff"]
+)
+def test_damaged_score_is_named_with_its_line(tmp_path: Path, line: str) -> None:
+    folder = write_search(tmp_path)
+    path = tmp_path / "scores.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + line.encode("latin-1") + b"\n" + b"".join(lines[1:]))
+    with pytest.raises(UserError, match=r"scores\.jsonl, line 2 is damaged .*: delete the line") as error:
+        folder.read()
+    assert "\n" not in str(error.value)
+
+
+def test_score_cut_off_inside_a_character_is_dropped(tmp_path: Path) -> None:
+    folder = write_search(tmp_path)
+    with (tmp_path / "scores.jsonl").open("ab") as file:
+        file.write(b'{"trial": 2, "epoch\xc3')
+    assert folder.read() == TRIALS

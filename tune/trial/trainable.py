@@ -98,7 +98,7 @@ class TrialTrainable(ray.tune.Trainable):
     def _write_traceback(self, error: Exception) -> str:
         """Write the traceback of an unexpected error to the trial's folder; return the error as one line."""
         path = SearchFolder(self._spec.folder).trial(self._number) / "error.txt"
-        path.write_text("".join(traceback.format_exception(error)))
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         last_line = (str(error).strip().splitlines() or [""])[-1].strip()
         return f"{type(error).__name__}: {last_line} (traceback: {path})"
 
@@ -112,11 +112,13 @@ class TrialTrainable(ray.tune.Trainable):
         with report_os_errors("writing to", target):
             for fold, config in enumerate(self._settings(), start=1):
                 copy_tree(config.run / "checkpoints", target / f"fold_{fold}")
-        (Path(checkpoint_dir) / _POINTER_FILE).write_text(json.dumps(str(target)))
+        (Path(checkpoint_dir) / _POINTER_FILE).write_text(json.dumps(str(target)), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Resume from the copy that a checkpoint of this trial or another points to."""
-        self._source = to_path(Path(json.loads((Path(checkpoint) / _POINTER_FILE).read_text())))
+        self._source = to_path(
+            Path(json.loads((Path(checkpoint) / _POINTER_FILE).read_text(encoding="utf-8")))
+        )
 
     def cleanup(self) -> None:
         """Stop training between two epochs, and stop the other workers."""

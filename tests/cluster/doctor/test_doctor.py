@@ -14,9 +14,12 @@ from cluster.doctor.cluster import check_access, check_clock, check_nodes
 from cluster.doctor.host import (
     check_decoding,
     check_disk,
+    check_limits,
     check_memory,
     check_packages,
     check_shared_memory,
+    check_temp_folder,
+    declared_requirements,
 )
 from cluster.doctor.storage import TEST_BYTES, FileAccess, check_storage
 
@@ -43,12 +46,11 @@ def test_report_prints_hint_below_its_check() -> None:
 
 
 def test_packages_are_compared_with_requirements() -> None:
-    project = '[project]\nrequires-python = ">=3.11"\ndependencies = [{}]'
-    python, packages = check_packages(project.format('"numpy", "torch>=2"'))
+    python, packages = check_packages(">=3.11", ["numpy", "torch>=2"])
     assert levels(python, packages) == ["ok", "ok"] and packages.message.startswith("2 as required")
-    _, packages = check_packages(project.format('"numpy<1", "no-such-package"'))
+    _, packages = check_packages(">=3.11", ["numpy<1", "no-such-package"])
     assert packages.level == "fail" and "is not <1; no-such-package is missing" in packages.message
-    python, _ = check_packages(project.format("").replace("3.11", "4"))
+    python, _ = check_packages(">=4", [])
     assert python.level == "fail" and "melray requires >=4" in python.message
 
 
@@ -134,3 +136,27 @@ def test_unreachable_cluster_fails(tmp_path: Path, capsys: pytest.CaptureFixture
         line.startswith("fail  ray ") and "--address 127.0.0.1:9: no Ray cluster at this address" in line
         for line in lines
     )
+
+
+def test_long_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    check = check_temp_folder()
+    assert check.level == "ok" and f"{long} is too long for sockets" in check.message
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert check_temp_folder().level == "fail"
+
+
+def test_low_limit_of_open_files_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_limits().level == "ok"
+    monkeypatch.setattr("resource.getrlimit", lambda name: (256, 256))
+    assert check_limits().hint == "Ray needs 1024: ulimit -n 1024"
+
+
+def test_requirements_come_from_checkout_or_installation(tmp_path: Path) -> None:
+    checkout, installed = (declared_requirements(path) for path in (Path(__file__).parents[3], tmp_path))
+    assert checkout[0] and any(package.startswith("ray[") for package in checkout[1])
+    assert any(package.startswith("ray[") for package in installed[1])
+    assert not any(package.startswith("pytest") for package in installed[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.audio.decode import AudioDecodeError, decode
-from tests.helpers.audio_formats import LENGTH_CHECKED_FORMATS, RATE, broken_files, encode, noise
+from tests.helpers.audio_formats import FORMATS, RATE, broken_files, encode, noise
 
 
 @pytest.mark.parametrize("name", broken_files())
@@ -32,34 +32,25 @@ def test_decode_missing_file_raises_with_reason(path: str, reason: str, tmp_path
         decode(tmp_path / path, RATE)
 
 
-@pytest.mark.parametrize(("name", "subtype"), LENGTH_CHECKED_FORMATS)
-def test_decode_detects_truncation_without_false_alarms(name: str, subtype: str):
-    for size in (RATE, 4001, 33):
-        assert decode(encode(noise()[:size], name, subtype), RATE).size >= size
-    content = encode(noise(10.0), name, subtype)
-    for fraction in (0.02, 0.3, 0.5, 0.9, 0.99, 0.999):
-        with pytest.raises(AudioDecodeError, match=r"^(truncated|unreadable): "):
-            decode(content[: int(len(content) * fraction)], RATE)
-
-
-def test_decode_detects_truncated_recordings(esc10: list[Path]):
-    for path in esc10[::20]:
-        content = path.read_bytes()
-        assert decode(content, RATE).size > 1000
-        with pytest.raises(AudioDecodeError, match=r"^truncated: "):
-            decode(content[: len(content) * 9 // 10], RATE)
-
-
-def test_decode_corrupt_bytes_raises_only_decode_errors(tmp_path: Path):
-    path = tmp_path / "corrupt"
+def test_decode_corrupt_bytes_raises_only_decode_errors(capfd: pytest.CaptureFixture[str]):
     rng = np.random.default_rng(0)
-    for name, subtype in LENGTH_CHECKED_FORMATS:
-        content = np.frombuffer(encode(noise(0.1), name, subtype), np.uint8)
-        for _ in range(10):
-            corrupted = content.copy()
-            corrupted[rng.integers(0, min(200, content.size), 3)] = rng.integers(0, 256, 3)
-            path.write_bytes(corrupted.tobytes())
+    # libsndfile writes to stdout for MIDI sample dumps; SD2 has a second file.
+    for name, subtype in [key for key in FORMATS if key[0] not in ("SD2", "SDS")]:
+        content = encode(noise(0.1), name, subtype)
+        for _ in range(3):
             try:
-                assert np.isfinite(decode(path, RATE)).all()
+                samples = decode(corrupt(content, rng), RATE)
             except AudioDecodeError as error:
                 assert str(error)
+            else:
+                assert 0 < samples.size < 1e7
+                assert np.isfinite(samples).all()
+    assert capfd.readouterr() == ("", "")
+
+
+def corrupt(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change random bytes, mostly of the header, and cut or repeat the file."""
+    data = bytearray(content)
+    for limit in (64, 300, len(data)):
+        data[rng.integers(min(limit, len(data)))] = rng.choice([0, 0x7F, 0xFF, rng.integers(256)])
+    return [bytes(data), bytes(data[: rng.integers(len(data))]), bytes(data) + content][rng.integers(3)]

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.audio.decode import decode, fix_length
+from pipeline.audio.decode import decode
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.audio.synthesize import synthesize_clip
 from pipeline.audio.vocoder import MAX_PEAK, SILENCE_PEAK, Vocoder, mel_to_audio, normalize_loudness
+from pipeline.audio.waveform import fix_length
 from tests.helpers.audio_formats import noise, peak_frequency, rms, sine
 from tests.helpers.sounds import tone
 

@@ -20,15 +20,18 @@ from models.classifier import ClassifierConfig
 from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop, train_step
-from pipeline.classifier.state import prepare
+from pipeline.classifier.state import TrainState, prepare
+from pipeline.classifier.train import describe_result
 from pipeline.data.loader import epoch_order
 from pipeline.data.split import split_rows
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import extract
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import train_config, write_shards
+from tests.helpers.sounds import extract_config, train_config, write_shards, write_tones
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +108,9 @@ def test_resumed_run_equals_uninterrupted(
         assert tensors_equal(last_checkpoint(uninterrupted)[0][group], last_checkpoint(interrupted)[0][group])
 
 
-def _train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig) -> None:
+def _train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig, workers: int = 2) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
     train_loop(config, World.current(torch.device("cpu")))
     dist.destroy_process_group()
 
@@ -227,6 +230,31 @@ def test_nan_loss_error_names_learning_rate(
         run_loop(train_config(shards, tmp_path))
 
 
+@pytest.mark.parametrize("monitor", ["val_macro_f1", "val_loss"])
+def test_nan_validation_loss_ends_run_and_keeps_best(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str
+) -> None:
+    config = train_config(shards, tmp_path, monitor=monitor)
+    calls = []
+
+    def evaluate_epoch(state: TrainState) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 3:
+            next(state.ema.model.head.parameters()).data.fill_(math.nan)
+        return evaluate(state)
+
+    evaluate = loop.evaluate_epoch
+    monkeypatch.setattr(loop, "evaluate_epoch", evaluate_epoch)
+    with pytest.raises(
+        UserError,
+        match=r"the validation loss is nan in epoch 3: try a lower --learning-rate .* epoch [12] is kept in",
+    ):
+        run_loop(config)
+    weights = load_weights(tmp_path)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert [metrics["epoch"] for metrics in RunFolder(tmp_path).read_history()] == [1, 2]
+
+
 def test_full_disk_keeps_checkpoint_and_run_resumes(shards: Path, full_disk: Path) -> None:
     filler = full_disk / "filler"
     config = train_config(shards, full_disk / "run")
@@ -249,6 +277,41 @@ def test_too_many_workers_are_refused(shards: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(World, "run_on_all_ranks", lambda world, action: action())
     with pytest.raises(UserError, match=r"--workers 99: too many workers for \d+ training rows"):
         prepare(train_config(shards, tmp_path), World(0, 99, torch.device("cpu")))
+
+
+def test_batches_smaller_than_workers_are_refused(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(World, "run_on_all_ranks", lambda world, action: action())
+    with pytest.raises(
+        UserError, match=r"--workers 4: too many workers for batches of 2 rows; .*--batch-size \(now 2\)"
+    ):
+        prepare(train_config(shards, tmp_path, batch_size=2), World(0, 4, torch.device("cpu")))
+
+
+@pytest.mark.slow
+def test_ranks_without_validation_clips_agree(tmp_path: Path) -> None:
+    """Three validation clips on four workers: one has none."""
+    shards = write_shards(tmp_path, clips=8)
+    model = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8, dropout=0.0, norm="group")
+    config = train_config(shards, tmp_path / "run", model=model, epochs=1, val_fraction=0.1)
+    config.run.mkdir()
+    mp.start_processes(_train_as_rank, (str(tmp_path / "rendezvous"), config, 4), nprocs=4)
+    (metrics,) = RunFolder(config.run).read_history()
+    assert math.isfinite(metrics["val_loss"])
+    run_loop(config.model_copy(update={"run": tmp_path / "one"}))
+    (expected,) = RunFolder(tmp_path / "one").read_history()
+    assert metrics["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-3)
+
+
+def test_result_names_unvalidated_classes(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data")
+    for clip in sorted((tmp_path / "data/train/tone 1").iterdir())[2:]:
+        clip.unlink()
+    extract(extract_config(tmp_path / "data", tmp_path / "shards"), run_in_process)
+    summary = {"total_seconds": 1.0, **run_loop(train_config(tmp_path / "shards", tmp_path, epochs=1))}
+    assert summary["unvalidated_classes"] == ["tone 1"]
+    assert describe_result(summary).endswith(" (not validated: 'tone 1')")
 
 
 def test_checkpoint_of_old_format_is_refused(shards: Path, tmp_path: Path) -> None:

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
-from pipeline.classifier.submission import read_sample, submission
+from pipeline.classifier.sample_submission import SampleSubmission
+from pipeline.classifier.submission import plan_submission
 from pipeline.io.errors import UserError
 
 CLASSES = ("dog", "rain", "label")
+IDS = ["a/1.wav", "a/2.flac", "b/2.wav", "c.d.wav"]
+CLIPS = pd.DataFrame({"clip_id": IDS, "path": [f"/audio/{clip_id}" for clip_id in IDS]})
 TABLE = pd.DataFrame(
     {
-        "id": ["b/2.wav", "a/1.wav", "a/2.flac", "c.d.wav"],
-        "label": ["rain", "dog", "dog", "label"],
-        "p:dog": [0.1, 0.8, 0.6, 0.0],
-        "p:rain": [0.7, 0.1, 0.3, 0.1],
-        "p:label": [0.2, 0.1, 0.1, 0.9],
+        "id": IDS,
+        "label": ["dog", "dog", "rain", "label"],
+        "p:dog": [0.8, 0.6, 0.1, 0.0],
+        "p:rain": [0.1, 0.3, 0.7, 0.1],
+        "p:label": [0.1, 0.1, 0.2, 0.9],
     }
 )
 
 
-def sample(*ids: str, columns: tuple[str, ...] = ("id", "class")) -> pd.DataFrame:
-    return pd.DataFrame(
-        {name: list(ids) if name == columns[0] else ["?"] * len(ids) for name in columns}, dtype=str
-    )
+def sample(*ids: str, columns: tuple[str, ...] = ("id", "class"), value: str = "?") -> SampleSubmission:
+    values = {name: list(ids) if name == columns[0] else [value] * len(ids) for name in columns}
+    return SampleSubmission(pd.DataFrame(values, dtype=str), "--sample-submission s.csv")
 
 
-def test_submission_without_sample_lists_all_clips_sorted():
-    result = submission(TABLE, CLASSES, None)
-    assert list(result.columns) == ["id", "label"]
-    assert result.to_numpy().tolist() == [
-        ["a/1.wav", "dog"],
-        ["a/2.flac", "dog"],
-        ["b/2.wav", "rain"],
-        ["c.d.wav", "label"],
-    ]
+def fill(sample: SampleSubmission | None) -> pd.DataFrame:
+    return plan_submission(sample, CLIPS, CLASSES).fill(TABLE, CLASSES)
+
+
+def test_submission_without_sample_lists_all_clips():
+    assert fill(None).to_dict("list") == {"id": IDS, "label": ["dog", "dog", "rain", "label"]}
+
+
+def test_submission_without_sample_has_requested_values():
+    probabilities = plan_submission(None, CLIPS, CLASSES, "probability").fill(TABLE, CLASSES)
+    assert list(probabilities.columns) == ["id", "dog", "rain", "label"]
+    single = plan_submission(None, CLIPS, CLASSES, positive_class="rain").fill(TABLE, CLASSES)
+    assert single["probability"].tolist() == [0.1, 0.3, 0.7, 0.1]
+    indices = plan_submission(None, CLIPS, CLASSES, "index").fill(TABLE, CLASSES)
+    assert indices["label"].tolist() == [0, 0, 1, 2]
+    with pytest.raises(UserError, match="--submission-values labels: needs a --sample-submission"):
+        plan_submission(None, CLIPS, CLASSES, "labels")
 
 
 @pytest.mark.parametrize(
@@ -52,29 +60,19 @@ def test_submission_without_sample_lists_all_clips_sorted():
         (["a/2", "b/2"], ["dog", "rain"]),
         # The same clip several times.
         (["1", "a/1.wav", "1.wav"], ["dog", "dog", "dog"]),
-        ([], []),
     ],
 )
 def test_submission_follows_ids_and_columns_of_sample(ids: list[str], labels: list[str]):
-    result = submission(TABLE, CLASSES, sample(*ids, columns=("File Name", "Category")))
+    result = fill(sample(*ids, columns=("File Name", "Category")))
     assert list(result.columns) == ["File Name", "Category"]
     assert result["File Name"].tolist() == ids
     assert result["Category"].tolist() == labels
 
 
-def test_exact_path_is_never_ambiguous():
-    table = TABLE.assign(id=["x/1.wav", "1.wav", "y/1.wav", "1"])
-    assert submission(table, CLASSES, sample("1.wav", "1", "y/1.wav"))["class"].tolist() == [
-        "dog",
-        "label",
-        "dog",
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("2", r"id '2': ambiguous \(2 matches, e.g. b/2.wav and a/2.flac\)"),
+        ("2", r"id '2': ambiguous \(2 matches, e.g. a/2.flac and b/2.wav\); ids are paths below --audio"),
         ("3.wav", r"id '3.wav': no match; ids are paths below --audio, or file names"),
         ("d", r"id 'd': no match"),
         ("", r"id '': no match"),
@@ -82,47 +80,37 @@ def test_exact_path_is_never_ambiguous():
 )
 def test_ambiguous_or_missing_id_raises(name: str, message: str):
     with pytest.raises(UserError, match=message):
-        submission(TABLE, CLASSES, sample("a/1.wav", name))
+        fill(sample("a/1.wav", name))
+
+
+def test_number_of_wrong_ids_is_in_message():
+    with pytest.raises(UserError, match=r"id 'x': no match \(and 2 other ids of 4\)"):
+        fill(sample("1", "x", "y", "z"))
+
+
+def test_sample_without_rows_raises():
+    with pytest.raises(UserError, match=r"s.csv: no rows below the header"):
+        fill(sample())
+
+
+def test_files_without_sample_row_are_counted():
+    (warning,) = plan_submission(sample("1", "1"), CLIPS, CLASSES).warnings
+    assert warning.startswith("3 of 4 audio files have no row in --sample-submission s.csv")
 
 
 def test_columns_named_like_classes_contain_probabilities():
-    result = submission(TABLE, CLASSES, sample("a/1.wav", "2.wav", columns=("id", "rain", "dog", "label")))
+    result = fill(sample("a/1.wav", "2.wav", columns=("id", "rain", "dog", "label"), value="0"))
     assert list(result.columns) == ["id", "rain", "dog", "label"]
     assert result.to_numpy().tolist() == [["a/1.wav", 0.1, 0.8, 0.1], ["2.wav", 0.7, 0.1, 0.2]]
-    assert list(submission(TABLE, CLASSES, sample("1", columns=("id", "rain", "dog"))).columns) == [
-        "id",
-        "rain",
-        "dog",
-    ]
 
 
-def test_column_of_unknown_class_raises():
-    with pytest.raises(UserError, match="column 'cat' is not a model class; available: dog, rain, label"):
-        submission(TABLE, CLASSES, sample("a/1.wav", columns=("id", "dog", "cat")))
+def test_column_order_and_index_column_are_kept():
+    table = pd.DataFrame({"": ["0", "1"], "label": ["?", "?"], "id": ["c.d", "1"]}, dtype=str)
+    result = fill(SampleSubmission(table, "s.csv"))
+    assert result.to_dict("list") == {"": ["0", "1"], "label": ["label", "dog"], "id": ["c.d", "1"]}
 
 
-def test_sample_is_read_as_text(tmp_path: Path):
-    path = tmp_path / "sample.csv"
-    path.write_bytes("\ufeffid,label\n007,NA\nnull,\n日本.wav,1.0\n".encode())
-    assert read_sample(path).to_dict("list") == {
-        "id": ["007", "null", "日本.wav"],
-        "label": ["NA", "", "1.0"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        (b"", "not a CSV"),
-        (b"id\n1\n", r"expected at least two columns \(id, label\), got 1"),
-        (b"id,label\n\xff\xfe,1\n", "not a CSV"),
-        (b'id,label\n"1,2\n', "not a CSV"),
-    ],
-)
-def test_invalid_sample_raises(content: bytes | None, message: str, tmp_path: Path):
-    path = tmp_path / "sample.csv"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        read_sample(path)
+def test_file_has_separator_of_sample():
+    table = pd.DataFrame({"id": ["1"], "label": ["?"]}, dtype=str)
+    plan = plan_submission(SampleSubmission(table, "s.csv", ";"), CLIPS, CLASSES)
+    assert plan.to_csv(TABLE, CLASSES) == "id;label\n1;dog\n"

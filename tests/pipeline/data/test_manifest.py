@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from models.config import ConfigError
-from pipeline.data.manifest import COLUMNS, NO_FOLD, ManifestConfig, read_manifest, read_unlabeled
+from pipeline.data.clips import COLUMNS, NO_FOLD
+from pipeline.data.manifest import ManifestConfig, read_manifest, read_unlabeled
 from pipeline.io.errors import UserError
 
 ESC = ManifestConfig(group_pattern=r"^\d-(\d+)-", fold_pattern=r"^(\d)-")
@@ -75,7 +76,11 @@ def test_hidden_and_non_audio_files_are_skipped(tmp_path: Path):
     )
     manifest = read_manifest(tmp_path)
     assert manifest.clips["clip_id"].tolist() == list(names)
-    assert manifest.warnings == []
+    assert manifest.warnings == [
+        "ignoring folders that are no classes: '.git'",
+        "ignoring 1 file in unsupported formats (no ending: 1); convert them, e.g. `ffmpeg -i x.m4a x.wav`",
+        "ignoring hidden folders with recordings: 'dog/.hidden'",
+    ]
 
 
 def test_symlinks_are_followed_without_loops(tmp_path: Path):
@@ -165,12 +170,12 @@ def test_invalid_patterns_raise(pattern: str, message: str):
 
 def test_unlabeled_clips_are_read_recursively(tmp_path: Path):
     touch(tmp_path, "b.wav", "a/ü 1.mp3", "a/deep/er/1.wav", ".x/2.wav", "a/readme.txt")
-    clips = read_unlabeled(tmp_path)
+    clips = read_unlabeled(tmp_path).clips
     assert clips["clip_id"].tolist() == ["a/deep/er/1.wav", "a/ü 1.mp3", "b.wav"]
     assert set(clips["label"]) == {""}
     assert isinstance(clips, pd.DataFrame) and list(clips.columns) == list(COLUMNS)
     with pytest.raises(UserError, match="no such folder"):
-        read_unlabeled(tmp_path / "b.wav")
+        read_unlabeled(tmp_path / "missing")
     with pytest.raises(UserError, match="no audio files found"):
         read_unlabeled(touch(tmp_path / "empty", "readme.txt"))
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram
+from pipeline.data.duplicates import content_digest
 from pipeline.data.shards import (
     MANIFEST_NAME,
     ClipWarning,
@@ -23,6 +24,7 @@ from pipeline.data.shards import (
     open_shards,
     read_shard,
     read_shard_footer,
+    shard_digests,
     write_shard,
 )
 from pipeline.io.errors import UserError
@@ -92,8 +94,27 @@ def test_any_parquet_reader_decodes_spectrograms(shard: Path):
 
 def test_footer_has_counts_rejected_clips_and_warnings(shard: Path):
     assert read_shard_footer(shard) == ShardSummary(
-        ShardInfo(name="part-0.parquet", rows=9, clips=3, rejected=2, warnings=1), REJECTED, WARNINGS
+        ShardInfo(name="part-0.parquet", rows=9, clips=3, rejected=2, warnings=1),
+        REJECTED,
+        WARNINGS,
+        b"".join(content_digest(rows[0].mel) for rows in random_rows()[1]),
     )
+
+
+def test_digests_are_read_with_the_rows(shard: Path):
+    for columns in (None, ["clip_id", "copy"]):
+        assert shard_digests(read_shard(shard, columns)) == read_shard_footer(shard).digests
+
+
+@pytest.mark.parametrize("digests", [None, "", "ff", "x" * 48])
+def test_damaged_digests_raise(digests: str | None, shard: Path):
+    table = pq.read_table(shard)
+    metadata = json.loads(table.schema.metadata[b"melray"]) | {"digests": digests}
+    pq.write_table(table.replace_schema_metadata({"melray": json.dumps(metadata)}), shard)
+    with pytest.raises(UserError, match="is incomplete"):
+        read_shard_footer(shard)
+    with pytest.raises(UserError, match="damaged footer"):
+        shard_digests(read_shard(shard))
 
 
 def test_selected_columns_are_read(shard: Path):

@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides
+from pipeline.data.rows import Rows
+from pipeline.data.split import SplitConfig, row_folds, split_rows
+from pipeline.data.split_warnings import split_warnings
+from pipeline.io.errors import UserError
+from tests.helpers.rows import make_rows
 
 
 def random_clips(seed: int, span_classes: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +50,9 @@ def test_group_split_is_stratified(seed: int):
         _, counts = np.unique(groups[class_mask], return_counts=True)
         if len(counts) > 1:
             target = min(max(1, round(fraction * class_mask.sum())), class_mask.sum() - counts.min())
-            assert abs(val[class_mask].sum() - target) <= counts.max() / 2
+            closest = max(target, counts.min() if len(counts) > 1 else 0)
+            assert abs(val[class_mask].sum() - closest) <= counts.max() / 2
+            assert val[class_mask].any()
 
 
 def test_group_split_is_exact_for_single_clip_groups():
@@ -100,3 +107,98 @@ def test_groups_on_both_sides_are_named():
     first = np.array([True, True, False, True, False])
     assert groups_on_both_sides(groups, first, ~first) == ["a", "b"]
     assert groups_on_both_sides(groups, first, np.zeros(5, bool)) == []
+
+
+# Splits of datasets
+
+
+@pytest.mark.parametrize(
+    ("recordings", "folds", "message"),
+    [
+        (
+            {"dog": [5, 5], "rain": [1] * 5},
+            3,
+            r"--num-folds: 3 folds requested, but class 'dog' has only 2 recordings; use 2 or fewer, or add",
+        ),
+        (
+            {"dog": [9], "rain": [1] * 5},
+            2,
+            "class 'dog' has only 1 recording; add recordings of it, or leave",
+        ),
+        ({"a": [4], "b": [4], "c": [1] * 9}, 5, r"class 'a' has only 1 recording \(\+1 more"),
+    ],
+)
+def test_fewer_recordings_than_folds_names_class(recordings: dict, folds: int, message: str):
+    rows = make_rows(recordings)
+    with pytest.raises(UserError, match=message):
+        row_folds(rows, SplitConfig(num_folds=folds))
+    with pytest.raises(UserError, match=message.replace("--num-folds", "--val-split")):
+        split_rows(rows, SplitConfig(val_split=(1, folds)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("clips", [[2], [1, 1], [9, 1, 1], [1] * 4])
+def test_folds_have_all_classes_of_uneven_recordings(clips: list[int], seed: int):
+    num_folds = max(2, len(clips))
+    rows = make_rows({"a": [1] * num_folds, "b": clips * num_folds, "c": [30, *[1] * (num_folds - 1)]})
+    folds = row_folds(rows, SplitConfig(num_folds=num_folds, seed=seed))
+    for fold in range(1, num_folds + 1):
+        assert set(rows.labels[folds == fold]) == {0, 1, 2}
+
+
+def test_thousand_classes_of_two_clips_are_split():
+    rows = make_rows({f"class {i:04d}": [1, 1] for i in range(1000)})
+    split = split_rows(rows, SplitConfig())
+    assert len(set(rows.labels[split.train])) == len(set(rows.labels[split.val])) == 1000
+    assert split_warnings(rows, split) == []
+
+
+def test_copies_of_held_out_clips_are_not_used():
+    rows = make_rows({"a": [1] * 4, "b": [1] * 4}, {"a": [1, 1, 2, 2], "b": [1, 1, 2, 2]})
+    rows.table.loc[0, "content"] = rows.table.loc[3, "content"]  # one in each fold
+    split = split_rows(rows, SplitConfig(fold=2, val_fraction=0.0))
+    assert split.held_out.tolist() == [2, 3, 6, 7] and split.train.tolist() == [1, 4, 5]
+    (warning,) = split_warnings(rows, split)
+    assert "not used: 1 clip with the same audio as held-out clips" in warning
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "warnings"),
+    [
+        (make_rows({"a": [1] * 5, "b": [1] * 5}), {}, []),
+        (make_rows({"a": [1] * 5, "b": [1] * 5}), {"val_fraction": 0.0}, []),
+        (
+            make_rows({"a": [1] * 5, "b": [1] * 5, "dog": [7]}),
+            {},
+            ["not validated: 'dog': a class needs two recordings, one to train on and one to validate; "],
+        ),
+        (
+            make_rows({"a": [1] * 5} | {f"c{i}": [3] for i in range(8)}),
+            {},
+            [
+                "not validated: 'c0', 'c1', 'c2', 'c3', 'c4' (+3 more)",
+                "all validation clips are of one class",
+            ],
+        ),
+        (
+            make_rows({"a": [1, 1], "b": [1, 1], "c": [1, 1]}, {"a": [1, 2], "b": [1, 2], "c": [2, 2]}),
+            {"fold": 1, "val_fraction": 0.0},
+            ["no held-out clip of 'c': the held-out scores are of the other 2 of 3 classes"],
+        ),
+        (
+            make_rows({"a": [1, 1], "b": [1, 1], "c": [1, 1]}, {"a": [1, 2], "b": [1, 2], "c": [2, 2]}),
+            {"fold": 2, "val_fraction": 0.0},
+            ["no training clip of 'c': the model will never predict it"],
+        ),
+    ],
+)
+def test_split_warns_of_classes_left_out(rows: Rows, config: dict, warnings: list[str]):
+    found = split_warnings(rows, split_rows(rows, SplitConfig(**config)))
+    assert len(found) == len(warnings)
+    for text, start in zip(found, warnings, strict=True):
+        assert text.startswith(start)
+
+
+def test_classes_of_one_recording_cannot_be_validated():
+    with pytest.raises(UserError, match="every class has only one recording"):
+        split_rows(make_rows({"a": [5], "b": [3]}), SplitConfig())

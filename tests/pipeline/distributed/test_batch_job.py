@@ -13,7 +13,6 @@ import pytest
 
 from pipeline.distributed import ray_runner
 from pipeline.distributed.batch_job import (
-    LIST_NAME,
     BatchJob,
     StageBuilder,
     UnitResult,
@@ -145,9 +144,12 @@ def test_user_error_ends_the_job(error: Exception, message: str, tmp_path: Path)
     assert [unit.path.is_file() for unit in job.units] == [True, False, False]
 
 
-def test_bug_in_a_stage_is_raised(tmp_path: Path):
-    with pytest.raises(ZeroDivisionError):
-        make_job(tmp_path).run([partial(FailingWriter, ZeroDivisionError())], run_in_process)
+def test_bug_in_a_stage_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG, logger="melray")
+    error = ValueError("wrong shape\nat layer 3")
+    with pytest.raises(UserError, match=r"^ValueError: wrong shape; --log-level debug shows where$"):
+        make_job(tmp_path).run([partial(FailingWriter, error)], run_in_process)
+    assert "Traceback" in caplog.text and "at layer 3" in caplog.text
 
 
 def test_stage_receives_result_of_previous_stage(tmp_path: Path):
@@ -180,7 +182,15 @@ def test_progress_counts_clips_of_resumed_job(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.INFO, logger="melray"):
         job.run([Writer], run_in_process)
     (line,) = caplog.messages
-    assert line.startswith("testing: 7 clips in ") and line.endswith(", 7 rejected")
+    assert line.startswith("testing: 7 clips (4 of them earlier) in ") and line.endswith(", 7 rejected")
+
+
+def test_finished_job_is_reported_as_finished(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    make_job(tmp_path).run([Writer], run_in_process)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="melray"):
+        make_job(tmp_path).run([Writer], run_never)
+    assert caplog.messages == ["testing: 7 clips already finished"]
 
 
 def test_clean_up_keeps_outputs_of_current_plan(tmp_path: Path):
@@ -189,10 +199,21 @@ def test_clean_up_keeps_outputs_of_current_plan(tmp_path: Path):
     job.run([Writer], run_in_process)
     (tmp_path / ".part-00000-0.parquet.1a2b3c4d.tmp").touch()
     (tmp_path / ".attempts").mkdir()
-    (tmp_path / "rejected.csv").touch()
-    assert (tmp_path / LIST_NAME).is_file()
+    foreign = {"rejected.csv", "part-00000.parquet", "part-00000-4c3d-c000.snappy.parquet", ".part-x.tmp"}
+    for name in foreign:
+        (tmp_path / name).touch()
+    assert (tmp_path / job.units[0].list_name).is_file()
     job.clean_up(keep_outputs=True)
-    assert {path.name for path in tmp_path.iterdir()} == {unit.name for unit in job.units} | {"rejected.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {unit.name for unit in job.units} | foreign
+
+
+def test_units_read_only_the_list_of_their_plan(tmp_path: Path):
+    """A job with other clips, planned meanwhile, must not change what the workers of the first read."""
+    job = make_job(tmp_path)
+    other = BatchJob("testing", manifest(9).iloc[::-1], 3, 1, tmp_path)
+    assert job.run([Writer], run_in_process) == [3, 3, 1]
+    assert job.units[0].path.read_text(encoding="utf-8") == "clip 0\nclip 1\nclip 2\n"
+    assert other.units[0].read_clips()[0]["clip_id"] == "clip 8"
 
 
 def test_clean_up_deletes_folder_of_temporary_outputs(tmp_path: Path):

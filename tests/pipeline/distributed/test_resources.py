@@ -71,7 +71,7 @@ def test_max_cpus_per_worker_lets_all_workers_fit(
         (
             ResourceRequest(2, 1),
             [NodeResources(1, 0.5), NodeResources(0, 0)],
-            "only 1 fit (1 CPU and 0.5 GPU)",
+            "only 1 fits (1 CPU and 0.5 GPU)",
         ),
     ],
 )
@@ -85,5 +85,5 @@ def test_shortage_message_states_request_and_available_nodes(
 
 def test_shortage_message_states_time_waited():
     text = describe_shortage(ResourceRequest(2, 1), [NodeResources(1, 0)], 5, "lower --workers")
-    assert "only 1 fit after 5 min 0 s (1 CPU)" in text
+    assert "only 1 fits after 5 min 0 s (1 CPU)" in text
     assert text.endswith("wait for autoscaling with a larger --wait-for-nodes")

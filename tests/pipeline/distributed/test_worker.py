@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipeline.distributed.worker import is_worker_lost, worker_lost_error
+from pipeline.distributed.worker import describe_bug, is_worker_lost, worker_lost_error
 from pipeline.io.errors import UserError
 
 
@@ -31,6 +31,18 @@ def test_hanging_process_exits_with_stack_trace(hang: str):
             {hang}
         with watchdog(1.0) as heartbeat:
             heartbeat()
+            read_a_clip()
+    """)
+    assert status == 1 and "read_a_clip" in stderr and seconds < 20
+
+
+def test_hanging_mp3_decoder_exits_with_stack_trace():
+    status, stderr, seconds = run("""
+        from pipeline.audio.decoder_output import hide_mpg123_messages
+        def read_a_clip():
+            with hide_mpg123_messages():
+                time.sleep(30)
+        with watchdog(1.0) as heartbeat:
             read_a_clip()
     """)
     assert status == 1 and "read_a_clip" in stderr and seconds < 20
@@ -62,3 +74,24 @@ def test_lost_worker_is_a_user_error():
 def test_bug_is_not_a_lost_worker():
     bug = ZeroDivisionError("division by zero")
     assert not is_worker_lost(bug) and worker_lost_error(bug, 3) is bug
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("wrong shape\nat layer 3"), "ValueError: wrong shape; --log-level debug shows where"),
+        (KeyError(), "KeyError; --log-level debug shows where"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "out of GPU memory: raise --gpus-per-worker, or use a GPU with more memory "
+            "(RuntimeError: CUDA out of memory. Tried to allocate 2 GiB)",
+        ),
+        (
+            MemoryError("Unable to allocate 2 GiB"),
+            "out of memory: run fewer workers per node, or use nodes with more memory "
+            "(MemoryError: Unable to allocate 2 GiB)",
+        ),
+    ],
+)
+def test_bug_is_described_in_one_line(error: Exception, message: str):
+    assert describe_bug(error) == message

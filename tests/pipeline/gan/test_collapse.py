@@ -107,3 +107,16 @@ def test_low_diversity_at_start_is_not_a_collapse() -> None:
     assert detect_collapse(metrics, [epoch_metrics(diversity=0.02)] * 30) is None
     assert detect_collapse(metrics, [epoch_metrics(diversity=DIVERSE_THRESHOLD - 0.01)]) is None
     assert detect_collapse(metrics, [epoch_metrics(diversity=DIVERSE_THRESHOLD)]) is not None
+
+
+def test_undefined_diversity_is_not_a_collapse() -> None:
+    """Classes of silence or of copies: training runs through all epochs without a rollback."""
+    history = [epoch_metrics(diversity=None)] * 3
+    assert detect_collapse(epoch_metrics(diversity=None), history) is None
+    assert detect_collapse(epoch_metrics(diversity=0.001), history) is None
+
+
+def test_growth_of_tiny_gradients_is_not_an_explosion() -> None:
+    history = [epoch_metrics(generator_grad_norm=1e-7)] * 4
+    assert detect_collapse(epoch_metrics(generator_grad_norm=0.5), history) is None
+    assert detect_collapse(epoch_metrics(generator_grad_norm=1.5), history) is not None

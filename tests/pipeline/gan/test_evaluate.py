@@ -10,24 +10,21 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.classifier import loop as classifier_loop
 from pipeline.data.dataset import dataset_digest
 from pipeline.data.shards import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.evaluate import (
-    FIRST_SEED,
-    EvaluatedClips,
-    compute_metrics,
-    evaluate_gan,
-    generate_and_resynthesize,
-)
+from pipeline.gan.evaluate import FIRST_SEED, evaluate_gan, generate_and_resynthesize
+from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.loop import train_loop
 from pipeline.gan.sampling import generate_mel, latents_from_seed
 from pipeline.gan.train_reference_classifier import get_reference_classifier, reference_classifier_config
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_generator
+from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.html_page import Page
 from tests.helpers.runs import SINGLE_WORKER
@@ -80,7 +77,7 @@ def make_clips(
     labels = np.repeat(np.arange(3), count // 3)
     embeddings = np.array(means)[labels][:, None] + std * rng.standard_normal((count, 4))
     probabilities = np.eye(3)[labels if predictions is None else predictions]
-    return EvaluatedClips(np.zeros((count, 2, 2)), labels, embeddings, probabilities)
+    return EvaluatedClips(5 * rng.standard_normal((count, 2, 2)), labels, embeddings, probabilities)
 
 
 class TestMetrics:
@@ -121,6 +118,58 @@ class TestMetrics:
         assert [entry["class_accuracy"] for entry in metrics["per_class"]] == [1.0, 0.25, 1.0]
         assert [entry["most_confused_with"] for entry in metrics["per_class"]] == [None, "c", None]
         assert metrics["class_accuracy"] == 0.75
+
+
+def with_copies(clips: EvaluatedClips, classes: list[int]) -> EvaluatedClips:
+    """Replace the clips of some classes by copies of one clip."""
+    mels, embeddings = clips.mels.copy(), clips.embeddings.copy()
+    for label in classes:
+        mask = clips.labels == label
+        mels[mask], embeddings[mask] = mels[mask][0], embeddings[mask][0]
+    return EvaluatedClips(mels, clips.labels, embeddings, clips.probabilities)
+
+
+class TestClassesWithoutVariety:
+    rng = np.random.default_rng(1)
+    train, held_out = make_clips(rng, [0, 5, 10], 60), make_clips(rng, [0, 5, 10], 30)
+    generated = make_clips(rng, [0, 5, 10], std=2.0)
+
+    def metrics(self, train: EvaluatedClips, held_out: EvaluatedClips) -> dict:
+        metrics = compute_metrics(self.generated, self.generated, train, held_out, CLASS_NAMES)
+        json.dumps(metrics, allow_nan=False)
+        return metrics
+
+    @pytest.mark.parametrize("side", ["training", "held-out"])
+    def test_class_of_copies_is_left_out(self, side: str) -> None:
+        train = with_copies(self.train, [1]) if side == "training" else self.train
+        held_out = with_copies(self.held_out, [1]) if side == "held-out" else self.held_out
+        metrics = self.metrics(train, held_out)
+        assert metrics["left_out_classes"] == ["b"] and metrics["frechet"]["held_out_clips"] == 20
+        others = np.array([0, 2])
+        expected = self.metrics(self.train.of_classes(others), self.held_out.of_classes(others))
+        for name in ("frechet", "density", "coverage", "nearest"):
+            assert metrics[name] == expected[name]
+        assert "without classes that have no variety or no held-out clips: b" in describe_metrics(metrics)
+
+    def test_classes_without_held_out_clips_are_left_out(self) -> None:
+        """With them, the Fréchet distance would be that of different sets of classes."""
+        metrics = self.metrics(self.train, self.held_out.of_classes(np.array([0, 1])))
+        assert metrics["left_out_classes"] == ["c"]
+        assert metrics["frechet"]["real"] < 5.0
+
+    def test_metrics_are_undefined_without_variety(self) -> None:
+        copies = [0, 1, 2]
+        metrics = self.metrics(with_copies(self.train, copies), with_copies(self.held_out, copies))
+        values = [metrics[name] for name in ("density", "coverage", "real_density", "real_coverage")]
+        values += [metrics["frechet"][name] for name in ("generated", "untrained", "real")]
+        assert {*values, *metrics["nearest"].values()} == {None}
+        assert metrics["class_accuracy"] == 1.0 and len(metrics["per_class"]) == 3
+        assert "nearest-neighbor distance ratio n/a" in describe_metrics(metrics)
+
+    def test_ratio_is_undefined_if_held_out_clips_are_copies(self) -> None:
+        metrics = self.metrics(self.train, self.train)
+        assert metrics["nearest"]["ratio"] is None and metrics["nearest"]["suspected_copies"] is None
+        assert metrics["nearest"]["generated"] > 0 and metrics["frechet"]["generated"] > 0
 
 
 def test_evaluation_writes_metrics_and_report(
@@ -189,3 +238,41 @@ def test_reference_classifiers_share_the_gans_split(shards: Path, gan: Path) -> 
         assert classifier_config.fold == 1
         assert classifier_config.val_fraction == config.val_fraction
         assert classifier_config.seed == config.seed
+
+
+def test_evaluation_classifier_logs_epochs_and_resumes(
+    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(gan, tmp_path / "run", ignore=shutil.ignore_patterns("reference_classifiers"))
+    monkeypatch.setattr(train_reference_classifier, "EPOCHS", 4)
+    config = load_run_data(tmp_path / "run", TrainGanConfig)[0]
+    original_epoch, epochs = classifier_loop.train_epoch, []
+
+    def interrupted_epoch(*args: object) -> dict[str, float]:
+        epochs.append(1)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return original_epoch(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(classifier_loop, "train_epoch", interrupted_epoch)
+    with caplog.at_level("INFO", logger="melray"):
+        with pytest.raises(KeyboardInterrupt):
+            get_reference_classifier(config, "evaluation")
+        get_reference_classifier(config, "evaluation")
+        get_reference_classifier(config, "evaluation")
+    assert len(epochs) == 3 + 2
+    text = caplog.text
+    assert text.count("training the evaluation classifier for 4 epochs") == 2
+    assert "from epoch 3;" in text and text.count("using the trained evaluation classifier") == 1
+    for epoch in range(1, 5):
+        assert text.count(f"evaluation classifier: epoch {epoch}: train loss") == 1
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(400, 40), (5000, 40), (10_000, 20), (1_000_000, 10)], ids=str)
+def test_reference_classifier_epochs_depend_on_rows(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, epochs: int
+) -> None:
+    manifest = open_shards(shards).model_copy(update={"rows": rows})
+    monkeypatch.setattr(train_reference_classifier, "open_shards", lambda folder: manifest)
+    config = reference_classifier_config(gan_config(shards, tmp_path), "evaluation")
+    assert config.epochs == config.patience == epochs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ import soundfile
 import torch
 from PIL import Image
 
-from pipeline.classifier.evaluate import EvaluateConfig, select_rows
+from models.config import ConfigError
+from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.state import prepare
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset
-from pipeline.data.shards import open_shards
+from pipeline.data.shards import open_shards, write_manifest
 from pipeline.data.split import split_rows
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import extract
@@ -177,8 +179,16 @@ class TestReferenceClassifier:
         assert (kept["confidence"] >= 0.5).all()
         assert (table.loc[~table["kept"], "attempts"] == 10).all()
         assert len(list((tmp_path / "half").rglob("*.wav"))) == len(kept)
-        strict = generate_clips(gan, tmp_path / "strict", count=1, min_confidence=0.999999)
-        assert not strict["kept"].any() and not list((tmp_path / "strict").rglob("*.wav"))
+
+    @pytest.mark.parametrize("as_shards", [False, True], ids=["audio", "shards"])
+    def test_job_without_confident_clip_is_an_error(self, gan: Path, tmp_path: Path, as_shards: bool) -> None:
+        out = tmp_path / "strict"
+        message = r"0 of 3 clips reached --min-confidence 0\.999999 in 10 attempts each: lower it"
+        for _ in range(2):
+            with pytest.raises(UserError, match=message):
+                generate_clips(gan, out, count=1, min_confidence=0.999999, as_shards=as_shards)
+        assert not pd.read_csv(out / "generated.csv")["kept"].any()
+        assert sorted(path.name for path in out.iterdir()) == ["generated.csv", "generated.json"]
 
     def test_min_confidence_without_reference_classifier_raises(self, shards: Path, tmp_path: Path) -> None:
         config = gan_config(shards, tmp_path / "run", epochs=1)
@@ -261,7 +271,7 @@ class TestAsShards:
         config = train_config(shards, tmp_path / "run", extra_shards=(tmp_path / "extra",))
         generate_clips(gan, tmp_path / "extra", as_shards=True)
         begin_run(config)
-        generate_clips(gan, tmp_path / "extra", as_shards=True, seed=5)
+        generate_clips(gan, tmp_path / "extra", as_shards=True, seed=5, overwrite=True)
         with pytest.raises(UserError, match="contains a run with extra_digests"):
             begin_run(config)
 
@@ -278,6 +288,131 @@ class TestAsShards:
             prepare(
                 train_config(shards, tmp_path / "run", extra_shards=(tmp_path / "longer",)), SINGLE_WORKER
             )
+
+
+def test_empty_generated_dataset_is_explained(gan: Path, shards: Path, tmp_path: Path) -> None:
+    """Datasets without rows, as an earlier melray wrote them."""
+    generate_clips(gan, tmp_path / "extra", count=1, as_shards=True)
+    manifest = open_shards(tmp_path / "extra")
+    empty = manifest.model_copy(update={"clips": 0, "rows": 0, "class_names": (), "shards": ()})
+    write_manifest(tmp_path / "extra", empty)
+    reason = r"extra: no generated clip reached --min-confidence; generate again with a lower one"
+    with pytest.raises(UserError, match=f"^--shards .*{reason}"):
+        open_dataset(tmp_path / "extra")
+    with pytest.raises(UserError, match=f"^--extra-shards .*{reason}"):
+        begin_run(train_config(shards, tmp_path / "run", extra_shards=(tmp_path / "extra",)))
+
+
+class TestExistingOutput:
+    @pytest.fixture
+    def existing(self, gan: Path, shards: Path, tmp_path: Path) -> Callable[[str], Path]:
+        """Return a function that makes an output folder with results of a kind."""
+
+        def make(kind: str) -> Path:
+            out = tmp_path / "out"
+            if kind == "extracted shards":
+                shutil.copytree(shards, out)
+            elif kind == "interrupted extraction":
+                shutil.copytree(shards, out, ignore=shutil.ignore_patterns("_manifest.json"))
+            elif kind == "foreign audio":
+                (out / "tone 0").mkdir(parents=True)
+                (out / "tone 0" / "seed_00002.wav").write_bytes(b"a recording")
+            elif kind == "interrupted generation":
+                (tmp_path / "model").mkdir()
+                generate_clips(gan, out, count=1, seed=7)
+                (out / "generated.csv").unlink()
+            else:
+                generate_clips(gan, out, count=1, seed=7, as_shards=kind == "generated shards")
+            return out
+
+        return make
+
+    @pytest.mark.parametrize("as_shards", [False, True], ids=["audio", "shards"])
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            ("extracted shards", "contains a dataset; choose another --out, or add --overwrite"),
+            ("interrupted extraction", "contains shards of an interrupted command, or add --overwrite"),
+            ("generated shards", "contains a generated dataset; choose another --out, or add --overwrite"),
+            ("generated audio", "contains generated audio; choose another --out, or add --overwrite"),
+            ("interrupted generation", "interrupted generation with other settings, or add --overwrite"),
+        ],
+    )
+    def test_results_of_others_are_kept_unless_overwritten(
+        self, gan: Path, existing: Callable[[str], Path], kind: str, message: str, as_shards: bool
+    ) -> None:
+        out = existing(kind)
+        (out / "notes.txt").write_text("mine")
+        (out / "part-00000-of-spark.parquet").write_text("mine")
+        before = digests(out)
+        with pytest.raises(UserError, match=message):
+            generate_clips(gan, out, count=1, as_shards=as_shards)
+        assert digests(out) == before
+        generate_clips(gan, out, count=1, as_shards=as_shards, overwrite=True)
+        assert (out / "notes.txt").read_text() == "mine"
+        assert (out / "part-00000-of-spark.parquet").read_text() == "mine"
+        audio = sorted(path.name for path in out.rglob("*.wav"))
+        if as_shards:
+            assert open_shards(out).rows == 3 and not (out / "rejected.csv").exists()
+        elif kind != "interrupted generation":  # its files are listed nowhere
+            assert audio == ["seed_00001.wav"] * 3 and not (out / "_manifest.json").exists()
+
+    def test_audio_of_others_with_same_name_is_kept(self, gan: Path, existing: Callable[[str], Path]) -> None:
+        out = existing("foreign audio")
+        with pytest.raises(UserError, match=r"already contains tone 0/seed_00002\.wav, which is not of this"):
+            generate_clips(gan, out, count=2)
+        assert (out / "tone 0" / "seed_00002.wav").read_bytes() == b"a recording"
+        generate_clips(gan, out, count=1)
+        assert (out / "tone 0" / "seed_00002.wav").read_bytes() == b"a recording"
+
+    def test_same_job_runs_again_without_overwrite(self, gan: Path, tmp_path: Path) -> None:
+        generate_clips(gan, tmp_path, as_shards=True)
+        before = digests(tmp_path)
+        generate_clips(gan, tmp_path, as_shards=True)
+        assert digests(tmp_path) == before
+
+    def test_table_with_foreign_paths_deletes_nothing(self, gan: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        generate_clips(gan, out, count=1, seed=7)
+        (tmp_path / "a.wav").write_bytes(b"a recording")
+        (out / "generated.csv").write_text(f"file\n../a.wav\n{tmp_path / 'a.wav'}\n\n")
+        generate_clips(gan, out, count=1, overwrite=True)
+        assert (tmp_path / "a.wav").read_bytes() == b"a recording"
+
+    def test_training_run_is_never_replaced(self, gan: Path) -> None:
+        with pytest.raises(UserError, match="contains a training run; choose another --out"):
+            generate_clips(gan, gan, count=1, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 0}, "count"),
+        ({"count": -3}, "count"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"interpolate_to": -1}, "interpolate_to"),
+        ({"min_confidence": 1.0}, "min_confidence"),
+        ({"iterations": 0}, "iterations"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_named(gan: Path, tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GenerateConfig.parse({"run": str(gan), "out": str(tmp_path)} | changes)
+
+
+def test_too_many_clips_are_refused(gan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--count 1000000000: 3,000,000,000 clips of 3 classes are more than"):
+        generate_clips(gan, tmp_path, count=10**9)
+
+
+@pytest.mark.parametrize("changes", [{"count": 1}, {"count": 2, "interpolate_to": 3}], ids=str)
+def test_interpolation_of_one_clip_or_equal_seeds_is_valid(gan: Path, tmp_path: Path, changes: dict) -> None:
+    settings = {"seed": 3, "interpolate_to": 9} | changes
+    table = generate_clips(gan, tmp_path, label=("tone 0",), **settings)
+    assert table["interpolation"].tolist() == [0.0, 1.0][: changes["count"]]
+    assert len(list(tmp_path.rglob("*.wav"))) == changes["count"]
 
 
 def test_full_disk_raises_user_error(gan: Path, full_disk: Path) -> None:

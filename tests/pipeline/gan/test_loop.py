@@ -17,17 +17,22 @@ import torch.multiprocessing as mp
 
 from models.gan_losses import discriminator_loss, generator_loss
 from pipeline.data.dataset import ShardDataset
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import ExtractConfig, extract
 from pipeline.gan import loop
 from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import discriminator_step, generator_step, make_batch, train_loop, train_step
+from pipeline.gan.rollback import sample_diversity
 from pipeline.gan.state import GanTrainState, check_rows, prepare, restore
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import load_generator
+from pipeline.training.progress import TrainingProgress, epoch_line
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import gan_config, write_shards
+from tests.helpers.sounds import RATE, SMALL_FEATURES, gan_config, tone, write_shards
 
 TENSOR_GROUPS = ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer")
 
@@ -346,4 +351,80 @@ class TestUnusableData:
     def test_more_workers_than_clips_in_batch(self, shards: Path, tmp_path: Path) -> None:
         state = prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
         with pytest.raises(UserError, match="--workers 9 exceeds --batch-size 8: each worker needs"):
-            check_rows(state.dataset, state.split, state.config, World(0, 9, torch.device("cpu")))
+            check_rows(state.dataset, state.split, state.config, workers=9)
+
+    def test_more_workers_than_clips_of_small_dataset(self, shards: Path, tmp_path: Path) -> None:
+        """Batches of 18 and 19 clips, of which a 20th worker would have none."""
+        config = gan_config(shards, tmp_path, batch_size=24, val_fraction=0.0)
+        state = prepare(config, SINGLE_WORKER)
+        assert len(state.split.train) == 30
+        check_rows(state.dataset, state.split, config, workers=15)
+        with pytest.raises(UserError, match="--workers 16: too many workers for 30 training clips"):
+            check_rows(state.dataset, state.split, config, workers=16)
+
+
+def write_class(folder: Path, name: str, clips: list[np.ndarray]) -> None:
+    (folder / name).mkdir(parents=True)
+    for number, samples in enumerate(clips):
+        soundfile.write(folder / name / f"{number}.wav", samples, RATE)
+
+
+def extract_classes(folder: Path, **classes: list[np.ndarray]) -> Path:
+    for name, clips in classes.items():
+        write_class(folder / "data", name, clips)
+    config = ExtractConfig(data=folder / "data", out=folder / "shards", copies=0, features=SMALL_FEATURES)
+    extract(config, run_in_process)
+    return folder / "shards"
+
+
+SILENCE = [np.zeros(RATE, np.float32)] * 4
+COPIES = [tone(440)] * 4
+VARIED = [tone(300 + 20 * i, seed=i) for i in range(6)]
+
+
+class TestDataWithoutVariety:
+    """Silence and copies train to the end, without rollbacks, into metrics that are defined or None."""
+
+    def test_diversity_is_undefined_without_varied_class(self, tmp_path: Path) -> None:
+        shards = extract_classes(tmp_path, silence=SILENCE, copies=COPIES)
+        result = run_loop(gan_config(shards, tmp_path / "run", epochs=3, val_fraction=0.0))
+        assert result["rollbacks"] == 0 and result["epochs"] == 3
+        assert [metrics["diversity"] for metrics in read_metrics(tmp_path / "run")] == [None] * 3
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+            json.loads(line, parse_constant=lambda value: pytest.fail(value))
+        assert ", diversity" not in epoch_line(read_metrics(tmp_path / "run")[0])
+
+    def test_diversity_is_that_of_varied_classes(self, tmp_path: Path) -> None:
+        shards = extract_classes(tmp_path, silence=SILENCE, copies=COPIES, tones=VARIED)
+        state = prepare(gan_config(shards, tmp_path / "run", val_fraction=0.0), SINGLE_WORKER)
+        assert state.has_variety_C.tolist() == [0.0, 0.0, 1.0]
+        tones = state.dataset.mels[state.dataset.labels == 2].astype(np.float32)
+        assert state.real_diversity[2] == pytest.approx(float(tones.std(axis=0).mean()))
+        generated = state.snapshots.diversity(state.ema.model, state.world.device)
+        assert sample_diversity(state) == pytest.approx(generated[2] / state.real_diversity[2])
+        run_loop(state.config.model_copy(update={"run": tmp_path / "run"}))
+
+    def test_class_with_all_clips_elsewhere_is_explained(self, tmp_path: Path) -> None:
+        shards = extract_classes(tmp_path, single=[tone(440), tone(660)], tones=VARIED)
+        with pytest.raises(
+            UserError, match=r"class 'single' has too few training clips \(1, 1 for validation\)"
+        ):
+            run_loop(gan_config(shards, tmp_path / "run", val_fraction=0.2))
+
+
+def test_rollback_reaches_console_of_the_command(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a file of the run: the log of a worker on another node does not reach the command."""
+    collapse_in(monkeypatch, [2])
+    progress = TrainingProgress({"gan": RunFolder(tmp_path)})
+    run_loop(gan_config(shards, tmp_path, epochs=2))
+    caplog.clear()
+    with caplog.at_level("INFO", logger="melray"), progress:
+        pass
+    note = "epoch 2 collapsed (generator loss is nan); rolled back to epoch 1, learning rates divided by 2"
+    assert f"gan: {note}" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", logger="melray"), TrainingProgress({"gan": RunFolder(tmp_path)}):
+        pass
+    assert note not in caplog.text  # of an earlier command

@@ -101,6 +101,7 @@ def make_metrics(names: list[str]) -> dict[str, Any]:
         "coverage": 0.771,
         "real_density": 1.02,
         "real_coverage": 0.955,
+        "left_out_classes": [],
         "nearest": {"generated": 4.12, "held_out": 4.41, "ratio": 0.934, "suspected_copies": 0},
         "confusion": confusion.tolist(),
     }
@@ -411,3 +412,44 @@ def test_ten_classes_take_less_than_six_megabytes(tmp_path):
     classes = [ClassClips("noise", [clip] * 2, [clip] * 4)]
     text = write(tmp_path, ["noise"], classes=classes, snapshots=snapshots, pairs=[], features=features)
     assert 10 * (len(text) - sum(map(len, Page(text).scripts))) < 6_000_000
+
+
+def undefined_metrics(names: list[str]) -> dict[str, Any]:
+    """Return the metrics of a dataset without variety."""
+    metrics = make_metrics(names)
+    undefined = dict.fromkeys(("density", "coverage", "real_density", "real_coverage"))
+    return (
+        metrics
+        | undefined
+        | {
+            "left_out_classes": names,
+            "frechet": dict.fromkeys(("generated", "untrained", "real")) | {"held_out_clips": 0},
+            "nearest": dict.fromkeys(("generated", "held_out", "ratio", "suspected_copies")),
+        }
+    )
+
+
+def test_undefined_metrics_are_explained(tmp_path: Path) -> None:
+    names = ["silence", "copies"]
+    pairs = [NearestPair("copies", make_clip("a"), make_clip("b"), None)]
+    text = write(tmp_path, names, metrics=undefined_metrics(names), pairs=pairs)
+    parse_checked(text)
+    assert "None" not in text.split("<script")[0].split("All resolved settings")[0]
+    assert text.count("n/a") >= 6 and "relative nearest-neighbor distance: undefined" in text
+    assert "are left out of all metrics except class accuracy: silence, copies." in text
+    assert "No class is left, so the other metrics are undefined (n/a)." in text
+    assert "Not defined: no class has held-out clips that differ" in text
+    assert not memorization_suspected(undefined_metrics(names))
+
+
+def test_undefined_diversity_has_no_curve(tmp_path: Path) -> None:
+    history = [entry | {"diversity": None} for entry in make_history(3)]
+    text = write(tmp_path, ["a", "b"], history=history)
+    assert "augmentation probability" in text and "diversity: " not in text
+
+
+def test_report_of_many_classes_is_complete(tmp_path: Path) -> None:
+    names = [f"class {i:03d}" for i in range(200)]
+    text = write(tmp_path, names, classes=make_classes(names[:2]), snapshots=[], pairs=[])
+    parse_checked(text)
+    assert all(name in text for name in names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from io import StringIO
 
 import pytest
@@ -12,6 +14,7 @@ from rich.text import Text
 
 from pipeline.io import console as module
 from pipeline.io.console import LiveDisplay, Progress, duration, logger, setup_logging, shows_progress
+from pipeline.io.errors import UserError
 from tests.helpers.processes import wait_until
 
 
@@ -91,16 +94,55 @@ class TestLogging:
 class TestProgress:
     def test_line_has_counts_rate_and_time_left(self, output: StringIO, clock: Clock) -> None:
         progress = Progress("extracting", 4000, "clips")
-        clock.now += 10
-        progress.add(1500)
+        for _ in range(2):
+            clock.now += 5
+            progress.add(750)
         assert progress.line() == "extracting: 1,500 of 4,000 clips, 150 clips/s, 17 s left"
         assert progress.line("3 rejected").endswith("left, 3 rejected")
 
     def test_resumed_units_do_not_count_for_the_rate(self, output: StringIO, clock: Clock) -> None:
         progress = Progress("extracting", 400, "clips", done=300)
-        clock.now += 2
-        progress.add(60)
-        assert (progress.done, progress.rate) == (360, 30.0)
+        for _ in range(2):
+            clock.now += 2
+            progress.add(30)
+        assert (progress.done, progress.rate) == (360, 15.0)
+
+    def test_first_result_gives_no_estimate(self, output: StringIO, clock: Clock) -> None:
+        progress = Progress("extracting", 4000, "clips")
+        assert progress.line() == "extracting: 0 of 4,000 clips"
+        clock.now += 10
+        progress.add(100)
+        assert progress.line("3 rejected") == "extracting: 100 of 4,000 clips, 3 rejected"
+
+    @pytest.mark.parametrize("workers", [1, 4, 32])
+    @pytest.mark.parametrize("start_s", [0.0, 3.0, 30.0])
+    def test_estimates_are_right_from_the_first(
+        self, workers: int, start_s: float, output: StringIO, clock: Clock
+    ) -> None:
+        """Workers start within `start_s` to `start_s + 1` seconds; each then finishes a unit every 4 s."""
+        begin, units = clock.now, 40 * workers
+        times = sorted(begin + start_s + i % workers / workers + 4 * (i // workers + 1) for i in range(units))
+        progress = Progress("extracting", units, "units")
+        for now in times[:-1]:
+            clock.now = now
+            progress.add(1)
+            if (rate := progress.rate) is not None:
+                left = (progress.total - progress.done) / rate
+                assert left == pytest.approx(times[-1] - now, rel=0.5, abs=5)
+        assert progress.rate is not None
+
+    def test_finished_work_has_no_speed(
+        self, output: StringIO, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Progress("extracting", 151, "clips", done=151).finish()
+        progress = Progress("extracting", 151, "clips")
+        clock.now += 0.02
+        progress.add(151)
+        progress.finish()
+        assert caplog.messages == [
+            "extracting: 151 clips already finished",
+            "extracting: 151 clips in 0.0 s",
+        ]
 
     def test_log_lines_are_limited_in_frequency(
         self, output: StringIO, clock: Clock, caplog: pytest.LogCaptureFixture
@@ -120,7 +162,9 @@ class TestProgress:
         progress.add(3000)
         caplog.clear()
         progress.finish("2 rejected")
-        assert caplog.messages == ["extracting: 4,000 clips in 20 s (150 clips/s), 2 rejected"]
+        assert caplog.messages == [
+            "extracting: 4,000 clips (1,000 of them earlier) in 20 s (150 clips/s), 2 rejected"
+        ]
 
     def test_terminal_shows_a_bar_instead_of_lines(self, terminal: StringIO, clock: Clock) -> None:
         setup_logging()
@@ -243,3 +287,52 @@ class TestLiveDisplay:
 )
 def test_duration_uses_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+    @pytest.mark.parametrize("part", ["_log_events", "_render", "_log_heartbeat"])
+    @pytest.mark.parametrize("error", [KeyError("train_loss"), UserError("damaged"), OSError("gone")])
+    @pytest.mark.parametrize("screen", ["output", "terminal"])
+    def test_display_error_does_not_end_the_work(
+        self,
+        part: str,
+        error: Exception,
+        screen: str,
+        request: pytest.FixtureRequest,
+        clock: Clock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        request.getfixturevalue(screen)
+        display = EpochDisplay()
+
+        def fail() -> None:
+            raise error
+
+        setattr(display, part, fail)
+        with display:
+            clock.now += 2 * module.HEARTBEAT_S
+            result = "trained"
+            time.sleep(0.02)
+        assert result == "trained"
+        assert not display._thread.is_alive()
+        warnings = [text for text in caplog.messages if text.startswith("progress cannot be shown")]
+        assert len(warnings) <= 1
+        if part == "_log_events":
+            assert warnings[0].startswith(f"progress cannot be shown ({type(error).__name__}: ")
+
+    def test_hanging_display_does_not_hang_the_work(
+        self, output: StringIO, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "DISPLAY_TIMEOUT_S", 0.05)
+        display, end = EpochDisplay(), threading.Event()
+        monkeypatch.setattr(display, "_log_events", lambda: end.wait(10))
+        with display:
+            time.sleep(0.02)
+        assert display._thread.is_alive()
+        end.set()
+
+
+def test_lost_stderr_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = StringIO()
+    monkeypatch.setattr(module, "console", Console(file=file))
+    setup_logging()
+    file.close()
+    logger.warning("this line is lost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import unicodedata
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.io.files import file_names, write_atomically
+from pipeline.io.files import RESERVED_NAMES, file_names, write_atomically, write_text_atomically
 
 ODD = [
     "",
@@ -53,6 +54,12 @@ def test_file_names_odd_label_stays_in_folder(label: str, tmp_path: Path) -> Non
     assert path.resolve().parent == tmp_path.resolve()
     path.mkdir()
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("label", ["CON", "con", "Nul", "aux", "PRN", "COM1", "lpt9", "con.", " nul "])
+def test_file_names_devices_of_windows_are_avoided(label: str) -> None:
+    assert_valid_names([label, "dog"])
+    assert file_names([label])[label].casefold() not in RESERVED_NAMES
 
 
 def test_file_names_odd_labels_are_unique() -> None:
@@ -112,3 +119,22 @@ def test_file_names_decomposed_unicode_label_is_normalized() -> None:
     # File systems of macOS treat both forms as equal.
     hangul = ["개", unicodedata.normalize("NFD", "개")]
     assert len({unicodedata.normalize("NFC", name) for name in file_names(hangul).values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "is_error"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)]
+)
+def test_file_system_without_fsync_is_supported(
+    number: int, is_error: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(number, "fsync")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    if is_error:
+        with pytest.raises(OSError, match="fsync"):
+            write_text_atomically(tmp_path / "a", "text")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        write_text_atomically(tmp_path / "a", "text")
+        assert (tmp_path / "a").read_text() == "text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from models.config import ConfigError
-from pipeline.classifier.evaluate import EvaluateConfig
+from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.manifest import read_manifest, read_unlabeled
 from pipeline.data.shards import ShardManifest, open_shards, read_shard
@@ -191,10 +192,10 @@ def test_manifest_of_bucket_equals_local_folder(folder: RemotePath, tones: Path,
     local_manifest, remote_manifest = read_manifest(tones), read_manifest(folder / "data")  # type: ignore[arg-type]
     columns = ["clip_id", "label", "fold", "group", "size"]
     assert remote_manifest.clips[columns].equals(local_manifest.clips[columns])
-    assert "ignoring 1 audio files outside class folders" in remote_manifest.warnings[0]
+    assert "ignoring 1 audio file outside class folders" in remote_manifest.warnings[0]
     assert (
-        read_unlabeled(folder / "data/train")["clip_id"].tolist()[1:]
-        == read_unlabeled(tones / "train")["clip_id"].tolist()
+        read_unlabeled(folder / "data/train").clips["clip_id"].tolist()[1:]
+        == read_unlabeled(tones / "train").clips["clip_id"].tolist()
     )  # type: ignore[arg-type]
     csv = "path,label\n" + "".join(
         f"train/{clip},{clip.split('/')[0]}\n" for clip in local_manifest.clips["clip_id"]
@@ -241,3 +242,70 @@ def test_shards_and_weights_equal_local_bit_for_bit(folder: RemotePath, tones: P
     )
     assert np.allclose(local_losses, remote_losses)
     assert list((folder / "run/tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a/../b", "/b"),
+        ("/../b", "/b"),
+        ("a/../../b", "../b"),
+        ("LINK/../file", "elsewhere/file"),
+        ("LINK/file", "LINK/file"),
+        ("none/../file", "file"),
+    ],
+)
+def test_parent_steps_are_resolved_as_by_system(
+    path: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "elsewhere" / "target").mkdir(parents=True)
+    (folder / "LINK").symlink_to(folder / "elsewhere" / "target")
+    (folder / "elsewhere" / "file").touch()
+    result = to_path(Path(path))
+    assert ".." not in result.parts
+    expected_path = tmp_path / expected[3:] if expected.startswith("../") else folder / expected
+    assert result == expected_path
+    if Path(path).exists():
+        assert result.exists()
+
+
+class TestCopyTree:
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        for name in ("a.bin", "b/c.bin", "b/d/e.bin", "skipped/f.bin", "b/skipped/g.bin"):
+            (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "source" / name).write_text(name)
+        return tmp_path / "source"
+
+    @pytest.mark.parametrize("number", [None, errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK])
+    def test_copy_without_hard_links_has_same_content(
+        self, source: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+    ) -> None:
+        def link(*_: object) -> None:
+            raise OSError(number, "no hard links")
+
+        def forbidden(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EPERM, "no modes and times")
+
+        if number is not None:
+            monkeypatch.setattr("os.link", link)
+            monkeypatch.setattr("os.chmod", forbidden)
+            monkeypatch.setattr("os.utime", forbidden)
+        target = source.with_name("target")
+        (target / "old").mkdir(parents=True)
+        copy_tree(source, target, exclude=("skipped",))
+        files = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
+        assert sorted(files) == ["a.bin", "b/c.bin", "b/d/e.bin"]
+        assert all(path.read_text() == name for name, path in files.items())
+        assert (files["a.bin"].stat().st_nlink == 2) == (number is None)
+
+    def test_copy_across_file_systems_has_same_content(self, source: Path, full_disk: Path) -> None:
+        copy_tree(source, full_disk / "target")
+        assert (full_disk / "target/b/d/e.bin").read_text() == "b/d/e.bin"
+
+    def test_copy_of_missing_folder_is_empty(self, tmp_path: Path) -> None:
+        copy_tree(tmp_path / "none", tmp_path / "target")
+        assert list((tmp_path / "target").iterdir()) == []

@@ -11,11 +11,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from pipeline.audio.decode import fix_length
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.features import spectrogram as compute_spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.synthesize import synthesize_clip
+from pipeline.audio.waveform import fix_length
 from pipeline.report.clips import (
     NUM_COLORS,
     audio_data_uri,

@@ -123,7 +123,7 @@ def test_values_that_are_not_finite_make_an_image() -> None:
     assert decode(grid(mels))
 
 
-@pytest.mark.filterwarnings("ignore:Glyph", "ignore:constrained_layout not applied")
+@pytest.mark.filterwarnings("error:Glyph")
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_names_are_not_parsed_as_formulas(name: str, no_mathtext: None) -> None:
     assert decode(grid(random_mels(2, 1, 8, 10), [name, "dog"]))

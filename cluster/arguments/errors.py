@@ -1,0 +1,83 @@
+"""Errors of a command line: one line with a hint, in place of tyro's boxes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+# tyro's hook is not part of its public interface, which can only print an error or drop it.
+from tyro import _errors as events
+
+from models.config import Config, leaf_fields
+from pipeline.io.errors import UserError
+
+COMMON_FLAGS = ("--config", "--address", "--cpus", "--log-level", "--quiet", "--debug", "--help")
+# What word processors make of `--`.
+DASHES = "-\N{EN DASH}\N{EM DASH}"
+
+
+@contextmanager
+def one_line_errors(cls: type[Config], command: str) -> Iterator[None]:
+    """Convert what tyro reports about the flags of a command inside the block into a `UserError`."""
+
+    def raise_error(event: events.ParseErrorEvent) -> None:
+        raise UserError(describe(event, known_flags(cls), f"`melray {command} --help` lists the flags"))
+
+    with events.on_parse_error(raise_error):
+        yield
+
+
+def known_flags(cls: type[Config]) -> list[str]:
+    """Return the flags of a configuration, such as `--mixup.rate`, and the common flags."""
+    names = []
+    for key, field in leaf_fields(cls).items():
+        renamed = next((name for item in field.metadata if (name := getattr(item, "name", None))), key)
+        names.append(f"--{renamed.replace('_', '-')}")
+    return [*names, *COMMON_FLAGS]
+
+
+def describe(event: events.ParseErrorEvent, known: Sequence[str], help_hint: str) -> str:
+    """Return the error and a hint in one line."""
+    tokens = getattr(event, "unrecognized_tokens", None) or getattr(event, "tokens", None)
+    if tokens:
+        return describe_unknown(tokens[0], known, help_hint)
+    match event:
+        case events.MissingArgs():
+            names = ", ".join(item.arg.display_name() for item in event.missing_arguments)
+            return f"{names}: required; {help_hint}"
+        case events.BadValue():
+            return f"{event.argument.display_name()}: value missing; {help_hint}"
+        case events.InvalidChoice():
+            matches = difflib.get_close_matches(event.value, event.choices, n=1)
+            hint = f"did you mean '{matches[0]}'?" if matches else f"choose {', '.join(event.choices)}"
+            return f"{event.argument.display_name()} {event.value}: unknown value; {hint}"
+        case events.InstantiationFailure():
+            flag = f"{event.argument.display_name()}: " if event.argument else ""
+            return flag + describe_value(" ".join(event.message.split()))
+    return f"invalid command line; {help_hint}"
+
+
+def describe_value(message: str) -> str:
+    """Return why a value cannot be converted, in words for Python's messages."""
+    for start, problem in (
+        ("invalid literal for int() with base 10: ", "not an integer"),
+        ("could not convert string to float: ", "not a number"),
+        ("Could not find valid parse for arguments: ", "not among the possible values"),
+    ):
+        if message.startswith(start):
+            return f"{message.removeprefix(start)} is {problem}"
+    return message
+
+
+def describe_unknown(token: str, known: Sequence[str], help_hint: str) -> str:
+    """Return the error for an argument that is no flag, with the closest flag as a hint."""
+    name = token.partition("=")[0].lstrip(DASHES).replace("_", "-").lower()
+    if not token.startswith(tuple(DASHES)):
+        return f"unexpected argument '{token}'; quote values that contain blanks; {help_hint}"
+    # `--sample-rate` stands for `--features.mel.sample-rate`, but not for several flags.
+    nested = [flag for flag in known if flag.endswith(f".{name}")]
+    matches = nested if len(nested) == 1 else difflib.get_close_matches(f"--{name}", known, n=1)
+    return f"unknown flag '{token.partition('=')[0]}'; " + (
+        f"did you mean '{matches[0]}'?" if matches else help_hint
+    )

@@ -1,0 +1,249 @@
+"""MP3 files: frame headers, the header with the number of frames (Xing, Info), and concatenated streams.
+
+The decoder, libmpg123, stops after the declared number of frames, or after an estimate if none is declared.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from pipeline.audio.byte_source import ByteSource
+from pipeline.audio.stream import Stream
+
+_BIT_RATES = {  # kbit/s by index, of layers 3, 2 and 1
+    True: (
+        (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+        (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+        (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    ),
+    False: (
+        (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+        (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+        (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    ),
+}
+_SAMPLE_RATES = (44_100, 48_000, 32_000)
+_WINDOW = 1 << 16
+# Junk between frames, such as the rest of a broken frame, that is skipped in the search for the next one.
+_MAX_JUNK = 1 << 13
+# Bytes of a frame that hold its header, its side information and a header with the number of frames.
+_HEAD_BYTES = 64
+# Bit rate index of an inserted header frame, whose size must hold 52 bytes.
+_HEADER_BIT_RATE = 9
+# Number of consecutive frame headers that cannot be a coincidence.
+_SURE_FRAMES = 3
+# Some encoders declare a few frames less than there are: more of them after the declared end are a stream.
+_MIN_FOLLOWING_FRAMES = 8
+
+# A stream can be followed by tags in several formats; only those that may be large are skipped by their size.
+_MAX_TAGS = 10
+_TAG_OR_FRAME = re.compile(rb"\xff(?=[\xe0-\xff])|ID3[\2-\4]|APETAGEX")
+_APE_IS_HEADER = 1 << 29
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Header of an MPEG audio frame."""
+
+    header: bytes
+    layer: int
+    format: tuple[int, int, int, bool]
+    """What a decoder cannot change within a stream: version bits, layer, sample rate in Hz, mono."""
+    size: int
+    """Bytes from this frame to the next one."""
+    xing_offset: int
+    """Where a frame of layer 3 may hold a header with the number of frames."""
+
+
+# Frames of a stream have few different headers.
+@lru_cache(maxsize=1024)
+def parse_frame(header: bytes) -> Frame | None:
+    """Return the frame that begins with four bytes; None if none does."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    rate_index, bit_rate_index = header[2] >> 2 & 3, header[2] >> 4
+    if version == 1 or layer == 4 or rate_index == 3 or bit_rate_index in (0, 15):
+        return None
+    mpeg1, mono, padding = version == 3, header[3] >> 6 == 3, header[2] >> 1 & 1
+    sample_rate = _SAMPLE_RATES[rate_index] >> (0 if mpeg1 else 1 if version == 2 else 2)
+    bit_rate = 1000 * _BIT_RATES[mpeg1][3 - layer][bit_rate_index]
+    if layer == 1:
+        size = (12 * bit_rate // sample_rate + padding) * 4
+    else:
+        size = (144 if mpeg1 or layer == 2 else 72) * bit_rate // sample_rate + padding
+    xing_offset = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
+    return Frame(header, layer, (version, layer, sample_rate, mono), size, xing_offset)
+
+
+def mpeg_streams(source: ByteSource, position: int) -> list[Stream]:
+    """Return the streams of an MP3 file whose first frame is near `position`; none if there is no frame."""
+    start = _find_frame(source, position)
+    streams: list[Stream] = []
+    while start is not None:
+        stream, start = _stream(source, start)
+        streams.append(stream)
+    if streams and not streams[0].prefix and streams[0].start == position:
+        # The decoder reads tags before the first frame itself.
+        streams[0] = replace(streams[0], start=0)
+    return streams
+
+
+def skip_id3v2(source: ByteSource, position: int) -> int:
+    """Return the position after an ID3v2 tag at `position`, or `position` if there is none."""
+    tag = source.read(position, 10)
+    if len(tag) < 10 or not tag.startswith(b"ID3"):
+        return position
+    footer = 10 if tag[5] & 0x10 else 0
+    size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+    return position + 10 + size + footer
+
+
+def _stream(source: ByteSource, start: int) -> tuple[Stream, int | None]:
+    """Return the stream whose first frame is at `start`, and the start of the next one."""
+    head = source.read(start, _HEAD_BYTES)
+    first = parse_frame(head[:4])
+    assert first is not None
+    xing = _xing(head, first)
+    if xing is not None and xing.num_bytes:
+        end = start + xing.num_bytes
+        following = None if end >= source.size else _find_frame(source, end, _MIN_FOLLOWING_FRAMES)
+        if following is not None and not _has_frames(source, start, following, xing.num_frames):
+            following = None  # the declared number of bytes is wrong
+        missing = xing.num_bytes if end > source.size else 0
+        end = source.size if following is None else following
+        return Stream(start, end, declared_bytes=missing), following
+    after_header = start if xing is None else start + first.size
+    count, end, cut, following = _count_frames(source, after_header, first.format)
+    if xing is not None or first.layer != 3:
+        return Stream(start, end, cut=cut and xing is None), following
+    prefix = _xing_frame(first, count, end - start)
+    return Stream(start, end, prefix, cut=cut), following
+
+
+def _has_frames(source: ByteSource, start: int, following: int, num_frames: int) -> bool:
+    """Return whether a stream ends before `following`: that is a header, or enough frames precede it."""
+    head = source.read(following, _HEAD_BYTES)
+    first = parse_frame(head[:4])
+    if first is None or _xing(head, first) is not None:
+        return True
+    own = parse_frame(source.read(start, 4))
+    assert own is not None
+    count = _count_frames(source, start + own.size, own.format, following)[0]
+    return count >= num_frames - _MIN_FOLLOWING_FRAMES
+
+
+@dataclass(frozen=True)
+class _Xing:
+    num_frames: int
+    num_bytes: int
+    """Size of the stream from its first frame on, 0: not declared."""
+
+
+def _xing(data: bytes, frame: Frame) -> _Xing | None:
+    """Return the header with the number of frames that the frame at the start of `data` holds, if any."""
+    if frame.layer != 3 or not data.startswith((b"Xing", b"Info"), frame.xing_offset):
+        return None
+    tag = data[frame.xing_offset : frame.xing_offset + 16]
+    if len(tag) < 16:
+        return None
+    flags, *values = struct.unpack(">III", tag[4:])
+    num_frames = values.pop(0) if flags & 1 else 0
+    # The decoder ignores a header without a number of frames.
+    return _Xing(num_frames, values.pop(0) if flags & 2 else 0) if num_frames else None
+
+
+def _xing_frame(like: Frame, num_frames: int, num_bytes: int) -> bytes:
+    """Return a frame that declares the number of frames of a stream, in the format of the frame `like`."""
+    sync, first, second, mode = like.header
+    header = bytes([sync, first | 1, _HEADER_BIT_RATE << 4 | second & 0x0C, mode])
+    frame = parse_frame(header)
+    assert frame is not None
+    body = bytearray(header + bytes(frame.size - 4))
+    struct.pack_into(">4sIII", body, frame.xing_offset, b"Xing", 3, num_frames, num_bytes + frame.size)
+    return bytes(body)
+
+
+def _count_frames(
+    source: ByteSource, position: int, stream_format: tuple[int, int, int, bool], limit: int | None = None
+) -> tuple[int, int, bool, int | None]:
+    """Count the frames of a stream from `position` on, and up to `limit` (None: the end of the file).
+
+    Returns:
+        Number of complete frames, end of the stream, whether its last frame is cut off, and the start of the
+        next stream, if any.
+    """
+    count, base, window = 0, position, b""
+    while limit is None or position < limit:
+        if position + _HEAD_BYTES > base + len(window):
+            base, window = position, source.read(position, _WINDOW)
+        head = window[position - base : position - base + _HEAD_BYTES]
+        frame = parse_frame(head[:4])
+        if frame is None or frame.format != stream_format or _xing(head, frame):
+            following = _find_frame(source, position)
+            if following is None:
+                return count, source.size, False, None
+            if not _continues(source, following, stream_format):
+                return count, following, False, following
+            position = following
+            continue
+        if position + frame.size > source.size:
+            return count, source.size, True, None
+        count, position = count + 1, position + frame.size
+    return count, position, False, None
+
+
+def _continues(source: ByteSource, position: int, stream_format: tuple[int, int, int, bool]) -> bool:
+    """Return whether the frame at `position` can belong to a stream of that format."""
+    head = source.read(position, _HEAD_BYTES)
+    frame = parse_frame(head[:4])
+    return frame is not None and frame.format == stream_format and _xing(head, frame) is None
+
+
+def _find_frame(source: ByteSource, position: int, min_frames: int = 1) -> int | None:
+    """Return the position of the next frame, after tags and junk; None if there is none nearby.
+
+    At least `min_frames` must follow, except after a header with their number.
+    """
+    for _ in range(_MAX_TAGS):
+        window = source.read(position, _MAX_JUNK)
+        tag_end = None
+        for match in _TAG_OR_FRAME.finditer(window):
+            start = position + match.start()
+            if match[0] == b"\xff":
+                if _is_frame_sequence(source, start, min_frames):
+                    return start
+                continue
+            tag_end = skip_id3v2(source, start) if match[0].startswith(b"ID3") else _skip_ape(source, start)
+            if tag_end > start:
+                break
+        if not tag_end or tag_end <= position:
+            return None
+        position = tag_end
+    return None
+
+
+def _skip_ape(source: ByteSource, position: int) -> int:
+    """Return the position after an APE tag, which stores its size in the header and again in the footer."""
+    header = source.read(position, 24)
+    if len(header) < 24:
+        return position
+    size, _, flags = struct.unpack("<III", header[12:])
+    return position + 32 + (size if flags & _APE_IS_HEADER else 0)
+
+
+def _is_frame_sequence(source: ByteSource, position: int, min_frames: int) -> bool:
+    """Return whether three frames of one format begin at `position`, or fewer up to the end of the file."""
+    head = source.read(position, _HEAD_BYTES)
+    first = frame = parse_frame(head[:4])
+    if first is not None and _xing(head, first):
+        min_frames = 1
+    for number in range(max(min_frames, _SURE_FRAMES)):
+        if first is None or frame is None or frame.format != first.format:
+            return number >= min_frames and position == source.size
+        position += frame.size
+        frame = parse_frame(source.read(position, 4))
+    return True

@@ -1,0 +1,27 @@
+"""One audio stream of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A byte range that a decoder can read as a file.
+
+    It consists of `prefix`, a header with a corrected length, and the bytes `start` to `end` of the file.
+    """
+
+    start: int
+    end: int
+    prefix: bytes = b""
+    declared_bytes: int = 0
+    """Bytes of audio that the header declares, if that is more than there is; otherwise 0."""
+    present_bytes: int = 0
+    """Bytes of audio that are there, if `declared_bytes` is set."""
+    declared_frames: int = 0
+    """Samples per channel that the header of such a compressed stream declares, 0: not declared."""
+    cut: bool = False
+    """Whether an unknown amount is missing at the end."""
+    warning: str = ""
+    """Why the samples may not be what they should be."""

@@ -1,0 +1,79 @@
+"""Names of classes as others write them: in another case or Unicode form, with other separators of words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_NEGATIVE_FORMS = {
+    "0", "no", "false", "negative", "neg", "none", "absent", "background", "noise", "other", "nothing",
+}  # fmt: skip
+
+
+def is_negative(name: str, class_names: Sequence[str]) -> bool:
+    """Return whether a class means the absence of the other one, such as `noise` or `no_whale`."""
+    form = normal_form(name)
+    absent = {f"{word}_{normal_form(other)}" for other in class_names for word in ("no", "not", "non")}
+    return len(class_names) > 1 and (form in _NEGATIVE_FORMS or form in absent)
+
+
+def match_classes(columns: Sequence[str], class_names: Sequence[str]) -> dict[str, str | None]:
+    """Return the class of each column, or None.
+
+    Names are compared exactly, then without case, Unicode form and separators of words; then all columns may
+    have one common prefix or suffix, such as `p_dog` and `p_rain`.
+    """
+    exact = set(class_names)
+    if exact.issuperset(columns):
+        return {column: column for column in columns}
+    forms = unique_forms(class_names)
+    affixes = {("", "")} | {_affixes(normal_form(column), form) for column in columns for form in forms}
+    matches = [_match_with_affixes(columns, class_names, forms, *affix) for affix in sorted(affixes)]
+    return max(matches, key=lambda classes: sum(name is not None for name in classes.values()))
+
+
+def _affixes(column: str, form: str) -> tuple[str, str]:
+    """Return what surrounds the name of a class in a column name, if it is separated by an underscore."""
+    before, found, after = f"_{column}_".partition(f"_{form}_")
+    return (f"{before}_".lstrip("_"), f"_{after}".rstrip("_")) if found else ("", "")
+
+
+def _match_with_affixes(
+    columns: Sequence[str], class_names: Sequence[str], forms: dict[str, str], prefix: str, suffix: str
+) -> dict[str, str | None]:
+    classes: dict[str, str | None] = {}
+    for column in columns:
+        form = normal_form(column)
+        inside = form.removeprefix(prefix).removesuffix(suffix)
+        complete = form == f"{prefix}{inside}{suffix}"
+        name = column if column in class_names else forms.get(inside) if complete else None
+        classes[column] = None if name in classes.values() else name
+    return classes
+
+
+def unique_forms(class_names: Sequence[str]) -> dict[str, str]:
+    """Return the class of each normal form that only one class has."""
+    forms: dict[str, list[str]] = {}
+    for name in class_names:
+        forms.setdefault(normal_form(name), []).append(name)
+    return {form: names[0] for form, names in forms.items() if len(names) == 1}
+
+
+def normal_form(name: str) -> str:
+    """Return a name in composed Unicode (NFC) and lower case, with underscores between words."""
+    return join_words(re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip())
+
+
+def join_words(name: str) -> str:
+    return "_".join(name.split())
+
+
+def available(class_names: Sequence[str]) -> str:
+    return f"available: {quoted(class_names, 20)}"
+
+
+def quoted(names: Iterable[str], limit: int = 5) -> str:
+    """Return names as text, of many only the first ones."""
+    names = [f"'{name}'" for name in names]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

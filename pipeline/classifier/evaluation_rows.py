@@ -1,0 +1,140 @@
+"""Clips to evaluate a classifier on: parts of its own split, or other data that it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from models.config import Config
+from pipeline.audio.features import FeatureConfig, feature_mismatch
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
+from pipeline.data.shards import open_shards
+from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError
+from pipeline.io.storage import PathOrURI
+from pipeline.training.model_file import SavedClassifier
+from pipeline.training.run import load_run_data
+from pipeline.training.run_folder import RunFolder
+
+
+class EvaluateConfig(Config):
+    """Evaluate a classifier on labeled clips, or a generator by the clips it generates."""
+
+    run: PathOrURI
+    """Run folder."""
+    shards: PathOrURI | None = None
+    """Evaluate on these shards: new clips, or the run's own data that has been moved."""
+    split: Literal["auto", "validation", "held-out", "all"] = "auto"
+    """Clips to evaluate on: auto is the held-out fold if there is one, else the validation clips; of new
+    clips, all that the run was not trained on."""
+    tta_shifts: int = Field(1, ge=1, le=64)
+    """Test-time augmentation: circular time shifts to average over."""
+    clips_per_class: int = Field(30, ge=2)
+    """Generators only: clips to generate and score per class."""
+    out: PathOrURI | None = None
+    """Folder for evaluation.json and report.html (default: the run folder)."""
+
+
+def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:
+    """Return the dataset, the indices of the rows to evaluate on, and their description.
+
+    Raises:
+        UserError: unusable shards, or no such rows.
+    """
+    if config.shards is not None and not _are_own_shards(config.run, config.shards):
+        return select_new_rows(config, config.shards, saved)
+    train_config, dataset, split = load_run_data(
+        config.run, TrainClassifierConfig, "give the clips to evaluate on by --shards", config.shards
+    )
+    rows_by_split = {
+        "held-out": split.held_out,
+        "validation": split.val,
+        "all": _original_rows(dataset),
+    }
+    name = config.split
+    if name == "auto":
+        name = "held-out" if len(split.held_out) else "validation"
+    if len(rows_by_split[name]) == 0:
+        raise UserError(
+            f"--split {name}: no such clips in this run; choose another split, or labeled clips by --shards"
+        )
+    description = {
+        "held-out": f"fold {train_config.fold}, held out",
+        "validation": "validation clips",
+        "all": "all clips, those trained on included",
+    }[name]
+    if config.shards is not None:
+        logger.info("--shards %s: the run's own data; evaluating on its %s", config.shards, description)
+    return dataset, rows_by_split[name], description
+
+
+def _are_own_shards(run: Path, shards: Path) -> bool:
+    """Return whether shards have the content that a run was trained on, at whatever path."""
+    content = RunFolder(run).read_config()
+    return content is not None and content["shards_digest"] == dataset_digest(open_shards(shards))
+
+
+def select_new_rows(
+    config: EvaluateConfig, shards: Path, saved: SavedClassifier
+) -> tuple[ShardDataset, np.ndarray, str]:
+    """Return other data than the run's own, as `select_rows`: by default without clips that were trained on.
+
+    Raises:
+        UserError: unusable shards, another split than `auto` or `all`, or no clip that was not trained on.
+    """
+    if config.split not in ("auto", "all"):
+        raise UserError(
+            f"--split {config.split}: only the run's own data has it, not that in --shards {shards}; "
+            "drop --split"
+        )
+    dataset = open_dataset(shards)
+    check_features(dataset.features, saved.metadata.features, shards)
+    rows = _original_rows(dataset)
+    trained_on = rows[_trained_on(config.run, dataset.table.iloc[rows])]
+    if not len(trained_on):
+        return dataset, rows, f"all of {shards}"
+    example = dataset.table["clip_id"].to_numpy()[trained_on[0]]
+    found = (
+        f"--shards {shards}: the run was trained on {len(trained_on)} of {len(rows)} clips, or on others of "
+        f"the same recordings, such as '{example}'"
+    )
+    if config.split == "all":
+        logger.warning("%s: accuracy on them is no estimate for new clips", found)
+        return dataset, rows, f"all of {shards}, {len(trained_on)} clips trained on included"
+    if len(trained_on) == len(rows):
+        raise UserError(f"{found}: give other clips, or --split all to evaluate on them nevertheless")
+    logger.warning("%s: they are left out; --split all includes them", found)
+    return dataset, np.setdiff1d(rows, trained_on), f"{shards} without clips trained on"
+
+
+def _trained_on(run: Path, table: pd.DataFrame) -> np.ndarray:
+    """Return the mask of the rows that a run was trained on, bool `[shape=(N,)]`; logs if that is unknown."""
+    record = read_split_record(run / SPLIT_NAME)
+    if record is None:
+        logger.warning(
+            "--run %s: cannot check whether it was trained on clips of --shards: no %s in it", run, SPLIT_NAME
+        )
+        return np.zeros(len(table), bool)
+    return shared_rows(table, trained_clips(record))
+
+
+def _original_rows(dataset: ShardDataset) -> np.ndarray:
+    """Return the indices of the rows that are not augmented copies."""
+    return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
+
+
+def check_features(shards: FeatureConfig, model: FeatureConfig, path: Path) -> None:
+    """Check that shards have the spectrograms that a model was trained on.
+
+    Raises:
+        UserError: with the first setting that differs.
+    """
+    mismatch = feature_mismatch(shards, model, "the model uses")
+    if mismatch is not None:
+        raise UserError(f"--shards {path} use {mismatch}; extract with the settings of the model")

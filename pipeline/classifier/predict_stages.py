@@ -1,0 +1,147 @@
+"""Stages of a prediction: decode and extract spectrograms, then apply the model.
+
+Both run in the same task, or with GPUs in CPU tasks and GPU actors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipeline.audio.decode import AudioDecodeError, DecodeConfig
+from pipeline.audio.features import FeatureConfig, load_clip, spectrogram, split_windows
+from pipeline.audio.file_types import unsupported_reason
+from pipeline.classifier.inference import class_priors, predict_probabilities
+from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
+from pipeline.io.errors import UserError
+from pipeline.io.files import write_atomically
+from pipeline.training.model_file import load_classifier
+from pipeline.training.optim import Precision
+
+
+@dataclass
+class UnitSpectrograms:
+    """Spectrograms of a work unit; those of one clip are adjacent."""
+
+    clips: list[dict[str, Any]]
+    reasons: list[str] = field(default_factory=list)
+    """Why a clip is unreadable, for each clip; empty for readable ones."""
+    warnings: list[str] = field(default_factory=list)
+    """Why the samples of a clip may not be what they should be, for each clip; empty for most."""
+    window_counts: list[int] = field(default_factory=list)
+    """Number of windows, for each readable clip."""
+    mels: list[np.ndarray] = field(default_factory=list)
+    """Spectrogram of each window, float16 in dB `[shape=(n_mels, num_frames)]`."""
+
+
+class SpectrogramReader:
+    """First stage: decodes the clips of a work unit and extracts their spectrograms."""
+
+    def __init__(
+        self,
+        features: FeatureConfig,
+        max_windows: int,
+        clip_timeout_s: float = 0.0,
+        min_complete: float = DecodeConfig().min_complete,
+    ):
+        """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
+        self._features, self._max_windows = features, max_windows
+        self._clip_timeout_s, self._min_complete = clip_timeout_s, min_complete
+
+    def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
+        """Read the clips of a unit.
+
+        Raises:
+            OSError: the clip list cannot be read.
+        """
+        result = UnitSpectrograms(unit.read_clips())
+        with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
+            for clip in result.clips:
+                texts: list[str] = []
+                try:
+                    mels = self._read(clip["path"], texts) if quarantine.begin(clip["clip_id"]) else None
+                    reason = CRASH_REASON if mels is None else ""
+                except AudioDecodeError as error:
+                    mels, reason = None, unsupported_reason(clip["path"]) or str(error)
+                result.reasons.append(reason)
+                result.warnings.append("" if reason else "; ".join(texts))
+                if mels is not None:
+                    result.window_counts.append(len(mels))
+                    result.mels += mels
+        quarantine.end()
+        return result
+
+    def _read(self, path: str, texts: list[str]) -> list[np.ndarray]:
+        samples = load_clip(path, self._features, self._min_complete, texts.append)
+        windows = split_windows(samples, self._features, self._max_windows)
+        return [spectrogram(window, self._features) for window in windows]
+
+
+class Predictor:
+    """Second stage: applies the model to the spectrograms of a work unit, and writes the predictions."""
+
+    def __init__(self, run: Path, tta_shifts: int, precision: Precision, use_gpu: bool):
+        """Load the model of a run; the other arguments are those of `predict_probabilities`."""
+        self._tta_shifts, self._precision = tta_shifts, precision
+        self._device = torch.device("cuda" if use_gpu else "cpu")
+        self._saved = load_classifier(run)
+        self._saved.model.to(self._device)
+        if not use_gpu:
+            torch.set_num_threads(1)
+
+    def __call__(self, unit: WorkUnit, spectrograms: UnitSpectrograms) -> None:
+        """Write the predictions of a unit.
+
+        Raises:
+            UserError: the network returns values that are not finite.
+            OSError: the table cannot be written.
+        """
+        class_names = self._saved.metadata.class_names
+        probabilities = self._predict(spectrograms)
+        table = pa.table(
+            {
+                "id": [clip["clip_id"] for clip in spectrograms.clips],
+                "label": [class_names[i] for i in probabilities.argmax(1)],
+                "path": [clip["path"] for clip in spectrograms.clips],
+                "reason": spectrograms.reasons,
+                "warning": spectrograms.warnings,
+            }
+            | {f"p:{name}": probabilities[:, i] for i, name in enumerate(class_names)}
+        )
+        write_atomically(unit.path, lambda file: pq.write_table(table, file))
+
+    def _predict(self, spectrograms: UnitSpectrograms) -> np.ndarray:
+        """Return class probabilities `[shape=(N, C)]`: means over windows, or class priors if unreadable."""
+        probabilities = np.tile(class_priors(self._saved), (len(spectrograms.clips), 1))
+        readable = [not reason for reason in spectrograms.reasons]
+        if any(readable):
+            window_probs = predict_probabilities(
+                self._saved.model,
+                np.stack(spectrograms.mels),
+                self._tta_shifts,
+                self._precision,
+                self._device,
+            )
+            counts = spectrograms.window_counts
+            starts = np.cumsum([0, *counts[:-1]])
+            sums = np.add.reduceat(window_probs, starts)
+            probabilities[readable] = sums / np.array(counts, np.float32)[:, None]
+            self._check_finite(probabilities, spectrograms.clips)
+        return probabilities
+
+    def _check_finite(self, probabilities: np.ndarray, clips: list[dict[str, Any]]) -> None:
+        wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+        if len(wrong):
+            fix = (
+                "add --precision fp32" if self._precision == "bf16" else "evaluate the run, or train it again"
+            )
+            raise UserError(
+                f"the network returns values that are not finite for '{clips[wrong[0]]['clip_id']}': {fix}"
+            )

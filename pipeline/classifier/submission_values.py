@@ -1,0 +1,263 @@
+"""Values of a submission: what a sample submission requests, by its header and its placeholder values.
+
+| sample | values |
+|---|---|
+| one column for each class | probabilities |
+| one column `probability`, or named like a class, or with numbers such as 0.5 | probability of one class |
+| class names, placeholders such as `?`, or nothing | label |
+| several class names in each row, such as `dog rain` | the most probable labels |
+| whole numbers | unclear: class names, class indices or probabilities; the user must choose |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.classifier.class_names import (
+    available,
+    is_negative,
+    join_words,
+    match_classes,
+    normal_form,
+    quoted,
+    unique_forms,
+)
+from pipeline.io.errors import UserError
+
+SubmissionValues = Literal["auto", "label", "labels", "index", "probability"]
+VALUES_FLAG, CLASS_FLAG = "--submission-values", "--positive-class"
+LABEL_SEPARATORS = (",", ";", "|", " ")
+# Headers in the form of `normal_form`.
+PROBABILITY_HEADERS = {
+    "p", "prob", "probs", "proba", "probability", "probabilities", "pred_proba", "confidence", "likelihood",
+}  # fmt: skip
+PROBABILITY_PREFIXES = PROBABILITY_HEADERS | {"is", "has"}
+# Headers that name no class, even if the model has a class of that name.
+LABEL_HEADERS = {
+    "label", "labels", "class", "classes", "category", "target", "prediction", "species", "tag", "tags", "y",
+}  # fmt: skip
+PLACEHOLDERS = {"", "?", "-", "nan", "na", "n/a", "null", "none"}
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a submission is filled with."""
+
+    kind: Literal["label", "labels", "index", "probability"]
+    columns: dict[str, str | None]
+    """Columns to fill: for probabilities with their classes, None for one that the model does not have."""
+    count: int = 1
+    """Number of labels in a row."""
+    separator: str = " "
+    """Text between the labels of a row."""
+    warnings: list[str] = field(default_factory=list)
+    note: str = ""
+    """How to read the values."""
+
+    def fill(self, rows: pd.DataFrame, class_names: Sequence[str]) -> dict[str, pd.Series]:
+        """Return the filled columns.
+
+        Args:
+            rows: predictions with the columns `label` and `p:<class>` for each class.
+            class_names: classes of the model.
+        """
+        if self.kind == "probability":
+            zeros = pd.Series(0.0, rows.index)
+            return {
+                column: zeros if name is None else rows[f"p:{name}"] for column, name in self.columns.items()
+            }
+        if self.kind == "label":
+            values = rows["label"]
+        elif self.kind == "index":
+            values = rows["label"].map({name: index for index, name in enumerate(class_names)})
+        else:
+            values = self._top_labels(rows, class_names)
+        return dict.fromkeys(self.columns, values)
+
+    def _top_labels(self, rows: pd.DataFrame, class_names: Sequence[str]) -> pd.Series:
+        names = [join_words(name) if self.separator == " " else name for name in class_names]
+        probabilities = rows[[f"p:{name}" for name in class_names]].to_numpy()
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.count]
+        return pd.Series([self.separator.join(names[i] for i in row) for row in order], rows.index, str)
+
+
+def choose_values(
+    source: str,
+    sample: pd.DataFrame,
+    class_names: Sequence[str],
+    requested: SubmissionValues = "auto",
+    positive_class: str | None = None,
+) -> Values:
+    """Return what the columns of a sample submission are to be filled with.
+
+    Args:
+        source: flag and path of the sample, for messages.
+        sample: columns to fill, as text.
+        class_names: classes of the model.
+        requested: choice of the user; `auto` follows the sample.
+        positive_class: class of a single column of probabilities.
+
+    Raises:
+        UserError: the sample does not tell what it requests, or requests what the model cannot give.
+    """
+    if positive_class is not None and positive_class not in class_names:
+        raise UserError(f"{CLASS_FLAG} '{positive_class}': not a model class; {available(class_names)}")
+    if len(sample.columns) > 1:
+        return _class_columns(source, list(sample.columns), class_names, requested)
+    request = _SingleColumn(source, sample, class_names, positive_class)
+    if requested == "auto" and positive_class is not None:
+        requested = "probability"
+    return request.choose(requested)
+
+
+def _class_columns(
+    source: str, columns: list[str], class_names: Sequence[str], requested: SubmissionValues
+) -> Values:
+    """Return the probabilities that one column per class requests."""
+    if requested in ("label", "labels", "index"):
+        raise UserError(
+            f"{VALUES_FLAG} {requested}: needs a single column besides the ids; "
+            f"{source} has {', '.join(columns)}"
+        )
+    classes = match_classes(columns, class_names)
+    missing = [name for name in class_names if name not in classes.values()]
+    extra = [column for column in columns if classes[column] is None]
+    if len(extra) == len(columns):
+        raise UserError(
+            f"{source}: expected one column besides the ids, or one for each class; got {quoted(columns)}, "
+            f"of which none is a model class; {available(class_names)}"
+        )
+    problems = [f"{quoted(extra)}: not a model class"] if extra else []
+    problems += [f"no column for {quoted(missing)}"] if missing else []
+    if problems and requested == "auto":
+        fixes = (["fill unknown ones with 0"] if extra else []) + (["omit the others"] if missing else [])
+        raise UserError(
+            f"{source}: {'; '.join(problems)}; {VALUES_FLAG} probability would {' and '.join(fixes)}"
+        )
+    return Values("probability", classes, warnings=[f"{source}: {problem}" for problem in problems])
+
+
+class _SingleColumn:
+    """A sample submission with a single column to fill."""
+
+    def __init__(
+        self, source: str, sample: pd.DataFrame, class_names: Sequence[str], positive_class: str | None
+    ):
+        """Collect the distinct values of the column, without placeholders."""
+        self._source, self._class_names, self._positive_class = source, class_names, positive_class
+        self._classes = unique_forms(class_names)
+        (self._column,) = sample.columns
+        values = sorted(set(sample[self._column].str.strip()))
+        self._values = [text for text in values if self._is_class(text) or text.lower() not in PLACEHOLDERS]
+
+    def choose(self, requested: SubmissionValues) -> Values:
+        """Return what the column is filled with."""
+        kind = self._recognize() if requested == "auto" else requested
+        if kind == "probability":
+            name = self._probability_class()
+            note = f"column '{self._column}': probability of class '{name}'"
+            return Values(kind, {self._column: name}, note=note)
+        if kind == "labels":
+            return self._several_labels(explicit=requested == "labels")
+        if kind == "index":
+            note = ", ".join(f"{index} = {name}" for index, name in enumerate(self._class_names))
+            return Values(kind, {self._column: None}, note=f"class indices: {note}")
+        return Values(kind, {self._column: None}, warnings=self._warnings(self._values))
+
+    def _recognize(self) -> Literal["label", "labels", "probability"]:
+        numeric = all(NUMBER.fullmatch(value) for value in self._values)
+        if numeric and (normal_form(self._column) in PROBABILITY_HEADERS or self._column_class() is not None):
+            return "probability"
+        if not self._values or not numeric:
+            return "labels" if self._label_lists() else "label"
+        if not all(WHOLE_NUMBER.fullmatch(value) for value in self._values):
+            return "probability"
+        if len(self._class_names) > 2 and set(self._values) <= set(self._class_names):
+            return "label"
+        raise UserError(
+            f"{self._source}: the numbers in column '{self._column}', e.g. {self._values[0]}, may be labels, "
+            f"class indices or probabilities; add {VALUES_FLAG} label, index or probability"
+        )
+
+    def _column_class(self) -> str | None:
+        """Return the class that the column is named after, such as `dog` or `p_dog`."""
+        form = normal_form(self._column)
+        if form in LABEL_HEADERS:
+            return None
+        words = form.split("_")
+        inner = words[1:] if words[0] in PROBABILITY_PREFIXES else words
+        return self._classes.get(form) or self._classes.get("_".join(inner))
+
+    def _probability_class(self) -> str:
+        """Return the class whose probability the column requests."""
+        if self._positive_class is not None:
+            return self._positive_class
+        if (named := self._column_class()) is not None:
+            return named
+        positive = [name for name in self._class_names if not is_negative(name, self._class_names)]
+        if len(self._class_names) <= 2 and len(positive) == 1:
+            return positive[0]
+        raise UserError(
+            f"{self._source}: column '{self._column}' requests the probability of one class; "
+            f"add {CLASS_FLAG}; {available(self._class_names)}"
+        )
+
+    def _several_labels(self, explicit: bool) -> Values:
+        """Return the most probable labels, as many as in the rows of the sample."""
+        found = self._label_lists()
+        if found is None:
+            raise UserError(f"{VALUES_FLAG} labels: {self._source} has no row with several class names")
+        separator, lists = found
+        counts = sorted({len(labels) for labels in lists})
+        if len(counts) > 1 and not explicit:
+            raise UserError(
+                f"{self._source}: rows have {counts[0]} to {counts[-1]} labels; add {VALUES_FLAG} labels for "
+                f"the {counts[-1]} most probable ones in each row, or {VALUES_FLAG} label for one"
+            )
+        joined = separator if separator == " " else _spacing(self._values, separator)
+        warnings = self._warnings(sorted({label for labels in lists for label in labels}))
+        count = min(counts[-1], len(self._class_names))
+        return Values("labels", {self._column: None}, count, joined, warnings)
+
+    def _label_lists(self) -> tuple[str, list[list[str]]] | None:
+        """Return the separator and the labels of each value, if some value lists several class names."""
+        for separator in LABEL_SEPARATORS:
+            lists = [self._split(value, separator) for value in self._values]
+            if any(len(labels) > 1 and all(map(self._is_class, labels)) for labels in lists):
+                return separator, lists
+        return None
+
+    def _split(self, value: str, separator: str) -> list[str]:
+        if self._is_class(value):
+            return [value]
+        return [label for label in map(str.strip, value.split(separator)) if label]
+
+    def _is_class(self, text: str) -> bool:
+        return normal_form(text) in self._classes
+
+    def _warnings(self, labels: Sequence[str]) -> list[str]:
+        """Return warnings about labels of the sample that are not written like a class of the model."""
+        words = [label for label in labels if not NUMBER.fullmatch(label) and label not in self._class_names]
+        other = [
+            word for word in words if self._is_class(word) and " " not in self._classes[normal_form(word)]
+        ]
+        unknown = [word for word in words if not self._is_class(word)]
+        warnings = [f"{self._source}: {quoted(unknown)}: not a model class"] if unknown else []
+        return warnings + [
+            f"{self._source}: class '{self._classes[normal_form(word)]}' is written '{word}' there, "
+            "which a scorer may distinguish"
+            for word in other[:3]
+        ]
+
+
+def _spacing(values: Sequence[str], separator: str) -> str:
+    """Return a separator with the blank that follows it in the sample."""
+    return f"{separator} " if any(f"{separator} " in value for value in values) else separator

@@ -1,0 +1,195 @@
+"""Clips from a CSV file or a list of paths: which columns are used, and which files are meant."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from pipeline.data.clips import MAX_FOLD, NO_FOLD, clip_record, shown, to_table
+from pipeline.data.file_finder import FileFinder, FoundFile
+from pipeline.data.split_names import split_of
+from pipeline.data.table_columns import Columns, labeled_columns, unlabeled_columns
+from pipeline.io.csv_files import open_csv, open_text
+from pipeline.io.errors import UserError
+from pipeline.io.folder_tree import MISSING
+from pipeline.io.storage import is_store_uri
+from pipeline.io.text import plural
+
+# Empty, or as pandas may write a missing value.
+_NO_LABELS = ("", "nan")
+# Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
+_FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
+
+
+@dataclass
+class TableReader:
+    """Reads the rows of one table as manifest rows, and notes what is odd."""
+
+    name: str
+    """Flag and path, for error messages."""
+    finder: FileFinder
+    found: int = 0
+    missing: int = 0
+    first_missing: FoundFile | None = None
+    held_out: Counter[str] = field(default_factory=Counter)
+    """Number of rows by split, without those of the training split."""
+
+    def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
+        """Return the manifest row of a table row; None if the row belongs to another split.
+
+        Raises:
+            UserError: a value is missing or invalid, or a name stands for several files.
+        """
+        if self._is_held_out(line, _value(values, columns.split), columns):
+            return None
+        path, label = _value(values, columns.path, strip=False), _value(values, columns.label)
+        if not path.strip():
+            raise UserError(f"{self.name}, line {line}: path is empty")
+        if columns.label is not None and label.lower() in _NO_LABELS:
+            raise UserError(f"{self.name}, line {line}: label is empty")
+        fold = self._fold(line, _value(values, columns.fold))
+        file = self._find(line, path)
+        clip_id = _value(values, columns.clip_id) or _clip_id(file.name)
+        return clip_record(clip_id, file.path, label, file.status, fold, _value(values, columns.group))
+
+    def _is_held_out(self, line: int, split: str, columns: Columns) -> bool:
+        kind = "train" if columns.split is None else split_of(split)
+        if kind is None and columns.split_is_strict:
+            raise UserError(
+                f"{self.name}, line {line}: split '{split}' is not train, val or test; "
+                "if the column means something else, rename it"
+            )
+        if kind == "held out":
+            self.held_out[split] += 1
+        return kind == "held out"
+
+    def _fold(self, line: int, text: str) -> int:
+        """Return a fold number."""
+        if not text:
+            return NO_FOLD
+        match = _FOLD.fullmatch(text)
+        if match is not None and NO_FOLD <= int(match[1]) <= MAX_FOLD:
+            return int(match[1])
+        raise UserError(f"{self.name}, line {line}: fold '{text}' is not an integer up to {MAX_FOLD:,}")
+
+    def _find(self, line: int, path: str) -> FoundFile:
+        try:
+            file = self.finder.find(path)
+        except ValueError as error:
+            raise UserError(f"{self.name}, line {line}: {error}") from None
+        if file.status.size == MISSING:
+            self.missing += 1
+            self.first_missing = self.first_missing or file
+        else:
+            self.found += 1
+        return file
+
+    def check_files(self, path: Path) -> list[str]:
+        """Return warnings about rows that were left out and about missing files.
+
+        Raises:
+            UserError: none of the files exists, or no row belongs to the training split.
+        """
+        warnings, example = [], self.first_missing
+        if self.held_out:
+            counts = ", ".join(f"{shown(split)}: {count}" for split, count in sorted(self.held_out.items()))
+            if not self.found + self.missing:
+                raise UserError(
+                    f"{self.name}: no row belongs to the training split ({counts}); "
+                    "remove the column that names the split, or write 'train' in it"
+                )
+            warnings.append(f"ignoring {plural(self.held_out.total(), 'row')} of other splits ({counts})")
+        if example is not None and not self.found:
+            raise UserError(
+                f"{self.name}: none of the {self.missing} listed files exists; the first was expected as "
+                f"{shown(example.path)}{_neighbor_hint(path, example.name)}"
+            )
+        if example is not None:
+            warnings.append(
+                f"{self.missing} of {self.missing + self.found} listed files do not exist, "
+                f"e.g. {shown(example.path)}"
+            )
+        return warnings
+
+
+def read_labeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read labeled clips from a CSV with the columns `path,label[,fold][,group]`; return them and warnings.
+
+    Paths are relative to the folder of the CSV. Rows of other splits than `train` are left out.
+
+    Raises:
+        UserError: not a CSV, a missing column, an invalid value, or no listed file exists.
+    """
+    with open_csv(path, "--data") as table:
+        columns = labeled_columns(table)
+        reader = TableReader(table.name, FileFinder(path.parent))
+        clips = to_table(
+            record
+            for line, values in table.rows()
+            if (record := reader.record(line, values, columns)) is not None
+        )
+    return clips, reader.check_files(path)
+
+
+def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read clips from a CSV with a column `path`, with the columns `id,path`, or with a single column.
+
+    The header can be missing. Paths are relative to the folder of the CSV.
+
+    Raises:
+        UserError: not a CSV, no column of paths, or no listed file exists.
+    """
+    with open_csv(path, "--audio") as table:
+        reader = TableReader(table.name, FileFinder(path.parent))
+        columns, has_header = unlabeled_columns(table, reader.finder)
+
+        def rows() -> Iterator[tuple[int, list[str]]]:
+            if not has_header:
+                yield table.header_line, table.header
+            yield from table.rows()
+
+        records = (reader.record(line, values, columns) for line, values in rows())
+        clips = to_table(record for record in records if record is not None)
+    return clips, reader.check_files(path)
+
+
+def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read clips from a text file with one path per line, relative to its folder.
+
+    Raises:
+        UserError: not a text file, or no listed file exists.
+    """
+    with open_text(path, "--audio") as file:
+        reader = TableReader(f"--audio {path}", FileFinder(path.parent))
+        lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
+        clips = to_table(
+            record
+            for number, line in lines
+            if line.strip() and (record := reader.record(number, [line], Columns(0))) is not None
+        )
+    return clips, reader.check_files(path)
+
+
+def _value(values: Sequence[str], column: int | None, strip: bool = True) -> str:
+    """Return a value; empty if the column or the rest of the row is missing."""
+    value = values[column] if column is not None and column < len(values) else ""
+    return value.strip() if strip else value
+
+
+def _clip_id(name: str) -> str:
+    return name if is_store_uri(name) else PurePosixPath(name).as_posix()
+
+
+def _neighbor_hint(table: Path, name: str) -> str:
+    """Return where a missing file is, if it is below a folder next to the table or to the table's folder."""
+    for base, prefix in ((table.parent, ""), (table.parent.parent, "../")):
+        for folder in sorted(path for path in base.iterdir() if path.is_dir()):
+            if FileFinder(folder).exists(name):
+                example = f"{prefix}{folder.name}/{name}"
+                return f", but it is in '{folder}': move the CSV there, or write paths like {shown(example)}"
+    return "; paths are relative to the folder of the CSV"

@@ -1,0 +1,66 @@
+"""Rows of the manifest: columns, ids, and the conversion of records to a table."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections.abc import Iterable
+
+import pandas as pd
+
+from pipeline.io.errors import UserError
+from pipeline.io.folder_tree import FileStatus
+
+COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
+NO_FOLD = -1
+MAX_FOLD = 2**31 - 1
+# Maximum number of records held as Python objects at a time.
+CHUNK_ROWS = 50_000
+MAX_SHOWN_NAME = 200
+
+
+def normalize_id(text: str) -> str:
+    """Return a clip id or label in composed Unicode form (NFC), in which equal texts have equal characters.
+
+    File names written on macOS are often decomposed: "é" is "e" and an accent.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def clip_record(
+    clip_id: str, path: str, label: str, status: FileStatus, fold: int = NO_FOLD, group: str = ""
+) -> tuple:
+    """Return a manifest row; a clip without a group is its own group.
+
+    Raises:
+        UserError: the name of the file is not valid UTF-8.
+    """
+    try:
+        clip_id.encode()
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"file name {clip_id!r} is not valid UTF-8; rename it, or all with `convmv -f cp1252 -t utf8 -r`"
+        ) from None
+    clip_id = normalize_id(clip_id)
+    return clip_id, path, normalize_id(label), fold, group or clip_id, status.size, status.mtime_ns
+
+
+def to_table(records: Iterable[tuple]) -> pd.DataFrame:
+    """Convert records to a table in chunks: as Python objects, millions take many times the memory."""
+    source, chunks = iter(records), []
+    while chunk := list(itertools.islice(source, CHUNK_ROWS)):
+        chunks.append(pd.DataFrame(chunk, columns=list(COLUMNS)))
+    return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame(columns=list(COLUMNS))
+
+
+def shown(name: str) -> str:
+    """Return a name in quotes for a message of one line: control characters escaped, and not too long."""
+    return repr(name if len(name) <= MAX_SHOWN_NAME else f"{name[:MAX_SHOWN_NAME]}…")
+
+
+def shown_list(names: Iterable[str], count: int = 5) -> str:
+    """Return the first names in quotes, and the number of the others."""
+    first = list(names)
+    others = f" and {len(first) - count} more" if len(first) > count else ""
+    return ", ".join(map(shown, first[:count])) + others

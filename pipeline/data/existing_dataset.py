@@ -1,0 +1,116 @@
+"""The dataset that an output folder already contains: whether an extraction may update or replace it."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from models.config import diff_settings
+from pipeline.audio.augment import AugmentConfig
+from pipeline.audio.features import FeatureConfig
+from pipeline.data.shards import MANIFEST_NAME, ShardManifest, open_shards, read_shard, read_shard_footer
+from pipeline.io.errors import UserError
+from pipeline.io.output_folder import check_output_folder
+from pipeline.io.storage import is_store_uri
+from pipeline.io.text import plural
+
+_OVERWRITE = ", or add --overwrite to replace it"
+# Shards of which the clip ids are read concurrently: most of the time is waiting for an object store.
+_THREADS = 16
+
+
+def check_outside_data(out: Path, data: Path, class_names: Collection[str]) -> None:
+    """Raise `UserError` if `out` is the data folder or in a class folder, whose files become clips later."""
+    if not data.is_dir():
+        return  # a CSV lists its clips
+    inner = PurePosixPath(os.path.relpath(_location(out), _location(data))).parts
+    if ".." in inner:
+        return
+    if not inner:
+        raise UserError(f"--out {out} is the data folder: choose a folder for the shards alone")
+    # Class folders are in the data folder, or one level below in `train/`.
+    names = {unicodedata.normalize("NFC", name) for name in class_names}
+    for depth in (0, 1):
+        name = unicodedata.normalize("NFC", inner[depth]) if depth < len(inner) else ""
+        if name in names and (data / "/".join(inner[: depth + 1])).is_dir():
+            raise UserError(
+                f"--out {out} is in the folder of class '{name}', whose files are clips: choose another --out"
+            )
+
+
+def check_existing(
+    out: Path, data: Path, features: FeatureConfig, augment: AugmentConfig, overwrite: bool
+) -> ShardManifest | None:
+    """Return the dataset in `out` that an extraction with these settings updates, if there is one.
+
+    Raises:
+        UserError: the folder contains something else, or without `overwrite` a dataset of other data, one
+            with other settings, or a generated one.
+    """
+    replaceable = {"dataset", "generated dataset"} if overwrite else {"dataset"}
+    check_output_folder(out, replaceable, hint="" if overwrite else _OVERWRITE)
+    if overwrite or not (out / MANIFEST_NAME).is_file():
+        return None
+    existing = open_shards(out)
+    for name, requested, used in (
+        ("features", features, existing.features),
+        ("augment", augment, existing.augment),
+    ):
+        changes = diff_settings(used.to_dict(), requested.to_dict(), name)
+        if changes:
+            raise UserError(
+                f"--out {out} already contains shards made with {changes[0]}; "
+                "choose another --out, or add --overwrite to replace them"
+            )
+    source = str(existing.source.get("data", ""))
+    if _location(source) != _location(data):
+        raise UserError(
+            f"--out {out} already contains shards of {source} (requested {data}); "
+            "choose another --out, or add --overwrite to replace them"
+        )
+    return existing
+
+
+def _location(path: Path | str) -> str:
+    """Return a path without links and relative parts, or a URI without options, for comparisons."""
+    text = str(path)
+    return text.partition("?")[0].rstrip("/") if is_store_uri(text) else os.path.realpath(text)
+
+
+def describe_update(
+    out: Path, existing: ShardManifest, names: Collection[str], pending_ids: Iterable[str]
+) -> str | None:
+    """Return one line about the changes to an existing dataset, or None if nothing changes.
+
+    Args:
+        out: folder of the dataset.
+        existing: its manifest.
+        names: names of all its shards after the update.
+        pending_ids: ids of the clips of those that are not in the manifest.
+    """
+    outdated = sorted({shard.name for shard in existing.shards} - set(names))
+    added = len(set(names) - {shard.name for shard in existing.shards})
+    if not outdated and not added:
+        return None
+    changed = f"{added} of {plural(len(names), 'shard')} to extract"
+    try:
+        old_ids = _clip_ids(out, outdated)
+    except UserError:  # a shard that is missing or damaged, and no longer needed
+        return f"updating {out}: {changed}"
+    new_ids = set(pending_ids)
+    new = plural(len(new_ids - old_ids), "clip")
+    return f"updating {out}: {new} new, {len(old_ids - new_ids)} gone; {changed}"
+
+
+def _clip_ids(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return the ids of all clips of some shards, usable or not."""
+
+    def read(name: str) -> list[str]:
+        rejected = [clip.clip_id for clip in read_shard_footer(folder / name).rejected]
+        return rejected + read_shard(folder / name, ["clip_id"])["clip_id"].unique().to_pylist()
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return {clip_id for ids in pool.map(read, names) for clip_id in ids}

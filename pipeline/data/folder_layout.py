@@ -1,0 +1,224 @@
+"""Which folders below a data folder are classes: recognizes splits and folds, leaves out other folders."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.audio.file_types import ending, is_hidden
+from pipeline.data.audio_folders import (
+    ClassFolder,
+    broken_links_warning,
+    has_own_recordings,
+    has_recordings,
+    is_broken_link,
+    own_recordings,
+)
+from pipeline.data.clips import shown, shown_list
+from pipeline.data.split_names import split_of
+from pipeline.io.errors import UserError, explain_os_error
+from pipeline.io.folder_tree import FolderTree, join
+
+# Noise recordings of Speech Commands, attributes of macOS archives, caches.
+_NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
+_FOLD_NAME = re.compile(r"fold[_\- ]?(\d{1,6})", re.IGNORECASE)
+_CSV_HINT = "list the files in a CSV with the columns path,label[,fold]"
+
+
+@dataclass
+class Layout:
+    """Class folders of a tree."""
+
+    tree: FolderTree
+    """Tree of the data folder or of its training split; ids are paths below its root."""
+    classes: list[ClassFolder]
+    warnings: list[str] = field(default_factory=list)
+
+
+def find_classes(tree: FolderTree, data: Path) -> Layout:
+    """Find the class folders of the data folder `data`.
+
+    Raises:
+        UserError: a folder cannot be read, or has several interpretations.
+    """
+    try:
+        warnings: list[str] = []
+        split = _training_split(tree, data, warnings)
+        if split is not None:
+            tree, data = tree.subtree(split), data / split
+        names = _class_names(tree, warnings)
+        if split is None:
+            names = _without_held_out(tree, data, names, warnings)
+        classes = _fold_classes(tree, data, names, warnings) or [ClassFolder(name, name) for name in names]
+    except OSError as error:
+        raise UserError(explain_os_error(error, f"reading --data {data}")) from None
+    warnings += _outside_warning(tree, "", data)
+    return Layout(tree, classes, warnings)
+
+
+def _visible(tree: FolderTree, folder: str) -> list[str]:
+    """Return the names of folders in a folder; links are last, so that files belong to their real folder."""
+    listing = tree.list(folder)
+    return [name for name in listing.folders + listing.linked_folders if not is_hidden(name)]
+
+
+def _class_names(tree: FolderTree, warnings: list[str]) -> list[str]:
+    """Return the folders in the root, without those that cannot be classes."""
+    listing = tree.list("")
+    hidden = [name for name in listing.folders + listing.linked_folders if is_hidden(name)]
+    names = _visible(tree, "")
+    ignored = [name for name in names if name.lower() in _NO_CLASSES] + hidden
+    ignored = [name for name in ignored if has_recordings(tree, name)]
+    if ignored:
+        warnings.append(f"ignoring folders that are no classes: {shown_list(ignored)}")
+    return [name for name in names if name.lower() not in _NO_CLASSES]
+
+
+def _training_split(tree: FolderTree, data: Path, warnings: list[str]) -> str | None:
+    """Return the folder of the training split, such as `train`; None if the root has the class folders.
+
+    A folder named so is a class if it has recordings of its own and is next to other classes.
+
+    Raises:
+        UserError: it can be a class as well, or has no class folders.
+    """
+    names = [name for name in _visible(tree, "") if name.lower() not in _NO_CLASSES]
+    named = [name for name in names if split_of(name) == "train" and has_recordings(tree, name)]
+    if not named:
+        return None
+    held_out = [name for name in names if split_of(name) == "held out"]
+    others = [name for name in names if split_of(name) is None and has_recordings(tree, name)]
+    splits = [name for name in named if _has_class_folders(tree, name)]
+    if others:
+        splits = [name for name in splits if not has_own_recordings(tree, name)]
+    if not splits and not others:
+        raise UserError(
+            f"--data {data}: {shown(named[0])} holds recordings but no class folders; sort them into one "
+            f"folder per class, or {_CSV_HINT}{_join_hint(table_hint(tree))}"
+        )
+    if not splits:
+        return None
+    if len(splits) > 1 or (others and not held_out):
+        raise _ambiguous_split(data, splits[0], splits[1:] or others)
+    ignored = sorted({*held_out, *others, *named} - {splits[0], "test"})
+    if ignored:
+        warnings.append(f"reading the class folders in {shown(splits[0])}, not {shown_list(ignored)}")
+    return splits[0]
+
+
+def _ambiguous_split(data: Path, split: str, neighbors: list[str]) -> UserError:
+    return UserError(
+        f"--data {data}: {shown(split)} can be a training split or a class next to "
+        f"{shown_list(neighbors, 3)}; to read its class folders, pass --data {data / split}; "
+        "if it is a class, rename it"
+    )
+
+
+def _join_hint(hints: list[str]) -> str:
+    return "".join(f"; {hint}" for hint in hints)
+
+
+def _has_class_folders(tree: FolderTree, folder: str) -> bool:
+    return any(has_recordings(tree, join(folder, name)) for name in _visible(tree, folder))
+
+
+def _without_held_out(tree: FolderTree, data: Path, names: list[str], warnings: list[str]) -> list[str]:
+    """Leave out folders named like a test or validation split.
+
+    Raises:
+        UserError: there are no others, or such a folder can be one of two classes.
+    """
+    held_out = [name for name in names if _is_held_out(tree, name)]
+    if not held_out:
+        return names
+    rest = [name for name in names if name not in held_out]
+    classes = [name for name in rest if has_recordings(tree, name)]
+    if not classes:
+        raise UserError(
+            f"--data {data}: no training split or class folder next to {shown_list(held_out)}; "
+            f"to read its class folders, pass --data {data / held_out[0]}"
+        )
+    if len(classes) == 1 and not _has_class_folders(tree, held_out[0]):
+        raise UserError(
+            f"--data {data}: {shown(held_out[0])} can be a split or a class next to {shown(classes[0])}; "
+            f"if it is a class, rename it, else move it out of --data"
+        )
+    warnings.append(
+        f"ignoring {shown_list(held_out)}, named like a test or validation split; if it is a class, rename it"
+    )
+    return rest
+
+
+def _is_held_out(tree: FolderTree, name: str) -> bool:
+    """Return whether a folder is a split next to class folders; `valid` may be a class next to `invalid`."""
+    if split_of(name) != "held out" or not has_recordings(tree, name):
+        return False
+    return name.lower() != "valid" or _has_class_folders(tree, name)
+
+
+def _fold_classes(
+    tree: FolderTree, data: Path, names: list[str], warnings: list[str]
+) -> list[ClassFolder] | None:
+    """Return the class folders in folders named `fold1`, `fold2`, …; None if there are no such folders.
+
+    Raises:
+        UserError: there are class folders next to folds, or none in them.
+    """
+    folds = {name: int(match[1]) for name in names if (match := _FOLD_NAME.fullmatch(name))}
+    folds = {name: number for name, number in folds.items() if has_recordings(tree, name)}
+    others = [name for name in names if name not in folds and has_recordings(tree, name)] if folds else []
+    if not folds or (others and len(folds) == 1):
+        return None
+    if others:
+        raise UserError(
+            f"--data {data}: {shown_list(folds, 3)} are named like folds, next to class folders "
+            f"{shown_list(others, 3)}; rename them, or {_CSV_HINT}"
+        )
+    classes = [
+        ClassFolder(join(name, label), label, number)
+        for name, number in folds.items()
+        for label in _visible(tree, name)
+    ]
+    if not any(has_recordings(tree, folder.name) for folder in classes):
+        raise UserError(
+            f"--data {data}: {shown_list(folds, 3)} are folds without class folders in them "
+            f"(as in UrbanSound8K); {_CSV_HINT}{_join_hint(table_hint(tree))}"
+        )
+    warnings.append(f"reading {shown_list(folds, 3)} as folds, and the folders in them as classes")
+    for name in folds:
+        warnings += _outside_warning(tree, name, data)
+    return classes
+
+
+def nested_classes_warning(layout: Layout) -> list[str]:
+    """Return a warning if the only class folder with recordings looks like a folder of class folders."""
+    for folder in layout.classes:
+        if has_recordings(layout.tree, folder.name) and not has_own_recordings(layout.tree, folder.name):
+            below = [join(folder.name, name) for name in _visible(layout.tree, folder.name)]
+            if sum(has_recordings(layout.tree, name) for name in below) > 1:
+                path = layout.tree.path(folder.name)
+                return [f"if the folders in {shown(folder.name)} are the classes, pass --data {path}"]
+    return []
+
+
+def table_hint(tree: FolderTree) -> list[str]:
+    """Return which table in a folder, or in a folder in it, may have the labels of the recordings."""
+    for folder in ["", *_visible(tree, "")]:
+        with suppress(OSError):  # an unreadable folder
+            tables = [name for name in tree.list(folder).files if ending(name) in ("csv", "tsv")]
+            if tables:
+                path = tree.path(join(folder, tables[0]))
+                return [f"if {shown(tables[0])} has the labels, pass --data {path}"]
+    return []
+
+
+def _outside_warning(tree: FolderTree, folder: str, data: Path) -> list[str]:
+    """Return warnings about recordings and broken links in a folder which should have class folders."""
+    names = list(own_recordings(tree, folder))
+    broken = [name for name in names if is_broken_link(tree, name)]
+    count, path = len(names) - len(broken), data / folder if folder else data
+    files = "file" if count == 1 else "files"
+    warnings = [f"ignoring {count} audio {files} outside class folders in '{path}'"] if count else []
+    return warnings + broken_links_warning(broken)

@@ -1,0 +1,83 @@
+"""Record of a split: which clips a run was trained on, for later commands to compare others with.
+
+It outlives the shards, which may be moved, extracted again or deleted after training. Clips are the same if
+they have the same id, the same recording or the same audio.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.data.duplicates import SILENCE
+from pipeline.data.rows import LabeledRows
+from pipeline.data.split import Split
+from pipeline.io.errors import UserError
+from pipeline.io.files import write_atomically
+
+SPLIT_NAME = "split.parquet"
+# Copy of the record of a generator's run, in a dataset that it generated.
+GENERATOR_SPLIT_NAME = "generator_split.parquet"
+# Columns by which clips are compared, and values that mean nothing.
+IDENTITIES: dict[str, Any] = {"clip_id": None, "group": None, "content": SILENCE}
+
+
+def split_record(dataset: LabeledRows, split: Split, extra: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:
+    """Return the clips of a split: the columns `IDENTITIES`, `label` and `split`.
+
+    Args:
+        dataset: the dataset that was split.
+        split: `train`, `validation` or `held-out` in the result.
+        extra: tables of additional datasets, used for training.
+    """
+    columns = [*IDENTITIES, "label"]
+    parts = {"train": split.train, "validation": split.val, "held-out": split.held_out}
+    tables = [dataset.table.iloc[rows][columns].assign(split=name) for name, rows in parts.items()]
+    tables += [table[columns].assign(split="train") for table in extra]
+    return pd.concat(tables, ignore_index=True).drop_duplicates(["clip_id", "split"], ignore_index=True)
+
+
+def write_split_record(path: Path, record: pd.DataFrame) -> None:
+    """Write a record atomically."""
+    buffer = io.BytesIO()
+    record.to_parquet(buffer, compression="zstd")
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def read_split_record(path: Path) -> pd.DataFrame | None:
+    """Read a record; None if there is none.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    try:
+        return pd.read_parquet(io.BytesIO(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): restore it, or delete it"
+        ) from None
+
+
+def trained_clips(record: pd.DataFrame) -> pd.DataFrame:
+    """Return the clips of a record that were trained on."""
+    return record[record["split"] == "train"]
+
+
+def shared_rows(table: pd.DataFrame, clips: pd.DataFrame) -> np.ndarray:
+    """Return the mask of the rows of a table that are among `clips`, bool `[shape=(N,)]`.
+
+    Rows match if they have the id, the recording or the audio of a clip.
+    """
+    mask = np.zeros(len(table), bool)
+    for column, empty in IDENTITIES.items():
+        values = table[column]
+        mask |= (values.isin(set(clips[column])) & (values != empty)).to_numpy()
+    return mask

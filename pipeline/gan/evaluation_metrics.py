@@ -1,0 +1,162 @@
+"""Metrics of an evaluation: generated clips as a set, compared with held-out real clips by their embeddings.
+
+A metric relative to real clips needs real clips that differ. Classes without that (silence, copies of one
+clip) or without held-out clips are left out; with no class left, the metric is None: undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.gan_metrics import (
+    class_diversity,
+    comparable_classes,
+    density_and_coverage,
+    frechet_distance,
+    nearest_neighbors,
+)
+from models.metrics import confusion_matrix
+from pipeline.report.page import number
+
+# A generated clip is suspected to be a copy if its distance to the nearest training clip is below this
+# quantile of the distances of held-out clips.
+MEMORIZATION_QUANTILE = 0.01
+# Held-out clips whose mean distance to the nearest training clip is below this fraction of the spread of the
+# training clips are copies of those.
+MIN_RELATIVE_DISTANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class EvaluatedClips:
+    """Clips with the outputs of the reference classifier."""
+
+    mels: np.ndarray
+    """Spectrograms in dB `[shape=(N, n_mels, num_frames)]`."""
+    labels: np.ndarray
+    """Requested or true classes `[shape=(N,)]`."""
+    embeddings: np.ndarray
+    """`[shape=(N, K)]`"""
+    probabilities: np.ndarray
+    """`[shape=(N, C)]`"""
+
+    def of_classes(self, classes: np.ndarray) -> EvaluatedClips:
+        """Return the clips of some classes."""
+        mask = np.isin(self.labels, classes)
+        return EvaluatedClips(
+            self.mels[mask], self.labels[mask], self.embeddings[mask], self.probabilities[mask]
+        )
+
+    @property
+    def class_accuracy(self) -> float:
+        """Fraction of the clips that the classifier predicts as their class."""
+        return float((self.probabilities.argmax(axis=1) == self.labels).mean())
+
+
+def compute_metrics(
+    generated: EvaluatedClips,
+    untrained: EvaluatedClips,
+    train: EvaluatedClips,
+    held_out: EvaluatedClips,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Compute all metrics of an evaluation, as JSON values; None where one is undefined."""
+    confusion = confusion_matrix(generated.labels, generated.probabilities.argmax(axis=1), len(class_names))
+    classes = comparable_classes(class_diversity(train.mels, train.labels), held_out.mels, held_out.labels)
+    compared = [clips.of_classes(classes) for clips in (generated, untrained, train, held_out)]
+    return {
+        "clips": len(generated.labels),
+        "per_class": [
+            class_metrics(generated, confusion, label, class_names) for label in range(len(class_names))
+        ],
+        "class_accuracy": generated.class_accuracy,
+        "real_class_accuracy": held_out.class_accuracy,
+        "left_out_classes": [name for label, name in enumerate(class_names) if label not in classes],
+        **_set_metrics(*compared),
+        "confusion": confusion.tolist(),
+    }
+
+
+def _set_metrics(
+    generated: EvaluatedClips, untrained: EvaluatedClips, train: EvaluatedClips, held_out: EvaluatedClips
+) -> dict[str, Any]:
+    """Compute the metrics relative to real clips, of comparable classes; None if there are too few clips."""
+    # Two for a covariance and a neighbor.
+    defined = len(held_out.labels) >= 2
+    frechet: dict[str, Any] = {
+        name: frechet_distance(clips.embeddings, held_out.embeddings) if defined else None
+        for name, clips in (("generated", generated), ("untrained", untrained), ("real", train))
+    }
+    density = coverage = real_density = real_coverage = None
+    if defined:
+        density, coverage = density_and_coverage(held_out.embeddings, generated.embeddings)
+        # The same number of training clips as of generated ones: coverage grows with it.
+        count = min(len(train.labels), len(generated.labels))
+        subset = np.linspace(0, len(train.labels) - 1, count).round().astype(int)
+        real_density, real_coverage = density_and_coverage(held_out.embeddings, train.embeddings[subset])
+    return {
+        "frechet": frechet | {"held_out_clips": len(held_out.labels)},
+        "density": density,
+        "coverage": coverage,
+        "real_density": real_density,
+        "real_coverage": real_coverage,
+        "nearest": _nearest_metrics(generated, train, held_out),
+    }
+
+
+def _nearest_metrics(
+    generated: EvaluatedClips, train: EvaluatedClips, held_out: EvaluatedClips
+) -> dict[str, Any]:
+    """Compare the distances of generated and of held-out clips to their nearest training clips.
+
+    Ratio and suspected copies are None if the held-out clips are copies of training clips.
+    """
+    undefined = {"generated": None, "held_out": None, "ratio": None, "suspected_copies": None}
+    if not len(held_out.labels):
+        return undefined
+    distances = nearest_neighbors(generated.embeddings, train.embeddings)[1]
+    held_out_distances = nearest_neighbors(held_out.embeddings, train.embeddings)[1]
+    means = {"generated": float(distances.mean()), "held_out": float(held_out_distances.mean())}
+    spread = float(np.linalg.norm(train.embeddings.std(axis=0)))
+    if means["held_out"] <= MIN_RELATIVE_DISTANCE * spread:
+        return undefined | means
+    limit = np.quantile(held_out_distances, MEMORIZATION_QUANTILE)
+    return means | {
+        "ratio": means["generated"] / means["held_out"],
+        "suspected_copies": int((distances < limit).sum()),
+    }
+
+
+def class_metrics(
+    generated: EvaluatedClips, confusion: np.ndarray, label: int, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Compute the metrics of one class."""
+    class_mask = generated.labels == label
+    errors = confusion[label].copy()
+    errors[label] = 0
+    return {
+        "name": class_names[label],
+        "clips": int(class_mask.sum()),
+        "class_accuracy": float(confusion[label, label] / max(1, class_mask.sum())),
+        "confidence": float(generated.probabilities[class_mask, label].mean()),
+        "most_confused_with": class_names[int(errors.argmax())] if errors.any() else None,
+    }
+
+
+def describe_metrics(metrics: dict[str, Any]) -> str:
+    """Format the metrics as one line of text."""
+    frechet = metrics["frechet"]
+    text = (
+        f"{metrics['clips']} generated clips: class accuracy {metrics['class_accuracy']:.1%} "
+        f"(real {metrics['real_class_accuracy']:.1%}), "
+        f"Fréchet distance {number(frechet['generated'], '.1f')} "
+        f"(untrained {number(frechet['untrained'], '.1f')}, real {number(frechet['real'], '.1f')}), "
+        f"density {number(metrics['density'])}, coverage {number(metrics['coverage'])}, "
+        f"nearest-neighbor distance ratio {number(metrics['nearest']['ratio'])}"
+    )
+    if left_out := metrics["left_out_classes"]:
+        text += f"; without classes that have no variety or no held-out clips: {', '.join(left_out)}"
+    return text

@@ -1,0 +1,120 @@
+"""Output folder of `melray generate`: whose results are in it, and what may be replaced.
+
+`generated.json` is written before the first clip: it identifies the job, so that only the same job resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from pipeline.data.duplicates import DUPLICATES_NAME
+from pipeline.data.shards import MANIFEST_NAME, REJECTED_NAME, WARNINGS_NAME
+from pipeline.data.split_record import GENERATOR_SPLIT_NAME
+from pipeline.gan.config import GenerateConfig
+from pipeline.io.errors import UserError
+from pipeline.io.files import write_text_atomically
+from pipeline.io.output_folder import Content, check_output_folder
+
+JOB_NAME, TABLE_NAME = "generated.json", "generated.csv"
+REPLACEABLE: tuple[Content, ...] = ("dataset", "generated dataset", "generated audio")
+_SHARD_NAME = re.compile(r"part-\d{5}-[0-9a-f]{12}\.parquet")
+_HINT = ", or add --overwrite to replace it"
+
+
+def check_folder(config: GenerateConfig, settings: dict[str, Any], clip_ids: Iterable[str]) -> None:
+    """Check that the folder has nothing that the job would replace, unless `overwrite` is set.
+
+    Args:
+        config: configuration of the command.
+        settings: all that determines the clips, as JSON values.
+        clip_ids: ids of the clips, with their folders.
+
+    Raises:
+        UserError: results of another command, or of one with other settings, or audio files with the names of
+            clips to generate.
+    """
+    out = config.out
+    existing = _read_settings(out)
+    if existing == settings:
+        check_output_folder(out, ("generated dataset", "generated audio"))
+        return
+    check_output_folder(out, REPLACEABLE if config.overwrite else (), hint="" if config.overwrite else _HINT)
+    if config.overwrite:
+        return
+    if existing is not None:
+        raise UserError(f"--out {out} contains clips of an interrupted generation with other settings{_HINT}")
+    if _shards(out):
+        raise UserError(f"--out {out} contains shards of an interrupted command{_HINT}")
+    folders = {clip_id.split("/")[0] for clip_id in clip_ids}
+    names = {f"{name}/{path.stem}" for name in folders for path in (out / name).glob("*.wav")}
+    for clip_id in clip_ids:
+        if clip_id in names:
+            raise UserError(f"--out {out} already contains {clip_id}.wav, which is not of this job{_HINT}")
+
+
+def start_job(config: GenerateConfig, settings: dict[str, Any]) -> None:
+    """Delete the results of another job, if any, and write `generated.json`.
+
+    Files that melray did not write are kept.
+
+    Raises:
+        OSError: a file cannot be deleted or written.
+    """
+    out = config.out
+    if _read_settings(out) == settings:
+        return
+    delete_shards(out)
+    _delete_audio(out)
+    text = json.dumps({"generator": str(config.run), "settings": settings}, indent=1, ensure_ascii=False)
+    write_text_atomically(out / JOB_NAME, text)
+
+
+def delete_shards(out: Path) -> None:
+    """Delete the shards of a folder, and all that describes them."""
+    for name in (MANIFEST_NAME, GENERATOR_SPLIT_NAME, REJECTED_NAME, WARNINGS_NAME, DUPLICATES_NAME):
+        (out / name).unlink(missing_ok=True)
+    for path in _shards(out):
+        path.unlink(missing_ok=True)
+
+
+def _shards(out: Path) -> list[Path]:
+    """Return the shards in a folder; other programs write files with similar names."""
+    return [path for path in out.glob("part-*.parquet") if _SHARD_NAME.fullmatch(path.name)]
+
+
+def _delete_audio(out: Path) -> None:
+    """Delete `generated.csv` and the files that it lists."""
+    if not (out / TABLE_NAME).is_file():
+        return
+    for name in _audio_files(out / TABLE_NAME):
+        for suffix in (".wav", ".png"):
+            (out / name).with_suffix(suffix).unlink(missing_ok=True)
+    (out / TABLE_NAME).unlink()
+
+
+def _audio_files(table: Path) -> list[str]:
+    """Return the audio files that a `generated.csv` lists, relative to its folder; none outside it."""
+    try:
+        names = pd.read_csv(table, keep_default_na=False)["file"]
+    except (ValueError, KeyError):
+        return []
+    return [name for name in map(str, names) if _is_inside(PurePosixPath(name))]
+
+
+def _is_inside(path: PurePosixPath) -> bool:
+    return len(path.parts) == 2 and not path.is_absolute() and ".." not in path.parts
+
+
+def _read_settings(out: Path) -> dict[str, Any] | None:
+    """Return the settings of the job that wrote a folder; None if there is none."""
+    try:
+        settings = json.loads((out / JOB_NAME).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return settings if isinstance(settings, dict) else None

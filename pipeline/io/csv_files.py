@@ -1,0 +1,144 @@
+"""CSV and text files as people have them: any separator, UTF-8 or UTF-16; errors name the line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.io.errors import UserError, report_os_errors
+
+_SEPARATORS = ",;\t|"
+_BINARY = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive; save the sheet as CSV, or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+    b"\x1f\x8b": "compressed; unpack it",
+    b"BZh": "compressed; unpack it",
+    b"7z\xbc\xaf": "an archive; unpack it",
+    b"Rar!": "an archive; unpack it",
+    b"PAR1": "a Parquet file; write it as CSV",
+}
+
+
+@dataclass
+class CsvFile:
+    """An open CSV file."""
+
+    name: str
+    """Flag and path, for error messages."""
+    header: list[str]
+    """Values of the first row, without surrounding blanks."""
+    header_line: int
+    _reader: Iterator[list[str]]
+    _lines_before: int
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield number of the first line, and values, of each further row that is not blank.
+
+        Raises:
+            UserError: a row has more values than the header.
+        """
+        line = self._line_num + 1
+        for values in self._reader:
+            if any(value.strip() for value in values):
+                self._check_width(line, values)
+                yield line, values
+            line = self._line_num + 1
+
+    @property
+    def separator(self) -> str:
+        """Character between two values."""
+        return self._reader.dialect.delimiter  # type: ignore[attr-defined]
+
+    @property
+    def _line_num(self) -> int:
+        return self._lines_before + self._reader.line_num  # type: ignore[attr-defined]
+
+    def _check_width(self, line: int, values: list[str]) -> None:
+        if any(value.strip() for value in values[len(self.header) :]):
+            raise UserError(
+                f"{self.name}, line {line}: {len(values)} values in {len(self.header)} columns; "
+                'a value with a separator in it needs quotes, as in "a, b.wav"'
+            )
+
+
+@contextmanager
+def open_csv(path: Path, flag: str) -> Iterator[CsvFile]:
+    """Open a local or remote CSV file; `flag` is the command-line flag that names it.
+
+    Raises:
+        UserError: on entry or while rows are read, if it is not a CSV file in UTF-8 or UTF-16.
+    """
+    with open_text(path, flag) as file:
+        try:
+            yield _read_header(f"{flag} {path}", file)
+        except csv.Error as error:
+            raise UserError(f"{flag} {path}: not a CSV ({error})") from None
+
+
+@contextmanager
+def open_text(path: Path, flag: str) -> Iterator[IO[str]]:
+    """Open a local or remote text file; `flag` is the command-line flag that names it.
+
+    Raises:
+        UserError: on entry or while lines are read, if it is not text in UTF-8 or UTF-16.
+    """
+    name = f"{flag} {path}"
+    with report_os_errors("reading", name), path.open("rb") as binary:
+        encoding = _encoding(name, binary.read(4))
+    with report_os_errors("reading", name), path.open(newline="", encoding=encoding) as file:
+        try:
+            yield file
+        except UnicodeError as error:
+            raise UserError(
+                f"{name}: not UTF-8 text ({error}); save it as 'CSV UTF-8', or convert it, e.g. "
+                f"`iconv -f WINDOWS-1252 -t UTF-8 {path.name}`"
+            ) from None
+
+
+def _encoding(name: str, start: bytes) -> str:
+    """Return the encoding of a text file that begins with these bytes.
+
+    Raises:
+        UserError: it is not a text file.
+    """
+    for magic, kind in _BINARY.items():
+        if start.startswith(magic):
+            raise UserError(f"{name}: not a CSV but {kind}")
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _read_header(name: str, file: IO[str]) -> CsvFile:
+    first, lines_before = "", 0
+    while not first.strip(" \t,;|\r\n"):
+        first, lines_before = file.readline(), lines_before + 1
+        if not first:
+            break
+        if first[:4].lower() == "sep=":  # a line that Excel reads and writes
+            separator = first[4:5]
+            header = file.readline()
+            return _csv_file(name, file, header, separator, lines_before)
+    return _csv_file(name, file, first, _separator(first), lines_before - 1)
+
+
+def _separator(line: str) -> str:
+    """Return the separator that splits a line into most values."""
+    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([line], delimiter=separator), [])))
+
+
+def _csv_file(name: str, file: IO[str], first: str, separator: str, lines_before: int) -> CsvFile:
+    if "\0" in first:
+        raise UserError(f"{name}: not a CSV (NUL characters); save it as 'CSV UTF-8'")
+
+    def lines() -> Iterator[str]:
+        yield first
+        yield from file
+
+    # Without strict, an opening quote that is never closed takes in the rest of the file.
+    reader = csv.reader(lines(), delimiter=separator, strict=True)
+    header = [value.strip() for value in next(reader, [])]
+    return CsvFile(name, header, lines_before + 1, reader, lines_before)

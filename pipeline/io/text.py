@@ -1,0 +1,10 @@
+"""Text of messages: numbers with their nouns."""
+
+from __future__ import annotations
+
+
+def plural(count: float, noun: str) -> str:
+    """Return a number and its noun, such as `1 node`, `2 nodes`, `0.5 GPU` or `3 classes`."""
+    number = f"{count:g}" if isinstance(count, float) else str(count)
+    ending = "" if 0 < count <= 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number} {noun}{ending}"

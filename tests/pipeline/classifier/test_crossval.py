@@ -1,0 +1,87 @@
+"""Cross-validation without a cluster: folds, settings and folders that it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.config import ConfigError
+from pipeline.classifier import train
+from pipeline.classifier.crossval import CrossvalConfig, crossval, fold_config, known_folds
+from pipeline.classifier.train import begin_run, train_in_process
+from pipeline.data.dataset import open_dataset
+from pipeline.io.errors import UserError
+from tests.helpers.sounds import train_config, write_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("tones"), clips=8)
+
+
+def crossval_config(shards: Path, run: Path, **overrides: object) -> CrossvalConfig:
+    settings = train_config(shards, run, epochs=1).model_dump() | {"val_fraction": 0.0}
+    return CrossvalConfig(**settings | overrides)
+
+
+def test_more_folds_than_recordings_are_refused(shards: Path, tmp_path: Path) -> None:
+    config = crossval_config(shards, tmp_path / "run", num_folds=5)
+    with pytest.raises(
+        UserError, match=r"--num-folds: 5 folds requested, but class 'tone 0' has only 4 recordings"
+    ):
+        crossval(config)
+    assert not config.run.exists()
+
+
+def test_single_fold_is_refused(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--fold 2: crossval holds out every fold; drop --fold"):
+        crossval_config(shards, tmp_path, fold=2)
+
+
+@pytest.mark.parametrize("name", ["config.json", "search.json"])
+def test_folder_of_other_command_is_refused(shards: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="contains a run of another command; choose another --run"):
+        crossval(crossval_config(shards, tmp_path))
+
+
+def test_resumed_crossval_needs_same_settings(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train_first(pending: dict, *_: object) -> None:
+        train_in_process(next(iter(pending.values())))
+        raise KeyboardInterrupt
+
+    def train_all(pending: dict, *_: object) -> None:
+        for config in pending.values():
+            train_in_process(config)
+
+    config = crossval_config(shards, tmp_path, num_folds=2)
+    monkeypatch.setattr(train, "train_concurrently", train_first)
+    with pytest.raises(KeyboardInterrupt):
+        crossval(config)
+    monkeypatch.setattr(train, "train_concurrently", train_all)
+    for changed in ({"epochs": 2}, {"num_folds": 3}, {"seed": 1}):
+        with pytest.raises(UserError, match=rf"fold_1 contains a run with {next(iter(changed))} = "):
+            crossval(crossval_config(shards, tmp_path, **{"num_folds": 2} | changed))
+    results = crossval(config)
+    assert [fold["fold"] for fold in results["folds"]] == [1, 2]
+    assert json.loads((tmp_path / "crossval.json").read_text()) == results
+    assert "mean of 2 folds: accuracy" in capsys.readouterr().out
+
+
+def test_unusable_split_leaves_no_run(shards: Path, tmp_path: Path) -> None:
+    config = train_config(shards, tmp_path / "run", fold=9)
+    with pytest.raises(UserError, match="--fold 9: fold not found"):
+        begin_run(config)
+    assert not config.run.exists()
+    begin_run(train_config(shards, tmp_path / "run", fold=2))
+
+
+def test_every_fold_is_held_out_once(shards: Path, tmp_path: Path) -> None:
+    config = crossval_config(shards, tmp_path, num_folds=4)
+    folds = known_folds(open_dataset(shards), config)
+    assert folds == [1, 2, 3, 4]
+    assert [fold_config(config, fold).fold for fold in folds] == folds

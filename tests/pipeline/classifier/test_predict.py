@@ -1,0 +1,202 @@
+"""Prediction in a single process: every file has a row, and what cannot work ends before or with one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from models.classifier import Classifier, ClassifierConfig
+from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.distributed.quarantine import CRASH_REASON
+from pipeline.io.errors import UserError
+from pipeline.training.model_file import ClassifierMetadata, save_model
+from tests.helpers.sounds import RATE, SMALL_FEATURES, tone
+
+NAMES = ("noise", "whale")
+COUNTS = {"noise": 3, "whale": 1}
+
+
+def save_classifier(run: Path, names: tuple[str, ...] = NAMES, scale: float = 1.0, **training: Any) -> Path:
+    """Save an untrained classifier, with weights multiplied by `scale`."""
+    config = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8)
+    torch.manual_seed(0)
+    model = Classifier(config, SMALL_FEATURES.mel.n_mels, len(names))
+    for parameter in model.parameters():
+        parameter.data.mul_(scale)
+    metadata = ClassifierMetadata(
+        model=config, features=SMALL_FEATURES, class_names=names, training={"class_counts": COUNTS} | training
+    )
+    run.mkdir()
+    save_model(run, model, metadata)
+    (run / "config.json").write_text(json.dumps({"format_version": metadata.format_version}))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return save_classifier(tmp_path / "run")
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    """Write three clips, of which one is in a folder."""
+    folder = tmp_path / "test"
+    (folder / "a").mkdir(parents=True)
+    for number, name in enumerate(("1.wav", "2.wav", "a/3.wav")):
+        soundfile.write(folder / name, tone(400 * (number + 1)), RATE)
+    return folder
+
+
+def config(run: Path, audio: Any, **settings: Any) -> PredictConfig:
+    return PredictConfig(run=run, audio=audio, out=run.parent / "out", **settings)
+
+
+def read_submission(run: Path) -> pd.DataFrame:
+    return pd.read_csv(run.parent / "out" / "submission.csv", dtype=str)
+
+
+def write_sample(folder: Path, text: str) -> Path:
+    path = folder / "sample.csv"
+    path.write_text(text)
+    return path
+
+
+def run_never(*_: Any) -> Any:
+    raise AssertionError("units were run")
+
+
+def test_every_file_has_a_row_with_reason(run: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (audio / "4.m4a").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0")
+    (audio / "5").write_bytes(b"neither audio nor text")
+    (audio / "6.wav").write_bytes(b"")
+    (audio / "7").write_bytes((audio / "1.wav").read_bytes())
+    with caplog.at_level(logging.WARNING, logger="melray"):
+        table = predict(config(run, audio), run_in_process).set_index("id")
+    assert table.index.tolist() == ["1.wav", "2.wav", "4.m4a", "5", "6.wav", "7", "a/3.wav"]
+    assert read_submission(run)["id"].tolist() == table.index.tolist()
+    assert "unsupported format '.m4a'" in table.loc["4.m4a", "reason"]
+    assert "unsupported format" in table.loc["5", "reason"] and "empty" in table.loc["6.wav", "reason"]
+    assert table.loc["7", "reason"] == "" and np.allclose(
+        table.loc["7", ["p:noise", "p:whale"]].astype(float),
+        table.loc["1.wav", ["p:noise", "p:whale"]].astype(float),
+    )
+    unreadable = table.loc[["4.m4a", "5", "6.wav"]]
+    assert (unreadable["label"] == "noise").all() and np.allclose(unreadable["p:noise"], 0.75)
+    assert np.allclose(table.filter(like="p:").sum(axis=1), 1, atol=1e-6)
+    rejected = pd.read_csv(run.parent / "out" / "rejected.csv")
+    assert rejected["clip_id"].astype(str).tolist() == ["4.m4a", "5", "6.wav"]
+    assert any("3 files could not be read" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label\n1.wav,?\nmissing.wav,?\n", "id 'missing.wav': no match"),
+        ("id,label\n1,0\n2,0\n", "add --submission-values"),
+        ("id,whale,dolphin\n1,0,0\n", "'dolphin': not a model class; no column for 'noise'"),
+    ],
+)
+def test_unusable_sample_fails_before_prediction(text: str, message: str, run: Path, audio: Path) -> None:
+    sample = write_sample(run.parent, text)
+    with pytest.raises(UserError, match=message):
+        predict(config(run, audio, sample_submission=sample), run_never)
+    assert not (run.parent / "out").exists()
+
+
+def test_sample_with_probability_column_is_filled(
+    run: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sample = write_sample(run.parent, "clip,probability\n3.wav,0\n1.wav,0\n")
+    with caplog.at_level(logging.INFO, logger="melray"):
+        table = predict(config(run, audio, sample_submission=sample), run_in_process).set_index("id")
+    written = read_submission(run)
+    assert written.columns.tolist() == ["clip", "probability"]
+    expected = table.loc[["a/3.wav", "1.wav"], "p:whale"].to_numpy()
+    assert np.allclose(written["probability"].astype(float), expected, atol=1e-6)
+    assert "column 'probability': probability of class 'whale'" in caplog.messages
+    assert any(message.startswith("1 of 3 audio files have no row in") for message in caplog.messages)
+
+
+def test_audio_is_a_file_several_files_or_a_list(run: Path, audio: Path) -> None:
+    expected = predict(config(run, audio), run_in_process).set_index("id")
+    single = predict(config(run, audio / "2.wav"), run_in_process)
+    assert single["id"].tolist() == ["2.wav"]
+    several = predict(config(run, (audio / "a" / "3.wav", audio / "1.wav")), run_in_process)
+    assert several["id"].tolist() == ["1.wav", "3.wav"]
+    (audio / "list.txt").write_text("a/3.wav\n2.wav\n")
+    listed = predict(config(run, audio / "list.txt"), run_in_process)
+    assert listed["id"].tolist() == ["2.wav", "a/3.wav"]
+    for table in (single, several, listed):
+        for clip_id, probability in table[["id", "p:whale"]].itertuples(index=False):
+            same = expected.loc["a/3.wav" if clip_id == "3.wav" else clip_id, "p:whale"]
+            assert np.isclose(probability, same, atol=1e-6)
+
+
+def test_same_id_in_two_audio_arguments_raises(audio: Path) -> None:
+    soundfile.write(audio / "a" / "1.wav", tone(300), RATE)
+    with pytest.raises(UserError, match=r"1 id in several arguments, e.g. '1.wav'; pass the folder"):
+        read_audio((audio / "1.wav", audio / "a" / "1.wav"))
+
+
+def test_prediction_of_other_files_replaces_earlier_one(run: Path, audio: Path) -> None:
+    predict(config(run, audio), run_in_process)
+    (audio / "1.wav").unlink()
+    predict(config(run, audio, windows=3), run_in_process)
+    assert read_submission(run)["id"].tolist() == ["2.wav", "a/3.wav"]
+    assert not (run.parent / "out" / ".parts").exists()
+
+
+def test_output_folder_of_another_command_is_kept(run: Path, audio: Path) -> None:
+    with pytest.raises(UserError, match="contains a training run"):
+        predict(PredictConfig(run=run, audio=audio, out=run), run_never)
+
+
+def test_network_with_values_that_are_not_finite_raises(tmp_path: Path, audio: Path) -> None:
+    run = save_classifier(tmp_path / "broken", scale=float("nan"))
+    with pytest.raises(UserError, match=r"not finite for '1.wav': evaluate the run"):
+        predict(config(run, audio), run_in_process)
+
+
+@pytest.mark.parametrize("counts", [{}, {"noise": 0}])
+def test_unknown_class_frequencies_are_uniform(counts: dict[str, int], tmp_path: Path) -> None:
+    run = save_classifier(tmp_path / "other", class_counts=counts)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    table = predict(config(run, tmp_path / "broken.wav"), run_in_process)
+    assert table[["p:noise", "p:whale"]].to_numpy().tolist() == [[0.5, 0.5]]
+
+
+def test_single_class_has_probability_one(tmp_path: Path, audio: Path) -> None:
+    run = save_classifier(tmp_path / "single", names=("whale",))
+    sample = write_sample(tmp_path, "id,prob\n1,0.0\n")
+    predict(config(run, audio, sample_submission=sample), run_in_process)
+    assert read_submission(run)["prob"].astype(float).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("settings", [{"windows": 1000}, {"tta_shifts": 64}, {"windows": 3, "tta_shifts": 2}])
+@pytest.mark.parametrize("seconds", [0.001, 7.3])
+def test_very_short_and_long_files_have_probabilities(
+    settings: dict[str, int], seconds: float, run: Path, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "clip.wav", tone(500, seconds), RATE)
+    table = predict(config(run, tmp_path / "clip.wav", **settings), run_in_process)
+    assert table["reason"].tolist() == [""]
+    assert np.allclose(table.filter(like="p:").sum(axis=1), 1, atol=1e-5)
+
+
+def test_crash_reason_is_listed(run: Path, audio: Path) -> None:
+    settings = config(run, audio)
+    job = plan_job(settings, read_audio(settings.audio).clips)
+    record = {"crashes": {"2.wav": 3}, "clip": ""}
+    (job.folder / ".attempts").mkdir()
+    (job.folder / ".attempts" / f"{job.units[0].name}.json").write_text(json.dumps(record))
+    table = predict(settings, run_in_process).set_index("id")
+    assert table.loc["2.wav", "reason"] == CRASH_REASON

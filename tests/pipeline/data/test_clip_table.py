@@ -1,0 +1,280 @@
+"""Clips from CSV files and lists of paths, as people and spreadsheets write them; errors name the line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.clips import NO_FOLD
+from pipeline.data.manifest import Manifest, read_manifest, read_unlabeled
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError
+from tests.pipeline.data.test_manifest import touch
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+
+
+def write_csv(root: Path, text: str, encoding: str = "utf-8", name: str = "clips.csv") -> Path:
+    path = root / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def read_csv(root: Path, text: str, encoding: str = "utf-8") -> Manifest:
+    """Read a table of the files 1.wav … 4.wav, which exist."""
+    touch(root, "1.wav", "2.wav", "3.wav", "4.wav")
+    return read_manifest(write_csv(root, text, encoding))
+
+
+def names(manifest: Manifest) -> list[str]:
+    """Return the names of the files."""
+    return [os.path.basename(path) for path in manifest.clips["path"]]
+
+
+def test_csv_columns_give_paths_labels_folds_groups(tmp_path: Path):
+    touch(tmp_path, "x/1.wav", "x/ü 2.wav")
+    lines = [
+        "path,label,fold,group,more",
+        "x/1.wav,dog,3,rec 1,!",
+        '"x/ü 2.wav",rain,,,',
+        f"{tmp_path}/x/1.wav,rain,0,rec 1,",
+        "",
+    ]
+    clips = read_manifest(write_csv(tmp_path, "\n".join(lines))).clips
+    assert clips["clip_id"].tolist() == [f"{tmp_path}/x/1.wav", "x/1.wav", "x/ü 2.wav"]
+    assert clips["label"].tolist() == ["rain", "dog", "rain"]
+    assert clips["fold"].tolist() == [0, 3, NO_FOLD]
+    assert clips["group"].tolist() == ["rec 1", "rec 1", "x/ü 2.wav"]
+    assert clips["path"].tolist() == [f"{tmp_path}/x/1.wav", f"{tmp_path}/x/1.wav", f"{tmp_path}/x/ü 2.wav"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end"),
+    [("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r"), ("utf-16", "\r\n")],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_csv_of_spreadsheets_is_read(encoding: str, end: str, separator: str, tmp_path: Path):
+    lines = ["label,path,fold", "dög,1.wav,1.0", "rain,2.wav,2", ",,", "", " , ,", ""]
+    manifest = read_csv(tmp_path, end.join(lines).replace(",", separator), encoding)
+    assert manifest.clips["label"].tolist() == ["dög", "rain"]
+    assert manifest.clips["fold"].tolist() == [1, 2]
+
+
+def test_separator_line_of_excel_is_skipped(tmp_path: Path):
+    assert names(read_csv(tmp_path, "sep=;\r\npath;label\r\n1.wav;a\r\n2.wav;b\r\n")) == ["1.wav", "2.wav"]
+    with pytest.raises(UserError, match="line 4: label is empty"):
+        read_csv(tmp_path, "sep=;\r\npath;label\r\n1.wav;a\r\n2.wav;\r\n")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Path, Label",
+        " PATH ,LABEL ",
+        "filename,category",
+        "File Name,Class",
+        "file_path,class name",
+        "fname,target",
+        "id,label",
+        "slice_file_name,class",
+    ],
+)
+def test_common_column_names_are_accepted(header: str, tmp_path: Path):
+    manifest = read_csv(tmp_path, f"{header}\n1.wav, dog \n2.wav,rain\n")
+    assert manifest.clips["label"].tolist() == ["dog", "rain"] and names(manifest) == ["1.wav", "2.wav"]
+
+
+def test_columns_of_esc50_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, "melray"):
+        manifest = read_csv(tmp_path, "filename,fold,target,category\n1.wav,1,0,dog\n2.wav,2,1,rain\n")
+    logger.removeHandler(caplog.handler)
+    assert manifest.clips["label"].tolist() == ["dog", "rain"] and manifest.clips["fold"].tolist() == [1, 2]
+    assert "columns filename as path, category as label; ignored: 'target'" in caplog.text
+
+
+def test_rows_of_other_splits_are_left_out(tmp_path: Path):
+    text = "path,label,split\n1.wav,a,train\n2.wav,b,Training\n3.wav,a,test\n4.wav,b,val\n"
+    manifest = read_csv(tmp_path, text)
+    assert names(manifest) == ["1.wav", "2.wav"]
+    assert "ignoring 2 rows of other splits ('test': 1, 'val': 1)" in manifest.warnings
+    assert names(read_csv(tmp_path, text.replace(",split", ",subset"))) == ["1.wav", "2.wav"]
+    with pytest.raises(UserError, match=r"no row belongs to the training split \('test': 2\)"):
+        read_csv(tmp_path, "path,label,split\n1.wav,a,test\n2.wav,b,test\n")
+    with pytest.raises(UserError, match="line 2: split '1' is not train, val or test"):
+        read_csv(tmp_path, "path,label,split\n1.wav,a,1\n2.wav,b,2\n")
+    assert len(read_csv(tmp_path, "path,label,subset\n1.wav,a,small\n2.wav,b,\n").clips) == 2
+
+
+def test_names_find_files_in_other_forms(tmp_path: Path):
+    touch(
+        tmp_path,
+        f"{DECOMPOSED}/{DECOMPOSED}.wav",
+        "dog/b.flac",
+        "dog/b.txt",
+        "dog/C.WAV",
+        "dog/ d.wav",
+        "e\\f.wav",
+    )
+    (tmp_path / "dog/b").mkdir()
+    rows = {
+        f"{COMPOSED}/{COMPOSED}.wav": f"{DECOMPOSED}/{DECOMPOSED}.wav",
+        "dog\\b": "dog/b.flac",
+        "dog/c.wav": "dog/C.WAV",
+        "dog/ d.wav": "dog/ d.wav",
+        " dog/b.flac": "dog/b.flac",
+        "e\\f.wav": "e\\f.wav",
+    }
+    manifest = read_manifest(write_csv(tmp_path, "path,label\n" + "".join(f'"{name}",a\n' for name in rows)))
+    found = dict(zip(manifest.clips["clip_id"], manifest.clips["path"], strict=True))
+    ids = [f"{COMPOSED}/{COMPOSED}.wav", "dog/b", "dog/c.wav", "dog/ d.wav", "dog/b.flac", "e\\f.wav"]
+    assert found == {key: f"{tmp_path}/{path}" for key, path in zip(ids, rows.values(), strict=True)}
+    assert (manifest.clips["size"] > 0).all()
+
+
+def test_name_of_several_files_raises(tmp_path: Path):
+    touch(tmp_path, "dog/1.wav", "dog/1.mp3", "dog/2.wav")
+    with pytest.raises(UserError, match=r"line 3: '1' can be '1\.(wav|mp3)' or '1\.(wav|mp3)'"):
+        read_manifest(write_csv(tmp_path, "path,label\ndog/2.wav,a\ndog/1,b\n"))
+
+
+def test_missing_file_is_kept_without_size(tmp_path: Path):
+    manifest = read_csv(tmp_path, "path,label\n1.wav,dog\n5.wav,rain\nnul\0.wav,rain\n")
+    assert manifest.clips["size"].tolist() == [5, -1, -1]
+    assert manifest.clips["mtime_ns"].tolist()[1:] == [0, 0]
+    assert f"2 of 3 listed files do not exist, e.g. '{tmp_path}/5.wav'" in manifest.warnings
+
+
+def test_no_listed_file_raises_with_expected_path(tmp_path: Path):
+    touch(tmp_path, "audio/1.wav", "meta/x")
+    rows = "path,label\n1.wav,a\n2.wav,b\n"
+    with pytest.raises(UserError, match=r"none of the 2 listed files exists; .* expected as '.*/meta/1.wav'"):
+        read_manifest(write_csv(tmp_path / "meta", rows))
+    with pytest.raises(UserError, match=r"but it is in '.*/audio': .* write paths like '../audio/1.wav'"):
+        read_manifest(write_csv(tmp_path / "meta", rows))
+    with pytest.raises(UserError, match=r"write paths like 'audio/1.wav'"):
+        read_manifest(write_csv(tmp_path, rows))
+    touch(tmp_path, "train_audio/dog/7.wav")
+    with pytest.raises(UserError, match=r"write paths like 'train_audio/dog/7.wav'"):
+        read_manifest(write_csv(tmp_path, "filename,primary_label\ndog/7.wav,a\n"))
+    with pytest.raises(UserError, match="paths are relative to the folder of the CSV"):
+        read_manifest(write_csv(tmp_path, "path,label\nC:\\data\\7.wav,a\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,fold\n1.wav,1\n", "no column 'label'; the first line must be path,label"),
+        ("what,label\n1.wav,dog\n", "no column 'path'; .* not 'what,label'"),
+        ("1.wav,dog\n2.wav,rain\n", "the first line must be path,label.*, not '1.wav,dog'"),
+        ("", "no column 'path'"),
+        ("path,label\n", "no audio files found"),
+        ("path,label\n1.wav,dog\n,rain\n", "line 3: path is empty"),
+        ("path,label\n\n\n1.wav,dog\n\n,rain\n", "line 6: path is empty"),
+        ('path,label,note\n1.wav,dog,"a\nb\nc"\n2.wav,,\n', "line 5: label is empty"),
+        ("path,label\n1.wav,\n", "line 2: label is empty"),
+        ("path,label\n1.wav, \n", "line 2: label is empty"),
+        ("path,label\n1.wav\n", "line 2: label is empty"),
+        ("path,label,fold\n1.wav,dog,one\n", "line 2: fold 'one' is not an integer"),
+        ("path,label,fold\n1.wav,dog,1.5\n", "line 2: fold '1.5' is not an integer"),
+        ("path,label\n1.wav,nan\n", "line 2: label is empty"),
+        ("path,label,fold\n1.wav,dog,inf\n", "line 2: fold 'inf' is not an integer"),
+        ("path,label,fold\n1.wav,dog,99999999999\n", "line 2: fold '99999999999' is not an integer"),
+        ("path,label\n1.wav,dog\n1.wav,rain\n2.wav,dog\n", "1 duplicate paths, e.g. '1.wav'"),
+        ("path,label\n1.wav,dog\n./1.wav,dog\n", "1 duplicate paths, e.g. '1.wav'"),
+        ("path,label\na, b.wav,dog\n", "line 2: 3 values in 2 columns; .* needs quotes"),
+        ('path,label\n"1.wav,dog\n2.wav,rain\n', "not a CSV .unexpected end of data"),
+        ("path,label,label\n1.wav,dog,rain\n", "two columns are named 'label'"),
+        ("path,label\n" + "x" * 200_000 + ",dog\n", "not a CSV"),
+        ("path,label\ns3://,dog\n", "line 2: unsupported storage URI"),
+        ("path,label\nfolder,dog\n", "line 2: 'folder' is not a file"),
+    ],
+)
+def test_invalid_csv_raises(text: str, message: str, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=message):
+        read_csv(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,label\n1.wav,Hündin\n".encode("latin-1"), "not UTF-8 text .* 'CSV UTF-8'.*iconv"),
+        ("path,label\n1.wav,dog\n".encode("utf-16-le"), "NUL characters.*'CSV UTF-8'"),
+        (b"PK\3\4rest", "an Excel workbook or a ZIP archive; save the sheet as CSV"),
+        (b"\x1f\x8brest", "compressed; unpack it"),
+    ],
+)
+def test_file_that_is_not_text_raises_with_fix(content: bytes, message: str, tmp_path: Path):
+    (tmp_path / "clips.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_manifest(tmp_path / "clips.csv")
+
+
+def test_audio_file_as_data_raises(tmp_path: Path):
+    with pytest.raises(UserError, match="is an audio file; expected a folder of class folders, or a CSV"):
+        read_manifest(touch(tmp_path, "1.wav") / "1.wav")
+
+
+@pytest.mark.parametrize("name", ["ä 1.wav", "1.m4a", "1"])
+def test_unlabeled_single_file_is_one_clip(name: str, tmp_path: Path):
+    manifest = read_unlabeled(touch(tmp_path, name) / name)
+    assert manifest.clips[["clip_id", "path", "label"]].values.tolist() == [[name, f"{tmp_path}/{name}", ""]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("test.csv", "path\n2.wav\n1.wav\n", ["1.wav", "2.wav"]),
+        ("test.csv", "clip,probability\n2,0\n1,0\n", ["1", "2"]),
+        ("test.csv", "whatever\n2\n1\n", ["1", "2"]),
+        ("test.csv", "2.wav\n1.wav\n", ["1.wav", "2.wav"]),
+        ("test.csv", "id,path\na,1.wav\nb,2.wav\n", ["a", "b"]),
+        ("test.csv", "id;File Name\na;1.wav\nb;2.wav\n", ["a", "b"]),
+        ("test.csv", "id,label\n2,?\n1,?\n", ["1", "2"]),
+        ("test.tsv", "path\tsplit\n1.wav\ttest\n2.wav\ttest\n", ["1.wav", "2.wav"]),
+        ("list.txt", "2.wav\n\n1.wav\n", ["1.wav", "2.wav"]),
+        ("list.txt", "./2.wav\r\n1.wav\r\n", ["1.wav", "2.wav"]),
+        ("list.lst", "1\n2\n", ["1", "2"]),
+    ],
+)
+def test_unlabeled_tables_give_ids_and_paths(name: str, text: str, ids: list[str], tmp_path: Path):
+    touch(tmp_path, "1.wav", "2.wav")
+    clips = read_unlabeled(write_csv(tmp_path, text, name=name)).clips
+    assert clips["clip_id"].tolist() == ids
+    assert clips["path"].tolist() == [f"{tmp_path}/1.wav", f"{tmp_path}/2.wav"]
+    assert set(clips["label"]) == {""}
+
+
+def test_list_of_paths_keeps_commas(tmp_path: Path):
+    touch(tmp_path, "a, b.wav", 'say "hi".wav', "c;d.wav")
+    path = write_csv(tmp_path, 'a, b.wav\nsay "hi".wav\nc;d.wav\n', name="list.txt")
+    assert read_unlabeled(path).clips["clip_id"].tolist() == ["a, b.wav", "c;d.wav", 'say "hi".wav']
+
+
+def test_listed_test_file_that_is_missing_stays(tmp_path: Path):
+    touch(tmp_path, "1.wav")
+    manifest = read_unlabeled(write_csv(tmp_path, "path\n1.wav\n2.wav\n"))
+    assert manifest.clips["size"].tolist() == [5, -1]
+    assert manifest.warnings == [f"1 of 2 listed files do not exist, e.g. '{tmp_path}/2.wav'"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("test.csv", "path\n7.wav\n", "none of the 1 listed files exists"),
+        ("test.csv", "a,b\nx,y\n", "no column 'path'; the first line must be path or id,path"),
+        ("test.csv", "path\n1.wav\n1.wav\n", "1 duplicate paths"),
+        ("test.csv", "id,path\n7,1.wav\n7,2.wav\n", r"1.wav' and '.*2.wav' have the same id '7'$"),
+        ("test.csv", "path\n", "no audio files found"),
+        ("test.pdf", "x", "neither an audio file nor a CSV or a list of files"),
+    ],
+)
+def test_unusable_unlabeled_table_raises(name: str, text: str, message: str, tmp_path: Path):
+    touch(tmp_path, "1.wav", "2.wav")
+    with pytest.raises(UserError, match=message):
+        read_unlabeled(write_csv(tmp_path, text, name=name))

@@ -1,0 +1,164 @@
+"""Which folders are classes: splits, folds, and folders that are neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.clips import NO_FOLD
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.split_names import split_of
+from pipeline.io.errors import UserError
+from tests.pipeline.data.test_manifest import touch
+
+
+def read(root: Path, *folders: str) -> Manifest:
+    """Read a data folder that has two clips in each of `folders`."""
+    return read_manifest(touch(root, *(f"{folder}/{number}.wav" for folder in folders for number in (1, 2))))
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "warnings"),
+    [
+        (("cat", "dog", "train"), ["cat", "dog", "train"], []),
+        (("Train", "dog"), ["Train", "dog"], []),
+        (("cat", "dog", "train", "train/sessions"), ["cat", "dog", "train"], []),
+        (("train/cat", "train/train"), ["cat", "train"], []),
+        (("train/cat", "train/dog", "test"), ["cat", "dog"], []),
+        (("train/cat", "train/dog", "test/cat", "test/dog"), ["cat", "dog"], []),
+        (
+            ("Train/cat", "Train/dog", "Test"),
+            ["cat", "dog"],
+            ["reading the class folders in 'Train', not 'Test'"],
+        ),
+        (
+            ("training/cat", "training/dog", "validation/cat", "validation/dog"),
+            ["cat", "dog"],
+            ["reading the class folders in 'training', not 'validation'"],
+        ),
+        (
+            ("train_audio/cat", "train_audio/dog", "train_soundscapes", "test_soundscapes"),
+            ["cat", "dog"],
+            ["reading the class folders in 'train_audio', not 'test_soundscapes', 'train_soundscapes'"],
+        ),
+        (
+            ("train/cat", "train/dog", "test", "extra"),
+            ["cat", "dog"],
+            ["reading the class folders in 'train', not 'extra'"],
+        ),
+        (
+            ("cat", "dog", "test"),
+            ["cat", "dog"],
+            ["ignoring 'test', named like a test or validation split; if it is a class, rename it"],
+        ),
+        (
+            ("cat", "dog", "_background_noise_", ".cache", "__MACOSX"),
+            ["cat", "dog"],
+            ["ignoring folders that are no classes: '__MACOSX', '_background_noise_', '.cache'"],
+        ),
+        (("train horn", "train_whistle"), ["train horn", "train_whistle"], []),
+        (("invalid", "valid"), ["invalid", "valid"], []),
+    ],
+)
+def test_class_folders_are_recognized(
+    folders: tuple[str, ...], classes: list[str], warnings: list[str], tmp_path: Path
+):
+    manifest = read(tmp_path, *folders)
+    assert manifest.class_names == classes
+    assert manifest.warnings == warnings
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (
+            ("train/a", "train/b", "cat", "dog"),
+            "'train' can be a training split or a class next to 'cat', 'dog'; .*/train",
+        ),
+        (("train/a", "training/b"), "'train' can be a training split or a class next to 'training'"),
+        (("train", "test"), "'train' holds recordings but no class folders; .* CSV"),
+        (("train",), "'train' holds recordings but no class folders"),
+        (("test/a", "val/a"), "no training split or class folder next to 'test', 'val'; .* --data .*/test"),
+        (("control", "test"), "'test' can be a split or a class next to 'control'; .* rename it, else move"),
+        (("fold1", "fold2"), "'fold1', 'fold2' are folds without class folders .* CSV"),
+        (("fold1/a", "fold2/a", "dog"), "'fold1', 'fold2' are named like folds, next to class folders 'dog'"),
+    ],
+)
+def test_ambiguous_folders_raise_with_fix(folders: tuple[str, ...], message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, *folders)
+
+
+def test_fold_folders_give_folds(tmp_path: Path):
+    manifest = read(tmp_path, "fold1/cat", "fold1/dog", "Fold_10/dog")
+    clips = manifest.clips
+    assert clips["label"].tolist() == ["dog", "dog", "cat", "cat", "dog", "dog"]
+    assert clips["fold"].tolist() == [10, 10, 1, 1, 1, 1]
+    assert clips["clip_id"].tolist()[0] == "Fold_10/dog/1.wav"
+    assert manifest.warnings == ["reading 'Fold_10', 'fold1' as folds, and the folders in them as classes"]
+    inside_split = read(tmp_path / "x", "train/fold1/cat", "train/fold2/dog", "test")
+    assert set(inside_split.clips["fold"]) == {1, 2}
+
+
+def test_single_fold_name_is_a_class(tmp_path: Path):
+    assert set(read(tmp_path, "fold 1", "dog").clips["fold"]) == {NO_FOLD}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["runs/first/config.json", "runs/first/metrics.jsonl", "runs/first/samples/1.wav"],
+        ["runs/config.json", "runs/owner.json", "runs/samples/epoch_1/1.wav"],
+        ["search/search.json", "search/scores.jsonl", "search/trials/1.wav"],
+        ["shards/_manifest.json", "shards/1.wav"],
+        ["sounds/generated.csv", "sounds/dog/1.wav"],
+        ["answer/submission.csv", "answer/predictions.parquet", "answer/1.wav"],
+        ["rain/sounds/generated.csv", "rain/sounds/1.wav"],
+    ],
+)
+def test_output_folders_of_melray_are_ignored(names: list[str], tmp_path: Path):
+    manifest = read(touch(tmp_path, *names), "cat", "dog")
+    assert manifest.class_names == ["cat", "dog"]
+    assert [warning for warning in manifest.warnings if "ignoring output folders of melray" in warning]
+
+
+def test_outputs_do_not_make_split_ambiguous(tmp_path: Path):
+    touch(tmp_path, "runs/first/config.json", "runs/first/owner.json", "runs/first/samples/1.wav")
+    assert read(tmp_path, "train/cat", "train/dog", "test").warnings == []
+
+
+def test_folder_of_class_folders_is_suggested(tmp_path: Path):
+    warnings = read(tmp_path, "audio/cat", "audio/dog").warnings
+    assert f"if the folders in 'audio' are the classes, pass --data {tmp_path}/audio" in warnings
+
+
+def test_table_next_to_recordings_is_suggested(tmp_path: Path):
+    touch(tmp_path, "1.wav", "2.wav", "train.csv")
+    with pytest.raises(UserError, match=r"ignoring 2 audio files outside .* pass --data .*/train.csv"):
+        read_manifest(tmp_path)
+    touch(tmp_path / "flat", "train/1.wav", "test/2.wav", "train.csv")
+    with pytest.raises(UserError, match=r"no class folders; .* pass --data .*/flat/train.csv"):
+        read_manifest(tmp_path / "flat")
+    touch(tmp_path / "esc50", "audio/1.wav", "audio/2.wav", "meta/esc50.csv")
+    hint = f"if 'esc50.csv' has the labels, pass --data {tmp_path}/esc50/meta/esc50.csv"
+    assert hint in read_manifest(tmp_path / "esc50").warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        ("audio_train", "train"),
+        ("test-set", "held out"),
+        ("VAL", "held out"),
+        ("held_out", "held out"),
+        ("train horn", None),
+        ("contest", None),
+        ("", None),
+        ("1", None),
+    ],
+)
+def test_split_names_are_recognized(name: str, split: str | None):
+    assert split_of(name) == split

@@ -1,0 +1,49 @@
+"""CSV and text files: separators, encodings, and line numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.io.csv_files import open_csv, open_text
+from pipeline.io.errors import UserError
+
+
+def read(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    path.write_bytes(content)
+    with open_csv(path, "--data") as table:
+        return table.header, list(table.rows())
+
+
+@pytest.mark.parametrize("separator", [b",", b";", b"\t", b"|"])
+def test_separator_is_recognized(separator: bytes, tmp_path: Path):
+    header, rows = read(tmp_path / "x.csv", b" a ,'b\n1,2\n".replace(b",", separator))
+    assert (header, rows) == (["a", "'b"], [(2, ["1", "2"])])
+
+
+def test_line_numbers_count_blank_and_quoted_lines(tmp_path: Path):
+    _, rows = read(tmp_path / "x.csv", b'\n\na,b\n\n1,"x\ny"\n,\n\n2,z\n')
+    assert rows == [(5, ["1", "x\ny"]), (9, ["2", "z"])]
+
+
+def test_row_wider_than_header_raises(tmp_path: Path):
+    assert read(tmp_path / "x.csv", b"a,b\n1,2,,\n")[1] == [(2, ["1", "2", "", ""])]
+    with pytest.raises(UserError, match=r"--data .*x.csv, line 2: 3 values in 2 columns"):
+        read(tmp_path / "x.csv", b"a,b\n1,2,3\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_encodings_are_read(encoding: str, tmp_path: Path):
+    (tmp_path / "x.txt").write_text("grün\nblau\n", encoding)
+    with open_text(tmp_path / "x.txt", "--audio") as file:
+        assert [line.rstrip() for line in file] == ["grün", "blau"]
+
+
+def test_invalid_text_late_in_file_raises(tmp_path: Path):
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        read(tmp_path / "x.csv", b"a,b\n" + b"1,2\n" * 50_000 + b"\xff,2\n")
+
+
+def test_empty_file_has_no_header(tmp_path: Path):
+    assert read(tmp_path / "x.csv", b"") == ([], [])

@@ -1,0 +1,55 @@
+"""Checks of a search before its first trial starts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from pipeline.io.errors import UserError
+from tests.helpers.sounds import write_shards
+from tests.tune.searches import search_config
+from tune.config import SearchConfig
+from tune.search import limit_trials, make_spec
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("tones"), clips=8)
+
+
+def config_with_space(shards: Path, folder: Path, space: str, **overrides: object) -> SearchConfig:
+    (folder / "space.yaml").write_text(space)
+    return search_config(shards=shards, run=folder / "run", space=folder / "space.yaml", **overrides)
+
+
+def test_more_inner_folds_than_recordings_are_refused(shards: Path, tmp_path: Path) -> None:
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]", inner_folds=5)
+    with pytest.raises(
+        UserError, match=r"--inner-folds: 5 folds requested, but class 'tone 0' has only 4 recordings"
+    ):
+        make_spec(config)
+
+
+@pytest.mark.parametrize(
+    ("space", "overrides", "trials"),
+    [
+        ("batch_size: [8, 16]", {}, 2),
+        ("learning_rate: [1e-3, 4e-3]\nbatch_size: {low: 8, high: 10}", {}, 6),
+        ("learning_rate: {low: 1e-4, high: 4e-3}", {}, 12),
+        ("batch_size: [8, 16]", {"scheduler": "pbt"}, 12),
+    ],
+)
+def test_trials_are_limited_by_size_of_space(
+    shards: Path,
+    tmp_path: Path,
+    space: str,
+    overrides: dict,
+    trials: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = config_with_space(shards, tmp_path, space, **overrides)
+    with caplog.at_level(logging.WARNING, logger="melray"):
+        assert limit_trials(config, make_spec(config)).trials == trials
+    assert ("each is tried once" in caplog.text) == (trials < 12)
