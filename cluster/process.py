@@ -1,4 +1,4 @@
-"""What libraries expect of a process: UTF-8, standard streams, user name, home folder, writable caches.
+"""Preparation of a process for its libraries: UTF-8, standard streams, user name, home, writable caches.
 
 Services and detached jobs close the standard streams. Containers under an arbitrary user id have no entry in
 the password file and no home folder, or `/`.

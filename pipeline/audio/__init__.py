@@ -4,9 +4,7 @@ In the order in which a clip passes through them:
 
 - `file_types`: which files are recordings, by ending or content.
 - `decode`: audio file → mono samples at one sample rate, of all streams of the file, with warnings; damaged
-  files are used if enough is there. By `byte_source` (bytes of a path or in memory), `streams` (where each
-  stream begins and ends: `containers`, `mpeg`, Ogg, FLAC), `stream_reader` (libsndfile, block by block),
-  `channels` (mix to mono) and `decoder_output` (hides messages of the MP3 decoder).
+  files are used if enough is there. `decoding/` has its parts.
 - `waveform`: resample, trim silence, crop or pad to a fixed length, write WAV files.
 - `augment`: waveform augmentations of a given strength, and the random generator of each row.
 - `mel`: samples → log-mel spectrogram in dB, equal to librosa's.

@@ -12,11 +12,11 @@ import soundfile
 from pydantic import Field
 
 from models.config import Config
-from pipeline.audio.byte_source import ByteSource
-from pipeline.audio.decoder_output import hide_mpg123_messages
-from pipeline.audio.stream import Stream
-from pipeline.audio.stream_reader import StreamSamples, read_stream
-from pipeline.audio.streams import find_streams, uses_mpg123
+from pipeline.audio.decoding.byte_source import ByteSource
+from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
+from pipeline.audio.decoding.stream import Stream
+from pipeline.audio.decoding.stream_reader import StreamSamples, read_stream
+from pipeline.audio.decoding.streams import find_streams, uses_mpg123
 
 
 class DecodeConfig(Config):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.classifier.clip_ids import ClipIndex
-from pipeline.data.table_columns import PATH_COLUMNS
+from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError
 

@@ -2,9 +2,9 @@
 
 In the order to read:
 
-- `manifest`: list of clips with or without labels, from class folders, a CSV, or a list of paths; it uses
-  `clips` (rows, ids), `folder_layout` (splits, folds, classes; `split_names`), `audio_folders` (recordings
-  below folders), `clip_table` (CSV; `table_columns`) and `file_finder` (files by the names in a table).
+- `clips`: rows of a manifest and their ids.
+- `manifest`: list of clips with or without labels, from class folders, a CSV, or a list of paths; `sources/`
+  has its parts.
 - `shards`: file format of the spectrograms, Parquet shards and their `_manifest.json`.
 - `duplicates`: clips with the same audio: digests, `duplicates.csv`, merged groups.
 - `existing_dataset`: whether an extraction may update or replace what its output folder contains.

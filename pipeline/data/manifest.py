@@ -22,11 +22,11 @@ from pipeline.audio.file_types import (
     is_audio_header,
     read_header,
 )
-from pipeline.data.audio_folders import AudioWalk, ClassFolder, Omitted
-from pipeline.data.clip_table import read_labeled_table, read_path_list, read_unlabeled_table
 from pipeline.data.clips import MAX_FOLD, clip_record, normalize_id, shown, shown_list, to_table
-from pipeline.data.file_finder import file_status
-from pipeline.data.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
+from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
+from pipeline.data.sources.clip_table import read_labeled_table, read_path_list, read_unlabeled_table
+from pipeline.data.sources.file_finder import file_status
+from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import open_tree
 

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 
 from pipeline.audio.decode import decode
-from pipeline.audio.stream_reader import STREAM_FRAMES
+from pipeline.audio.decoding.stream_reader import STREAM_FRAMES
 from pipeline.audio.waveform import fix_length, resample, trim_silence
 from tests.helpers.audio_formats import (
     FORMATS,

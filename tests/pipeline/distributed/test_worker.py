@@ -38,7 +38,7 @@ def test_hanging_process_exits_with_stack_trace(hang: str):
 
 def test_hanging_mp3_decoder_exits_with_stack_trace():
     status, stderr, seconds = run("""
-        from pipeline.audio.decoder_output import hide_mpg123_messages
+        from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
         def read_a_clip():
             with hide_mpg123_messages():
                 time.sleep(30)

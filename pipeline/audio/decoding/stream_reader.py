@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from pipeline.audio.byte_source import ByteRange, ByteSource
-from pipeline.audio.channels import ChannelStatistics, Mix, mix_down
-from pipeline.audio.stream import Stream
+from pipeline.audio.decoding.byte_source import ByteRange, ByteSource
+from pipeline.audio.decoding.channels import ChannelStatistics, Mix, mix_down
+from pipeline.audio.decoding.stream import Stream
 from pipeline.audio.waveform import RESAMPLE_QUALITY, resample
 
 # Frames per block read from a file, so that memory grows with the mono length and not with channels x length.

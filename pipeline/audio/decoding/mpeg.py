@@ -10,8 +10,8 @@ import struct
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from pipeline.audio.byte_source import ByteSource
-from pipeline.audio.stream import Stream
+from pipeline.audio.decoding.byte_source import ByteSource
+from pipeline.audio.decoding.stream import Stream
 
 _BIT_RATES = {  # kbit/s by index, of layers 3, 2 and 1
     True: (

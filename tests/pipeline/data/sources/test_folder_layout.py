@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.split_names import split_of
+from pipeline.data.sources.split_names import split_of
 from pipeline.io.errors import UserError
 from tests.pipeline.data.test_manifest import touch
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from pipeline.audio.byte_source import ByteSource
-from pipeline.audio.containers import container_streams
-from pipeline.audio.mpeg import mpeg_streams, parse_frame, skip_id3v2
-from pipeline.audio.stream import Stream
+from pipeline.audio.decoding.byte_source import ByteSource
+from pipeline.audio.decoding.containers import container_streams
+from pipeline.audio.decoding.mpeg import mpeg_streams, parse_frame, skip_id3v2
+from pipeline.audio.decoding.stream import Stream
 
 # Codes of MPEG layers 1 and 2, and of layer 3, in the header of a WAV file.
 _WAV_MPEG = (b"\x50\0", b"\x55\0")

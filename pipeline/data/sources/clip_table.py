@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from pipeline.data.clips import MAX_FOLD, NO_FOLD, clip_record, shown, to_table
-from pipeline.data.file_finder import FileFinder, FoundFile
-from pipeline.data.split_names import split_of
-from pipeline.data.table_columns import Columns, labeled_columns, unlabeled_columns
+from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.table_columns import Columns, labeled_columns, unlabeled_columns
 from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING

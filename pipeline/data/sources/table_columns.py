@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import shown
-from pipeline.data.file_finder import FileFinder
+from pipeline.data.sources.file_finder import FileFinder
 from pipeline.io.console import logger
 from pipeline.io.csv_files import CsvFile
 from pipeline.io.errors import UserError

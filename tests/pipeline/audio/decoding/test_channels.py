@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio.channels import mix_down
 from pipeline.audio.decode import decode
-from pipeline.audio.stream_reader import BLOCK_FRAMES, STREAM_FRAMES
+from pipeline.audio.decoding.channels import mix_down
+from pipeline.audio.decoding.stream_reader import BLOCK_FRAMES, STREAM_FRAMES
 from tests.helpers.audio_formats import RATE, encode, noise, rms, sine
 
 Y, Z, W = (noise(seed=seed) for seed in range(3))

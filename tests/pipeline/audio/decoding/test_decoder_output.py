@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pipeline.audio.decode import AudioDecodeError, decode
-from pipeline.audio.decoder_output import hide_mpg123_messages
+from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
 from tests.helpers.audio_formats import RATE, encode, noise
 
 

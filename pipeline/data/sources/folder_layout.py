@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.audio.file_types import ending, is_hidden
-from pipeline.data.audio_folders import (
+from pipeline.data.clips import shown, shown_list
+from pipeline.data.sources.audio_folders import (
     ClassFolder,
     broken_links_warning,
     has_own_recordings,
@@ -16,8 +17,7 @@ from pipeline.data.audio_folders import (
     is_broken_link,
     own_recordings,
 )
-from pipeline.data.clips import shown, shown_list
-from pipeline.data.split_names import split_of
+from pipeline.data.sources.split_names import split_of
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.folder_tree import FolderTree, join
 

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.audio.byte_source import ByteSource
-from pipeline.audio.stream import Stream
+from pipeline.audio.decoding.byte_source import ByteSource
+from pipeline.audio.decoding.stream import Stream
 
 # Programs that write to a pipe cannot fill in the length afterwards; they declare one near 2 or 4 GiB, or
 # near the maximum of 64 bits.

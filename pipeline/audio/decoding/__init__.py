@@ -1,0 +1,13 @@
+"""Parts of `pipeline/audio/decode.py`: how audio files are laid out, and how they are read.
+
+In the order in which a file passes through them:
+
+- `byte_source`: random access to the bytes of a path or of a file in memory.
+- `streams`: where each audio stream of a file begins and ends, and whether its end is missing; Ogg and FLAC.
+- `stream`: one of them, as a file for the decoder.
+- `containers`: uncompressed files (WAV, AIFF, AU, CAF …), whose headers may be wrong.
+- `mpeg`: MP3 files, their frames and tags.
+- `stream_reader`: samples of a stream by libsndfile, block by block.
+- `channels`: mixes channels to mono, without those that are silent or cancel out.
+- `decoder_output`: hides messages of the MP3 decoder.
+"""

@@ -1,0 +1,9 @@
+"""Parts of `pipeline/data/manifest.py`: clips in folders and tables, as people have them.
+
+- `folder_layout`: which folders are classes; recognizes splits and folds, leaves out other folders.
+- `split_names`: names of data splits in folders and tables.
+- `audio_folders`: recordings below a folder, links included, and what is left out.
+- `clip_table`: clips of a CSV or a list of paths.
+- `table_columns`: which columns of a table are used.
+- `file_finder`: files by names that differ from those on disk in form, case or ending.
+"""
