@@ -138,6 +138,7 @@ class TestInOneSession:
         assert killed.result() and read_rows(config.out) == expected_rows
 
 
+@pytest.mark.slow
 def test_rerun_after_killed_driver_keeps_finished_shards(
     long_tones: Path, expected_rows: Rows, tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_full_disk_raises_one_line_without_partial_shard(full_disk: Path, tmp_pa
     assert not (out / "_manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_command_extracts_clips_of_csv_manifest(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", classes=2, clips=6)
     files = sorted((data / "train").rglob("*.wav"))

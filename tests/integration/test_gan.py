@@ -131,7 +131,7 @@ class TestInOneSession:
             }
             for name in ("process", "cluster")
         ]
-        assert digests[0] == digests[1] and len(digests[0]) == 2 * 36 + 1
+        assert digests[0] == digests[1] and len(digests[0]) == 2 * 36 + 2
 
     @pytest.mark.slow
     def test_killed_generating_worker_does_not_change_result(

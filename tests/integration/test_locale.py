@@ -51,6 +51,7 @@ def data(tmp_path: Path) -> Path:
     return train.parent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)  # starts two Ray sessions
 def test_locale_changes_neither_shards_nor_model(data: Path, tmp_path: Path) -> None:
     expected = extract(extract_config(data, tmp_path / "expected"), run_in_process)

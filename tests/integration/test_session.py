@@ -9,6 +9,8 @@ import sys
 TWO_SESSIONS = """
 import os, stat
 from pathlib import Path
+import pytest
+
 from cluster.connection.session import session
 for _ in range(2):
     with session(cpus=1):
@@ -42,6 +44,7 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_sessions_share_a_temporary_token() -> None:
     completed = run_python(TWO_SESSIONS)
     assert completed.returncode == 0, completed.stderr
@@ -54,6 +57,7 @@ def test_ray_prints_nothing_at_level_info() -> None:
     assert completed.stdout + completed.stderr == ""
 
 
+@pytest.mark.slow
 def test_ray_messages_are_shown_at_level_debug() -> None:
     completed = run_python(RAY_DATA, "debug")
     assert completed.returncode == 0, completed.stderr

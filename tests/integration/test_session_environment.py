@@ -75,6 +75,7 @@ def test_files_of_the_user_do_not_reach_workers(tmp_path: Path) -> None:
     assert "8 clips, 8 rows, 0 rejected" in completed.stdout + completed.stderr
 
 
+@pytest.mark.slow
 def test_long_tmpdir_is_no_obstacle(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 80)
     long.mkdir()
@@ -83,6 +84,7 @@ def test_long_tmpdir_is_no_obstacle(tmp_path: Path) -> None:
     assert session_folders(long) == []
 
 
+@pytest.mark.slow
 def test_unknown_user_extracts(unknown_user: dict[str, str], tmp_path: Path) -> None:
     write_tones(tmp_path / "tones", classes=2, clips=4)
     flags = ["--data", str(tmp_path / "tones"), "--out", str(tmp_path / "shards")]
@@ -91,7 +93,7 @@ def test_unknown_user_extracts(unknown_user: dict[str, str], tmp_path: Path) -> 
     assert (tmp_path / "shards").stat().st_uid == UID
 
 
-@pytest.mark.parametrize("moment", ["start", "run", "twice"])
+@pytest.mark.parametrize("moment", ["start", "run", pytest.param("twice", marks=pytest.mark.slow)])
 def test_interrupt_ends_in_one_line_without_processes(moment: str, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WAITING, "demo"],
@@ -120,6 +122,7 @@ def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+@pytest.mark.slow
 def test_folder_of_killed_command_is_deleted_by_the_next() -> None:
     settings = environment(RAY_TMPDIR="/dev/shm")
     command = [sys.executable, "-c", WAITING, "demo"]

@@ -121,6 +121,7 @@ class TestInOneSession:
         warning = "fold 1: worker lost (WorkerCrashedError); resuming from the last epoch"
         assert caplog.messages.count(warning) == 2
 
+    @pytest.mark.slow
     def test_two_workers_resume_after_one_is_killed(self, shards: Path, tmp_path: Path) -> None:
         config = train_config(shards, tmp_path / "run", **SLOW | {"workers": 2})
         killed = run_when(

@@ -107,6 +107,7 @@ class TestInOneSession:
         assert load_classifier(config.run / "best").metadata.training["val_macro_f1"] == summary["score"]
         assert not (config.run / ".tune").exists()
 
+    @pytest.mark.slow
     def test_best_settings_reproduce_best_score(self, config: SearchConfig, tmp_path: Path) -> None:
         summary = search(override(config, scheduler="none"))
         best = yaml.safe_load((config.run / "best.yaml").read_text())
@@ -346,6 +347,7 @@ def tune_command(config: SearchConfig, base: Path) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 def test_search_of_killed_driver_resumes_with_same_scores(
     config: SearchConfig, files: dict[str, Path], tmp_path: Path
 ) -> None:
