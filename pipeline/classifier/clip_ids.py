@@ -37,6 +37,11 @@ class ClipIndex:
             return [self._exact[name]]
         return self._by_name.get(name) or self._by_loose_name.get(_loose(name)) or self._below_folder(name)
 
+    def is_name(self, text: str) -> bool:
+        """Return whether an id is the name of a clip as it is, but for folder and extension."""
+        name = plain_id(text)
+        return name in self._exact or name in self._by_name
+
     def _below_folder(self, name: str) -> list[int]:
         """Return the clip of an id such as `test/1.wav`, if `test` is the audio folder."""
         parts = name.split("/")

@@ -17,6 +17,8 @@ FLAG = "--sample-submission"
 INDEX_NAMES = ("", "unnamed: 0", "index")
 # Rows by which the column of ids is recognized.
 CHECKED_ROWS = 1000
+# Score of a column without ids.
+NO_MATCH = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,14 @@ def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list
     Raises:
         UserError: the header is a row.
     """
-    columns = _columns_with_content(sample.table)
     rows = sample.table.head(CHECKED_ROWS)
-    scores = {name: _matches(rows[name], clips) for name in columns}
-    id_column = max(columns, key=lambda name: scores[name])
+    scores = {name: _matches(rows[name], clips) for name in sample.table.columns}
+    columns = _columns_with_content(sample.table)
+    candidates = columns
+    if len(columns) < 2 or not any(scores[name] > NO_MATCH for name in columns):
+        # Files may be numbered as well: then the column that numbers the rows has their ids.
+        candidates = [name for name in scores if scores[name] > NO_MATCH] or columns
+    id_column = max(candidates, key=lambda name: scores[name])
     if id_column.lower() not in PATH_COLUMNS and clips.find(id_column):
         raise UserError(
             f"{sample.source}: '{id_column}' in the first line is an audio file; "
@@ -75,7 +81,7 @@ def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list
 
 
 def _columns_with_content(table: pd.DataFrame) -> list[str]:
-    """Return the columns other than one that numbers the rows."""
+    """Return the columns other than one that numbers the rows, or all if fewer than two would remain."""
     columns = [name for name in table.columns if not _numbers_rows(name, table[name])]
     return columns if len(columns) > 1 else list(table.columns)
 
@@ -86,6 +92,10 @@ def _numbers_rows(name: str, values: pd.Series) -> bool:
 
 
 def _matches(values: pd.Series, clips: ClipIndex) -> tuple[int, int]:
-    """Return how many values match a clip, and how many clips they match."""
+    """Return how many values match a clip, and how many clips they match.
+
+    Repeated values, such as 0 in every row, are placeholders even if there is a file `0.wav`.
+    """
     found = [positions for positions in map(clips.find, values) if positions]
-    return len(found), len({position for positions in found for position in positions})
+    distinct = len({position for positions in found for position in positions})
+    return (len(found), distinct) if len(found) == 1 or 2 * distinct > len(found) else NO_MATCH

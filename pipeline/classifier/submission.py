@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from pipeline.classifier.clip_ids import ClipIndex
+from pipeline.classifier.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.sample_submission import SampleSubmission, split_columns
 from pipeline.classifier.submission_values import VALUES_FLAG, SubmissionValues, Values, choose_values
 from pipeline.io.errors import UserError
@@ -107,7 +107,7 @@ def match_ids(requested: Sequence[str], clips: ClipIndex, source: str) -> list[i
     """Return the position of the clip of each requested id.
 
     Raises:
-        UserError: ids that match no clip, or several.
+        UserError: ids that match no clip, or several; or different ids of one clip.
     """
     found = [clips.find(text) for text in requested]
     wrong = [(text, matches) for text, matches in zip(requested, found, strict=True) if len(matches) != 1]
@@ -121,4 +121,24 @@ def match_ids(requested: Sequence[str], clips: ClipIndex, source: str) -> list[i
         raise UserError(
             f"{source}: id '{text}': {problem}{others}; ids are paths below --audio, or file names"
         )
-    return [matches[0] for matches in found]
+    positions = [matches[0] for matches in found]
+    _check_different_ids(requested, positions, clips, source)
+    return positions
+
+
+def _check_different_ids(
+    requested: Sequence[str], positions: Sequence[int], clips: ClipIndex, source: str
+) -> None:
+    """Check that ids which differ in case or leading zeros, such as `A` and `a`, are not of the same clip.
+
+    Raises:
+        UserError: they are, so that the file of one of them is missing.
+    """
+    first_ids: dict[int, str] = {}
+    for text, position in zip(requested, positions, strict=True):
+        first = first_ids.setdefault(position, text)
+        if plain_id(first) != plain_id(text) and not (clips.is_name(first) and clips.is_name(text)):
+            raise UserError(
+                f"{source}: ids '{first}' and '{text}' both match only '{clips.clip_ids[position]}'; "
+                "add the missing file, or correct the ids"
+            )

@@ -169,7 +169,8 @@ class _SingleColumn:
             return self._several_labels(explicit=requested == "labels")
         if kind == "index":
             note = ", ".join(f"{index} = {name}" for index, name in enumerate(self._class_names))
-            return Values(kind, {self._column: None}, note=f"class indices: {note}")
+            warnings = self._index_warnings()
+            return Values(kind, {self._column: None}, warnings=warnings, note=f"class indices: {note}")
         return Values(kind, {self._column: None}, warnings=self._warnings(self._values))
 
     def _recognize(self) -> Literal["label", "labels", "probability"]:
@@ -209,6 +210,15 @@ class _SingleColumn:
             f"{self._source}: column '{self._column}' requests the probability of one class; "
             f"add {CLASS_FLAG}; {available(self._class_names)}"
         )
+
+    def _index_warnings(self) -> list[str]:
+        """Return a warning if classes are numbers other than their indices."""
+        names = self._class_names
+        differing = [(i, name) for i, name in enumerate(names) if WHOLE_NUMBER.fullmatch(name) and name != f"{i}"]
+        if not differing:
+            return []
+        index, name = differing[0]
+        return [f"{self._source}: the index of class '{name}' is {index}; {VALUES_FLAG} label writes {name}"]
 
     def _several_labels(self, explicit: bool) -> Values:
         """Return the most probable labels, as many as in the rows of the sample."""

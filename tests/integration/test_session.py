@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 TWO_SESSIONS = """
 import os, stat
 from pathlib import Path
-import pytest
-
 from cluster.connection.session import session
 for _ in range(2):
     with session(cpus=1):
