@@ -1,7 +1,7 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
-Trains a classifier and a GAN on them in runs/docs (rerun to resume), then plots real and generated
-spectrograms and takes a screenshot of the classifier's report with headless Chromium.
+Trains a classifier on all classes and a GAN on four in runs/docs (rerun to resume), then plots real and
+generated spectrograms and takes a screenshot of the classifier's report with headless Chromium.
 """
 
 from __future__ import annotations
@@ -42,11 +42,20 @@ def main() -> None:
     # Few epochs, so that the report has mistakes to show.
     melray("train-classifier", "--shards", RUNS / "shards", "--run", RUNS / "classifier", "--epochs", 6)
     melray("evaluate", "--run", RUNS / "classifier")
-    gan = ("--run", RUNS / "gan", "--epochs", 25, "--no-select-best")
-    melray("train-gan", "--shards", RUNS / "shards", *gan)
+    melray("extract", "--data", gan_sounds(), "--out", RUNS / "gan_shards", *features)
+    gan = ("--run", RUNS / "gan", "--epochs", 60, "--no-select-best")
+    melray("train-gan", "--shards", RUNS / "gan_shards", *gan)
     IMAGES.mkdir(exist_ok=True)
     save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
     save("classifier_report.png", screenshot(RUNS / "classifier" / "report.html"))
+
+
+def gan_sounds() -> Path:
+    """Copy the training clips of `CLASSES` to a folder of their own, and return it."""
+    folder = RUNS / "gan_sounds"
+    for name in CLASSES:
+        shutil.copytree(RUNS / "sounds" / "train" / name, folder / name, dirs_exist_ok=True)
+    return folder
 
 
 def melray(*words: object) -> None:
