@@ -12,7 +12,7 @@ import traceback
 
 from cluster.arguments.usage import COMMANDS, overview, unknown_command
 from cluster.output_encoding import spell_unprintable_characters
-from cluster.process import prepare_process
+from cluster.process import current_folder_exists, prepare_process
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -21,6 +21,9 @@ def main() -> None:
     """Run the command line of this process and exit with its code."""
     prepare_process()
     spell_unprintable_characters()
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        # `kill`, Slurm and Kubernetes: the same end as by Ctrl-C, with everything cleaned up.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         try:
             code = run(sys.argv[1:])
@@ -37,7 +40,8 @@ def main() -> None:
         _print_on_stderr("\ninterrupted; run the command again to resume", "")
         code = INTERRUPTED
     # A second Ctrl-C would end what is cleaned up at exit with a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -58,6 +62,10 @@ def run(arguments: list[str]) -> int:
     command, remaining = arguments[0], arguments[1:]
     if command not in COMMANDS:
         return _print_error(unknown_command(command))
+    if not current_folder_exists():
+        return _print_error(
+            "the current folder has been deleted: change to another one, or `cd` into it again"
+        )
     # Arguments after `--` are the command of a job.
     end = remaining.index("--") if "--" in remaining else len(remaining)
     flags, job_arguments = remaining[:end], remaining[end + 1 :] if end < len(remaining) else None

@@ -48,6 +48,15 @@ def open_standard_streams() -> None:
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 
+def current_folder_exists() -> bool:
+    """Return whether the current folder still exists: without it, relative paths and some libraries fail."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def provide_user_name() -> None:
     """Set USER if the system has no name for this user: `getpass.getuser` would fail."""
     import getpass

@@ -19,10 +19,13 @@ def explain_shadowing(error: BaseException) -> str | None:
     Only files that the error names are considered: PYTHONPATH may replace a package on purpose.
     """
     text = "".join(traceback.format_exception(error))
-    if not re.search("ImportError|ModuleNotFoundError|AttributeError", text):
+    is_import_error = re.search("ImportError|ModuleNotFoundError|AttributeError|SyntaxError", text)
+    if not is_import_error and ", in <module>" not in text:
         return None
     for path in shadowing_files(sys.path):
-        if str(path) in text or f"'{path.stem}'" in text:
+        # A script of the user that was imported may raise anything.
+        failed = re.search(rf'File "{re.escape(str(path))}", line \d+, in <module>', text)
+        if failed or (is_import_error and (str(path) in text or f"'{path.stem}'" in text)):
             return (
                 f"{path} takes precedence over the package '{path.stem}' that melray needs; "
                 f"rename it, or remove {path.parent} from PYTHONPATH"

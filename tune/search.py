@@ -20,6 +20,7 @@ from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.folder_lock import own_folder
 from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
@@ -50,8 +51,15 @@ def search(config: SearchConfig) -> dict[str, Any]:
     """Run the remaining trials and write the results; return their summary.
 
     Raises:
-        UserError, ConfigError: unusable shards, space or settings, too few resources, or no score at all.
+        UserError, ConfigError: unusable shards, space or settings, a folder in use by another search, too few
+            resources, or no score at all.
     """
+    # Two searches would start trials of the same numbers, and each would end those of the other as failed.
+    with own_folder(config.run, "tune", "--run"):
+        return _search(config)
+
+
+def _search(config: SearchConfig) -> dict[str, Any]:
     spec = make_spec(config)
     config = limit_trials(config, spec)
     folder = SearchFolder(config.run)

@@ -23,7 +23,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.format_version import check_format_version
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import RESTORE, RunFolder
 
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
 SEARCH_FORMAT_VERSION = 2
@@ -111,7 +111,7 @@ class SearchFolder:
         Raises:
             UserError: a damaged file, or one of another format.
         """
-        config: dict[str, Any] | None = RunFolder(self.path).read_json("search.json")
+        config: dict[str, Any] | None = RunFolder(self.path).read_object("search.json", fix=RESTORE)
         if config is None:
             return None
         check_format_version(config, self.path / "search.json", SEARCH_FORMAT_VERSION, "start a new --run")
@@ -152,7 +152,9 @@ class SearchFolder:
         """
         trials = {}
         for path in sorted(self.path.glob("trials/*/trial.json")):
-            record = RunFolder(path.parent).read_json("trial.json")
+            record = RunFolder(path.parent).read_json(
+                "trial.json", "delete the folder to run the trial again"
+            )
             try:
                 trials[record["number"]] = Trial(**record)
             except (TypeError, KeyError) as error:

@@ -51,14 +51,22 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
     if address is not None:
         _check_token(address, target)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         _connect(target, address, cpus)
+        _restore_handler(signal.SIGTERM, terminate)
         if not _shows_ray_logs():
             _silence_ray_data()
         yield
     finally:
         with _without_interrupts():
             ray.shutdown()
+
+
+def _restore_handler(number: int, handler: Any) -> None:
+    """Install a handler again that Ray has replaced: Ray's own prints a stack and aborts the process."""
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
 
 
 def _connect(target: str, address: str | None, cpus: int | None) -> None:
@@ -118,15 +126,17 @@ def _one_line(error: Exception) -> str:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C: a second one during the shutdown would leave processes and files behind."""
+    """Ignore Ctrl-C and SIGTERM: a second one during the shutdown would leave processes and files behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 def set_environment(address: str | None = None) -> str:

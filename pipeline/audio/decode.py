@@ -18,6 +18,9 @@ from pipeline.audio.decoding.stream import Stream
 from pipeline.audio.decoding.stream_reader import StreamSamples, read_stream
 from pipeline.audio.decoding.streams import find_streams, uses_mpg123
 
+# Files of floats are meant to be in [-1, 1]; some programs write the range of 16-bit integers.
+_IMPLAUSIBLE_RMS = 10.0
+
 
 class DecodeConfig(Config):
     """Tolerance for damaged audio files."""
@@ -70,7 +73,7 @@ def decode(
             streams, parts = _read_streams(data, sample_rate)
     warnings = [_truncation(streams, parts, min_complete)]
     samples = parts[0].samples if len(parts) == 1 else np.concatenate([part.samples for part in parts])
-    warnings.append(_silence(samples))
+    warnings.append(_level_warning(samples, all(part.constant for part in parts)))
     warnings += [stream.warning for stream in streams]
     warnings += [part.mix.reason for part in parts if part.mix is not None]
     for text in dict.fromkeys(filter(None, warnings)):
@@ -128,8 +131,8 @@ def _truncation(streams: list[Stream], parts: list[StreamSamples], min_complete:
     return ""
 
 
-def _silence(samples: np.ndarray) -> str:
-    """Return a text if every sample is zero, otherwise an empty one.
+def _level_warning(samples: np.ndarray, constant: bool) -> str:
+    """Return a text if all samples are equal (`constant`) or far above full scale, otherwise an empty one.
 
     Raises:
         AudioDecodeError: no samples, or values that are not finite.
@@ -140,4 +143,9 @@ def _silence(samples: np.ndarray) -> str:
         energy = np.dot(samples, samples)
     if not np.isfinite(energy):
         raise AudioDecodeError("values that are not finite (NaN, infinity, or float32 overflow when squared)")
-    return "" if energy > 0 or samples.any() else "digital silence: every sample is zero"
+    if energy == 0 and not samples.any():
+        return "digital silence: every sample is zero"
+    if constant and samples.size > 1:
+        return "digital silence: all samples are equal"
+    rms = math.sqrt(energy / samples.size)
+    return f"RMS of {rms:.3g}, where full scale is 1: integers as floats?" if rms > _IMPLAUSIBLE_RMS else ""

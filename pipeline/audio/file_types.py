@@ -16,9 +16,9 @@ EXTENSIONS = frozenset(
 )
 # Endings of audio and video formats that it does not read.
 UNSUPPORTED_EXTENSIONS = frozenset(
-    "3g2 3ga 3gp aa aac aax ac3 adts alac amr ape asf avi awb dff dsf dts eac3 flv gsm m2ts m4a m4b".split()
-    + "m4p m4r m4v mka mkv mov mp4 mpeg mpg mts ogv pcm qcp qt ra ram raw rm shn spx tak tta vob webm".split()
-    + "wma wmv wv".split()
+    "3g2 3ga 3gp 3gpp aa aac aax ac3 adts alac amr ape asf avi awb dff dsf dts eac3 flv gsm".split()
+    + "m2ts m4a m4b m4p m4r m4v mka mkv mov mp4 mpeg mpg mts ogv pcm qcp qt ra ram raw rm shn".split()
+    + "spx sud tak tta vob wac webm wma wmv wv".split()
 )
 # Endings of files that people keep next to recordings; these are not opened.
 OTHER_EXTENSIONS = frozenset(
@@ -33,6 +33,10 @@ OTHER_EXTENSIONS = frozenset(
 _OTHER_NAMES = frozenset(
     "authors changelog checksums citation contributing copying dockerfile icon\r licence license".split(" ")
     + "makefile manifest md5sums notice readme sha256sums thumbs todo version".split()
+)
+# Folders of operating systems and network disks, for deleted, damaged or derived files; in lower case.
+_SYSTEM_FOLDERS = frozenset(
+    ("$recycle.bin", "recycler", "system volume information", "lost.dir", "lost+found", "@eadir", "#recycle")
 )
 HEADER_BYTES = 16
 
@@ -81,8 +85,9 @@ def ending(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, such as `.DS_Store` and `._a.wav`."""
-    return name.rpartition("/")[2].startswith(".")
+    """Return whether a file or folder is hidden, such as `.DS_Store` and `._a.wav`, or of the system."""
+    base = name.rpartition("/")[2]
+    return base.startswith(".") or base.lower() in _SYSTEM_FOLDERS
 
 
 def is_audio(name: str) -> bool:

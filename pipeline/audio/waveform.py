@@ -5,6 +5,7 @@ Functions take and return float32 arrays of shape `(num_samples,)`.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,9 @@ def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate: int) -> None:
     """Write mono samples in [-1, 1] as a 16-bit WAV file, atomically."""
-    write_atomically(
-        path, lambda file: soundfile.write(file, samples, sample_rate, format="WAV", subtype="PCM_16")
-    )
+    buffer = io.BytesIO()  # soundfile would print the traceback of a full disk
+    soundfile.write(buffer, samples, sample_rate, format="WAV", subtype="PCM_16")
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
 def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -61,16 +61,21 @@ class ClipIndex:
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
-        return self._positions(lambda name: name)
+        # The name of the file as well: in a table with ids of its own, `2.wav` may have the id 1.
+        return self._positions(
+            lambda position: (
+                {*_names(self.clip_ids[position]), self._path(position).rpartition("/")[2]} - {""}
+            )
+        )
 
     @cached_property
     def _by_loose_name(self) -> dict[str, list[int]]:
-        return self._positions(_loose)
+        return self._positions(lambda position: {_loose(name) for name in _names(self.clip_ids[position])})
 
-    def _positions(self, key: Callable[[str], str]) -> dict[str, list[int]]:
+    def _positions(self, names_of: Callable[[int], set[str]]) -> dict[str, list[int]]:
         positions: dict[str, list[int]] = {}
-        for position, clip_id in enumerate(self.clip_ids):
-            for name in {key(name) for name in _names(clip_id)}:
+        for position in range(len(self.clip_ids)):
+            for name in names_of(position):
                 positions.setdefault(name, []).append(position)
         return positions
 

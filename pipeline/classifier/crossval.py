@@ -20,8 +20,9 @@ from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.split import row_folds
-from pipeline.io.console import duration
+from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 
@@ -131,6 +132,10 @@ def report_folds(
         "seconds": seconds,
     }
     RunFolder(config.run).write_json("crossval.json", results)
+    if unscored := int((dataset.table["copy"] == 0).sum()) - len(pooled.rows):
+        logger.warning(
+            "%s without a fold: trained on in every run, and never scored", plural(unscored, "clip")
+        )
     _print_results(results)
     print(f"in {duration(seconds)}; report: {config.run / 'report.html'}", flush=True)
     return results

@@ -76,7 +76,7 @@ def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDa
 
 def _are_own_shards(run: Path, shards: Path) -> bool:
     """Return whether shards have the content that a run was trained on, at whatever path."""
-    content = RunFolder(run).read_config()
+    content = RunFolder(run).read_config(("shards_digest",))
     return content is not None and content["shards_digest"] == dataset_digest(open_shards(shards))
 
 

@@ -31,7 +31,7 @@ from pipeline.data.shards import (
     rejected_csv,
     warnings_csv,
 )
-from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit
+from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit, damaged_output
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
@@ -67,7 +67,7 @@ class PredictConfig(DecodeConfig, AutoscalingConfig):
     submission_values: SubmissionValues = "auto"
     """Values of submission.csv: label, labels (several in each row, as in the sample), index (position of the
     class in sorted order) or probability; auto follows the sample submission."""
-    positive_class: str | None = None
+    positive_class: str = ""  # not None, which the name of a class can be
     """Class of a single column of probabilities."""
     tta_shifts: int = Field(1, ge=1, le=64)
     """Test-time augmentation: circular time shifts to average over."""
@@ -141,7 +141,7 @@ def _plan_submission(
         manifest.clips,
         metadata.class_names,
         config.submission_values,
-        config.positive_class,
+        config.positive_class or None,
     )
 
 
@@ -193,8 +193,11 @@ def merge_predictions(units: list[WorkUnit], out: Path) -> pd.DataFrame:
     """Merge the tables of all units into `predictions.parquet`, `rejected.csv` and `warnings.csv`.
 
     Each id is listed once.
+
+    Raises:
+        UserError: a table is damaged, perhaps since an interrupted job.
     """
-    table = pa.concat_tables([pq.read_table(pyarrow_source(unit.path), partitioning=None) for unit in units])
+    table = pa.concat_tables(map(_read_part, units))
     write_atomically(out / "predictions.parquet", lambda file: pq.write_table(table, file))
     frame = table.to_pandas()
     unreadable = frame[frame["reason"] != ""]
@@ -204,3 +207,10 @@ def merge_predictions(units: list[WorkUnit], out: Path) -> pd.DataFrame:
     warnings = [ClipWarning(*clip) for clip in doubtful[["id", "path", "warning"]].itertuples(index=False)]
     write_text_atomically(out / WARNINGS_NAME, warnings_csv(warnings))
     return frame
+
+
+def _read_part(unit: WorkUnit) -> pa.Table:
+    try:
+        return pq.read_table(pyarrow_source(unit.path), partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_output(unit, error) from None

@@ -115,7 +115,7 @@ class Predictor:
             }
             | {f"p:{name}": probabilities[:, i] for i, name in enumerate(class_names)}
         )
-        write_atomically(unit.path, lambda file: pq.write_table(table, file))
+        write_atomically(unit.path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
     def _predict(self, spectrograms: UnitSpectrograms) -> np.ndarray:
         """Return class probabilities `[shape=(N, C)]`: means over windows, or class priors if unreadable."""

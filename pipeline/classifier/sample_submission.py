@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.classifier.class_names import normal_form
 from pipeline.classifier.clip_ids import ClipIndex
+from pipeline.classifier.submission_values import LABEL_HEADERS, PROBABILITY_HEADERS
 from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError
@@ -17,6 +19,8 @@ FLAG = "--sample-submission"
 INDEX_NAMES = ("", "unnamed: 0", "index")
 # Rows by which the column of ids is recognized.
 CHECKED_ROWS = 1000
+# Columns of values, even if they match files: class 1 is no file `1.wav`.
+VALUE_HEADERS = LABEL_HEADERS | PROBABILITY_HEADERS
 # Score of a column without ids.
 NO_MATCH = (0, 0)
 
@@ -67,10 +71,12 @@ def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list
     rows = sample.table.head(CHECKED_ROWS)
     scores = {name: _matches(rows[name], clips) for name in sample.table.columns}
     columns = _columns_with_content(sample.table)
-    candidates = columns
-    if len(columns) < 2 or not any(scores[name] > NO_MATCH for name in columns):
+    candidates = [name for name in columns if normal_form(name) not in VALUE_HEADERS] or columns
+    if not any(scores[name] > NO_MATCH for name in candidates):
         # Files may be numbered as well: then the column that numbers the rows has their ids.
-        candidates = [name for name in scores if scores[name] > NO_MATCH] or columns
+        candidates = [
+            name for name in scores if name not in columns and scores[name] > NO_MATCH
+        ] or candidates
     id_column = max(candidates, key=lambda name: scores[name])
     if id_column.lower() not in PATH_COLUMNS and clips.find(id_column):
         raise UserError(

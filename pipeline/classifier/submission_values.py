@@ -214,7 +214,9 @@ class _SingleColumn:
     def _index_warnings(self) -> list[str]:
         """Return a warning if classes are numbers other than their indices."""
         names = self._class_names
-        differing = [(i, name) for i, name in enumerate(names) if WHOLE_NUMBER.fullmatch(name) and name != f"{i}"]
+        differing = [
+            (i, name) for i, name in enumerate(names) if WHOLE_NUMBER.fullmatch(name) and name != f"{i}"
+        ]
         if not differing:
             return []
         index, name = differing[0]

@@ -6,6 +6,7 @@ It is a pandas table with the columns `COLUMNS`, sorted by `clip_id`; paths are 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,15 +227,28 @@ def _class_warnings(clips: pd.DataFrame) -> list[str]:
     warnings = []
     if len(counts) < 2:
         warnings.append(f"only one class, '{counts.index[0]}': a classifier needs two or more")
-    warnings += [
-        f"class '{name}' has a single clip, so it cannot be both trained on and validated"
-        for name in sorted(counts.index[counts == 1])
-    ]
+    if single := sorted(counts.index[counts == 1]):
+        classes = (
+            "class {} has a single clip, so it"
+            if len(single) == 1
+            else "classes {} have a single clip, so each"
+        )
+        warnings.append(f"{classes.format(shown_list(single))} cannot be both trained on and validated")
     similar: dict[str, list[str]] = {}
     for name in sorted(counts.index):
-        similar.setdefault(" ".join(name.casefold().split()), []).append(name)
+        similar.setdefault(_plain_name(name), []).append(name)
     groups = [names for names in similar.values() if len(names) > 1]
-    return warnings + [f"classes {shown_list(names)} differ only in case or blanks" for names in groups]
+    return warnings + [
+        f"classes {shown_list(names)} differ only in case, blanks, invisible characters or zeros of a number"
+        for names in groups
+    ]
+
+
+def _plain_name(name: str) -> str:
+    """Return a class name without case, blanks, invisible characters, and zeros as in `01` and `1.0`."""
+    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    number = re.fullmatch(r"\s*0*(\d+)(?:\.0*)?\s*", visible)
+    return number[1] if number else " ".join(visible.casefold().split())
 
 
 def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame:
@@ -242,7 +256,9 @@ def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame
         return (clip_id.rpartition("/")[2] for clip_id in clips["clip_id"])
 
     if config.group_pattern is not None:
-        clips["group"] = [_match(config.group_pattern, name, "--group-pattern", -1) for name in file_names()]
+        groups = (_match(config.group_pattern, name, "--group-pattern", -1) for name in file_names())
+        # An empty match, as of `(\d*)`, names no recording that the clip would share with others.
+        clips["group"] = [group or clip_id for group, clip_id in zip(groups, clips["clip_id"], strict=True)]
     if config.fold_pattern is not None:
         clips["fold"] = [_match_fold(config.fold_pattern, name) for name in file_names()]
     return clips

@@ -231,6 +231,12 @@ def _write_list(clips: pd.DataFrame, clips_per_unit: int, path: Path) -> None:
         write_atomically(path, write)
 
 
+def damaged_output(unit: WorkUnit, error: Exception) -> UserError:
+    """Return the error for an output that cannot be read, perhaps left by an interrupted job."""
+    reason = " ".join(str(error).split())
+    return UserError(f"{unit.path} is damaged ({reason}): delete it and run the command again to resume")
+
+
 def run_in_process(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
     """Run units one after another in this process: for small jobs, tests and comparison."""
     disable_malloc_trim()

@@ -22,7 +22,7 @@ import pandas as pd
 from pipeline.audio.augment import AugmentConfig
 from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME
-from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, damaged_output, run_in_process
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.gan.clip_generator import MAX_ATTEMPTS, ClipGenerator
 from pipeline.gan.config import GenerateConfig
@@ -147,13 +147,18 @@ def clip_table(config: GenerateConfig, labels: list[str], metadata: GeneratorMet
 
 def _publish(config: GenerateConfig, metadata: GeneratorMetadata, units: list[WorkUnit]) -> pd.DataFrame:
     """Write the table of all clips, and the manifest of the shards unless they are empty."""
-    table = pd.DataFrame(
-        [clip for unit in units for clip in json.loads(unit.path.read_text(encoding="utf-8"))]
-    )
+    table = pd.DataFrame([clip for unit in units for clip in _read_part(unit)])
     write_text_atomically(config.out / TABLE_NAME, table.to_csv(index=False, lineterminator="\n"))
     if config.as_shards and table["kept"].any():
         _publish_shards(config, metadata, table, units)
     return table
+
+
+def _read_part(unit: WorkUnit) -> list[dict[str, Any]]:
+    try:
+        return json.loads(unit.path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged_output(unit, error) from None
 
 
 def _publish_shards(

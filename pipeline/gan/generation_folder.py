@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from pipeline.data.duplicates import DUPLICATES_NAME
 from pipeline.data.shards import MANIFEST_NAME, REJECTED_NAME, WARNINGS_NAME
@@ -89,13 +90,24 @@ def _shards(out: Path) -> list[Path]:
 
 
 def _delete_audio(out: Path) -> None:
-    """Delete `generated.csv` and the files that it lists."""
-    if not (out / TABLE_NAME).is_file():
-        return
-    for name in _audio_files(out / TABLE_NAME):
+    """Delete `generated.csv`, the files that it lists, and those of an interrupted job."""
+    listed = _audio_files(out / TABLE_NAME) if (out / TABLE_NAME).is_file() else []
+    for name in [*listed, *_unpublished_files(out)]:
         for suffix in (".wav", ".png"):
             (out / name).with_suffix(suffix).unlink(missing_ok=True)
-    (out / TABLE_NAME).unlink()
+    (out / TABLE_NAME).unlink(missing_ok=True)
+
+
+def _unpublished_files(out: Path) -> list[str]:
+    """Return the audio files that an interrupted job has or would have written, relative to its folder."""
+    if (_read_settings(out) or {}).get("as_shards", True):
+        return []
+    try:
+        lists = [path.read_bytes() for path in (out / ".parts").glob(".units-*.arrow")]
+        ids = [pa.ipc.open_file(data).read_all()["clip_id"].to_pylist() for data in lists]
+    except (OSError, pa.ArrowException, KeyError):
+        return []
+    return [f"{clip_id}.wav" for job in ids for clip_id in job if _is_inside(PurePosixPath(clip_id))]
 
 
 def _audio_files(table: Path) -> list[str]:

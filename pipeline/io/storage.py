@@ -7,6 +7,7 @@ the URI of an object store.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,10 @@ from pipeline.io.remote_path import RemotePath, parse_uri
 def to_path(path: Path | str) -> Any:
     """Return the `RemotePath` of a URI, or an absolute local path, which workers in other folders can use.
 
+    `~` is the home folder: no shell replaces it in `--out=~/x`, or in a file of settings.
+
     Raises:
-        ValueError: unsupported scheme, no bucket, or a path that is not valid UTF-8.
+        ValueError: unsupported scheme, no bucket, a variable of the shell, or a path that is not valid UTF-8.
     """
     try:
         str(path).encode()
@@ -32,12 +35,19 @@ def to_path(path: Path | str) -> Any:
         raise ValueError("not valid UTF-8; rename the folder") from None  # cannot be written to any table
     parts = parse_uri(str(path))
     if parts is None:
-        return without_parent_steps(Path(path).absolute())
+        return without_parent_steps(_expand_home(Path(path)).absolute())
     scheme, key, options = parts
     if scheme not in SCHEMES or not key.strip("/"):
         supported = " or ".join(f"{name}://bucket/…" for name in SCHEMES)
         raise ValueError(f"unsupported storage URI; use a local path, {supported}")
     return RemotePath(scheme, key.strip("/"), options)
+
+
+def _expand_home(path: Path) -> Path:
+    first = path.parts[0] if path.parts else ""
+    if re.fullmatch(r"\$(\w+|\{\w+\})", first):
+        raise ValueError(f"the variable {first} is not replaced here; write its value")
+    return path.expanduser() if first == "~" else path
 
 
 def without_parent_steps(path: Path) -> Path:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -19,14 +20,16 @@ from pipeline.io.storage import local_file, remove_tree
 from pipeline.training.format_version import FORMAT_VERSION, FormatVersionError, check_format_version
 
 STATE_NAME = "state.json"
-_METADATA_KEY = "melray"
+_METADATA_KEY, _DIGEST_KEY = "melray", "sha256"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any] | None = None) -> str:
     """Write tensors, and a JSON-able `metadata` in the same file, atomically; return the file's SHA-256."""
     # Contiguous copies: safetensors refuses shared or strided memory, and channels_last is strided.
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    data = save(copies, {_METADATA_KEY: json.dumps(metadata or {}, ensure_ascii=False)})
+    values = {**(metadata or {}), _DIGEST_KEY: _digest(copies, metadata or {})}
+    # One key: safetensors writes several in random order.
+    data = save(copies, {_METADATA_KEY: json.dumps(values, ensure_ascii=False)})
     write_atomically(path, lambda file: file.write(data))
     return hashlib.sha256(data).hexdigest()
 
@@ -35,10 +38,24 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the tensors of a file to the CPU, and its metadata.
 
     Raises:
-        UserError: if the file is missing, truncated or of another type.
+        UserError: if the file is missing, damaged or of another type.
     """
     with _open(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118  (not a dict)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        metadata, digest = _metadata(file)
+        if digest not in (None, _digest(tensors, metadata)):  # files of other programs have none
+            raise ValueError("its content differs from its SHA-256")
+        return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> str:
+    """Return the SHA-256 of tensors and their metadata, by which a flipped bit becomes an error."""
+    digest = hashlib.sha256(json.dumps(metadata).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
@@ -48,7 +65,7 @@ def load_metadata(path: Path) -> dict[str, Any]:
         UserError: as `load_tensors`.
     """
     with _open(path) as file:
-        return _metadata(file)
+        return _metadata(file)[0]
 
 
 @contextmanager
@@ -62,8 +79,12 @@ def _open(path: Path) -> Iterator[Any]:
         raise UserError(f"{path} is damaged ({error}): restore it from a copy, or train again") from None
 
 
-def _metadata(file: Any) -> dict[str, Any]:
-    return json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+def _metadata(file: Any) -> tuple[dict[str, Any], str | None]:
+    """Return the metadata of a file, and the digest of its content."""
+    metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is not a JSON object")
+    return metadata, metadata.pop(_DIGEST_KEY, None)
 
 
 class Checkpoints:

@@ -21,6 +21,8 @@ from pipeline.training.config import TrainingConfig
 from pipeline.training.run_folder import RunFolder
 
 T = TypeVar("T", bound=TrainingConfig)
+# Keys of every `summary.json`.
+SUMMARY_KEYS = ("epochs", "best_epoch", "total_seconds")
 
 
 def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
@@ -39,7 +41,7 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     run.begin(command, config.identity(), config.shards, digest, extra_digests)
     if clips is not None:
         _record_split(run, *clips)
-    return run.read_json("summary.json")
+    return run.read_object("summary.json", SUMMARY_KEYS)
 
 
 def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[Rows]]:
@@ -102,7 +104,7 @@ def load_run_data(
     Raises:
         UserError: no such run, another format, or shards that are missing or have changed.
     """
-    content = RunFolder(run).read_config()
+    content = RunFolder(run).read_config(("config", "shards", "shards_digest"))
     suffix = f": {hint}" if hint else ""
     if content is None:
         raise UserError(f"--run {run}: no config.json in it{suffix}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
 NOTES_NAME = "notes.json"
+# What to do about a damaged file: those of the first kind cannot be written again.
+RESTORE = "restore it from a copy, or start over in another --run"
+_DELETE = "delete it and run the command again"
 
 
 class RunFolder:
@@ -86,27 +89,36 @@ class RunFolder:
         return owner
 
     def check_owner(self, owner: str | None) -> None:
-        """Raise `UserError` if another command has acquired the run; an `owner` of None is not checked."""
-        if owner is not None and self.read_json("owner.json") != owner:
+        """Raise `UserError` if another command has acquired the run, or the folder has been deleted.
+
+        An `owner` of None is not checked.
+        """
+        if owner is None:
+            return
+        current = self.read_json("owner.json")
+        if current is None:
+            raise UserError(f"--run {self.path}: files of the run were deleted while it was training")
+        if current != owner:
             raise UserError(f"--run {self.path}: another process has taken over this run")
 
-    def read_config(self) -> dict[str, Any] | None:
+    def read_config(self, keys: Collection[str] = ()) -> dict[str, Any] | None:
         """Read `config.json`; None if it does not exist.
 
         Raises:
-            UserError: if it is not JSON, or of another format.
+            UserError: if it is damaged or lacks one of `keys`, or is of another format.
         """
-        content = self.read_json("config.json")
-        if content is not None:
-            check_format_version(content, self.path / "config.json")
-        return content
+        content = self.read_object("config.json", fix=RESTORE)
+        if content is None:
+            return None
+        check_format_version(content, self.path / "config.json")
+        return self.read_object("config.json", keys, RESTORE)
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file atomically."""
         write_text_atomically(self.path / name, json.dumps(values, indent=1, ensure_ascii=False))
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file; None if it does not exist.
+    def read_json(self, name: str, fix: str = _DELETE) -> Any:
+        """Read a JSON file; None if it does not exist. `fix` is what to do if it is damaged.
 
         Raises:
             UserError: if it is not JSON.
@@ -116,7 +128,22 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise UserError(f"{self.path / name} is damaged ({error})") from None
+            raise UserError(f"{self.path / name} is damaged ({error}): {fix}") from None
+
+    def read_object(self, name: str, keys: Collection[str] = (), fix: str = _DELETE) -> dict[str, Any] | None:
+        """Read a JSON file that holds an object with at least these keys; None if it does not exist.
+
+        Raises:
+            UserError: if it is not such a file.
+        """
+        content = self.read_json(name, fix)
+        if content is None and not (self.path / name).is_file():
+            return None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name} is damaged (not a JSON object): {fix}")
+        if missing := [key for key in keys if key not in content]:
+            raise UserError(f"{self.path / name} is damaged (no '{missing[0]}'): {fix}")
+        return content
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Replace `metrics.jsonl`, so that a resumed run has no duplicate lines."""
@@ -133,7 +160,10 @@ class RunFolder:
         """
         path = self.path / "metrics.jsonl"
         try:
-            return [json.loads(line) for line in path.read_bytes().splitlines()]
+            history = [json.loads(line) for line in path.read_bytes().splitlines()]
+            if not all(isinstance(epoch_metrics, dict) for epoch_metrics in history):
+                raise ValueError("a line is not a JSON object")
+            return history
         except FileNotFoundError:
             return []
         except ValueError as error:

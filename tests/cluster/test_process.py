@@ -26,6 +26,20 @@ import getpass, os, librosa.filters, matplotlib
 print(os.path.expanduser("~"), os.environ.get("NUMBA_CACHE_DIR"), getpass.getuser())
 """
 
+TERMINATED = """
+import os, signal
+from cluster import cli
+cli.run = lambda arguments: os.kill(os.getpid(), signal.SIGTERM)
+cli.main()
+"""
+DELETED_FOLDER = f"""
+import sys
+sys.path.insert(0, "{Path(__file__).resolve().parents[2]}")
+sys.argv = ["melray", "evaluate", "--run", "run"]
+from cluster.cli import main
+main()
+"""
+
 
 @pytest.fixture
 def unknown_user(tmp_path: Path) -> dict[str, str]:
@@ -98,6 +112,21 @@ def test_closed_streams_do_not_change_the_exit_code(redirection: str, arguments:
     completed = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert completed.returncode == code
     assert "Traceback" not in completed.stderr and "Exception ignored" not in completed.stderr
+
+
+def test_deleted_current_folder_is_a_one_line_error(tmp_path: Path) -> None:
+    command = f"mkdir gone; cd gone; rmdir ../gone; exec {sys.executable} -c '{DELETED_FOLDER}'"
+    completed = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert completed.returncode == 2
+    assert completed.stderr.startswith(
+        "melray: error: the current folder has been deleted: change to another"
+    )
+
+
+def test_terminated_command_ends_like_an_interrupted_one() -> None:
+    completed = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
+    assert completed.returncode == 130
+    assert completed.stderr == "\ninterrupted; run the command again to resume\n"
 
 
 def test_full_output_is_a_one_line_error() -> None:

@@ -32,6 +32,18 @@ def test_shadowing_file_on_pythonpath_is_named(file: str, tmp_path: Path) -> Non
     assert lines[0].startswith(f"melray: error: {hiding} takes precedence over the package '{hiding.stem}'")
 
 
+@pytest.mark.parametrize("text", ["raise RuntimeError('no data')", "x = 1 +", "open('missing.csv')"])
+def test_shadowing_script_that_fails_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(text)
+    completed = subprocess.run(
+        [sys.executable, "-P", *COMMAND[1:], "evaluate", "--run", "r"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert completed.stderr.startswith(f"melray: error: {tmp_path / 'models.py'} takes precedence over the")
+
+
 def test_unnamed_file_does_not_explain_an_error(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("")
     assert list(shadowing_files([str(tmp_path), *sys.path])) == [tmp_path / "numpy.py"]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.io.errors import UserError
+from pipeline.io.folder_lock import own_folder
 from tests.helpers.sounds import write_shards
 from tests.tune.searches import search_config
 from tune.config import SearchConfig
-from tune.search import limit_trials, make_spec
+from tune.search import limit_trials, make_spec, search
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,12 @@ def test_trials_are_limited_by_size_of_space(
     with caplog.at_level(logging.WARNING, logger="melray"):
         assert limit_trials(config, make_spec(config)).trials == trials
     assert ("each is tried once" in caplog.text) == (trials < 12)
+
+
+def test_second_search_in_folder_is_refused(shards: Path, tmp_path: Path) -> None:
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]")
+    with (
+        own_folder(config.run, "tune", "--run"),
+        pytest.raises(UserError, match=r"--run .*run is in use by `melray tune` \(process \d+ on"),
+    ):
+        search(config)

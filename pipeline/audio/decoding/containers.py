@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.stream import Stream
@@ -19,6 +19,8 @@ _UNKNOWN_32, _UNKNOWN_64 = 0x7F000000, 1 << 62
 # A corrupt header could list millions of chunks.
 _MAX_CHUNKS = 1000
 _NIST_HEADER = 1024
+# Codes of WAV formats whose samples all have the same size.
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 # Bytes after the audio that are no chunk: below these limits a tag or padding, above them maybe audio.
 _MAX_REST_BYTES, _MAX_REST_FRACTION = 4096, 0.01
 
@@ -98,6 +100,8 @@ class _Audio:
     """What the field counts in addition to the audio."""
     declared_frames: int = 0
     """Number of samples per channel of a compressed format, 0: not declared."""
+    warning: str = ""
+    """What contradicts itself in the header."""
 
     def is_unknown(self, present: int) -> bool:
         """Return whether the declared size means that it is unknown, where `present` bytes follow."""
@@ -123,7 +127,7 @@ def container_streams(source: ByteSource) -> list[Stream] | None:
             # The decoder reports what is wrong with it.
             return [*streams, Stream(start, source.size)] if streams else None
         stream, start = _stream(source, start, chunks, audio)
-        streams.append(stream)
+        streams.append(stream if stream.warning else replace(stream, warning=audio.warning))
     return streams
 
 
@@ -138,10 +142,12 @@ def _find_audio(source: ByteSource, start: int) -> tuple[_Chunks | None, _Audio 
     chunks = _container(source, start)
     if chunks is None:
         return None, _au_audio(source, start) or _nist_audio(source, start)
-    long_size, num_frames = None, 0
+    long_size, num_frames, warning = None, 0, ""
     for name, payload, end in _walk(source, chunks, start + chunks.first):
         if name == b"ds64":
             long_size = payload + 8
+        if name == b"fmt ":
+            warning = _format_warning(source.read(payload, 16), chunks.size.format[0])
         if name == b"pakt":
             num_frames = struct.unpack(">Q", source.read(payload + 8, 8).ljust(8, b"\0"))[0]
         if name != chunks.audio_id:
@@ -149,9 +155,22 @@ def _find_audio(source: ByteSource, start: int) -> tuple[_Chunks | None, _Audio 
         field, size = payload - chunks.size.size, end - payload - chunks.skip
         if long_size is not None and size == 0xFFFFFFFF:
             declared = struct.unpack("<Q", source.read(long_size, 8).ljust(8, b"\0"))[0]
-            return chunks, _Audio(payload, declared, long_size, struct.Struct("<Q"))
-        return chunks, _Audio(payload + chunks.skip, size, field, chunks.size, chunks.extra, num_frames)
+            return chunks, _Audio(payload, declared, long_size, struct.Struct("<Q"), warning=warning)
+        start = payload + chunks.skip
+        return chunks, _Audio(start, size, field, chunks.size, chunks.extra, num_frames, warning)
     return chunks, None
+
+
+def _format_warning(fields: bytes, byte_order: str) -> str:
+    """Return a text if the sizes of a sample and of a frame contradict each other, otherwise an empty one."""
+    if len(fields) < 16:
+        return ""
+    code, channels, _, _, frame_bytes, bits = struct.unpack(f"{byte_order}HHIIHH", fields)
+    # The decoder reads 24 bits in 4 bytes, but not if the header is an extensible one.
+    padded = code == _PCM and bits == 24 and frame_bytes == 4 * channels
+    if code not in (_PCM, _FLOAT, _EXTENSIBLE) or padded or frame_bytes == channels * -(-bits // 8):
+        return ""
+    return f"the header declares {channels} x {bits} bits in {frame_bytes} bytes: the samples may be wrong"
 
 
 def _walk(source: ByteSource, chunks: _Chunks, position: int) -> Iterator[tuple[bytes, int, int]]:
@@ -248,7 +267,8 @@ def _start_of_last_chunks(source: ByteSource, chunks: _Chunks | None, start: int
 
 
 def _rest_warning(source: ByteSource, rest: int, declared: int) -> str:
-    size = source.size - rest
-    if size <= max(_MAX_REST_BYTES, _MAX_REST_FRACTION * declared) or not source.read(rest, 512).strip(b"\0"):
+    size, first = source.size - rest, source.read(rest, 512)
+    # Files are padded with zeros, or with what erased flash memory holds.
+    if size <= max(_MAX_REST_BYTES, _MAX_REST_FRACTION * declared) or first.count(first[:1]) == len(first):
         return ""
     return f"{size} bytes after the declared end of the audio are not used"

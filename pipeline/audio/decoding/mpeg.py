@@ -37,6 +37,9 @@ _HEADER_BIT_RATE = 9
 _SURE_FRAMES = 3
 # Some encoders declare a few frames less than there are: more of them after the declared end are a stream.
 _MIN_FOLLOWING_FRAMES = 8
+# The frames are counted if a stream is this many times as large as its declared number of frames, of the mean
+# size of those in the first bytes.
+_PLAUSIBLE_SIZE, _SAMPLE_BYTES = 1.25, 1 << 13
 
 # A stream can be followed by tags in several formats; only those that may be large are skipped by their size.
 _MAX_TAGS = 10
@@ -108,7 +111,7 @@ def _stream(source: ByteSource, start: int) -> tuple[Stream, int | None]:
     first = parse_frame(head[:4])
     assert first is not None
     xing = _xing(head, first)
-    if xing is not None and xing.num_bytes:
+    if xing is not None and xing.num_bytes and not _may_be_longer(source, start + first.size, first, xing):
         end = start + xing.num_bytes
         following = None if end >= source.size else _find_frame(source, end, _MIN_FOLLOWING_FRAMES)
         if following is not None and not _has_frames(source, start, following, xing.num_frames):
@@ -118,10 +121,27 @@ def _stream(source: ByteSource, start: int) -> tuple[Stream, int | None]:
         return Stream(start, end, declared_bytes=missing), following
     after_header = start if xing is None else start + first.size
     count, end, cut, following = _count_frames(source, after_header, first.format)
-    if xing is not None or first.layer != 3:
-        return Stream(start, end, cut=cut and xing is None), following
-    prefix = _xing_frame(first, count, end - start)
-    return Stream(start, end, prefix, cut=cut), following
+    warning = _gap_warning(end, following)
+    longer = xing is not None and count > xing.num_frames + _MIN_FOLLOWING_FRAMES
+    if longer and xing is not None:
+        warning = f"the header declares {xing.num_frames} MPEG frames, but there are {count}: all are read"
+    elif xing is not None or first.layer != 3:
+        return Stream(start, end, cut=cut and xing is None, warning=warning), following
+    prefix = _xing_frame(first, count, end - after_header)
+    return Stream(after_header, end, prefix, cut=cut, warning=warning), following
+
+
+def _gap_warning(end: int, following: int | None) -> str:
+    """Return a text about bytes between the end of a stream and the next one, if any."""
+    return (
+        f"{following - end} bytes between MPEG frames are not used" if following and following > end else ""
+    )
+
+
+def _may_be_longer(source: ByteSource, position: int, first: Frame, xing: _Xing) -> bool:
+    """Return whether a stream, whose audio begins at `position`, has more bytes than its frames need."""
+    count, end, _, _ = _count_frames(source, position, first.format, position + _SAMPLE_BYTES)
+    return xing.num_bytes * count > _PLAUSIBLE_SIZE * xing.num_frames * (end - position)
 
 
 def _has_frames(source: ByteSource, start: int, following: int, num_frames: int) -> bool:
@@ -185,7 +205,8 @@ def _count_frames(
         if frame is None or frame.format != stream_format or _xing(head, frame):
             following = _find_frame(source, position)
             if following is None:
-                return count, source.size, False, None
+                following = _find_distant_frame(source, position)
+                return count, source.size if following is None else position, False, following
             if not _continues(source, following, stream_format):
                 return count, following, False, following
             position = following
@@ -223,6 +244,15 @@ def _find_frame(source: ByteSource, position: int, min_frames: int = 1) -> int |
         if not tag_end or tag_end <= position:
             return None
         position = tag_end
+    return None
+
+
+def _find_distant_frame(source: ByteSource, position: int) -> int | None:
+    """Return the position of frames after junk of any size, such as an unreadable part of a disk."""
+    for start in range(position + _MAX_JUNK, source.size, _MAX_JUNK):
+        following = _find_frame(source, start, _MIN_FOLLOWING_FRAMES)
+        if following is not None:
+            return following
     return None
 
 

@@ -45,6 +45,8 @@ class StreamSamples:
     failed: bool
     """Whether the decoder stopped with an error."""
     mix: Mix | None
+    constant: bool
+    """Whether all samples are equal, before they are resampled."""
 
 
 def read_stream(source: ByteSource, stream: Stream, sample_rate: int) -> StreamSamples:
@@ -76,7 +78,9 @@ def _read(
         blocks = _MonoBlocks(sound, until_error, mix)
         samples = _resampled(sound, blocks, sample_rate)
         declared = _declared_frames(sound, stream, blocks.num_frames)
-        result = StreamSamples(samples, sound.samplerate, blocks.num_frames, declared, blocks.failed, mix)
+        result = StreamSamples(
+            samples, sound.samplerate, blocks.num_frames, declared, blocks.failed, mix, blocks.constant
+        )
         return result, blocks.statistics
 
 
@@ -90,6 +94,8 @@ class _MonoBlocks:
         self._sound, self._until_error, self._mix = sound, until_error, mix
         self.num_frames = 0
         self.failed = False
+        self.constant = True
+        self._first: float | None = None
         self.statistics = ChannelStatistics()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -101,7 +107,14 @@ class _MonoBlocks:
             if size:
                 rows = np.ascontiguousarray(block.T)
                 self.statistics.add(rows)
-                yield mix_down(rows, self._mix)
+                mono = mix_down(rows, self._mix)
+                self._compare(mono)
+                yield mono
+
+    def _compare(self, mono: np.ndarray) -> None:
+        self._first = float(mono[0]) if self._first is None else self._first
+        # The last sample decides in nearly all files.
+        self.constant = self.constant and mono[-1] == self._first and bool((mono == self._first).all())
 
     def _read_until_error(self) -> np.ndarray:
         # The decoder does not return how many frames precede an error.
@@ -153,4 +166,6 @@ def _declared_frames(sound: soundfile.SoundFile, stream: Stream, num_frames: int
         if width:
             return max(num_frames, stream.declared_bytes // width)
         return num_frames * stream.declared_bytes / stream.present_bytes if num_frames else math.inf
+    if sound.subtype == "MPEG_LAYER_III":  # in a WAV file: an estimate as well
+        return num_frames
     return num_frames if sound.frames >= _UNKNOWN_FRAMES else max(num_frames, sound.frames)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.containers import container_streams
+from pipeline.audio.decoding.flac import flac_streams
 from pipeline.audio.decoding.mpeg import mpeg_streams, parse_frame, skip_id3v2
 from pipeline.audio.decoding.stream import Stream
 
@@ -18,8 +19,6 @@ _WAV_MPEG = (b"\x50\0", b"\x55\0")
 _OGG_HEADER = 27
 _MAX_OGG_PAGE = 1 << 16
 _OGG_FIRST = (b"\0\2" + bytes(8), b"\0\6" + bytes(8))
-# Types of the first metadata block of a FLAC stream, which is 34 bytes long: the last block or not.
-_FLAC_FIRST_BLOCKS = (b"\0\0\0\x22", b"\x80\0\0\x22")
 
 
 def find_streams(source: ByteSource) -> list[Stream]:
@@ -31,7 +30,7 @@ def find_streams(source: ByteSource) -> list[Stream]:
     if head.startswith(b"OggS"):
         return _ogg_streams(source)
     if head.startswith(b"fLaC"):
-        return _split(source, _flac_starts(source))
+        return flac_streams(source)
     if start or parse_frame(head[:4]) is not None:
         return mpeg_streams(source, start) or [Stream(0, source.size)]
     return container_streams(source) or [Stream(0, source.size)]
@@ -46,14 +45,6 @@ def uses_mpg123(source: ByteSource) -> bool:
 def _split(source: ByteSource, starts: list[int]) -> list[Stream]:
     """Split a file at the starts of its streams; what precedes the first one belongs to it."""
     return [Stream(start, end) for start, end in pairwise([0, *starts[1:], source.size])]
-
-
-def _flac_starts(source: ByteSource) -> list[int]:
-    return [
-        position
-        for position in source.find_all(b"fLaC")
-        if source.read(position + 4, 4) in _FLAC_FIRST_BLOCKS
-    ]
 
 
 def _ogg_streams(source: ByteSource) -> list[Stream]:
@@ -89,7 +80,12 @@ def _page_size(header: bytes) -> int:
 
 def _ogg_is_cut(source: ByteSource, part: Stream) -> bool:
     """Return whether a stream ends within a page, or without the page that is marked as the last one."""
-    tail = source.read(max(part.start, part.end - _MAX_OGG_PAGE), min(part.end - part.start, _MAX_OGG_PAGE))
+    end = part.end
+    # Recorders pad files with zeros.
+    while end > part.start and not source.read(max(0, end - _MAX_OGG_PAGE), _MAX_OGG_PAGE).strip(b"\0"):
+        end -= _MAX_OGG_PAGE
+    tail_start = max(part.start, end - 2 * _MAX_OGG_PAGE)
+    tail = source.read(tail_start, end - tail_start)
     start = tail.rfind(b"OggS\0")
     if start < 0:
         return True

@@ -21,7 +21,7 @@ from pipeline.io.storage import is_store_uri
 from pipeline.io.text import plural
 
 # Empty, or as pandas may write a missing value.
-_NO_LABELS = ("", "nan")
+_NO_VALUES = ("", "nan")
 # Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
 _FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
 
@@ -38,6 +38,8 @@ class TableReader:
     first_missing: FoundFile | None = None
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
+    other_case: dict[str, list[str]] = field(default_factory=dict)
+    """Names of files that are written in another case in the table, by path."""
 
     def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
         """Return the manifest row of a table row; None if the row belongs to another split.
@@ -50,12 +52,14 @@ class TableReader:
         path, label = _value(values, columns.path, strip=False), _value(values, columns.label)
         if not path.strip():
             raise UserError(f"{self.name}, line {line}: path is empty")
-        if columns.label is not None and label.lower() in _NO_LABELS:
+        if columns.label is not None and label.lower() in _NO_VALUES:
             raise UserError(f"{self.name}, line {line}: label is empty")
         fold = self._fold(line, _value(values, columns.fold))
         file = self._find(line, path)
         clip_id = _value(values, columns.clip_id) or _clip_id(file.name)
-        return clip_record(clip_id, file.path, label, file.status, fold, _value(values, columns.group))
+        group = _value(values, columns.group)
+        group = "" if group.lower() in _NO_VALUES else group
+        return clip_record(clip_id, file.path, label, file.status, fold, group)
 
     def _is_held_out(self, line: int, split: str, columns: Columns) -> bool:
         kind = "train" if columns.split is None else split_of(split)
@@ -70,7 +74,7 @@ class TableReader:
 
     def _fold(self, line: int, text: str) -> int:
         """Return a fold number."""
-        if not text:
+        if text.lower() in _NO_VALUES:
             return NO_FOLD
         match = _FOLD.fullmatch(text)
         if match is not None and NO_FOLD <= int(match[1]) <= MAX_FOLD:
@@ -87,14 +91,18 @@ class TableReader:
             self.first_missing = self.first_missing or file
         else:
             self.found += 1
+        if not file.same_case:
+            self.other_case.setdefault(file.path, []).append(file.name)
         return file
 
-    def check_files(self, path: Path) -> list[str]:
+    def check_files(self, path: Path, clips: pd.DataFrame) -> list[str]:
         """Return warnings about rows that were left out and about missing files.
 
         Raises:
-            UserError: none of the files exists, or no row belongs to the training split.
+            UserError: none of the files exists, no row belongs to the training split, or one file is listed
+                in upper and in lower case.
         """
+        self._check_case(clips["path"])
         warnings, example = [], self.first_missing
         if self.held_out:
             counts = ", ".join(f"{shown(split)}: {count}" for split, count in sorted(self.held_out.items()))
@@ -116,6 +124,20 @@ class TableReader:
             )
         return warnings
 
+    def _check_case(self, paths: pd.Series) -> None:
+        """Check that no name such as `A.wav` stands for a file `a.wav` that has a row of its own.
+
+        Raises:
+            UserError: it does; a disk that ignores case may have kept only one of two files.
+        """
+        counts = paths[paths.isin(self.other_case.keys())].value_counts()
+        for path, names in self.other_case.items():
+            if counts[path] > len(names) or len(set(names)) > 1:
+                raise UserError(
+                    f"{self.name}: {shown(names[0])} does not exist, only {shown(path)}, which has another "
+                    "row; add the missing file, or correct the table"
+                )
+
 
 def read_labeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Read labeled clips from a CSV with the columns `path,label[,fold][,group]`; return them and warnings.
@@ -133,7 +155,7 @@ def read_labeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
             for line, values in table.rows()
             if (record := reader.record(line, values, columns)) is not None
         )
-    return clips, reader.check_files(path)
+    return clips, reader.check_files(path, clips)
 
 
 def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -155,7 +177,7 @@ def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
         records = (reader.record(line, values, columns) for line, values in rows())
         clips = to_table(record for record in records if record is not None)
-    return clips, reader.check_files(path)
+    return clips, reader.check_files(path, clips)
 
 
 def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -172,7 +194,7 @@ def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
             for number, line in lines
             if line.strip() and (record := reader.record(number, [line], Columns(0))) is not None
         )
-    return clips, reader.check_files(path)
+    return clips, reader.check_files(path, clips)
 
 
 def _value(values: Sequence[str], column: int | None, strip: bool = True) -> str:

@@ -24,6 +24,8 @@ class FoundFile(NamedTuple):
     status: FileStatus
     name: str
     """The name as written, without surrounding blanks and with forward slashes, unless the file has them."""
+    same_case: bool = True
+    """Whether the name is that of the file also in upper and lower case."""
 
 
 class FileFinder:
@@ -55,7 +57,7 @@ class FileFinder:
         status = file_status(equivalent)
         if not status.is_regular:  # a named pipe, for example, would block its reader
             raise ValueError(f"{shown(name)} is not a file")
-        return FoundFile(equivalent, status, plain)
+        return FoundFile(equivalent, status, plain, normalize_id(equivalent).startswith(normalize_id(path)))
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file of that name, or several."""

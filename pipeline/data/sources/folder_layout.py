@@ -17,13 +17,15 @@ from pipeline.data.sources.audio_folders import (
     is_broken_link,
     own_recordings,
 )
-from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.split_names import split_of, splits_in
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.folder_tree import FolderTree, join
 
 # Noise recordings of Speech Commands, attributes of macOS archives, caches.
 _NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
 _FOLD_NAME = re.compile(r"fold[_\- ]?(\d{1,6})", re.IGNORECASE)
+# Lists of held-out clips of Speech Commands.
+_SPLIT_LISTS = ("testing_list.txt", "validation_list.txt")
 _CSV_HINT = "list the files in a CSV with the columns path,label[,fold]"
 
 
@@ -54,7 +56,8 @@ def find_classes(tree: FolderTree, data: Path) -> Layout:
         classes = _fold_classes(tree, data, names, warnings) or [ClassFolder(name, name) for name in names]
     except OSError as error:
         raise UserError(explain_os_error(error, f"reading --data {data}")) from None
-    warnings += _outside_warning(tree, "", data)
+    warnings += _outside_warning(tree, "", data) + _split_classes_warning(tree, data, names)
+    warnings += _split_lists_warning(tree)
     return Layout(tree, classes, warnings)
 
 
@@ -156,6 +159,25 @@ def _is_held_out(tree: FolderTree, name: str) -> bool:
     if split_of(name) != "held out" or not has_recordings(tree, name):
         return False
     return name.lower() != "valid" or _has_class_folders(tree, name)
+
+
+def _split_classes_warning(tree: FolderTree, data: Path, names: list[str]) -> list[str]:
+    """Return a warning about class folders that seem to be splits, such as `birds_train` and `birds_test`."""
+    named = [name for name in names if splits_in(name) and has_recordings(tree, name)]
+    train = [name for name in named if "train" in splits_in(name)]
+    if not train or len(train) == len(named):
+        return []
+    return [
+        f"{shown_list(named)} are read as classes; if they are splits, pass --data {data / train[0]}, "
+        f"or {_CSV_HINT}"
+    ]
+
+
+def _split_lists_warning(tree: FolderTree) -> list[str]:
+    lists = [name for name in _SPLIT_LISTS if name in tree.list("").files]
+    if not lists:
+        return []
+    return [f"clips in {shown_list(lists)} are not held out: to leave them out, {_CSV_HINT}"]
 
 
 def _fold_classes(

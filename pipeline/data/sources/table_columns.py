@@ -16,9 +16,9 @@ from pipeline.io.errors import UserError
 # Names of columns in lower case, with `_` for blanks; the first one that a table has is used.
 PATH_COLUMNS = (
     "path filepath file_path filename file_name fname file audio audio_path audio_file slice_file_name "
-    "clip clip_id recording_id id"
+    "clip clip_name clip_id recording_id id"
 ).split()
-LABEL_COLUMNS = "label class category class_name label_name primary_label target".split()
+LABEL_COLUMNS = "label primary_label class category class_name label_name target".split()
 ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 

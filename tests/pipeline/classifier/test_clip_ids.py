@@ -55,3 +55,10 @@ def test_ambiguous_id_finds_all_clips():
 def test_exact_path_is_never_ambiguous():
     index = ClipIndex(["x/1.wav", "1.wav", "y/1.wav", "1", "01.wav"])
     assert [index.find(text) for text in ("1.wav", "1", "y/1.wav", "01")] == [[1], [3], [2], [4]]
+
+
+def test_file_name_finds_clip_with_another_id():
+    index = ClipIndex(["1", "2"], ["/test/2.wav", "/test/1.wav"])
+    assert [index.find(text) for text in ("1", "2", "2.wav", "1.wav", "")] == [[0], [1], [0], [1], []]
+    same_name = ClipIndex(["a/1.wav", "b/1.wav"], ["/test/a/1.wav", "/test/b/1.wav"])
+    assert same_name.find("1.wav") == [0, 1]

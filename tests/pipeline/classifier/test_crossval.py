@@ -12,8 +12,10 @@ from pipeline.classifier import train
 from pipeline.classifier.crossval import CrossvalConfig, crossval, fold_config, known_folds
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset
+from pipeline.extract import extract
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
-from tests.helpers.sounds import train_config, write_shards
+from tests.helpers.sounds import extract_config, run_in_process, train_config, write_shards
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,21 @@ def test_every_fold_is_held_out_once(shards: Path, tmp_path: Path) -> None:
     folds = known_folds(open_dataset(shards), config)
     assert folds == [1, 2, 3, 4]
     assert [fold_config(config, fold).fold for fold in folds] == folds
+
+
+def test_clips_without_fold_are_reported(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train_all(pending: dict, *_: object) -> None:
+        for config in pending.values():
+            train_in_process(config)
+
+    files = sorted((shards.parent / "data").glob("train/*/*.wav"))
+    rows = [f"{file},{file.parent.name},{file.name[0] if file.name[0] in '12' else ''}" for file in files]
+    table = tmp_path / "clips.csv"
+    table.write_text("\n".join(["path,label,fold", *rows]))
+    extract(extract_config(table, tmp_path / "shards", fold_pattern=None), run_in_process)
+    monkeypatch.setattr(train, "train_concurrently", train_all)
+    monkeypatch.setattr(logger, "propagate", True)
+    crossval(crossval_config(tmp_path / "shards", tmp_path / "run"))
+    assert "12 clips without a fold: trained on in every run, and never scored" in caplog.text

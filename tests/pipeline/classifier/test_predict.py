@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from models.classifier import Classifier, ClassifierConfig
 from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio
-from pipeline.distributed.batch_job import run_in_process
+from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import ClassifierMetadata, save_model
@@ -39,6 +40,12 @@ def save_classifier(run: Path, names: tuple[str, ...] = NAMES, scale: float = 1.
     save_model(run, model, metadata)
     (run / "config.json").write_text(json.dumps({"format_version": metadata.format_version}))
     return run
+
+
+def flip_label(data: bytes) -> bytes:
+    """Flip a bit of the first class name in the data pages of a table."""
+    position = min(position for name in NAMES if (position := data.find(name.encode())) > 0)
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
 @pytest.fixture
@@ -200,3 +207,23 @@ def test_crash_reason_is_listed(run: Path, audio: Path) -> None:
     (job.folder / ".attempts" / f"{job.units[0].name}.json").write_text(json.dumps(record))
     table = predict(settings, run_in_process).set_index("id")
     assert table.loc["2.wav", "reason"] == CRASH_REASON
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], flip_label])
+def test_damaged_part_of_interrupted_job_is_named(
+    damage: Callable[[bytes], bytes], run: Path, audio: Path
+) -> None:
+    config = PredictConfig(run=run, audio=(audio,), out=audio.parent / "out")
+
+    def interrupted(units: Any, stages: Any) -> Iterator[UnitResult]:
+        yield from run_in_process(units, stages)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(config, interrupted)
+    (part,) = (config.out / ".parts").glob("part-*.parquet")
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(UserError, match=rf"{part.name} is damaged .*: delete it and run the command again"):
+        predict(config, run_in_process)
+    part.unlink()
+    assert len(predict(config, run_in_process))

@@ -77,8 +77,13 @@ def test_missing_sample_raises(tmp_path: Path):
         (",id,label\n0,1,?\n1,2,?\n", "id", ["label"]),
         ("index,file,label\n1,2.wav,?\n2,1.wav,?\n", "file", ["label"]),
         ("index,label\n0,?\n1,?\n", "index", ["label"]),
-        # No id matches.
+        ("index,dog,rain\n0,0,0\n1,0,0\n2,0,0\n", "index", ["dog", "rain"]),
+        # No id matches, but a placeholder is the name of a file.
         ("id,label\nx,?\n", "id", ["label"]),
+        ("clip,probability\nx,0\ny,0\n", "clip", ["probability"]),
+        ("id,dog,rain\nx,0,0\ny,0,0\n", "id", ["dog", "rain"]),
+        ("id,label\nx,0\ny,1\n", "id", ["label"]),
+        ("Target,id\n0,1\n1,0\n", "id", ["Target"]),
     ],
 )
 def test_column_of_ids_is_recognized(content: str, id_column: str, columns: list[str], tmp_path: Path):

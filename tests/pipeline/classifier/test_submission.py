@@ -83,6 +83,12 @@ def test_ambiguous_or_missing_id_raises(name: str, message: str):
         fill(sample("a/1.wav", name))
 
 
+@pytest.mark.parametrize("ids", [("C.D", "c.d"), ("c.d.wav", "C.d.wav"), ("a/01", "a/1"), ("a/01", "a/001")])
+def test_different_ids_of_one_clip_raise(ids: tuple[str, str]):
+    with pytest.raises(UserError, match=f"ids '{ids[0]}' and '{ids[1]}' both match only"):
+        fill(sample(*ids))
+
+
 def test_number_of_wrong_ids_is_in_message():
     with pytest.raises(UserError, match=r"id 'x': no match \(and 2 other ids of 4\)"):
         fill(sample("1", "x", "y", "z"))

@@ -138,6 +138,12 @@ def test_lists_of_labels_without_example_raise():
         choose("label", "dog", requested="labels")
 
 
+def test_classes_that_are_other_numbers_than_indices_are_reported():
+    (warning,) = choose("label", "0", names=("0", "1", "10", "2"), requested="index").warnings
+    assert "the index of class '10' is 2; --submission-values label writes 10" in warning
+    assert not choose("label", "0", names=("0", "1", "2"), requested="index").warnings
+
+
 def test_index_is_that_of_sorted_classes():
     assert choose("label", "0", requested="index").fill(ROWS, NAMES)["label"].tolist() == [1, 2]
 

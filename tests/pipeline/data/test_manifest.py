@@ -113,7 +113,16 @@ def test_symlinks_are_followed_without_loops(tmp_path: Path):
             [r"class 'b' has a single clip, so it cannot be both trained on and validated"],
         ),
         (("a/1.wav", "a/2.wav"), [r"only one class, 'a'"]),
-        (("a/1.wav", "b/1.wav"), [r"class 'a' has a single clip", r"class 'b' has a single clip"]),
+        (("a/1.wav", "b/1.wav"), [r"classes 'a', 'b' have a single clip, so each cannot be both"]),
+        (tuple(f"{i}/1.wav" for i in range(200)), [r"classes '0', .* and 195 more have a single clip"]),
+        (
+            ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "$RECYCLE.BIN/S-1/3.wav"),
+            [r"ignoring folders that are no classes: '\$RECYCLE.BIN'"],
+        ),
+        (
+            ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "b/@eaDir/1.wav/x.mp3"),
+            [r"ignoring hidden folders with recordings: 'b/@eaDir'"],
+        ),
     ],
 )
 def test_suspicious_folders_give_warnings(names: tuple[str, ...], warnings: list[str], tmp_path: Path):
@@ -143,6 +152,12 @@ def test_patterns_match_all_of_esc10(esc10: list[Path]):
     assert sorted(clips["fold"].unique()) == [1, 2, 3, 4, 5]
     assert clips.groupby("group")["fold"].nunique().max() == 1
     assert clips["group"].nunique() < len(clips)
+
+
+def test_empty_match_of_group_pattern_is_no_group(tmp_path: Path):
+    touch(tmp_path, "dog/a.wav", "dog/b_7.wav", "rain/c.wav", "rain/d_7.wav")
+    clips = read_manifest(tmp_path, ManifestConfig(group_pattern=r"^[a-z]_?(\d*)")).clips
+    assert clips["group"].tolist() == ["dog/a.wav", "7", "rain/c.wav", "7"]
 
 
 def test_pattern_not_matching_a_name_raises(tmp_path: Path):

@@ -130,6 +130,20 @@ def test_interrupted_job_resumes_with_same_files(gan: Path, tmp_path: Path) -> N
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
+def test_audio_of_interrupted_job_is_replaced(gan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+
+    def interrupted(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+        yield from run_in_process(units[:1], stages)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(GenerateConfig(run=gan, out=out, count=12), interrupted)
+    (out / "own.wav").touch()
+    generate_clips(gan, out, count=1, seed=3, overwrite=True)
+    assert {path.name for path in out.rglob("*.wav")} == {"seed_00003.wav", "own.wav"}
+
+
 def test_interpolation_starts_and_ends_at_both_seeds(gan: Path, tmp_path: Path) -> None:
     table = generate_clips(gan, tmp_path, label=("tone 0",), count=5, seed=3, interpolate_to=9)
     fractions = table["interpolation"].tolist()
@@ -415,6 +429,7 @@ def test_interpolation_of_one_clip_or_equal_seeds_is_valid(gan: Path, tmp_path: 
     assert len(list(tmp_path.rglob("*.wav"))) == changes["count"]
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_full_disk_raises_user_error(gan: Path, full_disk: Path) -> None:
     with pytest.raises(UserError, match="disk full while writing to"):
         generate_clips(gan, full_disk, count=40)

@@ -50,6 +50,16 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestNames:
+    def test_home_folder_is_expanded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/home/user")
+        assert to_path("~/runs") == Path("/home/user/runs")
+        assert to_path("/data/~/runs") == Path("/data/~/runs")
+
+    @pytest.mark.parametrize("name", ["$HOME", "${SCRATCH}"])
+    def test_variable_of_the_shell_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=r"is not replaced here; write its value"):
+            to_path(f"{name}/runs")
+
     def test_uri_round_trip_preserves_text(self) -> None:
         for text in (
             "s3://bucket/a/b.txt",

@@ -199,3 +199,21 @@ def test_damaged_tensor_file_is_an_error(tmp_path: Path):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
             load_tensors(path)
+
+
+@pytest.mark.parametrize("text", ["tensors", "metadata"])
+def test_flipped_bit_in_tensor_file_is_found(text: str, tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.zeros(1000), "b": torch.tensor(1)}, {"name": "Hündin"})
+    assert load_tensors(path)[1] == {"name": "Hündin"}
+    content = bytearray(path.read_bytes())
+    content[-500 if text == "tensors" else content.index("Hündin".encode())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"x.safetensors is damaged \(.*SHA-256\): restore it from a copy"):
+        load_tensors(path)
+
+
+def test_tensor_file_has_the_same_bytes_always(tmp_path: Path):
+    tensors, metadata = {"a": torch.zeros(3), "b": torch.ones(2)}, {"x": 1.5, "y": None}
+    digests = {save_tensors(tmp_path / str(number), tensors, metadata) for number in range(10)}
+    assert len(digests) == 1

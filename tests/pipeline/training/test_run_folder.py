@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.io.errors import UserError
-from pipeline.training.run import load_run_data
+from pipeline.training.run import SUMMARY_KEYS, load_run_data
 from pipeline.training.run_folder import RunFolder
 
 OLD_FORMAT = r"config.json was written by melray < 0.2: train again in a new --run"
@@ -90,3 +91,40 @@ def test_history_is_replaced_not_appended(tmp_path: Path) -> None:
     run.write_history([{"epoch": 1}, {"epoch": 2}])
     run.write_history([{"epoch": 1}])
     assert run.read_history() == [{"epoch": 1}]
+
+
+@pytest.mark.parametrize("content", ["[]", '"x"', "1", "null"])
+def test_config_that_is_no_object_is_damaged(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config.json is damaged .*restore it from a copy"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_config_without_a_key_is_damaged(tmp_path: Path) -> None:
+    run = begin(tmp_path / "run")
+    content = json.loads((run.path / "config.json").read_text())
+    del content["shards_digest"]
+    run.write_json("config.json", content)
+    with pytest.raises(UserError, match=r"config.json is damaged \(no 'shards_digest'\)"):
+        run.read_config(("config", "shards_digest"))
+
+
+def test_run_deleted_during_training_is_named(tmp_path: Path) -> None:
+    run = begin(tmp_path / "run")
+    owner = run.acquire()
+    shutil.rmtree(run.path)
+    with pytest.raises(UserError, match=r"files of the run were deleted while it was training"):
+        run.check_owner(owner)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "1", "{"])
+def test_damaged_summary_error_names_the_fix(content: str, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(UserError, match=r"summary.json is damaged .*: delete it and run the command again"):
+        RunFolder(tmp_path).read_object("summary.json", SUMMARY_KEYS)
+
+
+def test_line_of_history_that_is_no_object_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n[]\n')
+    with pytest.raises(UserError, match=r"metrics.jsonl is damaged \(a line is not .*delete it"):
+        RunFolder(tmp_path).read_history()

@@ -78,7 +78,9 @@ def test_decode_wav_without_samples_is_rejected(rest: bytes):
         decode(encode(noise()[:0]) + rest, RATE)
 
 
-@pytest.mark.parametrize("rest", [b"", LIST, b"\0" + LIST, b"TAG" + bytes(125), bytes(100_000), b"x" * 4000])
+@pytest.mark.parametrize(
+    "rest", [b"", LIST, b"\0" + LIST, b"TAG" + bytes(125), bytes(100_000), b"\xff" * 100_000, b"x" * 4000]
+)
 def test_decode_bytes_after_the_audio_are_ignored(rest: bytes):
     for size in (RATE, 4001):
         warnings: list[str] = []
@@ -91,3 +93,32 @@ def test_decode_many_bytes_after_the_audio_warns():
     wav = encode(noise())
     assert decode(set_wav_sizes(wav, 1036, 1000), RATE, 1.0, warnings.append).size == 500
     assert warnings == ["15000 bytes after the declared end of the audio are not used"]
+
+
+@pytest.mark.parametrize(
+    ("code", "width", "warning"),
+    [
+        (1, 4, []),
+        (0xFFFE, 3, []),
+        (0xFFFE, 4, ["the header declares 1 x 24 bits in 4 bytes: the samples may be wrong"]),
+    ],
+)
+def test_decode_wav_with_contradicting_sizes_warns(code: int, width: int, warning: list[str]):
+    data, warnings = bytes(width * RATE), []
+    header = struct.pack("<HHIIHH", code, 1, RATE, width * RATE, width, 24)
+    if code == 0xFFFE:
+        header += struct.pack("<HHI", 22, 24, 4) + bytes.fromhex("0100000000001000800000aa00389b71")
+    chunks = b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", len(data)) + data
+    decode(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks, RATE, 1.0, warnings.append)
+    assert warnings == ["digital silence: every sample is zero", *warning]
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.9])
+def test_decode_mp3_in_wav_warns_only_if_truncated(fraction: float):
+    mp3, warnings = encode(noise(5.0), "MP3", "MPEG_LAYER_III"), []
+    header = struct.pack("<HHIIHHHHIHHH", 0x55, 1, RATE, len(mp3) // 5, 1, 0, 12, 1, 2, 144, 1, 0)
+    chunks = b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", len(mp3)) + mp3
+    wav = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+    samples = decode(wav[: int(len(wav) * fraction)], RATE, on_warning=warnings.append)
+    assert samples.size == pytest.approx(fraction * 5 * RATE, abs=1200)
+    assert [text.partition(":")[0] for text in warnings] == (["truncated"] if fraction < 1 else [])

@@ -132,3 +132,17 @@ def test_decode_digital_silence_warns():
     warnings: list[str] = []
     assert rms(decode(encode(np.zeros(RATE, np.float32)), RATE, on_warning=warnings.append)) == 0
     assert warnings == ["digital silence: every sample is zero"]
+
+
+@pytest.mark.parametrize("level", [0.5, -0.5, -1 / 32768])
+def test_decode_constant_samples_warn(level: float):
+    warnings: list[str] = []
+    for rate in (RATE, 11_025):
+        decode(encode(np.full(RATE, level, np.float32)), rate, on_warning=warnings.append)
+    assert warnings == 2 * ["digital silence: all samples are equal"]
+
+
+def test_decode_integers_as_floats_warns():
+    warnings: list[str] = []
+    decode(encode(32768 * noise(), subtype="FLOAT"), RATE, on_warning=warnings.append)
+    assert warnings == ["RMS of 3.29e+03, where full scale is 1: integers as floats?"]

@@ -176,6 +176,15 @@ def test_names_not_utf8_raise_with_fix(tmp_path: Path):
             read(tmp_path)
 
 
-def test_classes_that_differ_in_case_are_reported(tmp_path: Path):
-    manifest = read_manifest(touch(tmp_path, "Dog/1.wav", "Dog/2.wav", "dog /1.wav", "dog /2.wav"))
-    assert manifest.warnings == ["classes 'Dog', 'dog ' differ only in case or blanks"]
+@pytest.mark.parametrize(
+    "names", [("Dog", "dog "), ("dog", "dog\u200b"), ("007", "7"), ("1", "1.0"), ("a  b", "a b")]
+)
+def test_classes_with_almost_the_same_name_are_reported(names: tuple[str, str], tmp_path: Path):
+    (warning,) = read_manifest(touch(tmp_path, *(f"{name}/{i}.wav" for name in names for i in "12"))).warnings
+    first, second = sorted(names)
+    assert warning.startswith(f"classes {first!r}, {second!r} differ only in case, blanks, ")
+
+
+def test_different_classes_are_not_reported_as_similar(tmp_path: Path):
+    names = ("1", "10", "-1", "1.5", "2024-01-01", "a1", "a01")
+    assert read_manifest(touch(tmp_path, *(f"{name}/{i}.wav" for name in names for i in "12"))).warnings == []

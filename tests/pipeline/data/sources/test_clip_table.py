@@ -79,6 +79,7 @@ def test_separator_line_of_excel_is_skipped(tmp_path: Path):
         "File Name,Class",
         "file_path,class name",
         "fname,target",
+        "clip_name,label",
         "id,label",
         "slice_file_name,class",
     ],
@@ -86,6 +87,28 @@ def test_separator_line_of_excel_is_skipped(tmp_path: Path):
 def test_common_column_names_are_accepted(header: str, tmp_path: Path):
     manifest = read_csv(tmp_path, f"{header}\n1.wav, dog \n2.wav,rain\n")
     assert manifest.clips["label"].tolist() == ["dog", "rain"] and names(manifest) == ["1.wav", "2.wav"]
+
+
+def test_species_is_label_rather_than_group_of_species(tmp_path: Path):
+    manifest = read_csv(tmp_path, "primary_label,class_name,filename\nasbfly,Aves,1.wav\n007,Insecta,2.wav\n")
+    assert manifest.clips["label"].tolist() == ["asbfly", "007"]
+
+
+def test_missing_fold_and_group_of_pandas_are_none(tmp_path: Path):
+    clips = read_csv(tmp_path, "path,label,fold,group\n1.wav,a,NaN,nan\n2.wav,a,1,NaN\n").clips
+    assert clips["fold"].tolist() == [NO_FOLD, 1]
+    assert clips["group"].tolist() == ["1.wav", "2.wav"]
+
+
+@pytest.mark.parametrize("rows", ["a.wav,x\nA.wav,y\n", "A.wav,x\na.wav,y\n", "A.wav,x\nA.WAV,y\n"])
+def test_file_with_another_row_in_other_case_raises(rows: str, tmp_path: Path):
+    touch(tmp_path, "a.wav")
+    table = write_csv(tmp_path, f"path,label\n{rows}")
+    for read in (read_manifest, read_unlabeled):
+        with pytest.raises(
+            UserError, match=r"'A.wav' does not exist, only '.*/a.wav', which has another row"
+        ):
+            read(table)
 
 
 def test_columns_of_esc50_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):

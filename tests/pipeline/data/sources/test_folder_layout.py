@@ -57,6 +57,11 @@ def read(root: Path, *folders: str) -> Manifest:
             ["cat", "dog"],
             ["ignoring folders that are no classes: '__MACOSX', '_background_noise_', '.cache'"],
         ),
+        (
+            ("train_short_audio/cat", "train_short_audio/dog", "train_soundscapes"),
+            ["cat", "dog"],
+            ["reading the class folders in 'train_short_audio', not 'train_soundscapes'"],
+        ),
         (("train horn", "train_whistle"), ["train horn", "train_whistle"], []),
         (("invalid", "valid"), ["invalid", "valid"], []),
     ],
@@ -79,6 +84,8 @@ def test_class_folders_are_recognized(
         (("train/a", "training/b"), "'train' can be a training split or a class next to 'training'"),
         (("train", "test"), "'train' holds recordings but no class folders; .* CSV"),
         (("train",), "'train' holds recordings but no class folders"),
+        (("train_curated", "train_noisy", "test"), "'train_curated' holds recordings but no class folders"),
+        (("Set1.audio_train", "Set1.audio_test"), "'Set1.audio_train' holds recordings but no class folders"),
         (("test/a", "val/a"), "no training split or class folder next to 'test', 'val'; .* --data .*/test"),
         (("control", "test"), "'test' can be a split or a class next to 'control'; .* rename it, else move"),
         (("fold1", "fold2"), "'fold1', 'fold2' are folds without class folders .* CSV"),
@@ -133,6 +140,12 @@ def test_folder_of_class_folders_is_suggested(tmp_path: Path):
     assert f"if the folders in 'audio' are the classes, pass --data {tmp_path}/audio" in warnings
 
 
+def test_classes_named_like_splits_are_reported(tmp_path: Path):
+    (warning,) = read(tmp_path, "birds_train/a", "birds_test/a").warnings
+    assert "'birds_test', 'birds_train' are read as classes" in warning
+    assert f"pass --data {tmp_path}/birds_train" in warning
+
+
 def test_table_next_to_recordings_is_suggested(tmp_path: Path):
     touch(tmp_path, "1.wav", "2.wav", "train.csv")
     with pytest.raises(UserError, match=r"ignoring 2 audio files outside .* pass --data .*/train.csv"):
@@ -151,6 +164,8 @@ def test_table_next_to_recordings_is_suggested(tmp_path: Path):
         ("train", "train"),
         ("Training", "train"),
         ("audio_train", "train"),
+        ("train_short_audio", "train"),
+        ("FSDKaggle2018.audio_test", "held out"),
         ("test-set", "held out"),
         ("VAL", "held out"),
         ("held_out", "held out"),
@@ -162,3 +177,11 @@ def test_table_next_to_recordings_is_suggested(tmp_path: Path):
 )
 def test_split_names_are_recognized(name: str, split: str | None):
     assert split_of(name) == split
+
+
+def test_unused_lists_of_test_clips_are_reported(tmp_path: Path):
+    (tmp_path / "testing_list.txt").write_text("cat/1.wav\n")
+    assert read(tmp_path, "cat", "dog").warnings == [
+        "clips in 'testing_list.txt' are not held out: to leave them out, "
+        "list the files in a CSV with the columns path,label[,fold]"
+    ]
