@@ -30,6 +30,10 @@ class DecodeConfig(Config):
     warning in warnings.csv; 1 rejects every truncated file."""
 
 
+# From this ratio of sample rates on, a recording is probably ultrasonic.
+MAX_RATE_RATIO = 8
+
+
 class AudioDecodeError(Exception):
     """Raised for a file without usable audio; the message is the reason given in `rejected.csv`."""
 
@@ -75,10 +79,21 @@ def decode(
     samples = parts[0].samples if len(parts) == 1 else np.concatenate([part.samples for part in parts])
     warnings.append(_level_warning(samples, all(part.constant for part in parts)))
     warnings += [stream.warning for stream in streams]
+    warnings += [_bandwidth_warning(part.sample_rate, sample_rate) for part in parts]
     warnings += [part.mix.reason for part in parts if part.mix is not None]
     for text in dict.fromkeys(filter(None, warnings)):
         on_warning(text)
     return samples
+
+
+def _bandwidth_warning(file_rate: float, sample_rate: int) -> str:
+    """Return a text if most frequencies of a file are lost, such as those of bats, or an empty one."""
+    if file_rate < MAX_RATE_RATIO * sample_rate:
+        return ""
+    return (
+        f"sample rate of {file_rate:g} Hz: frequencies above {sample_rate / 2:g} Hz are lost; "
+        "raise --features.mel.sample-rate to keep them"
+    )
 
 
 def _open(source: str | os.PathLike[str] | bytes) -> ByteSource:

@@ -146,3 +146,16 @@ def test_decode_integers_as_floats_warns():
     warnings: list[str] = []
     decode(encode(32768 * noise(), subtype="FLOAT"), RATE, on_warning=warnings.append)
     assert warnings == ["RMS of 3.29e+03, where full scale is 1: integers as floats?"]
+
+
+def test_decode_ultrasonic_recording_at_low_rate_warns():
+    content = encode(noise(), rate=256_000)
+    warnings: list[str] = []
+    decode(content, 22_050, on_warning=warnings.append)
+    assert warnings == [
+        "sample rate of 256000 Hz: frequencies above 11025 Hz are lost; "
+        "raise --features.mel.sample-rate to keep them"
+    ]
+    warnings.clear()
+    decode(content, 256_000, on_warning=warnings.append)
+    assert not warnings
