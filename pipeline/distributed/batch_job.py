@@ -37,7 +37,7 @@ from pipeline.distributed.worker import describe_bug, disable_malloc_trim
 from pipeline.io.console import Progress, logger
 from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_atomically
-from pipeline.io.remote_path import RemotePath
+from pipeline.io.remote_path import RemotePath, repeat_small_read
 from pipeline.io.storage import remove_tree
 
 # Outputs, clip lists, and unfinished files of both. Narrow: the folder may also have files of other programs,
@@ -74,9 +74,13 @@ class WorkUnit:
             OSError: the list cannot be read.
         """
         path = self.folder / self.list_name
-        source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
-        with source, pa.ipc.open_file(source) as reader:
-            return reader.get_batch(self.index).to_pylist()
+
+        def read() -> list[dict[str, Any]]:
+            source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
+            with source, pa.ipc.open_file(source) as reader:
+                return reader.get_batch(self.index).to_pylist()
+
+        return repeat_small_read(read)
 
 
 class UnitResult(NamedTuple):

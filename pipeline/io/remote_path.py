@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -21,6 +21,21 @@ from pipeline.io.filesystems import open_filesystem
 # Options of a filesystem at the end of a URI. Keys may contain question marks too, so that options need the
 # form `name=value`; without options, a final question mark shows that the text before it is the key.
 _OPTIONS = re.compile(r"\?((?:[A-Za-z_]+=[^?&]*(?:&[A-Za-z_]+=[^?&]*)*)?)\Z")
+
+
+def repeat_small_read(read: Callable[[], Any]) -> Any:
+    """Return the result of a read that may request a few bytes only, repeated up to four times.
+
+    The body of an error response does not fit into the buffer of so few bytes: the AWS client then reports
+    that instead of repeating the request.
+    """
+    for _ in range(4):
+        try:
+            return read()
+        except OSError as error:
+            if "Failed to flush response stream" not in str(error):
+                raise
+    return read()
 
 
 class RemotePath:
@@ -126,8 +141,11 @@ class RemotePath:
         raise ValueError(f"{self}: cannot be opened with mode {mode!r}; use write_bytes")
 
     def read_bytes(self) -> bytes:
-        with self.open_input() as file:
-            return file.read()
+        def read() -> bytes:
+            with self.open_input() as file:
+                return file.read()
+
+        return repeat_small_read(read)
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
