@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
 from cluster.connection.token import AUTH_ENV_VARS, default_token, set_ray_token, write_token
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
+from pipeline.io.standard_error import hide_lines
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -33,6 +34,8 @@ RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
 }
+# The line by which Ray confirms RAY_BACKEND_LOG_LEVEL.
+_LEVEL_NOTICE = re.compile(rb".*Set ray log level from environment variable")
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def _connect(target: str, address: str | None, cpus: int | None) -> None:
         settings["job_config"] = worker_job_config()
     level = logging.INFO if verbose else logging.ERROR
     try:
-        with _drop_level_notice():
+        with hide_lines(_LEVEL_NOTICE):
             ray.init(target, log_to_driver=verbose, logging_level=level, **settings)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         if address is None:
@@ -161,25 +164,6 @@ def set_environment(address: str | None = None) -> str:
 def _shows_ray_logs() -> bool:
     """Return whether Ray's own messages are wanted: under `--log-level debug`."""
     return logger.isEnabledFor(logging.DEBUG)
-
-
-@contextmanager
-def _drop_level_notice() -> Iterator[None]:
-    """Drop the line on stderr by which Ray confirms RAY_BACKEND_LOG_LEVEL; pass on everything else."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            captured.seek(0)
-            for line in captured:
-                if b"Set ray log level from environment variable" not in line:
-                    os.write(2, line)
 
 
 def _silence_ray_data() -> None:

@@ -3,6 +3,7 @@
 - `errors`: `UserError`, reported in one line with a fix; conversion of operating system errors.
 - `text`: numbers with their nouns.
 - `console`: log messages, progress bars and live displays on stderr.
+- `standard_error`: hides lines that libraries write directly to file descriptor 2.
 - `filesystems`: connections to S3 and Google Cloud Storage through pyarrow.
 - `remote_path`: `RemotePath`, the subset of `pathlib.Path` that melray uses, for objects in a bucket.
 - `files`: atomic writes, portable file names, CSV text.

@@ -6,11 +6,10 @@ The decoder stops after the declared number of samples.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import NamedTuple
 
 from pipeline.audio.decoding.byte_source import ByteSource
-from pipeline.audio.decoding.stream import Stream
+from pipeline.audio.decoding.stream import Stream, split_at
 
 # Types of the first metadata block of a FLAC stream, which is 34 bytes long: the last block or not.
 _FIRST_BLOCKS = (b"\0\0\0\x22", b"\x80\0\0\x22")
@@ -43,8 +42,8 @@ def flac_streams(source: ByteSource) -> list[Stream]:
     ]
     if not starts:
         return [Stream(0, source.size)]
-    ranges = zip(starts, pairwise([0, *starts[1:], source.size]), strict=True)
-    return [_stream(source, position, start, end) for position, (start, end) in ranges]
+    parts = zip(starts, split_at(starts, source.size), strict=True)
+    return [_stream(source, position, part.start, part.end) for position, part in parts]
 
 
 def _stream(source: ByteSource, position: int, start: int, end: int) -> Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,8 @@ class Stream:
     """Whether an unknown amount is missing at the end."""
     warning: str = ""
     """Why the samples may not be what they should be."""
+
+
+def split_at(starts: list[int], size: int) -> list[Stream]:
+    """Split a file of `size` bytes at the starts of its streams; bytes before the first one belong to it."""
+    return [Stream(start, end) for start, end in pairwise([0, *starts[1:], size])]

@@ -6,13 +6,12 @@ Most files consist of one stream. `cat a.ogg b.ogg` makes two, of which decoders
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.containers import container_streams
 from pipeline.audio.decoding.flac import flac_streams
 from pipeline.audio.decoding.mpeg import mpeg_streams, parse_frame, skip_id3v2
-from pipeline.audio.decoding.stream import Stream
+from pipeline.audio.decoding.stream import Stream, split_at
 
 # Codes of MPEG layers 1 and 2, and of layer 3, in the header of a WAV file.
 _WAV_MPEG = (b"\x50\0", b"\x55\0")
@@ -42,11 +41,6 @@ def uses_mpg123(source: ByteSource) -> bool:
     return head[:1] == b"\xff" or head[:3] == b"ID3" or (head[12:16] == b"fmt " and head[20:22] in _WAV_MPEG)
 
 
-def _split(source: ByteSource, starts: list[int]) -> list[Stream]:
-    """Split a file at the starts of its streams; what precedes the first one belongs to it."""
-    return [Stream(start, end) for start, end in pairwise([0, *starts[1:], source.size])]
-
-
 def _ogg_streams(source: ByteSource) -> list[Stream]:
     """Split an Ogg file into its links (RFC 3533): each begins with one page per multiplexed stream."""
     starts: list[int] = []
@@ -59,7 +53,7 @@ def _ogg_streams(source: ByteSource) -> list[Stream]:
             starts.append(position)
         end_of_previous = end
     streams = []
-    for part, start in zip(_split(source, starts), starts or [0], strict=True):
+    for part, start in zip(split_at(starts, source.size), starts or [0], strict=True):
         cut = start not in multiplexed and _ogg_is_cut(source, part)
         streams.append(Stream(part.start, part.end, cut=cut))
     return streams
