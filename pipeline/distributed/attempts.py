@@ -7,12 +7,11 @@ their own (`pipeline/distributed/quarantine.py`): attempts that lead to the reje
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from pipeline.distributed.attempt_record import AttemptRecord, records_folder
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.quarantine import read_attempt
 from pipeline.io.errors import UserError
@@ -20,6 +19,7 @@ from pipeline.io.text import plural
 
 # Lost attempts after which a job ends.
 MAX_LOST = 4
+_ENDING = ".lost"
 
 
 @contextmanager
@@ -29,27 +29,27 @@ def counted_attempt(unit: WorkUnit, hint: str) -> Iterator[None]:
     Raises:
         UserError: too many earlier attempts were lost; `hint` suggests how to use less memory.
     """
-    path = _record_path(unit)
-    previous = _read(path)
+    record = AttemptRecord(unit.folder, f"{unit.name}{_ENDING}", damaged={"lost": 0, "quarantine": None})
+    previous = record.read()
     quarantine = None if previous is None else read_attempt(unit.folder, unit.name)
     lost = 0
     if previous is not None:
         lost = previous["lost"] + (quarantine is None or quarantine == previous["quarantine"])
     if lost >= MAX_LOST:
-        _delete(path)
+        record.delete()
         raise UserError(_describe(unit, hint))
-    _write(path, {"lost": lost, "quarantine": quarantine})
+    record.write({"lost": lost, "quarantine": quarantine})
     try:
         yield
     finally:
-        _delete(path)
+        record.delete()
 
 
 def forget_lost_attempts(folder: Path) -> None:
     """Delete the records of attempts that were lost with an earlier command, which may have been stopped."""
     with suppress(OSError):
-        for path in (folder / ".attempts").glob("*.lost"):
-            _delete(path)
+        for path in records_folder(folder).glob(f"*{_ENDING}"):
+            AttemptRecord(folder, path.name, damaged={}).delete()
 
 
 def _describe(unit: WorkUnit, hint: str) -> str:
@@ -58,28 +58,3 @@ def _describe(unit: WorkUnit, hint: str) -> str:
         f"the worker process was lost {MAX_LOST} times at {plural(unit.clips, 'clip')} from '{first}' on, "
         f"probably for lack of memory: {hint}; run the command again to resume"
     )
-
-
-def _record_path(unit: WorkUnit) -> Path:
-    return unit.folder / ".attempts" / f"{unit.name}.lost"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return {"lost": 0, "quarantine": None}  # the attempt was lost while it wrote this
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    # As for the quarantine: not synced, and on a full disk the output itself fails with an error.
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record), encoding="utf-8")
-
-
-def _delete(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)

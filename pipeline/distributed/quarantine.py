@@ -9,11 +9,10 @@ current in three crashes is rejected.
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.distributed.attempt_record import AttemptRecord, records_folder
 from pipeline.distributed.worker import watchdog
 from pipeline.io.storage import remove_tree
 
@@ -34,15 +33,15 @@ class CrashQuarantine:
             timeout_s: time limit of a clip, after which the process exits; 0 disables it.
         """
         self._watchdog = watchdog(timeout_s)
-        self._path = _record_path(folder, unit)
+        self._record = _record(folder, unit)
         self._crashes: dict[str, int] = {}
-        previous = read_attempt(folder, unit)
+        previous = self._record.read()
         self._records_clips = previous is not None
         if previous is not None:
             self._crashes = previous["crashes"]
             if clip_id := previous["clip"]:
                 self._crashes[clip_id] = self._crashes.get(clip_id, 0) + 1
-        self._record("")
+        self._write("")
 
     def __enter__(self) -> Self:
         self._heartbeat = self._watchdog.__enter__()
@@ -52,28 +51,23 @@ class CrashQuarantine:
         self._watchdog.__exit__(*error)
         # A later crash of this attempt, such as in the model, is not that of the last clip.
         if self._records_clips:
-            self._record("")
+            self._write("")
 
     def begin(self, clip_id: str) -> bool:
         """Record a clip as current; return False if it is quarantined and must not be read."""
         if self._crashes.get(clip_id, 0) >= MAX_CRASHES:
             return False
         if self._records_clips:
-            self._record(clip_id)
+            self._write(clip_id)
         self._heartbeat()
         return True
 
     def end(self) -> None:
         """Delete the record: the unit's output has been written."""
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        self._record.delete()
 
-    def _record(self, clip_id: str) -> None:
-        # Not synced: it must outlive this process, not this node, and a partial record reads as no clip. On a
-        # full disk the output itself fails with an error.
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps({"crashes": self._crashes, "clip": clip_id}), encoding="utf-8")
+    def _write(self, clip_id: str) -> None:
+        self._record.write({"crashes": self._crashes, "clip": clip_id})
 
 
 def read_attempt(folder: Path, unit: str) -> dict[str, Any] | None:
@@ -81,18 +75,13 @@ def read_attempt(folder: Path, unit: str) -> dict[str, Any] | None:
 
     None if there is no record: there was no attempt, or it finished reading the clips.
     """
-    try:
-        return json.loads(_record_path(folder, unit).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return {"crashes": {}, "clip": ""}  # the attempt crashed while it wrote this
+    return _record(folder, unit).read()
 
 
-def _record_path(folder: Path, unit: str) -> Path:
-    return folder / ".attempts" / f"{unit}.json"
+def _record(folder: Path, unit: str) -> AttemptRecord:
+    return AttemptRecord(folder, f"{unit}.json", damaged={"crashes": {}, "clip": ""})
 
 
 def clear_quarantine(folder: Path) -> None:
     """Delete the records of all attempts, once all units are finished."""
-    remove_tree(folder / ".attempts")
+    remove_tree(records_folder(folder))
