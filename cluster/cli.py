@@ -30,11 +30,11 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it; Python would report that again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output, such as `head`, has closed it.
+        _discard_stdout()
         code = BROKEN_PIPE
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         code = _print_error(f"cannot write the output: {error.strerror}")
     except KeyboardInterrupt:
         _print_on_stderr("\ninterrupted; run the command again to resume", "")
@@ -43,6 +43,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
+
+
+def _discard_stdout() -> None:
+    """Drop what is still to be written: Python would report the error again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:

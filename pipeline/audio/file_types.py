@@ -136,8 +136,7 @@ def read_header(path: str) -> bytes:
     """Return the first bytes of a local file or an object; fewer or none if it cannot be read."""
     try:
         if is_store_uri(path):
-            with to_path(path).open_input() as file:
-                return file.read(HEADER_BYTES)
+            return to_path(path).read_start(HEADER_BYTES)
         # A named pipe or a device would block.
         if not Path(path).is_file():
             return b""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+from pipeline.data.clips import normalize_id, shown_list
 
 _NEGATIVE_FORMS = {
     "0", "no", "false", "negative", "neg", "none", "absent", "background", "noise", "other", "nothing",
@@ -62,7 +63,7 @@ def unique_forms(class_names: Sequence[str]) -> dict[str, str]:
 
 def normal_form(name: str) -> str:
     """Return a name in composed Unicode (NFC) and lower case, with underscores between words."""
-    return join_words(re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip())
+    return join_words(re.sub(r"[\s_-]+", " ", normalize_id(name).casefold()).strip())
 
 
 def join_words(name: str) -> str:
@@ -70,10 +71,4 @@ def join_words(name: str) -> str:
 
 
 def available(class_names: Sequence[str]) -> str:
-    return f"available: {quoted(class_names, 20)}"
-
-
-def quoted(names: Iterable[str], limit: int = 5) -> str:
-    """Return names as text, of many only the first ones."""
-    names = [f"'{name}'" for name in names]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return f"available: {shown_list(class_names, 20)}"

@@ -16,7 +16,6 @@ import torch
 
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram, split_windows
-from pipeline.audio.file_types import unsupported_reason
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
@@ -69,7 +68,7 @@ class SpectrogramReader:
                     mels = self._read(clip["path"], texts) if quarantine.begin(clip["clip_id"]) else None
                     reason = CRASH_REASON if mels is None else ""
                 except AudioDecodeError as error:
-                    mels, reason = None, unsupported_reason(clip["path"]) or str(error)
+                    mels, reason = None, str(error)
                 result.reasons.append(reason)
                 result.warnings.append("" if reason else "; ".join(texts))
                 if mels is not None:

@@ -25,9 +25,9 @@ from pipeline.classifier.class_names import (
     join_words,
     match_classes,
     normal_form,
-    quoted,
     unique_forms,
 )
+from pipeline.data.clips import shown_list
 from pipeline.io.errors import UserError
 
 SubmissionValues = Literal["auto", "label", "labels", "index", "probability"]
@@ -132,11 +132,11 @@ def _class_columns(
     extra = [column for column in columns if classes[column] is None]
     if len(extra) == len(columns):
         raise UserError(
-            f"{source}: expected one column besides the ids, or one for each class; got {quoted(columns)}, "
-            f"of which none is a model class; {available(class_names)}"
+            f"{source}: expected one column besides the ids, or one for each class; got "
+            f"{shown_list(columns)}, of which none is a model class; {available(class_names)}"
         )
-    problems = [f"{quoted(extra)}: not a model class"] if extra else []
-    problems += [f"no column for {quoted(missing)}"] if missing else []
+    problems = [f"{shown_list(extra)}: not a model class"] if extra else []
+    problems += [f"no column for {shown_list(missing)}"] if missing else []
     if problems and requested == "auto":
         fixes = (["fill unknown ones with 0"] if extra else []) + (["omit the others"] if missing else [])
         raise UserError(
@@ -262,7 +262,7 @@ class _SingleColumn:
             word for word in words if self._is_class(word) and " " not in self._classes[normal_form(word)]
         ]
         unknown = [word for word in words if not self._is_class(word)]
-        warnings = [f"{self._source}: {quoted(unknown)}: not a model class"] if unknown else []
+        warnings = [f"{self._source}: {shown_list(unknown)}: not a model class"] if unknown else []
         return warnings + [
             f"{self._source}: class '{self._classes[normal_form(word)]}' is written '{word}' there, "
             "which a scorer may distinguish"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from models.config import diff_settings
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig
+from pipeline.data.clips import normalize_id
 from pipeline.data.shards import MANIFEST_NAME, ShardManifest, open_shards, read_shard, read_shard_footer
 from pipeline.io.errors import UserError
 from pipeline.io.output_folder import check_output_folder
@@ -32,9 +32,9 @@ def check_outside_data(out: Path, data: Path, class_names: Collection[str]) -> N
     if not inner:
         raise UserError(f"--out {out} is the data folder: choose a folder for the shards alone")
     # Class folders are in the data folder, or one level below in `train/`.
-    names = {unicodedata.normalize("NFC", name) for name in class_names}
+    names = set(map(normalize_id, class_names))
     for depth in (0, 1):
-        name = unicodedata.normalize("NFC", inner[depth]) if depth < len(inner) else ""
+        name = normalize_id(inner[depth]) if depth < len(inner) else ""
         if name in names and (data / "/".join(inner[: depth + 1])).is_dir():
             raise UserError(
                 f"--out {out} is in the folder of class '{name}', whose files are clips: choose another --out"

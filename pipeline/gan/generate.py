@@ -13,13 +13,13 @@ generated.csv, written after the files of its clips.
 from __future__ import annotations
 
 import json
-import unicodedata
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from pipeline.audio.augment import AugmentConfig
+from pipeline.data.clips import normalize_id
 from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME
 from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, damaged_output, run_in_process
@@ -92,7 +92,7 @@ def chosen_labels(config: GenerateConfig, metadata: GeneratorMetadata) -> list[s
     Raises:
         UserError: a class that the generator was not trained on, or too many clips.
     """
-    requested = [unicodedata.normalize("NFC", label) for label in config.label]
+    requested = [normalize_id(label) for label in config.label]
     unknown = [label for label in requested if label not in metadata.class_names]
     if unknown:
         raise UserError(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.data.duplicates import SILENCE
+from pipeline.io.text import plural
 
 # With fewer distinct clips, a generator can only reproduce them.
 MIN_DISTINCT_CLIPS = 5
@@ -61,13 +62,13 @@ def _pairs_with_equal_clips(clips: pd.DataFrame) -> list[str]:
         first, *others = sorted(labels)
         counts.update((first, other) for other in others)
     return [
-        f"'{first}' and '{second}' ({count} clip{'' if count == 1 else 's'})"
+        f"'{first}' and '{second}' ({plural(count, 'clip')})"
         for (first, second), count in counts.most_common()
     ]
 
 
 def _classes(names: Sequence[str]) -> str:
-    return f"{len(names)} class{'' if len(names) == 1 else 'es'}, {_names(names)}"
+    return f"{plural(len(names), 'class')}, {_names(names)}"
 
 
 def _names(names: Sequence[str]) -> str:

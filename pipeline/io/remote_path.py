@@ -141,9 +141,14 @@ class RemotePath:
         raise ValueError(f"{self}: cannot be opened with mode {mode!r}; use write_bytes")
 
     def read_bytes(self) -> bytes:
+        return self.read_start()
+
+    def read_start(self, size: int | None = None) -> bytes:
+        """Return the first bytes of the object, or all of them."""
+
         def read() -> bytes:
             with self.open_input() as file:
-                return file.read()
+                return file.read(size)
 
         return repeat_small_read(read)
 

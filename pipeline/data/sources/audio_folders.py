@@ -18,6 +18,7 @@ from pipeline.audio.file_types import (
 from pipeline.data.clips import NO_FOLD, clip_record, shown, shown_list
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING, FolderTree, Listing, join
+from pipeline.io.text import plural
 
 # Files that identify an output folder of melray: all names of one of the sets are in it.
 _OUTPUT_FILES = (
@@ -91,18 +92,14 @@ class Omitted:
         example = next((name for name, _ in self.unsupported.most_common() if name), "m4a")
         verb = "cannot read" if self.unsupported_are_kept else "ignoring"
         return (
-            f"{verb} {count} {_files(count)} in unsupported formats ({_by_ending(self.unsupported)}); "
+            f"{verb} {plural(count, 'file')} in unsupported formats ({_by_ending(self.unsupported)}); "
             f"convert them, e.g. {conversion_example(example)}"
         )
 
     def unknown_warning(self) -> str:
         """Return a line about files of unknown content; empty if there are none."""
         count = self.unknown.total()
-        return f"ignoring {count} {_files(count)} without audio ({_by_ending(self.unknown)})" if count else ""
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"
+        return f"ignoring {plural(count, 'file')} without audio ({_by_ending(self.unknown)})" if count else ""
 
 
 def _by_ending(counts: Counter[str]) -> str:

@@ -20,6 +20,7 @@ from pipeline.data.sources.audio_folders import (
 from pipeline.data.sources.split_names import split_of, splits_in
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.folder_tree import FolderTree, join
+from pipeline.io.text import plural
 
 # Noise recordings of Speech Commands, attributes of macOS archives, caches.
 _NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
@@ -241,6 +242,5 @@ def _outside_warning(tree: FolderTree, folder: str, data: Path) -> list[str]:
     names = list(own_recordings(tree, folder))
     broken = [name for name in names if is_broken_link(tree, name)]
     count, path = len(names) - len(broken), data / folder if folder else data
-    files = "file" if count == 1 else "files"
-    warnings = [f"ignoring {count} audio {files} outside class folders in '{path}'"] if count else []
+    warnings = [f"ignoring {plural(count, 'audio file')} outside class folders in '{path}'"] if count else []
     return warnings + broken_links_warning(broken)
