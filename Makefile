@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
+# Python of `make gpu`; without .venv: make gpu READY= RUN_PYTHON=python3
+RUN_PYTHON := $(RUN)/python
 
-.PHONY: help setup demo test test-slow lint format bench docs docs-images clean
+.PHONY: help setup demo test test-slow lint format bench gpu docs docs-images clean
 
 help:
 	@echo "make setup               create .venv with pinned packages"
@@ -14,6 +16,7 @@ help:
 	@echo "make lint                check style and types, as CI does"
 	@echo "make format              format the code and fix style errors"
 	@echo "make bench AUDIO=FOLDER  benchmarks on your audio, into benchmarks/results"
+	@echo "make gpu                 all checks and benchmarks on a GPU, under 8 minutes"
 	@echo "make docs                regenerate docs/cli.md from --help"
 	@echo "make docs-images         regenerate the images of the README (needs Chromium)"
 	@echo "make clean               delete .venv and runs"
@@ -51,6 +54,9 @@ format: $(READY)
 bench: $(READY)
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(RUN)/python -m benchmarks $(AUDIO)
+
+gpu: $(READY)
+	$(RUN_PYTHON) -m benchmarks.bench_gpu $(GPU_FLAGS)
 
 docs: $(READY)
 	$(RUN)/python -m docs.make_cli_reference

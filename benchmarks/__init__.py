@@ -5,6 +5,7 @@
 - `bench_train`, `bench_gan`: training steps against bare PyTorch loops.
 - `bench_tune`, `bench_search_gain`: efficiency and gain of hyperparameter search.
 - `bench_gain`: generated clips as additional training data.
+- `bench_gpu`: checks and benchmarks on a GPU (`make gpu`), whose parts are `gpu_*`.
 - `bench_scale`, `bench_submit`: number of clips and nodes; latency of a cluster job.
 
 Each measures both sides in one process tree and saves `results/<name>.json` with command, hardware and date.

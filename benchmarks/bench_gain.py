@@ -34,7 +34,7 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.resources import ResourceConfig
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.generate import GenerateConfig, generate, ray_runner
+from pipeline.gan.generate import GenerateConfig, generate_on_cluster
 from pipeline.gan.train import train_gan
 from pipeline.training.run_folder import RunFolder
 
@@ -64,7 +64,7 @@ def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int) -> 
     out = arguments.out / f"generated_{fold}"
     if not (out / "_manifest.json").is_file():
         job = GenerateConfig(run=run, out=out, count=arguments.per_class, min_confidence=0.5, as_shards=True)
-        generate(job, ray_runner(job))
+        generate_on_cluster(job)
     return out
 
 

@@ -91,9 +91,14 @@ def hardware_info() -> dict[str, Any]:
 
 def save_result(name: str, result: dict[str, Any]) -> None:
     """Write `results/<name>.json` with command, hardware and date, and print the result."""
-    RESULTS.mkdir(exist_ok=True)
+    write_result(RESULTS / f"{name}.json", result)
+    print(json.dumps(result, indent=1))
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result with command, hardware and date."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     arguments = [Path(text).name if os.sep in text else text for text in sys.argv[1:]]
     command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(arguments)}".strip()
     record = {"date": time.strftime("%Y-%m-%d"), "command": command, "hardware": hardware_info(), **result}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

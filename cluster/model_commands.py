@@ -6,6 +6,7 @@ from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.session import session
 from pipeline.classifier import evaluate as classifier_evaluation
 from pipeline.classifier.evaluation_rows import EvaluateConfig
+from pipeline.distributed.devices import process_device
 from pipeline.gan import generate as generation
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.evaluate import evaluate_gan
@@ -27,7 +28,7 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
                 raise UserError(
                     f"{flag}: {config.run} holds a generator, which is evaluated without; drop it"
                 )
-        evaluate_gan(config.run, config.clips_per_class, config.out)
+        evaluate_gan(config.run, config.clips_per_class, config.out, process_device(config.device))
     else:
         classifier_evaluation.evaluate(config)
     return 0
@@ -37,7 +38,7 @@ def generate(config: GenerateConfig, common: CommonFlags) -> int:
     """Generate clips in this process if they are few, else in a Ray session."""
     if generation.needs_cluster(config):
         with session(common.address, common.cpus):
-            generation.generate(config, generation.ray_runner(config))
+            generation.generate_on_cluster(config)
     else:
         generation.generate(config)
     return 0

@@ -4,7 +4,9 @@ In the order to read:
 
 - `config`: `Config`, the base class of all configurations; `ConfigError`.
 - `classifier`: convolutional classifier of log-mel spectrograms.
+- `norm`: its normalization layers, such as batch norm over all workers.
 - `batch_augment`: MixUp, SpecAugment, circular time shift and gain.
+- `device_batches`: batches of inference on a device, and copies there.
 - `schedule`, `ema`: learning rate schedule and average of the weights.
 - `metrics`: accuracy, macro-F1, log loss and calibration of a classifier.
 - `gan`: conditional generator and discriminator.

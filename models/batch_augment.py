@@ -1,15 +1,18 @@
 """Batch augmentation of spectrograms in training: MixUp, SpecAugment, circular time shift and gain.
 
-`sample_batch_augmentation` samples the parameters for the whole global batch; `roll_and_gain`, `mix` and
-`mask` apply them. Every rank samples the same parameters and applies its slice, so the result does not
-depend on the number of workers.
+`sample_batch_augmentation` samples the parameters for the whole global batch, on the host. Every rank samples
+the same parameters and applies its slice, so the result does not depend on the number of workers.
+`BatchAugmentation.arrays` converts them to whole frames and bands; `roll_and_gain`, `mix` and `mask` apply
+these on the device of the spectrograms, without any other transfer or synchronization.
 
-Shape suffixes: B batch, M mel bands, T frames, C classes.
+Shape suffixes: B batch, M mel bands, T frames, S masks, C classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,8 +69,59 @@ class BatchAugmentation:
     gain_db: np.ndarray
     """Gain change in dB `[shape=(B,)]`."""
 
-    def __getitem__(self, index: slice) -> BatchAugmentation:
+    def __getitem__(self, index: slice | np.ndarray) -> BatchAugmentation:
         return BatchAugmentation(**{name: values[index] for name, values in vars(self).items()})
+
+    def arrays(self, n_mels: int, num_frames: int) -> dict[str, np.ndarray]:
+        """Return the fields of `AugmentationTensors` for spectrograms of a size, as arrays on the host."""
+        time_start, time_end = _span_limits(self.time_start, self.time_width, num_frames)
+        freq_start, freq_end = _span_limits(self.freq_start, self.freq_width, n_mels)
+        return {
+            "shift_B": np.round(self.roll * num_frames).astype(np.int64),
+            "gain_B": self.gain_db.astype(np.float32),
+            "lam_B": self.lam.astype(np.float32),
+            "time_start_BS": time_start,
+            "time_end_BS": time_end,
+            "freq_start_BS": freq_start,
+            "freq_end_BS": freq_end,
+        }
+
+    def tensors(self, mel_BMT: Tensor) -> AugmentationTensors:
+        """Return the parameters for a batch of spectrograms, on its device."""
+        arrays = self.arrays(*mel_BMT.shape[1:])
+        return AugmentationTensors(
+            **{name: torch.from_numpy(values).to(mel_BMT.device) for name, values in arrays.items()}
+        )
+
+
+@dataclass(frozen=True)
+class AugmentationTensors:
+    """Augmentation parameters of a batch in whole frames and bands, on the device of the spectrograms."""
+
+    shift_B: Tensor
+    """Circular time shift in frames, int64; positive is later."""
+    gain_B: Tensor
+    """Gain change in dB, float32."""
+    lam_B: Tensor
+    """MixUp weight (lambda) of the sample itself, float32."""
+    time_start_BS: Tensor
+    """First frame of each time mask, int32."""
+    time_end_BS: Tensor
+    """Frame after each time mask, int32."""
+    freq_start_BS: Tensor
+    """First band of each frequency mask, int32."""
+    freq_end_BS: Tensor
+    """Band after each frequency mask, int32."""
+
+    def __getitem__(self, index: slice) -> AugmentationTensors:
+        return AugmentationTensors(**{name: values[index] for name, values in vars(self).items()})
+
+    @staticmethod
+    def select(inputs: Mapping[str, Any]) -> AugmentationTensors:
+        """Take the parameters from the inputs of a training step, which have the same names."""
+        return AugmentationTensors(
+            **{field.name: inputs[field.name] for field in fields(AugmentationTensors)}
+        )
 
 
 def sample_batch_augmentation(
@@ -95,51 +149,51 @@ def sample_batch_augmentation(
     )
 
 
-def roll_and_gain(mel_BMT: Tensor, roll: np.ndarray, gain_db: np.ndarray) -> Tensor:
+def roll_and_gain(mel_BMT: Tensor, shift_B: Tensor, gain_B: Tensor) -> Tensor:
     """Shift each spectrogram circularly in time and change its gain.
 
     Args:
         mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
-        roll: shift as a fraction of the frames, rounded to whole frames; positive is later `[shape=(B,)]`.
-        gain_db: gain change in dB `[shape=(B,)]`.
+        shift_B: shift in frames, int64; positive is later.
+        gain_B: gain change in dB, float32.
 
     Returns:
         Spectrograms in dB, float32 `[shape=(B, n_mels, num_frames)]`.
     """
     num_frames = mel_BMT.shape[2]
-    shift_B = torch.from_numpy(np.round(roll * num_frames).astype(np.int64)).to(mel_BMT.device)
     index_BT = (torch.arange(num_frames, device=mel_BMT.device) - shift_B[:, None]) % num_frames
     rolled_BMT = mel_BMT.gather(2, index_BT[:, None, :].expand(-1, mel_BMT.shape[1], -1))
-    return rolled_BMT.float() + _to_tensor(gain_db, mel_BMT.device)[:, None, None]
+    return rolled_BMT.float() + gain_B[:, None, None]
 
 
-def mix(mel_BMT: Tensor, partner_BMT: Tensor, lam: np.ndarray) -> Tensor:
+def mix(mel_BMT: Tensor, partner_BMT: Tensor, lam_B: Tensor) -> Tensor:
     """Interpolate each spectrogram with its partner, in dB: lam * mel + (1 - lam) * partner."""
-    return torch.lerp(partner_BMT, mel_BMT, _to_tensor(lam, mel_BMT.device)[:, None, None])
+    return torch.lerp(partner_BMT, mel_BMT, lam_B[:, None, None])
 
 
-def mix_targets(target_BC: Tensor, partner_BC: Tensor, lam: np.ndarray) -> Tensor:
+def mix_targets(target_BC: Tensor, partner_BC: Tensor, lam_B: Tensor) -> Tensor:
     """Interpolate labels, given as class probabilities `[shape=(B, C)]`, with the same weights as `mix`."""
-    return torch.lerp(partner_BC, target_BC, _to_tensor(lam, target_BC.device)[:, None])
+    return torch.lerp(partner_BC, target_BC, lam_B[:, None])
 
 
-def mask(mel_BMT: Tensor, params: BatchAugmentation, fill_M: Tensor) -> Tensor:
+def mask(mel_BMT: Tensor, params: AugmentationTensors, fill_M: Tensor) -> Tensor:
     """Replace masked frames and mel bands by `fill_M`, the mean of each band over the training data in dB."""
-    masked_BT = _span_mask(params.time_start, params.time_width, mel_BMT.shape[2], mel_BMT.device)
-    masked_BM = _span_mask(params.freq_start, params.freq_width, mel_BMT.shape[1], mel_BMT.device)
+    masked_BT = _span_mask(params.time_start_BS, params.time_end_BS, mel_BMT.shape[2])
+    masked_BM = _span_mask(params.freq_start_BS, params.freq_end_BS, mel_BMT.shape[1])
     return torch.where(masked_BT[:, None, :] | masked_BM[:, :, None], fill_M[:, None], mel_BMT)
 
 
-def _span_mask(start: np.ndarray, width: np.ndarray, size: int, device: torch.device) -> Tensor:
-    """Return which of `size` positions are inside any span of a sample, bool `[shape=(B, size)]`.
+def _span_limits(start: np.ndarray, width: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first position of each span of `size` positions, and the one after it, int32.
 
-    `start` and `width` are fractions of `size` `[shape=(B, num_spans)]`, rounded to whole positions.
+    `start` and `width` are fractions of `size` `[shape=(B, S)]`, each rounded to whole positions.
     """
-    position = np.arange(size)
-    first = np.round(start * size)[:, :, None]
-    inside = (position >= first) & (position < first + np.round(width * size)[:, :, None])
-    return torch.from_numpy(inside.any(axis=1)).to(device)
+    first = np.round(start * size)
+    return first.astype(np.int32), (first + np.round(width * size)).astype(np.int32)
 
 
-def _to_tensor(values: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).to(device)
+def _span_mask(start_BS: Tensor, end_BS: Tensor, size: int) -> Tensor:
+    """Return which of `size` positions are inside any span of a sample, bool `[shape=(B, size)]`."""
+    position = torch.arange(size, device=start_BS.device)
+    inside = (position >= start_BS[:, :, None]) & (position < end_BS[:, :, None])
+    return inside.any(dim=1)

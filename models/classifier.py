@@ -6,13 +6,14 @@ Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block)
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.config import Config
+from models.norm import NormName, has_several_workers, make_norm
 
 
 class ClassifierConfig(Config):
@@ -26,8 +27,9 @@ class ClassifierConfig(Config):
     """Size of the clip embedding fed to the head."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout probability in the head."""
-    norm: Literal["batch", "group"] = "batch"
-    """batch: batch norm; group: group norm, independent of the number of workers."""
+    norm: NormName = "batch"
+    """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
+    rows each; group: group norm, independent of rows and workers."""
 
 
 class Classifier(nn.Module):
@@ -62,6 +64,11 @@ class Classifier(nn.Module):
             nn.Linear(config.embedding_dim, num_classes),
         )
 
+    @property
+    def has_collectives(self) -> bool:
+        """Whether training communicates inside forward and backward (`norm: sync`, several workers)."""
+        return self.config.norm == "sync" and has_several_workers()
+
     def forward(self, mel_BMT: Tensor) -> Tensor:
         """Return logits `[shape=(B, C)]` of spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
         return self.head(self.embed(mel_BMT))
@@ -91,17 +98,10 @@ def _block(in_channels: int, out_channels: int, config: ClassifierConfig) -> nn.
 
 
 def _conv(
-    in_channels: int, out_channels: int, norm: str, kernel_size: int = 3, stride: int = 1
+    in_channels: int, out_channels: int, norm: NormName, kernel_size: int = 3, stride: int = 1
 ) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-        nn.BatchNorm2d(out_channels)
-        if norm == "batch"
-        else nn.GroupNorm(_num_groups(out_channels), out_channels),
+        make_norm(norm, out_channels),
         nn.ReLU(inplace=True),
     )
-
-
-def _num_groups(channels: int) -> int:
-    """Return the largest divisor of `channels` up to 8."""
-    return max(n for n in range(1, 9) if channels % n == 0)

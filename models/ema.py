@@ -6,7 +6,7 @@ import copy
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -19,18 +19,33 @@ class Ema(Generic[M]):
     """
 
     def __init__(self, model: M, decay: float):
-        """Copy `model`; `decay` in [0, 1) is the weight of the average in an update, 0 copies the model."""
+        """Copy `model`; `decay` in [0, 1) is the weight of the average in an update, 0 copies the model.
+
+        The weights of `model` may change in place only: their tensors are kept.
+        """
         self.decay = decay
         self.step = 0
         self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, model: M) -> None:
-        """Move the average towards the weights of `model` by one step."""
-        weight = 1.0 - min(self.decay, (1 + self.step) / (10 + self.step)) if self.decay else 1.0
-        self.step += 1
         averages, values = self.model.state_dict(), model.state_dict()
         floats = [name for name, average in averages.items() if average.is_floating_point()]
-        torch._foreach_lerp_([averages[name] for name in floats], [values[name] for name in floats], weight)
-        for name in averages.keys() - set(floats):
-            averages[name].copy_(values[name])
+        self._averages, self._values = [averages[name] for name in floats], [values[name] for name in floats]
+        self._copies = [(averages[name], values[name]) for name in averages.keys() - set(floats)]
+
+    def weight_at(self, step: int) -> float:
+        """Return the weight of the model in the update of a step, counted from 0."""
+        return 1.0 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
+
+    @torch.no_grad()
+    def update(self, weight: float | Tensor) -> None:
+        """Move the average towards the weights of the model by `weight`, which is `weight_at(self.step)`."""
+        if not self.decay:
+            torch._foreach_copy_(self._averages, self._values)
+        elif isinstance(weight, Tensor):
+            # `_foreach_lerp_` takes no scalar tensor, which a CUDA graph needs.
+            differences = torch._foreach_sub(self._values, self._averages)
+            torch._foreach_mul_(differences, weight)
+            torch._foreach_add_(self._averages, differences)
+        else:
+            torch._foreach_lerp_(self._averages, self._values, weight)
+        for average, value in self._copies:
+            average.copy_(value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.distributed.resources import AutoscalingConfig, ResourceRequest
+from pipeline.distributed.devices import Device, check_gpus, resolve_gpus
+from pipeline.distributed.resources import AutoscalingConfig, NodeResources, ResourceRequest
 from pipeline.io.storage import PathOrURI
 from tune.trials import Mode
 
@@ -68,8 +70,11 @@ class SearchConfig(AutoscalingConfig):
     """Workers per trial, which share each batch (DDP)."""
     cpus_per_worker: int | None = Field(None, ge=1)
     """CPUs per worker (default: an equal share of the cluster)."""
-    gpus_per_trial: float = Field(0.0, ge=0)
-    """GPUs per trial, such as 0.5 for two trials per GPU; 0 trains on CPUs."""
+    device: Device = "auto"
+    """auto: a GPU per worker of a trial where the cluster has as many, else CPUs; cpu; or cuda: a GPU per
+    worker."""
+    gpus_per_trial: float | None = Field(None, ge=0)
+    """GPUs per trial, such as 0.5 for two trials per GPU (default: see --device)."""
     max_failures: int = Field(2, ge=0)
     """Retries per trial after a lost worker; each resumes from the last epoch."""
     seed: int = 42
@@ -95,6 +100,16 @@ class SearchConfig(AutoscalingConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_gpus(self) -> Self:
+        check_gpus(self.device, self.gpus_per_trial, "--gpus-per-trial")
+        if (self.gpus_per_worker or 0) > 1:
+            raise ValueError(
+                f"--gpus-per-trial {self.gpus_per_trial:g}: a worker uses at most one GPU, and a trial has "
+                f"--workers-per-trial {self.workers_per_trial}"
+            )
+        return self
+
     @property
     def metric_name(self) -> str:
         """Metric to optimize, with the default of the model family."""
@@ -106,14 +121,27 @@ class SearchConfig(AutoscalingConfig):
         return METRICS[self.metric_name]
 
     @property
-    def gpus_per_worker(self) -> float:
-        """GPUs per worker of a trial."""
-        return self.gpus_per_trial / self.workers_per_trial
+    def gpus_per_worker(self) -> float | None:
+        """GPUs per worker of a trial; None if they are chosen by `device`."""
+        return None if self.gpus_per_trial is None else self.gpus_per_trial / self.workers_per_trial
+
+    def on_nodes(self, nodes: Sequence[NodeResources]) -> Self:
+        """Return these settings with the number of GPUs per trial that suits the nodes of the cluster."""
+        workers = self.workers_per_trial
+        gpus = resolve_gpus(
+            self,
+            workers,
+            nodes,
+            self.cpus_per_worker or 1,
+            flag="--gpus-per-trial",
+            workers_per_value=workers,
+        )
+        return self.model_copy(update={"gpus_per_trial": gpus * workers})
 
     @property
     def min_resources(self) -> ResourceRequest:
         """Minimum resources of a trial."""
-        return ResourceRequest(self.workers_per_trial, self.cpus_per_worker or 1, self.gpus_per_worker)
+        return ResourceRequest(self.workers_per_trial, self.cpus_per_worker or 1, self.gpus_per_worker or 0.0)
 
     @property
     def grace_period(self) -> int:
@@ -137,5 +165,7 @@ RESUMABLE_SETTINGS = (
     "max_concurrent",
     "max_failures",
     "wait_for_nodes",
+    "device",
+    "gpus_per_trial",
     "resume",
 )

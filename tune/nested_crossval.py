@@ -80,7 +80,9 @@ def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for arm, fold_runs in runs.items():
         print(f"\n{'tuned' if arm == 'tuned' else 'baseline'}:")
-        evaluation = CrossvalConfig(shards=config.shards, run=config.run / arm, tta_shifts=config.tta_shifts)
+        evaluation = CrossvalConfig(
+            shards=config.shards, run=config.run / arm, tta_shifts=config.tta_shifts, device=config.device
+        )
         results[arm] = report_folds(evaluation, dataset, fold_runs, time.monotonic() - start)
     RunFolder(config.run).write_json("crossval.json", results)
     if config.compare:
@@ -124,4 +126,6 @@ def final_training(
         "val_split": None,
         "keep": "last",
     }
-    return settings.model_copy(update=update | {"cpus_per_worker": config.cpus_per_worker})
+    # Both arms use the same resources, not those of a trial.
+    resources = ("device", "cpus_per_worker", "gpus_per_worker")
+    return settings.model_copy(update=update | {name: getattr(config, name) for name in resources})

@@ -41,11 +41,11 @@ def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], remaining:
     """Divide the resources of a cluster among trials.
 
     Args:
-        config: settings of the search.
+        config: settings of the search, with a chosen number of GPUs.
         nodes: resources of the nodes that are alive, enough for at least one trial.
         remaining: number of trials still to run.
     """
-    workers, gpus = config.workers_per_trial, config.gpus_per_worker
+    workers, gpus = config.workers_per_trial, config.min_resources.gpus
     cpus = config.cpus_per_worker or _equal_share(config, nodes, remaining)
     capacity = max_workers(ResourceRequest(workers, cpus, gpus), nodes) // workers
     trials = max(1, min(capacity, _max_concurrent(config, remaining)))

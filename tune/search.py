@@ -15,7 +15,7 @@ from models.config import diff_settings
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.shards import open_shards
 from pipeline.data.split import check_recordings, held_out_rows
-from pipeline.distributed.resources import wait_for_resources
+from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
@@ -69,8 +69,9 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     if remaining <= 0:
         logger.info("the search in %s is already complete", config.run)
         return write_results(config, spec, known)
-    nodes = wait_for_resources(config.min_resources, config.wait_for_nodes, SHORTAGE_HINT)
-    plan = plan_trials(config, nodes, remaining)
+    chosen = config.on_nodes(cluster_nodes())
+    nodes = wait_for_resources(chosen.min_resources, config.wait_for_nodes, SHORTAGE_HINT)
+    plan = plan_trials(chosen, nodes, remaining)
     spec = apply_plan(spec, plan)
     folder.write_config(identity(config, spec))
     if known:
@@ -129,7 +130,7 @@ def make_spec(config: SearchConfig) -> TrialSpec:
         inner_folds=config.inner_folds,
         workers=config.workers_per_trial,
         cpus=config.cpus_per_worker or 1,
-        gpus=config.gpus_per_worker,
+        gpus=config.min_resources.gpus,
         mutates_params=config.mutates_params,
     )
     dataset = open_dataset(config.shards)  # fills the cache that the trials memory-map
@@ -157,11 +158,13 @@ def limit_trials(config: SearchConfig, spec: TrialSpec) -> SearchConfig:
 
 
 def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:
-    """Return the specification with the plan's CPUs per worker, in its base settings too.
+    """Return the specification with the plan's CPUs and GPUs per worker, in its base settings too.
 
-    Results depend on the number of threads; with it in `best.yaml`, the best trial is reproducible.
+    Results depend on the device and the number of threads; with them in `best.yaml`, the best trial is
+    reproducible.
     """
-    return replace(spec, cpus=plan.cpus, base=spec.base.model_copy(update={"cpus_per_worker": plan.cpus}))
+    base = spec.base.model_copy(update={"cpus_per_worker": plan.cpus, "gpus_per_worker": plan.gpus})
+    return replace(spec, cpus=plan.cpus, gpus=plan.gpus, base=base)
 
 
 def identity(config: SearchConfig, spec: TrialSpec) -> dict[str, Any]:

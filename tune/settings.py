@@ -59,6 +59,7 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
         "num_folds": config.num_folds,
         "seed": config.seed,
         "workers": config.workers_per_trial,
+        "device": config.device,
         "gpus_per_worker": config.gpus_per_worker,
     }
     if isinstance(parsed, TrainClassifierConfig):

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from models.config import Config, ConfigError, flat_values, leaf_fields
-from pipeline.distributed.resources import ResourceConfig
+from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.training.config import TrainingConfig
 
 if TYPE_CHECKING:

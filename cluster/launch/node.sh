@@ -20,7 +20,11 @@ apt install nfs-common python3-venv
 venv=$HOME/melray-venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 kind=cpu
-if nvidia-smi --list-gpus > /dev/null 2>&1; then kind=cuda; fi
+if nvidia-smi --list-gpus > /dev/null 2>&1; then
+    kind=cuda
+    # For --compile: Triton compiles C with Python's headers.
+    apt install gcc libc6-dev python3-dev
+fi
 bash packages.sh "$kind" "$venv/bin/python"
 # Without the constraints: boto3 needs an older python-dateutil than theirs.
 if [ $# -gt 0 ]; then "$venv/bin/python" -m pip install "$@"; fi

@@ -10,7 +10,8 @@ In the order in which a clip passes through them:
 - `mel`: samples → log-mel spectrogram in dB, equal to librosa's.
 - `features`: one clip → its shard rows, by all of the above; `FeatureConfig`, the settings that training,
   prediction and generation share.
-- `vocoder`: log-mel spectrogram → samples; loudness normalization.
+- `vocoder`: log-mel spectrogram → samples.
+- `loudness`: loudness and peak of synthesized clips.
 - `synthesize`: a synthetic labeled dataset for `melray demo`, tests and benchmarks.
 
 Randomness is passed in as a `numpy.random.Generator`, seeded per row: results do not depend on the worker or

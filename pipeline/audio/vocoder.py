@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import librosa
@@ -22,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.device_batches import device_batch_size, to_device
+from pipeline.audio.loudness import MAX_PEAK
 from pipeline.audio.mel import AMIN, MelConfig
 
-# Maximum sample magnitude: below full scale, as a lossy encoder or a resampler may overshoot.
-MAX_PEAK = 0.97
 # Floor of `pipeline.audio.mel` in dB, and a tolerance for the float16 rounding of shards.
 SILENT_DB = 10 * math.log10(AMIN)
 FLOOR_TOLERANCE_DB = 0.1
@@ -40,13 +41,11 @@ TINY = 1e-20
 # Minimum sum of squared windows: dividing by less, at the edge of a single window, would amplify errors.
 MIN_WINDOW_SUM = 0.05
 BANDS_PER_BLOCK = 32
-MAX_BATCH_VALUES = 2**24
-
-# Speech level (ITU-T P.56) in dB RMS, and the window in which it is measured, in seconds.
-TARGET_RMS_DB = -26.0
-LOUDNESS_WINDOW_S = 0.4
-# Peak below which a clip is silent: the quantization step of 16-bit audio.
-SILENCE_PEAK = 2.0**-15
+# Spectrum values of a batch on a GPU, which takes 1 GB for them (`BYTES_PER_VALUE`). More are no faster: each
+# operation already takes far longer than its launch.
+MAX_BATCH_VALUES, BYTES_PER_VALUE = 2**24, 64
+# Threads that generate the noise of a batch, which takes one CPU longer than a GPU needs for everything else.
+NOISE_THREADS = 8
 
 
 class Vocoder:
@@ -81,7 +80,8 @@ class Vocoder:
         above -100 dB becomes zeros. Frequencies outside the mel bands are silent.
 
         On a CPU with a fixed number of threads, the samples of a clip depend only on its spectrogram and its
-        seed, bit for bit. On a GPU the last bits may depend on the batch size.
+        seed, bit for bit. On a GPU the last bits may depend on the batch size. Nothing but the check of the
+        spectrograms waits for the GPU.
 
         Args:
             mel_BMT: log-mel power in dB, as computed by `pipeline.audio.mel`; any float type.
@@ -98,15 +98,20 @@ class Vocoder:
         seeds = [seed] * len(mel_BMT) if isinstance(seed, int | np.integer) else list(seed)
         self._check(mel_BMT, num_samples, seeds)
         samples_BN = torch.empty(len(seeds), num_samples, device=self.device)
-        # On a CPU one clip at a time: it stays in the cache, and is independent of the rest of the batch.
-        clip_values = mel_BMT.shape[2] * (self.config.n_fft // 2 + 1)
-        batch_size = 1 if self.device.type == "cpu" else max(1, MAX_BATCH_VALUES // clip_values)
+        batch_size = self.batch_size(num_samples)
         for start in range(0, len(seeds), batch_size):
             batch = slice(start, start + batch_size)
             samples_BN[batch] = self._synthesize(
-                mel_BMT[batch].to(self.device, torch.float32), num_samples, seeds[batch]
+                to_device(mel_BMT[batch], self.device).float(), num_samples, seeds[batch]
             )
         return samples_BN
+
+    def batch_size(self, num_samples: int) -> int:
+        """Return the number of clips of `num_samples` that are synthesized at once."""
+        # On a CPU one clip at a time: it stays in the cache, and is independent of the rest of the batch.
+        clip_values = self.config.num_frames(num_samples) * (self.config.n_fft // 2 + 1)
+        most = max(1, MAX_BATCH_VALUES // clip_values)
+        return device_batch_size(BYTES_PER_VALUE * clip_values, self.device, cpu=1, most=most)
 
     def _check(self, mel_BMT: Tensor, num_samples: int, seeds: list[int]) -> None:
         shape = (self.config.n_mels, self.config.num_frames(num_samples))
@@ -169,10 +174,17 @@ class Vocoder:
 
     def _noise(self, stft: _Stft, seeds: list[int]) -> Tensor:
         """Generate padded white noise `[shape=(B, L)]`, whose phases are consistent between frames."""
-        noise = np.stack(
-            [np.random.default_rng(seed).standard_normal(stft.num_samples, np.float32) for seed in seeds]
-        )
-        return stft.pad(torch.from_numpy(noise).to(self.device))
+        noise = np.empty((len(seeds), stft.num_samples), np.float32)
+
+        def fill(i: int) -> None:
+            np.random.default_rng(seeds[i]).standard_normal(dtype=np.float32, out=noise[i])
+
+        if len(seeds) == 1:
+            fill(0)
+        else:
+            with ThreadPoolExecutor(min(NOISE_THREADS, len(seeds))) as threads:
+                list(threads.map(fill, range(len(seeds))))
+        return stft.pad(to_device(noise, self.device))
 
 
 class _MelBank:
@@ -267,23 +279,6 @@ def _set_power(spectrum_BTF: Tensor, power_BTF: Tensor) -> Tensor:
     """Scale a spectrum to a positive power in place; keep its phases."""
     gain_BTF = _power(spectrum_BTF).add_(TINY).div_(power_BTF).rsqrt_()
     return spectrum_BTF.mul_(gain_BTF)
-
-
-def normalize_loudness(samples_BN: Tensor, sample_rate: int) -> Tensor:
-    """Normalize the loudness of clips `[shape=(B, num_samples)]`; returns new samples.
-
-    A clip whose loudest 0.4 s are below -26 dB RMS is amplified to that level, limited to a peak of 0.97. A
-    clip with a higher peak is attenuated to 0.97. Other clips are unchanged, as are silent ones, whose peak
-    is below 2^-15, the quantization step of 16-bit audio.
-    """
-    window = min(samples_BN.shape[1], round(LOUDNESS_WINDOW_S * sample_rate))
-    energy_BN = F.avg_pool1d(samples_BN.square()[:, None], window, max(1, window // 4))[:, 0]
-    peak_B = samples_BN.abs().amax(dim=1)
-    amplification_B = (10 ** (TARGET_RMS_DB / 20) / energy_BN.amax(dim=1).clamp_min(TINY).sqrt()).clamp_min(
-        1.0
-    )
-    gain_B = torch.minimum(amplification_B, MAX_PEAK / peak_B.clamp_min(TINY))
-    return samples_BN * torch.where(peak_B < SILENCE_PEAK, 1.0, gain_B)[:, None]
 
 
 @lru_cache(maxsize=4)

@@ -3,7 +3,8 @@
 In the order to read:
 
     config       settings of training
-    loop         training loop of one worker: step, epoch, validation
+    loop         training loop of one worker: epoch, validation
+    step         training step: inputs, gradients, weights
     state        training state: prepared, published to the run folder, restored from a checkpoint
     train        `melray train-classifier`: one run, or several concurrently
     inference    class probabilities from spectrograms

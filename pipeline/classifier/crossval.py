@@ -20,6 +20,7 @@ from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.split import row_folds
+from pipeline.distributed.devices import driver_device
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
@@ -97,13 +98,14 @@ def report_folds(
         runs: settings of the completed run of each held-out fold.
         seconds: duration of training.
     """
+    device = driver_device(config.device)
     fold_results: list[dict[str, Any]] = []
     fold_predictions: list[Predictions] = []
     for fold, train_config in runs.items():
         run = RunFolder(train_config.run)
         saved = load_classifier(run.path)
         _, rows, description = select_rows(EvaluateConfig(run=run.path, split="held-out"), saved)
-        predictions = predict_rows(saved, dataset, rows, config.tta_shifts)
+        predictions = predict_rows(saved, dataset, rows, config.tta_shifts, device)
         metrics = write_evaluation(
             run.path, predictions, saved, run.read_history(), description, config.tta_shifts
         )

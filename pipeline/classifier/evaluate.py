@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from models.metrics import classification_metrics
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
@@ -15,6 +16,7 @@ from pipeline.classifier.report import Example, Mistake, write_report
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import name_list
+from pipeline.distributed.devices import process_device
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.text import plural
 from pipeline.training.model_file import SavedClassifier, load_classifier
@@ -54,7 +56,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     saved = load_classifier(config.run)
     dataset, rows, description = select_rows(config, saved)
-    predictions = predict_rows(saved, dataset, rows, config.tta_shifts)
+    predictions = predict_rows(saved, dataset, rows, config.tta_shifts, process_device(config.device))
     out = config.out or config.run
     history = RunFolder(config.run).read_history()
     metrics = write_evaluation(out, predictions, saved, history, description, config.tta_shifts)
@@ -70,9 +72,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def predict_rows(
-    saved: SavedClassifier, dataset: ShardDataset, rows: np.ndarray, tta_shifts: int
+    saved: SavedClassifier,
+    dataset: ShardDataset,
+    rows: np.ndarray,
+    tta_shifts: int,
+    device: torch.device | None = None,
 ) -> Predictions:
-    """Predict some rows of a dataset.
+    """Predict some rows of a dataset on `device` (default: CPU), to which the model is moved.
 
     Raises:
         UserError: if a row has a class that is unknown to the model.
@@ -87,9 +93,10 @@ def predict_rows(
             "leave these clips out, or train with them"
         )
     labels = np.array([class_index[name] for name in label_names])
+    model = saved.model.to(device)
     # In chunks: the rows of a large dataset do not fit into memory.
     chunks = [
-        predict_probabilities(saved.model, dataset.mels[rows[chunk]], tta_shifts)
+        predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device)
         for chunk in batch_slices(len(rows), CHUNK_ROWS)
     ]
     return Predictions(dataset, rows, labels, np.concatenate(chunks))

@@ -15,6 +15,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
 from pipeline.data.shards import open_shards
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
+from pipeline.distributed.devices import Device
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
@@ -39,6 +40,8 @@ class EvaluateConfig(Config):
     """Generators only: clips to generate and score per class."""
     out: PathOrURI | None = None
     """Folder for evaluation.json and report.html (default: the run folder)."""
+    device: Device = "auto"
+    """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
 
 
 def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from models.classifier import Classifier
+from models.device_batches import device_batch_size, to_device
 from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import SavedClassifier
-from pipeline.training.optim import Precision, resolve_precision
+from pipeline.training.optim import Precision, resolve_precision, set_float32_precision
 
-BATCH_SIZE = 64
+CPU_BATCH_SIZE, MAX_BATCH_SIZE = 64, 512
 
 
-@torch.inference_mode()
+def classifier_batch_size(model: Classifier, shape: tuple[int, ...], device: torch.device) -> int:
+    """Return the number of spectrograms of `shape` `(n_mels, num_frames)` that are classified at once."""
+    # The finest feature maps have a quarter of the values, in 4 bytes; about six of them exist at a time.
+    bytes_per_clip = 6 * model.config.channels[0] * shape[0] * shape[1]
+    return device_batch_size(bytes_per_clip, device, CPU_BATCH_SIZE, MAX_BATCH_SIZE)
+
+
+@torch.no_grad()
 def predict_probabilities(
     model: Classifier,
     mels: np.ndarray,
@@ -22,6 +32,8 @@ def predict_probabilities(
     device: torch.device | None = None,
 ) -> np.ndarray:
     """Return the probability of each class `[shape=(N, C)]`, float32; rows sum to 1.
+
+    Probabilities are accumulated on the device and read back once.
 
     Args:
         model: in evaluation mode, on `device`.
@@ -33,15 +45,18 @@ def predict_probabilities(
     """
     device = device or torch.device("cpu")
     dtype = resolve_precision(precision, device)
-    probabilities = np.zeros((len(mels), model.num_classes), np.float32)
+    if device.type == "cuda":
+        set_float32_precision(precision)
     shifts = [round(i * mels.shape[2] / tta_shifts) for i in range(tta_shifts)]
-    for batch in batch_slices(len(mels), BATCH_SIZE):
-        mels_BMT = torch.from_numpy(np.ascontiguousarray(mels[batch])).to(device).float()
-        for shift in shifts:
-            with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+    probabilities = torch.zeros(len(mels), model.num_classes, device=device)
+    batch_size = classifier_batch_size(model, mels.shape[1:], device)
+    with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+        for batch in batch_slices(len(mels), batch_size):
+            mels_BMT = to_device(mels[batch], device).float()
+            for shift in shifts:
                 logits = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
-            probabilities[batch] += logits.float().softmax(1).cpu().numpy() / tta_shifts
-    return probabilities
+                probabilities[batch] += logits.float().softmax(1) / tta_shifts
+    return probabilities.cpu().numpy()
 
 
 def class_priors(saved: SavedClassifier) -> np.ndarray:

@@ -20,20 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from models.batch_augment import (
-    BatchAugmentation,
-    mask,
-    mix,
-    mix_targets,
-    roll_and_gain,
-    sample_batch_augmentation,
-)
-from models.metrics import confusion_matrix, scores
-from models.schedule import cosine_factor
+from models.metrics import scores
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.state import TrainState, prepare, publish, restore
+from pipeline.classifier.step import learning_rate, plan_step, train_step
 from pipeline.data.loader import batch_slices, epoch_batches, epoch_order
 from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
@@ -41,70 +32,10 @@ from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.step_inputs import prefetch
 from pipeline.training.world import EpochGenerator, World, exhaust, rank_slice
 
 EVAL_BATCH_SIZE = 128
-
-
-def make_batch(
-    state: TrainState, batch: np.ndarray, augmentation: BatchAugmentation
-) -> tuple[Tensor, Tensor]:
-    """Load and augment this rank's slice of a global batch.
-
-    Args:
-        state: training state.
-        batch: row indices of the global batch.
-        augmentation: sampled parameters of the global batch.
-
-    Returns:
-        Spectrograms in dB `[shape=(B, n_mels, num_frames)]` and target probabilities `[shape=(B, C)]`.
-    """
-    local_slice = rank_slice(len(batch), state.world)
-    params = augmentation[local_slice]
-    mel_BMT = roll_and_gain(state.loader(batch[local_slice]), params.roll, params.gain_db)
-    target_BC = _one_hot(state, batch[local_slice])
-    if (params.lam < 1).any():
-        partner = params.partner  # indexes the global batch
-        if state.world.size == 1:
-            partner_BMT = mel_BMT[torch.from_numpy(partner)]
-        else:
-            partner_BMT = roll_and_gain(
-                state.loader(batch[partner]), augmentation.roll[partner], augmentation.gain_db[partner]
-            )
-        mel_BMT = mix(mel_BMT, partner_BMT, params.lam)
-        target_BC = mix_targets(target_BC, _one_hot(state, batch[partner]), params.lam)
-    return mask(mel_BMT, params, state.model.mel_mean_M), target_BC
-
-
-def train_step(state: TrainState, batch: np.ndarray, augmentation: BatchAugmentation) -> Tensor:
-    """Train on one global batch; return this rank's contribution to its mean loss, a scalar on the device."""
-    config = state.config
-    mel_BMT, target_BC = make_batch(state, batch, augmentation)
-    for group in state.optimizer.param_groups:
-        group["lr"] = config.learning_rate * cosine_factor(
-            state.step,
-            config.epochs * state.steps_per_epoch,
-            round(config.warmup_epochs * state.steps_per_epoch),
-        )
-    with state.autocast():
-        logits_BC = state.wrapped_model(mel_BMT)
-    loss_B = F.cross_entropy(
-        logits_BC.float(),
-        target_BC,
-        weight=state.class_weight_C,
-        label_smoothing=config.label_smoothing,
-        reduction="none",
-    )
-    # DDP averages gradients over ranks: scale the loss so that the average is the gradient of the mean over
-    # the global batch, also if the slices differ by a row.
-    loss = loss_B.sum() * (state.world.size / len(batch))
-    loss.backward()
-    nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.ema.update(state.model)
-    state.step += 1
-    return loss.detach() / state.world.size
 
 
 def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
@@ -122,18 +53,18 @@ def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
         state.labels, state.split.train, config.sampling, np.random.default_rng([config.seed, epoch])
     )
     batches = epoch_batches(order, config.batch_size)
+    state.epoch_step = state.step
     start_time = time.perf_counter()
     loss_sum = torch.zeros((), device=state.world.device)
-    with watchdog(state.world.timeout_s) as heartbeat:
-        for number, batch in enumerate(batches):
-            rng = np.random.default_rng([config.seed, epoch, number])
-            augmentation = sample_batch_augmentation(
-                rng, len(batch), config.mixup, config.spec_augment, config.augmentation_strength
-            )
-            loss_sum += train_step(state, batch, augmentation)
+    planned = prefetch(
+        lambda number: plan_step(state, batches[number], number), len(batches), loss_sum.device
+    )
+    with watchdog(state.world.timeout_s) as heartbeat, closing(planned):
+        for number, inputs in enumerate(planned):
+            loss_sum += train_step(state, inputs)
             log.step(epoch + 1, number + 1, len(batches), start_time)
             heartbeat()
-    loss = float(state.world.sum(loss_sum)) / len(batches)
+        loss = float(state.world.sum(loss_sum)) / len(batches)
     _check_finite("loss", loss, state)
     seconds = time.perf_counter() - start_time
     return {
@@ -156,19 +87,17 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
     state.world.broadcast([value for value in state.ema.model.buffers() if value.is_floating_point()])
     num_classes = len(state.dataset.class_names)
     local_clips = clips[rank_slice(len(clips), state.world)]
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-    loss_sum = 0.0
+    confusion = torch.zeros(num_classes**2, dtype=torch.float64, device=state.world.device)
+    loss_sum = torch.zeros(1, dtype=torch.float64, device=state.world.device)
     for batch_slice in batch_slices(len(local_clips), EVAL_BATCH_SIZE):
         batch = local_clips[batch_slice]
         with state.autocast():
             logits_BC = state.ema.model(state.loader(batch).float())
-        labels_B = torch.from_numpy(state.labels[batch])
-        loss_sum += float(F.cross_entropy(logits_BC.float().cpu(), labels_B, reduction="sum"))
-        confusion += torch.from_numpy(
-            confusion_matrix(state.labels[batch], logits_BC.argmax(1).cpu().numpy(), num_classes)
-        )
-    local_sums = torch.cat([confusion.reshape(-1), torch.tensor([loss_sum], dtype=torch.float64)])
-    sums = state.world.sum(local_sums.to(state.world.device)).cpu()
+        label_B = torch.from_numpy(state.labels[batch]).to(loss_sum.device)
+        loss_sum += F.cross_entropy(logits_BC.float(), label_B, reduction="sum")
+        cell_B = label_B * num_classes + logits_BC.argmax(1)
+        confusion.index_add_(0, cell_B, torch.ones_like(cell_B, dtype=torch.float64))
+    sums = state.world.sum(torch.cat([confusion, loss_sum])).cpu()
     metrics = scores(sums[:-1].reshape(num_classes, num_classes).long().numpy())
     loss = float(sums[-1]) / len(clips)
     _check_finite("validation loss", loss, state)
@@ -206,7 +135,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
     """
     state = prepare(config, world)
     run, checkpoints = RunFolder(config.run), Checkpoints(config.run)
-    checkpoint = world.run_on_all_ranks(checkpoints.read)
+    checkpoint = checkpoints.read(world)
     if checkpoint is not None:
         restore(state, *checkpoint)
     with closing(
@@ -216,12 +145,11 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
             metrics = train_epoch(state, log)
             metrics |= evaluate_epoch(state)
             state.epoch += 1
-            learning_rate = state.optimizer.param_groups[0]["lr"]
             improved = update_best(state, metrics)
             epoch_metrics = {
                 "epoch": state.epoch,
                 **metrics,
-                "learning_rate": learning_rate,
+                "learning_rate": learning_rate(state, state.step - 1),
                 "best": improved,
             }
             state.history.append(epoch_metrics)
@@ -258,8 +186,3 @@ def update_best(state: TrainState, metrics: dict[str, float]) -> bool:
 
 def _noop() -> None:
     pass
-
-
-def _one_hot(state: TrainState, batch: np.ndarray) -> Tensor:
-    labels_B = torch.from_numpy(state.labels[batch]).to(state.world.device)
-    return F.one_hot(labels_B, len(state.dataset.class_names)).float()

@@ -3,6 +3,10 @@
 A work unit of clips becomes one table of predictions in `OUT/.parts` (`pipeline/distributed/batch_job.py`);
 the tables are merged at the end. The stages are in `pipeline/classifier/predict_stages.py`. The submission is
 planned first: a sample submission that does not fit the audio files fails before anything is predicted.
+
+Units are larger for GPUs, which one of 32 clips does not keep busy. Their size is recorded in `OUT/.parts`,
+and the device is not part of their names: an interrupted job that is resumed on other devices keeps its
+tables, whose probabilities differ by rounding errors only.
 """
 
 from __future__ import annotations
@@ -32,8 +36,9 @@ from pipeline.data.shards import (
     warnings_csv,
 )
 from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit, damaged_output
+from pipeline.distributed.devices import DeviceConfig, resolve_gpus, worker_device
 from pipeline.distributed.ray_runner import RayRunner
-from pipeline.distributed.resources import AutoscalingConfig
+from pipeline.distributed.resources import cluster_nodes
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -46,13 +51,16 @@ from pipeline.training.model_file import ClassifierMetadata, load_classifier, mo
 
 # Clips of a work unit, and the maximum number of their spectrograms, which are in memory together.
 CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 1024
+# Clips of a work unit for GPUs, unless there would be fewer units than this for the CPUs that read the clips.
+CLIPS_PER_GPU_UNIT, MIN_GPU_UNITS = 256, 64
+UNIT_SIZE_NAME = "clips_per_unit"
 
 
 def _to_tuple(value: Any) -> Any:
     return value if isinstance(value, tuple | list) else (value,)
 
 
-class PredictConfig(DecodeConfig, AutoscalingConfig):
+class PredictConfig(DecodeConfig, DeviceConfig):
     """Classify unlabeled audio files."""
 
     run: PathOrURI
@@ -74,9 +82,7 @@ class PredictConfig(DecodeConfig, AutoscalingConfig):
     windows: int = Field(1, ge=1, le=1000)
     """Split longer clips into at most N windows and average; 1 uses the center crop, as evaluation does."""
     workers: int | None = Field(None, ge=1)
-    """Parallel workers (default: one per CPU, or one per GPU)."""
-    gpus_per_worker: float = Field(0.0, ge=0)
-    """GPUs per worker; spectrograms are then computed by separate CPU tasks."""
+    """Parallel workers (default: one per CPU, or one per GPU; with GPUs, CPUs compute the spectrograms)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Numeric precision of the network; with fp32 scores do not depend on how files are batched."""
 
@@ -84,7 +90,7 @@ class PredictConfig(DecodeConfig, AutoscalingConfig):
 def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame:
     """Write the submission and all probabilities; return the table of predictions, sorted by id.
 
-    `runner` runs the work units, by default on the cluster.
+    `runner` runs the work units on CPUs; by default they run on the cluster, on GPUs if it has them.
 
     Raises:
         UserError: an unusable run, no audio files, a sample submission that does not fit files or classes, an
@@ -100,9 +106,10 @@ def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame
     with report_os_errors("reading", config.out):
         check_output_folder(config.out, ("predictions",))
     with own_folder(config.out, "predict") as owner:
-        job = plan_job(config, manifest.clips)
+        gpus = 0.0 if runner else resolve_gpus(config, config.workers or 1, cluster_nodes())
+        job = plan_job(config, manifest.clips, gpus)
         del manifest  # possibly millions of clips, now in the job's list
-        job.run(_stages(config, metadata), runner or _ray_runner(config))
+        job.run(_stages(config, metadata, gpus), runner or _ray_runner(config, gpus))
         owner.check()
         with report_os_errors("writing to", config.out):
             table = merge_predictions(job.units, config.out)
@@ -145,12 +152,19 @@ def _plan_submission(
     )
 
 
-def plan_job(config: PredictConfig, clips: pd.DataFrame) -> BatchJob:
-    """Plan a prediction, with outputs that are determined by the audio files, the model and the settings."""
+def plan_job(config: PredictConfig, clips: pd.DataFrame, gpus: float = 0.0) -> BatchJob:
+    """Plan a prediction, with outputs that are determined by the audio files, the model and the settings.
+
+    Raises:
+        UserError: the folder of the job cannot be written.
+    """
+    folder = config.out / ".parts"
+    with report_os_errors("writing to", folder):
+        clips_per_unit = unit_size(folder, len(clips), gpus)
     return BatchJob(
         "predicting",
         clips,
-        max(1, min(CLIPS_PER_UNIT, WINDOWS_PER_UNIT // config.windows)),
+        max(1, min(clips_per_unit, WINDOWS_PER_UNIT // config.windows)),
         settings=[
             model_digest(config.run),
             config.tta_shifts,
@@ -158,21 +172,37 @@ def plan_job(config: PredictConfig, clips: pd.DataFrame) -> BatchJob:
             config.precision,
             config.min_complete,
         ],
-        folder=config.out / ".parts",
+        folder=folder,
     )
 
 
-def _stages(config: PredictConfig, metadata: ClassifierMetadata) -> list[StageBuilder]:
-    use_gpu = config.gpus_per_worker > 0
+def unit_size(folder: Path, clips: int, gpus: float) -> int:
+    """Return the clips per work unit: as recorded in `folder` by an unfinished job, else as workers need.
+
+    The size is recorded there for the job that resumes this one.
+    """
+    path = folder / UNIT_SIZE_NAME
+    recorded = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if recorded.isdecimal():
+        return int(recorded)
+    size = CLIPS_PER_UNIT
+    if gpus:
+        size = min(CLIPS_PER_GPU_UNIT, max(CLIPS_PER_UNIT, clips // MIN_GPU_UNITS))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, str(size))
+    return size
+
+
+def _stages(config: PredictConfig, metadata: ClassifierMetadata, gpus: float) -> list[StageBuilder]:
     return [
         partial(SpectrogramReader, metadata.features, config.windows, CLIP_TIMEOUT_S, config.min_complete),
-        partial(Predictor, config.run, config.tta_shifts, config.precision, use_gpu),
+        partial(Predictor, config.run, config.tta_shifts, config.precision, partial(worker_device, gpus)),
     ]
 
 
-def _ray_runner(config: PredictConfig) -> RayRunner:
-    hint = "raise --gpus-per-worker" if config.gpus_per_worker else "lower --workers"
-    return RayRunner(config.wait_for_nodes, config.workers, config.gpus_per_worker, memory_hint=hint)
+def _ray_runner(config: PredictConfig, gpus: float) -> RayRunner:
+    hint = "raise --gpus-per-worker, or predict with --device cpu" if gpus else "lower --workers"
+    return RayRunner(config.wait_for_nodes, config.workers, gpus, memory_hint=hint)
 
 
 def _print_result(config: PredictConfig, table: pd.DataFrame) -> None:

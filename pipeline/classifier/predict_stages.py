@@ -5,7 +5,9 @@ Both run in the same task, or with GPUs in CPU tasks and GPU actors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.devices import worker_device
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically
@@ -86,13 +89,29 @@ class SpectrogramReader:
 class Predictor:
     """Second stage: applies the model to the spectrograms of a work unit, and writes the predictions."""
 
-    def __init__(self, run: Path, tta_shifts: int, precision: Precision, use_gpu: bool):
-        """Load the model of a run; the other arguments are those of `predict_probabilities`."""
+    def __init__(
+        self,
+        run: Path,
+        tta_shifts: int,
+        precision: Precision,
+        choose_device: Callable[[], torch.device] = partial(worker_device, 0.0),
+    ):
+        """Load the model of a run.
+
+        Args:
+            run: folder of the run.
+            tta_shifts: as for `predict_probabilities`.
+            precision: as for `predict_probabilities`.
+            choose_device: returns the device of this process.
+
+        Raises:
+            UserError: an unusable run, or a device that this process does not have.
+        """
         self._tta_shifts, self._precision = tta_shifts, precision
-        self._device = torch.device("cuda" if use_gpu else "cpu")
+        self._device = choose_device()
         self._saved = load_classifier(run)
         self._saved.model.to(self._device)
-        if not use_gpu:
+        if self._device.type == "cpu":
             torch.set_num_threads(1)
 
     def __call__(self, unit: WorkUnit, spectrograms: UnitSpectrograms) -> None:

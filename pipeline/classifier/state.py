@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,23 @@ from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.extra_rows import append_extra_rows, open_extra_shards
 from pipeline.data.loader import BatchLoader, mel_statistics
 from pipeline.data.split import Split, split_rows
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.compile import compile_model
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import ClassifierMetadata, save_model
-from pipeline.training.optim import decay_groups, load_optimizer, optimizer_tensors, resolve_precision
+from pipeline.training.node_caches import open_on_all_ranks
+from pipeline.training.optim import (
+    autocast,
+    decay_groups,
+    initial_learning_rate,
+    load_optimizer,
+    optimizer_tensors,
+    resolve_precision,
+    set_float32_precision,
+)
+from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
 
@@ -41,11 +53,18 @@ class TrainState:
     """`model` wrapped in DDP for several workers, and compiled with `--compile`; shares its weights."""
     ema: Ema[Classifier]
     optimizer: torch.optim.Optimizer
-    autocast: Any
+    autocast: Callable[[], torch.autocast]
+    scaler: torch.amp.GradScaler
+    """Scales the loss for float16, whose small gradients would vanish; does nothing for other precisions."""
+    gradients: FlatGradients | None
+    """On GPUs the gradients, averaged over workers between the parts of a step; on CPUs DDP averages them."""
+    runner: StepRunner
     class_weight_C: Tensor | None
     step: int = 0
     epoch: int = 0
     """Finished epochs."""
+    epoch_step: int = 0
+    """Finished steps at the start of the epoch."""
     best_score: list[float] = field(default_factory=list)
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -63,8 +82,12 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     Raises:
         UserError: unusable shards or settings.
     """
-    dataset, extra_datasets = world.run_on_all_ranks(
-        lambda: (open_dataset(config.shards), open_extra_shards(config.shards, config.extra_shards))
+    dataset, extra_datasets = open_on_all_ranks(
+        world,
+        lambda heartbeat: (
+            open_dataset(config.shards, heartbeat),
+            open_extra_shards(config.shards, config.extra_shards, heartbeat),
+        ),
     )
     split = split_rows(dataset, config)
     labels, all_rows = append_extra_rows(dataset, split, extra_datasets)
@@ -73,24 +96,33 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
     model.set_statistics(*mel_statistics(dataset.mels, split.train))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype = resolve_precision(config.precision, world.device)
-    wrapped_model = world.wrap(model)
+    set_float32_precision(config.precision)
+    is_gpu = world.device.type == "cuda"
+    if is_gpu:
+        world.broadcast(list(model.state_dict().values()))
+    wrapped_model = model if is_gpu else world.wrap(model)
+    dtype = resolve_precision(config.precision, world.device, fp16=True)
+    mels = [dataset.mels, *(extra.mels for extra in extra_datasets)]
     return TrainState(
         config=config,
         world=world,
         dataset=dataset,
         split=all_rows,
-        loader=BatchLoader([dataset.mels, *(extra.mels for extra in extra_datasets)], world.device),
+        loader=BatchLoader(mels, world.device, config.gpu_bytes(world.device)),
         labels=labels,
         model=model,
-        wrapped_model=torch.compile(wrapped_model) if config.compile else wrapped_model,  # type: ignore[arg-type]
+        wrapped_model=compile_model(wrapped_model, config.compile),
         ema=Ema(model, config.ema_decay),
         optimizer=torch.optim.AdamW(
-            decay_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
+            decay_groups(model, config.weight_decay),
+            lr=initial_learning_rate(config.learning_rate, world.device),
+            fused=True,
+            capturable=is_gpu,
         ),
-        autocast=partial(
-            torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
-        ),
+        autocast=autocast(config.precision, world.device, fp16=True),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16),
+        gradients=FlatGradients(model) if is_gpu else None,
+        runner=StepRunner(world.device, config.cuda_graphs and not model.has_collectives, logger.warning),
         class_weight_C=_class_weights(labels[all_rows.train], len(dataset.class_names), world.device)
         if config.class_weights
         else None,
@@ -140,6 +172,7 @@ def publish(state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: 
             "best_score": state.best_score,
             "best_epoch": state.best_epoch,
             "ema_step": state.ema.step,
+            "grad_scaler": state.scaler.state_dict(),
             "history": state.history,
         }
         checkpoints.write(state.epoch, tensors, values)
@@ -154,6 +187,8 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
     state.step, state.epoch, state.ema.step = values["step"], values["epoch"], values["ema_step"]
     state.best_score, state.best_epoch = values["best_score"], values["best_epoch"]
     state.history = values["history"]
+    if values.get("grad_scaler"):
+        state.scaler.load_state_dict(values["grad_scaler"])
 
 
 def _save_model(state: TrainState) -> None:

@@ -12,8 +12,9 @@ import torch
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.split_warnings import name_list
+from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.distributed.resources import (
-    ResourceConfig,
+    cluster_nodes,
     max_cpus_per_worker,
     max_workers,
     wait_for_resources,
@@ -89,6 +90,7 @@ def train_concurrently(
     Raises:
         UserError: too few resources, or the error of the first run that fails.
     """
+    resources = resources.on_nodes(cluster_nodes())
     request = resources.need(resources.cpus_per_worker or 1)
     nodes = wait_for_resources(
         request, resources.wait_for_nodes, "lower --cpus-per-worker or --gpus-per-worker"
@@ -108,9 +110,11 @@ def train_concurrently(
     run_tasks(tasks, resources, cpus)
 
 
-def train_in_process(config: TrainClassifierConfig, owner: str | None = None) -> dict[str, Any]:
-    """Train a run whose folder is open in this process, on its CPUs; return the summary."""
-    return _train_and_finish(config, World(0, 1, torch.device("cpu")), owner)
+def train_in_process(
+    config: TrainClassifierConfig, owner: str | None = None, device: torch.device | None = None
+) -> dict[str, Any]:
+    """Train a run whose folder is open in this process, on `device` (default: CPU); return the summary."""
+    return _train_and_finish(config, World(0, 1, device or torch.device("cpu")), owner)
 
 
 def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,16 @@ from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
 
 
-def open_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> list[ShardDataset]:
-    """Open datasets of additional training rows.
+def open_extra_shards(
+    shards: Path, extra_shards: Sequence[Path], heartbeat: Callable[[], object] = lambda: None
+) -> list[ShardDataset]:
+    """Open datasets of additional training rows; `heartbeat` is that of `open_dataset`.
 
     Raises:
         UserError: an unusable dataset, or one with features or classes that differ from those of `shards`.
     """
     check_extra_shards(shards, extra_shards)
-    return [open_dataset(path) for path in extra_shards]
+    return [open_dataset(path, heartbeat) for path in extra_shards]
 
 
 def check_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> None:

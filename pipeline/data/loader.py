@@ -5,16 +5,16 @@ In shapes: N number of rows of a dataset, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Sampling = Literal["uniform", "balanced"]
-# Spectrograms are moved to the GPU if they take at most this fraction of its free memory.
-GPU_MEMORY_FRACTION = 0.4
+# Spectrograms are moved to a GPU in pieces of this size.
+COPIED_BYTES = 2**28
 
 
 def epoch_order(
@@ -44,23 +44,36 @@ def subsample_evenly(rows: np.ndarray, limit: int) -> np.ndarray:
 class BatchLoader:
     """Loads spectrograms by row index as float16 tensors on a device.
 
-    Spectrograms that are small enough are moved to GPU memory once; others are copied batch by batch.
+    Spectrograms that fit the budget are moved to the GPU's memory once; others are copied batch by batch.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], device: torch.device):
+    def __init__(self, arrays: Sequence[np.ndarray], device: torch.device, gpu_bytes: int = 0):
         """Use the rows of all `arrays`, numbered consecutively.
 
         Args:
             arrays: spectrograms in dB, float16 `[shape=(N, n_mels, num_frames)]` each.
             device: device of the batches.
+            gpu_bytes: memory of the GPU that the spectrograms may fill.
         """
         self._arrays = arrays
         self._ends = np.cumsum([len(mels) for mels in arrays])
         self._device = device
         self._resident: Tensor | None = None
-        size = sum(mels.nbytes for mels in arrays)
-        if device.type == "cuda" and size <= GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]:
-            self._resident = torch.from_numpy(np.concatenate(arrays)).to(device)
+        if device.type != "cpu" and sum(mels.nbytes for mels in arrays) <= gpu_bytes:
+            self._resident = _copy_in_pieces(arrays, device)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all spectrograms are in the memory of the GPU."""
+        return self._resident is not None
+
+    def arrays(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the inputs of a step from which `take` gets the rows `index` `[shape=(B,)]`."""
+        return {"row_B": index} if self.is_resident else {"mel_BMT": self._gather(index)}
+
+    def take(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Return a step's batch from its inputs, on the device, in dB `[shape=(B, n_mels, num_frames)]`."""
+        return inputs["mel_BMT"] if self._resident is None else self._resident[inputs["row_B"]]
 
     def __call__(self, index: np.ndarray) -> Tensor:
         """Return the rows `index` `[shape=(B,)]` as a batch in dB `[shape=(B, n_mels, num_frames)]`."""
@@ -69,7 +82,7 @@ class BatchLoader:
         batch = torch.from_numpy(self._gather(index))
         if self._device.type == "cuda":
             return batch.pin_memory().to(self._device, non_blocking=True)
-        return batch
+        return batch.to(self._device)
 
     def _gather(self, index: np.ndarray) -> np.ndarray:
         if len(self._arrays) == 1:
@@ -79,6 +92,30 @@ class BatchLoader:
         for i, (mels, end) in enumerate(zip(self._arrays, self._ends, strict=True)):
             out[source == i] = mels[index[source == i] - (end - len(mels))]
         return out
+
+
+def gpu_budget(device: torch.device, fraction: float, gpus: float) -> int:
+    """Return the bytes that spectrograms may fill: a fraction of a worker's part of a GPU; 0 on CPUs.
+
+    A part of the whole memory rather than of the free: concurrent workers of a GPU then agree.
+    """
+    if device.type != "cuda":
+        return 0
+    return int(fraction * min(gpus or 1.0, 1.0) * torch.cuda.mem_get_info(device)[1])
+
+
+def _copy_in_pieces(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Copy the rows of all arrays to a device without a copy of all in the memory of the host."""
+    shape = (sum(len(mels) for mels in arrays), *arrays[0].shape[1:])
+    resident = torch.empty(shape, dtype=torch.float16, device=device)
+    start = 0
+    for mels in arrays:
+        for piece in batch_slices(len(mels), max(1, COPIED_BYTES * len(mels) // max(1, mels.nbytes))):
+            # A copy, since a memory map is read-only.
+            rows = torch.from_numpy(np.array(mels[piece]))
+            resident[start : start + len(rows)].copy_(rows)
+            start += len(rows)
+    return resident
 
 
 def mel_statistics(mels: np.ndarray, train: np.ndarray, max_rows: int = 2000) -> tuple[Tensor, Tensor]:

@@ -11,15 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.dataset import (
-    COLUMNS,
-    add_split_columns,
-    cache_folder,
-    dataset_digest,
-    read_complete_shard,
-)
-from pipeline.data.duplicates import read_digests
-from pipeline.data.shards import ShardInfo, ShardManifest, empty_dataset_error, open_shards, shard_digests
+from pipeline.data.cache_fill import ROWS_NAME
+from pipeline.data.dataset import dataset_digest
+from pipeline.data.row_cache import cache_folder
+from pipeline.data.row_table import COLUMNS, join_tables, read_complete_shard
+from pipeline.data.shards import ShardInfo, ShardManifest, empty_dataset_error, open_shards
 from pipeline.io.errors import UserError
 
 # Shards that are read concurrently: most of the time is waiting, for an object store above all.
@@ -72,7 +68,7 @@ def read_rows(shards: Path) -> Rows:
 def _read_cached(manifest: ShardManifest) -> pd.DataFrame | None:
     """Return the table of the dataset's cache; None if there is no usable one."""
     try:
-        table = pd.read_parquet(cache_folder() / dataset_digest(manifest) / "rows.parquet")
+        table = pd.read_parquet(cache_folder() / dataset_digest(manifest) / ROWS_NAME)
     except (OSError, pa.ArrowException, UserError):
         return None
     return table if len(table) == manifest.rows else None
@@ -83,10 +79,7 @@ def _read_shards(shards: Path, manifest: ShardManifest) -> pd.DataFrame:
         return read_complete_shard(shards / shard.name, shard.rows, COLUMNS)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        tables = list(pool.map(read, manifest.shards))
-    rows = pd.concat([table.to_pandas() for table in tables], ignore_index=True)
-    add_split_columns(rows, read_digests(b"".join(map(shard_digests, tables))))
-    return rows
+        return join_tables(list(pool.map(read, manifest.shards)))
 
 
 def class_indices(table: pd.DataFrame, class_names: tuple[str, ...]) -> np.ndarray:

@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.distributed.failures import describe_bug
 from pipeline.distributed.quarantine import clear_quarantine
-from pipeline.distributed.worker import describe_bug, disable_malloc_trim
+from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.io.console import Progress, logger
 from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_atomically

@@ -16,7 +16,12 @@ from typing import Any
 
 from pipeline.distributed.attempts import counted_attempt, forget_lost_attempts
 from pipeline.distributed.batch_job import Stage, StageBuilder, UnitResult, WorkUnit, run_stages
-from pipeline.distributed.resources import ResourceRequest, max_workers, wait_for_resources
+from pipeline.distributed.resources import (
+    NodeResources,
+    ResourceRequest,
+    max_workers,
+    wait_for_resources,
+)
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
@@ -28,7 +33,7 @@ class RayRunner:
 
     Tasks rather than actors: they use nodes that join later, free their CPU between units so that other jobs
     can run, and count as demand for the autoscaler. A worker process serves many tasks and keeps the stages
-    that it has built. With GPUs the last stage runs on a pool of actors: a process cannot change its GPU.
+    that it has built. With GPUs one stage runs on a pool of actors: a process cannot change its GPU.
     """
 
     wait_for_nodes: float = 0.0
@@ -36,7 +41,9 @@ class RayRunner:
     workers: int | None = None
     """Maximum number of concurrent units (default: one per CPU, or one per GPU)."""
     gpus: float = 0.0
-    """GPUs per worker; the stages before the last run in separate CPU tasks then."""
+    """GPUs per worker; the other stages run in separate CPU tasks then."""
+    gpu_stage: int = -1
+    """Index of the stage that runs on GPUs."""
     hint: str = "lower --workers"
     """Suggestion in the error message of missing resources."""
     memory_hint: str = "lower --workers"
@@ -48,23 +55,40 @@ class RayRunner:
         Raises:
             UserError: the cluster has too few resources, or Ray cannot run a unit.
         """
-        # Without a given number one worker is enough to start: waiting tasks then request more nodes.
-        need = ResourceRequest(self.workers or 1, 0 if self.gpus else 1, self.gpus)
-        nodes = wait_for_resources(need, self.wait_for_nodes, self.hint)
+        nodes = self._wait_for_resources(len(stages))
         for folder in {unit.folder for unit in units}:
             forget_lost_attempts(folder)
         rows = _dataset(units)
         if self.gpus:
-            pool = _actor_pool(self.workers or max(1, min(max_workers(need, nodes), len(units))))
-            if stages[:-1]:
-                rows = rows.map(_row_function(stages[:-1], self.memory_hint))
-            # Ray's default of a CPU per actor would leave none for the other stages, which then never run.
-            actor = _row_class(stages[-1:], self.memory_hint)
-            rows = rows.map(actor, compute=pool, num_cpus=0, num_gpus=self.gpus)
+            actors = self.workers or max(1, min(max_workers(self._need, nodes), len(units)))
+            rows = self._map_on_gpus(rows, stages, actors)
         else:
             function = _row_function(stages, self.memory_hint)
             rows = _map_on_cpus(rows, function, self.workers and min(self.workers, len(units)))
         yield from _results(rows)
+
+    @property
+    def _need(self) -> ResourceRequest:
+        # Without a given number one worker is enough to start: waiting tasks then request more nodes.
+        return ResourceRequest(self.workers or 1, 0 if self.gpus else 1, self.gpus)
+
+    def _wait_for_resources(self, num_stages: int) -> list[NodeResources]:
+        """Return the nodes of the cluster once all stages can run: Ray Data would wait without a message."""
+        if self.gpus and num_stages > 1:
+            # For the stages without a GPU: on any node, and not one for each GPU.
+            wait_for_resources(ResourceRequest(1, 1), self.wait_for_nodes, "start Ray with more CPUs")
+        return wait_for_resources(self._need, self.wait_for_nodes, self.hint)
+
+    def _map_on_gpus(self, rows: Any, stages: Sequence[StageBuilder], actors: int) -> Any:
+        """Map the GPU stage over the rows by actors, and the stages before and after it by CPU tasks."""
+        index = self.gpu_stage % len(stages)
+        before, gpu_stages, after = stages[:index], stages[index : index + 1], stages[index + 1 :]
+        if before:
+            rows = rows.map(_row_function(before, self.memory_hint))
+        # Ray's default of a CPU per actor would leave none for the other stages, which then never run.
+        actor = _row_class(gpu_stages, self.memory_hint)
+        rows = rows.map(actor, compute=_actor_pool(actors), num_cpus=0, num_gpus=self.gpus)
+        return rows.map(_row_function(after, self.memory_hint)) if after else rows
 
 
 def _results(rows: Any) -> Iterator[UnitResult]:
@@ -161,10 +185,23 @@ def _run_row(row: dict[str, Any], build: Callable[[], Sequence[Stage]], memory_h
         return row
     folder = to_path(Path(row["folder"]))
     unit = WorkUnit(row["name"], row["clips"], folder, row["index"], row["list_name"])
-    arguments = [pickle.loads(row["value"])] if row["value"] else []
-    result = run_stages(unit, build, *arguments, attempt=counted_attempt(unit, memory_hint))
-    value = b"" if result.error else pickle.dumps(result.summary)
+    arguments = [row["value"]] if row["value"] else []
+
+    def build_all() -> list[Stage]:
+        # As stages, so that their errors are values too: a result may not fit into memory.
+        return [*([_load_value] if arguments else []), *build(), _dump_value]
+
+    result = run_stages(unit, build_all, *arguments, attempt=counted_attempt(unit, memory_hint))
+    value = b"" if result.error else result.summary
     return row | {"value": value, "error": result.error, "traceback": result.traceback}
+
+
+def _load_value(unit: WorkUnit, value: bytes) -> Any:
+    return pickle.loads(value)
+
+
+def _dump_value(unit: WorkUnit, value: Any) -> bytes:
+    return pickle.dumps(value)
 
 
 def _to_result(row: dict[str, Any]) -> UnitResult:

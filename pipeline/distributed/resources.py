@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from models.config import Config
 from pipeline.io.console import HEARTBEAT_S, duration, logger
@@ -190,31 +190,3 @@ def _request_nodes(need: ResourceRequest, minutes: float) -> list[NodeResources]
             time.sleep(min(1.0, 6 * minutes))
     finally:
         ray.util.remove_placement_group(group)
-
-
-class ResourceConfig(AutoscalingConfig):
-    """Cluster resources of a training run; may differ when a run is resumed."""
-
-    workers: int = Field(1, ge=1)
-    """Workers that share each batch (DDP)."""
-    min_workers: int | None = Field(None, ge=1)
-    """Continue with at least this many workers when nodes are lost, and scale back up when they return
-    (default: wait for all workers)."""
-    cpus_per_worker: int | None = Field(None, ge=1)
-    """CPUs per worker (default: an equal share of a node)."""
-    gpus_per_worker: float = Field(0.0, ge=0)
-    """GPUs per worker; 0 trains on CPUs."""
-    max_failures: int = Field(3, ge=0)
-    """Give up after more than this many lost workers; until then, training resumes from the last epoch."""
-    compile: bool = False
-    """Compile the network with torch.compile: minutes at the start, faster steps on a GPU."""
-
-    @model_validator(mode="after")
-    def _check_workers(self) -> Self:
-        if self.min_workers is not None and self.min_workers > self.workers:
-            raise ValueError(f"--min-workers {self.min_workers}: more than --workers {self.workers}")
-        return self
-
-    def need(self, cpus: int) -> ResourceRequest:
-        """Return the resources without which training cannot start, with `cpus` CPUs per worker."""
-        return ResourceRequest(self.min_workers or self.workers, cpus, self.gpus_per_worker)

@@ -1,4 +1,4 @@
-"""Worker processes: watchdog against hangs, memory allocator settings, detection of lost workers."""
+"""Worker processes: watchdog against hangs, memory allocator settings."""
 
 from __future__ import annotations
 
@@ -10,40 +10,67 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from pipeline.io.errors import UserError
-
 # Time limits in seconds for a clip and for a training step on a worker: far above typical durations.
 CLIP_TIMEOUT_S = 300.0
 STEP_TIMEOUT_S = 600.0
+# Time limit of a collective, in which other workers wait while one fills a cache or generates samples. Hangs
+# end earlier: the watchdog of the worker that hangs exits its process, and Ray notices that.
+COLLECTIVE_TIMEOUT_S = 24 * 3600
+
+
+class _Watchdog:
+    """Timer that exits the process; a C thread, which fires even if the interpreter is blocked."""
+
+    def __init__(self, timeout_s: float):
+        self._timeout_s, self._last = timeout_s, 0.0
+        # Decoding redirects descriptor 2 for a moment.
+        self._stderr = os.dup(2)
+
+    def start(self) -> None:
+        """Start or restart the timer; there is one in a process."""
+        self._last = time.monotonic()
+        faulthandler.dump_traceback_later(self._timeout_s, exit=True, file=self._stderr)
+
+    def heartbeat(self) -> None:
+        """Restart the timer, unless it has just been: each start creates a thread, and a clip takes ms."""
+        if time.monotonic() - self._last > self._timeout_s / 100:
+            self.start()
+
+    def close(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        os.close(self._stderr)
+
+
+# Watchdogs of this process, innermost last.
+_watchdogs: list[_Watchdog] = []
 
 
 @contextmanager
 def watchdog(timeout_s: float) -> Iterator[Callable[[], None]]:
     """Provide a heartbeat function; exit the process if it is not called for `timeout_s` seconds (0: off).
 
-    The timer is a C thread and fires even if the interpreter is blocked. The stack trace goes to stderr,
-    which is the log of a worker process.
+    The stack trace goes to stderr, which is the log of a worker process. A watchdog inside another replaces
+    it meanwhile.
     """
     if not timeout_s:
         yield lambda: None
         return
-    last = 0.0
-    # Decoding redirects descriptor 2 for a moment.
-    stderr = os.dup(2)
-
-    def heartbeat() -> None:
-        nonlocal last
-        # Each restart of the timer starts a thread, and a clip takes milliseconds.
-        if (now := time.monotonic()) - last > timeout_s / 100:
-            last = now
-            faulthandler.dump_traceback_later(timeout_s, exit=True, file=stderr)
-
-    heartbeat()
+    timer = _Watchdog(timeout_s)
+    _watchdogs.append(timer)
+    timer.start()
     try:
-        yield heartbeat
+        yield timer.heartbeat
     finally:
-        faulthandler.cancel_dump_traceback_later()
-        os.close(stderr)
+        timer.close()
+        _watchdogs.remove(timer)
+        if _watchdogs:
+            _watchdogs[-1].start()
+
+
+def heartbeat() -> None:
+    """Restart the innermost watchdog of this process, if there is one: for long work inside of functions."""
+    if _watchdogs:
+        _watchdogs[-1].heartbeat()
 
 
 # Parameters of mallopt in glibc's malloc.h.
@@ -63,49 +90,3 @@ def disable_malloc_trim() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 1 << 30))
-
-
-def describe_bug(error: Exception) -> str:
-    """Return an unexpected error of a stage in one line: class, message and what to do."""
-    name, lines = type(error).__name__, str(error).strip().splitlines()
-    text = f"{name}: {lines[0].strip()}" if lines else name
-    if name == "OutOfMemoryError" or "CUDA out of memory" in text:
-        return f"out of GPU memory: raise --gpus-per-worker, or use a GPU with more memory ({text})"
-    if isinstance(error, MemoryError):
-        return f"out of memory: run fewer workers per node, or use nodes with more memory ({text})"
-    return f"{text}; --log-level debug shows where"
-
-
-# Signs of a lost process in the errors of Ray, gloo and NCCL.
-LOST_WORKER_SIGNS = (
-    "HealthCheck",
-    "ActorDied",
-    "ActorUnavailable",
-    "NodeDied",
-    "WorkerCrashed",
-    "OutOfMemory",
-    "ObjectLost",
-    "ObjectReconstruction",
-    "OwnerDied",
-    "Connection closed",
-    "Connection reset",
-    "died",
-    "NCCL",
-)
-
-
-def is_worker_lost(error: Exception) -> bool:
-    """Return whether an error means that a worker process was lost, rather than that the code has a bug."""
-    return any(sign in type(error).__name__ + str(error) for sign in LOST_WORKER_SIGNS)
-
-
-def worker_lost_error(error: Exception, max_failures: int) -> Exception:
-    """Return a `UserError` if a worker was lost, otherwise the error itself, which is a bug."""
-    if not is_worker_lost(error):
-        return error
-    lines = str(error).strip().splitlines()
-    last_line = lines[-1] if lines else type(error).__name__
-    return UserError(
-        f"workers were lost more than --max-failures {max_failures} times (last error: {last_line}); "
-        "rerun to resume from the last epoch"
-    )

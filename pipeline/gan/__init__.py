@@ -5,7 +5,8 @@ Modules in reading order:
 config                        settings of `melray train-gan`
 variety                       warnings about training clips that a GAN cannot learn from
 state                         training state of one worker: prepare, publish, restore
-loop                          training loop: discriminator step, generator step, epoch, rollback
+loop                          training loop: epoch, collapse, snapshots
+step                          training step: inputs, discriminator, generator
 collapse                      collapse detection from the metrics of an epoch
 rollback                      return to the last good checkpoint after a collapse
 snapshots                     samples every few epochs: audio, images, scores
@@ -13,7 +14,7 @@ train                         command `train-gan`: start, resume or report a run
 reference_classifier          embed and classify clips with a reference classifier
 train_reference_classifier    configuration and training of the reference classifiers
 sampling                      from a seed to a spectrogram to audio
-clip_generator                stage of `generate`: the clips of a work unit
+clip_generator                stages of `generate`: generate the clips of a work unit, write their files
 generation_folder             output folder of `generate`: what may be replaced
 generate                      command `generate`: batch job that writes audio or shards
 evaluation_metrics            metrics of generated clips, relative to held-out real ones
@@ -21,7 +22,7 @@ evaluate                      command `evaluate` for generators
 report_inputs                 collect the clips and figures of the HTML report
 report                        HTML report
 
-Principle: the steps in `loop` are plain functions of the state. Random numbers are sampled for the global
+Principle: the steps in `step` are plain functions of the state. Random numbers are sampled for the global
 batch, seeded by run, rollback, epoch and batch: results for different numbers of workers differ only by
 rounding errors.
 """

@@ -1,8 +1,14 @@
-"""Stage of `melray generate` that makes the clips of a work unit, as audio files or as a shard."""
+"""Stages of `melray generate`: generate the clips of a work unit, then write them to audio files or a shard.
+
+With GPUs the first stage runs there and the second in CPU tasks: the image of a clip takes a CPU longer than
+a GPU needs for the clip.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,71 +24,113 @@ from pipeline.data.shards import write_shard
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
-from pipeline.gan.sampling import generate_mel, latents_from_seed, mel_to_samples, slerp
+from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples, slerp
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.report.figures import spectrogram_png
-from pipeline.training.model_file import load_generator
+from pipeline.training.model_file import GeneratorMetadata, load_generator
 
 # Attempts to reach --min-confidence, each with its own seed.
 MAX_ATTEMPTS = 10
 
 
-class ClipGenerator:
-    """Stage of a batch job that generates the clips of a work unit with generator, classifier and vocoder."""
+@dataclass(frozen=True)
+class GeneratedClips:
+    """Clips of a work unit."""
 
-    def __init__(self, config: GenerateConfig):
-        """Load the models."""
-        # With one thread everywhere a seed gives the same bytes everywhere.
+    clips: list[dict[str, Any]]
+    """Rows of generated.csv, of dropped clips too."""
+    mels: list[np.ndarray]
+    """Spectrogram of each clip that is kept, in dB, float32 `[shape=(n_mels, num_frames)]`."""
+    samples: list[np.ndarray]
+    """Samples of each clip that is kept, float32 `[shape=(num_samples,)]`; empty with --as-shards."""
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """Rows of the clips that are kept."""
+        return [clip for clip in self.clips if clip["kept"]]
+
+
+class ClipGenerator:
+    """First stage: generates the clips of a work unit with generator, reference classifier and vocoder.
+
+    On a CPU one clip at a time by one thread, so that a seed gives the same bits everywhere; on a GPU in
+    batches, whose last bits may differ.
+    """
+
+    def __init__(self, config: GenerateConfig, choose_device: Callable[[], torch.device]):
+        """Load the models.
+
+        Args:
+            config: settings of the command.
+            choose_device: returns the device of this process.
+
+        Raises:
+            UserError: an unusable run, or a device that this process does not have.
+        """
         torch.set_num_threads(1)
         self._config = config
+        self._device = choose_device()
         self._saved = load_generator(config.run)
+        self._saved.model.to(self._device)
         self._classifier = load_reference_classifier(config.run, "selection")
-        self._vocoder = Vocoder(self._saved.metadata.features.mel, config.iterations)
+        if self._classifier is not None:
+            self._classifier.model.to(self._device)
+        self._vocoder = Vocoder(self._saved.metadata.features.mel, config.iterations, self._device)
 
-    def __call__(self, unit: WorkUnit) -> None:
+    def __call__(self, unit: WorkUnit) -> GeneratedClips:
         """Generate the clips of a unit.
 
         Raises:
-            UserError: a file cannot be written.
+            OSError: the clip list cannot be read.
         """
-        out = self._config.out
-        with report_os_errors("writing to", out):
-            clips = unit.read_clips()
-            mels = [self._generate(clip) for clip in clips]
-            kept = [(clip, mel) for clip, mel in zip(clips, mels, strict=True) if mel is not None]
-            if self._config.as_shards:
-                self._write_shard(out / unit.name, kept)
-            else:
-                for clip, mel in kept:
-                    self._write_audio(out / clip["clip_id"], clip, mel)
-            # Last, because it marks the unit as finished.
-            write_text_atomically(unit.path, json.dumps(clips))
+        clips = unit.read_clips()
+        mels = [mel for mel in self._generate(clips) if mel is not None]
+        result = GeneratedClips(clips, mels, [])
+        if mels and not self._config.as_shards:
+            seeds = [clip["seed"] for clip in result.kept]
+            result.samples.extend(
+                mels_to_samples(np.stack(mels), self._saved.metadata.features, self._vocoder, seeds)
+            )
+        return result
 
-    def _generate(self, clip: dict[str, Any]) -> np.ndarray | None:
-        """Return a clip's spectrogram in dB, or None if no attempt reached --min-confidence.
+    def _generate(self, clips: list[dict[str, Any]]) -> list[np.ndarray | None]:
+        """Return each clip's spectrogram in dB, or None if no attempt reached --min-confidence.
 
-        Adds the columns of generated.csv to `clip`.
+        Adds the columns of generated.csv to the clips. Each attempt is for all clips that need another one.
         """
-        features, class_names = self._saved.metadata.features, self._saved.metadata.class_names
-        label = class_names.index(clip["label"])
+        result: list[np.ndarray | None] = [None] * len(clips)
+        pending = list(range(len(clips)))
         for attempt in range(MAX_ATTEMPTS if self._config.min_confidence else 1):
-            mel = generate_mel(self._saved.model, self._latents(clip, attempt), label, features.mel)
-            predicted_label, confidence = "", float("nan")
-            if self._classifier is not None:
-                probabilities = embed_and_classify(self._classifier, mel[None])[1][0]
-                predicted_label = class_names[int(probabilities.argmax())]
-                confidence = float(probabilities[label])
+            mels = self._attempt([clips[i] for i in pending], attempt)
+            for i, mel in zip(pending, mels, strict=True):
+                if clips[i]["kept"]:
+                    result[i] = mel
+            pending = [i for i in pending if not clips[i]["kept"]]
+            if not pending:
+                break
+        return result
+
+    def _attempt(self, clips: list[dict[str, Any]], attempt: int) -> np.ndarray:
+        """Generate spectrograms in dB `[shape=(N, n_mels, num_frames)]`; add their scores to `clips`."""
+        features, class_names = self._saved.metadata.features, self._saved.metadata.class_names
+        labels = np.array([class_names.index(clip["label"]) for clip in clips])
+        latents = concatenate([self._latents(clip, attempt) for clip in clips])
+        mels = generate_mels(self._saved.model, latents, labels, features.mel)
+        predicted, confidence = [""] * len(clips), np.full(len(clips), np.nan)
+        if self._classifier is not None:
+            batch_size = 1 if self._device.type == "cpu" else None
+            probabilities = embed_and_classify(self._classifier, mels, batch_size)[1]
+            predicted = [class_names[i] for i in probabilities.argmax(axis=1)]
+            confidence = probabilities[np.arange(len(clips)), labels]
+        for clip, name, value in zip(clips, predicted, confidence.tolist(), strict=True):
             clip |= {
                 "attempts": attempt + 1,
-                "predicted_label": predicted_label,
-                "confidence": confidence,
-                "kept": True,
+                "predicted_label": name,
+                "confidence": value,
+                "kept": not value < self._config.min_confidence,
             }
-            if not confidence < self._config.min_confidence:
-                return mel
-        clip["kept"] = False
-        return None
+        return mels
 
     def _latents(self, clip: dict[str, Any], attempt: int) -> Latents:
         extra = [attempt] if attempt else []
@@ -92,17 +140,40 @@ class ClipGenerator:
         second = latents_from_seed(self._saved.model, [self._config.interpolate_to, *extra])
         return slerp(first, second, clip["interpolation"])
 
-    def _write_audio(self, path: Path, clip: dict[str, Any], mel: np.ndarray) -> None:
+
+class ClipWriter:
+    """Second stage: writes the clips of a work unit to audio files and images, or to a shard."""
+
+    def __init__(self, config: GenerateConfig, metadata: GeneratorMetadata):
+        """Take the metadata of the generator."""
+        self._config, self._features = config, metadata.features
+
+    def __call__(self, unit: WorkUnit, generated: GeneratedClips) -> None:
+        """Write the clips of a unit.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        out = self._config.out
+        with report_os_errors("writing to", out):
+            if self._config.as_shards:
+                self._write_shard(out / unit.name, generated)
+            else:
+                for values in zip(generated.kept, generated.mels, generated.samples, strict=True):
+                    self._write_audio(out, *values)
+            # Last, because it marks the unit as finished.
+            write_text_atomically(unit.path, json.dumps(generated.clips))
+
+    def _write_audio(self, out: Path, clip: dict[str, Any], mel: np.ndarray, samples: np.ndarray) -> None:
         """Write audio and spectrogram image; add the file name and the peak amplitude to `clip`."""
-        features = self._saved.metadata.features
+        path, mel_config = out / clip["clip_id"], self._features.mel
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = mel_to_samples(mel, features, self._vocoder, clip["seed"])
-        write_wav(path.with_suffix(".wav"), samples, features.mel.sample_rate)
-        image = spectrogram_png(mel, features.mel, f"{clip['label']}, {path.name.replace('_', ' ')}")
+        write_wav(path.with_suffix(".wav"), samples, mel_config.sample_rate)
+        image = spectrogram_png(mel, mel_config, f"{clip['label']}, {path.name.replace('_', ' ')}")
         write_atomically(path.with_suffix(".png"), lambda file: file.write(image))
         clip |= {"file": f"{clip['clip_id']}.wav", "peak": float(np.abs(samples).max())}
 
-    def _write_shard(self, path: Path, kept: list[tuple[dict[str, Any], np.ndarray]]) -> None:
+    def _write_shard(self, path: Path, generated: GeneratedClips) -> None:
         clips = [
             {
                 "clip_id": clip["clip_id"],
@@ -111,7 +182,7 @@ class ClipGenerator:
                 "fold": NO_FOLD,
                 "group": clip["clip_id"],
             }
-            for clip, _ in kept
+            for clip in generated.kept
         ]
-        rows = [[Spectrogram(0, 0.0, "generated", mel.astype(np.float16))] for _, mel in kept]
-        write_shard(path, clips, rows, [], self._saved.metadata.features.shape)
+        rows = [[Spectrogram(0, 0.0, "generated", mel.astype(np.float16))] for mel in generated.mels]
+        write_shard(path, clips, rows, [], self._features.shape)

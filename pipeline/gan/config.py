@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.gan import GanConfig
 from models.gan_augment import AdaConfig, GanAugmentConfig
 from models.gan_losses import LossName
-from pipeline.distributed.resources import AutoscalingConfig
+from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 
@@ -75,8 +75,16 @@ class TrainGanConfig(TrainingConfig):
     """Maximum number of rollbacks: after a collapse, training resumes from the last good checkpoint at half
     the learning rates."""
 
+    @model_validator(mode="after")
+    def _check_precision(self) -> Self:
+        if self.precision == "fp16":
+            raise ValueError(
+                "--precision fp16: the gradient penalties of the GAN leave its range; use bf16, tf32 or fp32"
+            )
+        return self
 
-class GenerateConfig(AutoscalingConfig):
+
+class GenerateConfig(DeviceConfig):
     """Generate new sounds of chosen classes."""
 
     run: PathOrURI
@@ -91,7 +99,7 @@ class GenerateConfig(AutoscalingConfig):
     """Clips per class."""
     seed: int = Field(1, ge=0, le=MAX_SEED)
     """Seed of the first clip of each class; later clips use consecutive seeds. The same seed gives the same
-    files."""
+    files; on GPUs their last bits may differ."""
     interpolate_to: int | None = Field(None, ge=0, le=MAX_SEED)
     """Interpolate in latent space from --seed to this seed."""
     min_confidence: float = Field(0.0, ge=0, lt=1)
@@ -102,4 +110,4 @@ class GenerateConfig(AutoscalingConfig):
     as_shards: bool = False
     """Write shards for `train-classifier --extra-shards` instead of audio files."""
     workers: int | None = Field(None, ge=1)
-    """Parallel workers (default: one per CPU for 100 clips or more, otherwise this process alone)."""
+    """Parallel workers (default: one per CPU or GPU for 100 clips or more, otherwise this process alone)."""

@@ -20,17 +20,25 @@ from models.gan import Generator
 from models.gan_metrics import nearest_neighbors
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
-from pipeline.data.loader import subsample_evenly
+from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.reference_classifier import embed_and_classify
 from pipeline.gan.report import NearestPair
-from pipeline.gan.report_inputs import audio_clip, write_run_report
-from pipeline.gan.sampling import generate_mel, latents_from_seed, mel_to_samples, roundtrip_mel
+from pipeline.gan.report_inputs import audio_clips, write_run_report
+from pipeline.gan.sampling import (
+    concatenate,
+    generate_mels,
+    generator_batch_size,
+    latents_from_seed,
+    mels_to_samples,
+    roundtrip_mel,
+)
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.model_file import load_generator
+from pipeline.training.optim import set_float32_precision
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
 
@@ -41,13 +49,16 @@ MAX_REAL_CLIPS = 2000
 MAX_REPORTED_PAIRS = 6
 
 
-def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> dict[str, Any]:
+def evaluate_gan(
+    run: Path, clips_per_class: int, out: Path | None = None, device: torch.device | None = None
+) -> dict[str, Any]:
     """Evaluate the generator of a run; write `evaluation.json` and `report.html`.
 
     Args:
         run: folder of the run.
         clips_per_class: generated clips of each class.
         out: folder of the results; by default that of the run.
+        device: device of the computation (default: CPU); also of the training of the evaluation classifier.
 
     Returns:
         The metrics, as written.
@@ -55,9 +66,13 @@ def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> di
     Raises:
         UserError: an unusable run, or shards that are missing or changed since training.
     """
+    device = device or torch.device("cpu")
     saved = load_generator(run)
     config, dataset, split = load_run_data(run, TrainGanConfig)
-    classifier = get_reference_classifier(config, "evaluation")
+    classifier = get_reference_classifier(config, "evaluation", device)
+    classifier.model.to(device)
+    if device.type == "cuda":  # training may have chosen another precision
+        set_float32_precision("fp32")
     held_out_rows = split.held_out if len(split.held_out) else split.val
     if len(held_out_rows) < 2:
         raise UserError(
@@ -70,13 +85,18 @@ def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> di
 
     train_rows = subsample_evenly(split.train, MAX_REAL_CLIPS)
     features = saved.metadata.features
-    generated = evaluated(*generate_and_resynthesize(saved.model, features, clips_per_class, "generating"))
+    generated = evaluated(
+        *generate_and_resynthesize(saved.model.to(device), features, clips_per_class, "generating")
+    )
     torch.manual_seed(config.seed)
     untrained_model = Generator(config.gan, dataset.features.shape, len(dataset.class_names))
     untrained_model.set_statistics(saved.model.mel_mean_M, saved.model.mel_std_M)
     untrained = evaluated(
         *generate_and_resynthesize(
-            untrained_model.eval(), features, clips_per_class, "generating with an untrained generator"
+            untrained_model.eval().to(device),
+            features,
+            clips_per_class,
+            "generating with an untrained generator",
         )
     )
     train = evaluated(dataset.mels[train_rows].astype(np.float32), dataset.labels[train_rows])
@@ -87,8 +107,9 @@ def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> di
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json("evaluation.json", metrics)
         unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
-        pairs = nearest_pairs(generated, train, unit, dataset.features, dataset.class_names)
-        write_run_report(run, metrics, pairs, out)
+        vocoder = Vocoder(features.mel, device=device)
+        pairs = nearest_pairs(generated, train, unit, features, dataset.class_names, vocoder)
+        write_run_report(run, metrics, pairs, out, device)
     print(f"{describe_metrics(metrics)}\nreport: {folder / 'report.html'}", flush=True)
     return metrics
 
@@ -96,25 +117,26 @@ def evaluate_gan(run: Path, clips_per_class: int, out: Path | None = None) -> di
 def generate_and_resynthesize(
     model: Generator, features: FeatureConfig, clips_per_class: int, description: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generate clips, convert them to 16-bit audio and extract their spectrograms again.
+    """Generate clips on the model's device, convert them to 16-bit audio, extract their spectrograms again.
 
     Returns:
         Spectrograms in dB `[shape=(N, n_mels, num_frames)]` and their classes `[shape=(N,)]`.
     """
     torch.set_num_threads(1)
-    vocoder = Vocoder(features.mel)
+    device = model.mel_mean_M.device
+    vocoder = Vocoder(features.mel, device=device)
     labels = np.repeat(np.arange(model.num_classes), clips_per_class)
-    mels = []
+    mels: list[np.ndarray] = []
     with Progress(description, len(labels), "clips") as progress:
-        for number, label in enumerate(labels):
-            mel = generate_mel(
-                model, latents_from_seed(model, [FIRST_SEED + number]), int(label), features.mel
-            )
-            wav = io.BytesIO()
-            samples = mel_to_samples(mel, features, vocoder, number, normalize=False)
-            soundfile.write(wav, samples, features.mel.sample_rate, format="WAV", subtype="PCM_16")
-            mels.append(roundtrip_mel(wav.getvalue(), features))
-            progress.add(1)
+        for batch in batch_slices(len(labels), generator_batch_size(model, device)):
+            numbers = range(batch.start, batch.stop)
+            latents = concatenate([latents_from_seed(model, [FIRST_SEED + number]) for number in numbers])
+            generated = generate_mels(model, latents, labels[batch], features.mel)
+            for samples in mels_to_samples(generated, features, vocoder, numbers, normalize=False):
+                wav = io.BytesIO()
+                soundfile.write(wav, samples, features.mel.sample_rate, format="WAV", subtype="PCM_16")
+                mels.append(roundtrip_mel(wav.getvalue(), features))
+                progress.add(1)
         progress.finish()
     return np.stack(mels), labels
 
@@ -125,19 +147,17 @@ def nearest_pairs(
     unit: float | None,
     features: FeatureConfig,
     class_names: Sequence[str],
+    vocoder: Vocoder,
 ) -> list[NearestPair]:
     """Return the generated clips nearest to training clips, as pairs; distances are in units of `unit`.
 
     Without a unit, distances are None.
     """
     index, distances = nearest_neighbors(generated.embeddings, train.embeddings)
-    vocoder = Vocoder(features.mel)
     pairs = []
     for i in np.argsort(distances, kind="stable")[:MAX_REPORTED_PAIRS]:
         label = class_names[generated.labels[i]]
-        pair = (
-            audio_clip(f"generated {label}", generated.mels[i], features, vocoder),
-            audio_clip("training clip", train.mels[index[i]], features, vocoder),
-        )
-        pairs.append(NearestPair(label, *pair, None if unit is None else float(distances[i] / unit)))
+        names, mels = [f"generated {label}", "training clip"], [generated.mels[i], train.mels[index[i]]]
+        clip, nearest = audio_clips(names, np.stack(mels), features, vocoder)
+        pairs.append(NearestPair(label, clip, nearest, None if unit is None else float(distances[i] / unit)))
     return pairs

@@ -5,26 +5,31 @@ OUT/generated.csv                   one row per clip
 OUT/generated.json                  generator and settings of the clips
 OUT/part-*.parquet, _manifest.json  instead, with --as-shards: a dataset for `train-classifier --extra-shards`
 
-Each clip has its own seed, so the result does not depend on the number of workers. It is a batch job
-(`pipeline/distributed/batch_job.py`): a unit's output in `OUT/.parts` is the JSON list of its rows of
-generated.csv, written after the files of its clips.
+Each clip has its own seed, so the result does not depend on the number of workers; GPUs change the last bits
+of its values. It is a batch job (`pipeline/distributed/batch_job.py`): a unit's output in `OUT/.parts` is the
+JSON list of its rows of generated.csv, written after the files of its clips. An interrupted job that is
+resumed on other devices keeps its clips.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pandas as pd
+import torch
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.data.clips import normalize_id
 from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME
 from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, damaged_output, run_in_process
+from pipeline.distributed.devices import process_device, resolve_gpus, worker_device
 from pipeline.distributed.ray_runner import RayRunner
-from pipeline.gan.clip_generator import MAX_ATTEMPTS, ClipGenerator
+from pipeline.distributed.resources import cluster_nodes
+from pipeline.gan.clip_generator import MAX_ATTEMPTS, ClipGenerator, ClipWriter
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
 from pipeline.gan.reference_classifier import load_reference_classifier
@@ -42,8 +47,18 @@ MAX_CLIPS = 1_000_000
 MIN_CLIPS_FOR_RAY = 100
 
 
-def generate(config: GenerateConfig, runner: Runner | None = None) -> pd.DataFrame:
-    """Generate the missing clips in this process or by `runner`; return the table of all clips.
+def generate(
+    config: GenerateConfig,
+    runner: Runner = run_in_process,
+    choose_device: Callable[[], torch.device] | None = None,
+) -> pd.DataFrame:
+    """Generate the missing clips; return the table of all clips.
+
+    Args:
+        config: settings of the command.
+        runner: runs the work units, by default in this process.
+        choose_device: returns the device of the process that generates (default: as `--device` says, of this
+            process).
 
     Raises:
         UserError: an unusable run, an unknown class, --min-confidence without a reference classifier, too few
@@ -63,7 +78,10 @@ def generate(config: GenerateConfig, runner: Runner | None = None) -> pd.DataFra
         with report_os_errors("writing to", config.out):
             start_job(config, settings)
         job = plan_job(config, settings, clips)
-        job.run([partial(ClipGenerator, config)], runner or run_in_process)
+        choose_device = choose_device or partial(process_device, config.device)
+        job.run(
+            [partial(ClipGenerator, config, choose_device), partial(ClipWriter, config, metadata)], runner
+        )
         owner.check()
         with report_os_errors("writing to", config.out):
             table = _publish(config, metadata, job.units)
@@ -81,9 +99,12 @@ def needs_cluster(config: GenerateConfig) -> bool:
     return config.workers is not None or len(labels) * config.count >= MIN_CLIPS_FOR_RAY
 
 
-def ray_runner(config: GenerateConfig) -> RayRunner:
-    """Return the runner that distributes the job over the cluster."""
-    return RayRunner(config.wait_for_nodes, config.workers)
+def generate_on_cluster(config: GenerateConfig) -> pd.DataFrame:
+    """Generate on the cluster, on GPUs if it has them; otherwise as `generate`."""
+    gpus = resolve_gpus(config, config.workers or 1, cluster_nodes())
+    hint = "raise --gpus-per-worker, or generate with --device cpu" if gpus else "lower --workers"
+    runner = RayRunner(config.wait_for_nodes, config.workers, gpus, gpu_stage=0, memory_hint=hint)
+    return generate(config, runner, partial(worker_device, gpus))
 
 
 def chosen_labels(config: GenerateConfig, metadata: GeneratorMetadata) -> list[str]:

@@ -13,11 +13,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from models.device_batches import to_device
+from pipeline.classifier.inference import classifier_batch_size
 from pipeline.data.loader import batch_slices
+from pipeline.distributed.worker import heartbeat
 from pipeline.training.model_file import SavedClassifier, load_classifier
 
 Purpose = Literal["selection", "evaluation"]
-BATCH_SIZE = 64
 
 
 def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | None:
@@ -27,19 +29,25 @@ def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | 
 
 
 @torch.no_grad()
-def embed_and_classify(classifier: SavedClassifier, mels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Embed and classify spectrograms.
+def embed_and_classify(
+    classifier: SavedClassifier, mels: np.ndarray, batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed and classify spectrograms on the classifier's device, with a heartbeat per batch.
 
     Args:
         classifier: a reference classifier.
         mels: in dB `[shape=(N, n_mels, num_frames)]`.
+        batch_size: number of spectrograms at a time (default: as suits the device).
 
     Returns:
         Embeddings `[shape=(N, K)]` and class probabilities `[shape=(N, C)]`, both float32.
     """
+    model = classifier.model
+    device = model.mel_mean_M.device
     embeddings, probabilities = [], []
-    for batch in batch_slices(len(mels), BATCH_SIZE):
-        embedding = classifier.model.embed(torch.from_numpy(np.asarray(mels[batch], np.float32)))
-        embeddings.append(embedding.numpy())
-        probabilities.append(classifier.model.head(embedding).softmax(dim=1).numpy())
-    return np.concatenate(embeddings), np.concatenate(probabilities)
+    for batch in batch_slices(len(mels), batch_size or classifier_batch_size(model, mels.shape[1:], device)):
+        embedding = model.embed(to_device(mels[batch], device).float())
+        embeddings.append(embedding)
+        probabilities.append(model.head(embedding).softmax(dim=1))
+        heartbeat()
+    return torch.cat(embeddings).cpu().numpy(), torch.cat(probabilities).cpu().numpy()

@@ -19,7 +19,7 @@ from pipeline.data.dataset import ShardDataset
 from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.report import AudioClip, ClassClips, EpochSnapshot, NearestPair, write_gan_report
-from pipeline.gan.sampling import generate_mel, latents_from_seed, mel_to_samples
+from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples
 from pipeline.gan.snapshots import FIRST_SAMPLES_NAME
 from pipeline.io.errors import report_os_errors
 from pipeline.report.figures import write_animation
@@ -39,6 +39,7 @@ def write_run_report(
     metrics: Mapping[str, Any] | None = None,
     pairs: Sequence[NearestPair] = (),
     out: Path | None = None,
+    device: torch.device | None = None,
 ) -> None:
     """Write `samples/progress.gif` and `report.html`.
 
@@ -47,12 +48,14 @@ def write_run_report(
         metrics: metrics of the evaluation, if any.
         pairs: generated clips with their nearest training clips.
         out: folder of the report; by default that of the run.
+        device: device on which the clips are generated (default: CPU).
 
     Raises:
         UserError: an unusable run, or a full disk.
     """
     config, dataset, split = load_run_data(run, TrainGanConfig)
     saved = load_generator(run)
+    saved.model.to(device)
     folders = sorted((run / "samples").glob("epoch_*"))
     num_classes = len(dataset.class_names)
     labels = np.linspace(0, num_classes - 1, min(num_classes, MAX_CLASSES)).round().astype(int)
@@ -96,27 +99,28 @@ def class_clips(
 ) -> list[ClassClips]:
     """Return some real training clips and some generated ones of each of some classes."""
     torch.set_num_threads(1)
-    features = dataset.features
-    vocoder = Vocoder(features.mel)
+    features, model = dataset.features, saved.model
+    vocoder = Vocoder(features.mel, device=model.mel_mean_M.device)
+    seeds = range(1, NUM_GENERATED + 1)
+    latents = concatenate([latents_from_seed(model, [seed]) for seed in seeds])
     classes = []
     for label in labels.tolist():
         rows = split.train[dataset.labels[split.train] == label][:NUM_REAL]
-        real = [
-            audio_clip(
-                str(dataset.table["clip_id"][row]), dataset.mels[row].astype(np.float32), features, vocoder
-            )
-            for row in rows
-        ]
-        generated = []
-        for seed in range(1, NUM_GENERATED + 1):
-            mel = generate_mel(saved.model, latents_from_seed(saved.model, [seed]), label, features.mel)
-            generated.append(audio_clip(f"seed {seed}", mel, features, vocoder, seed))
+        names = [str(dataset.table["clip_id"][row]) for row in rows]
+        real = audio_clips(names, dataset.mels[rows].astype(np.float32), features, vocoder)
+        mels = generate_mels(model, latents, np.full(len(seeds), label), features.mel)
+        generated = audio_clips([f"seed {seed}" for seed in seeds], mels, features, vocoder, seeds)
         classes.append(ClassClips(dataset.class_names[label], real, generated))
     return classes
 
 
-def audio_clip(
-    name: str, mel: np.ndarray, features: FeatureConfig, vocoder: Vocoder, seed: int = 0
-) -> AudioClip:
-    """Synthesize the audio of a spectrogram in dB `[shape=(n_mels, num_frames)]`."""
-    return AudioClip(name, mel, mel_to_samples(mel, features, vocoder, seed))
+def audio_clips(
+    names: Sequence[str],
+    mels: np.ndarray,
+    features: FeatureConfig,
+    vocoder: Vocoder,
+    seeds: Sequence[int] | None = None,
+) -> list[AudioClip]:
+    """Synthesize spectrograms in dB `[shape=(N, n_mels, num_frames)]`, by default each with seed 0."""
+    samples = mels_to_samples(mels, features, vocoder, [0] * len(mels) if seeds is None else seeds)
+    return [AudioClip(*clip) for clip in zip(names, mels, samples, strict=True)]

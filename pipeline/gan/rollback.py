@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.gan_metrics import relative_diversity
-from pipeline.gan.state import GanTrainState, prepare, restore
+from pipeline.gan.state import GanTrainState, reset, restore
 from pipeline.io.errors import UserError
 from pipeline.training.log import RunLog
 
@@ -33,15 +33,15 @@ def rollback(
     reason: str,
     checkpoint: tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None,
     log: RunLog,
-) -> GanTrainState:
-    """Return the state of the last good checkpoint, or else the initial one, with half the learning rates.
+) -> None:
+    """Set the state to that of the last good checkpoint, or else the initial one, at half the learning rates.
 
     The number of rollbacks is part of every seed, so the repeated epochs differ from the collapsed ones.
 
     Raises:
         UserError: after more than `max_rollbacks` rollbacks.
     """
-    config, world = state.config, state.world
+    config = state.config
     rollbacks, lr_scale = state.rollbacks + 1, state.lr_scale / 2
     description = f"epoch {state.epoch + 1} collapsed ({reason})"
     if rollbacks > config.max_rollbacks:
@@ -50,14 +50,13 @@ def rollback(
             f"{description}; exceeded --max-rollbacks {config.max_rollbacks}: lower --generator-lr and "
             f"--discriminator-lr, or raise --penalty-weight{best}"
         )
-    state = prepare(config, world)
+    reset(state)
     if checkpoint is not None:
         restore(state, *checkpoint)
     state.rollbacks, state.lr_scale, state.pending_collapse = rollbacks, lr_scale, description
     log.note(
         f"{description}; rolled back to epoch {state.epoch}, learning rates divided by {1 / lr_scale:.0f}"
     )
-    return state
 
 
 def pop_collapse(state: GanTrainState) -> dict[str, str]:

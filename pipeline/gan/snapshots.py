@@ -15,12 +15,14 @@ import numpy as np
 import torch
 
 from models import gan_metrics
-from models.gan import Generator, sample_latents
+from models.device_batches import to_device
+from models.gan import Generator, Latents, sample_latents
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import batch_slices
 from pipeline.data.split import Split
+from pipeline.distributed.worker import heartbeat
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.io.errors import report_os_errors
@@ -32,13 +34,17 @@ from pipeline.training.model_file import SavedClassifier
 
 # Generated clips per class that the selection classifier scores.
 CLIPS_PER_CLASS = 20
+# Clips that are generated at once, on all devices: they fill a GPU, which holds the training state as well.
 BATCH_SIZE = 50
 # The first sample of each class, for the report.
 FIRST_SAMPLES_NAME = "first.safetensors"
 
 
 class SnapshotWriter:
-    """Generates, writes and scores the samples of a run, always from the same latents."""
+    """Generates, writes and scores the samples of a run, always from the same latents.
+
+    Generator, vocoder and reference classifier compute on the device of the training.
+    """
 
     def __init__(
         self,
@@ -72,16 +78,18 @@ class SnapshotWriter:
         mels = self._generate(model, labels, device)
         with report_os_errors("writing samples to", self._folder):
             if not (self._folder / "real" / "grid.png").is_file():
-                self._write_clips(self._folder / "real", *self._real_clips, "real clips")
-            self._write_clips(self._folder / f"epoch_{epoch:04d}", mels, labels, f"epoch {epoch}")
+                self._write_clips(self._folder / "real", *self._real_clips, "real clips", device)
+            self._write_clips(self._folder / f"epoch_{epoch:04d}", mels, labels, f"epoch {epoch}", device)
         return self._score(model, device)
 
     def _score(self, model: Generator, device: torch.device) -> dict[str, float]:
-        if self._reference is None:
+        if self._classifier is None:
             return {}
-        classifier, classes, real_embeddings = self._reference
+        self._classifier.model.to(device)  # only the first time
+        classes, real_embeddings = self._real_embeddings
         labels = np.repeat(np.arange(self._num_classes), CLIPS_PER_CLASS)
-        embeddings, probabilities = embed_and_classify(classifier, self._generate(model, labels, device))
+        mels = self._generate(model, labels, device)
+        embeddings, probabilities = embed_and_classify(self._classifier, mels)
         metrics = {"class_accuracy": float((probabilities.argmax(1) == labels).mean())}
         if len(real_embeddings) >= 2:
             compared = embeddings[np.isin(labels, classes)]
@@ -89,22 +97,22 @@ class SnapshotWriter:
         return metrics
 
     @cached_property
-    def _reference(self) -> tuple[SavedClassifier, np.ndarray, np.ndarray] | None:
-        """Selection classifier, comparable classes, and its embeddings of their validation clips.
+    def _classifier(self) -> SavedClassifier | None:
+        """Selection classifier; None without one, or without validation clips."""
+        if not self._config.select_best or len(self._split.val) < 2:
+            return None
+        return load_reference_classifier(self._config.run, "selection")
 
-        None without a classifier or validation clips.
-        """
-        if not self._config.select_best:
-            return None
-        classifier = load_reference_classifier(self._config.run, "selection")
-        if classifier is None or len(self._split.val) < 2:
-            return None
+    @cached_property
+    def _real_embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Comparable classes, and embeddings of their validation clips by the selection classifier."""
+        assert self._classifier is not None
         mels, labels = self._dataset.mels[self._split.val], self._dataset.labels[self._split.val]
         classes = gan_metrics.comparable_classes(self._real_diversity, mels.astype(np.float32), labels)
         compared = mels[np.isin(labels, classes)]
-        # Without any clip, nothing can be embedded.
-        embeddings = embed_and_classify(classifier, compared)[0] if len(compared) else np.zeros((0, 0))
-        return classifier, classes, embeddings
+        if not len(compared):  # nothing can be embedded
+            return classes, np.zeros((0, 0))
+        return classes, embed_and_classify(self._classifier, compared)[0]
 
     @cached_property
     def _real_clips(self) -> tuple[np.ndarray, np.ndarray]:
@@ -120,15 +128,21 @@ class SnapshotWriter:
     def _scale(self) -> tuple[float, float]:
         return decibel_scale(self._real_clips[0])
 
-    def _write_clips(self, folder: Path, mels: np.ndarray, labels: np.ndarray, title: str) -> None:
+    def _write_clips(
+        self, folder: Path, mels: np.ndarray, labels: np.ndarray, title: str, device: torch.device
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         features, class_names = self._dataset.features, self._dataset.class_names
         names = file_names(class_names)
         per_class = self._config.samples_per_class
-        clips = Vocoder(features.mel)(torch.from_numpy(mels), features.num_samples, seed=range(len(mels)))
-        for number, (samples, label) in enumerate(zip(clips.numpy(), labels, strict=True)):
-            name = f"{names[class_names[label]]}_{number % per_class + 1}.wav"
-            write_wav(folder / name, samples, features.mel.sample_rate)
+        vocoder = Vocoder(features.mel, device=device)
+        for batch in batch_slices(len(mels), vocoder.batch_size(features.num_samples)):
+            numbers = range(batch.start, batch.stop)
+            clips = vocoder(torch.from_numpy(mels[batch]), features.num_samples, seed=numbers).cpu().numpy()
+            for number, samples in zip(numbers, clips, strict=True):
+                name = f"{names[class_names[labels[number]]]}_{number % per_class + 1}.wav"
+                write_wav(folder / name, samples, features.mel.sample_rate)
+            heartbeat()
         image = spectrogram_grid_png(
             mels.reshape(self._num_classes, per_class, *features.shape),
             class_names,
@@ -148,8 +162,11 @@ class SnapshotWriter:
         """
         rng = torch.Generator().manual_seed(self._config.seed)
         latents = sample_latents(self._config.gan, self._dataset.features.shape, len(labels), rng)
-        batches = [
-            model(latents[batch].to(device), torch.from_numpy(labels[batch]).to(device)).cpu().numpy()
-            for batch in batch_slices(len(labels), BATCH_SIZE)
-        ]
-        return np.concatenate(batches)
+        batches = []
+        for batch in batch_slices(len(labels), BATCH_SIZE):
+            batch_latents = Latents(
+                to_device(latents.z_BZ[batch], device), to_device(latents.noise_BMT[batch], device)
+            )
+            batches.append(model(batch_latents, to_device(labels[batch], device)).cpu())
+            heartbeat()
+        return torch.cat(batches).numpy()

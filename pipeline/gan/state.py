@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,22 @@ from pipeline.data.loader import BatchLoader, epoch_batches, mel_statistics, sub
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.snapshots import SnapshotWriter
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.compile import compile_model
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import GeneratorMetadata, save_model
-from pipeline.training.optim import load_optimizer, optimizer_tensors, resolve_precision
+from pipeline.training.node_caches import open_on_all_ranks
+from pipeline.training.optim import (
+    autocast,
+    initial_learning_rate,
+    load_optimizer,
+    optimizer_tensors,
+    reset_optimizer,
+    set_float32_precision,
+)
+from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
 # Rows that are checked for NaN and infinite values before the first step.
@@ -31,7 +41,7 @@ MAX_CHECKED_ROWS = 5000
 # Rows from which the diversity of real clips is measured.
 MAX_DIVERSITY_ROWS = 1000
 # Fields of the state that a checkpoint holds in addition to tensors and history.
-SCALARS = ("step", "epoch", "ada_p", "lr_scale", "rollbacks", "best_frechet", "best_epoch")
+SCALARS = ("step", "epoch", "lr_scale", "rollbacks", "best_frechet", "best_epoch")
 
 
 @dataclass
@@ -58,9 +68,15 @@ class GanTrainState:
     """Mean absolute difference of two real clips of a class, in standard deviations of each mel band."""
     has_variety_C: Tensor
     """1 for each class whose real clips differ, else 0: for those there is no diversity loss."""
+    gradients: dict[str, FlatGradients]
+    """On GPUs the gradients of both networks by name; empty on CPUs."""
+    runner: StepRunner
+    ada_p: Tensor
+    """Augmentation probability, a scalar on the device, which changes without synchronization."""
     step: int = 0
     epoch: int = 0
-    ada_p: float = 0.0
+    epoch_step: int = 0
+    """Finished steps at the start of the epoch."""
     lr_scale: float = 1.0
     rollbacks: int = 0
     best_frechet: float | None = None
@@ -79,11 +95,6 @@ class GanTrainState:
         return self.passes_per_epoch * self._batches_per_pass
 
     @property
-    def progress(self) -> float:
-        """Fraction of all steps that are finished, in [0, 1]."""
-        return min(1.0, self.step / (self.config.epochs * self.steps_per_epoch))
-
-    @property
     def _batches_per_pass(self) -> int:
         return max(1, -(-len(self.split.train) // self.config.batch_size))
 
@@ -94,18 +105,17 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     Raises:
         UserError: unusable shards, or as `check_rows`.
     """
-    dataset = world.run_on_all_ranks(lambda: open_dataset(config.shards))
+    dataset = open_on_all_ranks(world, lambda heartbeat: open_dataset(config.shards, heartbeat))
     split = split_rows(dataset, config)
     check_rows(dataset, split, config, world.size)
-    torch.manual_seed(config.seed)
-    shape = dataset.features.shape
-    generator = Generator(config.gan, shape, len(dataset.class_names))
-    discriminator = Discriminator(config.gan, shape, len(dataset.class_names))
-    statistics = mel_statistics(dataset.mels, split.train)
-    for model in (generator, discriminator):
-        model.set_statistics(*statistics)
+    generator, discriminator = create_networks(config, dataset, *mel_statistics(dataset.mels, split.train))
+    networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
+    set_float32_precision(config.precision)
+    is_gpu = world.device.type == "cuda"
+    for model in networks.values():
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype = resolve_precision(config.precision, world.device)
+        if is_gpu:
+            world.broadcast(list(model.state_dict().values()))
     real_diversity, real_difference, has_variety = _measure_variety(
         dataset, split, generator.mel_std_M.cpu().numpy()
     )
@@ -114,26 +124,69 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         world=world,
         dataset=dataset,
         split=split,
-        loader=BatchLoader([dataset.mels], world.device),
+        loader=BatchLoader([dataset.mels], world.device, config.gpu_bytes(world.device)),
         labels=dataset.labels,
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, config.ema_decay),
         optimizers={
-            "generator": _adam(generator, config.generator_lr),
-            "discriminator": _adam(discriminator, config.discriminator_lr),
+            "generator": _adam(generator, config.generator_lr, world.device),
+            "discriminator": _adam(discriminator, config.discriminator_lr, world.device),
         },
-        autocast=partial(
-            torch.autocast, world.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
-        ),
+        autocast=autocast(config.precision, world.device),
         # Not the discriminator: compiled code does not support double backward.
-        generator_forward=torch.compile(generator) if config.compile else generator,
+        generator_forward=compile_model(generator, config.compile and _can_compile(world.device)),
         snapshots=SnapshotWriter(config, dataset, split, real_diversity),
         real_diversity=real_diversity,
         real_difference=real_difference,
         has_variety_C=torch.from_numpy(has_variety).float().to(world.device),
-        ada_p=config.ada.p,
+        gradients={name: FlatGradients(model) for name, model in networks.items()} if is_gpu else {},
+        runner=StepRunner(world.device, config.cuda_graphs, logger.warning),
+        ada_p=torch.tensor(config.ada.p, dtype=torch.float64, device=world.device),
     )
+
+
+def create_networks(
+    config: TrainGanConfig, dataset: ShardDataset, mean_M: Tensor, std_M: Tensor
+) -> tuple[Generator, Discriminator]:
+    """Create the networks of a run with its initial weights, on the CPU.
+
+    Args:
+        config: settings of the run, whose seed determines the weights.
+        dataset: dataset of the run.
+        mean_M: mean of each mel band over the training data, in dB.
+        std_M: standard deviation of each mel band over the training data, in dB.
+    """
+    torch.manual_seed(config.seed)
+    shape, num_classes = dataset.features.shape, len(dataset.class_names)
+    networks = Generator(config.gan, shape, num_classes), Discriminator(config.gan, shape, num_classes)
+    for model in networks:
+        model.set_statistics(mean_M, std_M)
+    return networks
+
+
+def _can_compile(device: torch.device) -> bool:
+    """Return whether torch.compile is right for the generator on a device; log a warning if it is not.
+
+    PyTorch 2.13 on a CPU returns zero gradients for all layers before the first interpolation.
+    """
+    if device.type == "cpu":
+        logger.warning("--compile: PyTorch computes wrong gradients for the generator on a CPU; not compiled")
+    return device.type != "cpu"
+
+
+def reset(state: GanTrainState) -> None:
+    """Set a state to that before the first step, in place: CUDA graphs refer to its tensors."""
+    model = state.generator
+    networks = create_networks(state.config, state.dataset, model.mel_mean_M.cpu(), model.mel_std_M.cpu())
+    state.generator.load_state_dict(networks[0].state_dict())
+    state.ema.model.load_state_dict(networks[0].state_dict())
+    state.discriminator.load_state_dict(networks[1].state_dict())
+    for optimizer in state.optimizers.values():
+        reset_optimizer(optimizer)
+    state.ada_p.fill_(state.config.ada.p)
+    state.step = state.epoch = state.ema.step = state.rollbacks = state.best_epoch = 0
+    state.lr_scale, state.best_frechet, state.history = 1.0, None, []
 
 
 def _measure_variety(
@@ -222,7 +275,7 @@ def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improve
                 state.discriminator, state.optimizers["discriminator"]
             ),
         }
-        scalars = {name: getattr(state, name) for name in SCALARS}
+        scalars = {name: getattr(state, name) for name in SCALARS} | {"ada_p": float(state.ada_p)}
         checkpoints.write(
             state.epoch, tensors, {**scalars, "ema_step": state.ema.step, "history": state.history}
         )
@@ -238,8 +291,15 @@ def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values:
     load_optimizer(state.discriminator, state.optimizers["discriminator"], tensors["discriminator_optimizer"])
     for name in SCALARS:
         setattr(state, name, values[name])
+    state.ada_p.fill_(values["ada_p"])
     state.ema.step, state.history = values["ema_step"], values["history"]
 
 
-def _adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.0, 0.99), fused=True)
+def _adam(model: nn.Module, lr: float, device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
+        model.parameters(),
+        lr=initial_learning_rate(lr, device),
+        betas=(0.0, 0.99),
+        fused=True,
+        capturable=device.type == "cuda",
+    )

@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows
-from pipeline.distributed.resources import ResourceConfig
+from pipeline.distributed.devices import driver_device
+from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
@@ -44,7 +45,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
             partial(train_loop, owner=run.acquire()), config, config.subset(ResourceConfig), config.run
         )
         seconds = time.monotonic() - start_time
-        write_run_report(config.run)
+        write_run_report(config.run, device=driver_device(config.device))
         summary = finish_run(config, result, seconds)
     else:
         logger.info("run %s is already complete", config.run)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process
 from pipeline.data.shards import open_shards
 from pipeline.data.split import SplitConfig
-from pipeline.distributed.resources import ResourceConfig
+from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import Purpose, load_reference_classifier
 from pipeline.io.console import logger
@@ -71,8 +73,15 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
         )
 
 
-def get_reference_classifier(config: TrainGanConfig, purpose: Purpose) -> SavedClassifier:
+def get_reference_classifier(
+    config: TrainGanConfig, purpose: Purpose, device: torch.device | None = None
+) -> SavedClassifier:
     """Load a reference classifier; if it is missing, train it in this process first, or resume its training.
+
+    Args:
+        config: settings of the GAN's run.
+        purpose: which of the two classifiers.
+        device: device of the training (default: CPU); the loaded classifier is on the CPU.
 
     Raises:
         UserError: as `train-classifier` does.
@@ -93,5 +102,5 @@ def get_reference_classifier(config: TrainGanConfig, purpose: Purpose) -> SavedC
             len(run.read_history()) + 1,
         )
         with TrainingProgress({f"{purpose} classifier": run}):
-            train_in_process(classifier_config, run.acquire())
+            train_in_process(classifier_config, run.acquire(), device)
     return load_classifier(classifier_config.run)

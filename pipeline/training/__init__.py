@@ -7,7 +7,10 @@ In the order to read:
     run              start and end of a run; data of a finished one
     launch           training loops on the cluster: plain Ray tasks, or Ray Train for several workers
     world            process group: rank, device, collectives
-    optim            precision, weight-decay groups, optimizer state
+    optim            precision, learning rate, weight-decay groups, optimizer state
+    compile          torch.compile, where it can work
+    step_inputs      inputs of a step: packed, copied to a GPU at once, prepared ahead
+    step_runner      steps as CUDA graphs, gradients in one buffer
     checkpoint       checkpoints: safetensors and JSON, written atomically
     model_file       models: weights with all that inference needs
     format_version   version of all these files; others are refused

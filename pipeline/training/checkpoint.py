@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.io.errors import UserError
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.storage import local_file, remove_tree
+from pipeline.io.transient_errors import repeat_transient
 from pipeline.training.format_version import FORMAT_VERSION, FormatVersionError, check_format_version
+from pipeline.training.world import SINGLE_WORKER, World
 
 STATE_NAME = "state.json"
 _METADATA_KEY, _DIGEST_KEY = "melray", "sha256"
@@ -87,6 +92,15 @@ def _metadata(file: Any) -> tuple[dict[str, Any], str | None]:
     return metadata, metadata.pop(_DIGEST_KEY, None)
 
 
+class Checkpoint(NamedTuple):
+    """Content of a checkpoint."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    """Groups of tensors by name."""
+    state: dict[str, Any]
+    """JSON-able values."""
+
+
 class Checkpoints:
     """Checkpoints of a run, `checkpoints/epoch_0001/…`; the newest two are kept.
 
@@ -113,33 +127,29 @@ class Checkpoints:
             name: save_tensors(folder / f"{name}.safetensors", group) for name, group in tensors.items()
         }
         content = {"format_version": FORMAT_VERSION, "digests": digests, **state}
+        content[_DIGEST_KEY] = _state_digest(content)
         write_text_atomically(folder / STATE_NAME, json.dumps(content))
         for old in self._valid()[: -self.keep]:
             # Invalidate it first, so that a partially deleted checkpoint is never read.
             (old / STATE_NAME).unlink(missing_ok=True)
             remove_tree(old)
 
-    def read(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-        """Read tensors by group and state of the newest intact checkpoint; None before the first epoch.
+    def read(self, world: World = SINGLE_WORKER) -> Checkpoint | None:
+        """Read the newest intact checkpoint, the same on all ranks; None before the first epoch.
 
-        A damaged checkpoint is skipped for the one before it.
+        A collective: rank 0 chooses, the other ranks read what it has chosen. A checkpoint that is damaged,
+        or that a rank cannot read, is skipped for the one before it, with a warning.
 
         Raises:
-            UserError: if all are damaged, or the newest was written in another format.
+            UserError: on all ranks, if there is no checkpoint that all can read, or the newest was written
+                in another format.
         """
-        errors = []
-        for folder in reversed(self._valid()):
-            try:
-                return self._read(folder)
-            except FormatVersionError:
-                raise
-            except UserError as error:
-                errors.append(str(error))
-        if errors:
-            raise UserError(
-                f"no intact checkpoint in {self.folder}: {errors[0]}; "
-                "choose another --run, or delete this one to start over"
-            )
+        candidates = _Candidates(self.folder, self._valid)
+        while (chosen := world.run_on_main_rank(candidates.read_next)) is not None:
+            error = candidates.read_chosen(*chosen) if world.rank > 0 else ""
+            if not any(errors := world.gather(error)):
+                return candidates.current
+            candidates.reject(next(filter(None, errors)))
         return None
 
     def _valid(self) -> list[Path]:
@@ -149,19 +159,112 @@ class Checkpoints:
             key=lambda folder: (len(folder.name), folder.name),
         )
 
-    def _read(self, folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        path = folder / STATE_NAME
+
+class _Candidates:
+    """Reads the checkpoints of a run, newest first, until all ranks can read one."""
+
+    def __init__(self, folder: Path, list_valid: Callable[[], list[Path]]):
+        self._folder, self._list_valid = folder, list_valid
+        self._left: list[Path] | None = None
+        self._errors: list[str] = []
+        self.current: Checkpoint | None = None
+        """The checkpoint that was read last."""
+
+    def read_next(self) -> tuple[str, str] | None:
+        """Read the next intact checkpoint on rank 0; return its name and digest, or None if there is none.
+
+        Raises:
+            UserError: none of them can be used, or the next was written in another format.
+        """
+        if self._left is None:
+            with report_os_errors("listing", self._folder):
+                self._left = repeat_transient(self._list_valid)
+        while self._left:
+            folder = self._left.pop()
+            try:
+                self.current, digest = _read(folder)
+                return folder.name, digest
+            except FormatVersionError:
+                raise
+            except UserError as error:
+                self.reject(str(error))
+        if not self._errors:
+            return None
+        raise UserError(
+            f"no intact checkpoint in {self._folder}: {self._errors[0]}; "
+            "choose another --run, or delete this one to start over"
+        )
+
+    def read_chosen(self, name: str, digest: str) -> str:
+        """Read the checkpoint that rank 0 has read; return why it cannot be read here, or an empty text."""
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            digests = dict(state.pop("digests"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error})") from None
+            self.current, own_digest = _read(self._folder / name, is_known=True)
+        except UserError as error:
+            return f"{error} (worker on {socket.gethostname()})"
+        return "" if own_digest == digest else f"{self._folder / name} differs on {socket.gethostname()}"
+
+    def reject(self, error: str) -> None:
+        """Record why the last checkpoint cannot be used."""
+        self._errors.append(error)
+        if self._left:
+            logger.warning("%s: continuing from %s", error, self._left[-1].name)
+
+
+def _read(folder: Path, is_known: bool = False) -> tuple[Checkpoint, str]:
+    """Read a checkpoint; return it and its digest, the SHA-256 of its state, which contains all others.
+
+    Args:
+        folder: folder of the checkpoint.
+        is_known: another rank has read it, so that a file which is missing here may only be late.
+
+    Raises:
+        UserError: it is damaged or cannot be read, or was written in another format.
+    """
+    path = folder / STATE_NAME
+    content = _read_bytes(path, is_known)
+    try:
+        state = json.loads(content)
+        digests = dict(state["digests"])
         check_format_version(state, path)
-        del state["format_version"]
-        tensors = {}
-        for name, digest in digests.items():
-            file = folder / f"{name}.safetensors"
-            if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-                raise UserError(f"{file} is damaged or missing")
-            tensors[name] = load_tensors(file)[0]
-        return tensors, state
+        if state.pop(_DIGEST_KEY, None) not in (None, _state_digest(state)):  # older ones have none
+            raise ValueError("its content differs from its SHA-256")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+    del state["format_version"], state["digests"]
+    tensors = {}
+    for name, digest in digests.items():
+        file = folder / f"{name}.safetensors"
+        data = _read_bytes(file, is_known)
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise UserError(f"{file} is damaged")
+        tensors[name] = load(data)
+    return Checkpoint(tensors, state), hashlib.sha256(content).hexdigest()
+
+
+def _state_digest(state: dict[str, Any]) -> str:
+    """Return the SHA-256 of the content of `state.json`, by which a flipped bit becomes an error."""
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def _read_bytes(path: Path, is_known: bool) -> bytes:
+    """Read a file of a checkpoint, repeatedly if the error may pass.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            if not is_known:
+                raise
+            # Network file systems remember for a while that a file did not exist.
+            raise OSError(errno.ESTALE, "missing") from None
+
+    try:
+        return repeat_transient(read)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except OSError as error:
+        raise UserError(explain_os_error(error, f"reading {path}")) from None

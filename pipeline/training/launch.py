@@ -11,23 +11,34 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.distributed.devices import collective_backend, worker_device
+from pipeline.distributed.failures import (
+    is_gpu_memory_error,
+    is_worker_lost,
+    root_cause,
+    training_memory_error,
+    worker_lost_error,
+)
+from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.distributed.resources import (
-    ResourceConfig,
     ResourceRequest,
+    cluster_nodes,
     max_cpus_per_worker,
     wait_for_resources,
 )
-from pipeline.distributed.worker import STEP_TIMEOUT_S, worker_lost_error
+from pipeline.distributed.worker import COLLECTIVE_TIMEOUT_S, STEP_TIMEOUT_S
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.storage import remove_tree, storage_arguments
+from pipeline.training.node_caches import fill_node_caches
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import TrainLoop, World
@@ -54,6 +65,7 @@ def fit(loop: TrainLoop, config: Any, resources: ResourceConfig, run: Path) -> d
     Raises:
         UserError: too few CPUs or GPUs, an error of the loop, or too many lost workers.
     """
+    resources = resources.on_nodes(cluster_nodes())
     cpus = resolve_cpus(resources)
     if resources.workers == 1:
         return run_tasks({"": TrainingTask(loop, config, RunFolder(run))}, resources, cpus)[""]
@@ -75,7 +87,7 @@ def resolve_cpus(resources: ResourceConfig) -> int:
     )
     if resources.cpus_per_worker is not None:
         return resources.cpus_per_worker
-    return max_cpus_per_worker(ResourceRequest(resources.workers, 1, resources.gpus_per_worker), nodes)
+    return max_cpus_per_worker(replace(request, workers=resources.workers, cpus=1), nodes)
 
 
 def run_tasks(
@@ -85,7 +97,7 @@ def run_tasks(
 
     Args:
         tasks: tasks by name, which is the prefix of progress lines; may be "" for a single task.
-        resources: resource settings of each task.
+        resources: resource settings of each task, with a chosen number of GPUs.
         cpus: CPUs of each task.
 
     Raises:
@@ -93,15 +105,16 @@ def run_tasks(
     """
     import ray
 
-    remote_task = ray.remote(num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=0)(
-        _run_task
-    ).options(name="training")
+    gpus = resources.gpus_per_worker or 0.0
+    folders = dict.fromkeys(folder for task in tasks.values() for folder in task.config.shard_folders)
+    fill_node_caches(folders, ResourceRequest(len(tasks), cpus, gpus))
+    remote_task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run_task).options(name="training")
     failures = dict.fromkeys(tasks, 0)
     results: dict[str, dict[str, Any]] = {}
 
     def submit(name: str) -> Any:
         task = tasks[name]
-        return remote_task.remote(task.loop, task.config, cpus, resources.gpus_per_worker > 0)
+        return remote_task.remote(task.loop, task.config, cpus, gpus)
 
     with TrainingProgress({name: task.run for name, task in tasks.items()}):
         running = {submit(name): name for name in tasks}
@@ -112,7 +125,7 @@ def run_tasks(
                 result = ray.get(finished)
             except ray.exceptions.RayError as error:
                 failures[name] += 1
-                if isinstance(error, ray.exceptions.RayTaskError) or failures[name] > resources.max_failures:
+                if not is_worker_lost(error) or failures[name] > resources.max_failures:
                     raise worker_lost_error(error, resources.max_failures) from error
                 prefix = f"{name}: " if name else ""
                 logger.warning(
@@ -126,12 +139,14 @@ def run_tasks(
     return results
 
 
-def _run_task(loop: TrainLoop, config: Any, cpus: int, gpu: bool) -> dict[str, Any]:
-    """Run a single-worker loop, in the worker process."""
-    # Ray makes a single GPU visible to this process.
-    device = torch.device("cuda", 0) if gpu else torch.device("cpu")
-    _set_up_process(cpus, device)
-    return _run_loop(loop, config, World(0, 1, device, STEP_TIMEOUT_S))
+def _run_task(loop: TrainLoop, config: Any, cpus: int, gpus: float) -> dict[str, Any]:
+    """Run a single-worker loop, in the worker process; return its result, or its error under `ERROR_KEY`."""
+    try:
+        device = worker_device(gpus)
+        _set_up_process(cpus, device)
+        return _run_loop(loop, config, World(0, 1, device, STEP_TIMEOUT_S))
+    except UserError as error:
+        return {ERROR_KEY: str(error)}
 
 
 def _fit_with_ray_train(
@@ -145,11 +160,12 @@ def _fit_with_ray_train(
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(
         ELASTIC_NODE_WAIT_S if elastic else NODE_WAIT_S
     )
-    gpus = resources.gpus_per_worker
+    gpus = resources.gpus_per_worker or 0.0
+    fill_node_caches(config.shard_folders, ResourceRequest(resources.workers, cpus, gpus))
     scratch = run / ".ray"
     trainer = TorchTrainer(
         _run_ray_train_worker,  # type: ignore[arg-type]
-        train_loop_config={"loop": loop, "config": config, "cpus": cpus, "gpu": gpus > 0},
+        train_loop_config={"loop": loop, "config": config, "cpus": cpus, "gpus": gpus},
         scaling_config=ray.train.ScalingConfig(
             num_workers=(resources.min_workers, resources.workers) if elastic else resources.workers,  # type: ignore[arg-type]
             use_gpu=gpus > 0,
@@ -162,8 +178,9 @@ def _fit_with_ray_train(
                 max_failures=resources.max_failures,
                 controller_failure_limit=NODE_WAIT_S // ELASTIC_NODE_WAIT_S if elastic else 1,
             ),
+            callbacks=[_end_after_error()],
         ),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=300),
+        torch_config=TorchConfig(backend=collective_backend(gpus), timeout_s=COLLECTIVE_TIMEOUT_S),
     )
     with TrainingProgress({"": RunFolder(run)}):
         try:
@@ -172,36 +189,70 @@ def _fit_with_ray_train(
             # Ray Train's own handler of Ctrl-C: it has ended the workers, and would end the process silently.
             raise KeyboardInterrupt from None
         except ray.train.TrainingFailedError as error:
-            failures = getattr(error, "worker_failures", None) or {}
-            cause = next(iter(failures.values()), error)
-            raise worker_lost_error(cause, resources.max_failures) from error
+            raise _final_error(error, resources.max_failures) from error
         finally:
             remove_tree(scratch)
     if not isinstance(result, dict):
         raise RuntimeError(f"the training loop returned {result!r}")
-    if ERROR_KEY in result:
-        raise UserError(result[ERROR_KEY])
     return result
+
+
+def _final_error(error: Exception, max_failures: int) -> BaseException:
+    """Return the error of a run that Ray Train has given up."""
+    cause = root_cause(error)
+    # Ray Train forms the process group before the workers can check their device.
+    if type(cause) is RuntimeError and "have NCCL built in" in str(cause):
+        return UserError("the workers have GPUs, but their torch is built without CUDA: use --device cpu")
+    return worker_lost_error(error, max_failures)
+
+
+def _end_after_error() -> Any:
+    """Create a callback of Ray Train's controller that ends a run at the first error of a loop.
+
+    Ray Train itself would retry it, as it does after the loss of a worker, and does not wait for the other
+    workers, which may be in a collective with the one that failed.
+    """
+    import ray.train
+
+    class EndAfterError(ray.train.UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for error in worker_exceptions.values():
+                if not is_worker_lost(error):
+                    raise error
+
+    return EndAfterError()
 
 
 def _run_ray_train_worker(setup: dict[str, Any]) -> dict[str, Any]:
     """Run a loop as one of several workers, in the worker process."""
     import ray.train.torch
 
-    device = ray.train.torch.get_device() if setup["gpu"] else torch.device("cpu")
+    device = worker_device(setup["gpus"])
+    if device.type == "cuda":
+        device = ray.train.torch.get_device()  # Ray Train makes the GPUs of all workers on the node visible
     _set_up_process(setup["cpus"], device)
-    return _run_loop(setup["loop"], setup["config"], World.current(device, STEP_TIMEOUT_S))
+    try:
+        return _run_loop(setup["loop"], setup["config"], World.current(device, STEP_TIMEOUT_S))
+    except Exception as error:
+        error.add_note("".join(traceback.format_exception(error)))  # Ray Train transfers no traceback
+        raise
 
 
 def _set_up_process(cpus: int, device: torch.device) -> None:
     torch.set_num_threads(cpus)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # objects gathered by NCCL are transferred via the current device
+        torch.cuda.set_device(device)  # NCCL and the caching allocator use the current device
 
 
 def _run_loop(loop: TrainLoop, config: Any, world: World) -> dict[str, Any]:
-    """Run a loop; return its result, or its user error under `ERROR_KEY`."""
+    """Run a loop to its end; return its result.
+
+    Raises:
+        UserError: that of the loop, or too little GPU memory.
+    """
     try:
         return loop(config, world)
-    except UserError as error:
-        return {ERROR_KEY: str(error)}
+    except Exception as error:
+        if is_gpu_memory_error(error):
+            raise training_memory_error(error, config) from None
+        raise

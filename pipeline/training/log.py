@@ -6,9 +6,11 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.io.background import NewestValueWriter
 from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
 from pipeline.io.storage import is_remote
@@ -43,9 +45,12 @@ class RunLog:
             self._writer = SummaryWriter(str(self._folder), purge_step=len(history) + 1)
             self._notes = run.read_json(NOTES_NAME) or []
             run.write_history(history)
+            # A write to an object store can take seconds. Best effort: if the disk is full, writing the
+            # checkpoint reports it.
+            self._progress = NewestValueWriter(partial(run.write_json, "progress.json"), "progress")
 
     def step(self, epoch: int, step: int, steps: int, start_time: float) -> None:
-        """Write the current step, at most once per second.
+        """Have the current step written, at most once per second; returns immediately.
 
         Args:
             epoch: current epoch, 1-based.
@@ -67,9 +72,7 @@ class RunLog:
             "steps_per_second": 1 / seconds_per_step,
             "seconds_left": seconds_per_step * steps_left,
         }
-        # Best effort: if the disk is full, writing the checkpoint reports it.
-        with suppress(OSError):
-            self._run.write_json("progress.json", progress)
+        self._progress.put(progress)
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Write the metrics of the newest epoch."""
@@ -97,8 +100,9 @@ class RunLog:
             self._run.write_json(NOTES_NAME, self._notes)
 
     def close(self) -> None:
-        """Close the TensorBoard files."""
+        """Close the TensorBoard files, and end the thread that writes the current step."""
         if self._writer is not None:
+            self._progress.close()
             self._writer.close()
             if self._folder != self._target:
                 shutil.rmtree(self._folder, ignore_errors=True)

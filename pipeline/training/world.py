@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
 
 T = TypeVar("T")
@@ -28,8 +29,17 @@ class World:
 
     @staticmethod
     def current(device: torch.device, timeout_s: float = 0.0) -> World:
-        """Return the initialized process group, or a world of one worker."""
+        """Return the initialized process group, or a world of one worker.
+
+        Raises:
+            ValueError: the process group has no backend for CPUs, by which objects are exchanged.
+        """
         if dist.is_available() and dist.is_initialized():
+            if dist.get_world_size() > 1 and "cpu:" not in dist.get_backend_config():
+                raise ValueError(
+                    f"process group of {dist.get_backend_config()} without a backend for CPUs: "
+                    "use cpu:gloo,cuda:nccl"
+                )
             return World(dist.get_rank(), dist.get_world_size(), device, timeout_s)
         return World(0, 1, device, timeout_s)
 
@@ -50,22 +60,31 @@ class World:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients]) / self.size
-        dist.all_reduce(flat)
+        self.sum(flat)
         means = flat.split([gradient.numel() for gradient in gradients])
         for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over all workers, in place; a collective, so every rank must call it."""
+        self._check_device(values)
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def broadcast(self, tensors: list[Tensor]) -> None:
         """Overwrite the tensors of every rank with those of rank 0."""
-        if self.size > 1:
-            for tensor in tensors:
+        for tensor in tensors:
+            self._check_device(tensor)
+            if self.size > 1:
                 dist.broadcast(tensor, 0)
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, by rank; a collective. They are pickled, so keep them small."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def run_on_all_ranks(self, action: Callable[[], T]) -> T:
         """Run `action` on every rank; if any rank fails, all ranks raise the first error.
@@ -73,22 +92,47 @@ class World:
         Raises:
             UserError: the error of the lowest rank that failed.
         """
-        value: Any = None
-        error_text: str | None = None
-        try:
-            value = action()
-        except UserError as error:
-            error_text = str(error)
-        error_texts = [error_text]
-        if self.size > 1:
-            error_texts = [None] * self.size
-            dist.all_gather_object(error_texts, error_text)
-        first_error = next((text for text in error_texts if text is not None), None)
-        if first_error is not None:
-            raise UserError(first_error)
+        value, error_text = self._run(action)
+        _raise_first(self.gather(error_text))
         return value
 
+    def run_on_main_rank(self, action: Callable[[], T]) -> T:
+        """Run `action` on rank 0; all ranks return its result, which is pickled, or raise its error.
 
+        Raises:
+            UserError: the error of `action`.
+        """
+        outcome: tuple[Any, str | None] = self._run(action) if self.rank == 0 else (None, None)
+        value, error_text = self.gather(outcome)[0]
+        _raise_first([error_text])
+        return value
+
+    def _run(self, action: Callable[[], Any]) -> tuple[Any, str | None]:
+        """Return the result of `action` and None, or None and the text of its `UserError`.
+
+        The other ranks wait for it without a limit, so the process exits if it hangs: long work calls
+        `pipeline.distributed.worker.heartbeat`.
+        """
+        with watchdog(self.timeout_s):
+            try:
+                return action(), None
+            except UserError as error:
+                return None, str(error)
+
+    def _check_device(self, tensor: Tensor) -> None:
+        """Check that a collective gets a tensor of this worker's device: NCCL has no CPU tensors."""
+        if tensor.device.type != self.device.type:
+            raise ValueError(f"a tensor on {tensor.device} in a collective of a worker on {self.device}")
+
+
+def _raise_first(error_texts: Sequence[str | None]) -> None:
+    first_error = next((text for text in error_texts if text is not None), None)
+    if first_error is not None:
+        raise UserError(first_error)
+
+
+# A single worker without process group, for what is done on a CPU.
+SINGLE_WORKER = World(0, 1, torch.device("cpu"))
 # Training loop of one worker: takes the settings of a run, returns its result.
 TrainLoop = Callable[[Any, World], dict[str, Any]]
 # Training loop that yields the metrics of each epoch once its checkpoint is written, and returns the result.

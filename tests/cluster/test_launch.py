@@ -293,7 +293,8 @@ def test_job_runs_an_existing_command_with_its_gpus() -> None:
         for name in (
             "classifier/config.py",
             "training/config.py",
-            "distributed/resources.py",
+            "distributed/resource_config.py",
+            "distributed/devices.py",
             "data/split.py",
         )
     )
@@ -365,16 +366,22 @@ def test_image_runs_unprivileged_and_holds_no_secrets(name: str) -> None:
     assert not re.search(r"token|secret|password|passwd|credential|_key|api.?key", settings, re.IGNORECASE)
 
 
-def test_images_differ_only_in_torch() -> None:
+def test_images_differ_only_in_torch_and_compiler() -> None:
     cpu, cuda = map(instructions, DOCKER)
-    assert [step for step in cuda if step not in cpu] == [
-        (
-            "RUN",
-            "--mount=type=cache,target=/root/.cache/pip PIP_ROOT_USER_ACTION=ignore bash packages.sh cuda",
-        ),
-        ("ENV", "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
-    ]
+    (compiler, packages, driver) = [step for step in cuda if step not in cpu]
+    assert compiler[0] == "RUN" and {"wget", "gcc", "libc6-dev"} <= set(compiler[1].split())
+    assert "#include <Python.h>" in compiler[1]  # the build fails without the headers
+    assert packages == (
+        "RUN",
+        "--mount=type=cache,target=/root/.cache/pip PIP_ROOT_USER_ACTION=ignore bash packages.sh cuda",
+    )
+    assert driver == ("ENV", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
     assert len(cpu) == len(cuda) - 1
+
+
+def test_pods_without_gpu_are_not_given_one() -> None:
+    """An image that sets NVIDIA_VISIBLE_DEVICES gives every container on a GPU node all of its GPUs."""
+    assert not any("NVIDIA_VISIBLE_DEVICES" in rest for name in DOCKER for _, rest in instructions(name))
 
 
 def write_stub(folder: Path, name: str, line: str = "") -> None:
@@ -449,7 +456,7 @@ def test_head_exports_its_disk(tmp_path: Path) -> None:
     assert calls.index("python -m pip install boto3") > calls.index(
         "python -m pip install --constraint constraints.txt --requirement requirements.txt"
     )
-    assert not any("mount -t" in call for call in calls)
+    assert not any("mount -t" in call or "gcc" in call for call in calls)
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / ".bashrc").read_text().count("RAY_AUTH_MODE=token") == 1
 
@@ -465,8 +472,9 @@ def test_node_mounts_the_shared_folder(tmp_path: Path, role: str, share: str, so
     assert f"sudo mount -t nfs4 {source} /mnt/melray" in calls
     assert any("chown" in call for call in calls) == (role == "head")
     assert not any("exportfs" in call for call in calls)
-    # With a GPU, the CUDA build of torch is installed.
+    # With a GPU, the CUDA build of torch is installed, and what torch.compile needs there.
     assert f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls
+    assert any(call.endswith("install gcc libc6-dev python3-dev") for call in calls)
 
 
 def test_documentation_names_existing_launch_files() -> None:

@@ -7,10 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline.training.checkpoint import load_tensors
-from pipeline.training.world import World
-
-# Process group of a single worker.
-SINGLE_WORKER = World(0, 1, torch.device("cpu"))
+from pipeline.training.world import SINGLE_WORKER as SINGLE_WORKER
 
 
 def load_weights(run: Path) -> dict[str, torch.Tensor]:

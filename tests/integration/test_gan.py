@@ -14,7 +14,7 @@ import torch
 
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.generate import GenerateConfig, generate, ray_runner
+from pipeline.gan.generate import GenerateConfig, generate, generate_on_cluster
 from pipeline.gan.loop import train_loop
 from pipeline.gan.train import train_gan
 from pipeline.io.errors import UserError
@@ -122,7 +122,7 @@ class TestInOneSession:
     ) -> None:
         for name in ("process", "cluster"):
             config = GenerateConfig(run=run_with_classifier, out=tmp_path / name, count=12)
-            generate(config, ray_runner(config) if name == "cluster" else None)
+            (generate_on_cluster if name == "cluster" else generate)(config)
         digests = [
             {
                 str(path.relative_to(tmp_path / name)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -140,7 +140,7 @@ class TestInOneSession:
         out = tmp_path / "out"
         killed = run_when(lambda: any(out.rglob("*.wav")), lambda: kill_worker("ClipGenerator"))
         config = GenerateConfig(run=run_with_classifier, out=out, count=60, iterations=200)
-        table = generate(config, ray_runner(config))
+        table = generate_on_cluster(config)
         assert killed.result()
         assert len(table) == 180 and table["clip_id"].is_unique
         assert len(list(out.rglob("*.wav"))) == 180
@@ -150,7 +150,7 @@ class TestInOneSession:
     ) -> None:
         config = GenerateConfig(run=run_with_classifier, out=tmp_path / "out", workers=5)
         with pytest.raises(UserError, match=r"needs 5 workers with 1 CPU each, but only 2 fit"):
-            generate(config, ray_runner(config))
+            generate_on_cluster(config)
 
 
 @pytest.mark.slow

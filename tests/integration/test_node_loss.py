@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -19,12 +20,15 @@ from cluster.connection.session import session
 from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
+from pipeline.data.dataset import is_cached
 from pipeline.data.shards import open_shards, read_shard
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.distributed.ray_runner import RayRunner
+from pipeline.distributed.resources import ResourceRequest
 from pipeline.extract import ShardWriter, extract
 from pipeline.gan import loop as gan
 from pipeline.gan.train import train_gan
+from pipeline.training import node_caches
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.processes import ray_workers, run_when
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
@@ -121,6 +125,18 @@ def test_extraction_writes_same_rows(cluster: LoopbackCluster, tmp_path: Path) -
     assert manifest == open_shards(expected.out).model_copy(update={"source": manifest.source})
     for shard in manifest.shards:
         assert read_shard(config.out / shard.name).equals(read_shard(expected.out / shard.name))
+
+
+def test_caches_are_filled_on_all_nodes(
+    cluster: LoopbackCluster, shards: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver's node has no CPU; the two others share a cache folder, and wait for each other."""
+    caplog.set_level(logging.INFO, "melray")
+    monkeypatch.setattr(node_caches, "SMALL_DATASET_BYTES", 0)
+    manifest = open_shards(shards)
+    node_caches.fill_node_caches([shards], ResourceRequest(workers=2, cpus=1))
+    assert is_cached(manifest)
+    assert f"caching shards: {2 * manifest.rows} rows" in caplog.text
 
 
 def test_elastic_training_continues_with_fewer_workers(

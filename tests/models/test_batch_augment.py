@@ -46,12 +46,13 @@ def apply(
     partner_params: BatchAugmentation,
     fill: torch.Tensor,
 ) -> torch.Tensor:
+    own, other = params.tensors(mel), partner_params.tensors(partner)
     mixed = mix(
-        roll_and_gain(mel, params.roll, params.gain_db),
-        roll_and_gain(partner, partner_params.roll, partner_params.gain_db),
-        params.lam,
+        roll_and_gain(mel, own.shift_B, own.gain_B),
+        roll_and_gain(partner, other.shift_B, other.gain_B),
+        own.lam_B,
     )
-    return mask(mixed, params, fill)
+    return mask(mixed, own, fill)
 
 
 @pytest.mark.parametrize("boundaries", [(0, 8, 16), (0, 5, 6, 16), tuple(range(17))])
@@ -101,37 +102,48 @@ def test_mixup_rate_sets_number_of_mixed_samples(rate: float, count: int):
 
 
 def test_zero_strength_disables_all_but_mixup():
-    params = sample_params(strength=0.0)
     mel = random_mels()
-    assert torch.equal(roll_and_gain(mel, params.roll, params.gain_db), mel)
+    params = sample_params(strength=0.0).tensors(mel)
+    assert torch.equal(roll_and_gain(mel, params.shift_B, params.gain_B), mel)
     assert torch.equal(mask(mel, params, torch.zeros(M)), mel)
-    assert (params.lam < 1).any()
+    assert (params.lam_B < 1).any()
 
 
 def test_mix_interpolates_linearly():
     mel, partner = random_mels(0), random_mels(1)
-    assert torch.equal(mix(mel, partner, np.ones(B)), mel)
-    torch.testing.assert_close(mix(mel, partner, np.full(B, 0.5)), (mel + partner) / 2)
+    assert torch.equal(mix(mel, partner, torch.ones(B)), mel)
+    torch.testing.assert_close(mix(mel, partner, torch.full((B,), 0.5)), (mel + partner) / 2)
     torch.testing.assert_close(
-        mix(mel, partner, np.full(B, 0.75)), 0.75 * mel + 0.25 * partner, rtol=1e-5, atol=1e-4
+        mix(mel, partner, torch.full((B,), 0.75)), 0.75 * mel + 0.25 * partner, rtol=1e-5, atol=1e-4
     )
 
 
 def test_mix_targets_uses_mixing_weights():
     target, partner = torch.eye(3)[[0, 1, 2]], torch.eye(3)[[0, 2, 1]]
-    mixed = mix_targets(target, partner, np.array([0.6, 1.0, 0.75]))
+    mixed = mix_targets(target, partner, torch.tensor([0.6, 1.0, 0.75]))
     torch.testing.assert_close(mixed, torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.25, 0.75]]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_roll_shifts_whole_frames_and_gain_adds(dtype: torch.dtype):
     mel = random_mels().to(dtype)
-    shifts = np.arange(B) - 7
-    shifted = roll_and_gain(mel, shifts / T, np.zeros(B))
+    shifts = torch.arange(B) - 7
+    shifted = roll_and_gain(mel, shifts, torch.zeros(B))
     assert shifted.dtype == torch.float32
     for i, shift in enumerate(shifts.tolist()):
         assert torch.equal(shifted[i], mel[i].float().roll(shift, dims=1))
-    assert torch.equal(roll_and_gain(mel, np.full(B, 0.4 / T), np.full(B, -2.0)), mel.float() - 2.0)
+    assert torch.equal(
+        roll_and_gain(mel, torch.zeros_like(shifts), torch.full((B,), -2.0)), mel.float() - 2.0
+    )
+
+
+def test_sampled_shift_is_rounded_to_frames():
+    params = BatchAugmentation(
+        **{**vars(sample_params()), "roll": np.linspace(-0.5, 0.5, B), "gain_db": np.full(B, 1.5)}
+    )
+    tensors = params.tensors(random_mels())
+    assert tensors.shift_B.tolist() == [round(value * T) for value in np.linspace(-0.5, 0.5, B)]
+    assert tensors.gain_B.tolist() == [1.5] * B
 
 
 def test_masks_fill_with_band_means():
@@ -150,13 +162,13 @@ def test_masks_fill_with_band_means():
     expected[0, :, [5, 6, 18, 19]] = fill[:, None]
     expected[0, 4:6, :] = fill[4:6, None]
     expected[1] = fill[:, None]
-    assert torch.equal(mask(mel, params, fill), expected)
+    assert torch.equal(mask(mel, params.tensors(mel), fill), expected)
 
 
 def test_zero_masks_change_nothing():
     spec = SpecAugmentConfig(time_masks=0, freq_masks=0)
     mel = random_mels()
-    assert torch.equal(mask(mel, sample_params(spec=spec), torch.zeros(M)), mel)
+    assert torch.equal(mask(mel, sample_params(spec=spec).tensors(mel), torch.zeros(M)), mel)
 
 
 def small_net(seed: int) -> nn.Sequential:
@@ -166,38 +178,48 @@ def small_net(seed: int) -> nn.Sequential:
     return net
 
 
-def test_ema_without_decay_copies_model():
-    ema, model = Ema(small_net(0), 0.0), small_net(1)
+def set_weights(model: nn.Module, seed: int) -> None:
+    model.load_state_dict(small_net(seed).state_dict())
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_ema_without_decay_copies_model(on_gpu: bool):
+    """On GPUs the weight is a tensor."""
+    model = small_net(0)
+    ema = Ema(model, 0.0)
+    set_weights(model, 1)
     model(torch.randn(8, 3))
-    ema.update(model)
+    weight = ema.weight_at(0)
+    ema.update(torch.tensor(weight) if on_gpu else weight)
     assert all(
         torch.equal(average, value)
         for average, value in zip(ema.model.state_dict().values(), model.state_dict().values(), strict=True)
     )
 
 
-def test_ema_follows_formula():
-    initial, decay = small_net(0), 0.3
-    ema = Ema(initial, decay)
-    expected = {name: value.clone() for name, value in initial.state_dict().items()}
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_ema_follows_formula(on_gpu: bool):
+    model, decay = small_net(0), 0.3
+    ema = Ema(model, decay)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
     for step in range(6):
-        model = small_net(step + 1)
-        ema.update(model)
+        set_weights(model, step + 1)
+        ema.update(torch.tensor(ema.weight_at(step)) if on_gpu else ema.weight_at(step))
         weight = min(decay, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             expected[name] = (
                 weight * expected[name] + (1 - weight) * value if value.is_floating_point() else value
             )
             torch.testing.assert_close(ema.model.state_dict()[name], expected[name])
-    assert ema.step == 6
     assert ema.model.state_dict()["1.num_batches_tracked"].item() == 1
 
 
 def test_ema_copy_is_independent_and_not_trained():
     model = small_net(0)
-    before = copy.deepcopy(model.state_dict())
     ema = Ema(model, 0.9)
-    ema.update(small_net(1))
+    set_weights(model, 1)
+    before = copy.deepcopy(model.state_dict())
+    ema.update(ema.weight_at(0))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not ema.model.training and not any(p.requires_grad for p in ema.model.parameters())
     assert all(p.requires_grad for p in model.parameters())

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from models.batch_augment import BatchAugmentation
+from models.batch_augment import AugmentationTensors
 from models.config import ConfigError
 from models.gan_augment import (
     ADA_CLIPS,
     MAX_PROBABILITY,
     AdaConfig,
     GanAugmentConfig,
+    apply_with_probability,
     augment,
     sample_augmentation,
+    sample_uniform,
     update_ada_probability,
 )
 
@@ -30,19 +32,27 @@ def random_mels(seed: int = 0) -> torch.Tensor:
 
 
 def sample_params(
-    p: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG
-) -> BatchAugmentation:
-    return sample_augmentation(np.random.default_rng(seed), count, config, p)
+    p: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG, size: tuple[int, int] = (M, T)
+) -> AugmentationTensors:
+    rng = np.random.default_rng(seed)
+    arrays = sample_augmentation(rng, count, config).arrays(*size)
+    params = AugmentationTensors.select({name: torch.from_numpy(values) for name, values in arrays.items()})
+    return apply_with_probability(params, torch.from_numpy(sample_uniform(rng, count)), p)
 
 
-def applied(params: BatchAugmentation) -> np.ndarray:
+def applied(params: AugmentationTensors) -> np.ndarray:
     """Return which augmentation is applied to which clip `[shape=(4, B)]`."""
     return np.stack(
-        [np.reshape(getattr(params, name), (len(params.roll), -1)).any(axis=1) for name in AUGMENTATIONS]
+        [
+            params.shift_B != 0,
+            params.gain_B != 0,
+            (params.time_end_BS > params.time_start_BS).any(dim=1),
+            (params.freq_end_BS > params.freq_start_BS).any(dim=1),
+        ]
     )
 
 
-def masked(mel: torch.Tensor, params: BatchAugmentation) -> torch.Tensor:
+def masked(mel: torch.Tensor, params: AugmentationTensors) -> torch.Tensor:
     """Return which values are masked `[shape=(B, M, T)]`."""
     return augment(mel, params, torch.full((M,), torch.nan)).isnan()
 
@@ -59,18 +69,23 @@ def test_probability_one_augments_every_clip_within_bounds() -> None:
     )
     mel = random_mels()
     for seed in range(30):
+        # So many frames and bands that rounding to whole ones hides no augmentation.
+        fine = sample_params(1.0, seed, config=config, size=(10**6, 10**6))
+        assert applied(fine).all()
+        assert (fine.shift_B.abs() <= 150_000).all() and (fine.gain_B.abs() <= 5).all()
+        for start, end, shape, width in (
+            (fine.time_start_BS, fine.time_end_BS, (B, 3), 300_000),
+            (fine.freq_start_BS, fine.freq_end_BS, (B, 2), 200_000),
+        ):
+            assert start.shape == shape and (end - start <= width).all() and (end <= 10**6).all()
         params = sample_params(1.0, seed, config=config)
-        assert applied(params).all()
-        assert (np.abs(params.roll) <= 0.15).all() and (np.abs(params.gain_db) <= 5).all()
-        assert params.time_width.shape == (B, 3) and (params.time_width <= 0.3).all()
-        assert params.freq_width.shape == (B, 2) and (params.freq_width <= 0.2).all()
         assert (augment(mel, params, FILL) != mel).flatten(1).any(dim=1).all()
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.8])
 def test_augmentations_are_applied_independently_with_probability(p: float) -> None:
     count = 20_000
-    flags = applied(sample_params(p, count=count))
+    flags = applied(sample_params(p, count=count, size=(10**6, 10**6)))
     assert flags.mean(axis=1) == pytest.approx(np.full(4, p), abs=4 * np.sqrt(p / count))
     for i in range(4):
         for j in range(i):
@@ -79,9 +94,9 @@ def test_augmentations_are_applied_independently_with_probability(p: float) -> N
 
 def test_parameters_follow_seed_and_never_mix() -> None:
     first, repeated, other = sample_params(0.5, 3), sample_params(0.5, 3), sample_params(0.5, 4)
-    assert all(np.array_equal(values, getattr(repeated, name)) for name, values in vars(first).items())
-    assert not np.array_equal(first.roll, other.roll)
-    assert (first.lam == 1).all()
+    assert all(torch.equal(values, getattr(repeated, name)) for name, values in vars(first).items())
+    assert not torch.equal(first.shift_B, other.shift_B)
+    assert (first.lam_B == 1).all()
 
 
 def test_real_and_fake_are_augmented_equally() -> None:
@@ -90,7 +105,7 @@ def test_real_and_fake_are_augmented_equally() -> None:
     mask = masked(real, params)
     assert mask.any() and not mask.all()
     difference = augment(real, params, FILL) - augment(fake, params, FILL)
-    expected = torch.stack([(real[i] - fake[i]).roll(round(params.roll[i] * T), dims=1) for i in range(B)])
+    expected = torch.stack([(real[i] - fake[i]).roll(int(params.shift_B[i]), dims=1) for i in range(B)])
     torch.testing.assert_close(difference, expected.masked_fill(mask, 0.0), rtol=1e-4, atol=1e-4)
 
 
@@ -102,14 +117,12 @@ def test_masked_values_are_fill_without_gain() -> None:
 
 def test_gradients_follow_shift_and_vanish_at_masks() -> None:
     mel, params = random_mels().requires_grad_(), sample_params(0.7)
-    assert len(set(np.round(params.roll * T))) > 5
+    assert len(set(params.shift_B.tolist())) > 5
     # A different weight for each output value detects any wrong permutation.
     weights = torch.arange(1.0, B * M * T + 1).reshape(B, M, T)
     (augment(mel, params, FILL) * weights).sum().backward()
     mask = masked(mel.detach(), params)
-    expected = torch.stack(
-        [(weights[i] * ~mask[i]).roll(-round(params.roll[i] * T), dims=1) for i in range(B)]
-    )
+    expected = torch.stack([(weights[i] * ~mask[i]).roll(-int(params.shift_B[i]), dims=1) for i in range(B)])
     assert mel.grad is not None and torch.equal(mel.grad, expected)
     mel.grad = None
     augment(mel, params, FILL).sum().backward()
@@ -117,9 +130,14 @@ def test_gradients_follow_shift_and_vanish_at_masks() -> None:
     assert mel.grad.sum() == (~mask).sum()
 
 
+def updated(p: float, ada_rt: float, clips: int, config: AdaConfig) -> float:
+    values = (torch.tensor(value, dtype=torch.float64) for value in (p, ada_rt))
+    return float(update_ada_probability(*values, clips, config))
+
+
 @pytest.mark.parametrize(("ada_rt", "sign"), [(1.0, 1), (0.61, 1), (0.59, -1), (0.0, -1), (-1.0, -1)])
 def test_probability_rises_above_target_and_falls_below(ada_rt: float, sign: int) -> None:
-    change = update_ada_probability(0.4, ada_rt, 400, AdaConfig(target=0.6)) - 0.4
+    change = updated(0.4, ada_rt, 400, AdaConfig(target=0.6)) - 0.4
     assert change == pytest.approx(sign * 400 / ADA_CLIPS)
 
 
@@ -129,16 +147,16 @@ def test_probability_is_clamped_to_its_range() -> None:
         # Constant for several updates, so that both ends are reached.
         ada_rt = rng.uniform(-1, 1)
         for _ in range(rng.integers(1, 20)):
-            p = update_ada_probability(p, ada_rt, int(rng.integers(1, 10_000)), ada)
+            p = updated(p, ada_rt, int(rng.integers(1, 10_000)), ada)
             history.append(p)
     assert min(history) == 0.0 and max(history) == MAX_PROBABILITY == 0.8
-    assert update_ada_probability(0.0, 1.0, 10 * ADA_CLIPS, ada) == MAX_PROBABILITY
-    assert update_ada_probability(MAX_PROBABILITY, -1.0, 10 * ADA_CLIPS, ada) == 0.0
+    assert updated(0.0, 1.0, 10 * ADA_CLIPS, ada) == MAX_PROBABILITY
+    assert updated(MAX_PROBABILITY, -1.0, 10 * ADA_CLIPS, ada) == 0.0
 
 
 @pytest.mark.parametrize("ada_rt", [-1.0, 0.6, 1.0])
 def test_fixed_probability_does_not_adapt(ada_rt: float) -> None:
-    assert update_ada_probability(0.3, ada_rt, ADA_CLIPS, AdaConfig(adapt=False)) == 0.3
+    assert updated(0.3, ada_rt, ADA_CLIPS, AdaConfig(adapt=False)) == 0.3
 
 
 @pytest.mark.parametrize("batch_clips", [64, 999, 4096])
@@ -147,7 +165,7 @@ def test_probability_crosses_its_range_within_ada_clips(batch_clips: int) -> Non
     for p, ada_rt, end in ((0.0, 1.0, MAX_PROBABILITY), (MAX_PROBABILITY, -1.0, 0.0)):
         clips = 0
         while p != end and clips <= ADA_CLIPS:
-            p = update_ada_probability(p, ada_rt, batch_clips, ada)
+            p = updated(p, ada_rt, batch_clips, ada)
             clips += batch_clips
         assert p == end
         assert MAX_PROBABILITY * ADA_CLIPS <= clips <= MAX_PROBABILITY * ADA_CLIPS + 2 * batch_clips

@@ -49,7 +49,10 @@ def make_space(**values: object) -> SearchSpace:
         ({"batch_size": [8, 8.0]}, "duplicate choice"),
         ({"batch_size": [8, 8.5]}, "'batch_size' = 8.5: input should be a valid integer"),
         ({"model.norm": {"low": 0, "high": 1}}, "not numeric; use a list of choices instead of a range"),
-        ({"model.norm": ["batch", "layer"]}, "'model.norm' = 'layer': input should be 'batch' or 'group'"),
+        (
+            {"model.norm": ["batch", "layer"]},
+            "'model.norm' = 'layer': input should be 'batch', 'group' or 'sync'",
+        ),
         ({"epochs": {"low": 1, "high": 9}}, "'epochs' cannot be tuned: it is set by --max-epochs"),
         ({"fold": [1, 2]}, "'fold' cannot be tuned: it is set by --fold"),
         ({"keep": ["best", "last"]}, "'keep' cannot be tuned: it is always best"),

@@ -57,7 +57,7 @@ def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[d
     """Train a run and yield the metrics of each epoch; write its summary at the end."""
     run = RunFolder(config.run)
     if not only_new:
-        checkpoint = Checkpoints(config.run).read()
+        checkpoint = Checkpoints(config.run).read(world)
         yield from checkpoint[1]["history"] if checkpoint else run.read_history()
     if run.read_json("summary.json") is not None:
         return

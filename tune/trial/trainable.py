@@ -16,7 +16,7 @@ from typing import Any
 import ray.tune
 import torch
 
-from pipeline.distributed.worker import is_worker_lost
+from pipeline.distributed.failures import is_gpu_memory_error, is_worker_lost, training_memory_error
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import copy_tree, to_path
 from tune.trial.scores import trial_scores
@@ -76,12 +76,11 @@ class TrialTrainable(ray.tune.Trainable):
             return dict(self._last_metrics)
         except StopIteration:
             return {**self._last_metrics, COMPLETED_KEY: True, "done": True}
-        except UserError as error:
-            return {**self._last_metrics, ERROR_KEY: str(error), "done": True}
         except Exception as error:
-            if is_worker_lost(error):
+            cause = self._workers.cause_of(error)
+            if is_worker_lost(cause):
                 raise
-            return {**self._last_metrics, ERROR_KEY: self._write_traceback(error), "done": True}
+            return {**self._last_metrics, ERROR_KEY: self._describe(cause), "done": True}
 
     def _settings(self) -> list[Any]:
         return self._spec.settings(self._number, self._spec.space.decode(self._raw_params))
@@ -95,7 +94,15 @@ class TrialTrainable(ray.tune.Trainable):
         open_trial_runs(self._spec, settings)
         return trial_scores(self._spec, settings, self._workers.begin(settings))
 
-    def _write_traceback(self, error: Exception) -> str:
+    def _describe(self, error: BaseException) -> str:
+        """Return an error in one line."""
+        if isinstance(error, UserError):
+            return str(error)
+        if is_gpu_memory_error(error):
+            return str(training_memory_error(error, self._settings()[0]))
+        return self._write_traceback(error)
+
+    def _write_traceback(self, error: BaseException) -> str:
         """Write the traceback of an unexpected error to the trial's folder; return the error as one line."""
         path = SearchFolder(self._spec.folder).trial(self._number) / "error.txt"
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")

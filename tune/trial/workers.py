@@ -8,7 +8,10 @@ Train run inside a trial would have a separate placement group, which outlives a
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -18,7 +21,9 @@ import torch
 import torch.distributed as dist
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from pipeline.distributed.worker import STEP_TIMEOUT_S
+from pipeline.distributed.devices import collective_backend, worker_device
+from pipeline.distributed.failures import WorkerLostError, is_worker_lost, root_cause
+from pipeline.distributed.worker import COLLECTIVE_TIMEOUT_S, STEP_TIMEOUT_S
 from pipeline.io.errors import UserError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.world import World
@@ -31,25 +36,94 @@ START_TIMEOUT = timedelta(seconds=120)
 LEAVE_TIMEOUT_S = 5.0
 
 
+class _Runs:
+    """Runs of one trial on the other workers, followed by a thread of rank 0.
+
+    With NCCL rank 0 would wait in a collective forever for a worker that has failed or is lost: the thread
+    ends the collective, which then fails. With gloo the connection is closed anyway.
+    """
+
+    def __init__(self, refs: Sequence[Any], backend: str):
+        self.refs, self._backend = list(refs), backend
+        self._error: BaseException | None = None
+        self._has_left = False
+        self._failed = threading.Event()
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def error(self, timeout_s: float) -> BaseException | None:
+        """Return the error of another worker, also one within the next `timeout_s` seconds; None if none."""
+        self._failed.wait(timeout_s)
+        return self._error
+
+    def leave(self) -> None:
+        """Leave the process group: the other workers fail then."""
+        self._has_left = True
+        with suppress(Exception):
+            dist.distributed_c10d._abort_process_group()
+
+    def _follow(self) -> None:
+        running = self.refs
+        while running:
+            (finished,), running = ray.wait(running)
+            try:
+                ray.get(finished)
+            except Exception as error:
+                cause = root_cause(error)
+                if cause is not error:
+                    cause.__cause__ = error  # has the traceback
+                self._end(cause)
+                return
+
+    def _end(self, error: BaseException) -> None:
+        if self._has_left:
+            return
+        self._error = error
+        self._failed.set()
+        if "nccl" in self._backend:
+            if is_worker_lost(error):
+                # Results of an aborted collective are undefined. Ray Tune repeats a trial that exits.
+                os._exit(1)
+            with suppress(Exception):
+                dist.distributed_c10d._abort_process_group()
+
+
 class TrialWorkers:
     """Workers of the trials that one process runs, one trial after another; used by rank 0."""
 
     def __init__(self, spec: TrialSpec):
         self._spec = spec
         self._actors: list[Any] = []
-        self._runs: list[Any] = []
+        self._runs: _Runs | None = None
 
     def begin(self, settings: list[TrainingConfig]) -> World:
         """Start the trial on the other workers, creating them if needed; return the world of rank 0."""
+        device = worker_device(self._spec.gpus)
         if self._spec.workers > 1:
             self._actors = self._actors or [self._start_actor(rank) for rank in range(1, self._spec.workers)]
-            address = f"tcp://{ray.util.get_node_ip_address()}:{_unused_port()}"
-            self._runs = [
+            self._wait_for_start()
+            address = ray.util.get_node_ip_address(), _unused_port()
+            refs = [
                 actor.train.remote(self._spec, settings, rank, address)
                 for rank, actor in enumerate(self._actors, start=1)
             ]
-            _init_process_group(self._spec, 0, address)
-        return World.current(device(self._spec), STEP_TIMEOUT_S)
+            self._runs = _Runs(refs, collective_backend(self._spec.gpus))
+            _init_process_group(self._spec, 0, *address)
+        return World.current(device, STEP_TIMEOUT_S)
+
+    def _wait_for_start(self) -> None:
+        """Wait until the other workers have started and imported, so that they then connect within seconds.
+
+        Raises:
+            UserError: a worker cannot use its GPU.
+            WorkerLostError: a worker does not start.
+        """
+        checks = [actor.check_device.remote(self._spec) for actor in self._actors]
+        try:
+            ray.get(checks, timeout=START_TIMEOUT.total_seconds())
+        except ray.exceptions.GetTimeoutError:
+            raise WorkerLostError(f"a worker of the trial did not start within {START_TIMEOUT}") from None
+        except ray.exceptions.RayError as error:
+            raise root_cause(error) from error
 
     def _start_actor(self, rank: int) -> Any:
         placement_group: Any = ray.util.get_current_placement_group()
@@ -61,15 +135,22 @@ class TrialWorkers:
 
     def end(self) -> None:
         """Stop the trial on the other workers; the processes are reused for the next trial."""
-        if not self._runs:
+        if self._runs is None:
             return
         # Pending collectives on other workers then fail; a graceful shutdown would need all workers to join.
-        with suppress(Exception):
-            dist.distributed_c10d._abort_process_group()
-        _, busy = ray.wait(self._runs, num_returns=len(self._runs), timeout=LEAVE_TIMEOUT_S)
-        self._runs = []
+        self._runs.leave()
+        refs = self._runs.refs
+        _, busy = ray.wait(refs, num_returns=len(refs), timeout=LEAVE_TIMEOUT_S)
+        self._runs = None
         if busy:
             self.close()
+
+    def cause_of(self, error: BaseException) -> BaseException:
+        """Return the error of another worker by which rank 0 has failed with `error`, or `error` itself."""
+        if self._runs is None or isinstance(error, UserError):
+            return error
+        # A worker closes its connections just before its run ends with an error.
+        return self._runs.error(LEAVE_TIMEOUT_S if is_worker_lost(error) else 0) or error
 
     def close(self) -> None:
         """Kill the other workers."""
@@ -81,30 +162,33 @@ class TrialWorkers:
 class _Worker:
     """Worker of rank 1 or higher."""
 
-    def train(self, spec: TrialSpec, settings: list[TrainingConfig], rank: int, address: str) -> None:
+    def check_device(self, spec: TrialSpec) -> None:
+        """Raise a `UserError` if this process cannot use its GPU."""
+        worker_device(spec.gpus)
+
+    def train(
+        self, spec: TrialSpec, settings: list[TrainingConfig], rank: int, address: tuple[str, int]
+    ) -> None:
         torch.set_num_threads(spec.cpus)
-        _init_process_group(spec, rank, address)
+        device = worker_device(spec.gpus)
+        _init_process_group(spec, rank, *address)
         try:
-            for _ in trial_scores(spec, settings, World.current(device(spec), STEP_TIMEOUT_S)):
+            for _ in trial_scores(spec, settings, World.current(device, STEP_TIMEOUT_S)):
                 pass
-        except UserError:
-            pass  # rank 0 has the same error and reports it
         finally:
             with suppress(Exception):
                 dist.distributed_c10d._abort_process_group()
 
 
-def device(spec: TrialSpec) -> torch.device:
-    """Return the device of a worker: Ray makes only its own GPU visible."""
-    return torch.device("cuda", 0) if spec.gpus else torch.device("cpu")
-
-
-def _init_process_group(spec: TrialSpec, rank: int, address: str) -> None:
-    # NCCL does not support two ranks on one GPU.
-    backend = "nccl" if spec.gpus >= 1 else "gloo"
-    dist.init_process_group(
-        backend, init_method=address, rank=rank, world_size=spec.workers, timeout=START_TIMEOUT
-    )
+def _init_process_group(spec: TrialSpec, rank: int, host: str, port: int) -> None:
+    store = dist.TCPStore(host, port, spec.workers, is_master=rank == 0, timeout=START_TIMEOUT)
+    backend = collective_backend(spec.gpus)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=spec.workers, timeout=START_TIMEOUT)
+    # From here on workers wait for each other while one of them works alone; NCCL connects at the first
+    # collective, by the store.
+    timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_S)
+    store.set_timeout(timeout)
+    dist.distributed_c10d._set_pg_timeout(timeout)
 
 
 def _unused_port() -> int:

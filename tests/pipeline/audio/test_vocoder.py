@@ -10,12 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.audio import vocoder as vocoder_module
 from pipeline.audio.decode import decode
+from pipeline.audio.loudness import MAX_PEAK, SILENCE_PEAK, normalize_loudness
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.audio.synthesize import synthesize_clip
-from pipeline.audio.vocoder import MAX_PEAK, SILENCE_PEAK, Vocoder, mel_to_audio, normalize_loudness
+from pipeline.audio.vocoder import Vocoder, mel_to_audio
 from pipeline.audio.waveform import fix_length
 from tests.helpers.audio_formats import noise, peak_frequency, rms, sine
+from tests.helpers.simulated_device import DEVICE, TO_DEVICE, simulated_device
 from tests.helpers.sounds import tone
 
 RATE = 22_050
@@ -174,6 +177,21 @@ def test_samples_depend_on_the_seed():
     assert torch.equal(first[0], first[1])
     assert not torch.allclose(first[0], first[2], atol=0.01)
     assert torch.equal(first[:2], vocoder(mel_BMT[:2], 8000, 7))
+
+
+@pytest.mark.parametrize("per_batch", [1, 2, 10])
+def test_batches_on_device_give_clips_of_cpu(per_batch: int, monkeypatch: pytest.MonkeyPatch):
+    mel_BMT = small_mels(5)
+    expected = Vocoder(SMALL, iterations=4)(mel_BMT, 8000, range(5))
+    values = SMALL.num_frames(8000) * (SMALL.n_fft // 2 + 1)
+    monkeypatch.setattr(vocoder_module, "MAX_BATCH_VALUES", per_batch * values)
+    with simulated_device() as copies:
+        vocoder = Vocoder(SMALL, iterations=4, device=DEVICE)
+        copies.clear()
+        samples = vocoder(mel_BMT, 8000, range(5))
+        # Spectrograms and noise of each batch; nothing waits for the device.
+        assert copies == {TO_DEVICE: 2 * -(-5 // per_batch)}
+        np.testing.assert_allclose(samples.cpu().numpy(), expected.numpy(), atol=1e-4)
 
 
 def test_vocoder_keeps_its_input():

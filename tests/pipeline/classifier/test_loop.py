@@ -15,11 +15,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from models.batch_augment import MixUpConfig, sample_batch_augmentation
+from models.batch_augment import MixUpConfig
 from models.classifier import ClassifierConfig
+from models.norm import NormName
 from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.loop import train_loop, train_step
+from pipeline.classifier.loop import plan_step, train_loop, train_step
 from pipeline.classifier.state import TrainState, prepare
 from pipeline.classifier.train import describe_result
 from pipeline.data.loader import epoch_order
@@ -115,9 +116,10 @@ def _train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig, wo
     dist.destroy_process_group()
 
 
-def test_two_workers_equal_one(shards: Path, tmp_path: Path) -> None:
-    """Group norm and no dropout: nothing else may depend on how many workers share a batch."""
-    model = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.0, norm="group")
+@pytest.mark.parametrize("norm", ["group", "sync"])
+def test_two_workers_equal_one(norm: NormName, shards: Path, tmp_path: Path) -> None:
+    """No batch norm per worker, no dropout: nothing else may depend on how many workers share a batch."""
+    model = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.0, norm=norm)
     settings = {"model": model, "epochs": 3, "class_weights": True, "batch_size": 15}
     run_loop(train_config(shards, tmp_path / "one", **settings))
     two = train_config(shards, tmp_path / "two", **settings)
@@ -156,10 +158,7 @@ def test_train_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
     )
     loss.backward()
     optimizer.step()
-    augmentation = sample_batch_augmentation(
-        np.random.default_rng(0), 8, config.mixup, config.spec_augment, 0.0
-    )
-    assert float(train_step(state, batch, augmentation)) == pytest.approx(loss.item(), rel=1e-5)
+    assert float(train_step(state, plan_step(state, batch, 0))) == pytest.approx(loss.item(), rel=1e-5)
     expected = dict(expected_model.named_parameters())
     for name, parameter in state.model.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-5, msg=name)

@@ -15,7 +15,8 @@ import soundfile
 import torch
 
 from models.classifier import Classifier, ClassifierConfig
-from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio
+from pipeline.classifier import predict as prediction
+from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio, unit_size
 from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.io.errors import UserError
@@ -227,3 +228,34 @@ def test_damaged_part_of_interrupted_job_is_named(
         predict(config, run_in_process)
     part.unlink()
     assert len(predict(config, run_in_process))
+
+
+@pytest.mark.parametrize(
+    ("clips", "gpus", "expected"), [(10**6, 0, 32), (100, 1, 32), (6400, 1, 100), (10**6, 0.5, 256)]
+)
+def test_units_are_larger_for_gpus(clips: int, gpus: float, expected: int, tmp_path: Path) -> None:
+    assert unit_size(tmp_path / ".parts", clips, gpus) == expected
+
+
+def test_recorded_unit_size_holds_windows(run: Path, audio: Path) -> None:
+    clips = read_audio((audio,)).clips
+    assert unit_size(run.parent / "out" / ".parts", 10**6, 1) == 256
+    assert [unit.clips for unit in plan_job(config(run, audio), clips).units] == [3]
+    units = plan_job(config(run, audio, windows=1000), clips, 1).units
+    assert [unit.clips for unit in units] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 0), (0, 1)], ids=["GPUs, then CPUs", "CPUs, then GPUs"])
+def test_job_resumes_on_other_devices(
+    first: float, second: float, run: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "CLIPS_PER_UNIT", 1)
+    monkeypatch.setattr(prediction, "MIN_GPU_UNITS", 1)
+    settings, clips = config(run, audio), read_audio((audio,)).clips
+    size = 3 if first else 1
+    units = plan_job(settings, clips, first).units
+    assert [unit.clips for unit in units] == [size] * (3 // size)
+    assert [unit.name for unit in plan_job(settings, clips, second).units] == [unit.name for unit in units]
+    # A job on other devices is planned anew once this one is complete.
+    predict(settings, run_in_process)
+    assert [unit.clips for unit in plan_job(settings, clips, second).units] != [size] * (3 // size)

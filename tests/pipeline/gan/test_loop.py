@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from models.gan import sample_latents
 from models.gan_losses import discriminator_loss, generator_loss
 from pipeline.data.dataset import ShardDataset
 from pipeline.distributed.batch_job import run_in_process
@@ -22,9 +23,10 @@ from pipeline.extract import ExtractConfig, extract
 from pipeline.gan import loop
 from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.loop import discriminator_step, generator_step, make_batch, train_loop, train_step
+from pipeline.gan.loop import train_loop
 from pipeline.gan.rollback import sample_diversity
 from pipeline.gan.state import GanTrainState, check_rows, prepare, restore
+from pipeline.gan.step import discriminator_step, generator_step, make_batch, plan_step, train_step
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import load_generator
@@ -97,7 +99,7 @@ def test_generated_spectra_match_real_ones_by_class(shards: Path, tmp_path: Path
     for label in range(3):
         rows = state.split.train[state.labels[state.split.train] == label]
         real = state.dataset.mels[rows].astype(np.float32).mean(axis=(0, 2))
-        latents = loop.sample_latents(
+        latents = sample_latents(
             saved.metadata.model, state.dataset.features.shape, 16, torch.Generator().manual_seed(label)
         )
         with torch.no_grad():
@@ -152,7 +154,7 @@ def _train_on_rank(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
     state = prepare(config, world)
     restore(state, *read_checkpoint(config.run))
     for number in range(2):
-        train_step(state, state.split.train[number * 7 : number * 7 + 7], number)
+        train_step(state, plan_step(state, state.split.train[number * 7 : number * 7 + 7], number))
     tensors = {
         name: value
         for model in (state.generator, state.discriminator)
@@ -206,7 +208,8 @@ def test_step_gradients_equal_those_of_loss(shards: Path, tmp_path: Path, loss: 
         ada={"adapt": False, "p": 0.0},
     )
     state, reference = prepare(config, SINGLE_WORKER), prepare(config, SINGLE_WORKER)
-    batch = make_batch(state, state.split.train[:6], 0)
+    plan = plan_step(state, state.split.train[:6], 0)
+    batch = make_batch(state, plan, plan.inputs)
     d_out = discriminator_step(state, batch)
     with torch.no_grad():
         fake = reference.generator(batch.latents[0], batch.label_B)
@@ -319,7 +322,7 @@ class TestUnusableData:
     ) -> None:
         original_open = gan_state.open_dataset
 
-        def open_reduced(path: Path) -> ShardDataset:
+        def open_reduced(path: Path, *_: Any) -> ShardDataset:
             dataset = original_open(path)
             keep = np.flatnonzero((dataset.labels != 1) | (np.cumsum(dataset.labels == 1) == 1))
             return ShardDataset(

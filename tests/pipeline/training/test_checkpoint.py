@@ -96,6 +96,21 @@ def test_checkpoint_with_damaged_state_is_skipped(content: str, run: Path):
     assert Checkpoints(run).read()[1]["epoch"] == 2
 
 
+def test_checkpoint_with_flipped_bit_in_state_is_skipped(run: Path):
+    path = run / "checkpoints/epoch_0003" / STATE_NAME
+    path.write_text(path.read_text().replace('"epoch": 3', '"epoch": 7'))
+    assert Checkpoints(run).read()[1]["epoch"] == 2
+
+
+def test_checkpoint_without_digest_of_state_is_read(run: Path):
+    """As written by melray 0.2."""
+    path = run / "checkpoints/epoch_0003" / STATE_NAME
+    state = json.loads(path.read_text())
+    del state["sha256"]
+    path.write_text(json.dumps(state))
+    assert Checkpoints(run).read()[1] == {"epoch": 3, "rng": [1, 2**63], "name": "ü"}
+
+
 def test_checkpoint_with_missing_file_is_skipped(run: Path):
     (run / "checkpoints/epoch_0003/model.safetensors").unlink()
     assert Checkpoints(run).read()[1]["epoch"] == 2
@@ -106,7 +121,7 @@ def test_no_intact_checkpoint_is_an_error(run: Path):
         damage(path)
     with pytest.raises(
         UserError,
-        match=r"no intact checkpoint in .*model.safetensors is damaged or missing; choose another --run",
+        match=r"no intact checkpoint in .*model.safetensors is damaged; choose another --run",
     ):
         Checkpoints(run).read()
 

@@ -1,0 +1,37 @@
+"""Batches of inference on a device: how many items they hold, and how they are copied there."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Fraction of a GPU's memory for the activations of a batch: the same GPU may hold the dataset and the state
+# of a training run, or serve several workers. Of its total memory, not of what is free now: the same card
+# always has the same batches, and with them the same last bits.
+GPU_MEMORY_FRACTION = 1 / 8
+
+
+def device_batch_size(item_bytes: float, device: torch.device, cpu: int, most: int) -> int:
+    """Return the number of items of a batch.
+
+    Args:
+        item_bytes: memory that an item takes on the device during the computation, roughly.
+        device: device of the computation.
+        cpu: size on a CPU.
+        most: maximum size on other devices, with which they are busy; fewer where memory is small.
+    """
+    if device.type == "cpu":
+        return cpu
+    if device.type != "cuda":
+        return most
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return max(1, min(most, int(GPU_MEMORY_FRACTION * memory / item_bytes)))
+
+
+def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """Copy values to a device without waiting for the copy; on a CPU they are not copied."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,170 @@
+"""Training step of the classifier.
+
+plan_step      samples the augmentation and gathers this rank's inputs on the host; ahead of a GPU in a thread
+train_step     runs two parts on the device, on a GPU as CUDA graphs without any synchronization:
+    compute_gradients    augment, MixUp, forward, loss, backward
+    update_weights       clip the gradients averaged over workers, AdamW, EMA
+
+Shape suffixes: B batch, M mel bands, T frames, C classes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.batch_augment import (
+    AugmentationTensors,
+    BatchAugmentation,
+    mask,
+    mix,
+    mix_targets,
+    roll_and_gain,
+    sample_batch_augmentation,
+)
+from models.schedule import cosine_factor
+from pipeline.classifier.state import TrainState
+from pipeline.training.optim import set_learning_rate
+from pipeline.training.step_inputs import Inputs, PackedInputs, prepare_inputs
+from pipeline.training.step_runner import StepPart
+from pipeline.training.world import World, rank_slice
+
+
+def plan_step(state: TrainState, batch: np.ndarray, number: int) -> PackedInputs | Inputs:
+    """Sample the augmentation of a global batch, and return the inputs of this rank's step.
+
+    Depends on the state before the epoch only, so that a thread can work ahead.
+
+    Args:
+        state: training state.
+        batch: row indices of the global batch.
+        number: index of the batch in its epoch.
+    """
+    config = state.config
+    rng = np.random.default_rng([config.seed, state.epoch, number])
+    augmentation = sample_batch_augmentation(
+        rng, len(batch), config.mixup, config.spec_augment, config.augmentation_strength
+    )
+    samples, partner_B = choose_samples(state.world, augmentation)
+    rows = batch[samples]
+    step = state.epoch_step + number
+    arrays: dict[str, np.ndarray | float] = {
+        **augmentation[samples].arrays(*state.dataset.features.shape),
+        **state.loader.arrays(rows),
+        "label_B": state.labels[rows],
+        # DDP averages gradients over ranks: scale the loss so that the average is the gradient of the mean
+        # over the global batch, also if the slices differ by a row.
+        "loss_scale": state.world.size / len(batch),
+        "learning_rate": learning_rate(state, step),
+        "ema_weight": state.ema.weight_at(step),
+    }
+    if partner_B is not None:
+        arrays["partner_B"] = partner_B
+    return prepare_inputs(arrays, state.world.device)
+
+
+def choose_samples(world: World, augmentation: BatchAugmentation) -> tuple[np.ndarray, np.ndarray | None]:
+    """Choose the samples of a global batch that this rank loads.
+
+    Returns:
+        Indices of samples: those of this rank's slice, then partners from other slices, each loaded once; and
+        the position of each sample's partner among them, None if nothing is mixed.
+    """
+    size = len(augmentation.lam)
+    local_slice = rank_slice(size, world)
+    local = np.arange(size)[local_slice]
+    partner, is_mixed = augmentation.partner[local_slice], augmentation.lam[local_slice] < 1
+    if world.device.type == "cpu":
+        if not is_mixed.any():
+            return local, None
+        samples = np.concatenate([local, np.setdiff1d(partner[is_mixed], local)])
+    else:
+        # Always the same number, as a CUDA graph requires.
+        samples = local if world.size == 1 else np.concatenate([local, partner])
+    position = np.zeros(size, np.int64)
+    position[samples[::-1]] = np.arange(len(samples))[::-1]
+    return samples, position[partner]
+
+
+def learning_rate(state: TrainState, step: int) -> float:
+    """Return the learning rate of a step: linear warmup, then cosine decay."""
+    config = state.config
+    return config.learning_rate * cosine_factor(
+        step, config.epochs * state.steps_per_epoch, round(config.warmup_epochs * state.steps_per_epoch)
+    )
+
+
+def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Load and augment this rank's slice of a global batch, on its device.
+
+    Returns:
+        Spectrograms in dB `[shape=(B, n_mels, num_frames)]` and target probabilities `[shape=(B, C)]`.
+    """
+    params = AugmentationTensors.select(inputs)
+    loaded_BMT = roll_and_gain(state.loader.take(inputs), params.shift_B, params.gain_B)
+    loaded_BC = one_hot(inputs["label_B"], len(state.dataset.class_names))
+    if "partner_B" not in inputs:
+        return mask(loaded_BMT, params, state.model.mel_mean_M), loaded_BC
+    partner_B = inputs["partner_B"]
+    # Partners from the slices of other ranks are loaded after this rank's own samples.
+    own = slice(len(partner_B))
+    mel_BMT = mix(loaded_BMT[own], loaded_BMT[partner_B], params.lam_B[own])
+    target_BC = mix_targets(loaded_BC[own], loaded_BC[partner_B], params.lam_B[own])
+    return mask(mel_BMT, params[own], state.model.mel_mean_M), target_BC
+
+
+def compute_gradients(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:
+    """First part of a step: compute the gradients, and `loss`, this rank's contribution to the mean loss."""
+    if state.gradients is not None:
+        state.gradients.zero()
+    mel_BMT, target_BC = make_batch(state, inputs)
+    with state.autocast():
+        logits_BC = state.wrapped_model(mel_BMT)
+    loss_B = F.cross_entropy(
+        logits_BC.float(),
+        target_BC,
+        weight=state.class_weight_C,
+        label_smoothing=state.config.label_smoothing,
+        reduction="none",
+    )
+    loss = loss_B.sum() * inputs["loss_scale"]
+    state.scaler.scale(loss).backward()
+    results["loss"] = loss.detach() / state.world.size
+
+
+def update_weights(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:
+    """Second part of a step: clip the averaged gradients, and update weights and EMA."""
+    state.scaler.unscale_(state.optimizer)
+    nn.utils.clip_grad_norm_(state.model.parameters(), state.config.max_grad_norm)
+    set_learning_rate(state.optimizer, inputs["learning_rate"])
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.gradients is None:
+        state.optimizer.zero_grad(set_to_none=True)
+    state.ema.update(inputs["ema_weight"])
+
+
+def train_step(state: TrainState, inputs: PackedInputs | Inputs) -> Tensor:
+    """Train on a global batch; return this rank's contribution to its mean loss, a scalar on the device.
+
+    Nothing is read back from a GPU.
+    """
+    average = None if state.gradients is None else partial(state.gradients.average, state.world)
+    parts = [
+        StepPart(partial(compute_gradients, state), average),
+        StepPart(partial(update_weights, state)),
+    ]
+    results = state.runner.run(inputs, parts)
+    state.step += 1
+    state.ema.step += 1
+    return results["loss"]
+
+
+def one_hot(label_B: Tensor, num_classes: int) -> Tensor:
+    """Return labels as probabilities, float32 `[shape=(B, C)]`; unlike torch's, without a check of values."""
+    return (label_B[:, None] == torch.arange(num_classes, device=label_B.device)).float()

@@ -1,0 +1,50 @@
+"""Table of a dataset's rows: its columns in the shards, and those that separate duplicates in a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.data.duplicates import duplicate_sets, merge_groups, read_digests
+from pipeline.data.shards import read_shard, shard_digests
+from pipeline.io.errors import UserError
+
+COLUMNS = ["clip_id", "path", "label", "fold", "group", "copy", "strength", "augmentation"]
+
+
+def read_complete_shard(path: Path, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a shard of `rows` rows, or some of its columns.
+
+    Raises:
+        UserError: the shard is missing or damaged, or has another number of rows.
+    """
+    table = read_shard(path, columns)
+    if table.num_rows != rows:
+        raise UserError(
+            f"shard {path} has {table.num_rows} rows instead of {rows}: delete it and rerun `melray extract`"
+        )
+    return table
+
+
+def join_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Return the columns `COLUMNS` of all shards of a dataset, and those of `add_split_columns`.
+
+    Raises:
+        UserError: a damaged footer.
+    """
+    rows = pd.concat([table.select(COLUMNS).to_pandas() for table in tables], ignore_index=True)
+    add_split_columns(rows, read_digests(b"".join(map(shard_digests, tables))))
+    return rows
+
+
+def add_split_columns(rows: pd.DataFrame, digests: np.ndarray) -> None:
+    """Add the columns `content` and `split_group` from the digest of each clip, uint64 `[shape=(clips,)]`."""
+    is_original = rows["copy"].to_numpy() == 0
+    clip_index = np.cumsum(is_original) - 1  # an original is followed by its augmented copies
+    groups = merge_groups(rows["group"].to_numpy()[is_original], duplicate_sets(digests))
+    rows["content"] = digests[clip_index]
+    rows["split_group"] = groups[clip_index]

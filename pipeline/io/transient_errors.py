@@ -1,0 +1,57 @@
+"""Repetition of reads that failed for a reason that passes: a network, a busy device, an object store."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+# Seconds to wait before each repetition. Clients of object stores have repeated each request before.
+DELAYS_S = (0.5, 1.0, 2.0, 4.0)
+_TRANSIENT = {
+    getattr(errno, name)
+    for name in (
+        "EIO EREMOTEIO ESTALE EAGAIN EINTR EBUSY ETIMEDOUT ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN "
+        "EHOSTUNREACH ENETDOWN ENETRESET ENETUNREACH ENOTCONN EPIPE ENOLINK ECOMM ENOMEM EMFILE ENFILE"
+    ).split()
+    if hasattr(errno, name)
+}
+# Errors of object stores have no number. Those of the account do not pass.
+_PERMANENT_TEXTS = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY",
+    "INVALID_CLIENT_TOKEN",
+    "NO_SUCH_BUCKET",
+    "SIGNATURE",
+)
+
+
+def is_transient(error: OSError) -> bool:
+    """Return whether the same read may succeed later: the error is not about the file itself."""
+    if error.errno is not None:
+        return error.errno in _TRANSIENT
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return False
+    return not any(text in str(error) for text in _PERMANENT_TEXTS)
+
+
+def repeat_transient(read: Callable[[], T], delays_s: Sequence[float] | None = None) -> T:
+    """Return the result of `read`, repeated after transient errors.
+
+    Args:
+        read: reads files, without side effects.
+        delays_s: seconds to wait before each repetition (default: `DELAYS_S`).
+
+    Raises:
+        OSError: an error that is not transient, or that of the last attempt.
+    """
+    for delay in DELAYS_S if delays_s is None else delays_s:
+        try:
+            return read()
+        except OSError as error:
+            if not is_transient(error):
+                raise
+            time.sleep(delay)
+    return read()

@@ -1,0 +1,1 @@
+"""Checks on a GPU, skipped without one; `make gpu` runs them concurrently, a process per file."""

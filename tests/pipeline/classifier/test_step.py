@@ -1,0 +1,107 @@
+"""Training step of the classifier as on a GPU: packed inputs, flat gradients, one copy to the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.batch_augment import MixUpConfig, SpecAugmentConfig, sample_batch_augmentation
+from models.ema import Ema
+from pipeline.classifier import step
+from pipeline.classifier.state import TrainState, prepare
+from pipeline.classifier.step import choose_samples, plan_step, train_step
+from pipeline.data.loader import BatchLoader
+from pipeline.training.step_inputs import pack
+from pipeline.training.step_runner import FlatGradients, StepRunner
+from pipeline.training.world import World, rank_slice
+from tests.helpers.device_copies import META, CountCopies, NoOptimizer
+from tests.helpers.runs import SINGLE_WORKER
+from tests.helpers.sounds import train_config, write_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def run_steps(state: TrainState, count: int = 5) -> list[float]:
+    state.wrapped_model.train()
+    torch.manual_seed(0)
+    batches = np.array_split(np.resize(state.split.train, 16 * count), count)
+    return [float(train_step(state, plan_step(state, batch, number))) for number, batch in enumerate(batches)]
+
+
+def test_packed_step_with_flat_gradients_equals_plain(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
+    losses = run_steps(plain)
+    packed = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
+    packed.gradients = FlatGradients(packed.model)
+    for group in packed.optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+    monkeypatch.setattr(step, "prepare_inputs", lambda arrays, device: pack(arrays, pin=False))
+    assert run_steps(packed) == pytest.approx(losses, rel=1e-5)
+    for name, value in plain.ema.model.state_dict().items():
+        torch.testing.assert_close(packed.ema.model.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def on_meta(state: TrainState, gpu_bytes: int) -> TrainState:
+    """Return the state with its networks and rows on `meta`, as they are on a GPU."""
+    model = state.model.to(META)
+    return dataclasses.replace(
+        state,
+        world=World(0, 1, META),
+        model=model,
+        wrapped_model=model,
+        ema=Ema(model, 0.9),
+        optimizer=NoOptimizer(model),
+        autocast=nullcontext,  # type: ignore[arg-type]
+        loader=BatchLoader([state.dataset.mels], META, gpu_bytes),
+        gradients=FlatGradients(model),
+        runner=StepRunner(META, True),
+    )
+
+
+@pytest.mark.parametrize("gpu_bytes", [10**9, 0])
+def test_step_copies_once_to_device(shards: Path, tmp_path: Path, gpu_bytes: int) -> None:
+    """With the rows on the device, and with rows that are streamed."""
+    state = on_meta(prepare(train_config(shards, tmp_path), SINGLE_WORKER), gpu_bytes)
+    assert state.loader.is_resident == bool(gpu_bytes)
+    state.wrapped_model.train()
+    inputs = plan_step(state, state.split.train[:16], 0)
+    with CountCopies() as copies:
+        train_step(state, inputs)
+    assert len(copies.names) == 1, copies.names
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_chosen_samples_hold_own_slice_and_partners(device: str, size: int) -> None:
+    augmentation = sample_batch_augmentation(
+        np.random.default_rng(0), 16, MixUpConfig(rate=0.5), SpecAugmentConfig()
+    )
+    for rank in range(size):
+        world = World(rank, size, torch.device(device))
+        samples, position = choose_samples(world, augmentation)
+        own = np.arange(16)[rank_slice(16, world)]
+        assert samples[: len(own)].tolist() == own.tolist()
+        mixed = augmentation.lam[own] < 1
+        if position is None:
+            assert device == "cpu" and not mixed.any()
+            continue
+        assert samples[position[mixed]].tolist() == augmentation.partner[own][mixed].tolist()
+        if device == "cpu":
+            assert len(set(samples)) == len(samples)  # each row is read once
+        else:
+            assert len(samples) == (len(own) if size == 1 else 2 * len(own))

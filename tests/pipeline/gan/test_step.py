@@ -1,0 +1,97 @@
+"""Training step of the GAN as on a GPU: packed inputs, flat gradients, at most two copies."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.ema import Ema
+from pipeline.data.loader import BatchLoader
+from pipeline.gan import step
+from pipeline.gan.state import GanTrainState, prepare, reset
+from pipeline.gan.step import plan_step, train_step
+from pipeline.training.step_inputs import pack
+from pipeline.training.step_runner import FlatGradients, StepRunner
+from pipeline.training.world import World
+from tests.helpers.device_copies import META, CountCopies, NoOptimizer
+from tests.helpers.runs import SINGLE_WORKER
+from tests.helpers.sounds import gan_config, write_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def networks(state: GanTrainState) -> dict[str, torch.nn.Module]:
+    return {"generator": state.generator, "discriminator": state.discriminator}
+
+
+def run_steps(state: GanTrainState, count: int = 4) -> list[list[float]]:
+    rows = [state.split.train[7 * number : 7 * number + 7] for number in range(count)]
+    return [train_step(state, plan_step(state, rows[number], number)).tolist() for number in range(count)]
+
+
+def test_packed_step_with_flat_gradients_equals_plain(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = gan_config(shards, tmp_path, penalty_interval=2, penalty_weight=1.0)
+    plain, packed = prepare(config, SINGLE_WORKER), prepare(config, SINGLE_WORKER)
+    metrics = run_steps(plain)
+    packed.gradients = {name: FlatGradients(model) for name, model in networks(packed).items()}
+    for optimizer in packed.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(group["lr"])
+    monkeypatch.setattr(step, "prepare_inputs", lambda arrays, device: pack(arrays, pin=False))
+    for values, expected in zip(run_steps(packed), metrics, strict=True):
+        assert values == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    for name, value in plain.ema.model.state_dict().items():
+        torch.testing.assert_close(packed.ema.model.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("gpu_bytes", [10**9, 0])
+@pytest.mark.parametrize("number", [0, 1])
+def test_step_copies_once_to_device(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu_bytes: int, number: int
+) -> None:
+    """With the rows on the device, and streamed; with gradient penalties, and without."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # has no such device
+    cpu = prepare(gan_config(shards, tmp_path, penalty_interval=2, penalty_weight=1.0), SINGLE_WORKER)
+    models = {name: model.to(META) for name, model in networks(cpu).items()}
+    state = dataclasses.replace(
+        cpu,
+        world=World(0, 1, META),
+        ema=Ema(cpu.generator, 0.9),
+        optimizers={name: NoOptimizer(model) for name, model in models.items()},
+        autocast=nullcontext,  # type: ignore[arg-type]
+        loader=BatchLoader([cpu.dataset.mels], META, gpu_bytes),
+        gradients={name: FlatGradients(model) for name, model in models.items()},
+        runner=StepRunner(META, True),
+        has_variety_C=cpu.has_variety_C.to(META),
+        ada_p=cpu.ada_p.to(META),
+    )
+    plan = plan_step(state, state.split.train[:6], number)
+    assert plan.has_penalty == (number == 0)
+    with CountCopies() as copies:
+        train_step(state, plan)
+    assert len(copies.names) == 1, copies.names
+
+
+def test_reset_state_repeats_first_steps(shards: Path, tmp_path: Path) -> None:
+    """In place: the tensors remain the same, and with them all that refers to them."""
+    state = prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
+    addresses = [p.data_ptr() for p in (*state.generator.parameters(), *state.ema.model.parameters())]
+    first = run_steps(state)
+    reset(state)
+    assert state.step == state.ema.step == 0
+    assert run_steps(state) == first
+    assert addresses == [p.data_ptr() for p in (*state.generator.parameters(), *state.ema.model.parameters())]
