@@ -48,11 +48,9 @@ class TrialSpec:
         """
         folder = SearchFolder(self.folder).trial(number)
         try:
-            config = self.base.with_overrides(dict(params))
+            config = self.base.with_overrides(dict(params)).model_copy(update={"run": folder})
         except ConfigError as error:
             raise UserError(f"trial {number}: {error}") from None
-        # Trials that share a GPU share its memory for spectrograms.
-        config = config.model_copy(update={"run": folder, "gpus_per_worker": self.gpus})
         if self.inner_folds == 1:
             return [config]
         return [
