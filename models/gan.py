@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.config import Config
+from models.device_batches import to_device
 
 LEAKY_RELU_SLOPE = 0.2
 # The log power of noise has a standard deviation of 5.6 dB, less where a mel band averages over frequencies.
@@ -69,8 +70,8 @@ class Latents:
         return Latents(self.z_BZ[index], self.noise_BMT[index])
 
     def to(self, device: torch.device) -> Latents:
-        """Return a copy on `device`."""
-        return Latents(self.z_BZ.to(device), self.noise_BMT.to(device))
+        """Copy to `device` without waiting for the copy; on a CPU they are not copied."""
+        return Latents(to_device(self.z_BZ, device), to_device(self.noise_BMT, device))
 
 
 def grid_sizes(shape: tuple[int, int], config: GanConfig) -> list[tuple[int, int]]:

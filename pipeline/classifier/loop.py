@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from models.device_batches import to_device
 from models.metrics import scores
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.state import TrainState, prepare, publish, restore
@@ -93,7 +94,7 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
         batch = local_clips[batch_slice]
         with state.autocast():
             logits_BC = state.ema.model(state.loader(batch).float())
-        label_B = torch.from_numpy(state.labels[batch]).to(loss_sum.device)
+        label_B = to_device(state.labels[batch], loss_sum.device)
         loss_sum += F.cross_entropy(logits_BC.float(), label_B, reduction="sum")
         cell_B = label_B * num_classes + logits_BC.argmax(1)
         confusion.index_add_(0, cell_B, torch.ones_like(cell_B, dtype=torch.float64))

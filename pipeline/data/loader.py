@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.device_batches import to_device
+
 Sampling = Literal["uniform", "balanced"]
 # Spectrograms are moved to a GPU in pieces of this size.
 COPIED_BYTES = 2**28
@@ -77,12 +79,9 @@ class BatchLoader:
 
     def __call__(self, index: np.ndarray) -> Tensor:
         """Return the rows `index` `[shape=(B,)]` as a batch in dB `[shape=(B, n_mels, num_frames)]`."""
-        if self._resident is not None:
-            return self._resident[torch.from_numpy(index).to(self._device)]
-        batch = torch.from_numpy(self._gather(index))
-        if self._device.type == "cuda":
-            return batch.pin_memory().to(self._device, non_blocking=True)
-        return batch.to(self._device)
+        return self.take(
+            {name: to_device(values, self._device) for name, values in self.arrays(index).items()}
+        )
 
     def _gather(self, index: np.ndarray) -> np.ndarray:
         if len(self._arrays) == 1:

@@ -76,10 +76,8 @@ def generate_mels(model: Generator, latents: Latents, labels: np.ndarray, config
         set_float32_precision("fp32")
     batches = []
     for batch in batch_slices(len(labels), generator_batch_size(model, device)):
-        batch_latents = Latents(
-            to_device(latents.z_BZ[batch], device), to_device(latents.noise_BMT[batch], device)
-        )
-        batches.append(model(batch_latents, to_device(np.asarray(labels[batch], np.int64), device)))
+        labels_B = to_device(np.asarray(labels[batch], np.int64), device)
+        batches.append(model(latents[batch].to(device), labels_B))
     mels = torch.cat(batches).cpu().numpy()
     floor = 10 * np.log10(AMIN)
     if config.top_db is None:

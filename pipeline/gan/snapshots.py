@@ -16,7 +16,7 @@ import torch
 
 from models import gan_metrics
 from models.device_batches import to_device
-from models.gan import Generator, Latents, sample_latents
+from models.gan import Generator, sample_latents
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
 from pipeline.data.dataset import ShardDataset
@@ -164,9 +164,6 @@ class SnapshotWriter:
         latents = sample_latents(self._config.gan, self._dataset.features.shape, len(labels), rng)
         batches = []
         for batch in batch_slices(len(labels), BATCH_SIZE):
-            batch_latents = Latents(
-                to_device(latents.z_BZ[batch], device), to_device(latents.noise_BMT[batch], device)
-            )
-            batches.append(model(batch_latents, to_device(labels[batch], device)).cpu())
+            batches.append(model(latents[batch].to(device), to_device(labels[batch], device)).cpu())
             heartbeat()
         return torch.cat(batches).numpy()

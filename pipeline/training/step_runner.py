@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,11 +78,11 @@ class StepRunner:
             variant: names steps that have the same inputs but other parts.
         """
         if not isinstance(inputs, PackedInputs):
-            return _run_parts(parts, inputs, {})
+            return _run_parts(parts, inputs)
         results = self._run_graphs(inputs, parts, variant) if self._use_graphs else None
         if results is None:
             buffer = inputs.buffer.to(self._device, non_blocking=True)
-            results = _run_parts(parts, inputs.layout.views(buffer), {})
+            results = _run_parts(parts, inputs.layout.views(buffer))
         if self._device.type == "cuda":
             self._limit_queue()
         return results
@@ -106,12 +107,8 @@ class StepRunner:
                 return None
         recording.steps += 1
         if not recording.graphs:
-            recording.results = _run_parts(parts, recording.inputs, {})
-            return recording.results
-        for graph, part in zip(recording.graphs, parts, strict=True):
-            graph.replay()
-            if part.reduce is not None:
-                part.reduce()
+            return _run_parts(parts, recording.inputs)
+        _run_all([graph.replay for graph in recording.graphs], parts)
         return recording.results
 
     def _recording(self, inputs: PackedInputs, variant: Hashable) -> _Recording:
@@ -125,7 +122,6 @@ class StepRunner:
         """Record the parts; after an error all later steps run as they are written."""
         graphs: list[torch.cuda.CUDAGraph] = []
         results: dict[str, Any] = {}
-        recording.results = {}
         try:
             torch.cuda.synchronize(self._device)
             # What the steps before have freed would otherwise be reserved twice.
@@ -158,12 +154,19 @@ def _reset_random_generator(device: torch.device) -> None:
     generator.graphsafe_set_state(generator.clone_state())
 
 
-def _run_parts(parts: Sequence[StepPart], inputs: Inputs, results: dict[str, Any]) -> dict[str, Any]:
-    for part in parts:
-        part.compute(inputs, results)
+def _run_parts(parts: Sequence[StepPart], inputs: Inputs) -> dict[str, Any]:
+    """Run the parts as they are written; return their results."""
+    results: dict[str, Any] = {}
+    _run_all([partial(part.compute, inputs, results) for part in parts], parts)
+    return results
+
+
+def _run_all(computations: Sequence[Callable[[], None]], parts: Sequence[StepPart]) -> None:
+    """Run the computation of each part, and the collective after it."""
+    for compute, part in zip(computations, parts, strict=True):
+        compute()
         if part.reduce is not None:
             part.reduce()
-    return results
 
 
 class FlatGradients:
