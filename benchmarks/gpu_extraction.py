@@ -7,7 +7,6 @@ scales.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.common import timed
 from benchmarks.gpu_data import link_copies
-from benchmarks.gpu_rows import PartResult, measured, run_attempts
+from benchmarks.gpu_rows import PartResult, measured, part_arguments, run_attempts
 from cluster.connection.session import session
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, spectrogram_rows
@@ -56,11 +55,7 @@ def job_rate(clips: list[Path], cpus: int, clips_per_cpu: int, folder: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path, help="file of the results")
-    parser.add_argument("--device", default="cuda", help="not used: extraction runs on CPUs")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to test the benchmark")
-    arguments = parser.parse_args()
+    arguments = part_arguments()
     result = PartResult(arguments.file)
     cores = os.cpu_count() or 1
     cpus = [count for count in CPUS if count <= (2 if arguments.quick else cores)]

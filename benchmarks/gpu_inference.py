@@ -7,7 +7,6 @@ is compared to a plain loop on one core, times the number of cores.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from benchmarks.bench_predict import plain_loop
 from benchmarks.common import timed
 from benchmarks.gpu_data import link_copies
 from benchmarks.gpu_measure import device_seconds
-from benchmarks.gpu_rows import PartResult, measured, run_attempts
+from benchmarks.gpu_rows import PartResult, measured, part_arguments, run_attempts
 from cluster.connection.session import session
 from models.classifier import Classifier, ClassifierConfig
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
@@ -114,11 +113,7 @@ def vocoder(setup: Setup, result: PartResult) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path, help="file of the results")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to test the benchmark")
-    arguments = parser.parse_args()
+    arguments = part_arguments()
     torch.set_num_threads(1)
     disable_malloc_trim()
     result = PartResult(arguments.file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 import traceback
@@ -30,6 +31,15 @@ class Row:
         value = "" if self.value is None else f"{self.value:,.4g}{self.unit and ' ' + self.unit}"
         goal = "" if self.goal is None else f"goal {self.goal:g}"
         return f"{self.outcome:9}{self.name:58} {value:>22}  {goal:9} {self.note[:MAX_NOTE_LENGTH]}".rstrip()
+
+
+def part_arguments() -> argparse.Namespace:
+    """Parse the arguments of a part, which `bench_gpu` runs as a process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path, help="file of the results")
+    parser.add_argument("--device", default="cuda", help="not used by parts that run on CPUs")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to test the benchmark")
+    return parser.parse_args()
 
 
 def measured(name: str, value: float, unit: str = "", goal: float | None = None, note: str = "") -> Row:

@@ -9,7 +9,6 @@ without CUDA graphs.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from benchmarks.common import summarize, summarize_ratios
 from benchmarks.gpu_bare import BareLoop, bare_classifier, bare_gan, graphed
 from benchmarks.gpu_data import write_random_shards
 from benchmarks.gpu_measure import busy_seconds, device_limits, device_seconds, step_cost
-from benchmarks.gpu_rows import PartResult, measured, run_attempts
+from benchmarks.gpu_rows import PartResult, measured, part_arguments, run_attempts
 from models.classifier import ClassifierConfig
 from models.gan import GanConfig
 from pipeline.classifier import loop as classifier_loop
@@ -198,11 +197,7 @@ def against_limits(family: Family, setup: Setup, limits: dict[str, float], resul
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path, help="file of the results")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to test the benchmark")
-    arguments = parser.parse_args()
+    arguments = part_arguments()
     device, result = torch.device(arguments.device), PartResult(arguments.file)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -86,13 +86,6 @@ class BatchAugmentation:
             "freq_end_BS": freq_end,
         }
 
-    def tensors(self, mel_BMT: Tensor) -> AugmentationTensors:
-        """Return the parameters for a batch of spectrograms, on its device."""
-        arrays = self.arrays(*mel_BMT.shape[1:])
-        return AugmentationTensors(
-            **{name: torch.from_numpy(values).to(mel_BMT.device) for name, values in arrays.items()}
-        )
-
 
 @dataclass(frozen=True)
 class AugmentationTensors:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import pyarrow.fs as fs
 
 from pipeline.io.filesystems import open_filesystem
+from pipeline.io.transient_errors import repeat_transient
 
 # Options of a filesystem at the end of a URI. Keys may contain question marks too, so that options need the
 # form `name=value`; without options, a final question mark shows that the text before it is the key.
@@ -29,13 +30,7 @@ def repeat_small_read(read: Callable[[], Any]) -> Any:
     The body of an error response does not fit into the buffer of so few bytes: the AWS client then reports
     that instead of repeating the request.
     """
-    for _ in range(4):
-        try:
-            return read()
-        except OSError as error:
-            if "Failed to flush response stream" not in str(error):
-                raise
-    return read()
+    return repeat_transient(read, (0.0,) * 4, lambda error: "Failed to flush response stream" in str(error))
 
 
 class RemotePath:

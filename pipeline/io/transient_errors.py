@@ -37,12 +37,17 @@ def is_transient(error: OSError) -> bool:
     return not any(text in str(error) for text in _PERMANENT_TEXTS)
 
 
-def repeat_transient(read: Callable[[], T], delays_s: Sequence[float] | None = None) -> T:
+def repeat_transient(
+    read: Callable[[], T],
+    delays_s: Sequence[float] | None = None,
+    may_pass: Callable[[OSError], bool] = is_transient,
+) -> T:
     """Return the result of `read`, repeated after transient errors.
 
     Args:
         read: reads files, without side effects.
         delays_s: seconds to wait before each repetition (default: `DELAYS_S`).
+        may_pass: whether an error is transient.
 
     Raises:
         OSError: an error that is not transient, or that of the last attempt.
@@ -51,7 +56,7 @@ def repeat_transient(read: Callable[[], T], delays_s: Sequence[float] | None = N
         try:
             return read()
         except OSError as error:
-            if not is_transient(error):
+            if not may_pass(error):
                 raise
             time.sleep(delay)
     return read()

@@ -22,6 +22,7 @@ from models.batch_augment import (
 )
 from models.ema import Ema
 from models.schedule import cosine_factor
+from tests.helpers.augmentation import to_tensors
 
 B, M, T = 16, 8, 20
 
@@ -46,7 +47,7 @@ def apply(
     partner_params: BatchAugmentation,
     fill: torch.Tensor,
 ) -> torch.Tensor:
-    own, other = params.tensors(mel), partner_params.tensors(partner)
+    own, other = to_tensors(params, M, T), to_tensors(partner_params, M, T)
     mixed = mix(
         roll_and_gain(mel, own.shift_B, own.gain_B),
         roll_and_gain(partner, other.shift_B, other.gain_B),
@@ -103,7 +104,7 @@ def test_mixup_rate_sets_number_of_mixed_samples(rate: float, count: int):
 
 def test_zero_strength_disables_all_but_mixup():
     mel = random_mels()
-    params = sample_params(strength=0.0).tensors(mel)
+    params = to_tensors(sample_params(strength=0.0), M, T)
     assert torch.equal(roll_and_gain(mel, params.shift_B, params.gain_B), mel)
     assert torch.equal(mask(mel, params, torch.zeros(M)), mel)
     assert (params.lam_B < 1).any()
@@ -141,7 +142,7 @@ def test_sampled_shift_is_rounded_to_frames():
     params = BatchAugmentation(
         **{**vars(sample_params()), "roll": np.linspace(-0.5, 0.5, B), "gain_db": np.full(B, 1.5)}
     )
-    tensors = params.tensors(random_mels())
+    tensors = to_tensors(params, M, T)
     assert tensors.shift_B.tolist() == [round(value * T) for value in np.linspace(-0.5, 0.5, B)]
     assert tensors.gain_B.tolist() == [1.5] * B
 
@@ -162,13 +163,13 @@ def test_masks_fill_with_band_means():
     expected[0, :, [5, 6, 18, 19]] = fill[:, None]
     expected[0, 4:6, :] = fill[4:6, None]
     expected[1] = fill[:, None]
-    assert torch.equal(mask(mel, params.tensors(mel), fill), expected)
+    assert torch.equal(mask(mel, to_tensors(params, M, T), fill), expected)
 
 
 def test_zero_masks_change_nothing():
     spec = SpecAugmentConfig(time_masks=0, freq_masks=0)
     mel = random_mels()
-    assert torch.equal(mask(mel, sample_params(spec=spec).tensors(mel), torch.zeros(M)), mel)
+    assert torch.equal(mask(mel, to_tensors(sample_params(spec=spec), M, T), torch.zeros(M)), mel)
 
 
 def small_net(seed: int) -> nn.Sequential:

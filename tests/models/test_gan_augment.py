@@ -19,6 +19,7 @@ from models.gan_augment import (
     sample_uniform,
     update_ada_probability,
 )
+from tests.helpers.augmentation import to_tensors
 
 B, M, T = 24, 10, 40
 AUGMENTATIONS = ("roll", "gain_db", "time_width", "freq_width")
@@ -35,8 +36,7 @@ def sample_params(
     p: float, seed: int = 0, count: int = B, config: GanAugmentConfig = STRONG, size: tuple[int, int] = (M, T)
 ) -> AugmentationTensors:
     rng = np.random.default_rng(seed)
-    arrays = sample_augmentation(rng, count, config).arrays(*size)
-    params = AugmentationTensors.select({name: torch.from_numpy(values) for name, values in arrays.items()})
+    params = to_tensors(sample_augmentation(rng, count, config), *size)
     return apply_with_probability(params, torch.from_numpy(sample_uniform(rng, count)), p)
 
 
