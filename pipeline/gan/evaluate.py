@@ -27,13 +27,13 @@ from pipeline.gan.reference_classifier import embed_and_classify
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clips, write_run_report
 from pipeline.gan.sampling import (
-    concatenate,
     generate_mels,
     generator_batch_size,
-    latents_from_seed,
+    latents_from_seeds,
     mels_to_samples,
     roundtrip_mel,
 )
+from pipeline.gan.state import create_networks
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, report_os_errors
@@ -88,9 +88,7 @@ def evaluate_gan(
     generated = evaluated(
         *generate_and_resynthesize(saved.model.to(device), features, clips_per_class, "generating")
     )
-    torch.manual_seed(config.seed)
-    untrained_model = Generator(config.gan, dataset.features.shape, len(dataset.class_names))
-    untrained_model.set_statistics(saved.model.mel_mean_M, saved.model.mel_std_M)
+    untrained_model, _ = create_networks(config, dataset, saved.model.mel_mean_M, saved.model.mel_std_M)
     untrained = evaluated(
         *generate_and_resynthesize(
             untrained_model.eval().to(device),
@@ -130,7 +128,7 @@ def generate_and_resynthesize(
     with Progress(description, len(labels), "clips") as progress:
         for batch in batch_slices(len(labels), generator_batch_size(model, device)):
             numbers = range(batch.start, batch.stop)
-            latents = concatenate([latents_from_seed(model, [FIRST_SEED + number]) for number in numbers])
+            latents = latents_from_seeds(model, [FIRST_SEED + number for number in numbers])
             generated = generate_mels(model, latents, labels[batch], features.mel)
             for samples in mels_to_samples(generated, features, vocoder, numbers, normalize=False):
                 wav = io.BytesIO()

@@ -19,7 +19,7 @@ from pipeline.data.dataset import ShardDataset
 from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.report import AudioClip, ClassClips, EpochSnapshot, NearestPair, write_gan_report
-from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples
+from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
 from pipeline.gan.snapshots import FIRST_SAMPLES_NAME
 from pipeline.io.errors import report_os_errors
 from pipeline.report.figures import write_animation
@@ -102,7 +102,7 @@ def class_clips(
     features, model = dataset.features, saved.model
     vocoder = Vocoder(features.mel, device=model.mel_mean_M.device)
     seeds = range(1, NUM_GENERATED + 1)
-    latents = concatenate([latents_from_seed(model, [seed]) for seed in seeds])
+    latents = latents_from_seeds(model, seeds)
     classes = []
     for label in labels.tolist():
         rows = split.train[dataset.labels[split.train] == label][:NUM_REAL]

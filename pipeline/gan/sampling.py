@@ -31,6 +31,11 @@ def latents_from_seed(model: Generator, seed: Seed) -> Latents:
     return sample_latents(model.config, model.shape, 1, rng)
 
 
+def latents_from_seeds(model: Generator, seeds: Sequence[int]) -> Latents:
+    """Sample the latents of several clips, each from its own seed."""
+    return concatenate([latents_from_seed(model, [seed]) for seed in seeds])
+
+
 def concatenate(latents: Sequence[Latents]) -> Latents:
     """Concatenate the latents of several clips."""
     return Latents(

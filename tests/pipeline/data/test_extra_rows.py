@@ -15,7 +15,6 @@ from pipeline.data.split import SplitConfig, split_rows
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME, split_record, write_split_record
 from pipeline.io.errors import UserError
 from tests.helpers.rows import make_rows
-from tests.helpers.sounds import write_shards
 
 ROWS = make_rows({"a": [2] * 5, "b": [2] * 5})
 SPLIT = split_rows(ROWS, SplitConfig())
@@ -49,11 +48,6 @@ def test_silent_clips_are_not_the_same_clip() -> None:
     rows.table["content"] = 0
     _, split = append_extra_rows(rows, SPLIT, [others(content=0)])
     assert len(split.train) == len(SPLIT.train) + 4
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
 
 
 def test_excluded_rows_are_reported_with_example(shards: Path) -> None:

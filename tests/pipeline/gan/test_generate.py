@@ -37,14 +37,8 @@ from tests.helpers.sounds import (
     extract_config,
     gan_config,
     train_config,
-    write_shards,
     write_tones,
 )
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
 
 
 @pytest.fixture(scope="module")

@@ -38,15 +38,7 @@ from tests.helpers.sounds import RATE, SMALL_FEATURES, gan_config, tone, write_s
 
 TENSOR_GROUPS = ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer")
 
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def run_loop(config: TrainGanConfig) -> dict:

@@ -19,17 +19,9 @@ from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 from tests.helpers.device_copies import META, CountCopies, NoOptimizer
 from tests.helpers.runs import SINGLE_WORKER
-from tests.helpers.sounds import gan_config, write_shards
+from tests.helpers.sounds import gan_config
 
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
-
-
-@pytest.fixture(autouse=True)
-def single_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def networks(state: GanTrainState) -> dict[str, torch.nn.Module]:

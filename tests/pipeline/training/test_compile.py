@@ -21,7 +21,7 @@ from pipeline.training import compile as compile_module
 from pipeline.training.compile import CompiledModel, compile_model, missing_for_compile
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.runs import SINGLE_WORKER
-from tests.helpers.sounds import gan_config, train_config, write_shards
+from tests.helpers.sounds import gan_config, train_config
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_compiler = pytest.mark.skipif(
@@ -60,11 +60,6 @@ def new_compiler(tmp_path: Path) -> Iterator[None]:
     with fresh_cache(dir=str(tmp_path)):
         yield
     torch._dynamo.reset()
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
 
 
 def assert_nearly_equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

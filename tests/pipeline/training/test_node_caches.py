@@ -19,15 +19,9 @@ from pipeline.distributed.resources import ResourceRequest
 from pipeline.distributed.worker import COLLECTIVE_TIMEOUT_S
 from pipeline.training.node_caches import fill_node_caches, open_on_all_ranks
 from pipeline.training.world import World
-from tests.helpers.sounds import write_shards
 
 # Time limit of a step and of a collective in these tests, in seconds: a hundredth of the real one or less.
 LIMIT_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
 
 
 def _open_as_rank(
