@@ -4,6 +4,7 @@ Modules in reading order:
 
 config                        settings of `melray train-gan`
 variety                       warnings about training clips that a GAN cannot learn from
+data_checks                   requirements on the training rows
 state                         training state of one worker: prepare, publish, restore
 loop                          training loop: epoch, collapse, snapshots
 step                          training step: inputs, discriminator, generator

@@ -11,9 +11,9 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.data_checks import check_rows
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
-from pipeline.gan.state import check_rows
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger

@@ -23,9 +23,10 @@ from pipeline.extract import ExtractConfig, extract
 from pipeline.gan import loop
 from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.data_checks import check_rows
 from pipeline.gan.loop import train_loop
 from pipeline.gan.rollback import sample_diversity
-from pipeline.gan.state import GanTrainState, check_rows, prepare, restore
+from pipeline.gan.state import GanTrainState, prepare, restore
 from pipeline.gan.step import discriminator_step, generator_step, make_batch, plan_step, train_step
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints

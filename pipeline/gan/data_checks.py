@@ -1,0 +1,60 @@
+"""Requirements on the rows of a GAN's training: enough clips for each class and worker, finite values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.loader import epoch_batches, subsample_evenly
+from pipeline.data.split import Split
+from pipeline.gan.config import TrainGanConfig
+from pipeline.io.errors import UserError
+
+# Rows that are checked for NaN and infinite values before the first step.
+MAX_CHECKED_ROWS = 5000
+
+
+def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, workers: int) -> None:
+    """Check that a GAN can be trained on the data by a number of workers.
+
+    Raises:
+        UserError: more workers than clips in a batch, a class with fewer than two clips, non-finite values.
+    """
+    if config.batch_size < workers:
+        raise UserError(
+            f"--workers {workers} exceeds --batch-size {config.batch_size}: "
+            "each worker needs at least one clip per step"
+        )
+    smallest = min(map(len, epoch_batches(split.train, config.batch_size)))
+    if smallest < workers:
+        raise UserError(
+            f"--workers {workers}: too many workers for {len(split.train)} training clips in batches of "
+            f"up to {config.batch_size}: each worker needs at least one clip per step"
+        )
+    counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.class_names))
+    if counts.min() < 2:
+        raise _too_few_clips(dataset, split, int(counts.argmin()))
+    for row in subsample_evenly(split.train, MAX_CHECKED_ROWS):
+        if not np.isfinite(dataset.mels[row]).all():
+            clip_id = dataset.table["clip_id"][row]
+            raise UserError(
+                f"clip '{clip_id}' contains NaN or infinite values: extract {config.shards} again"
+            )
+
+
+def _too_few_clips(dataset: ShardDataset, split: Split, label: int) -> UserError:
+    """Return the error for a class with fewer than two training clips, with where its other clips are."""
+    train, val, held_out = (
+        int((dataset.labels[rows] == label).sum()) for rows in (split.train, split.val, split.held_out)
+    )
+    elsewhere = [
+        f"{count} {name}" for count, name in ((val, "for validation"), (held_out, "held out")) if count
+    ]
+    return UserError(
+        f"class '{dataset.class_names[label]}' has too few training clips ({train}"
+        + "".join(f", {text}" for text in elsewhere)
+        + "): a GAN needs at least 2 per class; add clips"
+        + (", lower --val-fraction" if val else "")
+        + (", choose another --fold" if held_out else "")
+        + " or remove the class"
+    )
