@@ -7,6 +7,7 @@
 - `bench_gain`: generated clips as additional training data.
 - `bench_gpu`: checks and benchmarks on a GPU (`make gpu`), whose parts are `gpu_*`.
 - `bench_scale`, `bench_submit`: number of clips and nodes; latency of a cluster job.
+- `bench_cluster_up`, `bench_growth`: start of a local cluster under load; use of nodes that are added.
 
 Each measures both sides in one process tree and saves `results/<name>.json` with command, hardware and date.
 """

@@ -31,6 +31,7 @@ def main() -> None:
             benchmark("bench_tune", "--shards", shards, "--seeds", "0"),
             [melray, "train-classifier", "--shards", shards, "--run", run, "--epochs", "1"],
             benchmark("bench_predict", "--audio", audio, "--run", run),
+            benchmark("bench_cloud", "--audio", audio, "--run", run),
         ]
         for command in commands:
             print("$", *command, flush=True)

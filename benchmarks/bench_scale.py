@@ -2,16 +2,15 @@
 
     python -m benchmarks.bench_scale [--clips 10000 100000 1000000] [--audio FOLDER --nodes 1 2]
 
-1. Driver time and memory for a CSV of --clips clips. Nothing is decoded: shards with all columns but tiny
-   spectrograms are written in this process, which leaves listing, planning, collecting results and
-   publishing.
+1. Driver time and memory for a CSV of --clips clips, which are hard links. Nothing is decoded: shards with
+   all columns but tiny spectrograms are written in this process, which leaves listing, planning, collecting
+   results and publishing.
 2. Real clips on clusters of --nodes nodes of one CPU each, all of them processes on this computer.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.common import convert_to_wav, save_result, timed
+from benchmarks.common import convert_to_wav, save_result, timed, write_clip_list
 from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import ManifestConfig, read_manifest
@@ -34,21 +33,6 @@ from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit
 from pipeline.extract import ExtractConfig, extract, plan_job
 
 TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=2), seconds=0.1)
-
-
-def write_list(path: Path, clips: int) -> None:
-    """Write a CSV of clips in ten classes, whose files do not exist."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "group"])
-        writer.writerows(
-            [
-                f"recordings/station_{i % 97:02d}/2026-11-{i % 28 + 1:02d}/clip_{i:08d}.wav",
-                f"class {i % 10}",
-                f"station {i % 9973}",
-            ]
-            for i in range(clips)
-        )
 
 
 def write_empty_shards(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
@@ -66,7 +50,7 @@ def driver_metrics(clips: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_list(folder / "list.csv", clips)
+        write_clip_list(folder / "list.csv", clips)
         config = ExtractConfig(data=folder / "list.csv", out=folder / "out", features=TINY, copies=0)
         start_time = time.perf_counter()
         manifest = read_manifest(config.data, config.subset(ManifestConfig))

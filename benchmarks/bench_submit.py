@@ -3,7 +3,7 @@
     python -m benchmarks.bench_submit --shards FOLDER [--rounds 3]
 
 Starts and stops a local cluster of one node; no other may be running. The first round is a warmup and
-excluded.
+excluded. Also counts the processes of a job that load torch: the worker alone needs it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.common import save_result, summarize
@@ -23,8 +24,23 @@ from benchmarks.common import save_result, summarize
 MELRAY = str(Path(sys.executable).parent / "melray")
 
 
-def submit(shards: Path, run: Path) -> dict[str, float]:
-    """Submit a training run; return the seconds from the start of the command to each event."""
+def torch_processes() -> int:
+    """Return the number of processes on this host that have loaded torch."""
+    count = 0
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):  # a process that has ended
+            count += "libtorch_cpu" in maps.read_text(encoding="utf-8", errors="replace")
+    return count
+
+
+def submit(shards: Path, run: Path) -> tuple[dict[str, float], int]:
+    """Submit a training run.
+
+    Returns:
+        The seconds from the start of the command to each event, and the number of processes of the job that
+        had loaded torch when the first epoch ended.
+    """
+    others, loaded = torch_processes(), 0
     command = [
         "train-classifier",
         "--shards",
@@ -44,6 +60,7 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
         events.setdefault(name, time.perf_counter() - start_time)
 
     def watch_files() -> None:
+        nonlocal loaded
         # Files that the job writes in this order.
         files = {
             "run folder created": run / "config.json",
@@ -55,8 +72,9 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
                 if path.exists():
                     record(name)
             history = run / "metrics.jsonl"
-            if history.is_file() and history.stat().st_size:
+            if "first epoch" not in events and history.is_file() and history.stat().st_size:
                 record("first epoch")
+                loaded = torch_processes() - others
             time.sleep(0.02)
 
     watcher = threading.Thread(target=watch_files)
@@ -81,7 +99,7 @@ def submit(shards: Path, run: Path) -> dict[str, float]:
     watcher.join()
     if job.returncode:
         sys.exit(f"the job failed with exit code {job.returncode}")
-    return events
+    return events, loaded
 
 
 def main() -> None:
@@ -99,13 +117,15 @@ def main() -> None:
     finally:
         subprocess.run([MELRAY, "cluster", "down"], check=True)
         shutil.rmtree(folder, ignore_errors=True)
-    names = sorted(rounds[0], key=rounds[0].__getitem__)
+    first, _ = rounds[0]
+    names = sorted(first, key=first.__getitem__)
     save_result(
         "submit",
         {
             "seconds_since_start": {
-                name: summarize([events[name] for events in rounds if name in events]) for name in names
-            }
+                name: summarize([events[name] for events, _ in rounds if name in events]) for name in names
+            },
+            "processes_that_load_torch": summarize([loaded for _, loaded in rounds]),
         },
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,33 @@ def convert_to_wav(source: Path, out: Path, repeat: int = 1) -> Path:
             os.link(wav, folder / f"{path.stem}-{number:03d}.wav")
     marker.touch()
     return out
+
+
+def write_links(folder: Path, names: Iterable[str]) -> None:
+    """Write files of a few bytes; most are hard links, which are quick to create."""
+    source, made = folder / ".source", set[str]()
+    for index, name in enumerate(names):
+        parent = name.rpartition("/")[0]
+        if parent not in made:
+            (folder / parent).mkdir(parents=True, exist_ok=True)
+            made.add(parent)
+        if index % 30_000 == 0:  # file systems limit the links of a file
+            source.unlink(missing_ok=True)
+            source.write_bytes(b"RIFF\x24\0\0\0WAVEfmt ")
+        os.link(source, folder / name)
+    source.unlink(missing_ok=True)
+
+
+def write_clip_list(path: Path, clips: int) -> None:
+    """Write a CSV of clips in ten classes, and their files next to it."""
+    names = [
+        f"recordings/station_{i % 97:02d}/2026-11-{i % 28 + 1:02d}/clip_{i:08d}.wav" for i in range(clips)
+    ]
+    write_links(path.parent, names)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "group"])
+        writer.writerows([name, f"class {i % 10}", f"station {i % 9973}"] for i, name in enumerate(names))
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -93,8 +93,15 @@ def _run_command(command: str, flags: list[str], job_arguments: list[str] | None
     from pipeline.io.console import setup_logging
 
     common, flags = split_common_flags(flags)
+    if common.address is None and common.ray is not False and in_job():
+        common = common._replace(address="auto")
     setup_logging(common.log_level)
     return dispatch(command, flags, common, job_arguments)
+
+
+def in_job() -> bool:
+    """Return whether this process is the entry point of a job, which has the address of its cluster."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and bool(os.environ.get("RAY_ADDRESS"))
 
 
 def _explain(error: Exception) -> str | None:

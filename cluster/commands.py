@@ -1,4 +1,4 @@
-"""Run a command: parse its flags, then call its function, in a Ray session if it needs one."""
+"""Run a command: parse its flags, then call its function, with a Ray session for its work if it needs one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from cluster.arguments.registry import (
     load_config_class,
     resolve_command,
 )
-from cluster.connection.session import session, set_environment
+from cluster.connection.execution import command_execution, prepare_processes
+from cluster.connection.session import set_environment
+from cluster.connection.shared_folders import check_shared_folders
 from models.config import Config
 from pipeline.io.errors import UserError
 from pipeline.io.yaml_files import yaml_text
@@ -51,14 +53,19 @@ def dispatch(command: str, arguments: list[str], common: CommonFlags, job_argume
 
 
 def _run_in_session(spec: CommandSpec, key: str, flags: list[str], common: CommonFlags) -> int:
-    # Ray reads its environment when it is first imported, which a command's module may do.
-    set_environment(common.address)
+    if spec.runs_without_ray:
+        prepare_processes(common, spec.worker_module or spec.module, flags)
+    else:
+        # Ray reads its environment when it is first imported, which a command's module may do.
+        set_environment(common.address)
     module = import_module(spec.module)
     config = parse(load_config_class(key), key, flags, common.config)
     print_config(config)
     if spec.check:
         getattr(module, spec.check)(config)
-    with session(common.address, common.cpus):
+    with command_execution(common, needs_ray=not spec.runs_without_ray, command=key):
+        if common.address is not None:
+            check_shared_folders(config)
         getattr(module, spec.function)(config)
     return 0
 

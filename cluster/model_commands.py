@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.arguments.common_flags import CommonFlags
-from cluster.connection.session import session
+from cluster.connection.execution import command_execution
 from pipeline.classifier import evaluate as classifier_evaluation
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.distributed.devices import process_device
@@ -35,10 +35,7 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
 
 
 def generate(config: GenerateConfig, common: CommonFlags) -> int:
-    """Generate clips in this process if they are few, else in a Ray session."""
-    if generation.needs_cluster(config):
-        with session(common.address, common.cpus):
-            generation.generate_on_cluster(config)
-    else:
-        generation.generate(config)
+    """Generate clips in this process if they are few, else on Ray."""
+    with command_execution(common):
+        generation.generate_by_size(config)
     return 0

@@ -3,12 +3,14 @@
 In the order to read:
 
 - `config`: `Config`, the base class of all configurations; `ConfigError`.
+- `settings`: settings of everything below, without torch.
 - `classifier`: convolutional classifier of log-mel spectrograms.
 - `norm`: its normalization layers, such as batch norm over all workers.
 - `batch_augment`: MixUp, SpecAugment, circular time shift and gain.
 - `device_batches`: batches of inference on a device, and copies there.
 - `schedule`, `ema`: learning rate schedule and average of the weights.
-- `metrics`: accuracy, macro-F1, log loss and calibration of a classifier.
+- `confusion`: correct and confused clips by class, accuracy and macro-F1.
+- `metrics`: all metrics of predicted probabilities, with log loss and calibration.
 - `gan`: conditional generator and discriminator.
 - `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.
 - `gan_metrics`: Fréchet distance, density, coverage and diversity of generated clips.

@@ -16,36 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from models.config import Config
-
-
-class MixUpConfig(Config):
-    """MixUp (Zhang et al. 2018): a sample and its label are interpolated with another sample and label."""
-
-    rate: float = Field(0.5, ge=0, le=1)
-    """Fraction of samples that are mixed."""
-    alpha: float = Field(0.3, gt=0, le=10)
-    """Parameter of Beta(alpha, alpha) of the mixing weight: small keeps one sample dominant, 1 is uniform."""
-
-
-class SpecAugmentConfig(Config):
-    """SpecAugment (Park et al. 2019) and variants; all sizes are scaled by the augmentation strength."""
-
-    time_masks: int = Field(2, ge=0, le=20)
-    """Number of time masks."""
-    time_width: float = Field(0.12, ge=0, le=1)
-    """Maximum width of a time mask, as a fraction of the clip."""
-    freq_masks: int = Field(2, ge=0, le=20)
-    """Number of frequency masks."""
-    freq_width: float = Field(0.12, ge=0, le=1)
-    """Maximum width of a frequency mask, as a fraction of the mel bands."""
-    roll: float = Field(0.5, ge=0, le=0.5)
-    """Maximum circular time shift in either direction, as a fraction of the clip."""
-    gain_db: float = Field(6.0, ge=0, le=40)
-    """Maximum gain change in dB, up or down."""
+from models.settings import MixUpConfig, SpecAugmentConfig
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,12 @@ Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block)
 from __future__ import annotations
 
 import itertools
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from models.config import Config
-from models.norm import NormName, has_several_workers, make_norm
-
-
-class ClassifierConfig(Config):
-    """Classifier architecture."""
-
-    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
-    """Channels of each block; the stem and every block halve both axes."""
-    convs_per_block: int = Field(2, ge=1, le=4)
-    """Convolutions per block."""
-    embedding_dim: int = Field(256, ge=1)
-    """Size of the clip embedding fed to the head."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    """Dropout probability in the head."""
-    norm: NormName = "batch"
-    """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
-    rows each; group: group norm, independent of rows and workers."""
+from models.norm import has_several_workers, make_norm
+from models.settings import ClassifierConfig, NormName
 
 
 class Classifier(nn.Module):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from types import NoneType
 from typing import Any, Self, TypeVar, get_args, get_origin
 
@@ -146,11 +148,14 @@ def _format_item(cls: type[BaseModel], item: ErrorDetails) -> str:
     message = message[:1].lower() + message[1:]
     if not key:
         return message
-    return (
-        f"'{key}': {message}"
-        if isinstance(item["input"], dict)
-        else f"'{key}' = {item['input']!r}: {message}"
-    )
+    value = item["input"]
+    return f"'{key}': {message}" if isinstance(value, dict) else f"'{key}' = {_shown(value)!r}: {message}"
+
+
+def _shown(value: Any) -> Any:
+    """Return a value for a message, without the query of a URI, which may contain credentials."""
+    text = str(value) if isinstance(value, PurePath) else value
+    return re.sub(r"(?s)\A(\w+:/.*?\?).*", r"\1…", text) if isinstance(text, str) else text
 
 
 def _field_names(cls: type[BaseModel], path: list[str]) -> list[str]:

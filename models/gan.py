@@ -22,36 +22,19 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from models.config import Config
 from models.device_batches import to_device
+from models.settings import GanConfig
 
 LEAKY_RELU_SLOPE = 0.2
 # The log power of noise has a standard deviation of 5.6 dB, less where a mel band averages over frequencies.
 # A network without a noise input spends its capacity on this texture; with an unbounded one it could encode
 # the sound in it.
 NUM_NOISE_KERNELS, NOISE_KERNEL_SIZE, NOISE_DB = 2, 5, 5.6
-
-
-class GanConfig(Config):
-    """Architecture of generator and discriminator."""
-
-    latent_dim: int = Field(64, ge=1)
-    """Dimension of the latent vector."""
-    style_dim: int = Field(128, ge=1)
-    """Dimension of the style vector (latent + class) that modulates the generator."""
-    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 48, 96, 192), min_length=2, max_length=8)
-    """Channels of each level, from the finest to the coarsest; each level halves both axes."""
-    blocks: int = Field(1, ge=1, le=8)
-    """Residual blocks per level."""
-    patch: int = Field(4, ge=1, le=8)
-    """Patch size: one cell of the finest feature map covers patch x patch values; 1 is finest and slowest."""
 
 
 @dataclass(frozen=True)

@@ -14,52 +14,19 @@ import dataclasses
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from models.batch_augment import (
     AugmentationTensors,
     BatchAugmentation,
-    MixUpConfig,
-    SpecAugmentConfig,
     mask,
     roll_and_gain,
     sample_batch_augmentation,
 )
-from models.config import Config
+from models.settings import MAX_PROBABILITY, AdaConfig, GanAugmentConfig, MixUpConfig
 
 # Number of real clips within which the probability can go from 0 to 1.
 ADA_CLIPS = 40_000
-# Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
-MAX_PROBABILITY = 0.8
-
-
-class GanAugmentConfig(SpecAugmentConfig):
-    """Augmentation of real and generated clips before the discriminator."""
-
-    time_masks: int = Field(1, ge=0, le=20)
-    """Number of time masks."""
-    time_width: float = Field(0.25, ge=0, le=1)
-    """Maximum width of a time mask, as a fraction of the clip."""
-    freq_masks: int = Field(1, ge=0, le=20)
-    """Number of frequency masks."""
-    freq_width: float = Field(0.25, ge=0, le=1)
-    """Maximum width of a frequency mask, as a fraction of the mel bands."""
-    roll: float = Field(0.1, ge=0, le=0.5)
-    """Maximum circular time shift in either direction, as a fraction of the clip."""
-    gain_db: float = Field(6.0, ge=0, le=40)
-    """Maximum gain change in dB, up or down."""
-
-
-class AdaConfig(Config):
-    """Adaptive discriminator augmentation (ADA)."""
-
-    adapt: bool = True
-    """Adapt the augmentation probability to discriminator overfitting (ADA); otherwise keep it fixed."""
-    p: float = Field(0.2, ge=0, le=MAX_PROBABILITY)
-    """Probability of each augmentation per clip; the initial value when adaptive."""
-    target: float = Field(0.6, gt=-1, lt=1)
-    """ADA target for r_t, the mean sign of the discriminator's outputs on real clips."""
 
 
 def sample_augmentation(rng: np.random.Generator, count: int, config: GanAugmentConfig) -> BatchAugmentation:

@@ -9,13 +9,12 @@ Shape suffixes: B batch, M mel bands, T frames.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LossName = Literal["relativistic", "hinge", "non-saturating"]
+from models.settings import LossName
 
 
 def discriminator_loss(name: LossName, real_B: Tensor, fake_B: Tensor) -> Tensor:

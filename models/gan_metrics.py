@@ -8,10 +8,13 @@ In shapes: N and R numbers of clips, K dimension of an embedding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+# Values of a matrix of distances that are computed at a time, and clips of a set above which a Fréchet
+# distance is computed from triangular factors: 15,000 clips of 5,000 classes are compared with 20,000.
+MAX_DISTANCES, MAX_DIRECT_CLIPS = 2**25, 4000
 # Within-class diversity in dB below which a class has no variety: copies of a clip, encoded differently,
 # reach half of it, recordings of any sound ten times as much.
 MIN_DIVERSITY_DB = 0.5
@@ -37,8 +40,10 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     # tr((A B)^½) is the sum of the singular values of the product of factors of A and B: no matrix square
     # root, which may be complex.
     factors = [(x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (first, second)]
-    cross = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
     traces = sum(float(np.square(factor).sum()) for factor in factors)
+    # Their triangular factors have the same product of covariances, in K x K instead of N x R values.
+    factors = [np.linalg.qr(x, mode="r") if len(x) > MAX_DIRECT_CLIPS else x for x in factors]
+    cross = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
     return max(0.0, float(mean_difference @ mean_difference + traces - 2 * cross))
 
 
@@ -60,11 +65,16 @@ def density_and_coverage(real: np.ndarray, fake: np.ndarray, num_neighbors: int 
     """
     real, fake = _check_vectors(real, "real"), _check_vectors(fake, "fake")
     num_neighbors = min(num_neighbors, len(real) - 1)
-    real_distances = distances(real, real)
-    np.fill_diagonal(real_distances, np.inf)
-    radius = np.sort(real_distances, axis=1)[:, num_neighbors - 1]
-    inside = distances(real, fake) <= radius[:, None]
-    return float(inside.sum() / (num_neighbors * len(fake))), float(inside.any(axis=1).mean())
+    contained, covered = 0, 0
+    for part in _row_slices(len(real), max(len(real), len(fake))):
+        real_distances = distances(real[part], real)
+        own = np.arange(len(real))[part]
+        real_distances[own - part.start, own] = np.inf
+        radius = np.partition(real_distances, num_neighbors - 1, axis=1)[:, num_neighbors - 1]
+        inside = distances(real[part], fake) <= radius[:, None]
+        contained += int(inside.sum())
+        covered += int(inside.any(axis=1).sum())
+    return contained / (num_neighbors * len(fake)), covered / len(real)
 
 
 def nearest_neighbors(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,9 +83,13 @@ def nearest_neighbors(queries: np.ndarray, references: np.ndarray) -> tuple[np.n
     Returns:
         Its index `[shape=(N,)]` and its Euclidean distance `[shape=(N,)]`.
     """
-    pairwise = distances(queries, references)
-    index = pairwise.argmin(axis=1)
-    return index, pairwise[np.arange(len(queries)), index]
+    parts = []
+    for part in _row_slices(len(queries), len(references)):
+        pairwise = distances(queries[part], references)
+        index = pairwise.argmin(axis=1)
+        parts.append((index, pairwise[np.arange(len(index)), index]))
+    indices, nearest = zip(*parts, strict=True)
+    return np.concatenate(indices), np.concatenate(nearest)
 
 
 def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -85,15 +99,23 @@ def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares, 0.0))
 
 
+def _row_slices(rows: int, columns: int) -> Iterator[slice]:
+    """Yield slices of the rows of a matrix whose parts fit into memory; usually one slice of all rows."""
+    size = max(1, MAX_DISTANCES // max(1, columns))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
 def class_diversity(mels: np.ndarray, labels: np.ndarray) -> dict[int, float]:
     """Compute the mean standard deviation of a spectrogram value within each class, in dB.
 
     Args:
-        mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
+        mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`; float16 is converted class by class.
         labels: their classes `[shape=(N,)]`; classes with a single clip are left out.
     """
+    dtype = np.result_type(mels, np.float32)
     return {
-        int(label): float(mels[labels == label].std(axis=0).mean())
+        int(label): float(mels[labels == label].astype(dtype).std(axis=0).mean())
         for label in np.unique(labels)
         if (labels == label).sum() > 1
     }

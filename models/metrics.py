@@ -1,4 +1,7 @@
-"""Classification metrics: scores of a confusion matrix, and all metrics of predicted probabilities.
+"""Metrics of a classifier's predicted probabilities: accuracy, macro-F1, log loss and calibration.
+
+They need four values of each clip rather than all its probabilities, which for thousands of classes and many
+clips would not fit into memory: `score_clips` reduces a batch of probabilities to them.
 
 In shapes: N number of clips, C number of classes.
 """
@@ -6,124 +9,114 @@ In shapes: N number of clips, C number of classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from models.confusion import check_class_range, class_scores, count_classes, count_confusions, scores
 
 CALIBRATION_BINS = 15
 # Softmax in half precision sums to 1 within a few thousandths; logits passed by mistake are far off.
 SUM_TOLERANCE = 1e-2
+# Up to this number of classes the confusion matrix is among the metrics: it grows with the square of them.
+MAX_MATRIX_CLASSES = 100
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count (true class, predicted class) pairs.
+class ClipScores(NamedTuple):
+    """What metrics need of the predictions of N clips `[shape=(N,)]` each."""
 
-    Args:
-        labels: true classes `[shape=(N,)]`, integers.
-        predictions: predicted classes `[shape=(N,)]`, integers.
-        num_classes: number C of classes.
-
-    Returns:
-        Counts `[shape=(C, C)]`, int64; rows are true classes, columns predictions. Matrices of disjoint
-        subsets add up.
-
-    Raises:
-        ValueError: the shapes differ, or a value is not an integer in [0, C).
-    """
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    if labels.ndim != 1 or labels.shape != predictions.shape:
-        raise ValueError(
-            f"labels and predictions must both have shape (N,), not {labels.shape} and {predictions.shape}"
-        )
-    for name, values in (("labels", labels), ("predictions", predictions)):
-        _check_classes(name, values, num_classes)
-    # int64 first: class indices are often uint8, in which the product would overflow.
-    pairs = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+    labels: np.ndarray
+    """True classes."""
+    predictions: np.ndarray
+    """Predicted classes."""
+    confidence: np.ndarray
+    """Probabilities of the predicted classes."""
+    true_probability: np.ndarray
+    """Probabilities of the true classes."""
 
 
-def scores(confusion: np.ndarray) -> dict[str, float]:
-    """Compute accuracy and macro-F1 of a confusion matrix `[shape=(C, C)]`; both are 0 if it is all zeros.
-
-    The macro mean is over classes with true clips: as in scikit-learn with them as `labels`, and
-    `zero_division=0`. A class without any has no recall, so its F1 would say nothing.
-    """
-    total = confusion.sum()
-    present = confusion.sum(axis=1) > 0
-    f1 = class_scores(confusion)["f1"]
-    return {
-        "accuracy": float(np.trace(confusion) / total) if total else 0.0,
-        "macro_f1": float(f1[present].mean()) if total else 0.0,
-    }
-
-
-def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute `precision`, `recall`, `f1` and `support` of each class, each `[shape=(C,)]`.
-
-    A ratio with denominator 0 is 0.
-    """
-    correct, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    return {
-        "precision": correct / np.maximum(predicted, 1),
-        "recall": correct / np.maximum(support, 1),
-        "f1": 2 * correct / np.maximum(support + predicted, 1),
-        "support": support,
-    }
-
-
-def classification_metrics(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> dict[str, Any]:
-    """Compute all metrics of a classifier on labeled clips, as plain JSON values.
+def score_clips(probabilities: np.ndarray, labels: np.ndarray) -> ClipScores:
+    """Reduce predicted probabilities to what metrics need.
 
     Args:
         probabilities: predicted class probabilities `[shape=(N, C)]`, floating point; rows sum to 1.
         labels: true classes `[shape=(N,)]`, integers in [0, C).
+
+    Raises:
+        ValueError: the shapes do not match, or a value is not a probability or a class.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    _check_probabilities(probabilities, labels)
+    return ClipScores(
+        labels,
+        probabilities.argmax(axis=1),
+        probabilities.max(axis=1),
+        probabilities[np.arange(len(labels)), labels],
+    )
+
+
+def concatenate(parts: Sequence[ClipScores]) -> ClipScores:
+    """Return the scores of the clips of all parts, of which there is at least one."""
+    return ClipScores(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def classification_metrics(clips: ClipScores, class_names: Sequence[str]) -> dict[str, Any]:
+    """Compute all metrics of a classifier on labeled clips, as plain JSON values.
+
+    Args:
+        clips: scores of at least one clip.
         class_names: names of the C classes.
 
     Returns:
         `clips`, `accuracy`, `macro_f1`, `log_loss` (natural logarithm), `ece` (expected calibration error,
-        Guo et al. 2017), `per_class` (name, precision, recall, f1, support), `confusion` (rows are true
-        classes), `classes_without_clips` (names of those that `macro_f1` leaves out) and `calibration`, the
-        bins of `ece` (low, high, confidence, accuracy, count; confidence and accuracy are None in an empty
-        bin).
+        Guo et al. 2017), `classes_without_clips` (names of those that `macro_f1` leaves out), `calibration`,
+        the bins of `ece` (low, high, confidence, accuracy, count; confidence and accuracy are None in an
+        empty bin), `per_class` (name, precision, recall, f1, support) and `confusion`, the confusion matrix
+        (rows are true classes), which is None for more than `MAX_MATRIX_CLASSES` classes.
 
     Raises:
-        ValueError: the shapes do not match, there is no clip, or a value is not a probability or a class.
+        ValueError: there is no clip, or a class is not in [0, C).
     """
-    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
-    _check_probabilities(probabilities, labels, len(class_names))
-    predictions = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(labels, predictions, len(class_names))
-    columns = {key: values.tolist() for key, values in class_scores(confusion).items()}
-    bins = calibration_bins(probabilities.max(axis=1), predictions == labels)
+    num_classes = len(class_names)
+    if not len(clips.labels):
+        raise ValueError("need at least one clip")
+    counts = count_classes(clips.labels, clips.predictions, num_classes)
+    columns = {key: values.tolist() for key, values in class_scores(counts).items()}
+    bins = calibration_bins(clips.confidence, clips.predictions == clips.labels)
     return {
-        "clips": len(labels),
-        **scores(confusion),
-        "log_loss": log_loss(probabilities, labels),
+        "clips": len(clips.labels),
+        **scores(counts),
+        "log_loss": log_loss(clips.true_probability),
         "ece": sum(
             entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]
         )
-        / len(labels),
+        / len(clips.labels),
+        "classes_without_clips": [
+            name for name, count in zip(class_names, counts.support, strict=True) if not count
+        ],
+        "calibration": bins,
         "per_class": [
             {"name": name, **{key: columns[key][i] for key in columns}} for i, name in enumerate(class_names)
         ],
-        "confusion": confusion.tolist(),
-        "classes_without_clips": [
-            name for name, count in zip(class_names, confusion.sum(axis=1), strict=True) if not count
-        ],
-        "calibration": bins,
+        "confusion": confusion_matrix(clips.labels, clips.predictions, num_classes),
     }
 
 
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the mean negative natural log likelihood of the true classes.
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[list[int]] | None:
+    """Return the confusion matrix as JSON, rows are true classes; None for too many classes."""
+    if num_classes > MAX_MATRIX_CLASSES:
+        return None
+    confusion = count_confusions(labels, predictions, num_classes)
+    return confusion.matrix(np.arange(num_classes)).tolist()
+
+
+def log_loss(true_probability: np.ndarray) -> float:
+    """Compute the mean negative natural log likelihood from the probabilities of the true classes.
 
     Probabilities are clipped to [eps, 1 - eps] of their type, as in scikit-learn.
     """
-    eps = float(np.finfo(probabilities.dtype).eps)
-    true_class_probs = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(true_class_probs, eps, 1.0 - eps)).mean())
+    eps = float(np.finfo(true_probability.dtype).eps)
+    return float(-np.log(np.clip(true_probability.astype(np.float64), eps, 1.0 - eps)).mean())
 
 
 def calibration_bins(
@@ -155,18 +148,13 @@ def calibration_bins(
     return bins
 
 
-def _check_probabilities(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
-    shapes = f"probabilities {probabilities.shape}, labels {labels.shape}, {num_classes} class names"
-    if (
-        probabilities.ndim != 2
-        or labels.shape != probabilities.shape[:1]
-        or probabilities.shape[1] != num_classes
-    ):
-        raise ValueError(f"need probabilities (N, C), labels (N,) and C class names, not {shapes}")
-    if probabilities.size == 0:
-        raise ValueError(f"need at least one clip and one class, not {shapes}")
+def _check_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> None:
+    shapes = f"probabilities {probabilities.shape}, labels {labels.shape}"
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not probabilities.shape[1]:
+        raise ValueError(f"need probabilities (N, C) and labels (N,), not {shapes}")
     if not np.issubdtype(probabilities.dtype, np.floating):
         raise ValueError(f"probabilities must be floating point, not {probabilities.dtype}")
+    check_class_range("labels", labels, probabilities.shape[1])
     sums = probabilities.sum(axis=1, dtype=np.float64)
     # Negated so that NaN fails too: it is the output of a diverged model.
     invalid = ~((probabilities.min(axis=1) >= 0) & (np.abs(sums - 1.0) <= SUM_TOLERANCE))
@@ -176,12 +164,3 @@ def _check_probabilities(probabilities: np.ndarray, labels: np.ndarray, num_clas
             f"{int(invalid.sum())} of {len(invalid)} rows are not probabilities that sum to 1 "
             f"(first: row {row}, sum {sums[row]:g})"
         )
-
-
-def _check_classes(name: str, values: np.ndarray, num_classes: int) -> None:
-    if values.size == 0:
-        return
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name} must be integers, not {values.dtype}")
-    if values.min() < 0 or values.max() >= num_classes:
-        raise ValueError(f"{name} must be in [0, {num_classes}), not in [{values.min()}, {values.max()}]")

@@ -5,13 +5,14 @@ Shape suffixes: B batch (this worker's rows), K channels, H and W height and wid
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-NormName = Literal["batch", "group", "sync"]
+from models.settings import NormName
+
 # The sums of batch norm run over these axes.
 BATCH_AXES = (0, 2, 3)
 
@@ -43,8 +44,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x_BKHW)
         return self._normalize_globally(x_BKHW)
 
-    # Its collectives run between the compiled parts of the network.
-    @torch.compiler.disable
+    # Its collectives run between the compiled parts of the network. As `torch.compiler.disable`, but torch's
+    # compiler, whose import takes longer than torch's, is imported by the first call only.
+    @torch._disable_dynamo
     def _normalize_globally(self, x_BKHW: Tensor) -> Tensor:
         y_BKHW, mean_K, var_K, count = _GlobalBatchNorm.apply(x_BKHW, self.weight, self.bias, self.eps)
         with torch.no_grad():

@@ -128,6 +128,22 @@ def test_stage_module_loads_without_ray(stage: str):
     assert "ray" not in loaded_packages(stage.replace(".", "/") + ".py")
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "pipeline/extract.py",
+        "pipeline/classifier/train.py",
+        "pipeline/classifier/config.py",
+        "pipeline/gan/config.py",
+        "tune/config.py",
+        "cluster/jobs/submit.py",
+    ],
+)
+def test_module_of_a_driver_loads_without_torch(module: str):
+    """Torch is imported by workers: a command line is parsed, and a driver starts, in half of the time."""
+    assert "torch" not in loaded_packages(module)
+
+
 def test_import_reader_sees_nested_and_indirect_imports():
     assert {"pipeline", "models"} <= imported_packages("pipeline/audio/features.py")
     assert "ray" in imported_packages("pipeline/distributed/ray_runner.py")  # inside a function

@@ -10,8 +10,10 @@ searcher.py        suggestions: TPE or random search
 schedulers.py      early stopping (ASHA) and populations (PBT, PB2)
 trial/             execution of one trial on its workers
 recorder.py        Ray Tune callback that records trials
+search_writer.py   writes their records in the background
 live_table.py      live view on the console
 result.py          best.yaml, table, report and printed results
+result_grid.py     trials as `ray.tune.ResultGrid`, for programs
 report/            HTML report
 search.py          melray tune
 nested_crossval.py melray crossval --tuned

@@ -152,5 +152,5 @@ def estimate_remaining_s(
     running = [trial for trial in trials if trial.state == "running"]
     work_s = sum(max(0.0, mean_s - trial.seconds) for trial in running)
     work_s += mean_s * max(0, config.trials - len(trials))
-    remaining_s = work_s / concurrent_trials
+    remaining_s = work_s / max(concurrent_trials, len(running))
     return remaining_s if budget_s is None else min(remaining_s, budget_s)

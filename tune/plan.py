@@ -1,13 +1,27 @@
-"""Plan of a search: the number of concurrent trials and the resources of each."""
+"""Plan of a search: the number of concurrent trials and the resources of each.
+
+The resources of a trial are chosen once, as results depend on the number of threads. The number of concurrent
+trials follows the cluster, whose autoscaler may add nodes, or which may lose some.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.distributed.resources import NodeResources, ResourceRequest, max_cpus_per_worker, max_workers
+from pipeline.distributed.resources import (
+    NodeResources,
+    ResourceRequest,
+    cluster_nodes,
+    max_cpus_per_worker,
+    max_workers,
+)
 from pipeline.io.text import plural
 from tune.config import SearchConfig
+
+# Interval at which the size of the cluster is read; the number of trials is requested far more often.
+REFRESH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -15,6 +29,9 @@ class Plan:
     """Concurrency and resources per trial."""
 
     concurrent_trials: int
+    """Number of trials that fit on the nodes present at the start."""
+    max_concurrent: int
+    """Maximum on a cluster that grows."""
     workers: int
     """Per trial."""
     cpus: int
@@ -23,6 +40,11 @@ class Plan:
     """Per worker."""
     idle_cpus: float
     idle_gpus: float
+
+    @property
+    def trial(self) -> ResourceRequest:
+        """Resources of one trial."""
+        return ResourceRequest(self.workers, self.cpus, self.gpus)
 
     def __str__(self) -> str:
         count = self.concurrent_trials
@@ -48,9 +70,11 @@ def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], remaining:
     workers, gpus = config.workers_per_trial, config.min_resources.gpus
     cpus = config.cpus_per_worker or _equal_share(config, nodes, remaining)
     capacity = max_workers(ResourceRequest(workers, cpus, gpus), nodes) // workers
-    trials = max(1, min(capacity, _max_concurrent(config, remaining)))
+    limit = _max_concurrent(config, remaining)
+    trials = max(1, min(capacity, limit))
     return Plan(
         trials,
+        limit,
         workers,
         cpus,
         gpus,
@@ -77,3 +101,29 @@ def _equal_share(config: SearchConfig, nodes: Sequence[NodeResources], remaining
     return max_cpus_per_worker(
         replace(config.min_resources, workers=trials * config.workers_per_trial), nodes
     )
+
+
+class ConcurrencyLimit:
+    """Number of trials that may run or wait for resources at the moment.
+
+    While nodes may be added, more trials than fit wait, so that the autoscaler adds nodes for them. Otherwise
+    none waits: the later the values of a trial are suggested, the more scores they are based on.
+    """
+
+    def __init__(self, plan: Plan, wait_for_nodes: float):
+        """Limit the trials of a plan; `wait_for_nodes` is the time in minutes to wait for another node."""
+        self._plan, self._wait_s = plan, 60 * wait_for_nodes
+        self._capacity, self._last_change = plan.concurrent_trials, time.monotonic()
+        self._next_refresh = 0.0
+
+    def __call__(self) -> int:
+        """Return the number, at least 1."""
+        now = time.monotonic()
+        if now >= self._next_refresh:
+            self._next_refresh = now + REFRESH_S
+            trial = self._plan.trial
+            capacity = max_workers(trial, cluster_nodes()) // trial.workers
+            if capacity != self._capacity:
+                self._capacity, self._last_change = capacity, now
+        limit = self._plan.max_concurrent
+        return limit if now - self._last_change < self._wait_s else max(1, min(self._capacity, limit))

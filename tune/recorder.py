@@ -9,7 +9,7 @@ from typing import Any
 
 import ray.tune
 
-from pipeline.io.storage import remove_tree
+from tune.search_writer import SearchWriter
 from tune.trial.spec import TrialSpec
 from tune.trial.trainable import COMPLETED_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
 from tune.trials import Point, SearchFolder, Trial
@@ -30,6 +30,7 @@ class Recorder(ray.tune.Callback):
         """Continue from the trials of earlier sessions, `known`."""
         self.trials = {trial.number: trial for trial in known}
         self._folder, self._spec, self._max_epochs = folder, spec, max_epochs
+        self._writer = SearchWriter(folder)
         earlier = max((point.elapsed_s for trial in known for point in trial.points), default=0.0)
         self._start = time.monotonic() - earlier
         self._last_epochs = {
@@ -53,7 +54,7 @@ class Recorder(ray.tune.Callback):
         record.state = "running"
         self._earlier_seconds[number] = record.seconds
         self._attempt_starts[number] = time.monotonic()
-        self._folder.save(record)
+        self._writer.save(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -69,10 +70,12 @@ class Recorder(ray.tune.Callback):
             self._last_epochs[record.number] = result["epoch"]
             point = Point(result["epoch"], result["score"], round(self.elapsed_s, 3))
             record.points.append(point)
-            self._folder.append_score(record.number, point)
+            self._writer.append_score(record.number, point)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished, stopped, or failed with an error that it reported."""
+        if trial.config[TRIAL_NUMBER_KEY] not in self.trials:
+            return  # the search ends before it could start
         record = self._update_time(trial)
         state = outcome(trial.last_result, self._max_epochs)
         if state == "failed":
@@ -96,11 +99,18 @@ class Recorder(ray.tune.Callback):
         return record
 
     def _close(self, record: Trial) -> None:
-        self._folder.save(record)
+        self._writer.save(record)
         if record.state != "running" and not self._spec.mutates_params:
             # The trial will not be resumed; its model is kept.
-            for checkpoints in self._folder.trial(record.number).glob("**/checkpoints"):
-                remove_tree(checkpoints)
+            self._writer.delete_checkpoints(record.number)
+
+    def close(self) -> None:
+        """Write what is left to be written.
+
+        Raises:
+            UserError, OSError: it could not be written.
+        """
+        self._writer.close()
 
 
 def failure_reason(error: str, failures: int) -> str:

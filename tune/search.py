@@ -27,7 +27,7 @@ from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run import training_clips
 from tune.config import RESUMABLE_SETTINGS, SearchConfig
 from tune.live_table import LiveTable
-from tune.plan import Plan, plan_trials
+from tune.plan import ConcurrencyLimit, Plan, plan_trials
 from tune.result import write_results
 from tune.settings import base_settings, load_search_space
 from tune.trial.spec import TrialSpec
@@ -82,9 +82,12 @@ def _search(config: SearchConfig) -> dict[str, Any]:
             config.trials - len(known),
         )
     keys = ", ".join(spec.space.dimensions)
+    can_grow = config.wait_for_nodes and plan.max_concurrent > plan.concurrent_trials
+    growth = f", up to {plan.max_concurrent} as nodes are added" if can_grow else ""
     logger.info(
-        "running %s: %s of at most %s over %s",
+        "running %s%s: %s of at most %s over %s",
         plan,
+        growth,
         plural(remaining, "trial"),
         plural(config.max_epochs, "epoch"),
         keys,
@@ -215,6 +218,8 @@ def run_trials(
     """Run the remaining trials with Ray Tune; return all trials, known ones included."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Trials that wait for resources are what the autoscaler adds nodes for.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.max_concurrent)
     import ray.tune
 
     from tune.recorder import Recorder
@@ -227,6 +232,7 @@ def run_trials(
     base = spec.space.read(spec.base)
     scheduler = make_scheduler(config, spec.space, known)
     is_population = config.mutates_params
+    limit = ConcurrencyLimit(plan, config.wait_for_nodes)
     bundle = {"CPU": float(spec.cpus)} | ({"GPU": spec.gpus} if spec.gpus else {})
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(
@@ -235,10 +241,11 @@ def run_trials(
         ),
         param_space=population_param_space(config, spec.space, base, known) if is_population else {},
         tune_config=ray.tune.TuneConfig(
-            search_alg=None if is_population else OptunaSearcher(config, spec.space, base, known),
+            search_alg=None if is_population else OptunaSearcher(config, spec.space, base, known, limit),
             scheduler=scheduler,
             num_samples=1 if is_population else remaining,
-            max_concurrent_trials=plan.concurrent_trials,
+            # A population cannot change the number; a searcher limits it by itself.
+            max_concurrent_trials=limit() if is_population else None,
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(
@@ -258,6 +265,7 @@ def run_trials(
             warnings.simplefilter("ignore")
             tuner.fit()
     finally:
+        recorder.close()
         remove_tree(config.run / ".tune")
     return [recorder.trials[number] for number in sorted(recorder.trials)]
 

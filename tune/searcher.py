@@ -7,7 +7,9 @@ scores known at that time, not on whether the search was interrupted and resumed
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,14 @@ MAX_STARTUP_TRIALS = 8
 class OptunaSearcher(Searcher):
     """Suggests interrupted trials first, then new ones, up to the number of trials of the search."""
 
-    def __init__(self, config: SearchConfig, space: SearchSpace, base: dict[str, Any], known: list[Trial]):
+    def __init__(
+        self,
+        config: SearchConfig,
+        space: SearchSpace,
+        base: dict[str, Any],
+        known: list[Trial],
+        max_concurrent: Callable[[], float] = lambda: math.inf,
+    ):
         """Rebuild the study from earlier sessions.
 
         Args:
@@ -36,8 +45,10 @@ class OptunaSearcher(Searcher):
             space: search space.
             base: values of the base settings at the keys of the space.
             known: trials of earlier sessions.
+            max_concurrent: returns the maximum number of trials at a time, which may change.
         """
         super().__init__(metric="score", mode=config.mode)
+        self._max_concurrent = max_concurrent
         self._config, self._space, self._base = config, space, base
         self._interrupted = [trial for trial in known if trial.state == "running"]
         self._next_number = max((trial.number for trial in known), default=-1) + 1
@@ -50,7 +61,9 @@ class OptunaSearcher(Searcher):
         self._points: dict[str, list[Point]] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next trial, or `FINISHED` if there is none."""
+        """Return the configuration of the next trial, `FINISHED` if there is none, or None for none now."""
+        if len(self._suggestions) >= self._max_concurrent():
+            return None
         if self._interrupted:
             trial = self._interrupted.pop(0)
             number = trial.number

@@ -37,6 +37,8 @@ _FIXED_KEYS = {
     "keep": "always best",
     "extra_shards": "set in --base",
     "select_best": "always true",
+    "data_placement": "set in --base",
+    "checkpoint_minutes": "set in --base",
     **dict.fromkeys(ResourceConfig.model_fields, "set by --workers-per-trial and similar flags"),
 }
 

@@ -14,7 +14,7 @@ RUN/summary.json           result
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +62,11 @@ class Trial:
         return best_point(self.points, mode)
 
 
+def score_line(number: int, point: Point) -> str:
+    """Return the line of a trial's score in `scores.jsonl`."""
+    return json.dumps({"trial": number, **asdict(point)}) + "\n"
+
+
 def sign(mode: Mode) -> int:
     """Return the factor that makes the better of two scores the higher one."""
     return 1 if mode == "max" else -1
@@ -92,6 +97,8 @@ class SearchFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._stored_scores = ""
+        """Content of `scores.jsonl` in an object store, once this process has written to it."""
 
     def trial(self, number: int) -> Path:
         """Return the folder of a trial."""
@@ -126,23 +133,29 @@ class SearchFolder:
             record = {name: value for name, value in asdict(trial).items() if name != "points"}
             RunFolder(folder).write_json("trial.json", record)
 
-    def append_score(self, number: int, point: Point) -> None:
-        """Append a line to `scores.jsonl`."""
-        line = json.dumps({"trial": number, **asdict(point)}) + "\n"
+    def append_scores(self, lines: Iterable[str]) -> None:
+        """Append lines to `scores.jsonl`, by `score_line`."""
         path = self.path / "scores.jsonl"
         with report_os_errors("writing to", self.path):
             if is_remote(path):  # object stores cannot append
-                text = path.read_text(encoding="utf-8") if path.is_file() else ""
-                path.write_text(text + line, encoding="utf-8")
+                self._stored_scores = (self._stored_scores or self._read_score_text()) + "".join(lines)
+                path.write_text(self._stored_scores, encoding="utf-8")
             else:
                 with path.open("a", encoding="utf-8") as file:
-                    file.write(line)
+                    file.writelines(lines)
 
-    def delete_checkpoints(self) -> None:
-        """Delete the training states of all trials, once none will be resumed."""
-        for pattern in ("trials/*/saved_checkpoints", "trials/**/checkpoints"):
-            for folder in list(self.path.glob(pattern)):
-                remove_tree(folder)
+    def _read_score_text(self) -> str:
+        try:
+            return (self.path / "scores.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def delete_checkpoints(self, number: int | None = None) -> None:
+        """Delete the training states of a trial, or of all, once they will not be resumed."""
+        folder = self.path / "trials" if number is None else self.trial(number)
+        for pattern in ("**/saved_checkpoints", "**/checkpoints"):
+            for path in list(folder.glob(pattern)):
+                remove_tree(path)
 
     def read(self) -> list[Trial]:
         """Read all trials that were started, by number.

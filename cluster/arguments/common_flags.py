@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from cluster.arguments.repeated_flags import REPEATABLE
 from pipeline.io.console import LogLevel
 from pipeline.io.errors import UserError
 
@@ -20,6 +21,8 @@ class CommonFlags(NamedTuple):
     log_level: LogLevel = "info"
     """`warning` under `--quiet`."""
     debug: bool = False
+    ray: bool | None = None
+    """Whether to use Ray; None: if the work is worth it, or with `address`."""
 
 
 def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
@@ -34,6 +37,7 @@ def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--address")
     parser.add_argument("--cpus", type=int)
+    parser.add_argument("--ray", action=argparse.BooleanOptionalAction)
     parser.add_argument("--log-level", choices=get_args(LogLevel))
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--debug", action="store_true")
@@ -43,10 +47,12 @@ def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
         raise UserError(str(error).removeprefix("argument ")) from None
     if values.cpus is not None and values.cpus < 1:
         raise UserError(f"--cpus {values.cpus}: must be at least 1")
+    if values.address is not None and values.ray is False:
+        raise UserError(f"--address {values.address} and --no-ray: drop one of them")
     if values.quiet and values.log_level not in (None, "warning"):
         raise UserError(f"--quiet means --log-level warning; drop it or --log-level {values.log_level}")
     level: LogLevel = "warning" if values.quiet else values.log_level or "info"
-    return CommonFlags(values.config, values.address, values.cpus, level, values.debug), rest
+    return CommonFlags(values.config, values.address, values.cpus, level, values.debug, values.ray), rest
 
 
 def _check_duplicates(arguments: Sequence[str]) -> None:
@@ -62,6 +68,8 @@ def _check_duplicates(arguments: Sequence[str]) -> None:
         if not argument.startswith("--") or not argument[2:3].isalpha():
             continue
         flag = argument.partition("=")[0]
+        if flag in REPEATABLE:
+            continue
         name = flag.removeprefix("--").replace("_", "-").removeprefix("no-")
         if name in seen:
             raise UserError(f"{flag}: given twice; give one value, or several after one {flag}")

@@ -18,25 +18,58 @@ class CommandSpec(NamedTuple):
     function: str
     """Takes the configuration if `in_session`; otherwise also the common flags, and returns the exit code."""
     in_session: bool = True
-    """Whether the function is called inside a Ray session."""
+    """Whether the function may run work on Ray."""
+    runs_without_ray: bool = False
+    """Whether the function itself starts Ray, if its work needs it (`pipeline/distributed/execution.py`)."""
     check: str = ""
     """Function that validates the configuration before Ray is started."""
+    config_module: str = ""
+    """Module of the configuration class, where it is not `module`, which is slower to import."""
+    worker_module: str = ""
+    """Module that its worker processes need; `module` itself leaves it to them."""
+    computes_in_process: bool = False
+    """Whether all of its work runs in its own process, also on a cluster."""
 
 
 # A key with a space is a command with its action, or with a flag that selects another configuration.
 COMMAND_SPECS = {
-    "demo": CommandSpec("cluster.demo", "DemoConfig", "run_demo"),
-    "extract": CommandSpec("pipeline.extract", "ExtractConfig", "extract"),
-    "train-classifier": CommandSpec("pipeline.classifier.train", "TrainClassifierConfig", "train_classifier"),
-    "train-gan": CommandSpec("pipeline.gan.train", "TrainGanConfig", "train_gan"),
-    "tune": CommandSpec("tune.search", "SearchConfig", "search", check="check"),
-    "crossval": CommandSpec("pipeline.classifier.crossval", "CrossvalConfig", "crossval"),
+    "demo": CommandSpec("cluster.demo", "DemoConfig", "run_demo", runs_without_ray=True),
+    "extract": CommandSpec("pipeline.extract", "ExtractConfig", "extract", runs_without_ray=True),
+    "train-classifier": CommandSpec(
+        "pipeline.classifier.train",
+        "TrainClassifierConfig",
+        "train_classifier",
+        runs_without_ray=True,
+        config_module="pipeline.classifier.config",
+        worker_module="pipeline.classifier.loop",
+    ),
+    "train-gan": CommandSpec(
+        "pipeline.gan.train",
+        "TrainGanConfig",
+        "train_gan",
+        runs_without_ray=True,
+        config_module="pipeline.gan.config",
+    ),
+    "tune": CommandSpec("tune.search", "SearchConfig", "search", check="check", config_module="tune.config"),
+    "crossval": CommandSpec(
+        "pipeline.classifier.crossval", "CrossvalConfig", "crossval", runs_without_ray=True
+    ),
     "crossval --tuned": CommandSpec(
         "tune.nested_crossval", "NestedCrossvalConfig", "nested_crossval", check="check_nested"
     ),
-    "evaluate": CommandSpec("cluster.model_commands", "EvaluateConfig", "evaluate", in_session=False),
-    "predict": CommandSpec("pipeline.classifier.predict", "PredictConfig", "predict"),
-    "generate": CommandSpec("cluster.model_commands", "GenerateConfig", "generate", in_session=False),
+    "evaluate": CommandSpec(
+        "cluster.model_commands", "EvaluateConfig", "evaluate", in_session=False, computes_in_process=True
+    ),
+    "predict": CommandSpec(
+        "pipeline.classifier.predict", "PredictConfig", "write_predictions", runs_without_ray=True
+    ),
+    "generate": CommandSpec(
+        "cluster.model_commands",
+        "GenerateConfig",
+        "generate",
+        in_session=False,
+        config_module="pipeline.gan.config",
+    ),
     "submit": CommandSpec("cluster.jobs.submit", "SubmitConfig", "submit", in_session=False),
     "jobs": CommandSpec("cluster.jobs.jobs", "JobsConfig", "show_jobs", in_session=False),
     "jobs logs": CommandSpec("cluster.jobs.jobs", "LogsConfig", "show_logs", in_session=False),
@@ -82,5 +115,6 @@ def actions(command: str) -> list[str]:
 def load_config_class(key: str) -> type[Config]:
     """Import the configuration class of a command; `key` is one of `COMMAND_SPECS`."""
     spec = COMMAND_SPECS[key]
-    config_class: type[Config] = getattr(import_module(spec.module), spec.config_class)
+    module = import_module(spec.config_module or spec.module)
+    config_class: type[Config] = getattr(module, spec.config_class)
     return config_class

@@ -25,9 +25,13 @@ COMMON_FLAGS = """common flags:
   --address ADDRESS     Ray cluster to use: HOST:PORT, ray://HOST:PORT, or auto
                         (that of `melray cluster up`; in a job, its own); for
                         submit, jobs, cluster status and doctor also
-                        http://HOST:PORT (default: start Ray on this host)
-  --cpus N              CPUs of a local Ray, or of each node of
+                        http://HOST:PORT (default: start Ray on this host; in a
+                        job: auto)
+  --cpus N              CPUs of this host to use, or of each node of
                         `melray cluster up` (default: all)
+  --ray, --no-ray       always or never run work on Ray (default: on this host,
+                        in plain processes if it would take less time than
+                        Ray's start)
   --log-level LEVEL     least severe log messages shown on stderr: debug (with
                         Ray's own), info, warning or error (default: info)
   --quiet               same as --log-level warning; results are still printed

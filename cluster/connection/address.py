@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cluster.connection.local_state import LocalCluster, running_cluster
+from cluster.connection.loopback import use_loopback
 from cluster.connection.token import Token, default_token, read_token, set_ray_token
 from pipeline.io.errors import UserError
 
@@ -51,7 +52,7 @@ def local_token(cluster: LocalCluster) -> Token:
 
 
 def ray_address(address: str) -> str:
-    """Return the address for `ray.init`, and set its token in the environment where Ray reads it.
+    """Return the address for `ray.init`, and set its token and network in the environment that Ray reads.
 
     `auto` is the cluster on which this job runs, or the one of `melray cluster up`, or the one that Ray finds
     on this host.
@@ -64,6 +65,7 @@ def ray_address(address: str) -> str:
         address = job_cluster
     elif local and address in ("auto", local.address):
         set_ray_token(local.token)
+        use_loopback()
         return local.address
     elif any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
@@ -25,11 +24,21 @@ _HINT = (
 )
 
 
+class NoResponseError(UserError):
+    """The dashboard does not respond, or a server in front of it cannot reach it: perhaps for a moment."""
+
+
+class NotFoundError(UserError):
+    """The server does not have what was asked for, or is not Ray's."""
+
+
 def get_json(server: JobServer, path: str) -> Any:
     """Return the JSON response of the dashboard to a GET request.
 
     Raises:
-        UserError: no response, a missing or rejected token, or a server that is not Ray's.
+        NoResponseError: no response.
+        NotFoundError: not there, or a server that is not Ray's.
+        UserError: a missing or rejected token.
     """
     connect_directly(server.url)
     try:
@@ -41,7 +50,7 @@ def get_json(server: JobServer, path: str) -> Any:
             allow_redirects=False,
         )
     except requests.RequestException as error:
-        raise UserError(
+        raise NoResponseError(
             f"--address {server.url}: no Ray cluster at this address ({short_reason(error)}); {_HINT}"
         ) from None
     if response.status_code == 401:
@@ -53,7 +62,7 @@ def get_json(server: JobServer, path: str) -> Any:
             "it belongs to another cluster or has expired"
         )
     if response.status_code >= 500:
-        raise UserError(
+        raise NoResponseError(
             f"--address {server.url}: the dashboard responded with error {response.status_code}; see its logs"
         )
     try:
@@ -63,7 +72,7 @@ def get_json(server: JobServer, path: str) -> Any:
 
 
 def _raise_not_ray(server: JobServer) -> NoReturn:
-    raise UserError(f"--address {server.url}: not a Ray dashboard; {_HINT}")
+    raise NotFoundError(f"--address {server.url}: not a Ray dashboard; {_HINT}")
 
 
 def short_reason(error: Exception) -> str:
@@ -83,21 +92,15 @@ def short_reason(error: Exception) -> str:
     return "connection failed"
 
 
-def check_version(server: JobServer) -> None:
-    """Raise an error if the cluster runs another release of Ray, which might not accept the request.
+def read_version(server: JobServer) -> str:
+    """Return the release of Ray that a cluster runs; the job API accepts requests of other releases.
 
     Raises:
-        UserError: another version, or as `get_json`.
+        UserError: as `get_json`.
     """
-    response, local_version = get_json(server, "/api/version"), version("ray")
-    cluster_version = response.get("ray_version") if isinstance(response, dict) else None
-    if cluster_version is None:
-        _raise_not_ray(server)
-    if cluster_version != local_version:
-        raise UserError(
-            f"--address {server.url}: the cluster runs Ray {cluster_version}, this host {local_version}; "
-            f"install ray=={cluster_version} here, or {local_version} on the cluster"
-        )
+    response = get_json(server, "/api/version")
+    version = response.get("ray_version") if isinstance(response, dict) else None
+    return str(version) if version else _raise_not_ray(server)
 
 
 @contextmanager
@@ -113,9 +116,9 @@ def job_client(server: JobServer) -> JobSubmissionClient:
     """Return Ray's job client for a cluster that is known to respond.
 
     Raises:
-        UserError: as `check_version`.
+        UserError: as `read_version`.
     """
-    check_version(server)
+    read_version(server)
     # Ray would prefer this variable and RAY_ADDRESS to the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = server.url
     from ray.job_submission import JobSubmissionClient

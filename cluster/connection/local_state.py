@@ -47,15 +47,17 @@ class LocalCluster(Config):
     """Token file."""
     folder: Path
     """Folder of Ray's sockets and logs."""
+    nodes: int
+    """Number of nodes including the head."""
     cpus: int
     """CPUs of each node."""
-    nodes: tuple[ProcessRef, ...]
-    """`ray start` process of each node; the first is the head."""
+    supervisor: ProcessRef
+    """Process that started the nodes; they and it end together."""
 
     @property
     def is_running(self) -> bool:
-        """Whether the head's process is running."""
-        return self.nodes[0].find() is not None
+        """Whether the process of the nodes is running."""
+        return self.supervisor.find() is not None
 
 
 def state_path() -> Path:

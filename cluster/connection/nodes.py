@@ -9,6 +9,8 @@ from cluster.connection.address import JobServer
 from cluster.connection.dashboard import get_json
 from pipeline.io.text import plural
 
+# Ray lists 100 nodes by default, lost ones among them; this is the most that it allows.
+MAX_NODES = 10_000
 # Ray's two spellings, one in each of its JSON formats.
 _OBJECT_STORE = ("object_store_memory", "objectStoreMemory")
 
@@ -30,7 +32,7 @@ def read_nodes(server: JobServer) -> list[Node]:
     Raises:
         UserError: as `get_json`.
     """
-    entries = get_json(server, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
+    entries = get_json(server, f"/api/v0/nodes?detail=1&limit={MAX_NODES}")["data"]["result"]["result"]
     status = get_json(server, "/api/cluster_status")["data"].get("clusterStatus") or {}
     usage = (status.get("loadMetricsReport") or {}).get("usageByNode") or {}
     return sort_nodes([parse_node(entry, usage.get(entry["node_id"])) for entry in entries])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connection.address import ray_address
+from cluster.connection.loopback import use_loopback
 from cluster.connection.search_path import worker_job_config
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
 from cluster.connection.token import AUTH_ENV_VARS, default_token, set_ray_token, write_token
@@ -43,7 +44,8 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     """Connect to Ray for the duration of a command.
 
     Args:
-        address: address of a running cluster; None starts a local Ray, accessible with its token only.
+        address: address of a running cluster; None starts a local Ray, accessible from this host with its
+            token only.
         cpus: CPUs of a local Ray; by default those of the host.
 
     Raises:
@@ -157,6 +159,7 @@ def set_environment(address: str | None = None) -> str:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is None:
         _create_session_token()
+        use_loopback()
         return "local"
     return ray_address(address)
 

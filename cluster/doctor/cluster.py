@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
 from urllib.parse import urlsplit
 
 import psutil
 import requests
 
 from cluster.connection.address import JobServer
-from cluster.connection.dashboard import TIMEOUT_S, check_version
+from cluster.connection.dashboard import TIMEOUT_S, read_version
 from cluster.connection.local_state import LocalCluster
+from cluster.connection.loopback import is_loopback
 from cluster.connection.nodes import Node, describe_node, joined_nodes, read_nodes, sum_resources
 from cluster.doctor.check import Check, fail, ok, warn
+from cluster.local.processes import Listener, cluster_processes, find_listeners
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
-LOOPBACK = ("127.", "::1", "localhost")
 # Object stores reject requests whose time is off by a quarter of an hour.
 MAX_CLOCK_SKEW_S = 60.0
 TUNNEL_HINT = "keep the port behind a firewall and use a tunnel: ssh -L 8265:127.0.0.1:8265 HEAD"
@@ -28,7 +28,7 @@ TUNNEL_HINT = "keep the port behind a firewall and use a tunnel: ssh -L 8265:127
 def check_job_server(server: JobServer, local: LocalCluster | None) -> Iterator[Check]:
     """Check a cluster through its dashboard; `local` is given if it is the cluster of `melray cluster up`."""
     try:
-        check_version(server)
+        version = read_version(server)
         nodes = read_nodes(server)
     except UserError as error:
         yield fail(
@@ -37,27 +37,33 @@ def check_job_server(server: JobServer, local: LocalCluster | None) -> Iterator[
             "`melray cluster up` starts a local cluster; docs/cluster.md covers remote ones",
         )
         return
-    yield ok("ray", f"{version('ray')} at {server.url}")
+    yield ok("ray", f"{version} at {server.url}")
     yield from check_nodes(nodes)
     try:
         response = requests.get(f"{server.url}/api/version", timeout=TIMEOUT_S, allow_redirects=False)
     except requests.RequestException as error:
         yield warn("access", f"dashboard stopped responding ({type(error).__name__})", "see the head's logs")
         return
-    host = urlsplit(server.url).hostname or ""
-    exposed = []
-    if local is not None:
-        gcs_port = int(local.address.rpartition(":")[2])
-        exposed = exposed_ports([("GCS", gcs_port), ("dashboard", urlsplit(server.url).port or 80)])
+    listeners = find_listeners(cluster_processes(local)) if local is not None else []
+    if listeners:
+        yield check_ports(listeners)
     yield check_access(
-        response.status_code in (401, 403), host.startswith(LOOPBACK), server.url.startswith("https"), exposed
+        token=response.status_code in (401, 403),
+        loopback=is_loopback(urlsplit(server.url).hostname or ""),
+        encrypted=server.url.startswith("https"),
+        exposed=any(listener.is_exposed for listener in listeners),
     )
     if date := response.headers.get("Date"):
         yield check_clock(parsedate_to_datetime(date).timestamp(), time.time())
 
 
-def check_connected_cluster(token: bool) -> Iterator[Check]:
-    """Check a cluster that this process has joined; `token` states whether it requires a token."""
+def check_connected_cluster(token: bool, is_own: bool) -> Iterator[Check]:
+    """Check a cluster that this process has joined.
+
+    Args:
+        token: whether the cluster requires a token.
+        is_own: whether this process has started it.
+    """
     import ray
 
     start = time.monotonic()
@@ -66,6 +72,8 @@ def check_connected_cluster(token: bool) -> Iterator[Check]:
     address = ray.get_runtime_context().gcs_address
     yield ok("ray", f"{ray.__version__} at {address}, first task in {time.monotonic() - start:.1f} s")
     yield from check_nodes(joined_nodes())
+    if is_own:
+        yield check_ports(find_listeners(psutil.Process().children(recursive=True)))
     if token:
         yield ok("access", "by token")
     else:
@@ -83,18 +91,18 @@ def check_nodes(nodes: list[Node]) -> Iterator[Check]:
         yield fail("nodes", "no CPU in the cluster", "start nodes with CPUs")
 
 
-def check_access(token: bool, loopback: bool, encrypted: bool, exposed: list[str]) -> Check:
+def check_access(token: bool, loopback: bool, encrypted: bool, exposed: bool) -> Check:
     """Check who can use the cluster.
 
     Args:
         token: whether requests need a token.
         loopback: whether its dashboard has a loopback address.
         encrypted: whether its dashboard is reached by HTTPS.
-        exposed: names of its ports that other hosts can reach.
+        exposed: whether other hosts can reach its ports, although it is on this host.
     """
     access = "by token" if token else "unauthenticated"
     route = (
-        f"{' and '.join(exposed)} reachable from other hosts"
+        "reachable from other hosts"
         if exposed
         else "reached over loopback"
         if loopback
@@ -112,9 +120,26 @@ def check_access(token: bool, loopback: bool, encrypted: bool, exposed: list[str
             f"{access}; {route}: any user of the host can run code on it",
             "restart with RAY_AUTH_MODE=token",
         )
-    if "dashboard" in exposed or (not loopback and not encrypted):
+    if not loopback and not encrypted:
         return warn("access", f"{access}, sent unencrypted; {route}", TUNNEL_HINT)
     return ok("access", f"{access}; {route}")
+
+
+def check_ports(listeners: Sequence[Listener]) -> Check:
+    """Check that the processes of a cluster on this host listen on loopback only."""
+    exposed = [
+        f"{listener.process} at {listener.host} port {listener.port}"
+        for listener in listeners
+        if listener.is_exposed
+    ]
+    if not exposed:
+        return ok("ports", f"{len(listeners)}, on loopback only")
+    shown = ", ".join(exposed[:3]) + (", …" if len(exposed) > 3 else "")
+    return warn(
+        "ports",
+        f"{plural(len(exposed), 'port')} reachable from other hosts: {shown}",
+        "only the token protects them: keep this host behind a firewall",
+    )
 
 
 def check_clock(cluster_time: float, local_time: float) -> Check:
@@ -127,25 +152,3 @@ def check_clock(cluster_time: float, local_time: float) -> Check:
             "synchronize both by NTP: clock skew breaks tokens and storage",
         )
     return ok("clock", "in sync")
-
-
-def exposed_ports(ports: list[tuple[str, int]]) -> list[str]:
-    """Return the names of those ports of this host that accept connections at a non-loopback address."""
-    families = (socket.AF_INET, socket.AF_INET6)
-    addresses = [
-        (entry.family, entry.address)
-        for entries in psutil.net_if_addrs().values()
-        for entry in entries
-        if entry.family in families and not entry.address.startswith((*LOOPBACK, "fe80"))
-    ]
-    return [
-        name
-        for name, port in ports
-        if any(_accepts_connection(family, address, port) for family, address in addresses)
-    ]
-
-
-def _accepts_connection(family: int, address: str, port: int) -> bool:
-    with socket.socket(family) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0

@@ -72,7 +72,8 @@ def check_ray(start: bool, common: CommonFlags) -> Iterator[Check]:
         in_job = bool(os.environ.get("RAY_ADDRESS")) and address == "auto"
         if start or (address is not None and not is_http(address) and (in_job or address != "auto")):
             with session(None if start else address, common.cpus if start else None):
-                yield from check_connected_cluster(os.environ.get("RAY_AUTH_MODE") == "token")
+                token = os.environ.get("RAY_AUTH_MODE") == "token"
+                yield from check_connected_cluster(token, is_own=start)
         elif address is not None or local is not None:
             server = job_server(address)
             yield from check_job_server(server, local if server.is_local else None)

@@ -77,7 +77,11 @@ def check_packages(python_versions: str, packages: list[str]) -> Iterator[Check]
         if not requirement.specifier.contains(versions[name], prereleases=True):
             problems.append(f"{name} {versions[name]} is not {requirement.specifier}")
     if problems:
-        yield fail("packages", "; ".join(problems), "pip install --constraint constraints.txt --editable .")
+        yield fail(
+            "packages",
+            "; ".join(problems),
+            "in the checkout: pip install --constraint constraints.txt --editable .",
+        )
     else:
         main = ", ".join(f"{name} {versions.get(name)}" for name in ("ray", "torch", "numpy"))
         yield ok("packages", f"{len(versions)} as required; {main}")

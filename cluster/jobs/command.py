@@ -24,6 +24,12 @@ class JobCommand(NamedTuple):
     """Command name and flags."""
     files: dict[str, bytes]
     """Contents of further files that it needs in the package, by path in the package."""
+    key: str
+    """Its key in the registry of commands."""
+    config: Config
+    """Its settings, with paths as they were given."""
+    local_paths: dict[str, str]
+    """Paths on the nodes' file systems by flag, such as `--out`; several of one flag are joined by blanks."""
 
 
 def validate_command(arguments: list[str], root: Path, packed: set[Path], is_local: bool) -> JobCommand:
@@ -55,10 +61,14 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
         )
     key, config_flags = resolve_command(name, flags)
     config_class = load_config_class(key)
-    parse(config_class, key, config_flags, common.config)
+    config = parse(config_class, key, config_flags, common.config)
+    local_paths: dict[str, str] = {}
 
     def resolve(flag: str, text: str) -> str:
-        return resolve_path(flag, text, root, packed, is_local)
+        path = resolve_path(flag, text, root, packed, is_local)
+        if Path(path).is_absolute():
+            local_paths[flag] = f"{local_paths[flag]} {path}" if flag in local_paths else path
+        return path
 
     keys = path_keys(config_class)
     values = {} if common.config is None else read_yaml(common.config, "--config")
@@ -67,9 +77,10 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
     )
     flags += verbosity_flags(common)
     if common.config is None:
-        return JobCommand([name, *flags], {})
+        return JobCommand([name, *flags], {}, key, config, local_paths)
     packed_config = f"submitted/{common.config.name}"
-    return JobCommand([name, "--config", packed_config, *flags], {packed_config: common.config.read_bytes()})
+    files = {packed_config: common.config.read_bytes()}
+    return JobCommand([name, "--config", packed_config, *flags], files, key, config, local_paths)
 
 
 def path_keys(config_class: type[Config]) -> set[str]:

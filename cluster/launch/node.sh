@@ -44,7 +44,7 @@ sudo mkdir -p "$folder"
 if [ "$role" = head ] && [ "$share" = head ]; then
     apt install nfs-kernel-server
     sudo chown "$(id -u):$(id -g)" "$folder"
-    # Exported to private addresses only; the cloud's firewall admits the cluster's nodes only. All writes are
+    # NFS has no password: the firewalls of aws.yaml and gcp.yaml admit the cluster's nodes only. All writes are
     # made as the head's user, whose id may differ on a worker.
     options="rw,sync,no_subtree_check,all_squash,anonuid=$(id -u),anongid=$(id -g)"
     echo "$folder 10.0.0.0/8($options) 172.16.0.0/12($options) 192.168.0.0/16($options)" |

@@ -1,6 +1,7 @@
-"""Local cluster: several Ray nodes on this host, each on its own loopback address.
+"""Local cluster: several Ray nodes on this host, reachable from this host only.
 
-up_down    `melray cluster up`, `status` and `down`
-start      start the nodes: ports, memory, environment, one `ray start` process each
-processes  find and stop the processes of the cluster, including those that outlived their parent
+up_down     `melray cluster up`, `status` and `down`
+start       start the process that runs the nodes: ports, memory, environment
+supervisor  that process: starts one node after another, ends with all of them
+processes   find and stop the processes of the cluster, also after a crash; where they listen
 """

@@ -1,4 +1,4 @@
-"""Find and stop the processes of the local cluster."""
+"""Find and stop the processes of the local cluster, and find the addresses at which they listen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import psutil
 
 from cluster.connection.local_state import LocalCluster
+from cluster.connection.loopback import is_loopback
 from pipeline.io.errors import UserError
 
 # Time that processes have to exit after SIGTERM, and then to be gone after SIGKILL.
@@ -23,8 +25,8 @@ def terminate_cluster(cluster: LocalCluster) -> int:
         UserError: some cannot be stopped.
     """
     processes = set(cluster_processes(cluster))
-    # Nodes stop their own processes in order; what takes too long, or outlived its node, is killed.
-    _signal([process for node in cluster.nodes if (process := node.find())], signal.SIGTERM)
+    # The supervisor stops the nodes in order; what takes too long, or outlived it, is killed.
+    _signal([supervisor] if (supervisor := cluster.supervisor.find()) else [], signal.SIGTERM)
     _wait_for_exit(processes, TERM_TIMEOUT_S)
     deadline = time.monotonic() + KILL_TIMEOUT_S
     while remaining := {process for process in processes if is_alive(process)} | set(
@@ -43,7 +45,7 @@ def terminate_cluster(cluster: LocalCluster) -> int:
 
 
 def cluster_processes(cluster: LocalCluster) -> list[psutil.Process]:
-    """Return the processes of a cluster: nodes, their descendants, and orphans that outlived a node."""
+    """Return the processes of a cluster: the supervisor, its descendants, and orphans that outlived it."""
     children: dict[int, list[psutil.Process]] = {}
     pending = []
     # One pass over all processes of the host: `children` of psutil would make one for each.
@@ -72,16 +74,46 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def _belongs_to(process: psutil.Process, cluster: LocalCluster) -> bool:
-    """Return whether the process's session has the id of a `ray start` of the cluster, which created it."""
-    session = os.getsid(process.pid)
-    node = next((node for node in cluster.nodes if node.pid == session), None)
-    if node is None:
+    """Return whether a process is in the session that the supervisor of the cluster created."""
+    supervisor = cluster.supervisor
+    if os.getsid(process.pid) != supervisor.pid:
         return False
-    # A session keeps its id as long as it has members. If the node is gone, the id can only belong to a new
-    # session whose leader has this id, or had it and exited.
-    return node.find() is not None or (
-        not psutil.pid_exists(session) and "ray" in " ".join(process.cmdline())
+    # A session keeps its id as long as it has members. If the supervisor is gone, the id can only belong to a
+    # new session whose leader has this id, or had it and exited.
+    return supervisor.find() is not None or (
+        not psutil.pid_exists(supervisor.pid) and "ray" in " ".join(process.cmdline())
     )
+
+
+class Listener(NamedTuple):
+    """A process that accepts connections at a port."""
+
+    process: str
+    """Name of the process."""
+    host: str
+    """Address at which it listens; `0.0.0.0` and `::` are all addresses of the host."""
+    port: int
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other hosts can connect."""
+        return not is_loopback(self.host)
+
+
+def find_listeners(processes: Iterable[psutil.Process]) -> list[Listener]:
+    """Return where processes of this user listen, sorted by name and port."""
+    listeners = set()
+    for process in processes:
+        try:
+            name, connections = process.name(), process.net_connections(kind="tcp")
+        except psutil.Error:
+            continue
+        listeners |= {
+            Listener(name, connection.laddr.ip, connection.laddr.port)
+            for connection in connections
+            if connection.status == psutil.CONN_LISTEN
+        }
+    return sorted(listeners)
 
 
 def _wait_for_exit(processes: Iterable[psutil.Process], timeout_s: float) -> None:

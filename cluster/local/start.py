@@ -1,7 +1,8 @@
-"""Start the nodes of a local cluster: a `ray start` each, with its process session and loopback address."""
+"""Start a local cluster: one process that runs all nodes on loopback, and that outlives the command."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -10,21 +11,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from cluster.connection.address import JobServer
-from cluster.connection.dashboard import get_json
 from cluster.connection.local_state import LocalCluster, ProcessRef, save_state, state_dir
+from cluster.connection.loopback import HOST, loopback_environment
 from cluster.connection.session import RAY_ENVIRONMENT
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
-from cluster.connection.token import AUTH_ENV_VARS, read_token, write_token
+from cluster.connection.token import AUTH_ENV_VARS, write_token
 from pipeline.io.errors import UserError
 
-START_ARGUMENTS = ["-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
-RAY_START = [sys.executable, *START_ARGUMENTS]
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+SETTINGS_NAME, READY_NAME, LOG_NAME = "settings.json", "ready", "supervisor.log"
 # Fractions of the free memory that all nodes together use; Ray by itself would let every node use that much.
 MEMORY_FRACTION, OBJECT_STORE_FRACTION = 0.6, 0.3
 # Below the ephemeral ports, which the system could assign to a connection before a node listens.
@@ -34,7 +34,7 @@ PORTS = range(20_000, 32_000)
 def start_nodes(
     nodes: int, cpus: int, port: int | None, dashboard_port: int | None, deadline: float
 ) -> LocalCluster:
-    """Start a head and workers; each is saved in the state file as soon as its process is running.
+    """Start a head and workers; the state file is saved as soon as the process that starts them is running.
 
     Args:
         nodes: number of nodes including the head.
@@ -44,72 +44,89 @@ def start_nodes(
         deadline: time limit for all nodes, in `time.monotonic()`.
 
     Raises:
-        UserError: port in use, a node that dies, or timeout; nodes already started keep running.
+        UserError: port in use, a node that does not start, or timeout; nodes already started keep running.
     """
     for requested_port in (port, dashboard_port):
         if requested_port is not None and not is_free(requested_port):
             raise UserError(f"port {requested_port} is in use; choose another --port or --dashboard-port")
-    ports = free_ports(3 + nodes)
-    address = f"{host(0)}:{port or ports.pop()}"
-    dashboard_port, client_port = dashboard_port or ports.pop(), ports.pop()
+    free = free_ports(2)
+    port, dashboard_port = port or free[0], dashboard_port or free[1]
     token = state_dir() / "cluster.token"
     write_token(token)
     folder = create_temp_folder(short_temp_folder(), keep=True)
-    common = [f"--num-cpus={cpus}", *memory_flags(nodes), "--min-worker-port=0", "--max-worker-port=0"]
-    python = python_for_ray(folder)
-    environment = node_environment(token, python)
-    agent_ports = [ports.pop() for _ in range(nodes)]
-
-    def start(number: int, flags: list[str]) -> ProcessRef:
-        node_flags = [
-            f"--node-ip-address={host(number)}",
-            f"--dashboard-agent-listen-port={agent_ports[number]}",
-        ]
-        with log_file(folder, number).open("wb") as log:
-            process = subprocess.Popen(
-                [str(python), *START_ARGUMENTS, *flags, *node_flags, *common],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                env=environment,
-                start_new_session=True,
-            )
-        return ProcessRef.of(psutil.Process(process.pid))
-
-    head_flags = [
-        "--head",
-        f"--port={address.rpartition(':')[2]}",
-        "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard_port}",
-        f"--ray-client-server-port={client_port}",
-        f"--temp-dir={folder / 'r'}",
-        "--disable-usage-stats",
-    ]
+    settings = supervisor_settings(folder, nodes, cpus, port, dashboard_port)
     cluster = LocalCluster(
-        address=address,
-        dashboard=f"http://127.0.0.1:{dashboard_port}",
+        address=f"{HOST}:{port}",
+        dashboard=f"http://{HOST}:{dashboard_port}",
         token=token,
         folder=folder,
+        nodes=nodes,
         cpus=cpus,
-        nodes=(start(0, head_flags),),
+        supervisor=start_supervisor(folder, settings, token),
     )
     save_state(cluster)
-    wait_for(lambda: listens(address), cluster, deadline)
-    # One log monitor reads the files of all nodes. The GPUs are the head's: Ray would count them per node.
-    worker_flags = [f"--address={address}", "--include-log-monitor=false", "--num-gpus=0"]
-    for number in range(1, nodes):
-        cluster = cluster.model_copy(update={"nodes": (*cluster.nodes, start(number, worker_flags))})
-        save_state(cluster)
-    server = JobServer(cluster.dashboard, read_token(token, "the cluster's file"), is_local=True)
-    wait_for(lambda: count_alive(server) >= nodes, cluster, deadline)
-    # A node that is listed as alive exits if its agent, which starts jobs, does not come up.
-    wait_for(
-        lambda: all(listens(f"{host(number)}:{port}") for number, port in enumerate(agent_ports)),
-        cluster,
-        deadline,
-    )
+    wait_until_ready(cluster, deadline)
     return cluster
+
+
+def supervisor_settings(
+    folder: Path, nodes: int, cpus: int, port: int, dashboard_port: int
+) -> dict[str, Any]:
+    """Return the settings of `supervisor.py`: Ray's parameters of each node."""
+    common = {
+        "node_ip_address": HOST,
+        "num_cpus": cpus,
+        "dashboard_agent_listen_port": 0,  # any free port, as all others
+        "min_worker_port": 0,
+        "max_worker_port": 0,
+        **memory_parameters(nodes),
+    }
+    head = {
+        "gcs_server_port": port,
+        "include_dashboard": True,
+        "dashboard_host": HOST,
+        "dashboard_port": dashboard_port,
+        "temp_dir": str(folder / "r"),
+    }
+    # One log monitor reads the files of all nodes. The GPUs are the head's: Ray would count them per node.
+    worker = {"include_log_monitor": False, "num_gpus": 0}
+    return {
+        "head": common | head,
+        "workers": [common | worker] * (nodes - 1),
+        "ready": str(folder / READY_NAME),
+    }
+
+
+def start_supervisor(folder: Path, settings: dict[str, Any], token: Path) -> ProcessRef:
+    """Start the process that runs the nodes, in its own session: Ctrl-C of the command does not reach it."""
+    path = folder / SETTINGS_NAME
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    python = python_for_ray(folder)
+    with (folder / LOG_NAME).open("wb") as log:
+        process = subprocess.Popen(
+            [str(python), "-P", str(SUPERVISOR), str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=node_environment(token, python),
+            start_new_session=True,
+        )
+    return ProcessRef.of(psutil.Process(process.pid))
+
+
+def wait_until_ready(cluster: LocalCluster, deadline: float) -> None:
+    """Wait until all nodes are registered.
+
+    Raises:
+        UserError: a node did not start, or the deadline has passed.
+    """
+    while not (cluster.folder / READY_NAME).exists():
+        if not cluster.is_running:
+            raise UserError(f"the nodes did not start: {last_line(cluster.folder / LOG_NAME)}")
+        if time.monotonic() > deadline:
+            raise UserError("startup timed out; raise --timeout or lower --nodes")
+        time.sleep(0.05)
 
 
 def python_for_ray(folder: Path) -> Path:
@@ -125,43 +142,39 @@ def python_for_ray(folder: Path) -> Path:
     return link / python.relative_to(environment)
 
 
-def host(number: int) -> str:
-    """Return the address of a node: on Linux all of 127.* is loopback, elsewhere only 127.0.0.1."""
-    return f"127.0.{number // 250}.{number % 250 + 2}" if sys.platform == "linux" else "127.0.0.1"
-
-
 def node_environment(token: Path, python: Path) -> dict[str, str]:
-    """Return the environment of a node and its jobs; it holds the path of the token, not the token."""
+    """Return the environment of the nodes and their jobs; it holds the path of the token, not the token."""
     excluded = {*AUTH_ENV_VARS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_TMPDIR"}
     inherited = {name: value for name, value in os.environ.items() if name not in excluded}
     return (
         inherited
         | RAY_ENVIRONMENT
+        | loopback_environment()
         | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            # Ray allows several nodes on macOS only with this variable.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+            # As long as `melray submit` allows for the installation of a job's packages.
+            "RAY_JOB_START_TIMEOUT_SECONDS": "3600",
             # `python` in a job must be the interpreter that runs melray.
             "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
     )
 
 
-def memory_flags(nodes: int) -> list[str]:
-    """Return the flags that divide the free memory equally among several nodes; none for a single node."""
+def memory_parameters(nodes: int) -> dict[str, int]:
+    """Return the parameters that divide the free memory equally among several nodes; none for one node."""
     if nodes == 1:
-        return []
+        return {}
     free = psutil.virtual_memory().available
     object_store = OBJECT_STORE_FRACTION * free
     if Path("/dev/shm").is_dir():
         object_store = min(object_store, 0.9 * shutil.disk_usage("/dev/shm").free)
     # Ray rejects an object store below 75 MiB.
-    return [
-        f"--memory={int(MEMORY_FRACTION * free / nodes)}",
-        f"--object-store-memory={max(80 * 2**20, int(object_store / nodes))}",
-    ]
+    return {
+        "memory": int(MEMORY_FRACTION * free / nodes),
+        "object_store_memory": max(80 * 2**20, int(object_store / nodes)),
+    }
 
 
 def free_ports(count: int) -> list[int]:
@@ -176,7 +189,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Return whether a port can be listened on at all addresses, as Ray does."""
+    """Return whether a port can be listened on at all addresses."""
     with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -186,46 +199,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def listens(address: str) -> bool:
-    """Return whether `host:port` accepts connections."""
-    name, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((name, int(port))) == 0
-
-
-def count_alive(server: JobServer) -> int:
-    """Return the number of live nodes that the dashboard lists; 0 until it is up."""
-    try:
-        nodes = get_json(server, "/api/v0/nodes")["data"]["result"]["result"]
-    except UserError:
-        return 0
-    return sum(node["state"] == "ALIVE" for node in nodes)
-
-
-def wait_for(ready: Callable[[], bool], cluster: LocalCluster, deadline: float) -> None:
-    """Wait until `ready()` is true.
-
-    Raises:
-        UserError: a node died, or the deadline has passed.
-    """
-    while not ready():
-        for number, node in enumerate(cluster.nodes):
-            if node.find() is None:
-                raise UserError(
-                    f"node {number} failed to start: {last_log_line(log_file(cluster.folder, number))}"
-                )
-        if time.monotonic() > deadline:
-            raise UserError("startup timed out; raise --timeout or lower --nodes")
-        time.sleep(0.1)
-
-
-def log_file(folder: Path, number: int) -> Path:
-    """Return the log file of a node's `ray start`."""
-    return folder / f"node-{number}.log"
-
-
-def last_log_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """Return the last line of a log."""
     lines = log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
     return lines[-1].strip() if lines else "no output"

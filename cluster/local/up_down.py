@@ -26,7 +26,7 @@ from pipeline.io.text import plural
 
 
 class UpConfig(Config):
-    """Start a cluster on this host: nodes with --cpus CPUs each, on loopback addresses, protected by a token.
+    """Start a cluster on this host: nodes with --cpus CPUs each, reachable from this host only, with a token.
 
     Without --cpus, the nodes share the CPUs of the host equally.
     """
@@ -61,7 +61,7 @@ def up(config: UpConfig, common: CommonFlags) -> int:
         if (previous := local_cluster()) is not None:
             if previous.is_running:
                 raise UserError(
-                    f"a {len(previous.nodes)}-node cluster is already running, "
+                    f"a {previous.nodes}-node cluster is already running, "
                     f"dashboard at {previous.dashboard}; use it or stop it with `melray cluster down`"
                 )
             tear_down(previous)
@@ -111,7 +111,7 @@ def down(config: DownConfig, common: CommonFlags) -> int:
             return 0
         count = tear_down(cluster)
     elapsed = duration(time.monotonic() - start)
-    nodes, processes = plural(len(cluster.nodes), "node"), plural(count, "process")
+    nodes, processes = plural(cluster.nodes, "node"), plural(count, "process")
     logger.info("stopped %s (%s) in %s", nodes, processes, elapsed)
     return 0
 

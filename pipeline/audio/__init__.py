@@ -3,13 +3,15 @@
 In the order in which a clip passes through them:
 
 - `file_types`: which files are recordings, by ending or content.
+- `clip_files`: reads the files of clips in object stores ahead of decoding.
 - `decode`: audio file → mono samples at one sample rate, of all streams of the file, with warnings; damaged
   files are used if enough is there. `decoding/` has its parts.
 - `waveform`: resample, trim silence, crop or pad to a fixed length, write WAV files.
 - `augment`: waveform augmentations of a given strength, and the random generator of each row.
-- `mel`: samples → log-mel spectrogram in dB, equal to librosa's.
+- `mel`, `mel_filters`: samples → log-mel spectrogram in dB, equal to librosa's.
 - `features`: one clip → its shard rows, by all of the above; `FeatureConfig`, the settings that training,
   prediction and generation share.
+- `cpu_time`: estimated CPU time of all that.
 - `vocoder`: log-mel spectrogram → samples.
 - `loudness`: loudness and peak of synthesized clips.
 - `synthesize`: a synthetic labeled dataset for `melray demo`, tests and benchmarks.

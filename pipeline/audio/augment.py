@@ -88,10 +88,18 @@ def add_reverb(
     response = rng.standard_normal(length, np.float32) * envelope
     response *= np.float32(wet / max(np.sqrt(np.sum(response**2)), 1e-12))
     response[0] += np.float32(1.0 - wet)
-    from scipy.signal import fftconvolve  # slow to import, and training processes import this module
-
-    out = fftconvolve(samples, response)[: samples.size].astype(np.float32, copy=False)
+    out = convolve(samples, response)[: samples.size]
     return out * np.float32(_rms(samples) / max(_rms(out), 1e-12))
+
+
+def convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Return the convolution; equal to `scipy.signal.fftconvolve`, whose module takes long to import."""
+    if samples.size == 1:
+        return samples * response
+    size = samples.size + response.size - 1
+    fft_size = scipy.fft.next_fast_len(size, real=True)
+    product = scipy.fft.rfft(samples, fft_size) * scipy.fft.rfft(response, fft_size)
+    return scipy.fft.irfft(product, fft_size)[:size]
 
 
 def unchanged(samples: np.ndarray, sample_rate: int, strength: float, rng: np.random.Generator) -> np.ndarray:

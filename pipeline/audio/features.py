@@ -13,6 +13,7 @@ from pydantic import Field
 
 from models.config import Config, flat_values
 from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng
+from pipeline.audio.clip_files import RemoteFile
 from pipeline.audio.decode import (
     AudioDecodeError,
     DecodeConfig,
@@ -23,7 +24,8 @@ from pipeline.audio.decode import (
 from pipeline.audio.file_types import unsupported_reason
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.audio.waveform import fix_length, trim_silence
-from pipeline.io.storage import read_if_remote
+from pipeline.io.errors import UserError, explain_os_error
+from pipeline.io.storage import is_store_uri
 
 # Part of the fingerprint; raise it when the same settings produce different spectrograms.
 SIGNAL_VERSION = 2
@@ -84,8 +86,12 @@ class Spectrogram:
     mel: np.ndarray
 
 
+# Path or URI of an audio file, its content, or a file of an object store that has been read.
+ClipSource = str | os.PathLike[str] | bytes | RemoteFile
+
+
 def load_clip(
-    source: str | os.PathLike[str] | bytes,
+    source: ClipSource,
     config: FeatureConfig,
     min_complete: float = DecodeConfig().min_complete,
     on_warning: OnWarning = ignore_warning,
@@ -96,20 +102,40 @@ def load_clip(
 
     Raises:
         AudioDecodeError: the file has no usable audio.
-        OSError: the object store cannot be reached.
+        UserError: the object store cannot be reached.
     """
-    try:
-        data = read_if_remote(source)
-    except FileNotFoundError:
-        raise AudioDecodeError("no such file") from None
-    except ValueError as error:  # a key that pyarrow does not accept
-        raise AudioDecodeError(f"unreadable: {error}") from None
+    data = _decodable(source)
     try:
         samples = decode(data, config.mel.sample_rate, min_complete, on_warning)
     except AudioDecodeError as error:
-        reason = None if isinstance(source, bytes) else unsupported_reason(os.fspath(source))
-        raise AudioDecodeError(reason or str(error)) from None
+        raise AudioDecodeError(_unsupported_reason(source, data) or str(error)) from None
     return samples if config.trim_db is None else trim_silence(samples, config.trim_db)
+
+
+def _decodable(source: ClipSource) -> str | os.PathLike[str] | bytes:
+    """Return a local path or the content of a file, which `decode` reads.
+
+    An unreachable object store is no property of the clip, so that is another error.
+    """
+    if isinstance(source, str) and is_store_uri(source):
+        source = RemoteFile.fetch(source)
+    if not isinstance(source, RemoteFile):
+        return source
+    try:
+        return source.read()
+    except FileNotFoundError:
+        raise AudioDecodeError("no such file") from None
+    except OSError as error:
+        raise UserError(explain_os_error(error, f"reading {source.uri}")) from error
+    except ValueError as error:  # a key that the storage layer does not accept
+        raise AudioDecodeError(f"unreadable: {error}") from None
+
+
+def _unsupported_reason(source: ClipSource, data: str | os.PathLike[str] | bytes) -> str | None:
+    if isinstance(source, bytes):
+        return None
+    path = source.uri if isinstance(source, RemoteFile) else os.fspath(source)
+    return unsupported_reason(path, data if isinstance(data, bytes) else None)
 
 
 def spectrogram(
@@ -137,7 +163,7 @@ def split_windows(samples: np.ndarray, config: FeatureConfig, max_windows: int) 
 
 
 def spectrogram_rows(
-    source: str | os.PathLike[str] | bytes,
+    source: ClipSource,
     clip_id: str,
     features: FeatureConfig,
     augment: AugmentConfig,
@@ -150,6 +176,7 @@ def spectrogram_rows(
 
     Raises:
         AudioDecodeError: the file has no usable audio; raised before the first row.
+        UserError: the object store cannot be reached; raised before the first row.
     """
     samples = load_clip(source, features, min_complete, on_warning)
     yield Spectrogram(0, 0.0, "unchanged", spectrogram(samples, features))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
@@ -95,16 +94,20 @@ def is_audio(name: str) -> bool:
     return ending(name) in EXTENSIONS and not is_hidden(name)
 
 
-def file_kind(name: str, read_header: Callable[[], bytes]) -> FileKind:
-    """Return the kind of a file; `read_header`, which returns its first bytes, is called only if needed."""
+def kind_by_name(name: str) -> FileKind | None:
+    """Return the kind of a file; None if only its first bytes can tell."""
     if is_audio(name):
         return FileKind.AUDIO
-    extension = ending(name)
-    if is_hidden(name) or extension in OTHER_EXTENSIONS or name.rpartition("/")[2].lower() in _OTHER_NAMES:
+    if is_hidden(name) or ending(name) in OTHER_EXTENSIONS or name.rpartition("/")[2].lower() in _OTHER_NAMES:
         return FileKind.OTHER
-    header = read_header()
+    return None
+
+
+def kind_by_content(name: str, header: bytes) -> FileKind:
+    """Return the kind of a file that begins with these bytes, and whose name does not tell."""
     if is_audio_header(header):
         return FileKind.AUDIO
+    extension = ending(name)
     if not extension or extension in UNSUPPORTED_EXTENSIONS or _is_unsupported_header(header):
         return FileKind.UNSUPPORTED
     return FileKind.UNKNOWN
@@ -146,14 +149,18 @@ def read_header(path: str) -> bytes:
         return b""
 
 
-def unsupported_reason(path: str) -> str | None:
-    """Return why a file is not in a format that can be read; None if it may be, or is missing or empty."""
-    if is_audio(path):
+def unsupported_reason(path: str, content: bytes | None = None) -> str | None:
+    """Return why a file is not in a format that can be read; None if it may be, or is missing or empty.
+
+    Its first bytes are read unless `content` has them.
+    """
+    name = to_path(path).key if is_store_uri(path) else path  # without options, which may contain a dot
+    if is_audio(name):
         return None
-    header = read_header(path)
+    header = read_header(path) if content is None else content[:HEADER_BYTES]
     if not header or is_audio_header(header):
         return None
-    extension = ending(path)
+    extension = ending(name)
     if not extension:
         return "unsupported format: the name has no ending, and the content is not that of a known format"
     return f"unsupported format '.{extension}'; convert it, e.g. {conversion_example(extension)}"

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Self
 
-import librosa
 import numpy as np
 import scipy.fft
 from pydantic import Field, model_validator
 
 from models.config import Config
+from pipeline.audio.mel_filters import hann_window, mel_filter_bank
 
 # As in librosa.power_to_db: minimum power, below which values are clipped.
 AMIN = 1e-10
@@ -57,6 +57,12 @@ class MelConfig(Config):
         return 1 + num_samples // self.hop_length
 
 
+def filter_bank_of(config: MelConfig) -> np.ndarray:
+    """Return the mel filter bank of a spectrogram; see `mel_filter_bank`."""
+    fmax = config.sample_rate / 2 if config.fmax is None else config.fmax
+    return mel_filter_bank(config.sample_rate, config.n_fft, config.n_mels, config.fmin, fmax)
+
+
 class LogMel:
     """Computes log-mel spectrograms; holds the window and the filter bank.
 
@@ -66,15 +72,8 @@ class LogMel:
 
     def __init__(self, config: MelConfig):
         self.config = config
-        self._window = librosa.filters.get_window("hann", config.n_fft).astype(np.float32)
-        bank = librosa.filters.mel(
-            sr=config.sample_rate,
-            n_fft=config.n_fft,
-            n_mels=config.n_mels,
-            fmin=config.fmin,
-            fmax=config.fmax,
-        )
-        self._blocks = list(_dense_blocks(bank))
+        self._window = hann_window(config.n_fft).astype(np.float32)
+        self._blocks = list(_dense_blocks(filter_bank_of(config)))
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Compute the log-mel power of `samples` `[shape=(num_samples,)]`.

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-import librosa
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,8 @@ from torch import Tensor
 
 from models.device_batches import device_batch_size, to_device
 from pipeline.audio.loudness import MAX_PEAK
-from pipeline.audio.mel import AMIN, MelConfig
+from pipeline.audio.mel import AMIN, MelConfig, filter_bank_of
+from pipeline.audio.mel_filters import hann_window
 
 # Floor of `pipeline.audio.mel` in dB, and a tolerance for the float16 rounding of shards.
 SILENT_DB = 10 * math.log10(AMIN)
@@ -67,9 +67,7 @@ class Vocoder:
         self.iterations = iterations
         self.device = torch.device(device)
         self._bank = _MelBank(config, self.device)
-        self._window = (
-            torch.from_numpy(librosa.filters.get_window("hann", config.n_fft)).float().to(self.device)
-        )
+        self._window = torch.from_numpy(hann_window(config.n_fft)).float().to(self.device)
 
     @torch.no_grad()
     def __call__(self, mel_BMT: Tensor, num_samples: int, seed: int | Sequence[int] = 0) -> Tensor:
@@ -191,15 +189,7 @@ class _MelBank:
     """Mel filter bank `(n_mels, num_frequencies)`, 98 % zeros, as dense blocks."""
 
     def __init__(self, config: MelConfig, device: torch.device):
-        bank_MF = torch.from_numpy(
-            librosa.filters.mel(
-                sr=config.sample_rate,
-                n_fft=config.n_fft,
-                n_mels=config.n_mels,
-                fmin=config.fmin,
-                fmax=config.fmax,
-            )
-        )
+        bank_MF = torch.from_numpy(filter_bank_of(config))
         normalized_MF = bank_MF / bank_MF.sum(dim=0).clamp_min(TINY)
         self.area_M = bank_MF.sum(dim=1).clamp_min(TINY).to(device)
         self._shape = bank_MF.shape

@@ -48,9 +48,15 @@ def trim_silence(samples: np.ndarray, top_db: float) -> np.ndarray:
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate: int) -> None:
     """Write mono samples in [-1, 1] as a 16-bit WAV file, atomically."""
-    buffer = io.BytesIO()  # soundfile would print the traceback of a full disk
+    content = encode_wav(samples, sample_rate)  # soundfile would print the traceback of a full disk
+    write_atomically(path, lambda file: file.write(content))
+
+
+def encode_wav(samples: np.ndarray, sample_rate: int) -> bytes:
+    """Return mono samples in [-1, 1] as a 16-bit WAV file."""
+    buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate, format="WAV", subtype="PCM_16")
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    return buffer.getvalue()
 
 
 def fix_length(samples: np.ndarray, num_samples: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -14,6 +14,8 @@ In the order to read:
     crossval     `melray crossval`: each fold held out once
     predict      `melray predict`: a resumable batch job over audio files
     predict_stages     its stages: spectrograms, then probabilities
+    predictions        its tables, of few and of thousands of classes
+    merge              its tables become predictions.parquet, submission.csv and lists of conspicuous files
     sample_submission  reads a sample submission, and recognizes its columns
     clip_ids           finds clips by ids as others write them
     submission_values  labels, indices or probabilities: what a sample submission requests

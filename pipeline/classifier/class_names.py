@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.data.clips import normalize_id, shown_list
 
+# Common parts of column names, such as `p_`, that are tried, the most frequent ones.
+MAX_AFFIXES = 20
 _NEGATIVE_FORMS = {
     "0", "no", "false", "negative", "neg", "none", "absent", "background", "noise", "other", "nothing",
 }  # fmt: skip
@@ -28,28 +31,36 @@ def match_classes(columns: Sequence[str], class_names: Sequence[str]) -> dict[st
     exact = set(class_names)
     if exact.issuperset(columns):
         return {column: column for column in columns}
-    forms = unique_forms(class_names)
-    affixes = {("", "")} | {_affixes(normal_form(column), form) for column in columns for form in forms}
-    matches = [_match_with_affixes(columns, class_names, forms, *affix) for affix in sorted(affixes)]
+    forms, column_forms = unique_forms(class_names), {column: normal_form(column) for column in columns}
+    found = Counter(affix for form in column_forms.values() for affix in _affixes(form, forms))
+    affixes = {("", "")} | {affix for affix, _ in found.most_common(MAX_AFFIXES)}
+    matches = [_match_with_affixes(column_forms, exact, forms, *affix) for affix in sorted(affixes)]
     return max(matches, key=lambda classes: sum(name is not None for name in classes.values()))
 
 
-def _affixes(column: str, form: str) -> tuple[str, str]:
-    """Return what surrounds the name of a class in a column name, if it is separated by an underscore."""
-    before, found, after = f"_{column}_".partition(f"_{form}_")
-    return (f"{before}_".lstrip("_"), f"_{after}".rstrip("_")) if found else ("", "")
+def _affixes(column: str, forms: Collection[str]) -> set[tuple[str, str]]:
+    """Return what surrounds names of classes in a column name, if it is separated by underscores."""
+    words = column.split("_")
+    ranges = [(start, end) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
+    return {
+        ("".join(f"{word}_" for word in words[:start]), "".join(f"_{word}" for word in words[end:]))
+        for start, end in ranges
+        if "_".join(words[start:end]) in forms
+    }
 
 
 def _match_with_affixes(
-    columns: Sequence[str], class_names: Sequence[str], forms: dict[str, str], prefix: str, suffix: str
+    columns: Mapping[str, str], class_names: Collection[str], forms: dict[str, str], prefix: str, suffix: str
 ) -> dict[str, str | None]:
+    """Return the class of each column, given by its normal form; a class has one column only."""
     classes: dict[str, str | None] = {}
-    for column in columns:
-        form = normal_form(column)
+    used: set[str] = set()
+    for column, form in columns.items():
         inside = form.removeprefix(prefix).removesuffix(suffix)
         complete = form == f"{prefix}{inside}{suffix}"
         name = column if column in class_names else forms.get(inside) if complete else None
-        classes[column] = None if name in classes.values() else name
+        classes[column] = None if name is None or name in used else name
+        used.update([] if name is None else [name])
     return classes
 
 

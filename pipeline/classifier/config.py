@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.batch_augment import MixUpConfig, SpecAugmentConfig
-from models.classifier import ClassifierConfig
+from models.settings import ClassifierConfig, MixUpConfig, SpecAugmentConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.metrics import classification_metrics
+from models.metrics import concatenate
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import Predictions, predict_rows, write_evaluation
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
-from pipeline.data.dataset import ShardDataset, open_dataset
+from pipeline.data.dataset import ShardDataset
 from pipeline.data.split import row_folds
+from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import driver_device
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
@@ -56,7 +57,7 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     """
     if (config.run / "config.json").is_file() or (config.run / "search.json").is_file():
         raise UserError(f"--run {config.run} contains a run of another command; choose another --run")
-    dataset = open_dataset(config.shards)
+    dataset = open_dataset_to_read(config.shards)
     folds = known_folds(dataset, config)
     start_time = time.monotonic()
     config.run.mkdir(parents=True, exist_ok=True)
@@ -117,14 +118,10 @@ def report_folds(
     pooled = Predictions(
         dataset,
         np.concatenate([predictions.rows for predictions in fold_predictions]),
-        np.concatenate([predictions.labels for predictions in fold_predictions]),
-        np.concatenate([predictions.probabilities for predictions in fold_predictions]),
+        concatenate([predictions.scores for predictions in fold_predictions]),
     )
-    write_evaluation(
+    pooled_metrics = write_evaluation(
         config.run, pooled, saved, [], f"{len(runs)} folds, each held out once", config.tta_shifts
-    )
-    pooled_metrics = classification_metrics(
-        pooled.probabilities, pooled.labels, list(saved.metadata.class_names)
     )
     results: dict[str, Any] = {
         "folds": fold_results,

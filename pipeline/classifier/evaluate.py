@@ -1,7 +1,12 @@
-"""Evaluation of a classifier: metrics as JSON, and an HTML report."""
+"""Evaluation of a classifier: metrics as JSON, the confusion of classes as CSV, and an HTML report.
+
+Of each clip only what the metrics need is kept (`models.metrics.ClipScores`), not the probabilities of all
+classes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,34 +14,37 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.metrics import classification_metrics
+from models.confusion import Confusion, count_confusions
+from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.report import Example, Mistake, write_report
+from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.devices import process_device
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
+from pipeline.report.selection import evenly_spaced
 from pipeline.training.model_file import SavedClassifier, load_classifier
 from pipeline.training.run_folder import RunFolder
 
 MAX_MISTAKES = 12
 CHUNK_ROWS = 1024
+CONFUSION_NAME = "confusion.csv"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted class probabilities of some rows of a dataset."""
+    """Predictions of some rows of a dataset."""
 
     dataset: ShardDataset
     rows: np.ndarray
     """Row indices `[shape=(N,)]`."""
-    labels: np.ndarray
-    """True classes, as class indices of the model `[shape=(N,)]`."""
-    probabilities: np.ndarray
-    """`[shape=(N, C)]`, float32."""
+    scores: ClipScores
+    """Of each row; classes are class indices of the model, probabilities float32."""
 
     @property
     def clip_ids(self) -> np.ndarray:
@@ -49,7 +57,7 @@ class Predictions:
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Write `evaluation.json` and `report.html`; return the metrics.
+    """Write `evaluation.json`, `confusion.csv` and `report.html`; return the metrics.
 
     Raises:
         UserError: an unusable run, or shards that the model cannot be evaluated on.
@@ -89,17 +97,19 @@ def predict_rows(
     unknown = sorted(set(label_names) - class_index.keys())
     if unknown:
         raise UserError(
-            f"--shards: the model does not know {name_list(unknown)}, only {', '.join(class_names)}; "
+            f"--shards: the model does not know {name_list(unknown)}, only {shown_list(class_names, 20)}; "
             "leave these clips out, or train with them"
         )
     labels = np.array([class_index[name] for name in label_names])
     model = saved.model.to(device)
-    # In chunks: the rows of a large dataset do not fit into memory.
+    # In chunks: neither the rows of a large dataset nor their probabilities fit into memory.
     chunks = [
-        predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device)
+        score_clips(
+            predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device), labels[chunk]
+        )
         for chunk in batch_slices(len(rows), CHUNK_ROWS)
     ]
-    return Predictions(dataset, rows, labels, np.concatenate(chunks))
+    return Predictions(dataset, rows, concatenate(chunks))
 
 
 def write_evaluation(
@@ -110,11 +120,10 @@ def write_evaluation(
     description: str,
     tta_shifts: int,
 ) -> dict[str, Any]:
-    """Compute the metrics, write `evaluation.json` and `report.html` to `out`; return the metrics."""
+    """Write `evaluation.json`, `confusion.csv` and `report.html` to `out`; return the metrics."""
     class_names, training = saved.metadata.class_names, saved.metadata.training
-    metrics: dict[str, Any] = classification_metrics(
-        predictions.probabilities, predictions.labels, list(class_names)
-    )
+    metrics: dict[str, Any] = classification_metrics(predictions.scores, class_names)
+    confusion = count_confusions(predictions.scores.labels, predictions.scores.predictions, len(class_names))
     mistakes = confident_mistakes(predictions, class_names)
     metrics |= {
         "split": description,
@@ -132,6 +141,7 @@ def write_evaluation(
     with report_os_errors("writing to", out):
         out.mkdir(parents=True, exist_ok=True)
         RunFolder(out).write_json("evaluation.json", metrics)
+        write_text_atomically(out / CONFUSION_NAME, confusion_csv(confusion, class_names))
         write_report(
             out / "report.html",
             title="Sound classifier",
@@ -142,6 +152,7 @@ def write_evaluation(
                 "TTA shifts": str(tta_shifts),
             },
             metrics=metrics,
+            confusion=confusion,
             history=history,
             mistakes=mistakes,
             examples=class_examples(predictions, class_names),
@@ -157,17 +168,23 @@ def _scored_classes(metrics: dict[str, Any]) -> dict[str, str]:
     return {"not scored": f"{name_list(missing)} (no clips)"} if missing else {}
 
 
-def confident_mistakes(predictions: Predictions, class_names: tuple[str, ...]) -> list[Mistake]:
+def confusion_csv(confusion: Confusion, class_names: Sequence[str]) -> str:
+    """Return the text of `confusion.csv`: a row per pair of true and predicted class that occurs."""
+    names = np.array(class_names, object)
+    rows = zip(names[confusion.true], names[confusion.predicted], confusion.count, strict=True)
+    return csv_text(("label", "predicted", "clips"), rows)
+
+
+def confident_mistakes(predictions: Predictions, class_names: Sequence[str]) -> list[Mistake]:
     """Return the misclassified clips with the highest confidence, most confident first."""
-    predicted = predictions.probabilities.argmax(1)
-    confidence = predictions.probabilities.max(1)
-    wrong = np.flatnonzero(predicted != predictions.labels)
+    labels, predicted, confidence, _ = predictions.scores
+    wrong = np.flatnonzero(predicted != labels)
     clip_ids = predictions.clip_ids
     most_confident = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     return [
         Mistake(
             str(clip_ids[i]),
-            class_names[predictions.labels[i]],
+            class_names[labels[i]],
             class_names[predicted[i]],
             float(confidence[i]),
             predictions.mel(i),
@@ -176,12 +193,16 @@ def confident_mistakes(predictions: Predictions, class_names: tuple[str, ...]) -
     ]
 
 
-def class_examples(predictions: Predictions, class_names: tuple[str, ...]) -> list[Example]:
-    """Return the clip of each class that is classified correctly with the highest probability."""
+def class_examples(predictions: Predictions, class_names: Sequence[str]) -> list[Example]:
+    """Return the clip of each class that is classified correctly with the highest probability.
+
+    Of many classes with clips, evenly spaced ones have an example.
+    """
     examples, clip_ids = [], predictions.clip_ids
-    for label, name in enumerate(class_names):
-        class_clips = np.flatnonzero(predictions.labels == label)
-        if class_clips.size:
-            best = class_clips[predictions.probabilities[class_clips, label].argmax()]
-            examples.append(Example(str(clip_ids[best]), name, predictions.mel(best)))
+    labels, probability = predictions.scores.labels, predictions.scores.true_probability
+    classes = np.unique(labels)
+    for label in classes[evenly_spaced(len(classes))]:
+        class_clips = np.flatnonzero(labels == label)
+        best = class_clips[probability[class_clips].argmax()]
+        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best)))
     return examples

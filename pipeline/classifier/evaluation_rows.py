@@ -12,9 +12,10 @@ from pydantic import Field
 from models.config import Config
 from pipeline.audio.features import FeatureConfig, feature_mismatch
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
+from pipeline.data.dataset import ShardDataset, dataset_digest
 from pipeline.data.shards import open_shards
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
+from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import Device
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
@@ -36,10 +37,11 @@ class EvaluateConfig(Config):
     clips, all that the run was not trained on."""
     tta_shifts: int = Field(1, ge=1, le=64)
     """Test-time augmentation: circular time shifts to average over."""
-    clips_per_class: int = Field(30, ge=2)
-    """Generators only: clips to generate and score per class."""
+    clips_per_class: int | None = Field(None, ge=2)
+    """Generators only: clips to generate and score per class (default: 30, fewer of more than 500
+    classes)."""
     out: PathOrURI | None = None
-    """Folder for evaluation.json and report.html (default: the run folder)."""
+    """Folder for evaluation.json, confusion.csv and report.html (default: the run folder)."""
     device: Device = "auto"
     """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
 
@@ -96,7 +98,7 @@ def select_new_rows(
             f"--split {config.split}: only the run's own data has it, not that in --shards {shards}; "
             "drop --split"
         )
-    dataset = open_dataset(shards)
+    dataset = open_dataset_to_read(shards)
     check_features(dataset.features, saved.metadata.features, shards)
     rows = _original_rows(dataset)
     trained_on = rows[_trained_on(config.run, dataset.table.iloc[rows])]

@@ -21,50 +21,70 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from models.confusion import ClassCounts, scores
 from models.device_batches import to_device
-from models.metrics import scores
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.state import TrainState, prepare, publish, restore
+from pipeline.classifier.state import TrainState, prepare, publish, restore, write_checkpoint
 from pipeline.classifier.step import learning_rate, plan_step, train_step
-from pipeline.data.loader import batch_slices, epoch_batches, epoch_order
+from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.epoch_position import EpochCheckpoints, position_tensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log
+from pipeline.training.placement import STREAM_NOTE
+from pipeline.training.preemption import watch_preemption
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.step_inputs import prefetch
-from pipeline.training.world import EpochGenerator, World, exhaust, rank_slice
+from pipeline.training.world import EpochGenerator, World, exhaust
 
 EVAL_BATCH_SIZE = 128
 
 
-def train_epoch(state: TrainState, log: RunLog) -> dict[str, float]:
-    """Train for one epoch; return the mean loss over all ranks and the throughput.
+def train_epoch(
+    state: TrainState, log: RunLog, checkpoints: EpochCheckpoints | None = None
+) -> dict[str, float]:
+    """Train for one epoch, or its rest; return the mean loss over all ranks and the throughput.
+
+    Args:
+        state: training state of this worker, at the start of an epoch or within it.
+        log: log of the run.
+        checkpoints: writes checkpoints within the epoch.
 
     Raises:
         UserError: if the loss is not finite.
     """
-    config, epoch = state.config, state.epoch
+    config, epoch, device = state.config, state.epoch, state.world.device
+    position, state.position = state.position, None
+    first = position.steps if position else 0
+    if checkpoints is not None:
+        checkpoints.start_epoch(first)
     state.wrapped_model.train()
     # Dropout is the only randomness that differs between ranks.
-    dropout_seed = np.random.SeedSequence([config.seed, epoch, state.world.rank])
-    torch.manual_seed(int(dropout_seed.generate_state(1)[0]))
-    order = epoch_order(
-        state.labels, state.split.train, config.sampling, np.random.default_rng([config.seed, epoch])
+    seed_epoch([config.seed, epoch, state.world.rank], position, device)
+    batches = state.data.sample_batches(
+        state.labels,
+        state.split.train,
+        config.sampling,
+        np.random.default_rng([config.seed, epoch]),
+        config.batch_size,
     )
-    batches = epoch_batches(order, config.batch_size)
-    state.epoch_step = state.step
-    start_time = time.perf_counter()
-    loss_sum = torch.zeros((), device=state.world.device)
+    state.epoch_step = state.step - first
+    start_time = time.perf_counter() - (position.seconds if position else 0.0)
+    loss_sum = torch.zeros(1, device=device) if position is None else position.sums.to(device)
     planned = prefetch(
-        lambda number: plan_step(state, batches[number], number), len(batches), loss_sum.device
+        lambda number: plan_step(state, batches[first + number], first + number),
+        len(batches) - first,
+        device,
     )
     with watchdog(state.world.timeout_s) as heartbeat, closing(planned):
-        for number, inputs in enumerate(planned):
+        for steps, inputs in enumerate(planned, first + 1):
             loss_sum += train_step(state, inputs)
-            log.step(epoch + 1, number + 1, len(batches), start_time)
+            log.step(epoch + 1, steps, len(batches), start_time)
             heartbeat()
+            if checkpoints is not None:
+                checkpoints.after_step(steps, loss_sum, time.perf_counter() - start_time)
         loss = float(state.world.sum(loss_sum)) / len(batches)
     _check_finite("loss", loss, state)
     seconds = time.perf_counter() - start_time
@@ -87,8 +107,9 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
         return {}
     state.world.broadcast([value for value in state.ema.model.buffers() if value.is_floating_point()])
     num_classes = len(state.dataset.class_names)
-    local_clips = clips[rank_slice(len(clips), state.world)]
-    confusion = torch.zeros(num_classes**2, dtype=torch.float64, device=state.world.device)
+    local_clips = state.data.local_rows(state.world, clips)
+    # Correct clips and predictions of each class: all pairs of thousands of classes would take 0.2 GB.
+    counts_2C = torch.zeros(2, num_classes, dtype=torch.float64, device=state.world.device)
     loss_sum = torch.zeros(1, dtype=torch.float64, device=state.world.device)
     for batch_slice in batch_slices(len(local_clips), EVAL_BATCH_SIZE):
         batch = local_clips[batch_slice]
@@ -96,10 +117,13 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
             logits_BC = state.ema.model(state.loader(batch).float())
         label_B = to_device(state.labels[batch], loss_sum.device)
         loss_sum += F.cross_entropy(logits_BC.float(), label_B, reduction="sum")
-        cell_B = label_B * num_classes + logits_BC.argmax(1)
-        confusion.index_add_(0, cell_B, torch.ones_like(cell_B, dtype=torch.float64))
-    sums = state.world.sum(torch.cat([confusion, loss_sum])).cpu()
-    metrics = scores(sums[:-1].reshape(num_classes, num_classes).long().numpy())
+        predicted_B = logits_BC.argmax(1)
+        counts_2C[0].index_add_(0, label_B, (predicted_B == label_B).double())
+        counts_2C[1].index_add_(0, predicted_B, torch.ones_like(predicted_B, dtype=torch.float64))
+    sums = state.world.sum(torch.cat([counts_2C.flatten(), loss_sum])).cpu()
+    correct, predicted = sums[:-1].long().view(2, num_classes).numpy()
+    support = np.bincount(state.labels[clips], minlength=num_classes)
+    metrics = scores(ClassCounts(correct, support, predicted))
     loss = float(sums[-1]) / len(clips)
     _check_finite("validation loss", loss, state)
     return {
@@ -122,7 +146,7 @@ def _check_finite(name: str, loss: float, state: TrainState) -> None:
 
 def train_loop(config: TrainClassifierConfig, world: World, owner: str | None = None) -> dict[str, Any]:
     """Run `train_epochs` to its end; return its result."""
-    return exhaust(train_epochs(config, world, owner))
+    return exhaust(train_epochs(config, world, owner), world)
 
 
 def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None = None) -> EpochGenerator:
@@ -139,11 +163,14 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
     checkpoint = checkpoints.read(world)
     if checkpoint is not None:
         restore(state, *checkpoint)
-    with closing(
-        world.run_on_all_ranks(partial(open_run_log, run, world.rank == 0, state.history, config.epochs))
-    ) as log:
+    log = world.run_on_all_ranks(partial(open_run_log, run, world.rank == 0, state.history, config.epochs))
+    with closing(log), watch_preemption() as is_preempted:
+        if state.data.stream is not None:
+            log.note(STREAM_NOTE)
+        save = partial(save_within_epoch, state, checkpoints, owner)
+        epoch_checkpoints = EpochCheckpoints(world, config.checkpoint_minutes, is_preempted, save)
         while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
-            metrics = train_epoch(state, log)
+            metrics = train_epoch(state, log, epoch_checkpoints)
             metrics |= evaluate_epoch(state)
             state.epoch += 1
             improved = update_best(state, metrics)
@@ -166,6 +193,24 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
         **state.history[state.best_epoch - 1],
         "unvalidated_classes": unvalidated_classes(state.dataset, state.split),
     }
+
+
+def save_within_epoch(
+    state: TrainState,
+    checkpoints: Checkpoints,
+    owner: str | None,
+    sums: torch.Tensor,
+    steps: int,
+    seconds: float,
+) -> None:
+    """Write a checkpoint within an epoch; a collective. The last three arguments: see `position_tensors`.
+
+    Raises:
+        UserError: on all ranks: another process has taken over the run, or the checkpoint cannot be written.
+    """
+    position = position_tensors(state.world, sums, steps, seconds)
+    state.world.run_on_main_rank(partial(RunFolder(state.config.run).check_owner, owner))
+    state.world.run_on_main_rank(partial(write_checkpoint, state, checkpoints, position))
 
 
 def update_best(state: TrainState, metrics: dict[str, float]) -> bool:

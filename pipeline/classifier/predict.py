@@ -16,44 +16,43 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field
 
+from pipeline.audio.cpu_time import clip_seconds
 from pipeline.audio.decode import DecodeConfig
+from pipeline.classifier.merge import SUBMISSION_NAME, MergedPredictions, merge_predictions
 from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
+from pipeline.classifier.predictions import PREDICTIONS_NAME, UNIT_FORMAT
 from pipeline.classifier.sample_submission import read_sample
 from pipeline.classifier.submission import SubmissionPlan, plan_submission
 from pipeline.classifier.submission_values import SubmissionValues
 from pipeline.data.clips import shown
 from pipeline.data.manifest import Manifest, read_unlabeled
-from pipeline.data.shards import (
-    REJECTED_NAME,
-    WARNINGS_NAME,
-    ClipWarning,
-    Rejected,
-    rejected_csv,
-    warnings_csv,
-)
-from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder, WorkUnit, damaged_output
+from pipeline.data.shards import REJECTED_NAME, WARNINGS_NAME
+from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder
 from pipeline.distributed.devices import DeviceConfig, resolve_gpus, worker_device
+from pipeline.distributed.execution import runs_here, start_ray
+from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import cluster_nodes
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_atomically, write_text_atomically
+from pipeline.io.files import write_text_atomically
 from pipeline.io.folder_lock import own_folder
 from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import PathOrURI, pyarrow_source
 from pipeline.io.text import plural
-from pipeline.training.model_file import ClassifierMetadata, load_classifier, model_digest
+from pipeline.training.model_file import ClassifierMetadata, SavedClassifier, load_classifier, model_digest
 
 # Clips of a work unit, and the maximum number of their spectrograms, which are in memory together.
 CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 1024
 # Clips of a work unit for GPUs, unless there would be fewer units than this for the CPUs that read the clips.
 CLIPS_PER_GPU_UNIT, MIN_GPU_UNITS = 256, 64
 UNIT_SIZE_NAME = "clips_per_unit"
+# Seconds of a core for a second of audio and a million parameters of the network, within a factor of two.
+NETWORK_S_PER_M = 0.002
 
 
 def _to_tuple(value: Any) -> Any:
@@ -82,7 +81,8 @@ class PredictConfig(DecodeConfig, DeviceConfig):
     windows: int = Field(1, ge=1, le=1000)
     """Split longer clips into at most N windows and average; 1 uses the center crop, as evaluation does."""
     workers: int | None = Field(None, ge=1)
-    """Parallel workers (default: one per CPU, or one per GPU; with GPUs, CPUs compute the spectrograms)."""
+    """Parallel workers (default: one per CPU, two if --out is in an object store, or one per GPU; with GPUs,
+    CPUs compute the spectrograms)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Numeric precision of the network; with fp32 scores do not depend on how files are batched."""
 
@@ -90,13 +90,24 @@ class PredictConfig(DecodeConfig, DeviceConfig):
 def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame:
     """Write the submission and all probabilities; return the table of predictions, sorted by id.
 
-    `runner` runs the work units on CPUs; by default they run on the cluster, on GPUs if it has them.
+    As `write_predictions`, and then reads `predictions.parquet`, which may not fit into memory.
+    """
+    write_predictions(config, runner)
+    return pq.read_table(pyarrow_source(config.out / PREDICTIONS_NAME), partitioning=None).to_pandas()
+
+
+def write_predictions(config: PredictConfig, runner: Runner | None = None) -> None:
+    """Write the submission, all probabilities, and the lists of conspicuous files.
+
+    `runner` runs the work units on CPUs. By default small work runs in processes of this host, other work on
+    Ray, on GPUs if it has them.
 
     Raises:
         UserError: an unusable run, no audio files, a sample submission that does not fit files or classes, an
             output folder that is in use or contains something else, too few resources, or a full disk.
     """
-    metadata = load_classifier(config.run).metadata
+    saved = load_classifier(config.run)
+    metadata = saved.metadata
     manifest = read_audio(config.audio)
     plan = _plan_submission(config, manifest, metadata)
     for warning in manifest.warnings + plan.warnings:
@@ -106,17 +117,17 @@ def predict(config: PredictConfig, runner: Runner | None = None) -> pd.DataFrame
     with report_os_errors("reading", config.out):
         check_output_folder(config.out, ("predictions",))
     with own_folder(config.out, "predict") as owner:
+        if runner is None and runs_without_ray(config, saved, manifest.clips):
+            runner = ProcessRunner(config.workers)
         gpus = 0.0 if runner else resolve_gpus(config, config.workers or 1, cluster_nodes())
         job = plan_job(config, manifest.clips, gpus)
         del manifest  # possibly millions of clips, now in the job's list
         job.run(_stages(config, metadata, gpus), runner or _ray_runner(config, gpus))
         owner.check()
         with report_os_errors("writing to", config.out):
-            table = merge_predictions(job.units, config.out)
-            write_text_atomically(config.out / "submission.csv", plan.to_csv(table, metadata.class_names))
+            merged = merge_predictions(job.units, config.out, plan, metadata.class_names)
             job.clean_up()
-    _print_result(config, table)
-    return table
+    _print_result(config, merged)
 
 
 def read_audio(audio: tuple[Path, ...]) -> Manifest:
@@ -166,6 +177,7 @@ def plan_job(config: PredictConfig, clips: pd.DataFrame, gpus: float = 0.0) -> B
         clips,
         max(1, min(clips_per_unit, WINDOWS_PER_UNIT // config.windows)),
         settings=[
+            UNIT_FORMAT,
             model_digest(config.run),
             config.tta_shifts,
             config.windows,
@@ -200,47 +212,35 @@ def _stages(config: PredictConfig, metadata: ClassifierMetadata, gpus: float) ->
     ]
 
 
+def runs_without_ray(config: PredictConfig, saved: SavedClassifier, clips: pd.DataFrame) -> bool:
+    """Return whether the work is so small that it runs on this host; otherwise start Ray.
+
+    Raises:
+        UserError: Ray cannot be started.
+    """
+    if config.device == "cuda" or config.gpus_per_worker:
+        start_ray("a GPU")
+        return False
+    features = saved.metadata.features
+    parameters = sum(weights.numel() for weights in saved.model.parameters())
+    network = NETWORK_S_PER_M * parameters / 1e6 * features.seconds * config.windows * config.tta_shifts
+    return runs_here(len(clips) * (clip_seconds(clips, features, config.windows) + network))
+
+
 def _ray_runner(config: PredictConfig, gpus: float) -> RayRunner:
     hint = "raise --gpus-per-worker, or predict with --device cpu" if gpus else "lower --workers"
     return RayRunner(config.wait_for_nodes, config.workers, gpus, memory_hint=hint)
 
 
-def _print_result(config: PredictConfig, table: pd.DataFrame) -> None:
+def _print_result(config: PredictConfig, merged: MergedPredictions) -> None:
     """Print the number of predictions, and warn about files that were not read, or not completely."""
-    if unreadable := int((table["reason"] != "").sum()):
+    if merged.unreadable:
         logger.warning(
             "%s could not be read, and got the class frequencies of the training data as prediction; see %s",
-            plural(unreadable, "file"),
+            plural(len(merged.unreadable), "file"),
             config.out / REJECTED_NAME,
         )
-    if doubtful := int((table["warning"] != "").sum()):
+    if merged.warnings:
         path = config.out / WARNINGS_NAME
-        logger.warning("%s read with a warning; see %s", plural(doubtful, "file"), path)
-    print(f"{plural(len(table), 'prediction')}\nsubmission: {config.out / 'submission.csv'}", flush=True)
-
-
-def merge_predictions(units: list[WorkUnit], out: Path) -> pd.DataFrame:
-    """Merge the tables of all units into `predictions.parquet`, `rejected.csv` and `warnings.csv`.
-
-    Each id is listed once.
-
-    Raises:
-        UserError: a table is damaged, perhaps since an interrupted job.
-    """
-    table = pa.concat_tables(map(_read_part, units))
-    write_atomically(out / "predictions.parquet", lambda file: pq.write_table(table, file))
-    frame = table.to_pandas()
-    unreadable = frame[frame["reason"] != ""]
-    rejected = [Rejected(*clip) for clip in unreadable[["id", "path", "reason"]].itertuples(index=False)]
-    write_text_atomically(out / REJECTED_NAME, rejected_csv(rejected))
-    doubtful = frame[frame["warning"] != ""]
-    warnings = [ClipWarning(*clip) for clip in doubtful[["id", "path", "warning"]].itertuples(index=False)]
-    write_text_atomically(out / WARNINGS_NAME, warnings_csv(warnings))
-    return frame
-
-
-def _read_part(unit: WorkUnit) -> pa.Table:
-    try:
-        return pq.read_table(pyarrow_source(unit.path), partitioning=None, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged_output(unit, error) from None
+        logger.warning("%s read with a warning; see %s", plural(len(merged.warnings), "file"), path)
+    print(f"{plural(merged.clips, 'prediction')}\nsubmission: {config.out / SUBMISSION_NAME}", flush=True)

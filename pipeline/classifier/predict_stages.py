@@ -6,24 +6,24 @@ Both run in the same task, or with GPUs in CPU tasks and GPU actors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
+from pipeline.audio.clip_files import clip_sources
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
-from pipeline.audio.features import FeatureConfig, load_clip, spectrogram, split_windows
+from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
+from pipeline.classifier.predictions import unit_table, write_unit
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.devices import worker_device
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.io.errors import UserError
-from pipeline.io.files import write_atomically
 from pipeline.training.model_file import load_classifier
 from pipeline.training.optim import Precision
 
@@ -61,29 +61,37 @@ class SpectrogramReader:
         """Read the clips of a unit.
 
         Raises:
+            UserError: the object store of a clip cannot be reached.
             OSError: the clip list cannot be read.
         """
         result = UnitSpectrograms(unit.read_clips())
-        with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
-            for clip in result.clips:
-                texts: list[str] = []
-                try:
-                    mels = self._read(clip["path"], texts) if quarantine.begin(clip["clip_id"]) else None
-                    reason = CRASH_REASON if mels is None else ""
-                except AudioDecodeError as error:
-                    mels, reason = None, str(error)
-                result.reasons.append(reason)
-                result.warnings.append("" if reason else "; ".join(texts))
-                if mels is not None:
-                    result.window_counts.append(len(mels))
-                    result.mels += mels
+        with (
+            CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine,
+            closing(clip_sources(result.clips, ahead=not quarantine.after_crash)) as sources,
+        ):
+            for clip, source in zip(result.clips, sources, strict=True):
+                if quarantine.begin(clip["clip_id"]):
+                    self._add(source, result)
+                else:
+                    result.reasons.append(CRASH_REASON)
+                    result.warnings.append("")
         quarantine.end()
         return result
 
-    def _read(self, path: str, texts: list[str]) -> list[np.ndarray]:
-        samples = load_clip(path, self._features, self._min_complete, texts.append)
+    def _add(self, source: ClipSource, result: UnitSpectrograms) -> None:
+        """Add the spectrograms of a clip, or the reason why it cannot be read."""
+        texts: list[str] = []
+        try:
+            samples = load_clip(source, self._features, self._min_complete, texts.append)
+        except AudioDecodeError as error:
+            result.reasons.append(str(error))
+            result.warnings.append("")
+            return
         windows = split_windows(samples, self._features, self._max_windows)
-        return [spectrogram(window, self._features) for window in windows]
+        result.reasons.append("")
+        result.warnings.append("; ".join(texts))
+        result.window_counts.append(len(windows))
+        result.mels += [spectrogram(window, self._features) for window in windows]
 
 
 class Predictor:
@@ -121,19 +129,14 @@ class Predictor:
             UserError: the network returns values that are not finite.
             OSError: the table cannot be written.
         """
-        class_names = self._saved.metadata.class_names
-        probabilities = self._predict(spectrograms)
-        table = pa.table(
-            {
-                "id": [clip["clip_id"] for clip in spectrograms.clips],
-                "label": [class_names[i] for i in probabilities.argmax(1)],
-                "path": [clip["path"] for clip in spectrograms.clips],
-                "reason": spectrograms.reasons,
-                "warning": spectrograms.warnings,
-            }
-            | {f"p:{name}": probabilities[:, i] for i, name in enumerate(class_names)}
+        table = unit_table(
+            spectrograms.clips,
+            spectrograms.reasons,
+            spectrograms.warnings,
+            self._predict(spectrograms),
+            self._saved.metadata.class_names,
         )
-        write_atomically(unit.path, lambda file: pq.write_table(table, file, write_page_checksum=True))
+        write_unit(unit.path, table)
 
     def _predict(self, spectrograms: UnitSpectrograms) -> np.ndarray:
         """Return class probabilities `[shape=(N, C)]`: means over windows, or class priors if unreadable."""

@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.confusion import Confusion
 from pipeline.report.charts import Chart, History, best_epoch, curve_charts, describe_epochs, has_key
 from pipeline.report.clips import color_bar, decibel_scale, spectrogram
-from pipeline.report.confusion import COLOR_NOTE, confusion_chart, reliability_chart, top_confusions
+from pipeline.report.confusion import (
+    COLOR_NOTE,
+    confusion_chart,
+    frequent_confusions,
+    reliability_chart,
+    selection_note,
+    top_confusions,
+)
 from pipeline.report.page import write_page
+from pipeline.report.selection import describe_selection
 
 if TYPE_CHECKING:
     from pipeline.audio.features import FeatureConfig
 
 MAX_MISTAKES = 12
+# Rows of the table of classes.
+MAX_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ def write_report(
     title: str,
     summary: Mapping[str, str],
     metrics: Mapping[str, Any],
+    confusion: Confusion,
     history: History,
     mistakes: Sequence[Mistake],
     examples: Sequence[Example],
@@ -60,10 +72,11 @@ def write_report(
         title: heading of the page.
         summary: short facts of the run, shown below the title.
         metrics: result of `models.metrics.classification_metrics`.
+        confusion: counts of the pairs of true and predicted class.
         history: one entry per epoch: `epoch` from 1, `train_loss`, `learning_rate`, `seconds`, and, with
             validation, `val_loss`, `val_accuracy`, `val_macro_f1` and `best` (whether the best so far).
         mistakes: misclassified clips; the 12 most confident ones are shown.
-        examples: one clip per class, in the order to show.
+        examples: one clip of each class to show, in this order.
         features: settings of the spectrograms.
         settings: more resolved settings, nested, listed with those of `features`.
     """
@@ -72,25 +85,30 @@ def write_report(
     # One scale for both galleries, so that images are comparable.
     scale = decibel_scale([example.mel for example in examples] + [mistake.mel for mistake in shown])
     curves, curve_note = learning_curves(history)
+    classes = worst_classes(metrics["per_class"])
     write_page(
         path,
         "classifier.html.j2",
         title=title,
         summary=summary,
         metrics=metrics,
+        num_classes=len(names),
         chance_log_loss=math.log(len(names)),
         curves=curves,
         curve_note=curve_note,
-        confusion=confusion_chart(metrics["confusion"], names),
+        confusion=confusion_chart(confusion, names),
+        confusion_note=selection_note(confusion),
         color_note=COLOR_NOTE,
-        top_confusions=top_confusions(metrics["confusion"], names),
-        # Classes without clips have no scores, and are last.
-        classes=sorted(
-            metrics["per_class"], key=lambda entry: (not entry["support"], entry["f1"], entry["name"])
-        ),
+        top_confusions=top_confusions(confusion, names),
+        frequent_confusions=frequent_confusions(confusion, names),
+        classes=classes,
+        class_note=describe_selection(len(classes), len(names), "those with the lowest F1"),
         reliability=reliability_chart(metrics["calibration"]),
         overconfidence=_overconfidence(metrics),
         examples=examples,
+        example_note=describe_selection(
+            len(examples), sum(entry["support"] > 0 for entry in metrics["per_class"])
+        ),
         mistakes=shown,
         num_mistakes=len(mistakes),
         plot=lambda mel: spectrogram(mel, features.mel, scale),
@@ -110,6 +128,18 @@ def learning_curves(history: History) -> tuple[list[Chart], str]:
     }
     note = describe_epochs(history, best, "best") + ("" if validated else " Trained without validation.")
     return curve_charts(history, curves, best, as_percent={"Validation"}), note
+
+
+def worst_classes(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return up to `MAX_CLASSES` classes with the lowest F1 first, and of equal F1 those with more clips.
+
+    Classes without clips have no scores, and are last.
+    """
+
+    def key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+        return not entry["support"], entry["f1"], -entry["support"], entry["name"]
+
+    return sorted(per_class, key=key)[:MAX_CLASSES]
 
 
 def _overconfidence(metrics: Mapping[str, Any]) -> float:

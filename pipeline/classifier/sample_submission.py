@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline.classifier.class_names import normal_form
@@ -19,6 +23,8 @@ FLAG = "--sample-submission"
 INDEX_NAMES = ("", "unnamed: 0", "index")
 # Rows by which the column of ids is recognized.
 CHECKED_ROWS = 1000
+# Of more columns only those that may hold ids are read completely: thousands of them would fill the memory.
+MAX_STORED_COLUMNS = 100
 # Columns of values, even if they match files: class 1 is no file `1.wav`.
 VALUE_HEADERS = LABEL_HEADERS | PROBABILITY_HEADERS
 # Score of a column without ids.
@@ -30,10 +36,28 @@ class SampleSubmission:
     """Table of a sample submission, and what messages and the written file need to know about it."""
 
     table: pd.DataFrame
-    """All columns as text, without blank rows."""
+    """Columns as text, without blank rows; not those of probabilities in a sample with many columns."""
     source: str
     """Flag and path, for messages."""
     separator: str = ","
+    columns: tuple[str, ...] = ()
+    """Names of all columns, if `table` lacks some."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns, in order."""
+        return self.columns or tuple(self.table.columns)
+
+    def values(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return some columns, without rows if `table` lacks any of them."""
+        if set(columns) <= set(self.table.columns):
+            return self.table[list(columns)]
+        return empty_table(columns)
+
+
+def empty_table(columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table without rows; made column by column, thousands of columns would take seconds."""
+    return pd.DataFrame(np.empty((0, len(columns)), object), columns=list(columns))
 
 
 def read_sample(path: Path) -> SampleSubmission:
@@ -47,19 +71,42 @@ def read_sample(path: Path) -> SampleSubmission:
         raise UserError(f"{source}: no such file")
     with open_csv(path, FLAG) as file:
         names, separator = file.header, file.separator
-        rows = [[*values, *[""] * len(names)][: len(names)] for _, values in file.rows()]
-    repeated = next((name for name in names if name and names.count(name) > 1), None)
+        rows = ([*values, *[""] * len(names)][: len(names)] for _, values in file.rows())
+        first = list(itertools.islice(rows, CHECKED_ROWS))
+        stored = _stored_columns(names, first)
+        texts = [[row[index] for index in stored] for row in itertools.chain(first, rows)]
+    repeated = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if repeated is not None:
         raise UserError(f"{source}: two columns are named '{repeated}'")
-    table = pd.DataFrame(rows, columns=range(len(names)), dtype=str)
+    table = pd.DataFrame(texts, columns=stored, dtype=str)
     # Without the columns of separators at the end of all lines.
     kept = [index for index, name in enumerate(names) if name or table[index].str.strip().any()]
     if len(kept) < 2:
         raise UserError(
             f"{source}: expected at least two columns, such as id,label; got {', '.join(names) or 'none'}"
         )
-    table = table[kept].set_axis([names[index] for index in kept], axis=1)
-    return SampleSubmission(table, source, separator)
+    table = table[[index for index in kept if index in table]].rename(columns=dict(enumerate(names)))
+    return SampleSubmission(table, source, separator, tuple(names[index] for index in kept))
+
+
+def _stored_columns(names: Sequence[str], first: Sequence[Sequence[str]]) -> list[int]:
+    """Return the columns whose values are read: all, or of many those that may hold ids or row numbers.
+
+    In a column of ids most values differ, where one of probabilities has placeholders.
+
+    Args:
+        names: names of the columns.
+        first: values of the first rows.
+    """
+    if len(names) <= MAX_STORED_COLUMNS:
+        return list(range(len(names)))
+    return [
+        index
+        for index, name in enumerate(names)
+        if index < 2
+        or name.lower() in INDEX_NAMES
+        or 2 * len({values[index] for values in first}) > len(first)
+    ]
 
 
 def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list[str]]:
@@ -69,9 +116,10 @@ def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list
         UserError: the header is a row.
     """
     rows = sample.table.head(CHECKED_ROWS)
-    scores = {name: _matches(rows[name], clips) for name in sample.table.columns}
-    columns = _columns_with_content(sample.table)
-    candidates = [name for name in columns if normal_form(name) not in VALUE_HEADERS] or columns
+    scores = {name: _matches(rows[name], clips) for name in rows.columns}
+    columns = _columns_with_content(sample)
+    stored = [name for name in columns if name in scores] or list(scores)
+    candidates = [name for name in stored if normal_form(name) not in VALUE_HEADERS] or stored
     if not any(scores[name] > NO_MATCH for name in candidates):
         # Files may be numbered as well: then the column that numbers the rows has their ids.
         candidates = [
@@ -86,15 +134,18 @@ def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list
     return id_column, [name for name in columns if name != id_column]
 
 
-def _columns_with_content(table: pd.DataFrame) -> list[str]:
+def _columns_with_content(sample: SampleSubmission) -> list[str]:
     """Return the columns other than one that numbers the rows, or all if fewer than two would remain."""
-    columns = [name for name in table.columns if not _numbers_rows(name, table[name])]
-    return columns if len(columns) > 1 else list(table.columns)
+    table = sample.table
+    columns = [name for name in sample.names if name not in table or not _numbers_rows(name, table[name])]
+    return columns if len(columns) > 1 else list(sample.names)
 
 
 def _numbers_rows(name: str, values: pd.Series) -> bool:
+    if name.lower() not in INDEX_NAMES:
+        return False
     numbers = [str(number) for number in range(len(values) + 1)]
-    return name.lower() in INDEX_NAMES and values.tolist() in (numbers[:-1], numbers[1:])
+    return values.tolist() in (numbers[:-1], numbers[1:])
 
 
 def _matches(values: pd.Series, clips: ClipIndex) -> tuple[int, int]:

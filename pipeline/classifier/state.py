@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from models.classifier import Classifier
 from models.ema import Ema
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.data.dataset import ShardDataset, open_dataset
-from pipeline.data.extra_rows import append_extra_rows, open_extra_shards
-from pipeline.data.loader import BatchLoader, mel_statistics
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.extra_rows import append_extra_rows
+from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows
 from pipeline.data.split import Split, split_rows
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
+from pipeline.training.epoch_position import EpochPosition, read_position
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import ClassifierMetadata, save_model
-from pipeline.training.node_caches import open_on_all_ranks
 from pipeline.training.optim import (
     autocast,
     decay_groups,
@@ -33,6 +33,7 @@ from pipeline.training.optim import (
     resolve_precision,
     set_float32_precision,
 )
+from pipeline.training.placement import TrainingData, open_data
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
@@ -48,6 +49,8 @@ class TrainState:
     loader: BatchLoader
     labels: np.ndarray
     """Class of each row, those of the extra shards last."""
+    data: TrainingData
+    """Datasets, and which worker reads which rows."""
     model: Classifier
     wrapped_model: nn.Module
     """`model` wrapped in DDP for several workers, and compiled with `--compile`; shares its weights."""
@@ -69,6 +72,8 @@ class TrainState:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     """Metrics of each finished epoch."""
+    position: EpochPosition | None = None
+    """Where the current epoch continues; None at its start."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,19 +87,16 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     Raises:
         UserError: unusable shards or settings.
     """
-    dataset, extra_datasets = open_on_all_ranks(
-        world,
-        lambda heartbeat: (
-            open_dataset(config.shards, heartbeat),
-            open_extra_shards(config.shards, config.extra_shards, heartbeat),
-        ),
-    )
+    data = open_data(config, world, config.batch_size)
+    dataset, *extra_datasets = data.datasets
     split = split_rows(dataset, config)
     labels, all_rows = append_extra_rows(dataset, split, extra_datasets)
     _check_workers(len(split.train), len(all_rows.train), config.batch_size, world.size)
+    sampled = statistics_rows(data.sampled(split.train))
+    data.train_on(world, all_rows.train, sampled)
     torch.manual_seed(config.seed)
     model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
-    model.set_statistics(*mel_statistics(dataset.mels, split.train))
+    model.set_statistics(*mel_statistics(dataset.mels, sampled))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"
@@ -102,14 +104,14 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         world.broadcast(list(model.state_dict().values()))
     wrapped_model = model if is_gpu else world.wrap(model)
     dtype = resolve_precision(config.precision, world.device, fp16=True)
-    mels = [dataset.mels, *(extra.mels for extra in extra_datasets)]
     return TrainState(
         config=config,
         world=world,
         dataset=dataset,
         split=all_rows,
-        loader=BatchLoader(mels, world.device, config.gpu_bytes(world.device)),
+        loader=data.loader(world.device, config.gpu_bytes(world.device)),
         labels=labels,
+        data=data,
         model=model,
         wrapped_model=compile_model(wrapped_model, config.compile),
         ema=Ema(model, config.ema_decay),
@@ -161,22 +163,36 @@ def publish(state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: 
     with report_os_errors("writing to", state.config.run):
         if improved:
             _save_model(state)
-        tensors = {
-            "model": state.model.state_dict(),
-            "ema": state.ema.model.state_dict(),
-            "optimizer": optimizer_tensors(state.model, state.optimizer),
-        }
-        values = {
-            "step": state.step,
-            "epoch": state.epoch,
-            "best_score": state.best_score,
-            "best_epoch": state.best_epoch,
-            "ema_step": state.ema.step,
-            "grad_scaler": state.scaler.state_dict(),
-            "history": state.history,
-        }
-        checkpoints.write(state.epoch, tensors, values)
+        write_checkpoint(state, checkpoints)
         log.epoch(state.history)
+
+
+def write_checkpoint(
+    state: TrainState,
+    checkpoints: Checkpoints,
+    position: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+) -> None:
+    """Write the state; within an epoch with the tensors and values of `position_tensors`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    tensors = {
+        "model": state.model.state_dict(),
+        "ema": state.ema.model.state_dict(),
+        "optimizer": optimizer_tensors(state.model, state.optimizer),
+    }
+    values = {
+        "step": state.step,
+        "epoch": state.epoch,
+        "best_score": state.best_score,
+        "best_epoch": state.best_epoch,
+        "ema_step": state.ema.step,
+        "grad_scaler": state.scaler.state_dict(),
+        "history": state.history,
+    }
+    with report_os_errors("writing to", state.config.run):
+        checkpoints.write(state.epoch, tensors, values, position)
 
 
 def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
@@ -189,6 +205,7 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
     state.history = values["history"]
     if values.get("grad_scaler"):
         state.scaler.load_state_dict(values["grad_scaler"])
+    state.position = read_position(state.world, tensors, values)
 
 
 def _save_model(state: TrainState) -> None:

@@ -10,6 +10,7 @@ Shape suffixes: B batch, M mel bands, T frames, C classes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,6 +51,8 @@ def plan_step(state: TrainState, batch: np.ndarray, number: int) -> PackedInputs
     augmentation = sample_batch_augmentation(
         rng, len(batch), config.mixup, config.spec_augment, config.augmentation_strength
     )
+    if state.data.partition is not None:
+        augmentation = replace(augmentation, partner=state.data.partition.partners(rng, len(batch)))
     samples, partner_B = choose_samples(state.world, augmentation)
     rows = batch[samples]
     step = state.epoch_step + number

@@ -6,16 +6,28 @@ predicted; afterwards it is filled with the predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from pipeline.classifier.clip_ids import ClipIndex, plain_id
-from pipeline.classifier.sample_submission import SampleSubmission, split_columns
-from pipeline.classifier.submission_values import VALUES_FLAG, SubmissionValues, Values, choose_values
+from pipeline.classifier.sample_submission import SampleSubmission, empty_table, split_columns
+from pipeline.classifier.submission_values import (
+    VALUES_FLAG,
+    PredictedClips,
+    SubmissionValues,
+    Values,
+    choose_values,
+)
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
+
+# Values that are converted to text at a time.
+_CHUNK_VALUES = 2**20
 
 
 @dataclass(frozen=True)
@@ -23,28 +35,68 @@ class SubmissionPlan:
     """A submission of which only the predictions are missing."""
 
     sample: SampleSubmission
-    positions: list[int]
-    """Position in the list of clips for each row."""
+    """Sample, or without one a table of the ids, to which the values are added."""
+    positions: list[int] | None
+    """Position in the list of clips for each row; None: a row for each clip, in that order."""
     values: Values
     warnings: list[str] = field(default_factory=list)
 
-    def fill(self, table: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
-        """Return the submission.
+    def csv_chunks(self, parts: Iterable[PredictedClips], class_names: Sequence[str]) -> Iterator[str]:
+        """Yield the text of the submission in pieces, with the separator of the sample.
+
+        The arguments are those of `fill`.
+        """
+        header = True
+        for rows in self.fill(parts, class_names):
+            yield rows.to_csv(index=False, header=header, lineterminator="\n", sep=self.sample.separator)
+            header = False
+
+    def fill(self, parts: Iterable[PredictedClips], class_names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Yield the submission in parts.
 
         Args:
-            table: predictions with the columns `label` and `p:<class>`, in the order of the list of clips.
+            parts: predictions of all clips, in the order of their list. One part is in memory at a time; with
+                a sample also a value of each clip, but the values of several columns are stored in a file.
             class_names: classes of the model.
         """
-        rows = table.iloc[self.positions].reset_index(drop=True)
-        submission = self.sample.table.copy()
-        for column, values in self.values.fill(rows, class_names).items():
-            submission[column] = values
-        return submission
+        filled = (self.values.fill(part, class_names) for part in parts)
+        if self.positions is None:
+            end = 0
+            for values in filled:
+                start, end = end, end + len(values)
+                yield from self._rows(self.sample.table[start:end], values, range(len(values)))
+            return
+        with _stored(filled) if self.values.is_matrix else _concatenated(filled) as values:
+            yield from self._rows(self.sample.table, values, self.positions)
 
-    def to_csv(self, table: pd.DataFrame, class_names: Sequence[str]) -> str:
-        """Return the submission as text, with the separator of the sample."""
-        submission = self.fill(table, class_names)
-        return submission.to_csv(index=False, lineterminator="\n", sep=self.sample.separator)
+    def _rows(
+        self, table: pd.DataFrame, values: np.ndarray, positions: Sequence[int]
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the rows of a part of the sample with their values, which are at `positions`."""
+        columns = list(self.values.columns)
+        kept = table[[name for name in self.sample.names if name not in self.values.columns]]
+        size = max(1, _CHUNK_VALUES // len(columns))
+        for start in range(0, len(positions), size):
+            rows = kept[start : start + size].reset_index(drop=True)
+            filled = pd.DataFrame(values[positions[start : start + size]], columns=columns)
+            yield pd.concat([rows, filled], axis=1)[list(self.sample.names)]
+
+
+@contextmanager
+def _stored(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Provide matrices of equal width as one, mapped from a temporary file: they may not fit into memory."""
+    with tempfile.TemporaryFile() as file:
+        rows, width = 0, 0
+        for values in parts:
+            file.write(np.ascontiguousarray(values, np.float32).data)
+            rows, width = rows + len(values), values.shape[1]
+        file.flush()
+        yield np.memmap(file, np.float32, "r", shape=(rows, width))
+
+
+@contextmanager
+def _concatenated(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    yield np.concatenate(list(parts))
 
 
 def plan_submission(
@@ -72,7 +124,7 @@ def plan_submission(
         raise UserError(f"{sample.source}: no rows below the header")
     index = ClipIndex(clips["clip_id"].tolist(), clips["path"].tolist())
     id_column, columns = split_columns(sample, index)
-    values = choose_values(sample.source, sample.table[columns], class_names, requested, positive_class)
+    values = choose_values(sample.source, sample.values(columns), class_names, requested, positive_class)
     positions = match_ids(sample.table[id_column].tolist(), index, sample.source)
     warnings = list(values.warnings)
     if omitted := len(clips) - len(set(positions)):
@@ -98,9 +150,10 @@ def _plan_without_sample(
     elif requested == "probability":
         columns = list(class_names)
     id_column = "clip_id" if "id" in columns else "id"
-    table = pd.DataFrame({id_column: clips["clip_id"].tolist()} | dict.fromkeys(columns, ""), dtype=str)
-    values = choose_values("the submission", table[columns], class_names, requested, positive_class)
-    return SubmissionPlan(SampleSubmission(table, "the submission"), list(range(len(clips))), values)
+    values = choose_values("the submission", empty_table(columns), class_names, requested, positive_class)
+    ids = pd.DataFrame({id_column: clips["clip_id"].tolist()}, dtype=str)
+    sample = SampleSubmission(ids, "the submission", columns=(id_column, *columns))
+    return SubmissionPlan(sample, None, values)
 
 
 def match_ids(requested: Sequence[str], clips: ClipIndex, source: str) -> list[int]:

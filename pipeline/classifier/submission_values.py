@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,18 @@ LABEL_HEADERS = {
 }  # fmt: skip
 PLACEHOLDERS = {"", "?", "-", "nan", "na", "n/a", "null", "none"}
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+# Classes in a note on the console.
+MAX_NOTED = 20
 WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+
+
+class PredictedClips(NamedTuple):
+    """Predictions of N clips of C classes."""
+
+    labels: Sequence[str]
+    """Predicted class of each clip."""
+    probabilities: np.ndarray
+    """`[shape=(N, C)]`, float32."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +73,39 @@ class Values:
     note: str = ""
     """How to read the values."""
 
-    def fill(self, rows: pd.DataFrame, class_names: Sequence[str]) -> dict[str, pd.Series]:
-        """Return the filled columns.
+    @property
+    def is_matrix(self) -> bool:
+        """Whether there is a column for each of several classes."""
+        return len(self.columns) > 1
+
+    def fill(self, clips: PredictedClips, class_names: Sequence[str]) -> np.ndarray:
+        """Return the values of N clips: float32 `[shape=(N, columns)]`, or of a single column `[shape=(N,)]`.
 
         Args:
-            rows: predictions with the columns `label` and `p:<class>` for each class.
+            clips: predictions of some clips.
             class_names: classes of the model.
         """
-        if self.kind == "probability":
-            zeros = pd.Series(0.0, rows.index)
-            return {
-                column: zeros if name is None else rows[f"p:{name}"] for column, name in self.columns.items()
-            }
+        labels, probabilities = clips
+        index = {name: position for position, name in enumerate(class_names)}
         if self.kind == "label":
-            values = rows["label"]
-        elif self.kind == "index":
-            values = rows["label"].map({name: index for index, name in enumerate(class_names)})
-        else:
-            values = self._top_labels(rows, class_names)
-        return dict.fromkeys(self.columns, values)
+            return np.array(labels, object)
+        if self.kind == "index":
+            return np.array([index[label] for label in labels], np.int64)
+        if self.kind == "labels":
+            return self._top_labels(probabilities, class_names)
+        positions = [-1 if name is None else index[name] for name in self.columns.values()]
+        values = np.where(np.array(positions) < 0, np.float32(0), probabilities[:, positions])
+        return values if self.is_matrix else values[:, 0]
 
-    def _top_labels(self, rows: pd.DataFrame, class_names: Sequence[str]) -> pd.Series:
+    def _top_labels(self, probabilities: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         names = [join_words(name) if self.separator == " " else name for name in class_names]
-        probabilities = rows[[f"p:{name}" for name in class_names]].to_numpy()
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.count]
-        return pd.Series([self.separator.join(names[i] for i in row) for row in order], rows.index, str)
+        remaining, order = probabilities.copy(), []
+        # Sorting thousands of classes for a few labels would take longer.
+        for _ in range(self.count):
+            order.append(remaining.argmax(axis=1))
+            remaining[np.arange(len(remaining)), order[-1]] = -1.0
+        rows = np.stack(order, axis=1)
+        return np.array([self.separator.join(names[i] for i in row) for row in rows], object)
 
 
 def choose_values(
@@ -125,10 +144,11 @@ def _class_columns(
     if requested in ("label", "labels", "index"):
         raise UserError(
             f"{VALUES_FLAG} {requested}: needs a single column besides the ids; "
-            f"{source} has {', '.join(columns)}"
+            f"{source} has {shown_list(columns)}"
         )
     classes = match_classes(columns, class_names)
-    missing = [name for name in class_names if name not in classes.values()]
+    matched = set(classes.values())
+    missing = [name for name in class_names if name not in matched]
     extra = [column for column in columns if classes[column] is None]
     if len(extra) == len(columns):
         raise UserError(
@@ -168,7 +188,7 @@ class _SingleColumn:
         if kind == "labels":
             return self._several_labels(explicit=requested == "labels")
         if kind == "index":
-            note = ", ".join(f"{index} = {name}" for index, name in enumerate(self._class_names))
+            note = _index_note(self._class_names)
             warnings = self._index_warnings()
             return Values(kind, {self._column: None}, warnings=warnings, note=f"class indices: {note}")
         return Values(kind, {self._column: None}, warnings=self._warnings(self._values))
@@ -203,9 +223,10 @@ class _SingleColumn:
             return self._positive_class
         if (named := self._column_class()) is not None:
             return named
-        positive = [name for name in self._class_names if not is_negative(name, self._class_names)]
-        if len(self._class_names) <= 2 and len(positive) == 1:
-            return positive[0]
+        if len(self._class_names) <= 2:
+            positive = [name for name in self._class_names if not is_negative(name, self._class_names)]
+            if len(positive) == 1:
+                return positive[0]
         raise UserError(
             f"{self._source}: column '{self._column}' requests the probability of one class; "
             f"add {CLASS_FLAG}; {available(self._class_names)}"
@@ -257,7 +278,8 @@ class _SingleColumn:
 
     def _warnings(self, labels: Sequence[str]) -> list[str]:
         """Return warnings about labels of the sample that are not written like a class of the model."""
-        words = [label for label in labels if not NUMBER.fullmatch(label) and label not in self._class_names]
+        names = set(self._class_names)
+        words = [label for label in labels if not NUMBER.fullmatch(label) and label not in names]
         other = [
             word for word in words if self._is_class(word) and " " not in self._classes[normal_form(word)]
         ]
@@ -268,6 +290,13 @@ class _SingleColumn:
             "which a scorer may distinguish"
             for word in other[:3]
         ]
+
+
+def _index_note(class_names: Sequence[str]) -> str:
+    """Return the first classes with their indices, and the number of the others."""
+    first = ", ".join(f"{index} = {name}" for index, name in enumerate(class_names[:MAX_NOTED]))
+    others = len(class_names) - MAX_NOTED
+    return f"{first} and {others} more, in sorted order" if others > 0 else first
 
 
 def _spacing(values: Sequence[str], separator: str) -> str:

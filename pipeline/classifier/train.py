@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.loop import train_loop
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.distributed.resources import (
@@ -21,10 +18,15 @@ from pipeline.distributed.resources import (
 )
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
-from pipeline.training.launch import TrainingTask, fit, run_tasks
+from pipeline.training.launch import fit, run_tasks
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.world import World
+from pipeline.training.single_worker_runs import TrainingTask
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.training.world import World
 
 
 def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
@@ -49,7 +51,7 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
         epochs_done = len(run.read_history())
         if epochs_done:
             logger.info("resuming from epoch %d", epochs_done)
-        loop = partial(train_loop, owner=run.acquire())
+        loop = partial(_train, owner=run.acquire())
         result = fit(loop, config, config.subset(ResourceConfig), config.run)
         summary = finish_run(config, result, time.monotonic() - start_time)
     else:
@@ -114,13 +116,24 @@ def train_in_process(
     config: TrainClassifierConfig, owner: str | None = None, device: torch.device | None = None
 ) -> dict[str, Any]:
     """Train a run whose folder is open in this process, on `device` (default: CPU); return the summary."""
+    import torch
+
+    from pipeline.training.world import World
+
     return _train_and_finish(config, World(0, 1, device or torch.device("cpu")), owner)
+
+
+def _train(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
+    """Run the training loop, which is imported in the worker: the driver starts sooner without torch."""
+    from pipeline.classifier.loop import train_loop
+
+    return train_loop(config, world, owner)
 
 
 def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
     """Train and mark the run as complete, independently of concurrent runs."""
     start_time = time.monotonic()
-    result = train_loop(config, world, owner)
+    result = _train(config, world, owner)
     return finish_run(config, result, time.monotonic() - start_time)
 
 

@@ -7,8 +7,11 @@ In the order to read:
   has its parts.
 - `shards`: file format of the spectrograms, Parquet shards and their `_manifest.json`.
 - `duplicates`: clips with the same audio: digests, `duplicates.csv`, merged groups.
+- `footer_file`: copies of the footers of all shards, so that an update does not read each shard.
+- `publication`: lists of conspicuous clips and manifest of an extracted dataset.
 - `existing_dataset`: whether an extraction may update or replace what its output folder contains.
 - `dataset`: all rows of a dataset, with the spectrograms in a memory-mapped cache.
+- `cache_fill`, `cache_space`, `row_cache`: this cache of a node: filled, limited, opened.
 - `group_split`: stratified, grouped splits as pure functions on arrays.
 - `rows`: rows of a dataset without their spectrograms.
 - `split`: training, validation and held-out rows of a training run.
@@ -16,6 +19,8 @@ In the order to read:
 - `split_record`: which clips a run was trained on, for later commands.
 - `extra_rows`: additional training rows, generated or of other datasets.
 - `loader`: epoch order, batch loading and normalization statistics.
+- `partition`: rows that are shared among nodes, and batches in which every rank has rows of its node.
+- `uncached`, `shard_stream`: spectrograms read from the shards, where a cache would not fit.
 
 Principle: a recording is never on both sides of a split, bad files are reported instead of dropped silently,
 and a damaged or incomplete shard is detected when it is read. Nothing here imports Ray.

@@ -2,7 +2,7 @@
 
 The Parquet shards are read once per node into a cache file (`pipeline/data/row_cache.py`), which all workers,
 folds and trials of the node map. The rows are then shared through the page cache, and a dataset larger than
-memory is read at disk speed.
+memory is read at disk speed. A node may hold the spectrograms of some shards only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class ShardDataset:
     the same audio: `content`, a digest of the clip's spectrogram (0: silence, which is no duplicate), and
     `split_group`, its group, merged with those of its duplicates."""
     mels: np.ndarray
-    """Spectrograms in dB, float16, read-only memory map `[shape=(N, n_mels, num_frames)]`."""
+    """Spectrograms in dB, float16, memory map `[shape=(N, n_mels, num_frames)]`; read-only if complete."""
     digest: str
     """Hash of the content."""
 
@@ -58,16 +58,20 @@ def dataset_digest(manifest: ShardManifest) -> str:
 
 def is_cached(manifest: ShardManifest) -> bool:
     """Return whether the cache of a dataset is complete on this node."""
-    return is_complete(cache_folder() / dataset_digest(manifest), cache_shape(manifest))
+    return is_complete(cache_folder() / dataset_digest(manifest), manifest)
 
 
-def open_dataset(shards: Path, heartbeat: Callable[[], object] = lambda: None) -> ShardDataset:
+def open_dataset(
+    shards: Path, heartbeat: Callable[[], object] = lambda: None, wanted: Sequence[int] | None = None
+) -> ShardDataset:
     """Open a complete dataset; the first call on a node fills the cache, and logs its progress.
 
     Args:
         shards: folder of the dataset.
         heartbeat: called after each shard while the cache is filled, and every second while another process
             fills it.
+        wanted: indices of the shards whose spectrograms are needed (default: all); those of the others are
+            not to be read.
 
     Raises:
         UserError: an unusable dataset, a damaged shard, a full disk, or an unusable cache folder.
@@ -76,8 +80,8 @@ def open_dataset(shards: Path, heartbeat: Callable[[], object] = lambda: None) -
     if manifest.rows == 0:
         raise empty_dataset_error(shards, manifest)
     digest = dataset_digest(manifest)
-    steps = open_cache(digest, shards, manifest)
-    with _FillProgress(manifest) as progress:
+    steps = open_cache(digest, shards, manifest, wanted)
+    with _FillProgress(manifest, wanted) as progress:
         while True:
             try:
                 progress.update(next(steps))
@@ -90,10 +94,11 @@ def open_dataset(shards: Path, heartbeat: Callable[[], object] = lambda: None) -
 class _FillProgress(ExitStack):
     """Progress of filling a cache; not shown for a small dataset, which takes seconds."""
 
-    def __init__(self, manifest: ShardManifest):
+    def __init__(self, manifest: ShardManifest, wanted: Sequence[int] | None):
         super().__init__()
-        self._total = cache_shape(manifest)[0]
-        self._is_shown = cache_bytes(manifest) > SMALL_DATASET_BYTES
+        indices = range(len(manifest.shards)) if wanted is None else wanted
+        self._total = sum(manifest.shards[index].rows for index in indices)
+        self._is_shown = self._total * cache_bytes(manifest) > SMALL_DATASET_BYTES * cache_shape(manifest)[0]
         self._progress: Progress | None = None
 
     def update(self, rows: int | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.files import csv_text
 from pipeline.io.text import plural
@@ -121,18 +122,18 @@ def find_duplicates(
     Args:
         digests: for each shard the digests of its clips, uint64.
         read_clips: returns the manifest rows of a shard's clips, by the index of the shard; called only for
-            shards that contain duplicates.
+            shards that contain duplicates, from several threads.
     """
     sets = duplicate_sets(np.concatenate([np.zeros(0, np.uint64), *digests]))
-    duplicates = []
-    end = 0
-    for shard, values in enumerate(digests):
-        start, end = end, end + len(values)
-        if not sets[start:end].any():
-            continue
-        for number, clip in zip(sets[start:end], read_clips(shard), strict=True):
-            if number:
-                duplicates.append(Duplicate(int(number), *(clip[name] for name in Duplicate._fields[1:])))
+    ends = np.cumsum([len(values) for values in digests], dtype=np.int64)
+    by_shard = np.split(sets, ends[:-1])
+    shards = [shard for shard, numbers in enumerate(by_shard) if numbers.any()]
+    duplicates = [
+        Duplicate(int(number), *(clip[name] for name in Duplicate._fields[1:]))
+        for shard, clips in zip(shards, map_concurrently(read_clips, shards), strict=True)
+        for number, clip in zip(by_shard[shard], clips, strict=True)
+        if number
+    ]
     return sorted(duplicates, key=lambda clip: clip.set)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from models.config import diff_settings
@@ -12,14 +11,13 @@ from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.clips import normalize_id
 from pipeline.data.shards import MANIFEST_NAME, ShardManifest, open_shards, read_shard, read_shard_footer
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import is_store_uri
 from pipeline.io.text import plural
 
 _OVERWRITE = ", or add --overwrite to replace it"
-# Shards of which the clip ids are read concurrently: most of the time is waiting for an object store.
-_THREADS = 16
 
 
 def check_outside_data(out: Path, data: Path, class_names: Collection[str]) -> None:
@@ -112,5 +110,4 @@ def _clip_ids(folder: Path, names: Iterable[str]) -> set[str]:
         rejected = [clip.clip_id for clip in read_shard_footer(folder / name).rejected]
         return rejected + read_shard(folder / name, ["clip_id"])["clip_id"].unique().to_pylist()
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return {clip_id for ids in pool.map(read, names) for clip_id in ids}
+    return {clip_id for ids in map_concurrently(read, names) for clip_id in ids}

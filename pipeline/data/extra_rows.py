@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.audio.features import feature_mismatch
-from pipeline.data.dataset import ShardDataset, open_dataset
+from pipeline.data.clips import shown_list
 from pipeline.data.rows import LabeledRows, Rows, class_indices
 from pipeline.data.shards import ShardManifest, empty_dataset_error, open_shards
 from pipeline.data.split import Split
@@ -22,18 +22,6 @@ from pipeline.data.split_record import (
 )
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
-
-
-def open_extra_shards(
-    shards: Path, extra_shards: Sequence[Path], heartbeat: Callable[[], object] = lambda: None
-) -> list[ShardDataset]:
-    """Open datasets of additional training rows; `heartbeat` is that of `open_dataset`.
-
-    Raises:
-        UserError: an unusable dataset, or one with features or classes that differ from those of `shards`.
-    """
-    check_extra_shards(shards, extra_shards)
-    return [open_dataset(path, heartbeat) for path in extra_shards]
 
 
 def check_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> None:
@@ -56,7 +44,7 @@ def check_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> None:
         if unknown:
             raise UserError(
                 f"--extra-shards {path}: class '{unknown[0]}' is not in --shards {shards}; "
-                f"available: {', '.join(base.class_names)}"
+                f"available: {shown_list(base.class_names, 20)}"
             )
 
 

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+# Pairs of a group and a class, which scikit-learn counts one by one: more take minutes, and gigabytes.
+MAX_DENSE_COUNTS = 2**24
+# Difference of two measures of unevenness that is due to rounding.
+EQUAL = 1e-12
+
 
 def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Select the validation clips.
@@ -26,9 +31,8 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         return np.zeros(len(labels), bool)
     rng = np.random.default_rng(seed)
     is_val: dict[object, bool] = {}
-    for label in np.unique(labels):
-        class_mask = labels == label
-        names, counts = np.unique(groups[class_mask], return_counts=True)
+    for rows in _rows_by_class(labels):
+        names, counts = np.unique(groups[rows], return_counts=True)
         if len(names) < 2:
             continue
         target = max(1, round(fraction * counts.sum()))
@@ -40,11 +44,18 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         for position, i in enumerate(undecided):
             is_val[names[i]] = position in selected
     # Groups of several classes, selected for one, may be all groups of another.
-    for label in np.unique(labels):
-        class_groups = groups[labels == label]
+    for rows in _rows_by_class(labels):
+        class_groups = groups[rows]
         if all(is_val.get(group, False) for group in class_groups):
             is_val[class_groups[0]] = False
     return np.array([is_val.get(group, False) for group in groups], bool)
+
+
+def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of the clips of each class, sorted, in the order of the classes."""
+    _, first, counts = np.unique(np.sort(labels), return_index=True, return_counts=True)
+    order = np.argsort(labels, kind="stable")
+    return [order[start : start + count] for start, count in zip(first, counts, strict=True)]
 
 
 def _select_groups(counts: np.ndarray, target: int, limit: int) -> set[int]:
@@ -75,6 +86,9 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: in
     Returns:
         Fold of each clip, int `[shape=(N,)]`.
     """
+    names, group = np.unique(groups, return_inverse=True)
+    if len(names) * len(np.unique(labels)) > MAX_DENSE_COUNTS:
+        return sparse_group_folds(labels, group, num_folds, seed)
     from sklearn.model_selection import StratifiedGroupKFold  # slow to import, rarely needed
 
     folds = np.zeros(len(labels), int)
@@ -82,6 +96,46 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: in
     for fold, (_, test_index) in enumerate(splitter.split(labels, labels, groups), start=1):
         folds[test_index] = fold
     return folds
+
+
+def sparse_group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
+    """Assign clips to folds as `group_folds` does, without a count for every pair of a group and a class.
+
+    The rule is that of scikit-learn: groups whose clips are most unevenly distributed over the classes first,
+    each to the fold where the classes remain most evenly distributed over the folds, or of those that are
+    equal in this to the smallest one.
+
+    Args:
+        labels: class of each clip `[shape=(N,)]`.
+        groups: group of each clip, from 0 `[shape=(N,)]`.
+        num_folds: number of folds.
+        seed: seed of the order of equal groups.
+    """
+    classes, label, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    num_groups = int(groups.max()) + 1
+    pairs, counts = np.unique(groups * len(classes) + label, return_counts=True)
+    pair_group, pair_class = np.divmod(pairs, len(classes))
+    starts = np.searchsorted(pair_group, np.arange(num_groups + 1))
+    mean = np.bincount(pair_group, counts, num_groups) / len(classes)
+    variance = np.bincount(pair_group, counts**2, num_groups) / len(classes) - mean**2
+    order = np.random.default_rng(seed).permutation(num_groups)
+    order = order[np.argsort(-variance[order], kind="stable")]
+    class_folds, fold_sizes = np.zeros((len(classes), num_folds)), np.zeros(num_folds)
+    fold_of_group = np.empty(num_groups, np.int64)
+    for number in order:
+        part = slice(starts[number], starts[number + 1])
+        rows, added = pair_class[part], counts[part][:, None]
+        before = class_folds[rows]
+        squares = (before**2).sum(axis=1, keepdims=True) + 2 * before * added + added**2
+        means = (before.sum(axis=1, keepdims=True) + added) / num_folds
+        spread = np.sqrt(np.maximum(squares / num_folds - means**2, 0.0)) / sizes[rows][:, None]
+        unevenness = spread.sum(axis=0)
+        best = np.flatnonzero(unevenness <= unevenness.min() + EQUAL)
+        fold = best[fold_sizes[best].argmin()]
+        class_folds[rows, fold] += added[:, 0]
+        fold_sizes[fold] += added.sum()
+        fold_of_group[number] = fold
+    return fold_of_group[groups] + 1
 
 
 def groups_on_both_sides(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[str]:

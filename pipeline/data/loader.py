@@ -17,6 +17,8 @@ from models.device_batches import to_device
 Sampling = Literal["uniform", "balanced"]
 # Spectrograms are moved to a GPU in pieces of this size.
 COPIED_BYTES = 2**28
+# Rows from which the mean and the standard deviation of each mel band are computed.
+MAX_STATISTICS_ROWS = 2000
 
 
 def epoch_order(
@@ -33,9 +35,13 @@ def epoch_order(
     """
     if sampling == "uniform":
         return rng.permutation(train)
-    classes = labels[train]
-    weights = 1.0 / np.bincount(classes)[classes]
+    weights = sampling_weights(labels[train])
     return rng.choice(train, len(train), p=weights / weights.sum())
+
+
+def sampling_weights(labels: np.ndarray) -> np.ndarray:
+    """Return weights of rows by which all classes are equally probable, from their class indices."""
+    return 1.0 / np.bincount(labels)[labels]
 
 
 def subsample_evenly(rows: np.ndarray, limit: int) -> np.ndarray:
@@ -49,20 +55,35 @@ class BatchLoader:
     Spectrograms that fit the budget are moved to the GPU's memory once; others are copied batch by batch.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], device: torch.device, gpu_bytes: int = 0):
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        device: torch.device,
+        gpu_bytes: int = 0,
+        held: np.ndarray | None = None,
+    ):
         """Use the rows of all `arrays`, numbered consecutively.
 
         Args:
             arrays: spectrograms in dB, float16 `[shape=(N, n_mels, num_frames)]` each.
             device: device of the batches.
             gpu_bytes: memory of the GPU that the spectrograms may fill.
+            held: mask of the rows that this node holds, bool `[shape=(rows of all arrays,)]`; default: all.
         """
         self._arrays = arrays
         self._ends = np.cumsum([len(mels) for mels in arrays])
         self._device = device
+        self._held = held
         self._resident: Tensor | None = None
-        if device.type != "cpu" and sum(mels.nbytes for mels in arrays) <= gpu_bytes:
-            self._resident = _copy_in_pieces(arrays, device)
+        # Number of each row among those that are resident.
+        self._positions: np.ndarray | None = None
+        rows = self._ends[-1] if held is None else np.count_nonzero(held)
+        if device.type != "cpu" and rows * self._row_bytes <= gpu_bytes:
+            self._resident = self._copy_to_device(int(rows))
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(2 * np.prod(self._arrays[0].shape[1:]))
 
     @property
     def is_resident(self) -> bool:
@@ -70,8 +91,16 @@ class BatchLoader:
         return self._resident is not None
 
     def arrays(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the inputs of a step from which `take` gets the rows `index` `[shape=(B,)]`."""
-        return {"row_B": index} if self.is_resident else {"mel_BMT": self._gather(index)}
+        """Return the inputs of a step from which `take` gets the rows `index` `[shape=(B,)]`.
+
+        Raises:
+            IndexError: this node does not hold a row.
+        """
+        if self._held is not None and not self._held[index].all():
+            raise IndexError(f"row {index[~self._held[index]][0]} is not held by this node")
+        if self._resident is None:
+            return {"mel_BMT": self._gather(index)}
+        return {"row_B": index if self._positions is None else self._positions[index]}
 
     def take(self, inputs: Mapping[str, Any]) -> Tensor:
         """Return a step's batch from its inputs, on the device, in dB `[shape=(B, n_mels, num_frames)]`."""
@@ -92,6 +121,16 @@ class BatchLoader:
             out[source == i] = mels[index[source == i] - (end - len(mels))]
         return out
 
+    def _copy_to_device(self, rows: int) -> Tensor:
+        """Copy all rows that are held, `rows` in number, without a copy of all in the memory of the host."""
+        if self._held is not None:
+            self._positions = np.cumsum(self._held) - 1
+        index = np.arange(rows) if self._held is None else np.flatnonzero(self._held)
+        resident = torch.empty((rows, *self._arrays[0].shape[1:]), dtype=torch.float16, device=self._device)
+        for piece in batch_slices(rows, max(1, COPIED_BYTES // self._row_bytes)):
+            resident[piece].copy_(torch.from_numpy(self._gather(index[piece])))
+        return resident
+
 
 def gpu_budget(device: torch.device, fraction: float, gpus: float) -> int:
     """Return the bytes that spectrograms may fill: a fraction of a worker's part of a GPU; 0 on CPUs.
@@ -103,21 +142,14 @@ def gpu_budget(device: torch.device, fraction: float, gpus: float) -> int:
     return int(fraction * min(gpus or 1.0, 1.0) * torch.cuda.mem_get_info(device)[1])
 
 
-def _copy_in_pieces(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """Copy the rows of all arrays to a device without a copy of all in the memory of the host."""
-    shape = (sum(len(mels) for mels in arrays), *arrays[0].shape[1:])
-    resident = torch.empty(shape, dtype=torch.float16, device=device)
-    start = 0
-    for mels in arrays:
-        for piece in batch_slices(len(mels), max(1, COPIED_BYTES * len(mels) // max(1, mels.nbytes))):
-            # A copy, since a memory map is read-only.
-            rows = torch.from_numpy(np.array(mels[piece]))
-            resident[start : start + len(rows)].copy_(rows)
-            start += len(rows)
-    return resident
+def statistics_rows(train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS) -> np.ndarray:
+    """Return the rows from which `mel_statistics` computes."""
+    return subsample_evenly(train, max_rows)[:max_rows]
 
 
-def mel_statistics(mels: np.ndarray, train: np.ndarray, max_rows: int = 2000) -> tuple[Tensor, Tensor]:
+def mel_statistics(
+    mels: np.ndarray, train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS
+) -> tuple[Tensor, Tensor]:
     """Compute mean and standard deviation of each mel band over up to `max_rows` evenly spaced training rows.
 
     Args:
@@ -129,7 +161,7 @@ def mel_statistics(mels: np.ndarray, train: np.ndarray, max_rows: int = 2000) ->
         Mean and standard deviation in dB, float32 `[shape=(n_mels,)]` each.
     """
     count, total, squares = 0, 0.0, 0.0
-    for row in subsample_evenly(train, max_rows)[:max_rows]:
+    for row in statistics_rows(train, max_rows):
         mel = mels[row].astype(np.float64)
         count += mel.shape[1]
         total = total + mel.sum(axis=1)

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 from pydantic import field_validator
@@ -30,6 +30,7 @@ from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import open_tree
+from pipeline.io.text import first_messages
 
 _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
 _OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
@@ -137,9 +138,9 @@ def _read_class_folders(data: Path) -> tuple[pd.DataFrame, list[str]]:
         walk = AudioWalk(layout.tree)
         clips = to_table(walk.records(layout.classes))
     empty = _empty_classes(layout, clips, walk.omitted)
-    layout.warnings += [
-        f"ignoring empty class folder '{layout.tree.path(name)}': no audio files found" for name in empty
-    ]
+    layout.warnings += first_messages(
+        [f"ignoring empty class folder '{layout.tree.path(name)}': no audio files found" for name in empty]
+    )
     warnings = layout.warnings + walk.omitted.warnings()
     if clips["label"].nunique() < 2:
         warnings += nested_classes_warning(layout) or table_hint(tree)
@@ -150,11 +151,11 @@ def _empty_classes(layout: Layout, clips: pd.DataFrame, omitted: Omitted) -> lis
     """Return the class folders without audio files for which there is no other warning."""
     labels = set(clips["label"])
     reported = [*omitted.unreadable, *omitted.outputs, *omitted.other_class]
+    folders = {str(path) for name in map(PurePosixPath, reported) for path in (name, *name.parents)}
     return [
         folder.name
         for folder in layout.classes
-        if normalize_id(folder.label) not in labels
-        and not any(f"{name}/".startswith(f"{folder.name}/") for name in reported)
+        if normalize_id(folder.label) not in labels and folder.name not in folders
     ]
 
 
@@ -238,10 +239,13 @@ def _class_warnings(clips: pd.DataFrame) -> list[str]:
     for name in sorted(counts.index):
         similar.setdefault(_plain_name(name), []).append(name)
     groups = [names for names in similar.values() if len(names) > 1]
-    return warnings + [
-        f"classes {shown_list(names)} differ only in case, blanks, invisible characters or zeros of a number"
-        for names in groups
-    ]
+    return warnings + first_messages(
+        [
+            f"classes {shown_list(names)} differ only in case, blanks, invisible characters or zeros of a "
+            "number"
+            for names in groups
+        ]
+    )
 
 
 def _plain_name(name: str) -> str:

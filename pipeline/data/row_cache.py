@@ -5,31 +5,35 @@ A cache is a folder that is named by a digest of the dataset's content; it can b
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from pipeline.data.cache_fill import MELS_NAME, ROWS_NAME, FillSteps, fill_cache
+from pipeline.data.cache_fill import (
+    MELS_NAME,
+    ROWS_NAME,
+    FillSteps,
+    cache_parts,
+    fill_cache,
+    has_table,
+    held_shards,
+)
+from pipeline.data.cache_space import delete_old_caches, make_space
 from pipeline.data.shards import ShardManifest
 from pipeline.io.console import HEARTBEAT_S, logger
 from pipeline.io.errors import UserError, explain_os_error
 
 # How often a cache that another program deletes is filled again.
 MAX_CACHE_ATTEMPTS = 3
-# Unused caches are deleted after this time.
-MAX_CACHE_AGE_S = 7 * 24 * 3600
 # Seconds between two attempts to get the lock of a cache that another process fills.
 _LOCK_S = 1.0
 
@@ -61,13 +65,20 @@ def cache_shape(manifest: ShardManifest) -> tuple[int, int, int]:
 
 def cache_bytes(manifest: ShardManifest) -> int:
     """Return the size of a dataset's spectrograms in bytes."""
-    return 2 * math.prod(cache_shape(manifest))
+    return sum(part.size for part in cache_parts(manifest))
 
 
 def open_cache(
-    digest: str, shards: Path, manifest: ShardManifest
+    digest: str, shards: Path, manifest: ShardManifest, wanted: Sequence[int] | None = None
 ) -> Generator[int | None, None, tuple[pd.DataFrame, np.ndarray]]:
-    """Return the table of a dataset and its spectrograms, a read-only memory map; fill the cache if needed.
+    """Return the table of a dataset and a memory map of its spectrograms; fill the cache if needed.
+
+    Args:
+        digest: digest of the dataset's content.
+        shards: folder of the dataset.
+        manifest: its manifest.
+        wanted: indices of the shards whose spectrograms are needed (default: all). Those of others are zero
+            or not, and the map can be written to, which changes it in this process only.
 
     Yields:
         While the cache is filled, and every second while another process fills it: the number of rows so
@@ -77,6 +88,7 @@ def open_cache(
         UserError: a damaged shard, a full disk, or an unusable cache folder.
     """
     shape = cache_shape(manifest)
+    indices = range(len(manifest.shards)) if wanted is None else wanted
     for _ in range(MAX_CACHE_ATTEMPTS):
         folder = cache_folder() / digest
         lock = FileLock(f"{folder}.lock")
@@ -84,9 +96,9 @@ def open_cache(
         with suppress(FileNotFoundError), _report_cache_errors(folder):
             yield from _acquire(lock, folder)
             try:
-                if not is_complete(folder, shape):
-                    yield from _fill(folder, shards, manifest)
-                return _read_cache(folder, shape)
+                if not is_complete(folder, manifest, indices):
+                    yield from _fill(folder, shards, manifest, indices)
+                return _read_cache(folder, shape, "r" if wanted is None else "c")
             finally:
                 lock.release()
     raise UserError(
@@ -109,11 +121,12 @@ def _acquire(lock: FileLock, folder: Path) -> FillSteps:
             yield None
 
 
-def _fill(folder: Path, shards: Path, manifest: ShardManifest) -> FillSteps:
+def _fill(folder: Path, shards: Path, manifest: ShardManifest, wanted: Sequence[int]) -> FillSteps:
     """Fill a cache; after an interruption or a damaged shard it is kept, to continue there."""
-    _delete_old_caches(folder.parent)
+    delete_old_caches(folder.parent)
+    make_space(folder, shards, manifest, wanted)
     try:
-        yield from fill_cache(folder, shards, manifest)
+        yield from fill_cache(folder, shards, manifest, wanted)
     except OSError:
         # A full disk above all: others need the space.
         shutil.rmtree(folder, ignore_errors=True)
@@ -132,38 +145,34 @@ def _report_cache_errors(folder: Path) -> Iterator[None]:
         raise UserError(f"{text}; MELRAY_CACHE sets the folder of caches") from error
 
 
-def is_complete(folder: Path, shape: tuple[int, int, int]) -> bool:
-    """Return whether a cache has all rows of spectrograms of `shape` `(rows, n_mels, num_frames)`."""
-    try:
-        rows = pq.read_metadata(folder / ROWS_NAME).num_rows
-        size = (folder / MELS_NAME).stat().st_size
-    except (OSError, pa.ArrowException):
-        return False
-    return rows == shape[0] and size == 2 * math.prod(shape)
+def is_complete(folder: Path, manifest: ShardManifest, wanted: Sequence[int] | None = None) -> bool:
+    """Return whether a cache has the table of all rows, and holds the shards `wanted` (default: all)."""
+    parts = cache_parts(manifest)
+    held = held_shards(folder, parts)
+    indices = range(len(parts)) if wanted is None else wanted
+    return all(parts[index].name in held for index in indices) and has_table(
+        folder, sum(part.rows for part in parts)
+    )
 
 
-def _read_cache(folder: Path, shape: tuple[int, int, int]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the table of a complete cache, and its spectrograms as a read-only memory map of `shape`.
+def held_rows(folder: Path, manifest: ShardManifest) -> np.ndarray:
+    """Return the number of rows of each shard that a cache holds, 0 for the others `[shape=(shards,)]`."""
+    parts = cache_parts(manifest)
+    held = held_shards(folder, parts)
+    return np.array([part.rows if part.name in held else 0 for part in parts])
+
+
+def _read_cache(folder: Path, shape: tuple[int, int, int], mode: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the table of a complete cache, and its spectrograms as a memory map of `shape`.
 
     Raises:
         FileNotFoundError: a file has been deleted or damaged meanwhile; the cache is deleted then.
     """
     try:
-        with suppress(OSError):  # only its age in `_delete_old_caches` depends on it
+        with suppress(OSError):  # only its age in `delete_old_caches` depends on it
             os.utime(folder)
         table = pd.read_parquet(folder / ROWS_NAME)
-        return table, np.memmap(folder / MELS_NAME, np.float16, "r", shape=shape)
+        return table, np.memmap(folder / MELS_NAME, np.float16, mode, shape=shape)  # type: ignore[call-overload]
     except (OSError, ValueError, pa.ArrowException) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise FileNotFoundError(f"{folder}: {error}") from error
-
-
-def _delete_old_caches(folder: Path) -> None:
-    for entry in folder.iterdir():
-        # By name: MELRAY_CACHE may be a folder with other content.
-        if (
-            re.fullmatch(r"[0-9a-f]{24}", entry.name)
-            and entry.is_dir()
-            and time.time() - entry.stat().st_mtime > MAX_CACHE_AGE_S
-        ):
-            shutil.rmtree(entry, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.data.duplicates import duplicate_sets, merge_groups, read_digests
-from pipeline.data.shards import read_shard, shard_digests
+from pipeline.data.shards import ShardInfo, ShardManifest, read_shard, shard_digests
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 
 COLUMNS = ["clip_id", "path", "label", "fold", "group", "copy", "strength", "augmentation"]
@@ -28,6 +29,19 @@ def read_complete_shard(path: Path, rows: int, columns: Sequence[str] | None = N
             f"shard {path} has {table.num_rows} rows instead of {rows}: delete it and rerun `melray extract`"
         )
     return table
+
+
+def read_tables(shards: Path, manifest: ShardManifest) -> Iterator[pa.Table]:
+    """Yield the columns `COLUMNS` of each shard of a dataset, read concurrently.
+
+    Raises:
+        UserError: a missing or damaged shard.
+    """
+
+    def read(shard: ShardInfo) -> pa.Table:
+        return read_complete_shard(shards / shard.name, shard.rows, COLUMNS)
+
+    return map_concurrently(read, manifest.shards)
 
 
 def join_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,12 +13,9 @@ import pyarrow as pa
 from pipeline.data.cache_fill import ROWS_NAME
 from pipeline.data.dataset import dataset_digest
 from pipeline.data.row_cache import cache_folder
-from pipeline.data.row_table import COLUMNS, join_tables, read_complete_shard
-from pipeline.data.shards import ShardInfo, ShardManifest, empty_dataset_error, open_shards
+from pipeline.data.row_table import join_tables, read_tables
+from pipeline.data.shards import ShardManifest, empty_dataset_error, open_shards
 from pipeline.io.errors import UserError
-
-# Shards that are read concurrently: most of the time is waiting, for an object store above all.
-THREADS = 16
 
 
 class LabeledRows(Protocol):
@@ -62,7 +58,9 @@ def read_rows(shards: Path) -> Rows:
     if manifest.rows == 0:
         raise empty_dataset_error(shards, manifest)
     table = _read_cached(manifest)
-    return Rows(manifest.class_names, _read_shards(shards, manifest) if table is None else table)
+    if table is None:
+        table = join_tables(list(read_tables(shards, manifest)))
+    return Rows(manifest.class_names, table)
 
 
 def _read_cached(manifest: ShardManifest) -> pd.DataFrame | None:
@@ -72,14 +70,6 @@ def _read_cached(manifest: ShardManifest) -> pd.DataFrame | None:
     except (OSError, pa.ArrowException, UserError):
         return None
     return table if len(table) == manifest.rows else None
-
-
-def _read_shards(shards: Path, manifest: ShardManifest) -> pd.DataFrame:
-    def read(shard: ShardInfo) -> pa.Table:
-        return read_complete_shard(shards / shard.name, shard.rows, COLUMNS)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return join_tables(list(pool.map(read, manifest.shards)))
 
 
 def class_indices(table: pd.DataFrame, class_names: tuple[str, ...]) -> np.ndarray:

@@ -175,7 +175,7 @@ def read_shard_footer(path: Path) -> ShardSummary:
         UserError: the shard is incomplete or not of melray.
     """
     try:
-        footer = pq.read_metadata(pyarrow_source(path))
+        footer = pq.read_metadata(pyarrow_source(path, partial=True))
         metadata = json.loads(footer.metadata[_METADATA_KEY])
         rejected = [Rejected(*item) for item in metadata["rejected"]]
         warnings = [ClipWarning(*item) for item in metadata["warnings"]]
@@ -226,7 +226,10 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     names = schema.names if columns is None else list(columns)
     try:
         table = pq.read_table(
-            pyarrow_source(path), columns=columns, page_checksum_verification=True, partitioning=None
+            pyarrow_source(path, partial=columns is not None),
+            columns=columns,
+            page_checksum_verification=True,
+            partitioning=None,
         )
         # The footer has no checksum.
         if table.column_names != names or any(

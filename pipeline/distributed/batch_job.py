@@ -13,38 +13,40 @@
    built once per worker process. A stage returns a small summary; the data itself goes to the output file.
 4. Publish: the command merges or lists the outputs, then `clean_up` deletes what only the job needed.
 
-The clips of all units are in one file, of which workers read a unit at a time: neither the driver nor Ray
-holds lists of millions of clips.
+Workers read the clips of a unit from files (`pipeline/distributed/clip_list.py`): neither the driver nor Ray
+holds lists of millions of clips. Nothing is requested from an object store for each unit, except what a
+`read_summary` reads, concurrently.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow as pa
 
+from pipeline.distributed.clip_list import ByteRange, read_clips, write_clip_lists
 from pipeline.distributed.failures import describe_bug
 from pipeline.distributed.quarantine import clear_quarantine
+from pipeline.distributed.ray_metrics import count_clips
+from pipeline.distributed.unit_digests import digest, to_arrow, unit_digests
 from pipeline.distributed.worker import disable_malloc_trim
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import Progress, logger
 from pipeline.io.errors import UserError, explain_os_error, report_os_errors
-from pipeline.io.files import write_atomically
-from pipeline.io.remote_path import RemotePath, repeat_small_read
-from pipeline.io.storage import remove_tree
+from pipeline.io.folder_tree import open_tree
+from pipeline.io.storage import is_remote, remove_tree
 
 # Outputs, clip lists, and unfinished files of both. Narrow: the folder may also have files of other programs,
 # such as `part-00000.parquet`.
 _JOB_FILE = re.compile(
-    r"part-\d{5,}-[0-9a-f]{12}\.parquet|\.units(-[0-9a-f]{12})?\.arrow|\.(part-|\.units).*\.[0-9a-f]{8}\.tmp"
+    r"part-\d{5,}-[0-9a-f]{12}\.parquet|\.units(-[0-9a-f]{12}(-\d+)?)?\.arrow"
+    r"|\.(part-|\.units).*\.[0-9a-f]{8}\.tmp"
 )
 
 
@@ -62,6 +64,8 @@ class WorkUnit:
     """Position among the units of the job."""
     list_name: str
     """Name of the clip list, which contains a digest of the plan: no other plan's list is ever read."""
+    position: ByteRange
+    """Where the clips are in the list."""
 
     @property
     def path(self) -> Path:
@@ -74,14 +78,7 @@ class WorkUnit:
         Raises:
             OSError: the list cannot be read.
         """
-        path = self.folder / self.list_name
-
-        def read() -> list[dict[str, Any]]:
-            source = path.open_input() if isinstance(path, RemotePath) else pa.memory_map(str(path))
-            with source, pa.ipc.open_file(source) as reader:
-                return reader.get_batch(self.index).to_pylist()
-
-        return repeat_small_read(read)
+        return read_clips(self.folder / self.list_name, self.position)
 
 
 class UnitResult(NamedTuple):
@@ -115,7 +112,8 @@ class BatchJob:
         settings: Any,
         folder: Path,
         *,
-        read_summary: Callable[[Path], Any] = lambda path: None,
+        read_summary: Callable[[Path], Any] | None = None,
+        known_outputs: Callable[[], Mapping[str, tuple[int, Any]]] = dict,
         count_rejected: Callable[[Any], int] = lambda summary: 0,
     ):
         """Plan the job, the same for any cluster, and write the clip list that workers read.
@@ -126,7 +124,10 @@ class BatchJob:
             clips_per_unit: clips of a work unit; the last unit may have fewer.
             settings: JSON-serializable; everything other than the clips that determines the outputs.
             folder: folder of the outputs; created if missing.
-            read_summary: returns the summary of a finished output, equal to what the last stage returned.
+            read_summary: returns the summary of a finished output, equal to what the last stage returned;
+                called from several threads. None if summaries are not used.
+            known_outputs: returns summaries that need not be read, by the names of outputs: size of the
+                output in bytes, by which one that was cut short or replaced is recognized, and summary.
             count_rejected: returns the number of rejected clips from a summary, for the progress display.
 
         Raises:
@@ -134,6 +135,7 @@ class BatchJob:
         """
         self.description, self.folder = description, folder
         self._read_summary, self._count_rejected = read_summary, count_rejected
+        self._known_outputs = known_outputs
         with report_os_errors("creating", folder):
             folder.mkdir(parents=True, exist_ok=True)
         self.units = make_work_units(clips, clips_per_unit, settings, folder)
@@ -153,10 +155,28 @@ class BatchJob:
             Progress(self.description, clips, "clips", done=clips).finish()
         return [summaries[unit.name] for unit in self.units]
 
+    def output_sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each output in the folder, also of other plans; by one listing."""
+        tree = open_tree(self.folder)
+        names = [name for name in tree.list("").files if name.startswith("part-")]
+        return {name: tree.status(name).size for name in names}
+
     def _finished_summaries(self) -> dict[str, Any]:
-        # One listing rather than a request per unit: an object store takes tens of milliseconds for each.
-        names = {path.name for path in self.folder.glob("part-*.parquet")}
-        return {unit.name: self._read_summary(unit.path) for unit in self.units if unit.name in names}
+        with report_os_errors("reading", self.folder):
+            sizes = self.output_sizes()
+        finished = [unit for unit in self.units if unit.name in sizes]
+        if self._read_summary is None or not finished:
+            return dict.fromkeys(unit.name for unit in finished)
+        known = self._known_outputs()
+        summaries = {
+            unit.name: known[unit.name][1]
+            for unit in finished
+            if unit.name in known and known[unit.name][0] == sizes[unit.name]
+        }
+        others = [unit.path for unit in finished if unit.name not in summaries]
+        for path, summary in zip(others, map_concurrently(self._read_summary, others), strict=True):
+            summaries[path.name] = summary
+        return summaries
 
     def _run_pending(
         self,
@@ -177,6 +197,7 @@ class BatchJob:
                 summaries[result.name] = result.summary
                 rejected += self._count_rejected(result.summary)
                 progress.add(clips[result.name], _rejected_note(rejected))
+                count_clips(self.description, clips[result.name])
             progress.finish(_rejected_note(rejected))
 
     def clean_up(self, keep_outputs: bool = False) -> None:
@@ -191,9 +212,13 @@ class BatchJob:
             return
         clear_quarantine(self.folder)
         names = {unit.name for unit in self.units}
-        for path in self.folder.iterdir():
-            if _JOB_FILE.fullmatch(path.name) and path.name not in names:
-                path.unlink(missing_ok=True)
+        outdated = [
+            path
+            for path in self.folder.iterdir()
+            if _JOB_FILE.fullmatch(path.name) and path.name not in names
+        ]
+        for _ in map_concurrently(lambda path: path.unlink(missing_ok=True), outdated):
+            pass
 
 
 def _rejected_note(count: int) -> str:
@@ -201,39 +226,36 @@ def _rejected_note(count: int) -> str:
 
 
 def make_work_units(clips: pd.DataFrame, clips_per_unit: int, settings: Any, folder: Path) -> list[WorkUnit]:
-    """Split a manifest into work units of neighboring clips, and write the list of all clips to `folder`.
+    """Split a manifest into work units of neighboring clips, and write these to `folder`.
 
     The arguments are those of `BatchJob`.
 
     Raises:
         UserError: the list cannot be written.
     """
-    names = []
-    for index, start in enumerate(range(0, len(clips), clips_per_unit)):
-        records: list[Any] = clips.iloc[start : start + clips_per_unit].to_dict("records")
-        names.append(f"part-{index:05d}-{_digest([settings, records])}.parquet")
-    list_name = f".units-{_digest(names)}.arrow"
-    _write_list(clips, clips_per_unit, folder / list_name)
+    table = to_arrow(clips)
+    digests = unit_digests(table, clips_per_unit, settings)
+    with report_os_errors("writing the list of clips to", folder):
+        positions = write_clip_lists(table, clips_per_unit, folder, digest(digests))
     return [
-        WorkUnit(name, min(clips_per_unit, len(clips) - index * clips_per_unit), folder, index, list_name)
-        for index, name in enumerate(names)
+        WorkUnit(
+            f"part-{index:05d}-{unit_digest}.parquet",
+            min(clips_per_unit, len(clips) - index * clips_per_unit),
+            folder,
+            index,
+            list_name,
+            position,
+        )
+        for index, (unit_digest, (list_name, position)) in enumerate(zip(digests, positions, strict=True))
     ]
 
 
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+def units_per_cpu(units: Sequence[WorkUnit]) -> int:
+    """Return how many units share a CPU: two whose outputs are in an object store.
 
-
-def _write_list(clips: pd.DataFrame, clips_per_unit: int, path: Path) -> None:
-    """Write the list of all clips, one record batch per unit."""
-    table = pa.Table.from_pandas(clips, preserve_index=False).combine_chunks()
-
-    def write(file: Any) -> None:
-        with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=clips_per_unit)
-
-    with report_os_errors("writing", path):
-        write_atomically(path, write)
+    One of them computes while the other waits for its list of clips, its first clips, or its output.
+    """
+    return 2 if any(is_remote(unit.folder) for unit in units) else 1
 
 
 def damaged_output(unit: WorkUnit, error: Exception) -> UserError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.distributed.execution import uses_ray
 from pipeline.distributed.resources import AutoscalingConfig, NodeResources, ResourceRequest, max_workers
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
@@ -162,8 +163,8 @@ def _version_without_cuda() -> str | None:
 
     The driver may be on a node without GPUs, whose torch is another one. No GPU has to be free for this.
     """
-    if _own_version_without_cuda() is None:
-        return None
+    if _own_version_without_cuda() is None or not uses_ray():
+        return _own_version_without_cuda()
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -25,7 +25,7 @@ _REQUESTED_MEMORY = re.compile(r"Tried to allocate .*?(?= Process | Including |\
 
 
 class WorkerLostError(Exception):
-    """Raised where the loss of another worker has been noticed."""
+    """Loss of a worker process that Ray has not reported: melray has noticed it."""
 
 
 def is_worker_lost(error: BaseException) -> bool:
@@ -41,6 +41,8 @@ def is_worker_lost(error: BaseException) -> bool:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """Return the errors that an error of Ray or Ray Train wraps; empty if it wraps none."""
+    if "ray" not in sys.modules:  # not imported here: only a session may, after it has set the environment
+        return []
     import ray.exceptions
 
     if isinstance(error, ray.exceptions.RayTaskError):
@@ -62,7 +64,9 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def _is_lost_process(error: BaseException) -> bool:
-    """Return whether Ray reports a lost process, node or object."""
+    """Return whether Ray reports a lost process, node or object, or another process was lost."""
+    if "ray" not in sys.modules:
+        return isinstance(error, WorkerLostError)
     import ray.exceptions as errors
 
     if isinstance(error, errors.RayActorError):

@@ -14,15 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed.attempts import counted_attempt, forget_lost_attempts
-from pipeline.distributed.batch_job import Stage, StageBuilder, UnitResult, WorkUnit, run_stages
+from pipeline.distributed.attempt_record import forget_lost_attempts
+from pipeline.distributed.attempts import counted_attempt
+from pipeline.distributed.batch_job import (
+    Stage,
+    StageBuilder,
+    UnitResult,
+    WorkUnit,
+    run_stages,
+    units_per_cpu,
+)
+from pipeline.distributed.clip_list import ByteRange
 from pipeline.distributed.resources import (
     NodeResources,
     ResourceRequest,
     max_workers,
     wait_for_resources,
 )
-from pipeline.distributed.worker import disable_malloc_trim
+from pipeline.distributed.worker import build_once
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
 
@@ -39,7 +48,7 @@ class RayRunner:
     wait_for_nodes: float = 0.0
     """Minutes to wait for missing nodes."""
     workers: int | None = None
-    """Maximum number of concurrent units (default: one per CPU, or one per GPU)."""
+    """Maximum number of concurrent units (default: `units_per_cpu` of each CPU, or one per GPU)."""
     gpus: float = 0.0
     """GPUs per worker; the other stages run in separate CPU tasks then."""
     gpu_stage: int = -1
@@ -60,11 +69,11 @@ class RayRunner:
             forget_lost_attempts(folder)
         rows = _dataset(units)
         if self.gpus:
-            actors = self.workers or max(1, min(max_workers(self._need, nodes), len(units)))
-            rows = self._map_on_gpus(rows, stages, actors)
+            rows = self._map_on_gpus(rows, stages, self._actor_pool(nodes, len(units)))
         else:
             function = _row_function(stages, self.memory_hint)
-            rows = _map_on_cpus(rows, function, self.workers and min(self.workers, len(units)))
+            num_cpus = 1 if self.workers else 1 / units_per_cpu(units)
+            rows = _map_on_cpus(rows, function, num_cpus, self.workers and min(self.workers, len(units)))
         yield from _results(rows)
 
     @property
@@ -79,7 +88,20 @@ class RayRunner:
             wait_for_resources(ResourceRequest(1, 1), self.wait_for_nodes, "start Ray with more CPUs")
         return wait_for_resources(self._need, self.wait_for_nodes, self.hint)
 
-    def _map_on_gpus(self, rows: Any, stages: Sequence[StageBuilder], actors: int) -> Any:
+    def _actor_pool(self, nodes: Sequence[NodeResources], units: int) -> Any:
+        """Return a pool with an actor for each GPU, also for those of nodes that join later.
+
+        It can start with one: another job may use the other GPUs for long.
+        """
+        import ray.data
+
+        limit = min(self.workers or units, units)
+        present = max(1, min(max_workers(self._need, nodes), limit))
+        return ray.data.ActorPoolStrategy(
+            min_size=1, max_size=limit, initial_size=present, max_tasks_in_flight_per_actor=2
+        )
+
+    def _map_on_gpus(self, rows: Any, stages: Sequence[StageBuilder], pool: Any) -> Any:
         """Map the GPU stage over the rows by actors, and the stages before and after it by CPU tasks."""
         index = self.gpu_stage % len(stages)
         before, gpu_stages, after = stages[:index], stages[index : index + 1], stages[index + 1 :]
@@ -87,7 +109,7 @@ class RayRunner:
             rows = rows.map(_row_function(before, self.memory_hint))
         # Ray's default of a CPU per actor would leave none for the other stages, which then never run.
         actor = _row_class(gpu_stages, self.memory_hint)
-        rows = rows.map(actor, compute=_actor_pool(actors), num_cpus=0, num_gpus=self.gpus)
+        rows = rows.map(actor, compute=pool, num_cpus=0, num_gpus=self.gpus)
         return rows.map(_row_function(after, self.memory_hint)) if after else rows
 
 
@@ -112,30 +134,21 @@ def _dataset(units: Sequence[WorkUnit]) -> Any:
     return ray.data.from_items([_to_row(unit) for unit in units], override_num_blocks=len(units))
 
 
-def _map_on_cpus(rows: Any, function: Callable[..., Any], max_concurrent: int | None) -> Any:
+def _map_on_cpus(rows: Any, function: Callable[..., Any], num_cpus: float, max_concurrent: int | None) -> Any:
     import ray.data
 
-    rows = rows.map(function, compute=ray.data.TaskPoolStrategy(max_concurrent))
+    rows = rows.map(function, compute=ray.data.TaskPoolStrategy(max_concurrent), num_cpus=num_cpus)
     # Ray Data reserves resources for each operator so that none starves; with a single one that idles a CPU.
     rows.context.op_resource_reservation_enabled = False
     return rows
-
-
-def _actor_pool(size: int) -> Any:
-    """Return a pool of `size` actors that can start with one: another job may use the other GPUs for long."""
-    import ray.data
-
-    return ray.data.ActorPoolStrategy(
-        min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2
-    )
 
 
 def _row_function(
     stages: Sequence[StageBuilder], memory_hint: str = ""
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function that Ray Data maps over rows, with the name that Ray shows for its tasks."""
-    build = partial(_build_once, uuid.uuid4().hex, stages)
-    run = partial(_run_row, build=build, memory_hint=memory_hint)
+    build = partial(build_once, uuid.uuid4().hex, stages)
+    run = partial(_run_row, build=build, memory_hint=memory_hint, stages=_display_name(stages))
 
     def run_row(row: dict[str, Any]) -> dict[str, Any]:
         return run(row)
@@ -160,38 +173,30 @@ def _display_name(stages: Sequence[StageBuilder]) -> str:
     return "+".join(getattr(build, "func", build).__name__ for build in stages)
 
 
-# Stages of the job that this worker process ran last.
-_built: dict[str, list[Stage]] = {}
-
-
-def _build_once(key: str, stages: Sequence[StageBuilder]) -> list[Stage]:
-    """Build the stages of a job once per worker process, which Ray reuses for many tasks."""
-    if key not in _built:
-        _built.clear()
-        disable_malloc_trim()
-        _built[key] = [build() for build in stages]
-    return _built[key]
-
-
 def _to_row(unit: WorkUnit) -> dict[str, Any]:
     """Return a unit as a row of Ray Data."""
     row = {"name": unit.name, "clips": unit.clips, "folder": str(unit.folder), "index": unit.index}
-    return row | {"list_name": unit.list_name, "value": b"", "error": "", "traceback": ""}
+    row |= {"list_name": unit.list_name, "list_start": unit.position.start, "list_size": unit.position.size}
+    return row | {"value": b"", "error": "", "traceback": ""}
 
 
-def _run_row(row: dict[str, Any], build: Callable[[], Sequence[Stage]], memory_hint: str) -> dict[str, Any]:
-    """Run stages on the unit of a row; return it with the pickled result, or with an error."""
+def _run_row(
+    row: dict[str, Any], build: Callable[[], Sequence[Stage]], memory_hint: str, stages: str
+) -> dict[str, Any]:
+    """Run stages, of that name, on the unit of a row; return it with the pickled result, or with an error."""
     if row["error"]:
         return row
     folder = to_path(Path(row["folder"]))
-    unit = WorkUnit(row["name"], row["clips"], folder, row["index"], row["list_name"])
+    position = ByteRange(row["list_start"], row["list_size"])
+    unit = WorkUnit(row["name"], row["clips"], folder, row["index"], row["list_name"], position)
     arguments = [row["value"]] if row["value"] else []
 
     def build_all() -> list[Stage]:
         # As stages, so that their errors are values too: a result may not fit into memory.
         return [*([_load_value] if arguments else []), *build(), _dump_value]
 
-    result = run_stages(unit, build_all, *arguments, attempt=counted_attempt(unit, memory_hint))
+    attempt = counted_attempt(unit, memory_hint, later_stages=f".{stages}" if arguments else "")
+    result = run_stages(unit, build_all, *arguments, attempt=attempt)
     value = b"" if result.error else result.summary
     return row | {"value": value, "error": result.error, "traceback": result.traceback}
 

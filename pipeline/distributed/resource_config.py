@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from pipeline.distributed.devices import DeviceConfig, resolve_gpus
 from pipeline.distributed.resources import NodeResources, ResourceRequest
+from pipeline.distributed.worker_options import WorkerOptionsConfig
 
 
-class ResourceConfig(DeviceConfig):
+class ResourceConfig(DeviceConfig, WorkerOptionsConfig):
     """Cluster resources of a training run; may differ when a run is resumed."""
 
     workers: int = Field(1, ge=1)
@@ -38,7 +39,19 @@ class ResourceConfig(DeviceConfig):
 
     def need(self, cpus: int) -> ResourceRequest:
         """Return the resources without which training cannot start, with `cpus` CPUs per worker."""
-        return ResourceRequest(self.min_workers or self.workers, cpus, self.gpus_per_worker or 0.0)
+        return self.request(self.min_workers or self.workers, cpus)
+
+    def request(self, workers: int, cpus: int) -> ResourceRequest:
+        """Return the resources of a number of workers, with `cpus` CPUs each."""
+        return ResourceRequest(workers, cpus, self.gpus_per_worker or 0.0, self.spread, self.worker_options)
+
+    @property
+    def spread(self) -> bool:
+        """Whether each worker should have a node of its own: with CPUs alone, and an equal share of them.
+
+        With a given size workers share nodes, where they exchange gradients faster; so do those with GPUs.
+        """
+        return self.workers > 1 and self.cpus_per_worker is None and not self.gpus_per_worker
 
     def on_nodes(self, nodes: Sequence[NodeResources]) -> Self:
         """Return these settings with the number of GPUs per worker that suits the nodes of the cluster."""

@@ -1,15 +1,18 @@
-"""Resources of a Ray cluster: available and requested CPUs and GPUs, and waiting for autoscaled nodes."""
+"""Resources of a Ray cluster: available and requested ones, and waiting for autoscaled nodes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field
 
 from models.config import Config
+from pipeline.distributed.execution import local_cpus, uses_ray
+from pipeline.distributed.this_host import host_gpus, host_memory
+from pipeline.distributed.worker_options import WorkerOptions
 from pipeline.io.console import HEARTBEAT_S, duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
@@ -24,10 +27,13 @@ class AutoscalingConfig(Config):
 
 @dataclass(frozen=True)
 class NodeResources:
-    """CPUs and GPUs of a node, in use or not."""
+    """Resources of a node, in use or not."""
 
     cpus: float
     gpus: float
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Amounts of memory, in bytes, custom resources and accelerator types by Ray's names."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,27 +45,41 @@ class ResourceRequest:
     """CPUs per worker."""
     gpus: float = 0.0
     """GPUs per worker."""
+    spread: bool = False
+    """Whether the autoscaler should provide a node for each worker; if it cannot, several share a node."""
+    options: WorkerOptions = WorkerOptions()
+    """What each worker needs beyond CPUs and GPUs."""
 
     @property
     def each(self) -> str:
         """Resources of one worker as text, such as `2 CPUs and 1 GPU`."""
-        return _format_resources(self.cpus, self.gpus)
+        parts = (_format_resources(self.cpus, self.gpus), str(self.options))
+        return " and ".join(filter(None, parts))
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """Numbers of CPUs and GPUs of one worker; only those that it needs."""
+        return {name: count for name, count in (("CPU", self.cpus), ("GPU", self.gpus)) if count}
 
     @property
     def bundle(self) -> dict[str, float]:
         """Resources of one worker as a bundle of a Ray placement group."""
-        return {name: count for name, count in (("CPU", self.cpus), ("GPU", self.gpus)) if count}
+        return self.counts | self.options.amounts
 
 
 def cluster_nodes() -> list[NodeResources]:
-    """Return the nodes that are alive."""
+    """Return the nodes that are alive; without a Ray session, this host alone."""
+    if not uses_ray():
+        return [NodeResources(local_cpus(), host_gpus(), {"memory": host_memory()})]
     import ray
 
-    return [
-        NodeResources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    return [node_resources(node) for node in ray.nodes() if node["Alive"]]
+
+
+def node_resources(node: Mapping[str, Any]) -> NodeResources:
+    """Return the resources of an entry of `ray.nodes()`."""
+    amounts = node["Resources"]
+    return NodeResources(amounts.get("CPU", 0.0), amounts.get("GPU", 0.0), amounts, node.get("Labels") or {})
 
 
 def max_workers(need: ResourceRequest, nodes: Sequence[NodeResources]) -> int:
@@ -67,13 +87,20 @@ def max_workers(need: ResourceRequest, nodes: Sequence[NodeResources]) -> int:
     return sum(_workers_on(node, need) for node in nodes)
 
 
+def is_met(need: ResourceRequest, nodes: Sequence[NodeResources]) -> bool:
+    """Return whether all workers fit on the nodes, each on another one if they are to be spread."""
+    if need.spread:
+        return sum(_workers_on(node, need) > 0 for node in nodes) >= need.workers
+    return max_workers(need, nodes) >= need.workers
+
+
 def _workers_on(node: NodeResources, need: ResourceRequest) -> int:
+    if not need.options.suits(node.labels):
+        return 0
+    amounts = [(node.cpus, need.cpus), (node.gpus, need.gpus)]
+    amounts += [(node.others.get(name, 0.0), amount) for name, amount in need.options.amounts.items()]
     # Rounded, because tenths of a GPU do not add up exactly.
-    limits = [
-        int(available / per_worker + 1e-9)
-        for available, per_worker in ((node.cpus, need.cpus), (node.gpus, need.gpus))
-        if per_worker
-    ]
+    limits = [int(available / per_worker + 1e-9) for available, per_worker in amounts if per_worker]
     return min(limits, default=0)
 
 
@@ -102,7 +129,7 @@ def wait_for_resources(need: ResourceRequest, minutes: float, hint: str) -> list
         UserError: the resources are missing, now or after `minutes`.
     """
     nodes = cluster_nodes()
-    if max_workers(need, nodes) < need.workers and minutes:
+    if minutes and uses_ray() and not is_met(need, nodes):
         nodes = _request_nodes(need, minutes)
     if max_workers(need, nodes) < need.workers:
         raise UserError(describe_shortage(need, nodes, minutes, hint))
@@ -121,12 +148,14 @@ def _report_busy_resources(need: ResourceRequest) -> None:
 
 def _busy_resources(need: ResourceRequest) -> str:
     """Return which resources are in use so that `need` must wait, such as `2 of 2 CPUs`; empty if none."""
+    if not uses_ray():
+        return ""
     import ray
 
     available, total = ray.available_resources(), ray.cluster_resources()
     short = [
         name
-        for name, per_worker in need.bundle.items()
+        for name, per_worker in need.counts.items()
         if available.get(name, 0) < need.workers * per_worker - 1e-9
     ]
     counts = [(total.get(name, 0.0) - available.get(name, 0.0), total.get(name, 0.0), name) for name in short]
@@ -168,13 +197,17 @@ def _request_nodes(need: ResourceRequest, minutes: float) -> list[NodeResources]
         need.each,
         max_workers(need, cluster_nodes()),
     )
-    group: Any = ray.util.placement_group([need.bundle] * need.workers, strategy="PACK")
+    strategy = "STRICT_SPREAD" if need.spread else "PACK"
+    labels = [dict(need.options.labels)] * need.workers if need.options.labels else None
+    group: Any = ray.util.placement_group(
+        [need.bundle] * need.workers, strategy=strategy, bundle_label_selector=labels
+    )
     try:
         while True:
             nodes = cluster_nodes()
             fitting = max_workers(need, nodes)
             now = time.monotonic()
-            if fitting >= need.workers:
+            if is_met(need, nodes):
                 logger.info("resources available after %s", duration(now - start))
                 return nodes
             if now - start > 60 * minutes:

@@ -1,4 +1,4 @@
-"""Worker processes: watchdog against hangs, memory allocator settings."""
+"""Worker processes: watchdog against hangs, memory allocator settings, stages that are built once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ctypes
 import faulthandler
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 # Time limits in seconds for a clip and for a training step on a worker: far above typical durations.
 CLIP_TIMEOUT_S = 300.0
@@ -90,3 +91,16 @@ def disable_malloc_trim() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 1 << 30))
+
+
+# Stages of the job that this worker process ran last.
+_built: dict[str, list[Any]] = {}
+
+
+def build_once(job: str, builders: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Build the stages of a job once per worker process, which runs many of its units."""
+    if job not in _built:
+        _built.clear()
+        disable_malloc_trim()
+        _built[job] = [build() for build in builders]
+    return _built[job]

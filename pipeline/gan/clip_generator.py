@@ -7,7 +7,7 @@ a GPU needs for the clip.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ import torch
 from models.gan import Latents
 from pipeline.audio.features import Spectrogram
 from pipeline.audio.vocoder import Vocoder
-from pipeline.audio.waveform import write_wav
+from pipeline.audio.waveform import encode_wav
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.shards import write_shard
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples, slerp
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.report.figures import spectrogram_png
@@ -73,6 +74,7 @@ class ClipGenerator:
         self._device = choose_device()
         self._saved = load_generator(config.run)
         self._saved.model.to(self._device)
+        self._label_index = {name: i for i, name in enumerate(self._saved.metadata.class_names)}
         self._classifier = load_reference_classifier(config.run, "selection")
         if self._classifier is not None:
             self._classifier.model.to(self._device)
@@ -114,15 +116,15 @@ class ClipGenerator:
     def _attempt(self, clips: list[dict[str, Any]], attempt: int) -> np.ndarray:
         """Generate spectrograms in dB `[shape=(N, n_mels, num_frames)]`; add their scores to `clips`."""
         features, class_names = self._saved.metadata.features, self._saved.metadata.class_names
-        labels = np.array([class_names.index(clip["label"]) for clip in clips])
+        labels = np.array([self._label_index[clip["label"]] for clip in clips])
         latents = concatenate([self._latents(clip, attempt) for clip in clips])
         mels = generate_mels(self._saved.model, latents, labels, features.mel)
         predicted, confidence = [""] * len(clips), np.full(len(clips), np.nan)
         if self._classifier is not None:
             batch_size = 1 if self._device.type == "cpu" else None
-            probabilities = embed_and_classify(self._classifier, mels, batch_size)[1]
-            predicted = [class_names[i] for i in probabilities.argmax(axis=1)]
-            confidence = probabilities[np.arange(len(clips)), labels]
+            classified = embed_and_classify(self._classifier, mels, labels, batch_size)
+            predicted = [class_names[i] for i in classified.predictions]
+            confidence = classified.confidence
         for clip, name, value in zip(clips, predicted, confidence.tolist(), strict=True):
             clip |= {
                 "attempts": attempt + 1,
@@ -159,19 +161,22 @@ class ClipWriter:
             if self._config.as_shards:
                 self._write_shard(out / unit.name, generated)
             else:
-                for values in zip(generated.kept, generated.mels, generated.samples, strict=True):
-                    self._write_audio(out, *values)
+                # In threads, which wait for the disk or the object store while the next image is computed.
+                for _ in map_concurrently(_write_file, self._files(out, generated)):
+                    pass
             # Last, because it marks the unit as finished.
             write_text_atomically(unit.path, json.dumps(generated.clips))
 
-    def _write_audio(self, out: Path, clip: dict[str, Any], mel: np.ndarray, samples: np.ndarray) -> None:
-        """Write audio and spectrogram image; add the file name and the peak amplitude to `clip`."""
-        path, mel_config = out / clip["clip_id"], self._features.mel
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_wav(path.with_suffix(".wav"), samples, mel_config.sample_rate)
-        image = spectrogram_png(mel, mel_config, f"{clip['label']}, {path.name.replace('_', ' ')}")
-        write_atomically(path.with_suffix(".png"), lambda file: file.write(image))
-        clip |= {"file": f"{clip['clip_id']}.wav", "peak": float(np.abs(samples).max())}
+    def _files(self, out: Path, generated: GeneratedClips) -> Iterator[tuple[Path, bytes]]:
+        """Yield audio and spectrogram image of each clip; add the file name and the peak amplitude to it."""
+        mel_config = self._features.mel
+        for clip, mel, samples in zip(generated.kept, generated.mels, generated.samples, strict=True):
+            path = out / clip["clip_id"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path.with_suffix(".wav"), encode_wav(samples, mel_config.sample_rate)
+            title = f"{clip['label']}, {path.name.replace('_', ' ')}"
+            yield path.with_suffix(".png"), spectrogram_png(mel, mel_config, title)
+            clip |= {"file": f"{clip['clip_id']}.wav", "peak": float(np.abs(samples).max())}
 
     def _write_shard(self, path: Path, generated: GeneratedClips) -> None:
         clips = [
@@ -186,3 +191,8 @@ class ClipWriter:
         ]
         rows = [[Spectrogram(0, 0.0, "generated", mel.astype(np.float16))] for mel in generated.mels]
         write_shard(path, clips, rows, [], self._features.shape)
+
+
+def _write_file(file: tuple[Path, bytes]) -> None:
+    path, content = file
+    write_atomically(path, lambda stream: stream.write(content))

@@ -6,9 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.gan import GanConfig
-from models.gan_augment import AdaConfig, GanAugmentConfig
-from models.gan_losses import LossName
+from models.settings import AdaConfig, GanAugmentConfig, GanConfig, LossName
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig

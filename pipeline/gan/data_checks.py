@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import epoch_batches, subsample_evenly
+from pipeline.data.rows import LabeledRows
 from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
@@ -14,11 +17,11 @@ from pipeline.io.errors import UserError
 MAX_CHECKED_ROWS = 5000
 
 
-def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, workers: int) -> None:
+def check_rows(dataset: LabeledRows, split: Split, config: TrainGanConfig, workers: int) -> None:
     """Check that a GAN can be trained on the data by a number of workers.
 
     Raises:
-        UserError: more workers than clips in a batch, a class with fewer than two clips, non-finite values.
+        UserError: more workers than clips in a batch, or a class with fewer than two clips.
     """
     if config.batch_size < workers:
         raise UserError(
@@ -34,15 +37,21 @@ def check_rows(dataset: ShardDataset, split: Split, config: TrainGanConfig, work
     counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.class_names))
     if counts.min() < 2:
         raise _too_few_clips(dataset, split, int(counts.argmin()))
-    for row in subsample_evenly(split.train, MAX_CHECKED_ROWS):
+
+
+def check_values(dataset: ShardDataset, rows: np.ndarray, shards: Path) -> None:
+    """Check that some of the rows have finite values.
+
+    Raises:
+        UserError: names the clip, and the folder `shards` of the dataset.
+    """
+    for row in subsample_evenly(rows, MAX_CHECKED_ROWS):
         if not np.isfinite(dataset.mels[row]).all():
             clip_id = dataset.table["clip_id"][row]
-            raise UserError(
-                f"clip '{clip_id}' contains NaN or infinite values: extract {config.shards} again"
-            )
+            raise UserError(f"clip '{clip_id}' contains NaN or infinite values: extract {shards} again")
 
 
-def _too_few_clips(dataset: ShardDataset, split: Split, label: int) -> UserError:
+def _too_few_clips(dataset: LabeledRows, split: Split, label: int) -> UserError:
     """Return the error for a class with fewer than two training clips, with where its other clips are."""
     train, val, held_out = (
         int((dataset.labels[rows] == label).sum()) for rows in (split.train, split.val, split.held_out)

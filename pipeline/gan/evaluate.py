@@ -16,10 +16,12 @@ import numpy as np
 import soundfile
 import torch
 
+from models.confusion import count_confusions
 from models.gan import Generator
 from models.gan_metrics import nearest_neighbors
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
+from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
 from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
@@ -37,6 +39,7 @@ from pipeline.gan.state import create_networks
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.files import write_text_atomically
 from pipeline.training.model_file import load_generator
 from pipeline.training.optim import set_float32_precision
 from pipeline.training.run import load_run_data
@@ -44,19 +47,24 @@ from pipeline.training.run_folder import RunFolder
 
 # Seed of the first evaluated clip; distinct from those of training samples and of typical users.
 FIRST_SEED = 1_000_000
-# Training clips that represent the training data.
-MAX_REAL_CLIPS = 2000
+# Generated clips: so many of each class by default, fewer of many classes.
+CLIPS_PER_CLASS, MIN_CLIPS_PER_CLASS, MAX_GENERATED_CLIPS = 30, 2, 15_000
+# Training clips that represent the training data: so many, or so many of each class; and held-out clips.
+MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS, MAX_HELD_OUT_CLIPS = 2000, 4, 20_000
 MAX_REPORTED_PAIRS = 6
 
 
 def evaluate_gan(
-    run: Path, clips_per_class: int, out: Path | None = None, device: torch.device | None = None
+    run: Path,
+    clips_per_class: int | None = None,
+    out: Path | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the generator of a run; write `evaluation.json` and `report.html`.
+    """Evaluate the generator of a run; write `evaluation.json`, `confusion.csv` and `report.html`.
 
     Args:
         run: folder of the run.
-        clips_per_class: generated clips of each class.
+        clips_per_class: generated clips of each class (default: as `default_clips_per_class`).
         out: folder of the results; by default that of the run.
         device: device of the computation (default: CPU); also of the training of the evaluation classifier.
 
@@ -73,7 +81,7 @@ def evaluate_gan(
     classifier.model.to(device)
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")
-    held_out_rows = split.held_out if len(split.held_out) else split.val
+    held_out_rows = subsample_evenly(split.held_out if len(split.held_out) else split.val, MAX_HELD_OUT_CLIPS)
     if len(held_out_rows) < 2:
         raise UserError(
             f"--run {run}: trained on all clips; no held-out clips to compare with: "
@@ -81,9 +89,11 @@ def evaluate_gan(
         )
 
     def evaluated(mels: np.ndarray, labels: np.ndarray) -> EvaluatedClips:
-        return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels))
+        return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))
 
-    train_rows = subsample_evenly(split.train, MAX_REAL_CLIPS)
+    num_classes, labels = len(dataset.class_names), dataset.labels
+    clips_per_class = clips_per_class or default_clips_per_class(num_classes)
+    train_rows = subsample_evenly(split.train, max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes))
     features = saved.metadata.features
     generated = evaluated(
         *generate_and_resynthesize(saved.model.to(device), features, clips_per_class, "generating")
@@ -97,19 +107,26 @@ def evaluate_gan(
             "generating with an untrained generator",
         )
     )
-    train = evaluated(dataset.mels[train_rows].astype(np.float32), dataset.labels[train_rows])
-    held_out = evaluated(dataset.mels[held_out_rows].astype(np.float32), dataset.labels[held_out_rows])
+    train = evaluated(dataset.mels[train_rows], labels[train_rows])
+    held_out = evaluated(dataset.mels[held_out_rows], labels[held_out_rows])
     metrics = compute_metrics(generated, untrained, train, held_out, dataset.class_names)
     folder = out or run
     with report_os_errors("writing to", folder):
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json("evaluation.json", metrics)
+        confusion = count_confusions(generated.labels, generated.predictions, num_classes)
+        write_text_atomically(folder / CONFUSION_NAME, confusion_csv(confusion, dataset.class_names))
         unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
         vocoder = Vocoder(features.mel, device=device)
         pairs = nearest_pairs(generated, train, unit, features, dataset.class_names, vocoder)
-        write_run_report(run, metrics, pairs, out, device)
+        write_run_report(run, metrics, confusion, pairs, out, device)
     print(f"{describe_metrics(metrics)}\nreport: {folder / 'report.html'}", flush=True)
     return metrics
+
+
+def default_clips_per_class(num_classes: int) -> int:
+    """Return the generated clips of each class: 30, fewer of more than 500 classes, at least two."""
+    return max(MIN_CLIPS_PER_CLASS, min(CLIPS_PER_CLASS, MAX_GENERATED_CLIPS // num_classes))
 
 
 def generate_and_resynthesize(

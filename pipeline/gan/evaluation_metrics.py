@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from models.confusion import count_classes, count_confusions
 from models.gan_metrics import (
     class_diversity,
     comparable_classes,
@@ -20,6 +21,7 @@ from models.gan_metrics import (
     nearest_neighbors,
 )
 from models.metrics import confusion_matrix
+from pipeline.data.split_warnings import name_list
 from pipeline.report.page import number
 
 # A generated clip is suspected to be a copy if its distance to the nearest training clip is below this
@@ -40,20 +42,22 @@ class EvaluatedClips:
     """Requested or true classes `[shape=(N,)]`."""
     embeddings: np.ndarray
     """`[shape=(N, K)]`"""
-    probabilities: np.ndarray
-    """`[shape=(N, C)]`"""
+    predictions: np.ndarray
+    """Predicted classes `[shape=(N,)]`."""
+    confidence: np.ndarray
+    """Probabilities of the requested or true classes `[shape=(N,)]`."""
 
     def of_classes(self, classes: np.ndarray) -> EvaluatedClips:
         """Return the clips of some classes."""
         mask = np.isin(self.labels, classes)
-        return EvaluatedClips(
-            self.mels[mask], self.labels[mask], self.embeddings[mask], self.probabilities[mask]
-        )
+        if mask.all():
+            return self
+        return EvaluatedClips(*(values[mask] for values in vars(self).values()))
 
     @property
     def class_accuracy(self) -> float:
         """Fraction of the clips that the classifier predicts as their class."""
-        return float((self.probabilities.argmax(axis=1) == self.labels).mean())
+        return float((self.predictions == self.labels).mean())
 
 
 def compute_metrics(
@@ -64,19 +68,16 @@ def compute_metrics(
     class_names: Sequence[str],
 ) -> dict[str, Any]:
     """Compute all metrics of an evaluation, as JSON values; None where one is undefined."""
-    confusion = confusion_matrix(generated.labels, generated.probabilities.argmax(axis=1), len(class_names))
     classes = comparable_classes(class_diversity(train.mels, train.labels), held_out.mels, held_out.labels)
     compared = [clips.of_classes(classes) for clips in (generated, untrained, train, held_out)]
     return {
         "clips": len(generated.labels),
-        "per_class": [
-            class_metrics(generated, confusion, label, class_names) for label in range(len(class_names))
-        ],
+        "per_class": class_metrics(generated, class_names),
         "class_accuracy": generated.class_accuracy,
         "real_class_accuracy": held_out.class_accuracy,
-        "left_out_classes": [name for label, name in enumerate(class_names) if label not in classes],
+        "left_out_classes": [class_names[i] for i in np.setdiff1d(np.arange(len(class_names)), classes)],
         **_set_metrics(*compared),
-        "confusion": confusion.tolist(),
+        "confusion": confusion_matrix(generated.labels, generated.predictions, len(class_names)),
     }
 
 
@@ -130,20 +131,23 @@ def _nearest_metrics(
     }
 
 
-def class_metrics(
-    generated: EvaluatedClips, confusion: np.ndarray, label: int, class_names: Sequence[str]
-) -> dict[str, Any]:
-    """Compute the metrics of one class."""
-    class_mask = generated.labels == label
-    errors = confusion[label].copy()
-    errors[label] = 0
-    return {
-        "name": class_names[label],
-        "clips": int(class_mask.sum()),
-        "class_accuracy": float(confusion[label, label] / max(1, class_mask.sum())),
-        "confidence": float(generated.probabilities[class_mask, label].mean()),
-        "most_confused_with": class_names[int(errors.argmax())] if errors.any() else None,
-    }
+def class_metrics(generated: EvaluatedClips, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Compute the metrics of each class; all have clips."""
+    counts = count_classes(generated.labels, generated.predictions, len(class_names))
+    most_confused: dict[int, int] = {}
+    confusion = count_confusions(generated.labels, generated.predictions, len(class_names))
+    for label, predicted, _ in confusion.mistakes():
+        most_confused.setdefault(label, predicted)
+    return [
+        {
+            "name": name,
+            "clips": int(counts.support[label]),
+            "class_accuracy": float(counts.correct[label] / max(1, counts.support[label])),
+            "confidence": float(generated.confidence[generated.labels == label].mean()),
+            "most_confused_with": class_names[most_confused[label]] if label in most_confused else None,
+        }
+        for label, name in enumerate(class_names)
+    ]
 
 
 def describe_metrics(metrics: dict[str, Any]) -> str:
@@ -158,5 +162,5 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
         f"nearest-neighbor distance ratio {number(metrics['nearest']['ratio'])}"
     )
     if left_out := metrics["left_out_classes"]:
-        text += f"; without classes that have no variety or no held-out clips: {', '.join(left_out)}"
+        text += f"; without classes that have no variety or no held-out clips: {name_list(left_out)}"
     return text

@@ -22,17 +22,23 @@ import pandas as pd
 import torch
 
 from pipeline.audio.augment import AugmentConfig
-from pipeline.data.clips import normalize_id
+from pipeline.data.clips import normalize_id, shown_list
 from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME
+from pipeline.data.split_warnings import name_list
 from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, damaged_output, run_in_process
 from pipeline.distributed.devices import process_device, resolve_gpus, worker_device
+from pipeline.distributed.execution import runs_here
+from pipeline.distributed.process_runner import ProcessRunner
+from pipeline.distributed.processes import start_fork_server
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import cluster_nodes
+from pipeline.distributed.unit_size import unit_size
 from pipeline.gan.clip_generator import MAX_ATTEMPTS, ClipGenerator, ClipWriter
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
 from pipeline.gan.reference_classifier import load_reference_classifier
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import file_names, write_atomically, write_text_atomically
@@ -40,11 +46,12 @@ from pipeline.io.folder_lock import own_folder
 from pipeline.io.text import plural
 from pipeline.training.model_file import GeneratorMetadata, load_generator_metadata, model_digest
 
-CLIPS_PER_UNIT = 16
+# Clips of a work unit; more if there would be more than a thousand units.
+CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT = 16, 128
 # More would not fit in the memory of this process, nor their shards on most disks.
 MAX_CLIPS = 1_000_000
-# Fewer clips than this are generated in less time than Ray needs to start.
-MIN_CLIPS_FOR_RAY = 100
+# Seconds of a core for a clip, most of them for its phases, within a factor of two.
+CLIP_SECONDS = 0.1
 
 
 def generate(
@@ -93,10 +100,16 @@ def generate(
     return table
 
 
-def needs_cluster(config: GenerateConfig) -> bool:
-    """Return whether the job is large enough to be distributed."""
-    labels = chosen_labels(config, load_generator_metadata(config.run))
-    return config.workers is not None or len(labels) * config.count >= MIN_CLIPS_FOR_RAY
+def generate_by_size(config: GenerateConfig) -> pd.DataFrame:
+    """Generate on this host if the clips are few, else on Ray; otherwise as `generate`."""
+    clips = config.count * len(chosen_labels(config, load_generator_metadata(config.run)))
+    if not runs_here(CLIP_SECONDS * clips):
+        return generate_on_cluster(config)
+    uses_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    if clips <= CLIPS_PER_UNIT or uses_gpu:
+        return generate(config)
+    start_fork_server([__name__])
+    return generate(config, ProcessRunner(config.workers), partial(worker_device, 0.0))
 
 
 def generate_on_cluster(config: GenerateConfig) -> pd.DataFrame:
@@ -114,10 +127,10 @@ def chosen_labels(config: GenerateConfig, metadata: GeneratorMetadata) -> list[s
         UserError: a class that the generator was not trained on, or too many clips.
     """
     requested = [normalize_id(label) for label in config.label]
-    unknown = [label for label in requested if label not in metadata.class_names]
+    unknown = sorted(set(requested) - set(metadata.class_names))
     if unknown:
         raise UserError(
-            f"--label '{unknown[0]}': unknown class; available: {', '.join(metadata.class_names)}"
+            f"--label '{unknown[0]}': unknown class; available: {shown_list(metadata.class_names, 20)}"
         )
     labels = list(dict.fromkeys(requested)) or list(metadata.class_names)
     if (total := config.count * len(labels)) > MAX_CLIPS:
@@ -141,7 +154,8 @@ def job_settings(config: GenerateConfig, labels: list[str]) -> dict[str, Any]:
 def plan_job(config: GenerateConfig, settings: dict[str, Any], clips: pd.DataFrame) -> BatchJob:
     """Plan a generation, with outputs that are determined by the model, the settings and the seeds."""
     folder = config.out / ".parts"
-    return BatchJob("generating", clips, CLIPS_PER_UNIT, settings=settings, folder=folder)
+    size = unit_size(clips, CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT, worthwhile=CLIPS_PER_UNIT)
+    return BatchJob("generating", clips, size, settings=settings, folder=folder)
 
 
 def clip_table(config: GenerateConfig, labels: list[str], metadata: GeneratorMetadata) -> pd.DataFrame:
@@ -168,7 +182,7 @@ def clip_table(config: GenerateConfig, labels: list[str], metadata: GeneratorMet
 
 def _publish(config: GenerateConfig, metadata: GeneratorMetadata, units: list[WorkUnit]) -> pd.DataFrame:
     """Write the table of all clips, and the manifest of the shards unless they are empty."""
-    table = pd.DataFrame([clip for unit in units for clip in _read_part(unit)])
+    table = pd.DataFrame([clip for part in map_concurrently(_read_part, units) for clip in part])
     write_text_atomically(config.out / TABLE_NAME, table.to_csv(index=False, lineterminator="\n"))
     if config.as_shards and table["kept"].any():
         _publish_shards(config, metadata, table, units)
@@ -186,7 +200,8 @@ def _publish_shards(
     config: GenerateConfig, metadata: GeneratorMetadata, table: pd.DataFrame, units: list[WorkUnit]
 ) -> None:
     """Write the manifest of the shards."""
-    shards = tuple(read_shard_footer(config.out / unit.name).info for unit in units)
+    footers = map_concurrently(read_shard_footer, (config.out / unit.name for unit in units))
+    shards = tuple(footer.info for footer in footers)
     kept = table[table["kept"]]
     manifest = ShardManifest(
         fingerprint=metadata.features.fingerprint,
@@ -222,9 +237,9 @@ def _report_dropped(config: GenerateConfig, table: pd.DataFrame) -> None:
             f"attempts each: lower it (confidence of each clip: {config.out / TABLE_NAME}), or train the GAN "
             "longer"
         )
-    if empty := [f"'{label}'" for label in kept.index[kept == 0]]:
+    if empty := list(kept.index[kept == 0]):
         logger.warning(
-            "no clip of class %s reached --min-confidence %g", ", ".join(empty), config.min_confidence
+            "no clip of class %s reached --min-confidence %g", name_list(empty), config.min_confidence
         )
 
 

@@ -15,9 +15,12 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.data.duplicates import DUPLICATES_NAME
+from pipeline.data.footer_file import FOOTERS_NAME
 from pipeline.data.shards import MANIFEST_NAME, REJECTED_NAME, WARNINGS_NAME
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME
+from pipeline.distributed.clip_list import read_clip_ids
 from pipeline.gan.config import GenerateConfig
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 from pipeline.io.output_folder import Content, check_output_folder
@@ -53,7 +56,8 @@ def check_folder(config: GenerateConfig, settings: dict[str, Any], clip_ids: Ite
     if _shards(out):
         raise UserError(f"--out {out} contains shards of an interrupted command{_HINT}")
     folders = {clip_id.split("/")[0] for clip_id in clip_ids}
-    names = {f"{name}/{path.stem}" for name in folders for path in (out / name).glob("*.wav")}
+    listings = map_concurrently(lambda name: list((out / name).glob("*.wav")), folders)
+    names = {f"{path.parent.name}/{path.stem}" for paths in listings for path in paths}
     for clip_id in clip_ids:
         if clip_id in names:
             raise UserError(f"--out {out} already contains {clip_id}.wav, which is not of this job{_HINT}")
@@ -78,7 +82,8 @@ def start_job(config: GenerateConfig, settings: dict[str, Any]) -> None:
 
 def delete_shards(out: Path) -> None:
     """Delete the shards of a folder, and all that describes them."""
-    for name in (MANIFEST_NAME, GENERATOR_SPLIT_NAME, REJECTED_NAME, WARNINGS_NAME, DUPLICATES_NAME):
+    described = (MANIFEST_NAME, GENERATOR_SPLIT_NAME, REJECTED_NAME, WARNINGS_NAME, DUPLICATES_NAME)
+    for name in (*described, FOOTERS_NAME):
         (out / name).unlink(missing_ok=True)
     for path in _shards(out):
         path.unlink(missing_ok=True)
@@ -103,8 +108,7 @@ def _unpublished_files(out: Path) -> list[str]:
     if (_read_settings(out) or {}).get("as_shards", True):
         return []
     try:
-        lists = [path.read_bytes() for path in (out / ".parts").glob(".units-*.arrow")]
-        ids = [pa.ipc.open_file(data).read_all()["clip_id"].to_pylist() for data in lists]
+        ids = [read_clip_ids(path) for path in (out / ".parts").glob(".units-*.arrow")]
     except (OSError, pa.ArrowException, KeyError):
         return []
     return [f"{clip_id}.wav" for job in ids for clip_id in job if _is_inside(PurePosixPath(clip_id))]

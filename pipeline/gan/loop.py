@@ -24,50 +24,73 @@ import numpy as np
 import torch
 
 from models.gan_augment import update_ada_probability
-from pipeline.data.loader import epoch_batches, epoch_order
 from pipeline.distributed.worker import watchdog
 from pipeline.gan.collapse import detect_collapse
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.rollback import pop_collapse, rollback, sample_diversity
-from pipeline.gan.state import GanTrainState, prepare, publish, restore
+from pipeline.gan.state import GanTrainState, prepare, publish, restore, write_checkpoint
 from pipeline.gan.step import METRIC_NAMES, learning_rate_factor, plan_step, train_step
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.epoch_position import EpochCheckpoints, position_tensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log
+from pipeline.training.placement import STREAM_NOTE
+from pipeline.training.preemption import watch_preemption
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.step_inputs import prefetch
 from pipeline.training.world import EpochGenerator, World, exhaust
 
 
-def train_epoch(state: GanTrainState, log: RunLog) -> dict[str, float]:
-    """Train for one epoch; return the means of `METRIC_NAMES` over steps and ranks, ADA state, speed."""
+def train_epoch(
+    state: GanTrainState, log: RunLog, checkpoints: EpochCheckpoints | None = None
+) -> dict[str, float]:
+    """Train for one epoch, or its rest; return its metrics.
+
+    Args:
+        state: training state of this worker, at the start of an epoch or within it.
+        log: log of the run.
+        checkpoints: writes checkpoints within the epoch.
+
+    Returns:
+        Means of `METRIC_NAMES` over steps and ranks, ADA state, speed.
+    """
     config, world = state.config, state.world
+    position, state.position = state.position, None
+    first = position.steps if position else 0
+    if checkpoints is not None:
+        checkpoints.start_epoch(first)
     state.generator.train()
     rng = np.random.default_rng([config.seed, state.rollbacks, state.epoch])
-    orders = [
-        epoch_order(state.labels, state.split.train, config.sampling, rng)
-        for _ in range(state.passes_per_epoch)
-    ]
-    batches = [rows for order in orders for rows in epoch_batches(order, config.batch_size)]
-    state.epoch_step = state.step
+    batches = state.data.sample_batches(
+        state.labels, state.split.train, config.sampling, rng, config.batch_size, state.passes_per_epoch
+    )
+    state.epoch_step = state.step - first
     # On GPUs the latents are sampled there.
-    seed = np.random.SeedSequence([config.seed, state.rollbacks, state.epoch])
-    torch.manual_seed(int(seed.generate_state(1)[0]))
-    start_time = time.perf_counter()
-    epoch_sums = torch.zeros(len(METRIC_NAMES) + 1, device=world.device)
-    ada_sums = epoch_sums.clone()
-    planned = prefetch(lambda number: plan_step(state, batches[number], number), len(batches), world.device)
+    seed_epoch([config.seed, state.rollbacks, state.epoch], position, world.device)
+    start_time = time.perf_counter() - (position.seconds if position else 0.0)
+    # Those of the epoch, and those since the last update of ADA.
+    sums = torch.zeros(2 * (len(METRIC_NAMES) + 1), device=world.device)
+    if position is not None:
+        sums.copy_(position.sums)
+    epoch_sums, ada_sums = sums.chunk(2)
+    planned = prefetch(
+        lambda number: plan_step(state, batches[first + number], first + number),
+        len(batches) - first,
+        world.device,
+    )
     with watchdog(world.timeout_s) as heartbeat, closing(planned):
-        for number, plan in enumerate(planned):
+        for steps, plan in enumerate(planned, first + 1):
             step_metrics = train_step(state, plan)
             epoch_sums += step_metrics
             ada_sums += step_metrics
-            if (number + 1) % config.penalty_interval == 0:
+            if steps % config.penalty_interval == 0:
                 ada_rt = world.sum(ada_sums)[-1].double() / config.penalty_interval
                 clips = config.penalty_interval * config.batch_size
                 state.ada_p.copy_(update_ada_probability(state.ada_p, ada_rt, clips, config.ada))
-                ada_sums = torch.zeros_like(ada_sums)
-            log.step(state.epoch + 1, number + 1, len(batches), start_time)
+                ada_sums.zero_()
+            log.step(state.epoch + 1, steps, len(batches), start_time)
             heartbeat()
+            if checkpoints is not None:
+                checkpoints.after_step(steps, sums, time.perf_counter() - start_time)
         means = (world.sum(epoch_sums) / len(batches)).tolist()
     seconds = time.perf_counter() - start_time
     metrics = dict(zip(METRIC_NAMES, means[:-1], strict=True))
@@ -85,7 +108,7 @@ def train_epoch(state: GanTrainState, log: RunLog) -> dict[str, float]:
 
 def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -> dict[str, Any]:
     """Run `train_epochs` to its end and return its result."""
-    return exhaust(train_epochs(config, world, owner))
+    return exhaust(train_epochs(config, world, owner), world)
 
 
 def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None) -> EpochGenerator:
@@ -110,13 +133,17 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
         restore(state, *checkpoint)
     is_main = world.rank == 0
     log = world.run_on_all_ranks(partial(open_run_log, run, is_main, state.history, config.epochs))
-    with closing(log):
+    with closing(log), watch_preemption() as is_preempted:
+        if state.data.stream is not None:
+            log.note(STREAM_NOTE)
+        save = partial(save_within_epoch, state, checkpoints, owner)
+        epoch_checkpoints = EpochCheckpoints(world, config.checkpoint_minutes, is_preempted, save)
         while state.epoch < config.epochs:
-            metrics: dict[str, Any] = train_epoch(state, log)
+            metrics: dict[str, Any] = train_epoch(state, log, epoch_checkpoints)
             metrics["diversity"] = sample_diversity(state)
             reason = detect_collapse(metrics, state.history)
             if reason is not None:
-                rollback(state, reason, checkpoints.read(world), log)
+                rollback(state, reason, checkpoints.read(world, within_epochs=False), log)
                 continue
             state.epoch += 1
             sampled = state.epoch % config.sample_every == 0 or state.epoch == config.epochs
@@ -144,6 +171,24 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
         "rollbacks": state.rollbacks,
         **(state.history[state.best_epoch - 1] if is_main else {}),
     }
+
+
+def save_within_epoch(
+    state: GanTrainState,
+    checkpoints: Checkpoints,
+    owner: str | None,
+    sums: torch.Tensor,
+    steps: int,
+    seconds: float,
+) -> None:
+    """Write a checkpoint within an epoch; a collective. The last three arguments: see `position_tensors`.
+
+    Raises:
+        UserError: on all ranks: another process has taken over the run, or the checkpoint cannot be written.
+    """
+    position = position_tensors(state.world, sums, steps, seconds)
+    state.world.run_on_main_rank(partial(RunFolder(state.config.run).check_owner, owner))
+    state.world.run_on_main_rank(partial(write_checkpoint, state, checkpoints, position))
 
 
 def update_best(state: GanTrainState, sample_metrics: dict[str, float], sampled: bool) -> bool:

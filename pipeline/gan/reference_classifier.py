@@ -8,7 +8,7 @@ remain an unbiased sample of real clips.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,17 @@ from pipeline.training.model_file import SavedClassifier, load_classifier
 Purpose = Literal["selection", "evaluation"]
 
 
+class ClassifiedClips(NamedTuple):
+    """Outputs of a reference classifier for N clips."""
+
+    embeddings: np.ndarray
+    """`[shape=(N, K)]`, float32."""
+    predictions: np.ndarray
+    """Predicted classes `[shape=(N,)]`."""
+    confidence: np.ndarray
+    """Probability of each clip's own class `[shape=(N,)]`, float32."""
+
+
 def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | None:
     """Load a reference classifier of a GAN's run; None if the run has no fully trained one."""
     folder = run / "reference_classifiers" / purpose
@@ -30,24 +41,25 @@ def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | 
 
 @torch.no_grad()
 def embed_and_classify(
-    classifier: SavedClassifier, mels: np.ndarray, batch_size: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    classifier: SavedClassifier, mels: np.ndarray, labels: np.ndarray, batch_size: int | None = None
+) -> ClassifiedClips:
     """Embed and classify spectrograms on the classifier's device, with a heartbeat per batch.
 
     Args:
         classifier: a reference classifier.
         mels: in dB `[shape=(N, n_mels, num_frames)]`.
+        labels: true or requested classes `[shape=(N,)]`.
         batch_size: number of spectrograms at a time (default: as suits the device).
-
-    Returns:
-        Embeddings `[shape=(N, K)]` and class probabilities `[shape=(N, C)]`, both float32.
     """
     model = classifier.model
     device = model.mel_mean_M.device
-    embeddings, probabilities = [], []
+    batches = []
     for batch in batch_slices(len(mels), batch_size or classifier_batch_size(model, mels.shape[1:], device)):
-        embedding = model.embed(to_device(mels[batch], device).float())
-        embeddings.append(embedding)
-        probabilities.append(model.head(embedding).softmax(dim=1))
+        embedding_BK = model.embed(to_device(mels[batch], device).float())
+        # Reduced batch by batch: the probabilities of thousands of classes would fill the memory.
+        probability_BC = model.head(embedding_BK).softmax(dim=1)
+        label_B = to_device(np.asarray(labels[batch], np.int64), device)
+        own_B = probability_BC.gather(1, label_B[:, None])[:, 0]
+        batches.append((embedding_BK, probability_BC.argmax(dim=1), own_B))
         heartbeat()
-    return torch.cat(embeddings).cpu().numpy(), torch.cat(probabilities).cpu().numpy()
+    return ClassifiedClips(*(torch.cat(values).cpu().numpy() for values in zip(*batches, strict=True)))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.confusion import Confusion
+from pipeline.data.split_warnings import name_list
 from pipeline.report.charts import Chart, History, best_epoch, curve_charts, describe_epochs, has_key
 from pipeline.report.clips import (
     Scale,
@@ -18,8 +20,15 @@ from pipeline.report.clips import (
     spectrogram,
     spectrogram_data_uri,
 )
-from pipeline.report.confusion import COLOR_NOTE, confusion_chart, top_confusions
+from pipeline.report.confusion import (
+    COLOR_NOTE,
+    confusion_chart,
+    frequent_confusions,
+    selection_note,
+    top_confusions,
+)
 from pipeline.report.page import write_page
+from pipeline.report.selection import describe_selection
 
 if TYPE_CHECKING:
     from pipeline.audio.features import FeatureConfig
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 # on the page.
 MAX_SNAPSHOTS = 8
 THUMBNAIL_SHAPE = (64, 108)
+# Rows of the table of classes.
+MAX_TABLE_CLASSES = 100
 # Memorization is possible if more than this fraction of the generated clips is closer to a training clip than
 # 99 % of the held-out clips are, or if their mean distance is below this fraction of the held-out clips'. Of
 # real clips, 1 % is that close; but with few held-out clips the limit is little more than their minimum
@@ -81,6 +92,7 @@ def write_gan_report(
     title: str,
     summary: Mapping[str, str],
     metrics: Mapping[str, Any] | None,
+    confusion: Confusion | None,
     history: History,
     classes: Sequence[ClassClips],
     snapshots: Sequence[EpochSnapshot],
@@ -95,9 +107,10 @@ def write_gan_report(
         title: heading of the page.
         summary: short facts of the run, shown below the title.
         metrics: result of `pipeline.gan.evaluate.compute_metrics`; none before the evaluation.
+        confusion: pairs of requested and predicted class of the generated clips, with the metrics.
         history: one entry per epoch, as of `pipeline.gan.loop`; `class_accuracy` and `frechet` may be
             missing.
-        classes: real and generated clips of each class, with audio of the same vocoder.
+        classes: real and generated clips of each class to show, with audio of the same vocoder.
         snapshots: samples of some epochs, with classes in the same order; up to 8 are shown, evenly spaced.
         pairs: generated clips with their nearest training clips.
         features: settings of the spectrograms.
@@ -106,6 +119,7 @@ def write_gan_report(
     scale = _scale(classes, snapshots, pairs)
     best = best_epoch(history)
     names = [entry["name"] for entry in metrics["per_class"]] if metrics else []
+    per_class = worst_classes(metrics["per_class"] if metrics else [])
     write_page(
         path,
         "gan.html.j2",
@@ -117,13 +131,10 @@ def write_gan_report(
         num_epochs=len(history),
         classes=classes,
         snapshots=_select_snapshots(snapshots) if classes else [],
-        per_class=sorted(
-            metrics["per_class"] if metrics else [],
-            key=lambda entry: (entry["class_accuracy"], entry["confidence"], entry["name"]),
-        ),
-        confusion=confusion_chart(metrics["confusion"], names, "requested class") if metrics else None,
-        top_confusions=top_confusions(metrics["confusion"], names) if metrics else "",
-        color_note=COLOR_NOTE,
+        left_out_classes=name_list(metrics["left_out_classes"]) if metrics else "",
+        per_class=per_class,
+        class_note=describe_selection(len(per_class), len(names), "those with the lowest class accuracy"),
+        **_confusion_values(confusion if metrics else None, names),
         pairs=sorted(pairs, key=lambda pair: pair.distance or 0.0),
         curves=training_curves(history, best),
         curve_note=describe_epochs(history, best, "selected"),
@@ -135,6 +146,28 @@ def write_gan_report(
         color_bar=color_bar(scale),
         settings={**(settings or {}), "features": features.to_dict()},
     )
+
+
+def worst_classes(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return up to `MAX_TABLE_CLASSES` classes, those with the lowest class accuracy first."""
+
+    def key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+        return entry["class_accuracy"], entry["confidence"], entry["name"]
+
+    return sorted(per_class, key=key)[:MAX_TABLE_CLASSES]
+
+
+def _confusion_values(confusion: Confusion | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return the variables of the template that show which classes are confused."""
+    if confusion is None:
+        return {}
+    return {
+        "confusion": confusion_chart(confusion, names, "requested class"),
+        "confusion_note": selection_note(confusion),
+        "color_note": COLOR_NOTE,
+        "top_confusions": top_confusions(confusion, names),
+        "frequent_confusions": frequent_confusions(confusion, names),
+    }
 
 
 def _scale(

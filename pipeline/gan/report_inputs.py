@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.confusion import Confusion
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.data.dataset import ShardDataset
@@ -23,6 +24,7 @@ from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_sam
 from pipeline.gan.snapshots import FIRST_SAMPLES_NAME
 from pipeline.io.errors import report_os_errors
 from pipeline.report.figures import write_animation
+from pipeline.report.selection import evenly_spaced
 from pipeline.training.checkpoint import load_tensors
 from pipeline.training.model_file import SavedGenerator, load_generator
 from pipeline.training.run import load_run_data
@@ -30,13 +32,12 @@ from pipeline.training.run_folder import RunFolder
 
 # Clips of each class.
 NUM_REAL, NUM_GENERATED = 2, 3
-# Classes that the report shows, evenly spaced: each takes 0.2 MB and a second.
-MAX_CLASSES = 50
 
 
 def write_run_report(
     run: Path,
     metrics: Mapping[str, Any] | None = None,
+    confusion: Confusion | None = None,
     pairs: Sequence[NearestPair] = (),
     out: Path | None = None,
     device: torch.device | None = None,
@@ -46,6 +47,7 @@ def write_run_report(
     Args:
         run: folder of the run.
         metrics: metrics of the evaluation, if any.
+        confusion: pairs of requested and predicted class of the evaluation.
         pairs: generated clips with their nearest training clips.
         out: folder of the report; by default that of the run.
         device: device on which the clips are generated (default: CPU).
@@ -58,7 +60,7 @@ def write_run_report(
     saved.model.to(device)
     folders = sorted((run / "samples").glob("epoch_*"))
     num_classes = len(dataset.class_names)
-    labels = np.linspace(0, num_classes - 1, min(num_classes, MAX_CLASSES)).round().astype(int)
+    labels = evenly_spaced(num_classes)
     shown = "" if len(labels) == num_classes else f" ({len(labels)} of them with clips below)"
     summary = {
         "classes": f"{num_classes}{shown}",
@@ -75,6 +77,7 @@ def write_run_report(
             title="Sound generator",
             summary=summary,
             metrics=metrics,
+            confusion=confusion,
             history=RunFolder(run).read_history(),
             classes=class_clips(saved, dataset, split, labels),
             snapshots=[
@@ -90,8 +93,11 @@ def write_run_report(
 
 def epoch_snapshot(folder: Path, labels: np.ndarray) -> EpochSnapshot:
     """Read the first sample of each of some classes after an epoch."""
-    mels = load_tensors(folder / FIRST_SAMPLES_NAME)[0]["mels"].float().numpy()
-    return EpochSnapshot(int(folder.name.removeprefix("epoch_")), mels[labels])
+    tensors = load_tensors(folder / FIRST_SAMPLES_NAME)[0]
+    mels = tensors["mels"].float().numpy()
+    # Runs of earlier versions have samples of all classes.
+    rows = np.searchsorted(tensors["labels"].numpy(), labels) if "labels" in tensors else labels
+    return EpochSnapshot(int(folder.name.removeprefix("epoch_")), mels[rows])
 
 
 def class_clips(
@@ -103,9 +109,10 @@ def class_clips(
     vocoder = Vocoder(features.mel, device=model.mel_mean_M.device)
     seeds = range(1, NUM_GENERATED + 1)
     latents = latents_from_seeds(model, seeds)
+    train_labels = dataset.labels[split.train]
     classes = []
     for label in labels.tolist():
-        rows = split.train[dataset.labels[split.train] == label][:NUM_REAL]
+        rows = split.train[train_labels == label][:NUM_REAL]
         names = [str(dataset.table["clip_id"][row]) for row in rows]
         real = audio_clips(names, dataset.mels[rows].astype(np.float32), features, vocoder)
         mels = generate_mels(model, latents, np.full(len(seeds), label), features.mel)

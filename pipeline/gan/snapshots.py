@@ -3,6 +3,8 @@
 RUN/samples/real/                      real clips of each class, for comparison
 RUN/samples/epoch_0005/grid.png        spectrograms, a row per class
 RUN/samples/epoch_0005/<class>_1.wav   one sample
+
+Of many classes, evenly spaced ones have samples.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from models.gan import Generator, sample_latents
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
 from pipeline.data.dataset import ShardDataset
-from pipeline.data.loader import batch_slices
+from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.data.split import Split
 from pipeline.distributed.worker import heartbeat
 from pipeline.gan.config import TrainGanConfig
@@ -29,15 +31,29 @@ from pipeline.io.errors import report_os_errors
 from pipeline.io.files import file_names, write_atomically
 from pipeline.report.clips import decibel_scale
 from pipeline.report.figures import spectrogram_grid_png
+from pipeline.report.selection import describe_selection, evenly_spaced
 from pipeline.training.checkpoint import save_tensors
 from pipeline.training.model_file import SavedClassifier
 
-# Generated clips per class that the selection classifier scores.
-CLIPS_PER_CLASS = 20
+# Generated clips that the selection classifier scores: so many of each class, fewer of many classes.
+CLIPS_PER_CLASS, MAX_SCORED_CLIPS = 20, 10_000
+# Validation clips to which they are compared.
+MAX_REAL_CLIPS = 10_000
+# Classes whose diversity is measured after each epoch: of more, evenly spaced ones.
+MAX_DIVERSITY_CLASSES = 500
 # Clips that are generated at once, on all devices: they fill a GPU, which holds the training state as well.
 BATCH_SIZE = 50
-# The first sample of each class, for the report.
+# The first sample of each class that has samples, for the report.
 FIRST_SAMPLES_NAME = "first.safetensors"
+
+
+def real_clip_rows(dataset: ShardDataset, split: Split, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training rows that are shown beside the samples, and their labels: `per_class` of each."""
+    train_labels, shown, rows = dataset.labels[split.train], evenly_spaced(len(dataset.class_names)), []
+    for label in shown:
+        class_rows = split.train[train_labels == label]
+        rows.append(class_rows[np.arange(per_class) % len(class_rows)])
+    return np.concatenate(rows), np.repeat(shown, per_class)
 
 
 class SnapshotWriter:
@@ -58,10 +74,12 @@ class SnapshotWriter:
         self._real_diversity = real_diversity
         self._folder = config.run / "samples"
         self._num_classes = len(dataset.class_names)
+        self._shown = evenly_spaced(self._num_classes)
 
     def diversity(self, model: Generator, device: torch.device) -> dict[int, float]:
-        """Return the diversity of the samples of each class, in dB."""
-        labels = np.repeat(np.arange(self._num_classes), max(2, self._config.samples_per_class))
+        """Return the diversity of the samples of each class whose diversity is measured, in dB."""
+        classes = evenly_spaced(self._num_classes, MAX_DIVERSITY_CLASSES)
+        labels = np.repeat(classes, max(2, self._config.samples_per_class))
         return gan_metrics.class_diversity(self._generate(model, labels, device), labels)
 
     def write(self, model: Generator, epoch: int, device: torch.device) -> dict[str, float]:
@@ -74,7 +92,7 @@ class SnapshotWriter:
         Raises:
             UserError: the samples cannot be written.
         """
-        labels = np.repeat(np.arange(self._num_classes), self._config.samples_per_class)
+        labels = np.repeat(self._shown, self._config.samples_per_class)
         mels = self._generate(model, labels, device)
         with report_os_errors("writing samples to", self._folder):
             if not (self._folder / "real" / "grid.png").is_file():
@@ -87,12 +105,13 @@ class SnapshotWriter:
             return {}
         self._classifier.model.to(device)  # only the first time
         classes, real_embeddings = self._real_embeddings
-        labels = np.repeat(np.arange(self._num_classes), CLIPS_PER_CLASS)
+        clips_per_class = max(1, min(CLIPS_PER_CLASS, MAX_SCORED_CLIPS // self._num_classes))
+        labels = np.repeat(np.arange(self._num_classes), clips_per_class)
         mels = self._generate(model, labels, device)
-        embeddings, probabilities = embed_and_classify(self._classifier, mels)
-        metrics = {"class_accuracy": float((probabilities.argmax(1) == labels).mean())}
+        classified = embed_and_classify(self._classifier, mels, labels)
+        metrics = {"class_accuracy": float((classified.predictions == labels).mean())}
         if len(real_embeddings) >= 2:
-            compared = embeddings[np.isin(labels, classes)]
+            compared = classified.embeddings[np.isin(labels, classes)]
             metrics["frechet"] = gan_metrics.frechet_distance(compared, real_embeddings)
         return metrics
 
@@ -107,22 +126,19 @@ class SnapshotWriter:
     def _real_embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Comparable classes, and embeddings of their validation clips by the selection classifier."""
         assert self._classifier is not None
-        mels, labels = self._dataset.mels[self._split.val], self._dataset.labels[self._split.val]
-        classes = gan_metrics.comparable_classes(self._real_diversity, mels.astype(np.float32), labels)
-        compared = mels[np.isin(labels, classes)]
-        if not len(compared):  # nothing can be embedded
+        rows = subsample_evenly(self._split.val, MAX_REAL_CLIPS)
+        mels, labels = self._dataset.mels[rows], self._dataset.labels[rows]
+        classes = gan_metrics.comparable_classes(self._real_diversity, mels, labels)
+        compared = np.isin(labels, classes)
+        if not compared.any():  # nothing can be embedded
             return classes, np.zeros((0, 0))
-        return classes, embed_and_classify(self._classifier, compared)[0]
+        return classes, embed_and_classify(self._classifier, mels[compared], labels[compared]).embeddings
 
     @cached_property
     def _real_clips(self) -> tuple[np.ndarray, np.ndarray]:
         """Spectrograms and labels of training clips, the same number per class as there are samples."""
-        rows, labels = [], []
-        for label in range(self._num_classes):
-            class_rows = self._split.train[self._dataset.labels[self._split.train] == label]
-            rows.append(class_rows[np.arange(self._config.samples_per_class) % len(class_rows)])
-            labels += [label] * self._config.samples_per_class
-        return self._dataset.mels[np.concatenate(rows)].astype(np.float32), np.array(labels)
+        rows, labels = real_clip_rows(self._dataset, self._split, self._config.samples_per_class)
+        return self._dataset.mels[rows].astype(np.float32), labels
 
     @cached_property
     def _scale(self) -> tuple[float, float]:
@@ -143,15 +159,20 @@ class SnapshotWriter:
                 name = f"{names[class_names[labels[number]]]}_{number % per_class + 1}.wav"
                 write_wav(folder / name, samples, features.mel.sample_rate)
             heartbeat()
+        selection = describe_selection(len(self._shown), self._num_classes)
         image = spectrogram_grid_png(
-            mels.reshape(self._num_classes, per_class, *features.shape),
-            class_names,
+            mels.reshape(len(self._shown), per_class, *features.shape),
+            [class_names[label] for label in self._shown],
             features.mel,
             self._scale,
-            title,
+            f"{title} ({selection})" if selection else title,
         )
         write_atomically(folder / "grid.png", lambda file: file.write(image))
-        save_tensors(folder / FIRST_SAMPLES_NAME, {"mels": torch.from_numpy(mels[::per_class]).half()})
+        first = {
+            "mels": torch.from_numpy(mels[::per_class]).half(),
+            "labels": torch.from_numpy(labels[::per_class].copy()),
+        }
+        save_tensors(folder / FIRST_SAMPLES_NAME, first)
 
     @torch.no_grad()
     def _generate(self, model: Generator, labels: np.ndarray, device: torch.device) -> np.ndarray:

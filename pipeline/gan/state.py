@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,20 @@ from torch import Tensor, nn
 from models.ema import Ema
 from models.gan import Discriminator, Generator
 from models.gan_metrics import MIN_DIVERSITY_DB, class_diversity, mean_pairwise_difference
-from pipeline.data.dataset import ShardDataset, open_dataset
-from pipeline.data.loader import BatchLoader, mel_statistics, subsample_evenly
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows, subsample_evenly
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.data_checks import check_rows
-from pipeline.gan.snapshots import SnapshotWriter
+from pipeline.gan.data_checks import check_rows, check_values
+from pipeline.gan.snapshots import MAX_DIVERSITY_CLASSES, SnapshotWriter, real_clip_rows
 from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
+from pipeline.report.selection import evenly_spaced
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
+from pipeline.training.epoch_position import EpochPosition, read_position
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import GeneratorMetadata, save_model
-from pipeline.training.node_caches import open_on_all_ranks
 from pipeline.training.optim import (
     autocast,
     initial_learning_rate,
@@ -34,6 +36,7 @@ from pipeline.training.optim import (
     reset_optimizer,
     set_float32_precision,
 )
+from pipeline.training.placement import TrainingData, open_data
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
@@ -41,6 +44,8 @@ from pipeline.training.world import World
 MAX_DIVERSITY_ROWS = 1000
 # Fields of the state that a checkpoint holds in addition to tensors and history.
 SCALARS = ("step", "epoch", "lr_scale", "rollbacks", "best_frechet", "best_epoch")
+# Validation clips of other nodes to which samples are compared.
+MAX_FETCHED_CLIPS = 2000
 
 
 @dataclass
@@ -53,6 +58,8 @@ class GanTrainState:
     split: Split
     loader: BatchLoader
     labels: np.ndarray
+    data: TrainingData
+    """Dataset, and which worker reads which rows."""
     generator: Generator
     discriminator: Discriminator
     ema: Ema[Generator]
@@ -83,6 +90,8 @@ class GanTrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
     pending_collapse: str = ""
     """Description of the last collapse until it is logged with the next good epoch."""
+    position: EpochPosition | None = None
+    """Where the current epoch continues; None at its start."""
 
     @property
     def passes_per_epoch(self) -> int:
@@ -104,10 +113,19 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     Raises:
         UserError: unusable shards, or as `check_rows`.
     """
-    dataset = open_on_all_ranks(world, lambda heartbeat: open_dataset(config.shards, heartbeat))
-    split = split_rows(dataset, config)
+    data = open_data(config, world, config.batch_size)
+    dataset, split = data.datasets[0], split_rows(data.datasets[0], config)
     check_rows(dataset, split, config, world.size)
-    generator, discriminator = create_networks(config, dataset, *mel_statistics(dataset.mels, split.train))
+    sampled = replace(split, train=data.sampled(split.train), val=data.sampled(split.val))
+    if data.partition is not None:
+        sampled = replace(sampled, val=subsample_evenly(sampled.val, MAX_FETCHED_CLIPS))
+    statistics, variety = statistics_rows(sampled.train), variety_rows(dataset, sampled)
+    shown, _ = real_clip_rows(dataset, split, config.samples_per_class)
+    needed = np.unique(np.concatenate([statistics, variety, shown, sampled.val]))
+    data.train_on(world, split.train, needed)
+    checked = split.train if data.partition is None else statistics
+    world.run_on_all_ranks(partial(check_values, dataset, checked, config.shards))
+    generator, discriminator = create_networks(config, dataset, *mel_statistics(dataset.mels, statistics))
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"
@@ -116,15 +134,16 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         if is_gpu:
             world.broadcast(list(model.state_dict().values()))
     real_diversity, real_difference, has_variety = _measure_variety(
-        dataset, split, generator.mel_std_M.cpu().numpy()
+        dataset, variety, generator.mel_std_M.cpu().numpy()
     )
     return GanTrainState(
         config=config,
         world=world,
         dataset=dataset,
         split=split,
-        loader=BatchLoader([dataset.mels], world.device, config.gpu_bytes(world.device)),
+        loader=data.loader(world.device, config.gpu_bytes(world.device)),
         labels=dataset.labels,
+        data=data,
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, config.ema_decay),
@@ -135,7 +154,7 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         autocast=autocast(config.precision, world.device),
         # Not the discriminator: compiled code does not support double backward.
         generator_forward=compile_model(generator, config.compile and _can_compile(world.device)),
-        snapshots=SnapshotWriter(config, dataset, split, real_diversity),
+        snapshots=SnapshotWriter(config, dataset, replace(split, val=sampled.val), real_diversity),
         real_diversity=real_diversity,
         real_difference=real_difference,
         has_variety_C=torch.from_numpy(has_variety).float().to(world.device),
@@ -188,13 +207,19 @@ def reset(state: GanTrainState) -> None:
     state.lr_scale, state.best_frechet, state.history = 1.0, None, []
 
 
+def variety_rows(dataset: ShardDataset, split: Split) -> np.ndarray:
+    """Return the rows from which the variety of real clips is measured."""
+    classes = evenly_spaced(len(dataset.class_names), MAX_DIVERSITY_CLASSES)
+    measured = split.train[np.isin(dataset.labels[split.train], classes)]
+    return subsample_evenly(measured, MAX_DIVERSITY_ROWS)
+
+
 def _measure_variety(
-    dataset: ShardDataset, split: Split, std_M: np.ndarray
+    dataset: ShardDataset, rows: np.ndarray, std_M: np.ndarray
 ) -> tuple[dict[int, float], float, np.ndarray]:
     """Return `real_diversity` and `real_difference` of the state, and the mask of classes with variety."""
-    rows = subsample_evenly(split.train, MAX_DIVERSITY_ROWS)
     mels, labels = dataset.mels[rows], dataset.labels[rows]
-    real_diversity = class_diversity(mels.astype(np.float32), labels)
+    real_diversity = class_diversity(mels, labels)
     # A class with a single row in the sample is not known to lack variety.
     has_variety = np.array(
         [real_diversity.get(label, np.inf) >= MIN_DIVERSITY_DB for label in range(len(dataset.class_names))]
@@ -219,20 +244,36 @@ def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improve
                 training={**state.history[-1], "config": config.identity()},
             )
             save_model(config.run, state.ema.model, metadata)
-        tensors = {
-            "generator": state.generator.state_dict(),
-            "discriminator": state.discriminator.state_dict(),
-            "ema": state.ema.model.state_dict(),
-            "generator_optimizer": optimizer_tensors(state.generator, state.optimizers["generator"]),
-            "discriminator_optimizer": optimizer_tensors(
-                state.discriminator, state.optimizers["discriminator"]
-            ),
-        }
-        scalars = {name: getattr(state, name) for name in SCALARS} | {"ada_p": float(state.ada_p)}
-        checkpoints.write(
-            state.epoch, tensors, {**scalars, "ema_step": state.ema.step, "history": state.history}
-        )
+        write_checkpoint(state, checkpoints)
         log.epoch(state.history)
+
+
+def write_checkpoint(
+    state: GanTrainState,
+    checkpoints: Checkpoints,
+    position: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+) -> None:
+    """Write the state; within an epoch with the tensors and values of `position_tensors`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    tensors = {
+        "generator": state.generator.state_dict(),
+        "discriminator": state.discriminator.state_dict(),
+        "ema": state.ema.model.state_dict(),
+        "generator_optimizer": optimizer_tensors(state.generator, state.optimizers["generator"]),
+        "discriminator_optimizer": optimizer_tensors(state.discriminator, state.optimizers["discriminator"]),
+    }
+    values = {name: getattr(state, name) for name in SCALARS}
+    values |= {
+        "ada_p": float(state.ada_p),
+        "ema_step": state.ema.step,
+        "history": state.history,
+        "pending_collapse": state.pending_collapse,
+    }
+    with report_os_errors("writing to", state.config.run):
+        checkpoints.write(state.epoch, tensors, values, position)
 
 
 def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
@@ -246,6 +287,8 @@ def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values:
         setattr(state, name, values[name])
     state.ada_p.fill_(values["ada_p"])
     state.ema.step, state.history = values["ema_step"], values["history"]
+    state.pending_collapse = values.get("pending_collapse", "")
+    state.position = read_position(state.world, tensors, values)
 
 
 def _adam(model: nn.Module, lr: float, device: torch.device) -> torch.optim.Optimizer:

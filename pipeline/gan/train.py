@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 from pipeline.data.dataset import open_dataset
+from pipeline.data.rows import read_rows
 from pipeline.data.split import split_rows
 from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.data_checks import check_rows
+from pipeline.gan.data_checks import check_rows, check_values
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.train_reference_classifier import train_selection_classifier
@@ -66,9 +67,11 @@ def check_clips(config: TrainGanConfig) -> None:
     Raises:
         UserError: unusable shards, or as `check_rows`.
     """
-    dataset = open_dataset(config.shards)
+    dataset = read_rows(config.shards)
     split = split_rows(dataset, config)
     check_rows(dataset, split, config, config.workers)
+    if config.data_placement == "replicated":
+        check_values(open_dataset(config.shards), split.train, config.shards)
     rows = dataset.table.iloc[split.train]
     for warning in variety_warnings(rows[rows["copy"] == 0]):
         logger.warning("%s", warning)

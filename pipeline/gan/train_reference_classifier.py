@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 import torch
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process
 from pipeline.data.shards import open_shards
 from pipeline.data.split import SplitConfig
@@ -14,8 +18,11 @@ from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import Purpose, load_reference_classifier
 from pipeline.io.console import logger
+from pipeline.io.text import plural
+from pipeline.training.launch import fit
 from pipeline.training.model_file import SavedClassifier, load_classifier
 from pipeline.training.progress import TrainingProgress
+from pipeline.training.run import finish_run
 from pipeline.training.run_folder import RunFolder
 
 # Different architectures and regularization, so that selection and evaluation share only the clips.
@@ -65,12 +72,26 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
         UserError: as `train-classifier` does.
     """
     classifier_config = reference_classifier_config(config, "selection")
-    if load_reference_classifier(config.run, "selection") is None and begin_run(classifier_config) is None:
-        train_concurrently(
-            {"selection classifier": classifier_config},
-            config.subset(ResourceConfig).model_copy(update={"cpus_per_worker": None}),
-            1,
-        )
+    if load_reference_classifier(config.run, "selection") is not None or begin_run(classifier_config):
+        return
+    if config.data_placement == "partitioned" and config.workers > 1:
+        _train_partitioned(config, classifier_config)
+        return
+    train_concurrently(
+        {"selection classifier": classifier_config},
+        config.subset(ResourceConfig).model_copy(update={"cpus_per_worker": None}),
+        1,
+    )
+
+
+def _train_partitioned(config: TrainGanConfig, classifier_config: TrainClassifierConfig) -> None:
+    """Train a reference classifier by the workers of the GAN, each node on its share of the rows."""
+    logger.info("training the selection classifier on %s", plural(config.workers, "worker"))
+    start_time, run = time.monotonic(), RunFolder(classifier_config.run)
+    settings = classifier_config.model_copy(update={"data_placement": "partitioned"})
+    loop = partial(train_loop, owner=run.acquire())
+    result = fit(loop, settings, config.subset(ResourceConfig), run.path)
+    finish_run(settings, result, time.monotonic() - start_time)
 
 
 def get_reference_classifier(

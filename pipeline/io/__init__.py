@@ -4,10 +4,15 @@
 - `text`: numbers with their nouns.
 - `console`: log messages, progress bars and live displays on stderr.
 - `standard_error`: hides lines that libraries write directly to file descriptor 2.
-- `filesystems`: connections to S3 and Google Cloud Storage through pyarrow.
+- `object_store`: what melray needs of a bucket; `obstore_bucket` and `fsspec_bucket` implement it.
+- `store_connections`: credentials, endpoints and retries of each kind of object store.
+- `range_reader`: random access to an object.
 - `remote_path`: `RemotePath`, the subset of `pathlib.Path` that melray uses, for objects in a bucket.
+- `ray_filesystem`: an object store as pyarrow filesystem, for Ray's own state.
+- `concurrent`: concurrent reads and writes by threads.
 - `files`: atomic writes, portable file names, CSV text.
 - `yaml_files`: YAML by the rules of version 1.2.
+- `bucket_listing`: listings of large folders by concurrent requests.
 - `folder_tree`: listings of local and remote folders.
 - `csv_files`: CSV and text files with any separator, in UTF-8 or UTF-16.
 - `folder_lock`: `own_folder`, one command at a time in an output folder.

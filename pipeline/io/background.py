@@ -15,13 +15,19 @@ CLOSE_TIMEOUT_S = 10.0
 class NewestValueWriter:
     """Calls a function in a background thread, always with the newest of the values it was given.
 
-    Values that arrive during a write replace each other. Errors of the function are logged for debugging
-    only: what is written this way is best effort.
+    Values that arrive during a write, or too soon after one, replace each other. Errors of the function are
+    logged for debugging only: what is written this way is best effort.
     """
 
-    def __init__(self, write: Callable[[Any], None], name: str):
-        """`write` is called with each value that is not replaced before; `name` is that of the thread."""
-        self._write = write
+    def __init__(self, write: Callable[[Any], None], name: str, interval_s: float = 0.0):
+        """Start the thread.
+
+        Args:
+            write: called with each value that is not replaced before.
+            name: name of the thread.
+            interval_s: minimum seconds between two writes.
+        """
+        self._write, self._interval_s = write, interval_s
         self._condition = threading.Condition()
         self._values: list[Any] = []
         self._is_closed = False
@@ -52,3 +58,5 @@ class NewestValueWriter:
                 self._write(value)
             except Exception as error:
                 logger.debug("%s: %s: %s", self._thread.name, type(error).__name__, error)
+            with self._condition:
+                self._condition.wait_for(lambda: self._is_closed, self._interval_s)

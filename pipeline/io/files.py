@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import mmap
 import os
 import re
+import tempfile
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -15,16 +17,20 @@ from typing import Any, BinaryIO
 
 from pipeline.io.remote_path import RemotePath
 
+# Size up to which a file for an object store is in memory before it is uploaded.
+_MAX_MEMORY_BYTES = 64 << 20
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Call `write(file)` on a temporary file next to `path`, and rename it to `path` after fsync.
 
-    For an object store, `write` fills a buffer in memory, which is then uploaded in one request.
+    For an object store, the temporary file is in memory, or if it becomes large in the folder for temporary
+    files, and is then uploaded.
     """
     if isinstance(path, RemotePath):
-        buffer = io.BytesIO()
-        write(buffer)
-        path.write_bytes(buffer.getvalue())
+        with tempfile.SpooledTemporaryFile(_MAX_MEMORY_BYTES) as file:
+            write(file)
+            _upload(file, path)
         return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -36,6 +42,18 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _upload(file: Any, path: RemotePath) -> None:
+    size = file.tell()
+    file.seek(0)
+    if size <= _MAX_MEMORY_BYTES:
+        path.write_bytes(file.read())
+        return
+    file.flush()
+    # Memory that is backed by the file, of which the system keeps as much as it has space for.
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        path.write_bytes(content)
 
 
 def _sync(file: BinaryIO) -> None:
@@ -72,6 +90,7 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
     Names are unique, also on file systems that ignore case.
     """
     names: dict[str, str] = {}
+    used: set[str] = set()
     for label in labels:
         base = re.sub(r"[^\w\- ]", "_", unicodedata.normalize("NFC", label)).strip()
         # File systems limit names to 255 bytes; 80 leave space for a number, an extension and a temporary
@@ -80,7 +99,8 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
         if base.casefold() in RESERVED_NAMES:
             base += "_"
         name, number = base, 2
-        while name.casefold() in {other.casefold() for other in names.values()}:
+        while name.casefold() in used:
             name, number = f"{base}_{number}", number + 1
+        used.add(name.casefold())
         names[label] = name
     return names

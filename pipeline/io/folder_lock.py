@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_text_atomically
+from pipeline.io.files import write_atomically
 from pipeline.io.remote_path import RemotePath
 
 RECORD_NAME, LOCK_NAME = ".owner.json", ".owner.lock"
@@ -65,9 +65,25 @@ class FolderOwner:
             raise UserError(f"{self._flag} {self._folder}: {_describe(record)} has taken over this folder")
 
     def start(self) -> None:
-        """Write the record and keep renewing it."""
-        self._write()
+        """Write the record and keep renewing it.
+
+        Raises:
+            UserError: another command has written its record at the same moment.
+        """
+        if isinstance(self._folder, RemotePath):
+            self._create()
+        else:
+            self._write()
         self._thread.start()
+
+    def _create(self) -> None:
+        """Write the record to an object store, where only one of several commands can create it."""
+        path: Any = self._folder / RECORD_NAME
+        if path.create(self._text()):
+            return
+        if record := _read_record(self._folder):
+            raise _in_use(self._folder, self._flag, record)
+        self._write()  # a damaged record
 
     def stop(self) -> None:
         """Stop renewing the record, and delete it unless it is another command's."""
@@ -92,9 +108,10 @@ class FolderOwner:
                 self._write()
 
     def _write(self) -> None:
-        write_text_atomically(
-            self._folder / RECORD_NAME, json.dumps(self._record, indent=1, ensure_ascii=False)
-        )
+        write_atomically(self._folder / RECORD_NAME, lambda file: file.write(self._text()))
+
+    def _text(self) -> bytes:
+        return json.dumps(self._record, indent=1, ensure_ascii=False).encode()
 
 
 @contextmanager
@@ -182,6 +199,7 @@ def _check_previous(folder: Path, flag: str, locked: bool) -> None:
         running = _is_renewed(folder, flag, record)
     if running:
         raise _in_use(folder, flag, record)
+    (folder / RECORD_NAME).unlink(missing_ok=True)
 
 
 def _is_running(record: dict[str, Any]) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from pipeline.io.remote_path import RemotePath
+from pipeline.io.bucket_listing import list_objects
+from pipeline.io.remote_path import RemotePath, is_folder_marker
 
 # Size of a file that does not exist.
 MISSING = -1
@@ -149,8 +150,9 @@ class RemoteTree:
             OSError: the object store cannot be reached.
         """
         files = {
-            path.key[len(root.key) + 1 :]: FileStatus(info.size, info.mtime_ns or 0)
-            for path, info in root.walk()
+            name: FileStatus(info.size, info.mtime_ns)
+            for name, info in sorted(list_objects(root))
+            if not is_folder_marker(info)
         }
         folders: dict[str, Listing] = {"": Listing()}
         for name in files:

@@ -9,28 +9,22 @@ from __future__ import annotations
 import fnmatch
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from mmap import mmap
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
-import pyarrow.fs as fs
+from pipeline.io.object_store import ObjectInfo, ObjectStore
+from pipeline.io.range_reader import open_range_reader
+from pipeline.io.store_connections import open_bucket
 
-from pipeline.io.filesystems import open_filesystem
-from pipeline.io.transient_errors import repeat_transient
+# Objects that one request deletes.
+_DELETE_COUNT = 1000
 
-# Options of a filesystem at the end of a URI. Keys may contain question marks too, so that options need the
+# Options of a connection at the end of a URI. Keys may contain question marks too, so that options need the
 # form `name=value`; without options, a final question mark shows that the text before it is the key.
 _OPTIONS = re.compile(r"\?((?:[A-Za-z_]+=[^?&]*(?:&[A-Za-z_]+=[^?&]*)*)?)\Z")
-
-
-def repeat_small_read(read: Callable[[], Any]) -> Any:
-    """Return the result of a read that may request a few bytes only, repeated up to four times.
-
-    The body of an error response does not fit into the buffer of so few bytes: the AWS client then reports
-    that instead of repeating the request.
-    """
-    return repeat_transient(read, (0.0,) * 4, lambda error: "Failed to flush response stream" in str(error))
 
 
 class RemotePath:
@@ -86,45 +80,56 @@ class RemotePath:
 
     @property
     def key(self) -> str:
-        """Path for the pyarrow filesystem: `bucket/folder/file`."""
+        """`bucket/folder/file`."""
         return self._key
 
     @property
-    def _has_empty_part(self) -> bool:
-        return "//" in self._key
+    def scheme(self) -> str:
+        """Scheme of the URI, such as `s3`."""
+        return self._scheme
 
     @property
-    def filesystem(self) -> fs.FileSystem:
-        """Filesystem of the object store, one per process."""
-        return open_filesystem(self._scheme, self._options)
+    def options(self) -> str:
+        """Options of the connection in URI query syntax; empty for most."""
+        return self._options
 
-    def info(self) -> fs.FileInfo:
-        """Return type, size and modification time."""
-        if self._has_empty_part:
-            return fs.FileInfo(self.key, fs.FileType.NotFound)
-        return self.filesystem.get_file_info(self.key)
+    def without_options(self) -> str:
+        """Return the URI without options: the same object, whatever the address of the store."""
+        return f"{self._scheme}://{self._key}"
+
+    @property
+    def _bucket(self) -> tuple[ObjectStore, str]:
+        """The bucket, and the key in it."""
+        if self._scheme == "hf":
+            return open_bucket(self._scheme, "", self._options), self._key
+        bucket, _, key = self._key.partition("/")
+        return open_bucket(self._scheme, bucket, self._options), key
+
+    def info(self) -> ObjectInfo | None:
+        """Return size and modification time; None if there is no such object."""
+        store, key = self._bucket
+        return store.head(key) if key else None
 
     def exists(self) -> bool:
-        return self.info().type != fs.FileType.NotFound
+        return self.is_file() or self.is_dir()
 
     def is_file(self) -> bool:
-        return self.info().type == fs.FileType.File
+        return self.info() is not None
 
     def is_dir(self) -> bool:
-        return self.info().type == fs.FileType.Directory
+        store, key = self._bucket
+        return any(True for _ in store.list(key))
 
-    def open_input(self) -> Any:
-        """Open for random access, as pyarrow readers need it.
+    def open_input(self) -> BinaryIO:
+        """Open for random access; the end, where file formats have their index, is read first.
 
         Raises:
             FileNotFoundError: no such object.
-            ValueError: pyarrow cannot read an object of that name.
+            ValueError: objects of that name cannot be read.
             OSError: the object store cannot be reached.
         """
-        if self._has_empty_part:
-            raise ValueError("pyarrow cannot read objects with '//' in their key; rename it")
-        with self._plain_not_found_errors():
-            return self.filesystem.open_input_file(self.key)
+        store, key = self._bucket
+        return open_range_reader(store, key)
 
     def open(self, mode: str = "r", newline: str | None = None, encoding: str = "utf-8") -> IO[Any]:
         """Open for reading, in mode `r` or `rb`."""
@@ -136,26 +141,35 @@ class RemotePath:
         raise ValueError(f"{self}: cannot be opened with mode {mode!r}; use write_bytes")
 
     def read_bytes(self) -> bytes:
-        return self.read_start()
+        return self.read_range()
 
-    def read_start(self, size: int | None = None) -> bytes:
-        """Return the first bytes of the object, or all of them."""
+    def read_start(self, size: int) -> bytes:
+        """Return the first bytes of the object, at most `size`."""
+        return self.read_range(0, size)
 
-        def read() -> bytes:
-            with self.open_input() as file:
-                return file.read(size)
+    def read_range(self, start: int = 0, length: int | None = None) -> bytes:
+        """Return the bytes of the object from `start` on, at most `length`, by one request.
 
-        return repeat_small_read(read)
+        Raises:
+            FileNotFoundError: no such object.
+            ValueError: objects of that name cannot be read.
+            OSError: the object store cannot be reached.
+        """
+        store, key = self._bucket
+        return store.get(key, start, length)
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
-    def write_bytes(self, data: bytes) -> None:
+    def write_bytes(self, data: bytes | mmap) -> None:
         """Write or replace the object atomically."""
-        # One write, then close: if any request fails, close fails too and the old object remains.
-        stream = self.filesystem.open_output_stream(self.key)
-        stream.write(data)
-        stream.close()
+        store, key = self._bucket
+        store.put(key, data)
+
+    def create(self, data: bytes) -> bool:
+        """Write the object unless it exists; of several processes, one gets True."""
+        store, key = self._bucket
+        return store.create(key, data)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
         self.write_bytes(text.encode(encoding))
@@ -164,52 +178,59 @@ class RemotePath:
         """Do nothing: object stores have no folders."""
 
     def unlink(self, missing_ok: bool = False) -> None:
-        with suppress(FileNotFoundError) if missing_ok else self._plain_not_found_errors():
-            self.filesystem.delete_file(self.key)
+        store, key = self._bucket
+        with suppress(FileNotFoundError) if missing_ok else nullcontext():
+            store.delete([key])
 
     def remove_tree(self) -> None:
         """Delete the folder recursively, if it exists."""
-        if self.is_dir():
-            # Google Cloud Storage has no folder object to delete unless one was created.
+        store, key = self._bucket
+        keys = [info.key for info in store.walk(key)]
+        for start in range(0, len(keys), _DELETE_COUNT):
             with suppress(FileNotFoundError):
-                self.filesystem.delete_dir(self.key)
+                store.delete(keys[start : start + _DELETE_COUNT])
+
+    def copy_to(self, target: RemotePath) -> None:
+        """Copy the object to a path in the same bucket, without reading it."""
+        store, key = self._bucket
+        store.copy(key, target._bucket[1])
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """Yield the direct children of the folder."""
-        return (path for path, _ in self._list(recursive=False))
+        """Yield the direct children of the folder, sorted."""
+        return (path for path, _ in self.children())
+
+    def children(self) -> Iterator[tuple[RemotePath, ObjectInfo]]:
+        """Yield the direct children of the folder, sorted, with size and modification time of files."""
+        store, key = self._bucket
+        return self._sorted(store.list(key))
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Yield the descendants that match a pattern of names, `*` and `**`."""
+        """Yield the descendants that match a pattern of names, `*` and `**`, sorted."""
         patterns = pattern.split("/")
-        for path, _ in self._list(recursive=len(patterns) > 1):
+        store, key = self._bucket
+        if len(patterns) == 1:
+            infos = store.list(key)
+        else:
+            infos = iter(add_implied_folders(list(store.walk(key)), key))
+        for path, _ in self._sorted(infos):
             if _matches(path.relative_to(self).parts, patterns):
                 yield path
 
-    def walk(self) -> Iterator[tuple[RemotePath, fs.FileInfo]]:
-        """Yield all files recursively, with size and modification time."""
-        return ((path, info) for path, info in self._list(recursive=True) if info.type == fs.FileType.File)
+    def walk(self) -> Iterator[tuple[RemotePath, ObjectInfo]]:
+        """Yield all files recursively, sorted, with size and modification time."""
+        store, key = self._bucket
+        return self._sorted(without_folder_markers(store.walk(key)))
 
-    def _list(self, recursive: bool) -> list[tuple[RemotePath, fs.FileInfo]]:
-        if self._scheme == "gs":
-            # For this scheme pyarrow lists files only, and no folders that contain only folders.
-            root = PurePosixPath(self._key)
-            infos = add_implied_folders(self._file_infos(recursive=True), root)
-            infos = [info for info in infos if recursive or PurePosixPath(info.path).parent == root]
-        else:
-            infos = self._file_infos(recursive)
-        return sorted(((self.with_key(info.path), info) for info in infos), key=lambda item: item[0])
+    def scan(self) -> Iterator[tuple[str, ObjectInfo]]:
+        """Yield all objects below the folder while they are being listed, each with its path below it."""
+        store, key = self._bucket
+        start = len(key) + 1 if key else 0
+        return ((info.key[start:], info) for info in store.walk(key))
 
-    def _file_infos(self, recursive: bool) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
-        return self.filesystem.get_file_info(selector)
-
-    @contextmanager
-    def _plain_not_found_errors(self) -> Iterator[None]:
-        # Error texts differ between object stores; checking first would cost a request per file.
-        try:
-            yield
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{self}: no such object") from None
+    def _sorted(self, infos: Iterable[ObjectInfo]) -> Iterator[tuple[RemotePath, ObjectInfo]]:
+        start = "" if self._scheme == "hf" else f"{self._key.partition('/')[0]}/"
+        for info in sorted(infos):
+            yield self.with_key(start + info.key), info
 
 
 def parse_uri(text: str) -> tuple[str, str, str] | None:
@@ -225,16 +246,26 @@ def parse_uri(text: str) -> tuple[str, str, str] | None:
     return (scheme, rest, "") if options is None else (scheme, rest[: options.start()], options[1])
 
 
-def add_implied_folders(infos: list[fs.FileInfo], root: PurePosixPath) -> list[fs.FileInfo]:
-    """Return the files below `root` and the folders that their paths imply."""
-    files = {info.path: info for info in infos if info.type == fs.FileType.File}
+def add_implied_folders(infos: list[ObjectInfo], root: str) -> list[ObjectInfo]:
+    """Return the files below `root` and the folders that their keys imply."""
+    files = list(without_folder_markers(infos))
     folders = {
         str(folder)
-        for path in files
-        for folder in PurePosixPath(path).parents
-        if folder != root and folder.is_relative_to(root)
+        for info in files
+        for folder in PurePosixPath(info.key).parents
+        if str(folder) != root and str(folder) != "." and folder.is_relative_to(root or ".")
     }
-    return [*files.values(), *(fs.FileInfo(path, fs.FileType.Directory) for path in folders)]
+    return [*files, *(ObjectInfo(key, is_folder=True) for key in folders)]
+
+
+def without_folder_markers(infos: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+    """Leave out objects that stand for folders."""
+    return (info for info in infos if not is_folder_marker(info))
+
+
+def is_folder_marker(info: ObjectInfo) -> bool:
+    """Return whether an object is empty and without ending, as consoles create them for empty folders."""
+    return not info.size and "." not in info.key.rpartition("/")[2]
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:

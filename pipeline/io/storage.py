@@ -1,4 +1,4 @@
-"""Paths on local disk or in an object store, such as `s3://bucket/folder`, through pyarrow filesystems.
+"""Paths on local disk or in an object store, such as `s3://bucket/folder`.
 
 A `PathOrURI` of a configuration is a `pathlib.Path`, or a `RemotePath` (`pipeline/io/remote_path.py`) for
 the URI of an object store.
@@ -15,10 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
-from pipeline.io.filesystems import SCHEMES
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.ray_filesystem import ray_filesystem
 from pipeline.io.remote_path import RemotePath, parse_uri
+from pipeline.io.store_connections import ALIASES, SCHEMES, check_options
 
 
 def to_path(path: Path | str) -> Any:
@@ -27,7 +30,8 @@ def to_path(path: Path | str) -> Any:
     `~` is the home folder: no shell replaces it in `--out=~/x`, or in a file of settings.
 
     Raises:
-        ValueError: unsupported scheme, no bucket, a variable of the shell, or a path that is not valid UTF-8.
+        ValueError: unsupported scheme, no bucket, an unknown option or credentials in a URI, a variable of
+            the shell, or a path that is not valid UTF-8.
     """
     try:
         str(path).encode()
@@ -37,9 +41,14 @@ def to_path(path: Path | str) -> Any:
     if parts is None:
         return without_parent_steps(_expand_home(Path(path)).absolute())
     scheme, key, options = parts
+    scheme = ALIASES.get(scheme, scheme)
     if scheme not in SCHEMES or not key.strip("/"):
-        supported = " or ".join(f"{name}://bucket/…" for name in SCHEMES)
-        raise ValueError(f"unsupported storage URI; use a local path, {supported}")
+        supported = ", ".join(f"{name}://bucket/…" for name in SCHEMES[:-1])
+        raise ValueError(
+            f"unsupported storage URI; use a local path, {supported} or {SCHEMES[-1]}://datasets/owner/name/…"
+        )
+    options = re.sub(r"\b(https?):/+", r"\1://", options)  # pathlib replaces double slashes
+    check_options(options)
     return RemotePath(scheme, key.strip("/"), options)
 
 
@@ -73,14 +82,25 @@ PathOrURI = Annotated[
 ]
 
 
+_URI_STARTS = tuple(f"{scheme}://" for scheme in (*SCHEMES, *ALIASES))
+
+
 def is_remote(path: Any) -> bool:
     """Return whether a path is in an object store."""
     return isinstance(path, RemotePath)
 
 
-def pyarrow_source(path: Path) -> Any:
-    """Return a local or remote file in a form that pyarrow readers accept."""
-    return path.open_input() if isinstance(path, RemotePath) else path
+def pyarrow_source(path: Path, partial: bool = False) -> Any:
+    """Return a local or remote file in a form that pyarrow readers accept.
+
+    Args:
+        path: the file.
+        partial: a small part of the file will be read, such as its footer; otherwise an object is read into
+            memory by one request.
+    """
+    if not isinstance(path, RemotePath):
+        return path
+    return path.open_input() if partial else pa.BufferReader(path.read_bytes())
 
 
 def remove_tree(path: Path) -> None:
@@ -107,10 +127,10 @@ def copy_tree(source: Path, target: Path, exclude: Sequence[str] = ()) -> None:
         return
     assert isinstance(target, RemotePath)
     remove_tree(target)
-    for path, _ in source.walk():
-        relative = path.relative_to(source)
-        if not set(relative.parts) & set(exclude):
-            path.filesystem.copy_file(path.key, (target / relative).key)
+    names = [path.relative_to(source) for path, _ in source.walk()]
+    copied = [name for name in names if not set(name.parts) & set(exclude)]
+    for _ in map_concurrently(lambda name: (source / name).copy_to(target / name), copied):
+        pass
 
 
 def _copy_folder(source: Path, target: Path, exclude: Sequence[str]) -> None:
@@ -149,20 +169,10 @@ def local_file(path: Path) -> Iterator[Path]:
 def storage_arguments(path: Path) -> dict[str, Any]:
     """Return the storage arguments of Ray's `RunConfig`."""
     if isinstance(path, RemotePath):
-        return {"storage_path": path.key, "storage_filesystem": path.filesystem}
+        return {"storage_path": path.key, "storage_filesystem": ray_filesystem(path)}
     return {"storage_path": str(path)}
-
-
-def read_if_remote(source: Any) -> Any:
-    """Return the content of a file given by URI, and any other source, such as a local path, as it is.
-
-    Raises:
-        FileNotFoundError: no such object.
-        OSError: the object store cannot be reached.
-    """
-    return to_path(source).read_bytes() if isinstance(source, str) and is_store_uri(source) else source
 
 
 def is_store_uri(text: str) -> bool:
     """Return whether a text is the URI of an object store."""
-    return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
+    return text.startswith(_URI_STARTS)

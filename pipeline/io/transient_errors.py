@@ -18,14 +18,8 @@ _TRANSIENT = {
     ).split()
     if hasattr(errno, name)
 }
-# Errors of object stores have no number. Those of the account do not pass.
-_PERMANENT_TEXTS = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY",
-    "INVALID_CLIENT_TOKEN",
-    "NO_SUCH_BUCKET",
-    "SIGNATURE",
-)
+# Errors of object stores have no number. A missing bucket does not appear.
+_PERMANENT_TEXTS = ("no such bucket",)
 
 
 def is_transient(error: OSError) -> bool:

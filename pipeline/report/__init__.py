@@ -7,6 +7,7 @@ templates/   pages, their parts, style sheet and script: edit these to change ho
 charts       common style of the Plotly figures, and learning curves
 confusion    confusion matrix and reliability diagram
 clips        spectrograms and audio as data URIs
+selection    which of many classes are shown
 fonts        fonts that have the characters of a text, for images
 figures      spectrogram grids as PNG, and the training animation
 

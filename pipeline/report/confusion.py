@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from models.confusion import Confusion
 from pipeline.io.text import plural
 from pipeline.report.charts import Chart, plain, truncate
 from pipeline.report.page import percent
+from pipeline.report.selection import describe_selection, evenly_spaced
 
 # Width of the matrix and limits of the size of a cell in pixels: the smallest one holds three digits.
 MATRIX_WIDTH, MIN_CELL, MAX_CELL = 620, 18, 62
 # Up to this number of classes, column names are at an angle, which is easier to read; more would overlap.
 MAX_ANGLED = 20
 MAX_NAME = 24
+# Up to this number of classes the matrix shows all; of more, this number of those that are most often
+# confused, with a table of so many confusions.
+MAX_CLASSES, MOST_CONFUSED, MAX_PAIRS = 100, 50, 50
+SELECTION = "those most often confused"
 # On a narrow screen, the matrix shrinks to this fraction and scrolls beyond.
 MIN_SCALE = 0.7
 # Opacity of the strongest cell with a dark count, and of the weakest with a light one: in between, neither
@@ -26,8 +33,19 @@ WEAK, STRONG = 0.58, 0.8
 COLOR_NOTE = "blue: correct, orange: wrong; darker cells hold a larger fraction of the row"
 
 
+@dataclass(frozen=True)
+class FrequentConfusion:
+    """A pair of classes with the number of clips of the first that are predicted as the second."""
+
+    true: str
+    predicted: str
+    count: int
+    fraction: float
+    """Of the clips of the true class."""
+
+
 def confusion_chart(
-    confusion: Sequence[Sequence[int]],
+    confusion: Confusion,
     class_names: Sequence[str],
     row: str = "true class",
     column: str = "predicted class",
@@ -35,40 +53,67 @@ def confusion_chart(
     """Plot a confusion matrix: correct predictions in blue, wrong ones in orange; zeros are left empty.
 
     Args:
-        confusion: counts `[shape=(C, C)]`; rows are true classes, columns predictions.
+        confusion: counts of C classes; of many, those that are most often confused are shown.
         class_names: names of the C classes.
         row: title of the rows.
         column: title of the columns.
     """
-    counts = np.asarray(confusion, dtype=np.int64)
-    num_classes = len(class_names)
-    cell_size = min(MAX_CELL, max(MIN_CELL, MATRIX_WIDTH / num_classes))
-    angled = num_classes <= MAX_ANGLED
-    names = [plain(truncate(name, MAX_NAME)) for name in class_names]
+    classes = shown_classes(confusion)
+    shown_names = [class_names[i] for i in classes]
+    cell_size = min(MAX_CELL, max(MIN_CELL, MATRIX_WIDTH / len(classes)))
+    angled = len(classes) <= MAX_ANGLED
+    names = [plain(truncate(name, MAX_NAME)) for name in shown_names]
     figure = go.Figure()
-    _add_cells(figure, counts, class_names, cell_size)
+    _add_cells(figure, confusion.matrix(classes), confusion.support[classes], shown_names, cell_size)
     _set_matrix_axes(figure, names, row, column, angled)
     # Room for the names in pixels; the last column's name, if at an angle, is right of the matrix.
     label_width = 6.5 * max(map(len, names))
     right = 0.7 * 6.5 * len(names[-1]) if angled else 8
     figure.update_layout(showlegend=False, margin_r=right)
-    width = cell_size * num_classes + label_width + right + 40
-    height = cell_size * num_classes + (0.7 if angled else 1) * label_width + 56
+    width = cell_size * len(classes) + label_width + right + 40
+    height = cell_size * len(classes) + (0.7 if angled else 1) * label_width + 56
     style = (
         f"aspect-ratio:{width:.0f}/{height:.0f};max-width:{width:.0f}px;min-width:{MIN_SCALE * width:.0f}px"
     )
-    description = (
-        f"Confusion matrix of {num_classes} classes: {int(np.trace(counts))} of {int(counts.sum())} clips "
-        "correct."
+    return Chart(figure, _describe(confusion, class_names), style=style)
+
+
+def shown_classes(confusion: Confusion) -> np.ndarray:
+    """Return the classes of the matrix, sorted: all, or of many those of the most frequent confusions."""
+    if confusion.num_classes <= MAX_CLASSES:
+        return np.arange(confusion.num_classes)
+    # So many pairs are of at least MOST_CONFUSED classes.
+    pairs = confusion.mistakes(MOST_CONFUSED**2)
+    classes = dict.fromkeys(label for true, predicted, _ in pairs for label in (true, predicted))
+    if not classes:
+        return evenly_spaced(confusion.num_classes, MOST_CONFUSED)
+    return np.sort(list(classes)[:MOST_CONFUSED])
+
+
+def selection_note(confusion: Confusion) -> str:
+    """Return which classes the matrix shows; an empty text if it shows all."""
+    return describe_selection(len(shown_classes(confusion)), confusion.num_classes, SELECTION)
+
+
+def _describe(confusion: Confusion, class_names: Sequence[str]) -> str:
+    """Return what the matrix shows, in words."""
+    classes = selection_note(confusion) or f"{confusion.num_classes} classes"
+    text = (
+        f"Confusion matrix of {classes}: {confusion.correct} of {int(confusion.count.sum())} clips correct."
     )
     if mistakes := top_confusions(confusion, class_names):
-        description += f" Most frequent confusions: {mistakes}."
-    return Chart(figure, description, style=style)
+        text += f" Most frequent confusions: {mistakes}."
+    return text
 
 
-def _add_cells(figure: go.Figure, counts: np.ndarray, class_names: Sequence[str], cell_size: float) -> None:
-    """Add colored cells for counts `[shape=(C, C)]` above zero, and the counts as text over them."""
-    totals, names = counts.sum(axis=1), [plain(name) for name in class_names]
+def _add_cells(
+    figure: go.Figure, counts: np.ndarray, totals: np.ndarray, class_names: Sequence[str], cell_size: float
+) -> None:
+    """Add colored cells for counts `[shape=(K, K)]` above zero, and the counts as text over them.
+
+    `totals` are the clips of each row `[shape=(K,)]`, also those in columns that are not shown.
+    """
+    names = [plain(name) for name in class_names]
     cells = [(int(i), int(j)) for i, j in zip(*np.nonzero(counts), strict=True)]
     opacity = {(i, j): _opacity(counts[i, j] / totals[i]) for i, j in cells}
     for correct, color in ((True, "var(--cell-correct)"), (False, "var(--cell-wrong)")):
@@ -132,16 +177,23 @@ def _set_matrix_axes(figure: go.Figure, names: Sequence[str], row: str, column: 
     )
 
 
-def top_confusions(confusion: Sequence[Sequence[int]], class_names: Sequence[str], limit: int = 3) -> str:
+def top_confusions(confusion: Confusion, class_names: Sequence[str], limit: int = 3) -> str:
     """Describe the most frequent confusions, as `rain → sea (3)`; empty if there are none."""
-    counts = np.array(confusion, dtype=np.int64)
-    np.fill_diagonal(counts, 0)
-    pairs = [
-        divmod(int(i), len(class_names))
-        for i in np.argsort(-counts, axis=None, kind="stable")[:limit]
-        if counts.flat[i]
+    return ", ".join(
+        f"{class_names[true]} → {class_names[predicted]} ({count})"
+        for true, predicted, count in confusion.mistakes(limit)
+    )
+
+
+def frequent_confusions(confusion: Confusion, class_names: Sequence[str]) -> list[FrequentConfusion]:
+    """Return the most frequent confusions if the matrix does not show all classes, else none."""
+    if confusion.num_classes <= MAX_CLASSES:
+        return []
+    support = confusion.support
+    return [
+        FrequentConfusion(class_names[true], class_names[predicted], count, count / int(support[true]))
+        for true, predicted, count in confusion.mistakes(MAX_PAIRS)
     ]
-    return ", ".join(f"{class_names[i]} → {class_names[j]} ({counts[i, j]})" for i, j in pairs)
 
 
 def _opacity(fraction: float) -> float:

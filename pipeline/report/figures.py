@@ -14,6 +14,7 @@ from pipeline.audio.mel import MelConfig
 from pipeline.io.files import write_atomically
 from pipeline.report.clips import COLORMAP, Scale, decibel_scale, frequency_ticks, time_ticks
 from pipeline.report.fonts import readable_texts
+from pipeline.report.selection import evenly_spaced
 
 # Size of a spectrogram in inches, and dots per inch.
 CELL, DPI = (2.3, 1.05), 80
@@ -44,7 +45,7 @@ def spectrogram_grid_png(
     from matplotlib.figure import Figure
 
     if len(mels) > MAX_ROWS:
-        shown = np.linspace(0, len(mels) - 1, MAX_ROWS).round().astype(int)
+        shown = evenly_spaced(len(mels), MAX_ROWS)
         title += f" ({MAX_ROWS} of {len(mels)} classes)"
         mels, names = mels[shown], [names[i] for i in shown]
     rows, columns, bands, frames = mels.shape

@@ -5,18 +5,25 @@ In the order to read:
     config           settings shared by all training runs
     run_folder       files of a run
     run              start and end of a run; data of a finished one
-    launch           training loops on the cluster: plain Ray tasks, or Ray Train for several workers
+    launch           training loops: of one worker on this host or as Ray tasks, of several by Ray Train
+    single_worker_runs  runs of one worker each: processes of this host, or Ray tasks
+    ray_train        runs of several workers
+    worker_process   what a worker process of a run does
+    epoch_reports    metrics of each epoch for Ray Train
     world            process group: rank, device, collectives
     optim            precision, learning rate, weight-decay groups, optimizer state
     compile          torch.compile, where it can work
     step_inputs      inputs of a step: packed, copied to a GPU at once, prepared ahead
     step_runner      steps as CUDA graphs, gradients in one buffer
+    placement        spectrograms on all nodes, or shares of them
     checkpoint       checkpoints: safetensors and JSON, written atomically
+    epoch_position   checkpoints within an epoch: by time, and when a node is to be taken away
     model_file       models: weights with all that inference needs
     format_version   version of all these files; others are refused
     log              metrics.jsonl and TensorBoard
     progress         progress of runs on the console
 
 Principle: a run is defined by its settings and the content of its shards. Interrupted at any point, it
-resumes from its last epoch and ends with the same weights. Ray is used in `launch` only.
+resumes from its last epoch and ends with the same weights. Ray is used in `ray_train`, `single_worker_runs`
+and `epoch_reports` only.
 """

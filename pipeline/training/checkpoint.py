@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from pipeline.training.format_version import FORMAT_VERSION, FormatVersionError,
 from pipeline.training.world import SINGLE_WORKER, World
 
 STATE_NAME = "state.json"
+# Group of tensors, and key of the values, of a position within an epoch.
+POSITION_NAME = "position"
 _METADATA_KEY, _DIGEST_KEY = "melray", "sha256"
 
 
@@ -102,25 +105,37 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """Checkpoints of a run, `checkpoints/epoch_0001/…`; the newest two are kept.
+    """Checkpoints of a run, `checkpoints/epoch_0001/…`; those of the newest two epochs are kept.
 
-    A checkpoint is a few safetensors files and `state.json`, which is written last, contains their
-    SHA-256 digests and marks the checkpoint as valid.
+    After them, the newest one within the current epoch, `epoch_0001_step_500/…`: 500 steps after epoch 1. A
+    checkpoint is a few safetensors files and `state.json`, which is written last, contains their SHA-256
+    digests and marks the checkpoint as valid.
     """
 
     def __init__(self, run: Path, keep: int = 2):
         self.folder = run / "checkpoints"
         self.keep = keep
 
-    def write(self, epoch: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> None:
-        """Write the checkpoint of an epoch, then delete the oldest ones.
+    def write(
+        self,
+        epoch: int,
+        tensors: dict[str, dict[str, Tensor]],
+        state: dict[str, Any],
+        position: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+    ) -> None:
+        """Write the checkpoint of an epoch, or one within the next epoch, then delete the oldest ones.
 
         Args:
-            epoch: 1-based.
+            epoch: number of finished epochs.
             tensors: groups of tensors by name, one file per group.
             state: JSON-able values.
+            position: position within the next epoch, from `epoch_position.position_tensors`.
         """
-        folder = self.folder / f"epoch_{epoch:04d}"
+        step = 0
+        if position is not None:
+            tensors, state = tensors | {POSITION_NAME: position[0]}, state | {POSITION_NAME: position[1]}
+            step = position[1]["steps"]
+        folder = self.folder / (f"epoch_{epoch:04d}" + (f"_step_{step}" if step else ""))
         remove_tree(folder)
         folder.mkdir(parents=True)
         digests = {
@@ -129,22 +144,32 @@ class Checkpoints:
         content = {"format_version": FORMAT_VERSION, "digests": digests, **state}
         content[_DIGEST_KEY] = _state_digest(content)
         write_text_atomically(folder / STATE_NAME, json.dumps(content))
-        for old in self._valid()[: -self.keep]:
-            # Invalidate it first, so that a partially deleted checkpoint is never read.
-            (old / STATE_NAME).unlink(missing_ok=True)
-            remove_tree(old)
+        self._delete_old(folder)
 
-    def read(self, world: World = SINGLE_WORKER) -> Checkpoint | None:
-        """Read the newest intact checkpoint, the same on all ranks; None before the first epoch.
+    def _delete_old(self, newest: Path) -> None:
+        """Delete the checkpoints that are not kept after `newest` has been written."""
+        kept = {newest.name, *(folder.name for folder in self._valid_epochs()[-self.keep :])}
+        for old in self._valid():
+            if old.name not in kept:
+                # Invalidate it first, so that a partially deleted checkpoint is never read.
+                (old / STATE_NAME).unlink(missing_ok=True)
+                remove_tree(old)
+
+    def read(self, world: World = SINGLE_WORKER, within_epochs: bool = True) -> Checkpoint | None:
+        """Read the newest intact checkpoint, the same on all ranks; None if there is none yet.
 
         A collective: rank 0 chooses, the other ranks read what it has chosen. A checkpoint that is damaged,
         or that a rank cannot read, is skipped for the one before it, with a warning.
+
+        Args:
+            world: process group.
+            within_epochs: read also those within an epoch.
 
         Raises:
             UserError: on all ranks, if there is no checkpoint that all can read, or the newest was written
                 in another format.
         """
-        candidates = _Candidates(self.folder, self._valid)
+        candidates = _Candidates(self.folder, self._valid if within_epochs else self._valid_epochs)
         while (chosen := world.run_on_main_rank(candidates.read_next)) is not None:
             error = candidates.read_chosen(*chosen) if world.rank > 0 else ""
             if not any(errors := world.gather(error)):
@@ -153,11 +178,17 @@ class Checkpoints:
         return None
 
     def _valid(self) -> list[Path]:
-        # By length first: epoch_10000 comes after epoch_9999.
-        return sorted(
-            (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}")),
-            key=lambda folder: (len(folder.name), folder.name),
-        )
+        folders = (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}"))
+        return sorted(filter(_position, folders), key=_position)
+
+    def _valid_epochs(self) -> list[Path]:
+        return [folder for folder in self._valid() if not _position(folder)[1]]
+
+
+def _position(folder: Path) -> tuple[int, ...]:
+    """Return the finished epochs, and steps of the next, of a checkpoint; empty for another folder."""
+    match = re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", folder.name)
+    return (int(match[1]), int(match[2] or 0)) if match else ()
 
 
 class _Candidates:

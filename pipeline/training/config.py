@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from pydantic import Field
 
-from pipeline.data.loader import gpu_budget
 from pipeline.data.split import SplitConfig
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.io.storage import PathOrURI
-from pipeline.training.optim import Precision
+
+if TYPE_CHECKING:
+    import torch  # slow to import, and a command line is parsed without it
+
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+# Settings in addition to those of resources that may differ when a run is resumed.
+CHANGEABLE = ("run", "shards", "data_placement", "checkpoint_minutes")
 
 
 class TrainingConfig(ResourceConfig, SplitConfig):
@@ -24,6 +29,12 @@ class TrainingConfig(ResourceConfig, SplitConfig):
     precision: Precision = "auto"
     """Numeric precision of the networks; auto: bf16 where the hardware supports it natively, otherwise fp16
     on GPUs and fp32 on CPUs. fp32 is exact on GPUs too, where tf32 is faster."""
+    data_placement: Literal["replicated", "partitioned"] = "replicated"
+    """replicated: every node caches all rows; partitioned: every node caches a share of the shards and trains
+    on their rows, for datasets larger than the disk of a node."""
+    checkpoint_minutes: float = Field(30.0, ge=0)
+    """Minutes between checkpoints within an epoch; 0 writes them only after epochs, and when a node is to be
+    taken away."""
 
     @property
     def shard_folders(self) -> tuple[Path, ...]:
@@ -32,11 +43,13 @@ class TrainingConfig(ResourceConfig, SplitConfig):
 
     def gpu_bytes(self, device: torch.device) -> int:
         """Return the memory of a worker's GPU that spectrograms may fill, in bytes."""
+        from pipeline.data.loader import gpu_budget
+
         return gpu_budget(device, self.gpu_data_fraction, self.gpus_per_worker or 1.0)
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that define a run; those of resources and paths may change when it resumes."""
         settings = self.to_dict()
-        for name in (*ResourceConfig.model_fields, "run", "shards"):
+        for name in (*ResourceConfig.model_fields, *CHANGEABLE):
             del settings[name]
         return settings

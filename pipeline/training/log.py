@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.distributed.ray_metrics import show_epoch
 from pipeline.io.background import NewestValueWriter
 from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
@@ -17,6 +18,8 @@ from pipeline.io.storage import is_remote
 from pipeline.training.run_folder import NOTES_NAME, RunFolder
 
 PROGRESS_INTERVAL_S = 1.0
+# Minimum seconds between two writes of a file to an object store, where each costs a request.
+STORE_INTERVAL_S = 15.0
 
 
 class RunLog:
@@ -39,18 +42,24 @@ class RunLog:
             # Slow to import, and not needed on the other ranks.
             from torch.utils.tensorboard import SummaryWriter
 
-            # An object store cannot append: the files, which are small, are uploaded again after each epoch.
+            # An object store cannot append: the files, which are small, are uploaded again and again.
             self._target = run.path / "tensorboard"
+            interval_s = STORE_INTERVAL_S if is_remote(run.path) else 0.0
             self._folder = Path(tempfile.mkdtemp(prefix="melray-")) if is_remote(run.path) else self._target
+            self._uploads = NewestValueWriter(self._upload, "tensorboard", interval_s)
             self._writer = SummaryWriter(str(self._folder), purge_step=len(history) + 1)
             self._notes = run.read_json(NOTES_NAME) or []
             run.write_history(history)
             # A write to an object store can take seconds. Best effort: if the disk is full, writing the
             # checkpoint reports it.
-            self._progress = NewestValueWriter(partial(run.write_json, "progress.json"), "progress")
+            self._progress = NewestValueWriter(
+                partial(run.write_json, "progress.json"), "progress", interval_s
+            )
 
     def step(self, epoch: int, step: int, steps: int, start_time: float) -> None:
         """Have the current step written, at most once per second; returns immediately.
+
+        To an object store it is written at most every `STORE_INTERVAL_S`.
 
         Args:
             epoch: current epoch, 1-based.
@@ -86,8 +95,12 @@ class RunLog:
                 self._writer.add_scalar(tag, value, epoch_metrics["epoch"])
         self._writer.flush()
         if self._folder != self._target:
-            for file in self._folder.iterdir():
-                (self._target / file.name).write_bytes(file.read_bytes())
+            self._uploads.put(None)
+        show_epoch(self._run.path.name, epoch_metrics)
+
+    def _upload(self, _: None) -> None:
+        for file in self._folder.iterdir():
+            (self._target / file.name).write_bytes(file.read_bytes())
 
     def note(self, text: str) -> None:
         """Log a warning on this node, and on the console of the command that started the run."""
@@ -100,10 +113,11 @@ class RunLog:
             self._run.write_json(NOTES_NAME, self._notes)
 
     def close(self) -> None:
-        """Close the TensorBoard files, and end the thread that writes the current step."""
+        """Close the TensorBoard files, and end the threads that write in the background."""
         if self._writer is not None:
             self._progress.close()
             self._writer.close()
+            self._uploads.close()
             if self._folder != self._target:
                 shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.data.dataset import SMALL_DATASET_BYTES, fill_cache_of, is_cached
 from pipeline.data.row_cache import cache_bytes, cache_shape
 from pipeline.data.shards import ShardManifest, open_shards
-from pipeline.distributed.resources import NodeResources, ResourceRequest, max_workers
+from pipeline.distributed.resources import ResourceRequest, max_workers, node_resources
 from pipeline.distributed.worker import watchdog
 from pipeline.io.console import Progress, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
-from pipeline.training.world import World
+
+if TYPE_CHECKING:
+    from pipeline.training.world import World
 
 T = TypeVar("T")
 
@@ -57,13 +59,9 @@ def _nodes_without(manifests: Iterable[ShardManifest], need: ResourceRequest) ->
         node["NodeID"]: node["NodeManagerHostname"]
         for node in ray.nodes()
         if node["Alive"]
-        and max_workers(need, [_resources(node)])
+        and max_workers(need, [node_resources(node)])
         and not (node["NodeID"] == this_node and all(map(is_cached, manifests)))
     }
-
-
-def _resources(node: dict[str, Any]) -> NodeResources:
-    return NodeResources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
 
 
 def _fill_on(nodes: dict[str, str], folders: Sequence[Path], rows: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+from pipeline.training.config import Precision
+
 _DTYPES: dict[str, torch.dtype | None] = {
     "fp32": None,
     "tf32": None,

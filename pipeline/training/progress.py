@@ -7,7 +7,11 @@ from typing import Any
 from rich.text import Text
 
 from pipeline.io.console import LiveDisplay, duration, logger
+from pipeline.io.storage import is_remote
 from pipeline.training.run_folder import NOTES_NAME, RunFolder
+
+# Seconds between two looks at the files of a run; in an object store each look costs three requests.
+INTERVAL_S, STORE_INTERVAL_S = 0.5, 10.0
 
 
 class TrainingProgress(LiveDisplay):
@@ -15,7 +19,8 @@ class TrainingProgress(LiveDisplay):
 
     def __init__(self, runs: dict[str, RunFolder]):
         """`runs` maps names, used as prefixes of log lines, to run folders; a single run may be named ""."""
-        super().__init__(interval_s=0.5)
+        remote = any(is_remote(run.path) for run in runs.values())
+        super().__init__(STORE_INTERVAL_S if remote else INTERVAL_S)
         self._runs = runs
         self._notes_logged = {name: len(_notes(run)) for name, run in runs.items()}
         self._epochs_logged = {name: len(run.read_history()) for name, run in runs.items()}

@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
+from pipeline.data.dataset import ShardDataset, dataset_digest
 from pipeline.data.extra_rows import check_extra_shards, extra_warnings, trainable_rows
 from pipeline.data.rows import Rows, read_rows
 from pipeline.data.shards import open_shards
 from pipeline.data.split import Split, split_rows
 from pipeline.data.split_record import SPLIT_NAME, split_record, write_split_record
 from pipeline.data.split_warnings import split_warnings
+from pipeline.data.uncached import open_dataset_to_read
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import to_path
@@ -112,7 +113,7 @@ def load_run_data(
     if not folder.is_dir():
         raise UserError(f"--run {run}: its shards in {folder} are missing{suffix}")
     config = config_class.parse({**content["config"], "shards": str(folder), "run": str(run)})
-    dataset = open_dataset(folder)
+    dataset = open_dataset_to_read(folder)
     if dataset.digest != content["shards_digest"]:
         raise UserError(f"the shards in {folder} have changed since training{suffix}")
     return config, dataset, split_rows(dataset, config)

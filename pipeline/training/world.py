@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,8 @@ class World:
     device: torch.device
     timeout_s: float = 0.0
     """Time limit of a training step in seconds, after which the process exits; 0 disables it."""
+    report: Callable[[dict[str, Any]], None] | None = None
+    """Called with the metrics of each epoch, by all workers."""
 
     @staticmethod
     def current(device: torch.device, timeout_s: float = 0.0) -> World:
@@ -42,6 +44,10 @@ class World:
                 )
             return World(dist.get_rank(), dist.get_world_size(), device, timeout_s)
         return World(0, 1, device, timeout_s)
+
+    def with_report(self, report: Callable[[dict[str, Any]], None]) -> World:
+        """Return this world with a function that is called with the metrics of each epoch."""
+        return replace(self, report=report)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Wrap a model in DDP, which averages gradients over workers; return it as is for a single worker."""
@@ -139,13 +145,15 @@ TrainLoop = Callable[[Any, World], dict[str, Any]]
 EpochGenerator = Generator[dict[str, Any], None, dict[str, Any]]
 
 
-def exhaust(epochs: EpochGenerator) -> dict[str, Any]:
-    """Run a training loop to its end; return its result."""
+def exhaust(epochs: EpochGenerator, world: World) -> dict[str, Any]:
+    """Run a training loop to its end, and report its epochs; return its result."""
     while True:
         try:
-            next(epochs)
+            metrics = next(epochs)
         except StopIteration as end:
             return end.value
+        if world.report is not None:
+            world.report(metrics)
 
 
 def rank_slice(size: int, world: World) -> slice:

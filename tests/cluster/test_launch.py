@@ -142,6 +142,22 @@ def test_cluster_requires_token_and_dashboard_is_on_loopback(name: str) -> None:
     )
 
 
+def test_nodes_on_google_cloud_have_a_separate_network() -> None:
+    """In the default network, all hosts of the project could reach the shared folder and Ray's ports."""
+    configs = [
+        node_type["node_config"] for node_type in prepare(read("gcp"))["available_node_types"].values()
+    ]
+    assert {config["networkInterfaces"][0]["network"] for config in configs} == {"global/networks/melray"}
+    assert [config["tags"] for config in configs] == [{"items": ["melray"]}] * len(configs)
+    guide = (ROOT / "docs" / "gcp.md").read_text()
+    rules = re.findall(r"firewall-rules create \S+ --network melray (.*)", guide)
+    assert "networks create melray" in guide
+    assert rules == [
+        "--source-tags melray --target-tags melray --allow tcp,udp,icmp",
+        "--target-tags melray --allow tcp:22",
+    ]
+
+
 @pytest.mark.parametrize("name", RAY_UP)
 def test_mounted_and_executed_files_exist(name: str) -> None:
     config = prepare(read(name))

@@ -28,8 +28,9 @@ def test_all_descendants_are_stopped_without_waiting_for_zombies(tmp_path: Path)
             dashboard="http://127.0.0.1:1",
             token=tmp_path / "token",
             folder=tmp_path,
+            nodes=1,
             cpus=1,
-            nodes=(ProcessRef.of(psutil.Process(node.pid)),),
+            supervisor=ProcessRef.of(psutil.Process(node.pid)),
         )
         while len(psutil.Process(node.pid).children(recursive=True)) < 3:
             time.sleep(0.05)

@@ -7,4 +7,5 @@
 - `processes`: `melray` as a subprocess; killing drivers and Ray workers.
 - `object_store`: local S3 and Google Cloud Storage servers.
 - `autoscaling_cluster`: a Ray cluster whose autoscaler starts nodes as local processes.
+- `growth`: when the nodes of a growing cluster join and first work.
 """

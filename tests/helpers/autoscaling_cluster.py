@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -20,12 +21,18 @@ from ray.autoscaler.tags import (
     TAG_RAY_USER_NODE_TYPE,
 )
 
-from cluster.local.start import RAY_START, free_ports, host, listens
-from tests.helpers.processes import kill_process_tree, wait_until
+from cluster.local.start import free_ports
+from tests.helpers.processes import kill_process_tree, listens, wait_until
 
+RAY_START = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
 WORKER = "worker"
 UP_TO_DATE = {TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE}
 HEAD = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_USER_NODE_TYPE: "head", **UP_TO_DATE}
+
+
+def host(number: int) -> str:
+    """Return the address of a node: the autoscaler tells nodes apart by their addresses."""
+    return f"127.0.{number // 250}.{number % 250 + 2}" if sys.platform == "linux" else "127.0.0.1"
 
 
 class LoopbackNodeProvider(NodeProvider):
@@ -74,6 +81,8 @@ class LoopbackNodeProvider(NodeProvider):
                 flags = [
                     f"--node-ip-address={host(number)}",
                     f"--dashboard-agent-listen-port={free_ports(1)[0]}",
+                    # In a common folder, nodes that start at the same moment may choose the same socket.
+                    f"--temp-dir={self._folder / str(number)}",
                     *node_config["flags"],
                 ]
                 with (self._folder / f"{number}.log").open("wb") as log:
@@ -92,9 +101,12 @@ class LoopbackNodeProvider(NodeProvider):
 
 
 class AutoscalingCluster:
-    """Head node without CPUs, whose autoscaler adds nodes of one CPU on demand, up to `max_nodes`."""
+    """Head node without CPUs, whose autoscaler adds nodes of `cpus` CPUs on demand, up to `max_nodes`.
 
-    def __init__(self, max_nodes: int):
+    The nodes may have GPUs that do not exist.
+    """
+
+    def __init__(self, max_nodes: int, min_nodes: int = 0, cpus: int = 1, gpus: int = 0):
         self._folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
         port, client, agent = free_ports(3)
         self.address = f"{host(0)}:{port}"
@@ -117,9 +129,9 @@ class AutoscalingCluster:
             "available_node_types": {
                 "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
                 WORKER: {
-                    "resources": {"CPU": 1},
-                    "node_config": {"flags": ["--num-cpus=1", *common]},
-                    "min_workers": 0,
+                    "resources": {"CPU": cpus, "GPU": gpus},
+                    "node_config": {"flags": [f"--num-cpus={cpus}", f"--num-gpus={gpus}", *common]},
+                    "min_workers": min_nodes,
                     "max_workers": max_nodes,
                 },
             },
@@ -143,6 +155,7 @@ class AutoscalingCluster:
         flags = [
             "--head",
             "--num-cpus=0",
+            "--num-gpus=0",
             f"--port={port}",
             f"--node-ip-address={host(0)}",
             f"--autoscaling-config={config}",
@@ -156,6 +169,8 @@ class AutoscalingCluster:
         environment = os.environ | {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "PYTHONPATH": str(Path(__file__).parents[2]),
+            # `ray start` refuses several nodes where sessions of this process use loopback only.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
         }
         with (self._folder / "head.log").open("wb") as log:
             self._head = subprocess.Popen(

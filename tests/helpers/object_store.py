@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.local.start import free_ports, listens
+import requests
+
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import to_path
-from tests.helpers.processes import wait_until
+from tests.helpers.s3_server import s3_server
 
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code>"
@@ -63,11 +62,9 @@ def s3_bucket(name: str = "sounds") -> Iterator[tuple[Any, FlakyServer]]:
     os.environ.update(
         AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
     )
-    options = (
-        f"endpoint_override=127.0.0.1%3A{server.port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    )
-    path: Any = to_path(Path(f"s3://{name}?{options}"))
-    path.filesystem.create_dir(name)
+    endpoint = f"http://127.0.0.1:{server.port}"
+    requests.put(f"{endpoint}/{name}", timeout=30).raise_for_status()
+    path: Any = to_path(f"s3://{name}?endpoint={endpoint}&region=us-east-1")
     yield path, flaky
     server.shutdown()
     thread.join()
@@ -75,28 +72,13 @@ def s3_bucket(name: str = "sounds") -> Iterator[tuple[Any, FlakyServer]]:
 
 @contextmanager
 def gcs_bucket(name: str = "sounds") -> Iterator[Any]:
-    """Start a Google Cloud Storage server; yield the path of an empty bucket."""
-    (port,) = free_ports(1)
-    # A separate process: pyarrow holds the GIL while reading, so a server thread could not answer.
-    command = [
-        sys.executable,
-        "-m",
-        "gcp_storage_emulator",
-        "start",
-        "--host=127.0.0.1",
-        f"--port={port}",
-        "--in-memory",
-    ]
-    with subprocess.Popen(
-        [*command, f"--default-bucket={name}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
-        try:
-            wait_until(lambda: listens(f"127.0.0.1:{port}"), 30)
-            yield to_path(
-                Path(f"gs://{name}?endpoint_override=127.0.0.1%3A{port}&scheme=http&anonymous=true")
-            )
-        finally:
-            server.kill()
+    """Start a server; yield the path of an empty bucket that is used as one of Google Cloud Storage.
+
+    Its XML interface, which obstore uses, is that of S3; emulators of the JSON interface cannot be used.
+    """
+    with s3_server() as server:
+        server.bucket(name)
+        yield to_path(f"gs://{name}?endpoint={server.endpoint}")
 
 
 def upload_folder(folder: Path, target: RemotePath) -> None:

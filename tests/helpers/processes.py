@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,14 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"condition not met within {timeout_s} s"
         time.sleep(0.01)
+
+
+def listens(address: str) -> bool:
+    """Return whether `host:port` accepts connections."""
+    name, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((name, int(port))) == 0
 
 
 def run_when(condition: Callable[[], object], action: Callable[[], T]) -> Future[T]:

@@ -122,7 +122,7 @@ def test_prediction_of_retrained_run_uses_new_weights(trained: Path, audio: Path
 def test_prediction_writes_no_ray_messages(trained: Path, audio: Path, tmp_path: Path) -> None:
     """Ray's core prints an error for each pool of actors, whatever their arguments (Ray issue 57733)."""
     command = ("predict", "--run", trained, "--audio", audio, "--out", tmp_path / "out", "--cpus", 2)
-    result = run_command(*command, "--workers", 2)
+    result = run_command(*command, "--workers", 2, "--ray")
     assert result.returncode == 0, result.stderr
     for text in ("core_worker.cc", "constructor arguments", "UserWarning", "Traceback"):
         assert text not in result.stderr

@@ -143,7 +143,7 @@ def test_rerun_after_killed_driver_keeps_finished_shards(
     long_tones: Path, expected_rows: Rows, tmp_path: Path
 ) -> None:
     out = tmp_path / "shards"
-    command = ("extract", "--data", long_tones, "--out", out, *FULL_FLAGS, "--cpus", 2)
+    command = ("extract", "--data", long_tones, "--out", out, *FULL_FLAGS, "--cpus", 2, "--ray")
     kill_command_when(lambda: len(list(out.glob("part-*"))) >= 2, *command, log=tmp_path / "log")
     finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert not (out / "_manifest.json").exists()

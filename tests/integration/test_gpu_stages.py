@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from models.gan import GanConfig, Generator
-from pipeline.classifier.predict import PredictConfig, merge_predictions, plan_job, read_audio
+from pipeline.classifier.merge import merge_predictions
+from pipeline.classifier.predict import PredictConfig, plan_job, read_audio
 from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
+from pipeline.classifier.submission import plan_submission
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.distributed.devices import worker_device
 from pipeline.distributed.ray_runner import RayRunner
@@ -50,15 +52,17 @@ def gan(tmp_path: Path) -> Path:
 
 def test_prediction_reads_clips_outside_of_gpu_worker(tmp_path: Path) -> None:
     data, run = write_tones(tmp_path / "data", clips=30), save_classifier(tmp_path / "run")
-    tables = []
+    tables, names = [], ("noise", "whale")
     for name, runner in (("process", run_in_process), ("gpu", RayRunner(gpus=1))):
         config = PredictConfig(run=run, audio=(data,), out=tmp_path / name)
-        job = plan_job(config, read_audio(config.audio).clips, gpus=1)
+        clips = read_audio(config.audio).clips
+        job = plan_job(config, clips, gpus=1)
         job.run(
             [partial(SpectrogramReader, SMALL_FEATURES, 1), partial(Predictor, run, 1, "fp32", on_cpu)],
             runner,
         )
-        tables.append(merge_predictions(job.units, config.out))
+        merge_predictions(job.units, config.out, plan_submission(None, clips, names), names)
+        tables.append(pd.read_parquet(config.out / "predictions.parquet"))
     assert len(job.units) == 3
     pd.testing.assert_frame_equal(tables[1], tables[0])
 

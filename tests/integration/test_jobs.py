@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import requests
 import torch
 import yaml
 
+from cluster.connection.address import JobServer, job_server
+from cluster.connection.dashboard import get_json, job_client
 from cluster.connection.local_state import local_cluster
-from cluster.local.processes import cluster_processes, is_alive
+from cluster.jobs.log_stream import LogStream
+from cluster.local.processes import cluster_processes, find_listeners, is_alive
 from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.shards import open_shards
+from pipeline.io.console import logger
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.processes import run_command, wait_until
+from tests.helpers.processes import run_command, run_when, wait_until
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
+from tests.helpers.s3_server import s3_server
 from tests.helpers.sounds import RATE, train_config, write_shards, write_tones
+from tests.helpers.tcp_proxy import TcpProxy
 
+ROOT = Path(__file__).parents[2]
 FEATURES = (
     f"--features.mel.sample-rate {RATE} --features.mel.n-fft 256 "
     "--features.mel.hop-length 256 --features.mel.n-mels 16"
@@ -75,6 +88,13 @@ def test_cluster_is_up_and_protected(cluster: subprocess.CompletedProcess[str]) 
     status = run_command("cluster", "status").stdout
     assert "2 nodes, 2 of 2 CPUs free" in status and status.count("1 of 1 CPU free") == 2
     assert "running jobs: none" in status
+
+
+def test_other_hosts_reach_no_port_of_the_cluster() -> None:
+    state = local_cluster()
+    assert state is not None
+    listeners = find_listeners(cluster_processes(state))
+    assert len(listeners) > 10 and not [listener for listener in listeners if listener.is_exposed]
 
 
 def test_second_cluster_is_an_error() -> None:
@@ -143,6 +163,119 @@ def test_resubmitted_job_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert tensors_equal(load_weights(config.run), load_weights(reference.run))
 
 
+@pytest.mark.slow
+def test_job_reads_a_store_named_by_the_environment(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server() as server:
+        server.bucket("sounds", tones)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame-open")
+        flags = ["--preinstalled", "--follow", "--env", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        command = [
+            "extract",
+            "--data",
+            "s3://sounds/",
+            "--out",
+            tmp_path / "shards",
+            "--copies",
+            0,
+            *FEATURES,
+        ]
+        job = run_command("submit", *flags, "--", *command)
+        assert job.returncode == 0, job.stdout + job.stderr
+        assert server.requests()["GET"] >= 8
+    assert open_shards(tmp_path / "shards").clips == 8
+    line = "environment of the job: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL of this"
+    assert line in job.stderr and "sesame" not in job.stdout + job.stderr + run_command("jobs").stdout
+    # The help says so: who has the token of the cluster can read the values, but not in a browser.
+    dashboard = job_server("auto")
+    path = f"/api/jobs/{job_id(job)}"
+    assert get_json(dashboard, path)["runtime_env"]["env_vars"]["AWS_SECRET_ACCESS_KEY"] == "sesame-open"
+    assert dashboard.token is not None
+    headers = dashboard.token.header | {"User-Agent": "Mozilla/5.0"}
+    assert "sesame" not in requests.get(dashboard.url + path, headers=headers, timeout=10).text
+
+
+@pytest.mark.slow
+def test_evaluation_holds_a_cpu_and_says_where_its_log_is(tmp_path: Path) -> None:
+    job = submit("evaluate", "--run", tmp_path / "nowhere")
+    assert job.returncode == 2 and "evaluate runs on a node with 1 CPU" in job.stderr
+    server, name = job_server("auto"), job_id(job)
+    assert get_json(server, f"/api/jobs/{name}")["entrypoint"].startswith("python -m cluster evaluate")
+    assert f"dashboard: {server.url}/#/jobs/{name}" in job.stdout
+    file = Path(job.stderr.strip().rpartition(":")[2])
+    assert file.name == f"job-driver-{name}.log" and "nowhere" in file.read_text()
+
+
+@pytest.mark.slow
+def test_command_joins_the_cluster_by_ray_job_submit(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, state = job_server("auto"), local_cluster()
+    assert state is not None
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(state.token))
+    ray_job = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]
+    melray = ["python", "-m", "cluster"]
+    command = ["extract", "--data", tones, "--out", tmp_path / "shards", "--copies", 0, *FEATURES]
+    submitted = subprocess.run(
+        [*ray_job, "--address", server.url, "--working-dir", ROOT, "--", *melray, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert open_shards(tmp_path / "shards").clips == 8
+    # Work as small as this runs without Ray elsewhere.
+    assert "processes of this host" not in submitted.stdout + submitted.stderr
+
+
+COUNT = "import time\nfor number in range({}): print(number, 'é', flush=True); time.sleep({})"
+
+
+def submit_python(code: str, **options: Any) -> tuple[JobServer, str]:
+    """Submit a job that is no command of melray; return the dashboard and the job's id."""
+    server = job_server("auto")
+    return server, job_client(server).submit_job(entrypoint=shlex.join(["python", "-c", code]), **options)
+
+
+def printed_numbers(log: str) -> list[int]:
+    """Return the numbers that `COUNT` printed, in their order in the log."""
+    return [int(line.removesuffix(" é")) for line in log.splitlines() if line.endswith(" é")]
+
+
+def test_followed_log_is_complete_after_lost_connections(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cluster.jobs.log_stream.SILENCE_S", 5.0)
+    monkeypatch.setattr(logger, "propagate", True)
+    server, name = submit_python(COUNT.format(600, 0.02))
+    log: list[str] = []
+    with TcpProxy(urlsplit(server.url).port or 80) as proxy, caplog.at_level("INFO"):
+        proxied = replace(server, url=f"http://127.0.0.1:{proxy.port}")
+
+        def printed_at_least(count: int) -> Callable[[], bool]:
+            return lambda: len(printed_numbers("".join(log))) >= count
+
+        def lose_connections() -> None:
+            proxy.drop()
+            wait_until(printed_at_least(200))
+            proxy.silence()
+            wait_until(printed_at_least(350))
+            proxy.refuse()
+            time.sleep(1)
+            proxy.accept()
+
+        losses = run_when(printed_at_least(50), lose_connections)
+        job = LogStream(proxied, name, log.append).print_to_end()
+        losses.result()
+    assert job.exit_code == 0 and printed_numbers("".join(log)) == list(range(600))
+    lost = f"connection to {proxied.url} lost, reconnecting; the job keeps running"
+    assert caplog.messages.count(lost) == caplog.messages.count("connected again") >= 3
+
+
 def is_driver(process: psutil.Process) -> bool:
     """Return whether a process is the driver of a job that trains a classifier."""
     try:
@@ -178,7 +311,7 @@ def test_down_stops_all_processes_of_the_cluster_only() -> None:
     assert state is not None
     # A process that mentions the cluster, such as a reader of its logs, does not belong to it.
     with subprocess.Popen(
-        ["tail", "-f", state.folder / "node-0.log"], stdout=subprocess.DEVNULL, start_new_session=True
+        ["tail", "-f", state.folder / "supervisor.log"], stdout=subprocess.DEVNULL, start_new_session=True
     ) as reader:
         try:
             processes = cluster_processes(state)

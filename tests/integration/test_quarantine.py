@@ -17,9 +17,11 @@ from pipeline import extract as extraction
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shards import open_shards, read_shard
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.extract import ShardWriter, extract, plan_job
+from tests.helpers.s3_server import s3_server
 from tests.helpers.sounds import extract_config, write_tones
 
 BAD_CLIP = "tone 1/2-1001-2.wav"
@@ -110,6 +112,21 @@ def test_crashing_clip_is_rejected_and_others_kept(
     expected_rows = read_rows(tmp_path / "expected")
     assert read_rows(config.out) == {key: mel for key, mel in expected_rows.items() if key[0] != BAD_CLIP}
     assert expected.rejected == 0
+
+
+def test_crashing_clip_in_object_store_is_rejected(tmp_path: Path) -> None:
+    """Clips that are read ahead do not hide which one crashes the process."""
+    with s3_server(latency_s=0.01) as server:
+        data = server.bucket("sounds", write_tones(tmp_path / "data"))
+        config = extract_config(data, server.bucket("results") / "out", max_rejected=0.1)
+
+        def runner(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+            return ProcessRunner(1)(units, [partial(CrashingWriter, config.features, config.augment)])
+
+        manifest = extract(config, runner)
+        assert (manifest.clips, manifest.rejected) == (29, 1)
+        assert CRASH_REASON in (config.out / "rejected.csv").read_text()
+        assert not list((config.out / ".attempts").iterdir())
 
 
 @pytest.mark.slow

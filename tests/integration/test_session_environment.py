@@ -52,11 +52,11 @@ def session_folders(parent: Path) -> list[str]:
     return sorted(path.name for path in parent.glob("melray-*") if "cache" not in path.name)
 
 
-def extract(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def extract(folder: Path, settings: dict[str, str], where: str = "--ray") -> subprocess.CompletedProcess[str]:
     """Extract tones, with `folder` as current folder."""
     write_tones(folder / "tones", classes=2, clips=4)
     return subprocess.run(
-        [*EXTRACT, "--data", "tones", "--out", "shards"],
+        [*EXTRACT, where, "--data", "tones", "--out", "shards"],
         cwd=folder,
         env=settings,
         capture_output=True,
@@ -65,12 +65,13 @@ def extract(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProce
     )
 
 
-def test_files_of_the_user_do_not_reach_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["--ray", "--no-ray"])
+def test_files_of_the_user_do_not_reach_workers(where: str, tmp_path: Path) -> None:
     for name in FILES:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("raise SystemExit('a file of the user was imported')\n")
-    completed = extract(tmp_path, environment())
+    completed = extract(tmp_path, environment(), where)
     assert completed.returncode == 0, completed.stderr
     assert "8 clips, 8 rows, 0 rejected" in completed.stdout + completed.stderr
 
@@ -88,7 +89,7 @@ def test_long_tmpdir_is_no_obstacle(tmp_path: Path) -> None:
 def test_unknown_user_extracts(unknown_user: dict[str, str], tmp_path: Path) -> None:
     write_tones(tmp_path / "tones", classes=2, clips=4)
     flags = ["--data", str(tmp_path / "tones"), "--out", str(tmp_path / "shards")]
-    completed = run_as_unknown_user(unknown_user, *EXTRACT, *flags)
+    completed = run_as_unknown_user(unknown_user, *EXTRACT, "--ray", *flags)
     assert completed.returncode == 0, completed.stderr
     assert (tmp_path / "shards").stat().st_uid == UID
 

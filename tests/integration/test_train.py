@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+import ray.train
 import torch
 
 from models.classifier import ClassifierConfig
@@ -18,8 +20,10 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
 from pipeline.io.errors import UserError
-from pipeline.training.launch import TrainingTask, run_tasks
+from pipeline.training import ray_train
+from pipeline.training.launch import run_tasks
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.single_worker_runs import TrainingTask
 from pipeline.training.world import World
 from tests.helpers.processes import (
     kill_command_when,
@@ -131,6 +135,27 @@ class TestInOneSession:
         assert killed.result()
         assert summary["epochs"] == 6
         assert logged_epochs(config.run) == [1, 2, 3, 4, 5, 6]
+
+    def test_epochs_are_reported_to_ray_train(
+        self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "reports"
+
+        class WriteReports(ray.train.UserCallback):
+            def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+                with path.open("a") as file:
+                    file.write(json.dumps(metrics) + "\n")
+
+        monkeypatch.setattr(ray_train, "_end_after_error", WriteReports)
+        config = train_config(shards, tmp_path / "run", workers=2, epochs=5)
+        train_classifier(config)
+        history = {metrics["epoch"]: metrics for metrics in RunFolder(config.run).read_history()}
+        reports = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [ranks[0]["epoch"] for ranks in reports] == sorted({ranks[0]["epoch"] for ranks in reports})
+        assert reports[-1][0]["epoch"] == 5
+        for main, other in reports:
+            assert main == history[main["epoch"]]
+            assert other["epoch"] == main["epoch"]
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_user_error_in_worker_is_not_retried(self, shards: Path, tmp_path: Path, workers: int) -> None:

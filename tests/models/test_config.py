@@ -71,6 +71,15 @@ def test_missing_value_is_named():
         Required()
 
 
+def test_credentials_of_uri_are_not_shown():
+    class Required(Config):
+        data: PathOrURI
+
+    with pytest.raises(ConfigError, match=r"^'data' = 's3:/+bucket/x\?…': credentials in a URI") as error:
+        Required(data="s3://bucket/x?secret_key=sesame")
+    assert "sesame" not in str(error.value)
+
+
 def test_defaults_are_validated():
     class Invalid(Config):
         rate: float = Field(2.0, le=1)

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
+from models import gan_metrics
 from models.gan_metrics import (
     class_diversity,
     comparable_classes,
@@ -40,6 +41,18 @@ def test_frechet_distance_matches_textbook_formula(first: int, second: int, dim:
     for seed in range(3):
         a, b = random_vectors(seed, first, dim), random_vectors(seed + 100, second, dim)
         assert frechet_distance(a, b) == pytest.approx(textbook_frechet_distance(a, b), rel=1e-8)
+
+
+def test_large_sets_have_the_same_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts of the matrix of distances, and from triangular factors."""
+    a, b = random_vectors(0, 90, 4), random_vectors(1, 70, 4)
+    expected = frechet_distance(a, b), density_and_coverage(a, b), nearest_neighbors(a, b)
+    monkeypatch.setattr(gan_metrics, "MAX_DISTANCES", 500)
+    monkeypatch.setattr(gan_metrics, "MAX_DIRECT_CLIPS", 80)
+    assert frechet_distance(a, b) == pytest.approx(expected[0], rel=1e-9)
+    assert density_and_coverage(a, b) == expected[1]
+    for actual, values in zip(nearest_neighbors(a, b), expected[2], strict=True):
+        np.testing.assert_allclose(actual, values)
 
 
 def test_frechet_distance_in_one_dimension_by_hand() -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from models.metrics import calibration_bins, class_scores, classification_metrics, confusion_matrix, scores
+from models.metrics import (
+    MAX_MATRIX_CLASSES,
+    ClipScores,
+    calibration_bins,
+    classification_metrics,
+    concatenate,
+    score_clips,
+)
 
 NAMES = [f"class {i}" for i in range(7)]
 
@@ -27,7 +34,7 @@ def random_predictions(
 def test_metrics_match_scikit_learn(dtype):
     probabilities, labels = random_predictions(0, dtype=dtype)
     predictions = probabilities.argmax(axis=1)
-    metrics = classification_metrics(probabilities, labels, NAMES)
+    metrics = classification_metrics(score_clips(probabilities, labels), NAMES)
     assert metrics["clips"] == 200
     assert metrics["accuracy"] == pytest.approx(
         sklearn.metrics.accuracy_score(labels, predictions), abs=1e-12
@@ -51,56 +58,11 @@ def test_metrics_match_scikit_learn(dtype):
         )
 
 
-@pytest.mark.parametrize(
-    ("labels", "predictions"),
-    [
-        ([0, 0, 1, 1], [0, 1, 1, 1]),  # classes 2 to 4 absent
-        ([0, 1, 2], [0, 1, 1]),  # class 2 never predicted
-        ([0, 1, 1], [0, 1, 2]),  # class 2 never true: without recall
-        ([3, 3], [4, 4]),  # none correct
-    ],
-)
-def test_macro_f1_ignores_absent_classes(labels, predictions):
-    confusion = confusion_matrix(np.array(labels), np.array(predictions), 5)
-    metrics = scores(confusion)
-    assert metrics["macro_f1"] == pytest.approx(
-        sklearn.metrics.f1_score(
-            labels, predictions, labels=np.unique(labels), average="macro", zero_division=0
-        ),
-        abs=1e-12,
-    )
-    assert metrics["accuracy"] == pytest.approx(
-        sklearn.metrics.accuracy_score(labels, predictions), abs=1e-12
-    )
-
-
 def test_metrics_name_classes_without_clips():
     probabilities = np.eye(3)[[0, 1, 2, 1]]
-    metrics = classification_metrics(probabilities, np.array([0, 1, 1, 1]), ["a", "b", "c"])
+    metrics = classification_metrics(score_clips(probabilities, np.array([0, 1, 1, 1])), ["a", "b", "c"])
     assert metrics["classes_without_clips"] == ["c"]
     assert metrics["macro_f1"] == pytest.approx((1 + 0.8) / 2)
-
-
-def test_confusion_matrix_rows_are_true_and_subsets_add():
-    labels, predictions = np.array([0, 0, 1, 2]), np.array([1, 1, 1, 0])
-    whole = confusion_matrix(labels, predictions, 3)
-    assert whole.dtype == np.int64
-    assert whole.tolist() == [[0, 2, 0], [0, 1, 0], [1, 0, 0]]
-    subsets = confusion_matrix(labels[:1], predictions[:1], 3) + confusion_matrix(
-        labels[1:], predictions[1:], 3
-    )
-    assert (subsets == whole).all()
-    assert confusion_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), 3).sum() == 0
-
-
-def test_confusion_matrix_of_uint8_does_not_overflow():
-    labels = np.full(3, 49, np.uint8)
-    assert confusion_matrix(labels, labels, 50)[49, 49] == 3
-
-
-def test_scores_of_empty_confusion_are_zero():
-    assert scores(np.zeros((3, 3), np.int64)) == {"accuracy": 0.0, "macro_f1": 0.0}
-    assert class_scores(np.zeros((3, 3), np.int64))["f1"].tolist() == [0, 0, 0]
 
 
 def test_calibration_matches_values_by_hand():
@@ -108,7 +70,7 @@ def test_calibration_matches_values_by_hand():
     first = np.array([0.62, 0.64, 0.76, 0.90, 0.92])
     probabilities = np.stack([first, 1 - first], axis=1)
     labels = np.array([0, 1, 0, 0, 1])
-    metrics = classification_metrics(probabilities, labels, ["a", "b"])
+    metrics = classification_metrics(score_clips(probabilities, labels), ["a", "b"])
     expected = (2 * abs(0.63 - 0.5) + 1 * abs(0.76 - 1.0) + 2 * abs(0.91 - 0.5)) / 5
     assert metrics["ece"] == pytest.approx(expected)
     nonempty = [
@@ -135,41 +97,61 @@ def test_calibration_bins_include_upper_edge_and_ends():
 
 def test_perfect_and_confidently_wrong_predictions():
     one_hot = np.eye(3)
-    correct = classification_metrics(one_hot, np.arange(3), "abc")
+    correct = classification_metrics(score_clips(one_hot, np.arange(3)), "abc")
     assert (correct["accuracy"], correct["macro_f1"], correct["ece"]) == (1.0, 1.0, 0.0)
     assert correct["log_loss"] == pytest.approx(0.0, abs=1e-12)
-    wrong = classification_metrics(one_hot, np.array([1, 2, 0]), "abc")
+    wrong = classification_metrics(score_clips(one_hot, np.array([1, 2, 0])), "abc")
     assert (wrong["accuracy"], wrong["ece"]) == (0.0, 1.0)
     assert wrong["log_loss"] == pytest.approx(-np.log(np.finfo(np.float64).eps))
 
 
 def test_metrics_are_plain_json():
-    metrics = classification_metrics(*random_predictions(1, dtype=np.float32), NAMES)
+    metrics = classification_metrics(score_clips(*random_predictions(1, dtype=np.float32)), NAMES)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "labels", "names", "message"),
+    ("probabilities", "labels", "message"),
     [
-        (np.ones((4, 2)) / 2, np.zeros(3, int), "ab", r"\(4, 2\), labels \(3,\)"),
-        (np.ones((4, 2)) / 2, np.zeros((4, 1), int), "ab", r"labels \(4, 1\)"),
-        (np.ones((4, 2)) / 2, np.zeros(4, int), "abc", "3 class names"),
-        (np.ones(4), np.zeros(4, int), "a", r"probabilities \(4,\)"),
-        (np.ones((0, 2)), np.zeros(0, int), "ab", r"at least one clip.*\(0, 2\)"),
-        (np.ones((2, 2), int), np.zeros(2, int), "ab", "floating point"),
-        (np.array([[0.5, 0.5], [np.nan, 0.5]]), np.zeros(2, int), "ab", "1 of 2 rows .* row 1"),
-        (np.array([[2.0, -1.0]]), np.zeros(1, int), "ab", "not probabilities"),
-        (np.array([[3.0, 1.0]]), np.zeros(1, int), "ab", "sum 4"),
-        (np.ones((2, 2)) / 2, np.array([0, 2]), "ab", r"\[0, 2\), not in \[0, 2\]"),
-        (np.ones((2, 2)) / 2, np.array([0, -1]), "ab", "labels must be in"),
-        (np.ones((2, 2)) / 2, np.array([0.0, 1.0]), "ab", "labels must be integers"),
+        (np.ones((4, 2)) / 2, np.zeros(3, int), r"\(4, 2\), labels \(3,\)"),
+        (np.ones((4, 2)) / 2, np.zeros((4, 1), int), r"labels \(4, 1\)"),
+        (np.ones(4), np.zeros(4, int), r"probabilities \(4,\)"),
+        (np.ones((2, 2), int), np.zeros(2, int), "floating point"),
+        (np.array([[0.5, 0.5], [np.nan, 0.5]]), np.zeros(2, int), "1 of 2 rows .* row 1"),
+        (np.array([[2.0, -1.0]]), np.zeros(1, int), "not probabilities"),
+        (np.array([[3.0, 1.0]]), np.zeros(1, int), "sum 4"),
+        (np.ones((2, 2)) / 2, np.array([0, 2]), r"\[0, 2\), not in \[0, 2\]"),
+        (np.ones((2, 2)) / 2, np.array([0, -1]), "labels must be in"),
+        (np.ones((2, 2)) / 2, np.array([0.0, 1.0]), "labels must be integers"),
     ],
 )
-def test_invalid_inputs_raise(probabilities, labels, names, message):
+def test_invalid_inputs_raise(probabilities, labels, message):
     with pytest.raises(ValueError, match=message):
-        classification_metrics(probabilities, labels, list(names))
+        score_clips(probabilities, labels)
 
 
-def test_confusion_matrix_of_different_shapes_raises():
-    with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
-        confusion_matrix(np.zeros(3, int), np.zeros(2, int), 2)
+def test_metrics_of_no_clips_raise():
+    with pytest.raises(ValueError, match="need at least one clip"):
+        classification_metrics(score_clips(np.ones((0, 2)), np.zeros(0, int)), "ab")
+
+
+def test_class_beyond_the_names_raises():
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 1\)"):
+        classification_metrics(score_clips(np.eye(2), np.arange(2)), "a")
+
+
+def test_batches_of_clips_give_the_same_metrics():
+    probabilities, labels = random_predictions(2, dtype=np.float32)
+    parts = [score_clips(probabilities[part], labels[part]) for part in (slice(7), slice(7, None))]
+    whole = score_clips(probabilities, labels)
+    assert classification_metrics(concatenate(parts), NAMES) == classification_metrics(whole, NAMES)
+
+
+def test_metrics_of_many_classes_have_no_matrix():
+    """All else is of the size of the classes."""
+    for count in (MAX_MATRIX_CLASSES, MAX_MATRIX_CLASSES + 1, 20_000):
+        labels = np.arange(3) * (count // 3)
+        clips = ClipScores(labels, np.zeros(3, int), np.full(3, 0.5), np.full(3, 0.1))
+        metrics = classification_metrics(clips, [f"{i}" for i in range(count)])
+        assert (metrics["confusion"] is None) == (count > MAX_MATRIX_CLASSES)
+        assert len(metrics["per_class"]) == count and metrics["accuracy"] == pytest.approx(1 / 3)

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.distributed.resources import NodeResources
 from tests.tune.searches import search_config
-from tune.plan import Plan, plan_trials
+from tune.plan import ConcurrencyLimit, Plan, plan_trials
 
 
 def plan(nodes: list[NodeResources], remaining: int = 30, **overrides: object) -> Plan:
@@ -60,10 +60,31 @@ def test_plan_runs_whole_population_concurrently() -> None:
 @pytest.mark.parametrize(
     "result, text",
     [
-        (Plan(2, 1, 1, 0.0, 0, 0), "2 trials concurrently (1 CPU each; 0 CPUs idle)"),
-        (Plan(1, 1, 8, 1.0, 0, 1), "1 trial at a time (8 CPUs and 1 GPU; 0 CPUs and 1 GPU idle)"),
-        (Plan(2, 3, 2, 0.0, 4, 0), "2 trials concurrently (3 workers with 2 CPUs each; 4 CPUs idle)"),
+        (Plan(2, 2, 1, 1, 0.0, 0, 0), "2 trials concurrently (1 CPU each; 0 CPUs idle)"),
+        (Plan(1, 1, 1, 8, 1.0, 0, 1), "1 trial at a time (8 CPUs and 1 GPU; 0 CPUs and 1 GPU idle)"),
+        (Plan(2, 2, 3, 2, 0.0, 4, 0), "2 trials concurrently (3 workers with 2 CPUs each; 4 CPUs idle)"),
     ],
 )
 def test_plan_is_described_in_one_line(result: Plan, text: str) -> None:
     assert str(result) == text
+
+
+def test_limit_follows_the_nodes_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [NodeResources(1, 0)]
+    monkeypatch.setattr("tune.plan.cluster_nodes", lambda: nodes)
+    monkeypatch.setattr("tune.plan.REFRESH_S", 0.0)
+    started = plan(nodes, max_concurrent=3)
+    limit, waiting = ConcurrencyLimit(started, wait_for_nodes=0), ConcurrencyLimit(started, wait_for_nodes=5)
+    limits = []
+    for count in (1, 2, 4, 0):
+        nodes[:] = [NodeResources(1, 0)] * count
+        limits.append(limit())
+    assert limits == [1, 2, 3, 1]
+    assert waiting() == 3, "no trial waits, so that the autoscaler adds no node"
+
+
+def test_no_trial_waits_if_no_node_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [NodeResources(1, 0)]
+    monkeypatch.setattr("tune.plan.cluster_nodes", lambda: nodes)
+    limit = ConcurrencyLimit(plan(nodes, max_concurrent=3), wait_for_nodes=1e-9)
+    assert limit() == 1

@@ -38,6 +38,17 @@ def test_suggestions_end_at_number_of_trials() -> None:
     assert searcher.suggest("another") == OptunaSearcher.FINISHED
 
 
+def test_no_suggestion_above_maximum_of_concurrent_trials() -> None:
+    config = search_config()
+    limit = [1]
+    searcher = OptunaSearcher(config, *space_and_base(config), [], lambda: limit[0])
+    assert searcher.suggest("first") is not None and searcher.suggest("second") is None
+    limit[0] = 2
+    assert searcher.suggest("second") is not None and searcher.suggest("third") is None
+    searcher.on_trial_complete("first", error=True)
+    assert searcher.suggest("third") is not None
+
+
 def test_resumed_search_continues_with_same_suggestions() -> None:
     config = search_config()
     space, base = space_and_base(config)

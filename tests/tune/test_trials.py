@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.io.errors import UserError
-from tune.trials import Point, SearchFolder, Trial, best_trial
+from tune.trials import Point, SearchFolder, Trial, best_trial, score_line
 
 
 def points(*scores: float) -> list[Point]:
@@ -45,8 +45,7 @@ def write_search(path: Path) -> SearchFolder:
     folder = SearchFolder(path)
     for trial in TRIALS:
         folder.save(trial)
-        for point in trial.points:
-            folder.append_score(trial.number, point)
+        folder.append_scores(score_line(trial.number, point) for point in trial.points)
     return folder
 
 
@@ -59,7 +58,7 @@ def test_search_folder_drops_partially_written_score(tmp_path: Path) -> None:
     with (tmp_path / "scores.jsonl").open("a") as file:
         file.write('{"trial": 2, "epo')  # the driver was killed here
     assert folder.read() == TRIALS
-    folder.append_score(2, Point(3, 0.7, 3.0))
+    folder.append_scores([score_line(2, Point(3, 0.7, 3.0))])
     assert folder.read()[2].points[-1] == Point(3, 0.7, 3.0)
 
 

@@ -3,7 +3,9 @@
 - `folder_layout`: which folders are classes; recognizes splits and folds, leaves out other folders.
 - `split_names`: names of data splits in folders and tables.
 - `audio_folders`: recordings below a folder, links included, and what is left out.
+- `file_kinds`: which of many files are recordings; reads first bytes concurrently.
 - `clip_table`: clips of a CSV or a list of paths.
 - `table_columns`: which columns of a table are used.
 - `file_finder`: files by names that differ from those on disk in form, case or ending.
+- `object_status`: size and time of many objects, by listings and concurrent requests.
 """

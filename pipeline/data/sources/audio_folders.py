@@ -7,17 +7,13 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pipeline.audio.file_types import (
-    FileKind,
-    conversion_example,
-    ending,
-    file_kind,
-    is_hidden,
-    read_header,
-)
+from pipeline.audio.file_types import FileKind, conversion_example, ending, is_hidden
 from pipeline.data.clips import NO_FOLD, clip_record, shown, shown_list
+from pipeline.data.sources.file_kinds import file_kinds
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING, FolderTree, Listing, join
+from pipeline.io.storage import is_store_uri
 from pipeline.io.text import plural
 
 # Files that identify an output folder of melray: all names of one of the sets are in it.
@@ -124,13 +120,26 @@ class AudioWalk:
         Raises:
             UserError: the name of a file is not valid UTF-8.
         """
+        for name, folder, kind in file_kinds(self._tree, self._files(folders)):
+            if kind is FileKind.AUDIO or (kind is FileKind.UNSUPPORTED and self._keep_unsupported):
+                status = self._tree.status(name)
+                if status.is_regular:
+                    yield clip_record(name, self._tree.path(name), folder.label, status, folder.fold)
+                else:
+                    self.omitted.special.append(name)
+            self._note_format(name, kind)
+
+    def _files(self, folders: Iterable[ClassFolder]) -> Iterator[tuple[str, ClassFolder]]:
+        """Yield the files below some folders, each with the one of these that it is below."""
         links: deque[ClassFolder] = deque()
         for folder in folders:
-            yield from self._folder_records(folder, links)
+            yield from self._folder_files(folder, links)
         while links:
-            yield from self._folder_records(links.popleft(), links)
+            yield from self._folder_files(links.popleft(), links)
 
-    def _folder_records(self, start: ClassFolder, links: deque[ClassFolder]) -> Iterator[tuple]:
+    def _folder_files(
+        self, start: ClassFolder, links: deque[ClassFolder]
+    ) -> Iterator[tuple[str, ClassFolder]]:
         # A link to the root or to one of its parents would lead to folders of all classes.
         pending = [] if start.name and self._tree.contains_root(start.name) else [start.name]
         while pending:
@@ -139,7 +148,7 @@ class AudioWalk:
             links += [start._replace(name=join(folder, name)) for name in listing.linked_folders]
             pending += [join(folder, name) for name in reversed(listing.folders)]
             for name in listing.files:
-                yield from self._file_records(join(folder, name), start)
+                yield join(folder, name), start
 
     def _enter(self, folder: str, label: str) -> Listing:
         """Return the visible content of a folder; empty if it is left out."""
@@ -161,24 +170,12 @@ class AudioWalk:
 
     def _without_hidden(self, folder: str, listing: Listing) -> Listing:
         hidden = [name for name in listing.folders + listing.linked_folders if is_hidden(name)]
-        self.omitted.hidden += [
-            join(folder, name) for name in hidden if has_recordings(self._tree, join(folder, name))
-        ]
+        self.omitted.hidden += with_recordings(self._tree, [join(folder, name) for name in hidden])
         return Listing(
             [name for name in listing.folders if not is_hidden(name)],
             [name for name in listing.linked_folders if not is_hidden(name)],
             listing.files,
         )
-
-    def _file_records(self, name: str, folder: ClassFolder) -> Iterator[tuple]:
-        kind = _kind(self._tree, name)
-        if kind is FileKind.AUDIO or (kind is FileKind.UNSUPPORTED and self._keep_unsupported):
-            status = self._tree.status(name)
-            if status.is_regular:
-                yield clip_record(name, self._tree.path(name), folder.label, status, folder.fold)
-            else:
-                self.omitted.special.append(name)
-        self._note_format(name, kind)
 
     def _note_format(self, name: str, kind: FileKind) -> None:
         if kind is FileKind.UNSUPPORTED and is_broken_link(self._tree, name):
@@ -203,6 +200,15 @@ def has_recordings(tree: FolderTree, folder: str) -> bool:
         return True
 
 
+def with_recordings(tree: FolderTree, folders: Iterable[str]) -> list[str]:
+    """Return those folders in which, or below which, there is a recording."""
+    names = list(folders)
+    if not is_store_uri(tree.path("")):
+        return [name for name in names if has_recordings(tree, name)]
+    found = map_concurrently(lambda name: has_recordings(tree, name), names)
+    return [name for name, is_found in zip(names, found, strict=True) if is_found]
+
+
 def has_own_recordings(tree: FolderTree, folder: str) -> bool:
     """Return whether there is a recording directly in a folder."""
     return any(True for _ in own_recordings(tree, folder))
@@ -210,9 +216,9 @@ def has_own_recordings(tree: FolderTree, folder: str) -> bool:
 
 def own_recordings(tree: FolderTree, folder: str) -> Iterator[str]:
     """Yield the recordings directly in a folder, also in unsupported formats; and broken links."""
-    for name in tree.list(folder).files:
-        path = join(folder, name)
-        if _kind(tree, path) in (FileKind.AUDIO, FileKind.UNSUPPORTED):
+    files = ((join(folder, name), None) for name in tree.list(folder).files)
+    for path, _, kind in file_kinds(tree, files):
+        if kind in (FileKind.AUDIO, FileKind.UNSUPPORTED):
             yield path
 
 
@@ -224,7 +230,3 @@ def is_broken_link(tree: FolderTree, name: str) -> bool:
 def broken_links_warning(names: list[str]) -> list[str]:
     """Return a warning about broken links, if there are any."""
     return [f"broken links: {shown_list(names)}; is a disk not mounted?"] if names else []
-
-
-def _kind(tree: FolderTree, name: str) -> FileKind:
-    return file_kind(name, lambda: read_header(tree.path(name)))

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.data.clips import MAX_FOLD, NO_FOLD, clip_record, shown, to_table
+from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, clip_record, shown, to_table
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import Columns, labeled_columns, unlabeled_columns
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
+from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import is_store_uri
 from pipeline.io.text import plural
 
 # Empty, or as pandas may write a missing value.
 _NO_VALUES = ("", "nan")
 # Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
+# Slashes and dots that a path does not need.
+_REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
 _FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
+
+
+# Number and values of a row.
+Row = tuple[int, Sequence[str]]
 
 
 @dataclass
@@ -40,6 +49,41 @@ class TableReader:
     """Number of rows by split, without those of the training split."""
     other_case: dict[str, list[str]] = field(default_factory=dict)
     """Names of files that are written in another case in the table, by path."""
+
+    def read(
+        self, rows: Iterable[Row], columns: Columns, read_again: Callable[[], Iterable[Row]]
+    ) -> pd.DataFrame:
+        """Return the clips of the training split.
+
+        `read_again` returns the rows another time: before objects in object stores are looked up, the
+        objects in each folder are counted, unless the table is short.
+
+        Raises:
+            UserError: a value is missing or invalid, or a name stands for several files.
+        """
+        return to_table(self._records(rows, columns, read_again))
+
+    def _records(
+        self, rows: Iterable[Row], columns: Columns, read_again: Callable[[], Iterable[Row]]
+    ) -> Iterator[tuple]:
+        is_planned = False
+        for number, chunk in enumerate(_chunks(iter(rows))):
+            names = list(filter(self.finder.is_remote, self._names(chunk, columns)))
+            if names and not is_planned:
+                is_short = number == 0 and len(chunk) < CHUNK_ROWS
+                self.finder.plan(names if is_short else self._names(read_again(), columns))
+                is_planned = True
+            self.finder.prepare(names)
+            for line, values in chunk:
+                record = self.record(line, values, columns)
+                if record is not None:
+                    yield record
+
+    def _names(self, rows: Iterable[Row], columns: Columns) -> Iterator[str]:
+        """Yield the names of the files of the training split."""
+        for _, values in rows:
+            if columns.split is None or split_of(_value(values, columns.split)) != "held out":
+                yield _value(values, columns.path, strip=False)
 
     def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
         """Return the manifest row of a table row; None if the row belongs to another split.
@@ -150,11 +194,7 @@ def read_labeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     with open_csv(path, "--data") as table:
         columns = labeled_columns(table)
         reader = TableReader(table.name, FileFinder(path.parent))
-        clips = to_table(
-            record
-            for line, values in table.rows()
-            if (record := reader.record(line, values, columns)) is not None
-        )
+        clips = reader.read(table.rows(), columns, lambda: _rows(path, "--data"))
     return clips, reader.check_files(path, clips)
 
 
@@ -170,13 +210,12 @@ def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
         reader = TableReader(table.name, FileFinder(path.parent))
         columns, has_header = unlabeled_columns(table, reader.finder)
 
-        def rows() -> Iterator[tuple[int, list[str]]]:
+        def rows() -> Iterator[Row]:
             if not has_header:
                 yield table.header_line, table.header
             yield from table.rows()
 
-        records = (reader.record(line, values, columns) for line, values in rows())
-        clips = to_table(record for record in records if record is not None)
+        clips = reader.read(rows(), columns, lambda: _rows(path, "--audio"))
     return clips, reader.check_files(path, clips)
 
 
@@ -186,15 +225,37 @@ def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         UserError: not a text file, or no listed file exists.
     """
-    with open_text(path, "--audio") as file:
-        reader = TableReader(f"--audio {path}", FileFinder(path.parent))
-        lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
-        clips = to_table(
-            record
-            for number, line in lines
-            if line.strip() and (record := reader.record(number, [line], Columns(0))) is not None
-        )
+    reader = TableReader(f"--audio {path}", FileFinder(path.parent))
+    clips = reader.read(_lines(path), Columns(0), lambda: _lines(path))
     return clips, reader.check_files(path, clips)
+
+
+def _rows(path: Path, flag: str) -> Iterator[Row]:
+    with open_csv(path, flag) as table:
+        yield from table.rows()
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    with open_text(path, "--audio") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, [line.rstrip("\r\n")]
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Yield rows in chunks; an error of the table is raised after the rows before it."""
+    error: Exception | None = None
+    while error is None:
+        chunk: list[Row] = []
+        try:
+            chunk.extend(itertools.islice(rows, CHUNK_ROWS))
+        except Exception as table_error:
+            error = table_error
+        if not chunk:
+            break
+        yield chunk
+    if error is not None:
+        raise error
 
 
 def _value(values: Sequence[str], column: int | None, strip: bool = True) -> str:
@@ -204,14 +265,25 @@ def _value(values: Sequence[str], column: int | None, strip: bool = True) -> str
 
 
 def _clip_id(name: str) -> str:
-    return name if is_store_uri(name) else PurePosixPath(name).as_posix()
+    if is_store_uri(name) or not _REDUNDANT.search(name):
+        return name
+    return PurePosixPath(name).as_posix()
 
 
 def _neighbor_hint(table: Path, name: str) -> str:
     """Return where a missing file is, if it is below a folder next to the table or to the table's folder."""
     for base, prefix in ((table.parent, ""), (table.parent.parent, "../")):
-        for folder in sorted(path for path in base.iterdir() if path.is_dir()):
-            if FileFinder(folder).exists(name):
+        folders = _folders_in(base)
+        found = map_concurrently(lambda folder: FileFinder(folder).exists(name), folders)
+        for folder, exists in zip(folders, found, strict=True):
+            if exists:
                 example = f"{prefix}{folder.name}/{name}"
                 return f", but it is in '{folder}': move the CSV there, or write paths like {shown(example)}"
     return "; paths are relative to the folder of the CSV"
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    if isinstance(folder, RemotePath):
+        # Of a bucket's root, the folder would be the list of all buckets.
+        return [path for path, info in folder.children() if info.is_folder] if folder.key else []
+    return sorted(path for path in folder.iterdir() if path.is_dir())

@@ -1,16 +1,23 @@
-"""Files by the names in a table, which may differ from those on disk in form, case, separator or ending."""
+"""Files by the names in a table, which may differ from those on disk in form, case, separator or ending.
+
+What is in object stores is requested for many names concurrently: `plan` once for the whole table, `prepare`
+before some names are looked up with `find`, which otherwise requests what it needs.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import normalize_id, shown
+from pipeline.data.sources.object_status import NOT_FOUND, ObjectStatuses, request_status
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.folder_tree import MISSING, FileStatus, local_status
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import is_store_uri, to_path
@@ -29,13 +36,66 @@ class FoundFile(NamedTuple):
 
 
 class FileFinder:
-    """Finds files by names relative to a folder; lists a folder only if it has no file of that name."""
+    """Finds files by names relative to a folder; lists a local folder only if it has no file of that name."""
 
     def __init__(self, folder: Path):
         """Set the folder, on disk or in an object store."""
-        self._folder = folder
+        self._folder, self._root = folder, str(folder)
+        self._objects = ObjectStatuses()
+        self._uris: dict[str, str] = {}  # of the names that are prepared
         self._indexes: dict[str, _NameIndex] = {}
         self._folders: dict[str, str | None] = {}  # existing folder of each folder in the table
+
+    def is_remote(self, name: str) -> bool:
+        """Return whether a name is that of an object in an object store."""
+        return is_store_uri(name) or (isinstance(self._folder, RemotePath) and not os.path.isabs(name))
+
+    def plan(self, names: Iterable[str]) -> None:
+        """List the folders in object stores of which a table names many objects.
+
+        Raises:
+            OSError: the object store cannot be reached.
+        """
+        rows: Counter[RemotePath] = Counter()
+        for name in filter(self.is_remote, names):
+            with suppress(ValueError):
+                rows[self._remote_path(_plain(name)).parent] += 1
+        self._objects.list_folders(rows)
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Request what `find` needs for some names, concurrently; forget what it needed for others.
+
+        Raises:
+            OSError: the object store cannot be reached.
+        """
+        self._objects.forget()
+        self._uris = {}
+        paths = {name: self._variant_paths(name) for name in names if self.is_remote(name)}
+        self._objects.request(path for variants in paths.values() for path in variants)
+        missing = [
+            variants[-1]
+            for variants in paths.values()
+            if variants and all(self._objects.status(str(path)).size == MISSING for path in variants)
+        ]
+        folders = {str(path.parent) for path in missing} - self._indexes.keys()
+        for folder, entries in zip(folders, map_concurrently(_entries, folders), strict=True):
+            self._indexes[folder] = _NameIndex(entries)
+        self._objects.request(to_path(uri) for uri in map(self._unique_equivalent, missing) if uri)
+
+    def _variant_paths(self, name: str) -> list[RemotePath]:
+        """Return the paths that a name may stand for, last its plain form; none if it is not valid."""
+        paths = []
+        with suppress(ValueError):  # raised for the row, with its number
+            for variant in _variants(name):
+                path = self._remote_path(variant)
+                self._uris[variant] = str(path)
+                paths.append(path)
+        return paths
+
+    def _unique_equivalent(self, path: RemotePath) -> str | None:
+        with suppress(ValueError):
+            return self._equivalent(str(path))
+        return None
 
     def find(self, name: str) -> FoundFile:
         """Find a file by its path, by an equivalent one (Unicode form, case), or by its path without ending.
@@ -44,17 +104,17 @@ class FileFinder:
             ValueError: the name stands for several files, is that of a folder, or is not a valid URI.
             OSError: the object store cannot be reached.
         """
-        plain = name.strip().replace("\\", "/")
-        for variant in dict.fromkeys((name, name.strip(), plain)):
+        for variant in _variants(name):
             path = self._absolute(variant)
-            status = file_status(path)
+            status = self._status(path)
             if status.size != MISSING and status.is_regular:
                 return FoundFile(path, status, variant)
+        plain = _plain(name)
         path = self._absolute(plain)
         equivalent = self._equivalent(path)
         if equivalent is None:
-            return FoundFile(path, FileStatus(MISSING, 0), plain)
-        status = file_status(equivalent)
+            return FoundFile(path, NOT_FOUND, plain)
+        status = self._status(equivalent)
         if not status.is_regular:  # a named pipe, for example, would block its reader
             raise ValueError(f"{shown(name)} is not a file")
         return FoundFile(equivalent, status, plain, normalize_id(equivalent).startswith(normalize_id(path)))
@@ -67,13 +127,20 @@ class FileFinder:
             return True
 
     def _absolute(self, name: str) -> str:
+        if name in self._uris:
+            return self._uris[name]
+        if self.is_remote(name):
+            return str(self._remote_path(name))
+        return os.path.abspath(name if os.path.isabs(name) else f"{self._root}/{name}")
+
+    def _remote_path(self, name: str) -> RemotePath:
         if is_store_uri(name):
-            return str(to_path(name))
-        if os.path.isabs(name):
-            return os.path.abspath(name)
-        if isinstance(self._folder, RemotePath):
-            return str(self._folder.with_key(posixpath.normpath(f"{self._folder.key}/{name}")))
-        return os.path.abspath(self._folder / name)
+            return to_path(name)
+        assert isinstance(self._folder, RemotePath)
+        return self._folder.with_key(posixpath.normpath(f"{self._folder.key}/{name}"))
+
+    def _status(self, path: str) -> FileStatus:
+        return self._objects.status(path) if is_store_uri(path) else local_status(path)
 
     def _equivalent(self, path: str) -> str | None:
         """Return the file with an equivalent path; None if there is none."""
@@ -144,10 +211,17 @@ def file_status(path: str) -> FileStatus:
     Raises:
         OSError: the object store cannot be reached.
     """
-    if not is_store_uri(path):
-        return local_status(path)
-    info = to_path(path).info()
-    return FileStatus(MISSING if info.size is None else info.size, info.mtime_ns or 0)
+    return request_status(path) if is_store_uri(path) else local_status(path)
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("\\", "/")
+
+
+def _variants(name: str) -> Iterable[str]:
+    """Return the names that a name in a table may stand for; the plain form is the last one."""
+    stripped = name.strip()
+    return dict.fromkeys((name, stripped, stripped.replace("\\", "/")))
 
 
 def _entries(folder: str) -> list[str]:

@@ -16,6 +16,7 @@ from pipeline.data.sources.audio_folders import (
     has_recordings,
     is_broken_link,
     own_recordings,
+    with_recordings,
 )
 from pipeline.data.sources.split_names import split_of, splits_in
 from pipeline.io.errors import UserError, explain_os_error
@@ -74,7 +75,7 @@ def _class_names(tree: FolderTree, warnings: list[str]) -> list[str]:
     hidden = [name for name in listing.folders + listing.linked_folders if is_hidden(name)]
     names = _visible(tree, "")
     ignored = [name for name in names if name.lower() in _NO_CLASSES] + hidden
-    ignored = [name for name in ignored if has_recordings(tree, name)]
+    ignored = with_recordings(tree, ignored)
     if ignored:
         warnings.append(f"ignoring folders that are no classes: {shown_list(ignored)}")
     return [name for name in names if name.lower() not in _NO_CLASSES]
@@ -89,11 +90,11 @@ def _training_split(tree: FolderTree, data: Path, warnings: list[str]) -> str | 
         UserError: it can be a class as well, or has no class folders.
     """
     names = [name for name in _visible(tree, "") if name.lower() not in _NO_CLASSES]
-    named = [name for name in names if split_of(name) == "train" and has_recordings(tree, name)]
+    named = with_recordings(tree, [name for name in names if split_of(name) == "train"])
     if not named:
         return None
     held_out = [name for name in names if split_of(name) == "held out"]
-    others = [name for name in names if split_of(name) is None and has_recordings(tree, name)]
+    others = with_recordings(tree, [name for name in names if split_of(name) is None])
     splits = [name for name in named if _has_class_folders(tree, name)]
     if others:
         splits = [name for name in splits if not has_own_recordings(tree, name)]
@@ -138,7 +139,7 @@ def _without_held_out(tree: FolderTree, data: Path, names: list[str], warnings: 
     if not held_out:
         return names
     rest = [name for name in names if name not in held_out]
-    classes = [name for name in rest if has_recordings(tree, name)]
+    classes = with_recordings(tree, rest)
     if not classes:
         raise UserError(
             f"--data {data}: no training split or class folder next to {shown_list(held_out)}; "
@@ -164,7 +165,7 @@ def _is_held_out(tree: FolderTree, name: str) -> bool:
 
 def _split_classes_warning(tree: FolderTree, data: Path, names: list[str]) -> list[str]:
     """Return a warning about class folders that seem to be splits, such as `birds_train` and `birds_test`."""
-    named = [name for name in names if splits_in(name) and has_recordings(tree, name)]
+    named = with_recordings(tree, filter(splits_in, names))
     train = [name for name in named if "train" in splits_in(name)]
     if not train or len(train) == len(named):
         return []
@@ -190,8 +191,8 @@ def _fold_classes(
         UserError: there are class folders next to folds, or none in them.
     """
     folds = {name: int(match[1]) for name in names if (match := _FOLD_NAME.fullmatch(name))}
-    folds = {name: number for name, number in folds.items() if has_recordings(tree, name)}
-    others = [name for name in names if name not in folds and has_recordings(tree, name)] if folds else []
+    folds = {name: folds[name] for name in with_recordings(tree, folds)}
+    others = with_recordings(tree, [name for name in names if name not in folds]) if folds else []
     if not folds or (others and len(folds) == 1):
         return None
     if others:
@@ -220,7 +221,7 @@ def nested_classes_warning(layout: Layout) -> list[str]:
     for folder in layout.classes:
         if has_recordings(layout.tree, folder.name) and not has_own_recordings(layout.tree, folder.name):
             below = [join(folder.name, name) for name in _visible(layout.tree, folder.name)]
-            if sum(has_recordings(layout.tree, name) for name in below) > 1:
+            if len(with_recordings(layout.tree, below)) > 1:
                 path = layout.tree.path(folder.name)
                 return [f"if the folders in {shown(folder.name)} are the classes, pass --data {path}"]
     return []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.cli import run
 from cluster.connection.nodes import amounts, describe_node, parse_node, sum_resources
 from cluster.doctor.check import Check, ok, report, warn
-from cluster.doctor.cluster import check_access, check_clock, check_nodes
+from cluster.doctor.cluster import check_access, check_clock, check_nodes, check_ports
 from cluster.doctor.host import (
     check_decoding,
     check_disk,
@@ -22,6 +24,7 @@ from cluster.doctor.host import (
     declared_requirements,
 )
 from cluster.doctor.storage import TEST_BYTES, FileAccess, check_storage
+from cluster.local.processes import find_listeners
 
 GIB = 2**30
 
@@ -87,16 +90,36 @@ def test_storage_with_different_data_fails() -> None:
     assert check_storage("x", lambda location: file).message == "read back different data" and deleted
 
 
-def test_access_level_depends_on_token_and_exposure() -> None:
-    assert check_access(token=True, loopback=True, encrypted=False, exposed=["GCS"]).level == "ok"
-    assert check_access(token=True, loopback=False, encrypted=False, exposed=[]).level == "warn"
-    assert check_access(token=True, loopback=False, encrypted=True, exposed=[]).level == "ok"
-    both = check_access(token=True, loopback=True, encrypted=False, exposed=["GCS", "dashboard"])
-    assert both.level == "warn"
-    assert check_access(token=False, loopback=True, encrypted=False, exposed=[]).level == "warn"
-    unauthenticated = check_access(token=False, loopback=True, encrypted=False, exposed=["GCS"])
-    assert unauthenticated.level == "fail"
-    assert "GCS reachable from other hosts: anyone on the network can run code" in unauthenticated.message
+@pytest.mark.parametrize(
+    ("token", "loopback", "encrypted", "exposed", "level"),
+    [
+        (True, True, False, False, "ok"),
+        (True, True, False, True, "ok"),
+        (True, False, False, False, "warn"),
+        (True, False, True, False, "ok"),
+        (False, True, False, False, "warn"),
+        (False, True, False, True, "fail"),
+        (False, False, True, False, "fail"),
+    ],
+)
+def test_access_level_depends_on_token_and_exposure(
+    token: bool, loopback: bool, encrypted: bool, exposed: bool, level: str
+) -> None:
+    check = check_access(token, loopback, encrypted, exposed)
+    assert check.level == level
+    assert ("anyone on the network can run code" in check.message) == (level == "fail")
+
+
+def test_ports_on_all_interfaces_are_named() -> None:
+    own = [psutil.Process()]
+    with socket.create_server(("127.0.0.1", 0)), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        listeners = find_listeners(own)
+        assert check_ports(listeners) == ok("ports", f"{len(listeners)}, on loopback only")
+        with socket.create_server(("", 0)) as server:
+            check = check_ports(find_listeners(own))
+            port = server.getsockname()[1]
+    assert check.level == "warn" and check.message.startswith("1 port reachable from other hosts: ")
+    assert check.message.endswith(f" at 0.0.0.0 port {port}")
 
 
 def test_clock_skew_is_a_warning() -> None:

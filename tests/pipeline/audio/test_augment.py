@@ -11,6 +11,7 @@ from pipeline.audio.augment import (
     AUGMENTATIONS,
     MAX_SEMITONES,
     MAX_SPEED_OCTAVES,
+    convolve,
     row_rng,
     shift_pitch,
     time_stretch,
@@ -29,6 +30,16 @@ def apply(name: str, samples: np.ndarray, strength: float, seed: int = 0) -> np.
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
     size = min(a.size, b.size)
     return float(np.corrcoef(a[:size], b[:size])[0, 1])
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 3000, 110_250])
+@pytest.mark.parametrize("response_size", [2, 300, 22_050])
+def test_convolution_equals_that_of_scipy(size: int, response_size: int):
+    rng = np.random.default_rng(size)
+    samples, response = (rng.standard_normal(count, np.float32) for count in (size, response_size))
+    convolved = convolve(samples, response)
+    assert convolved.dtype == np.float32
+    assert np.array_equal(convolved, scipy.signal.fftconvolve(samples, response))
 
 
 def test_row_rng_depends_on_seed_clip_and_copy():

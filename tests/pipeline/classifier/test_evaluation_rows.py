@@ -138,5 +138,7 @@ def test_unknown_class_is_named_with_known_ones(folder: Path, tmp_path: Path) ->
     write_tones(tmp_path / "data", classes=4)
     extract(extract_config(tmp_path / "data", tmp_path / "shards", copies=0), run_in_process)
     config = EvaluateConfig(run=folder / "run", shards=tmp_path / "shards", split="all")
-    with pytest.raises(UserError, match="the model does not know 'tone 3', only tone 0, tone 1, tone 2"):
+    with pytest.raises(
+        UserError, match="the model does not know 'tone 3', only 'tone 0', 'tone 1', 'tone 2'"
+    ):
         evaluate(config)

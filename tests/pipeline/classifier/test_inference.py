@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +14,7 @@ from pipeline.classifier.evaluate import predict_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, plan_job, read_audio
 from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
+from pipeline.classifier.predictions import predicted_clips, read_unit
 from pipeline.data.dataset import open_dataset
 from pipeline.training.model_file import load_classifier
 from tests.helpers.simulated_device import DEVICE, TO_CPU, TO_DEVICE, simulated_device
@@ -69,9 +68,11 @@ def test_prediction_on_device_equals_cpu(tmp_path: Path) -> None:
     for device in (torch.device("cpu"), DEVICE):
         with simulated_device():
             Predictor(run, 2, "fp32", lambda device=device: device)(unit, spectrograms)
-        tables.append(unit.path.read_bytes())
-    expected, actual = (pd.read_parquet(io.BytesIO(table)) for table in tables)
-    pd.testing.assert_frame_equal(actual, expected, atol=1e-6)
+        tables.append(read_unit(unit))
+    expected, actual = tables
+    texts = ["id", "label", "path", "reason", "warning"]
+    assert actual.select(texts).equals(expected.select(texts))
+    np.testing.assert_allclose(*(predicted_clips(table).probabilities for table in tables), atol=1e-6)
 
 
 def test_evaluation_on_device_equals_cpu(tmp_path: Path) -> None:
@@ -81,5 +82,8 @@ def test_evaluation_on_device_equals_cpu(tmp_path: Path) -> None:
     expected = predict_rows(saved, dataset, rows, 2)
     with simulated_device():
         actual = predict_rows(saved, dataset, rows, 2, DEVICE)
-    np.testing.assert_allclose(actual.probabilities, expected.probabilities, atol=1e-6)
-    np.testing.assert_array_equal(actual.labels, expected.labels)
+    for name in ("labels", "predictions"):
+        np.testing.assert_array_equal(getattr(actual.scores, name), getattr(expected.scores, name))
+    for name in ("confidence", "true_probability"):
+        values = (getattr(scores, name) for scores in (actual.scores, expected.scores))
+        np.testing.assert_allclose(*values, atol=1e-6)

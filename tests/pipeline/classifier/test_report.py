@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.metrics import classification_metrics
+from models.confusion import Confusion, count_confusions
+from models.metrics import ClipScores, classification_metrics, score_clips
 from pipeline.audio.features import FeatureConfig
 from pipeline.classifier.report import MAX_MISTAKES, Example, Mistake, write_report
 from tests.helpers.html_page import EVIL_NAMES, Page, assert_accessible, parse_checked
@@ -46,13 +47,22 @@ def make_history(epochs: int, validated: bool = True) -> list[dict[str, Any]]:
     return history
 
 
-def make_metrics(names: list[str], never_predicted: int | None = None) -> dict[str, Any]:
-    """Return metrics of random predictions of 4 clips per class."""
+def make_scores(names: list[str], never_predicted: int | None = None) -> ClipScores:
+    """Return random predictions of 4 clips per class."""
     labels = np.arange(4 * len(names)) % len(names)
     scores = np.random.default_rng(0).random((len(labels), len(names))) + 1.5 * np.eye(len(names))[labels]
     if never_predicted is not None:
         scores[:, never_predicted] = 0.0
-    return classification_metrics(scores / scores.sum(axis=1, keepdims=True), labels, names)
+    return score_clips(scores / scores.sum(axis=1, keepdims=True), labels)
+
+
+def make_metrics(names: list[str], never_predicted: int | None = None) -> dict[str, Any]:
+    return classification_metrics(make_scores(names, never_predicted), names)
+
+
+def make_confusion(names: list[str], never_predicted: int | None = None) -> Confusion:
+    scores = make_scores(names, never_predicted)
+    return count_confusions(scores.labels, scores.predictions, len(names))
 
 
 def write(folder: Path, names: list[str], num_mistakes: int = 3, **changes: Any) -> str:
@@ -62,6 +72,7 @@ def write(folder: Path, names: list[str], num_mistakes: int = 3, **changes: Any)
         "title": "A <test> & more",
         "summary": {"data": "<here>", "device": "CPU"},
         "metrics": make_metrics(names),
+        "confusion": make_confusion(names),
         "history": make_history(3),
         "mistakes": [
             Mistake(f"clip {i}", names[0], names[-1], 0.5 + i / 1000, random_mel(i))
@@ -130,7 +141,7 @@ def test_curves_show_the_history(tmp_path):
 
 def test_confusion_matrix_and_reliability_show_the_metrics(tmp_path):
     metrics = make_metrics(list("abc"), never_predicted=1)
-    page = Page(write(tmp_path, list("abc"), metrics=metrics))
+    page = Page(write(tmp_path, list("abc"), metrics=metrics, confusion=make_confusion(list("abc"), 1)))
     chart = page.chart("Confusion matrix")
     counts = chart["data"][-1]
     confusion = np.zeros((3, 3), int)
@@ -204,11 +215,38 @@ def test_classes_with_low_f1_come_first(tmp_path):
 
 
 def test_classes_without_clips_come_last_without_scores(tmp_path):
-    metrics = classification_metrics(np.full((2, 3), 1 / 3), np.array([0, 0]), ["a", "b", "no clips"])
-    path = tmp_path / "deep" / "er" / "report.html"
-    write_report(
-        path, title="t", summary={}, metrics=metrics, history=[], mistakes=[], examples=[], features=FEATURES
-    )
-    rows = Page(path.read_text(encoding="utf-8")).tables[0][1:]
+    names = ["a", "b", "no clips"]
+    scores = score_clips(np.full((2, 3), 1 / 3), np.array([0, 0]))
+    confusion = count_confusions(scores.labels, scores.predictions, 3)
+    metrics = classification_metrics(scores, names)
+    rows = Page(write(tmp_path / "deep" / "er", names, metrics=metrics, confusion=confusion)).tables[0][1:]
     assert rows[0][0] == "a"
     assert rows[-1] == ["no clips", "–", "–", "–", "0"]
+
+
+def test_page_of_thousands_of_classes_is_small(tmp_path):
+    names = [f"class {i}" for i in range(3000)]
+    # The classes from 1000 on are predicted as the class before, those from 2000 on with more clips.
+    labels = np.concatenate([np.arange(3000), np.arange(2000, 3000)])
+    scores = ClipScores(labels, labels - (labels >= 1000), np.full(4000, 0.5), np.full(4000, 0.5))
+    confusion = count_confusions(scores.labels, scores.predictions, len(names))
+    examples = [Example(f"example {i}", names[i], random_mel(i)) for i in range(0, 3000, 60)]
+    text = write(
+        tmp_path,
+        names[:3],
+        metrics=classification_metrics(scores, names),
+        confusion=confusion,
+        examples=examples,
+    )
+    page = parse_checked(text)
+    assert len(text) - sum(map(len, page.scripts)) < 3_000_000
+    pairs, classes, *_ = page.tables
+    assert pairs[1][:3] == ["class 2000", "class 1999", "2"] and len(pairs) == 1 + 50
+    assert classes[1][0] == "class 2000" and len(classes) == 1 + 100
+    for note in (
+        "Shown: 50 of 3,000 classes, those most often confused; confusion.csv has all.",
+        "Shown: 100 of 3,000 classes, those with the lowest F1; evaluation.json has all.",
+        "Shown: 50 of 3,000 classes, evenly spaced.",
+    ):
+        assert note in page.words
+    assert len(page.chart("Confusion matrix")["layout"]["xaxis"]["ticktext"]) == 50

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.classifier import sample_submission
 from pipeline.classifier.clip_ids import ClipIndex
 from pipeline.classifier.sample_submission import SampleSubmission, read_sample, split_columns
 from pipeline.io.errors import UserError
@@ -93,3 +94,19 @@ def test_column_of_ids_is_recognized(content: str, id_column: str, columns: list
 def test_sample_without_header_raises(tmp_path: Path):
     with pytest.raises(UserError, match=r"'1.wav' in the first line is an audio file"):
         split_columns(read(tmp_path, "1.wav,dog\n2.wav,dog\n"), CLIPS)
+
+
+def test_placeholders_of_many_columns_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of columns of zeros only names are needed; ids and row numbers are complete."""
+    monkeypatch.setattr(sample_submission, "CHECKED_ROWS", 4)
+    names = [f"class {i}" for i in range(200)]
+    ids = [f"{i}.wav" for i in range(10)]
+    path = tmp_path / "sample.csv"
+    rows = [f"{i},{','.join(['0.0'] * 100)},{name},{','.join(['0.0'] * 100)}" for i, name in enumerate(ids)]
+    path.write_text("\n".join([",".join(["", *names[:100], "id", *names[100:]]), *rows]))
+    sample = read_sample(path)
+    assert sample.names == ("", *names[:100], "id", *names[100:])
+    assert sample.table["id"].tolist() == ids and sample.table[""].tolist() == list("0123456789")
+    assert len(sample.table.columns) < 5
+    assert split_columns(sample, ClipIndex(ids)) == ("id", names)
+    assert sample.values(names).columns.tolist() == names

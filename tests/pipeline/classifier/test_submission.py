@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.classifier import submission
 from pipeline.classifier.sample_submission import SampleSubmission
-from pipeline.classifier.submission import plan_submission
+from pipeline.classifier.submission import SubmissionPlan, plan_submission
+from pipeline.classifier.submission_values import PredictedClips
 from pipeline.io.errors import UserError
 
 CLASSES = ("dog", "rain", "label")
 IDS = ["a/1.wav", "a/2.flac", "b/2.wav", "c.d.wav"]
 CLIPS = pd.DataFrame({"clip_id": IDS, "path": [f"/audio/{clip_id}" for clip_id in IDS]})
-TABLE = pd.DataFrame(
-    {
-        "id": IDS,
-        "label": ["dog", "dog", "rain", "label"],
-        "p:dog": [0.8, 0.6, 0.1, 0.0],
-        "p:rain": [0.1, 0.3, 0.7, 0.1],
-        "p:label": [0.1, 0.1, 0.2, 0.9],
-    }
+PREDICTED = PredictedClips(
+    ["dog", "dog", "rain", "label"],
+    np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.0, 0.1, 0.9]]),
 )
 
 
@@ -29,7 +27,16 @@ def sample(*ids: str, columns: tuple[str, ...] = ("id", "class"), value: str = "
 
 
 def fill(sample: SampleSubmission | None) -> pd.DataFrame:
-    return plan_submission(sample, CLIPS, CLASSES).fill(TABLE, CLASSES)
+    return fill_plan(plan_submission(sample, CLIPS, CLASSES))
+
+
+def two_parts() -> list[PredictedClips]:
+    return [PredictedClips(*(values[part] for values in PREDICTED)) for part in (slice(3), slice(3, None))]
+
+
+def fill_plan(plan: SubmissionPlan) -> pd.DataFrame:
+    """Return the submission of predictions that arrive in two parts."""
+    return pd.concat(plan.fill(two_parts(), CLASSES), ignore_index=True)
 
 
 def test_submission_without_sample_lists_all_clips():
@@ -37,11 +44,11 @@ def test_submission_without_sample_lists_all_clips():
 
 
 def test_submission_without_sample_has_requested_values():
-    probabilities = plan_submission(None, CLIPS, CLASSES, "probability").fill(TABLE, CLASSES)
+    probabilities = fill_plan(plan_submission(None, CLIPS, CLASSES, "probability"))
     assert list(probabilities.columns) == ["id", "dog", "rain", "label"]
-    single = plan_submission(None, CLIPS, CLASSES, positive_class="rain").fill(TABLE, CLASSES)
+    single = fill_plan(plan_submission(None, CLIPS, CLASSES, positive_class="rain"))
     assert single["probability"].tolist() == [0.1, 0.3, 0.7, 0.1]
-    indices = plan_submission(None, CLIPS, CLASSES, "index").fill(TABLE, CLASSES)
+    indices = fill_plan(plan_submission(None, CLIPS, CLASSES, "index"))
     assert indices["label"].tolist() == [0, 0, 1, 2]
     with pytest.raises(UserError, match="--submission-values labels: needs a --sample-submission"):
         plan_submission(None, CLIPS, CLASSES, "labels")
@@ -107,7 +114,9 @@ def test_files_without_sample_row_are_counted():
 def test_columns_named_like_classes_contain_probabilities():
     result = fill(sample("a/1.wav", "2.wav", columns=("id", "rain", "dog", "label"), value="0"))
     assert list(result.columns) == ["id", "rain", "dog", "label"]
-    assert result.to_numpy().tolist() == [["a/1.wav", 0.1, 0.8, 0.1], ["2.wav", 0.7, 0.1, 0.2]]
+    assert result["id"].tolist() == ["a/1.wav", "2.wav"]
+    values = result[["rain", "dog", "label"]].to_numpy()
+    np.testing.assert_allclose(values, [[0.1, 0.8, 0.1], [0.7, 0.1, 0.2]], rtol=1e-6)
 
 
 def test_column_order_and_index_column_are_kept():
@@ -119,4 +128,28 @@ def test_column_order_and_index_column_are_kept():
 def test_file_has_separator_of_sample():
     table = pd.DataFrame({"id": ["1"], "label": ["?"]}, dtype=str)
     plan = plan_submission(SampleSubmission(table, "s.csv", ";"), CLIPS, CLASSES)
-    assert plan.to_csv(TABLE, CLASSES) == "id;label\n1;dog\n"
+    assert "".join(plan.csv_chunks([PREDICTED], CLASSES)) == "id;label\n1;dog\n"
+
+
+def test_file_has_one_header_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "_CHUNK_VALUES", 2)
+    plan = plan_submission(None, CLIPS, CLASSES)
+    chunks = list(plan.csv_chunks(two_parts(), CLASSES))
+    assert chunks == ["id,label\na/1.wav,dog\na/2.flac,dog\n", "b/2.wav,rain\n", "c.d.wav,label\n"]
+
+
+def test_submission_of_many_classes_equals_few_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a sample in any order, some clips several times; the text is that of pandas for all at once."""
+    rng = np.random.default_rng(0)
+    names = tuple(f"class {i:03d}" for i in range(150))
+    probabilities = rng.dirichlet(np.full(150, 0.1), 4).astype(np.float32)
+    parts = [PredictedClips(["", ""], probabilities[part]) for part in (slice(2), slice(2, None))]
+    rows = [3, 0, 0, 2]
+    table = pd.DataFrame({"": list("0123"), "id": [IDS[i] for i in rows]}, dtype=str)
+    columns = ("", *reversed(names), "id", "unknown")
+    plan = plan_submission(SampleSubmission(table, "s.csv", columns=columns), CLIPS, names, "probability")
+    monkeypatch.setattr(submission, "_CHUNK_VALUES", 400)
+    chunks = list(plan.csv_chunks(parts, names))
+    expected = pd.DataFrame(probabilities[rows], columns=list(names)).assign(unknown=0.0, **table)
+    assert len(chunks) == 2
+    assert "".join(chunks) == expected[list(columns)].to_csv(index=False, lineterminator="\n")

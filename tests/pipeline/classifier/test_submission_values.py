@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.classifier.submission_values import SubmissionValues, Values, choose_values
+from pipeline.classifier.class_names import match_classes
+from pipeline.classifier.submission_values import PredictedClips, SubmissionValues, Values, choose_values
 from pipeline.io.errors import UserError
 
 NAMES = ("cow", "dog", "rain")
-ROWS = pd.DataFrame(
-    {"label": ["dog", "rain"], "p:cow": [0.1, 0.0], "p:dog": [0.7, 0.2], "p:rain": [0.2, 0.8]},
-)
+CLIPS = PredictedClips(["dog", "rain"], np.array([[0.1, 0.7, 0.2], [0.0, 0.2, 0.8]]))
 
 
 def choose(
@@ -117,14 +117,14 @@ def test_labels_that_are_no_classes_are_reported():
 )
 def test_several_labels_are_the_most_probable(values: tuple[str, ...], expected: list[str]):
     chosen = choose("label", *values)
-    assert chosen.fill(ROWS, NAMES)["label"].tolist() == expected
+    assert chosen.fill(CLIPS, NAMES).tolist() == expected
 
 
 def test_blanks_in_class_names_become_underscores_in_lists():
     names = ("sea waves", "rain")
-    rows = pd.DataFrame({"label": ["rain"], "p:sea waves": [0.1], "p:rain": [0.9]})
+    clips = PredictedClips(["rain"], np.array([[0.1, 0.9]]))
     chosen = choose("label", "sea_waves rain", names=names)
-    assert chosen.fill(rows, names)["label"].tolist() == ["rain sea_waves"] and not chosen.warnings
+    assert chosen.fill(clips, names).tolist() == ["rain sea_waves"] and not chosen.warnings
 
 
 def test_rows_with_different_numbers_of_labels_raise():
@@ -145,7 +145,7 @@ def test_classes_that_are_other_numbers_than_indices_are_reported():
 
 
 def test_index_is_that_of_sorted_classes():
-    assert choose("label", "0", requested="index").fill(ROWS, NAMES)["label"].tolist() == [1, 2]
+    assert choose("label", "0", requested="index").fill(CLIPS, NAMES).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_index_is_that_of_sorted_classes():
     ],
 )
 def test_column_for_each_class_requests_probabilities(columns: tuple[str, ...]):
-    filled = choose_columns(*columns).fill(ROWS, NAMES)
-    assert [filled[column].tolist() for column in columns] == [[0.2, 0.8], [0.7, 0.2], [0.1, 0.0]]
+    filled = choose_columns(*columns).fill(CLIPS, NAMES)
+    assert filled.tolist() == [[0.2, 0.7, 0.1], [0.8, 0.2, 0.0]]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,8 @@ def test_missing_or_extra_class_columns_raise(columns: tuple[str, ...], message:
         choose_columns(*columns)
     chosen = choose_columns(*columns, requested="probability")
     assert chosen.kind == "probability" and chosen.warnings
-    assert all(chosen.fill(ROWS, NAMES)[column].sum() == 0 for column in columns if column in ("cat", "Rain"))
+    unknown = [column in ("cat", "Rain") for column in columns]
+    assert (chosen.fill(CLIPS, NAMES).sum(axis=0) == 0).tolist() == unknown
 
 
 def test_several_columns_without_classes_raise():
@@ -188,3 +189,25 @@ def test_several_columns_without_classes_raise():
         choose_columns("a", "b")
     with pytest.raises(UserError, match="--submission-values label: needs a single column"):
         choose_columns("cow", "dog", "rain", requested="label")
+
+
+def test_labels_of_equal_probability_follow_class_order():
+    clips = PredictedClips(["cow"], np.array([[0.25, 0.5, 0.25]], np.float32))
+    chosen = choose("label", "dog rain cow")
+    assert chosen.fill(clips, NAMES).tolist() == ["dog cow rain"]
+    assert clips.probabilities.tolist() == [[0.25, 0.5, 0.25]]
+
+
+def test_note_of_many_indices_is_short():
+    names = tuple(f"{i:04d}" for i in range(3000))
+    note = choose("label", "?", names=names, requested="index").note
+    assert note.endswith("19 = 0019 and 2980 more, in sorted order")
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [("", ""), ("p_", ""), ("prob of ", " (%)")])
+def test_columns_of_thousands_of_classes_are_matched(prefix: str, suffix: str):
+    """Comparing each column with each class would take minutes."""
+    names = [f"{kind} bird {i}" for i in range(1000) for kind in ("red", "Great Blue", "bird")]
+    columns = [f"{prefix}{name.upper()}{suffix}" for name in reversed(names)]
+    assert list(match_classes(columns, names).values()) == names[::-1]
+    assert match_classes([*columns, "id"], names)["id"] is None

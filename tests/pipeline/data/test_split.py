@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides
+from pipeline.data import group_split as group_split_module
+from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides, sparse_group_folds
 from pipeline.data.rows import Rows
 from pipeline.data.split import SplitConfig, row_folds, split_rows
 from pipeline.data.split_warnings import split_warnings
@@ -90,8 +91,11 @@ def test_group_split_accepts_string_labels():
     assert sorted(labels[val]) == ["dog", "dog", "rain", "rain"]
 
 
+@pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("seed", range(10))
-def test_group_folds_partition_clips_without_leakage(seed: int):
+def test_group_folds_partition_clips_without_leakage(seed: int, dense: bool, monkeypatch: pytest.MonkeyPatch):
+    if not dense:
+        monkeypatch.setattr(group_split_module, "MAX_DENSE_COUNTS", 0)
     labels, groups = np.repeat(np.arange(4), 30), np.repeat(np.arange(40), 3)
     folds = group_folds(labels, groups, 5, seed)
     assert sorted(set(folds.tolist())) == [1, 2, 3, 4, 5]
@@ -100,6 +104,29 @@ def test_group_folds_partition_clips_without_leakage(seed: int):
         # Ten recordings of three clips per class, in five folds.
         assert np.bincount(labels[folds == fold], minlength=4).tolist() == [6, 6, 6, 6]
     np.testing.assert_array_equal(group_folds(labels, groups, 5, seed), folds)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sparse_folds_are_as_even_as_dense_ones(seed: int):
+    labels, names = random_clips(seed, span_classes=True)
+    groups = np.unique(names, return_inverse=True)[1]
+
+    def unevenness(folds: np.ndarray) -> float:
+        counts = np.zeros((5, labels.max() + 1))
+        np.add.at(counts, (folds - 1, labels), 1)
+        return float((counts / counts.sum(axis=0)).std(axis=0).mean())
+
+    folds = sparse_group_folds(labels, groups, 5, seed)
+    assert all(len(set(folds[groups == group])) == 1 for group in groups)
+    assert unevenness(folds) <= 1.2 * unevenness(group_folds(labels, names, 5, seed)) + 0.01
+
+
+def test_folds_of_thousands_of_classes_are_even():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3000), 10))
+    folds = group_folds(labels, np.arange(len(labels)), 5, 0)
+    counts = np.zeros((3000, 5), int)
+    np.add.at(counts, (labels, folds - 1), 1)
+    assert (counts == 2).all()
 
 
 def test_groups_on_both_sides_are_named():

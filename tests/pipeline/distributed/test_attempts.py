@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.distributed.attempts import MAX_LOST, counted_attempt, forget_lost_attempts
+from pipeline.distributed.attempt_record import forget_lost_attempts
+from pipeline.distributed.attempts import MAX_LOST, counted_attempt
 from pipeline.distributed.batch_job import BatchJob, WorkUnit
 from pipeline.distributed.quarantine import MAX_CRASHES, CrashQuarantine
 from pipeline.io.errors import UserError
@@ -60,7 +61,7 @@ def test_crash_after_the_clips_counts(unit: WorkUnit) -> None:
         with CrashQuarantine(unit.folder, unit.name) as quarantine:
             quarantine.begin("a")
 
-    for _ in range(MAX_LOST + 1):  # the first attempt does not record where it crashes
+    for _ in range(MAX_LOST):
         read_clips()
     with pytest.raises(UserError, match=MESSAGE):
         read_clips()
@@ -84,5 +85,5 @@ def test_stopped_commands_do_not_count(unit: WorkUnit) -> None:
 
 def test_partially_written_record_is_ignored(unit: WorkUnit) -> None:
     lose_attempt(unit)
-    (unit.folder / ".attempts" / f"{unit.name}.lost").write_text('{"lo')
+    (unit.folder / ".attempts" / f"{unit.name}.json").write_text('{"lo')
     lose_attempt(unit)

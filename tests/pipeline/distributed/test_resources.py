@@ -8,6 +8,7 @@ from pipeline.distributed.resources import (
     NodeResources,
     ResourceRequest,
     describe_shortage,
+    is_met,
     max_cpus_per_worker,
     max_workers,
 )
@@ -29,6 +30,19 @@ from pipeline.distributed.resources import (
 )
 def test_worker_fits_on_a_single_node(need: ResourceRequest, nodes: list[NodeResources], workers: int):
     assert max_workers(need, nodes) == workers
+
+
+@pytest.mark.parametrize(
+    ("nodes", "spread", "met"),
+    [
+        ([NodeResources(4, 0)], False, True),
+        ([NodeResources(4, 0)], True, False),
+        ([NodeResources(4, 0), NodeResources(0, 0)], True, False),
+        ([NodeResources(4, 0), NodeResources(1, 0)], True, True),
+    ],
+)
+def test_spread_workers_need_a_node_each(nodes: list[NodeResources], spread: bool, met: bool):
+    assert is_met(ResourceRequest(2, 1, spread=spread), nodes) == met
 
 
 @pytest.mark.parametrize(

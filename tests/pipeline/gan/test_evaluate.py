@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +19,12 @@ from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.evaluate import FIRST_SEED, evaluate_gan, generate_and_resynthesize
+from pipeline.gan.evaluate import (
+    FIRST_SEED,
+    default_clips_per_class,
+    evaluate_gan,
+    generate_and_resynthesize,
+)
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.loop import train_loop
 from pipeline.gan.sampling import generate_mel, latents_from_seed
@@ -76,8 +83,10 @@ def make_clips(
     """Clips of three classes with normally distributed embeddings; predictions are correct by default."""
     labels = np.repeat(np.arange(3), count // 3)
     embeddings = np.array(means)[labels][:, None] + std * rng.standard_normal((count, 4))
-    probabilities = np.eye(3)[labels if predictions is None else predictions]
-    return EvaluatedClips(5 * rng.standard_normal((count, 2, 2)), labels, embeddings, probabilities)
+    predictions = labels if predictions is None else predictions
+    confidence = (predictions == labels).astype(np.float32)
+    mels = 5 * rng.standard_normal((count, 2, 2))
+    return EvaluatedClips(mels, labels, embeddings, predictions, confidence)
 
 
 class TestMetrics:
@@ -103,7 +112,8 @@ class TestMetrics:
             train.mels[every_tenth],
             train.labels[every_tenth],
             train.embeddings[every_tenth] + 1e-6,
-            train.probabilities[every_tenth],
+            train.predictions[every_tenth],
+            train.confidence[every_tenth],
         )
         nearest = self.metrics(copies)["nearest"]
         assert nearest["suspected_copies"] == 60 and nearest["ratio"] < 1e-3
@@ -117,6 +127,7 @@ class TestMetrics:
         metrics = self.metrics(make_clips(self.rng, [0, 5, 10], predictions=predictions))
         assert [entry["class_accuracy"] for entry in metrics["per_class"]] == [1.0, 0.25, 1.0]
         assert [entry["most_confused_with"] for entry in metrics["per_class"]] == [None, "c", None]
+        assert [entry["confidence"] for entry in metrics["per_class"]] == [1.0, 0.25, 1.0]
         assert metrics["class_accuracy"] == 0.75
 
 
@@ -126,7 +137,7 @@ def with_copies(clips: EvaluatedClips, classes: list[int]) -> EvaluatedClips:
     for label in classes:
         mask = clips.labels == label
         mels[mask], embeddings[mask] = mels[mask][0], embeddings[mask][0]
-    return EvaluatedClips(mels, clips.labels, embeddings, clips.probabilities)
+    return replace(clips, mels=mels, embeddings=embeddings)
 
 
 class TestClassesWithoutVariety:
@@ -149,7 +160,7 @@ class TestClassesWithoutVariety:
         expected = self.metrics(self.train.of_classes(others), self.held_out.of_classes(others))
         for name in ("frechet", "density", "coverage", "nearest"):
             assert metrics[name] == expected[name]
-        assert "without classes that have no variety or no held-out clips: b" in describe_metrics(metrics)
+        assert "without classes that have no variety or no held-out clips: 'b'" in describe_metrics(metrics)
 
     def test_classes_without_held_out_clips_are_left_out(self) -> None:
         """With them, the Fréchet distance would be that of different sets of classes."""
@@ -177,6 +188,10 @@ def test_evaluation_writes_metrics_and_report(
 ) -> None:
     metrics = evaluate_gan(gan, 6, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == metrics
+    confusion = pd.read_csv(tmp_path / "confusion.csv")
+    assert confusion.groupby("label")["clips"].sum().to_dict() == dict.fromkeys(
+        ("tone 0", "tone 1", "tone 2"), 6
+    )
     assert metrics["clips"] == 18 and metrics["frechet"]["held_out_clips"] == 6
     # The quality of such a small generator depends on the floating-point arithmetic of the CPU (test_loop.py
     # tests that it learns); real tones are classified correctly and close to each other on any.
@@ -198,6 +213,11 @@ def test_evaluation_writes_metrics_and_report(
 
 def test_evaluation_is_reproducible(gan: Path, tmp_path: Path) -> None:
     assert evaluate_gan(gan, 3, tmp_path / "a") == evaluate_gan(gan, 3, tmp_path / "b")
+
+
+@pytest.mark.parametrize(("classes", "clips"), [(1, 30), (500, 30), (5000, 3), (100_000, 2)])
+def test_many_classes_have_fewer_generated_clips(classes: int, clips: int) -> None:
+    assert default_clips_per_class(classes) == clips
 
 
 def test_evaluated_clips_went_through_audio(gan: Path) -> None:

@@ -92,7 +92,9 @@ def test_single_class_is_generated_by_name(gan: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_class_raises_with_available_classes(gan: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--label 'cat': unknown class; available: tone 0, tone 1, tone 2"):
+    with pytest.raises(
+        UserError, match="--label 'cat': unknown class; available: 'tone 0', 'tone 1', 'tone 2'"
+    ):
         generate_clips(gan, tmp_path, label=("cat",))
 
 

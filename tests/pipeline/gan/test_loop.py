@@ -21,7 +21,6 @@ from pipeline.data.dataset import ShardDataset
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan import loop
-from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows
 from pipeline.gan.loop import train_loop
@@ -29,6 +28,7 @@ from pipeline.gan.rollback import sample_diversity
 from pipeline.gan.state import GanTrainState, prepare, restore
 from pipeline.gan.step import discriminator_step, generator_step, make_batch, plan_step, train_step
 from pipeline.io.errors import UserError
+from pipeline.training import placement
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import load_generator
 from pipeline.training.progress import TrainingProgress, epoch_line
@@ -313,7 +313,7 @@ class TestUnusableData:
     def test_class_with_single_clip(
         self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original_open = gan_state.open_dataset
+        original_open = placement.open_dataset
 
         def open_reduced(path: Path, *_: Any) -> ShardDataset:
             dataset = original_open(path)
@@ -326,7 +326,7 @@ class TestUnusableData:
                 dataset.digest,
             )
 
-        monkeypatch.setattr(gan_state, "open_dataset", open_reduced)
+        monkeypatch.setattr(placement, "open_dataset", open_reduced)
         with pytest.raises(
             UserError,
             match=r"class 'tone 1' has too few training clips \(1\): a GAN needs at least 2 per class",

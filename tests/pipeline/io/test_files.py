@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.io import files
 from pipeline.io.files import RESERVED_NAMES, file_names, write_atomically, write_text_atomically
+from tests.helpers.s3_server import s3_server
 
 ODD = [
     "",
@@ -138,3 +140,14 @@ def test_file_system_without_fsync_is_supported(
     else:
         write_text_atomically(tmp_path / "a", "text")
         assert (tmp_path / "a").read_text() == "text"
+
+
+def test_large_object_is_uploaded_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_MAX_MEMORY_BYTES", 1000)
+    with s3_server() as server:
+        folder = server.bucket()
+        for size in (0, 1000, 1001, 300_000):
+            content = np.random.default_rng(size).bytes(size)
+            write_atomically(folder / "file", lambda file, content=content: file.write(content))
+            assert (folder / "file").read_bytes() == content
+        assert server.requests()["PUT"] == 4

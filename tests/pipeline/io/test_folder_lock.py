@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import pytest
 from pipeline.io import folder_lock as module
 from pipeline.io.errors import UserError
 from pipeline.io.folder_lock import RECORD_NAME, own_folder
-from pipeline.io.remote_path import RemotePath
 from tests.helpers.processes import wait_until
+from tests.helpers.s3_server import s3_server
 
 OWNER = """
 import sys, time
@@ -199,13 +200,13 @@ def test_owner_notices_a_successor(tmp_path: Path):
 def test_failing_heartbeat_does_not_end_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with own_folder(tmp_path, "extract") as owner:
 
-        def fail(path: Path, text: str) -> None:
+        def fail(path: Path, write: object) -> None:
             failures.append(1)
             raise OSError(28, "No space left on device")
 
         failures: list[int] = []
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_text_atomically", fail)
+            patch.setattr(module, "write_atomically", fail)
             wait_until(lambda: len(failures) > 2, 5)
         before = record(tmp_path)["renewals"]
         wait_until(lambda: record(tmp_path)["renewals"] > before, 5)
@@ -238,15 +239,31 @@ def test_path_that_is_no_folder_is_reported(name: str, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("short_times")
-def test_object_store_folder_has_one_owner(monkeypatch: pytest.MonkeyPatch):
-    import pyarrow.fs as fs
+def test_simultaneous_commands_on_object_store_have_one_owner():
+    def try_to_own(folder: Any) -> str:
+        try:
+            with own_folder(folder, "extract"):
+                barrier.wait()
+            return "owner"
+        except UserError as error:
+            barrier.wait()
+            return str(error)
 
-    memory = fs._MockFileSystem()
-    memory.create_dir("bucket/out")
-    monkeypatch.setattr(RemotePath, "filesystem", memory)
-    folder: Any = RemotePath("s3", "bucket/out")
-    with own_folder(folder, "extract"):
-        monkeypatch.setattr(module, "_boot_id", lambda: "another host")
-        with pytest.raises(UserError, match="is in use by `melray extract`"), own_folder(folder, "predict"):
-            raise AssertionError
-    assert not (folder / RECORD_NAME).exists()
+    with s3_server(latency_s=0.05) as server:
+        barrier = threading.Barrier(4, timeout=30)
+        folders = [server.bucket() / "out"] * 4
+        with ThreadPoolExecutor(4) as pool:
+            results = sorted(pool.map(try_to_own, folders))
+    assert results.count("owner") == 1 and all("is in use by" in text for text in results if text != "owner")
+
+
+@pytest.mark.usefixtures("short_times")
+def test_object_store_folder_has_one_owner(monkeypatch: pytest.MonkeyPatch):
+    with s3_server() as server:
+        folder = server.bucket() / "out"
+        with own_folder(folder, "extract"):
+            monkeypatch.setattr(module, "_boot_id", lambda: "another host")
+            message = "is in use by `melray extract`"
+            with pytest.raises(UserError, match=message), own_folder(folder, "predict"):
+                raise AssertionError
+        assert not (folder / RECORD_NAME).exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 import requests
@@ -13,7 +12,7 @@ from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import load_clip
 from pipeline.data.manifest import read_manifest, read_unlabeled
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import read_if_remote, to_path
+from pipeline.io.storage import to_path
 from tests.helpers.object_store import gcs_bucket, s3_bucket
 from tests.helpers.sounds import SMALL_FEATURES
 
@@ -48,7 +47,7 @@ def test_objects_of_any_name_are_clips(bucket: Any):
         (folder / name).write_bytes(WAV)
     clips = read_unlabeled(folder).clips
     assert clips["clip_id"].tolist() == sorted(NAMES)
-    assert all(read_if_remote(path) == WAV for path in clips["path"])
+    assert all(to_path(path).read_bytes() == WAV for path in clips["path"])
     (folder / "list.txt").write_text("".join(f"{path}\n" for path in [*NAMES, clips["path"][0]]))
     listed = read_unlabeled(folder / "list.txt").clips
     assert set(listed["path"]) == set(clips["path"]) and set(listed["size"]) == {len(WAV)}
@@ -69,12 +68,12 @@ def test_table_in_bucket_finds_equivalent_names(bucket: Any, tmp_path: Any):
 
 
 def test_key_with_empty_part_is_rejected_with_reason(bucket: Any):
-    if not str(bucket).startswith("s3"):
-        pytest.skip("only S3 is tested: pyarrow cannot write such an object")
-    endpoint = unquote(str(bucket).partition("endpoint_override=")[2].partition("&")[0])
-    requests.put(f"http://{endpoint}/odd/data/dog//1.wav", WAV, timeout=10).raise_for_status()
+    if bucket.scheme != "s3":
+        pytest.skip("such keys are listed on S3 only")
+    endpoint = str(bucket).partition("endpoint=")[2].partition("&")[0]
+    requests.put(f"{endpoint}/odd/data/dog//1.wav", WAV, timeout=10).raise_for_status()
     (bucket / "data/rain/1.wav").write_bytes(WAV)
     clips = read_manifest(bucket / "data").clips
     assert clips["clip_id"].tolist() == ["dog//1.wav", "rain/1.wav"]
-    with pytest.raises(AudioDecodeError, match=r"unreadable: .* '//' in their key; rename it"):
+    with pytest.raises(AudioDecodeError, match=r"unreadable: .*empty path segment"):
         load_clip(clips["path"][0], SMALL_FEATURES)

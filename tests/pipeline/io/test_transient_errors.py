@@ -35,7 +35,7 @@ def test_errors_of_network_and_devices_are_transient(error: OSError):
         PermissionError(errno.EACCES, "Permission denied"),
         IsADirectoryError(errno.EISDIR, "Is a directory"),
         OSError(errno.ENOSPC, "No space left on device"),
-        OSError("AWS Error ACCESS_DENIED during HeadObject operation: No response body."),
+        OSError("no such bucket: s3://bucket"),
     ],
 )
 def test_errors_of_files_and_accounts_are_permanent(error: OSError):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.confusion import count_confusions
 from pipeline.report.charts import (
     MAX_MARKERS,
     TEMPLATE,
@@ -19,7 +20,17 @@ from pipeline.report.charts import (
     has_key,
     plain,
 )
-from pipeline.report.confusion import confusion_chart, reliability_chart, top_confusions
+from pipeline.report.confusion import (
+    MAX_PAIRS,
+    MOST_CONFUSED,
+    FrequentConfusion,
+    confusion_chart,
+    frequent_confusions,
+    reliability_chart,
+    shown_classes,
+    top_confusions,
+)
+from tests.helpers.confusion import confusion_of
 
 EVIL = "</script><script>alert('&')</script>"
 
@@ -100,7 +111,10 @@ def test_description_of_epochs_names_time_and_best() -> None:
 
 @pytest.mark.parametrize("name", [EVIL, os.fsdecode(b"caf\xe9"), "犬 & 'b'", "$a$"])
 def test_labels_of_figures_are_escaped(name: str) -> None:
-    data, layout = (figure(confusion_chart([[1, 2], [0, 3]], [name, "b"]))[key] for key in ("data", "layout"))
+    data, layout = (
+        figure(confusion_chart(confusion_of([[1, 2], [0, 3]]), [name, "b"]))[key]
+        for key in ("data", "layout")
+    )
     short = name if len(name) <= 24 else name[:23] + "…"
     assert layout["xaxis"]["ticktext"] == layout["yaxis"]["ticktext"] == [plain(short), "b"]
     assert data[-1]["hovertext"][1].startswith(f"{plain(name)} → b: 2 of 3")
@@ -108,7 +122,7 @@ def test_labels_of_figures_are_escaped(name: str) -> None:
 
 
 def test_confusion_chart_shows_counts_by_row_and_column() -> None:
-    chart = confusion_chart([[5, 1, 0], [0, 7, 0], [0, 0, 0]], list("abc"), "requested class")
+    chart = confusion_chart(confusion_of([[5, 1, 0], [0, 7, 0], [0, 0, 0]]), list("abc"), "requested class")
     correct, wrong, counts = figure(chart)["data"]
     cells = dict(zip(zip(counts["y"], counts["x"], strict=True), counts["text"], strict=True))
     assert cells == {(0, 0): "5", (0, 1): "1", (1, 1): "7"}
@@ -130,9 +144,36 @@ def test_confusion_chart_shows_counts_by_row_and_column() -> None:
 
 
 def test_top_confusions_are_the_most_frequent() -> None:
-    confusion = [[9, 1, 4], [2, 9, 0], [3, 0, 9]]
+    confusion = confusion_of([[9, 1, 4], [2, 9, 0], [3, 0, 9]])
     assert top_confusions(confusion, list("abc")) == "a → c (4), c → a (3), b → a (2)"
-    assert top_confusions(np.eye(3, dtype=int).tolist(), list("abc")) == ""
+    assert frequent_confusions(confusion, list("abc")) == []  # the matrix shows them
+    assert top_confusions(confusion_of(np.eye(3, dtype=int)), list("abc")) == ""
+
+
+def test_matrix_of_many_classes_shows_most_confused() -> None:
+    labels = np.arange(3000)
+    predictions = np.concatenate([labels[:2000], np.full(1000, 7)])
+    predictions[[20, 21]] = 10
+    confusion = count_confusions(np.tile(labels, 2), np.tile(predictions, 2), 3000)
+    names = [f"class {i}" for i in range(3000)]
+    classes = shown_classes(confusion)
+    assert len(classes) == MOST_CONFUSED and {7, 10, 20, 21, 2000} <= set(classes)
+    chart = confusion_chart(confusion, names)
+    assert chart.description.startswith(
+        "Confusion matrix of 50 of 3,000 classes, those most often confused: 3996 of 6000 clips correct."
+    )
+    assert len(chart.json) < 100_000
+    counts = figure(chart)["data"][-1]
+    assert "class 20 → class 10: 2 of 2 (100.0 %)" in [" ".join(tip.split()) for tip in counts["hovertext"]]
+    pairs = frequent_confusions(confusion, names)
+    assert pairs[0] == FrequentConfusion("class 20", "class 10", 2, 1.0) and len(pairs) == MAX_PAIRS
+
+
+def test_matrix_of_many_classes_without_mistakes() -> None:
+    labels = np.arange(1000)
+    confusion = count_confusions(labels, labels, 1000)
+    assert shown_classes(confusion)[[0, -1]].tolist() == [0, 999]
+    assert frequent_confusions(confusion, [f"{i}" for i in labels]) == []
 
 
 def test_reliability_chart_splits_bars_at_the_confidence() -> None:

@@ -68,7 +68,9 @@ def read_on_all_ranks(runs: Sequence[Path]) -> list[Checkpoint | None]:
     exchange = Exchange()
     with ThreadPoolExecutor(RANKS) as pool:
         reads = [
-            pool.submit(Checkpoints(run).read, ThreadWorld(rank, RANKS, torch.device("cpu"), 0.0, exchange))
+            pool.submit(
+                Checkpoints(run).read, ThreadWorld(rank, RANKS, torch.device("cpu"), exchange=exchange)
+            )
             for rank, run in enumerate(runs)
         ]
         errors = [read.exception() for read in reads]

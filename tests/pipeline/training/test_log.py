@@ -11,6 +11,7 @@ import pytest
 from pipeline.training import log as log_module
 from pipeline.training.log import RunLog
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.s3_server import s3_server
 
 
 class SlowRunFolder(RunFolder):
@@ -73,3 +74,27 @@ def test_inactive_log_writes_nothing(tmp_path: Path):
     log.note("text")
     log.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_log_in_store_sends_few_requests(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log_module, "PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr(log_module, "STORE_INTERVAL_S", 0.5)
+    with s3_server() as server:
+        run, history = RunFolder(server.bucket("runs") / "run"), []
+        log = RunLog(run, True, [], epochs=2000)
+        server.reset()
+        start = time.perf_counter()
+        while time.perf_counter() - start < 2:
+            log.step(1, len(history) + 1, 2000, start)
+            history.append({"epoch": len(history) + 1, "train_loss": 1.0})
+            if len(history) % 100 == 0:
+                log.epoch(history)
+            time.sleep(0.001)
+        log.close()
+        requests = server.requests()
+        epochs = len(history) // 100
+        # The metrics of each epoch; the current step and the events for TensorBoard once in half a second.
+        assert requests["PUT"] <= epochs + 2 * 6 and epochs > 2
+        assert run.read_json("progress.json")["step"] == len(history)
+        assert len(run.read_history()) == 100 * epochs
+        assert [file for file in (run.path / "tensorboard").iterdir() if "tfevents" in file.name]

@@ -36,7 +36,7 @@ def _open_as_rank(
         time.sleep(seconds_per_shard if rank == 0 else 0)
         return read_shard(*arguments)
 
-    cache_fill.read_complete_shard = read_slowly
+    cache_fill.read_complete_shard, cache_fill.MAX_THREADS = read_slowly, 1
     timeout = timedelta(seconds=collective_timeout_s)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timeout

@@ -76,7 +76,7 @@ def test_exhaust_returns_the_result():
         yield {"epoch": 2}
         return {"epochs": 2}
 
-    assert exhaust(epochs()) == {"epochs": 2}
+    assert exhaust(epochs(), SINGLE_WORKER) == {"epochs": 2}
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Settings of networks, losses and batch augmentation, without torch: a command line is parsed without it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.config import Config
+
+NormName = Literal["batch", "group", "sync"]
+LossName = Literal["relativistic", "hinge", "non-saturating"]
+# Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
+MAX_PROBABILITY = 0.8
+
+
+class ClassifierConfig(Config):
+    """Classifier architecture."""
+
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
+    """Channels of each block; the stem and every block halve both axes."""
+    convs_per_block: int = Field(2, ge=1, le=4)
+    """Convolutions per block."""
+    embedding_dim: int = Field(256, ge=1)
+    """Size of the clip embedding fed to the head."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout probability in the head."""
+    norm: NormName = "batch"
+    """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
+    rows each; group: group norm, independent of rows and workers."""
+
+
+class MixUpConfig(Config):
+    """MixUp (Zhang et al. 2018): a sample and its label are interpolated with another sample and label."""
+
+    rate: float = Field(0.5, ge=0, le=1)
+    """Fraction of samples that are mixed."""
+    alpha: float = Field(0.3, gt=0, le=10)
+    """Parameter of Beta(alpha, alpha) of the mixing weight: small keeps one sample dominant, 1 is uniform."""
+
+
+class SpecAugmentConfig(Config):
+    """SpecAugment (Park et al. 2019) and variants; all sizes are scaled by the augmentation strength."""
+
+    time_masks: int = Field(2, ge=0, le=20)
+    """Number of time masks."""
+    time_width: float = Field(0.12, ge=0, le=1)
+    """Maximum width of a time mask, as a fraction of the clip."""
+    freq_masks: int = Field(2, ge=0, le=20)
+    """Number of frequency masks."""
+    freq_width: float = Field(0.12, ge=0, le=1)
+    """Maximum width of a frequency mask, as a fraction of the mel bands."""
+    roll: float = Field(0.5, ge=0, le=0.5)
+    """Maximum circular time shift in either direction, as a fraction of the clip."""
+    gain_db: float = Field(6.0, ge=0, le=40)
+    """Maximum gain change in dB, up or down."""
+
+
+class GanConfig(Config):
+    """Architecture of generator and discriminator."""
+
+    latent_dim: int = Field(64, ge=1)
+    """Dimension of the latent vector."""
+    style_dim: int = Field(128, ge=1)
+    """Dimension of the style vector (latent + class) that modulates the generator."""
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 48, 96, 192), min_length=2, max_length=8)
+    """Channels of each level, from the finest to the coarsest; each level halves both axes."""
+    blocks: int = Field(1, ge=1, le=8)
+    """Residual blocks per level."""
+    patch: int = Field(4, ge=1, le=8)
+    """Patch size: one cell of the finest feature map covers patch x patch values; 1 is finest and slowest."""
+
+
+class GanAugmentConfig(SpecAugmentConfig):
+    """Augmentation of real and generated clips before the discriminator."""
+
+    time_masks: int = Field(1, ge=0, le=20)
+    """Number of time masks."""
+    time_width: float = Field(0.25, ge=0, le=1)
+    """Maximum width of a time mask, as a fraction of the clip."""
+    freq_masks: int = Field(1, ge=0, le=20)
+    """Number of frequency masks."""
+    freq_width: float = Field(0.25, ge=0, le=1)
+    """Maximum width of a frequency mask, as a fraction of the mel bands."""
+    roll: float = Field(0.1, ge=0, le=0.5)
+    """Maximum circular time shift in either direction, as a fraction of the clip."""
+    gain_db: float = Field(6.0, ge=0, le=40)
+    """Maximum gain change in dB, up or down."""
+
+
+class AdaConfig(Config):
+    """Adaptive discriminator augmentation (ADA)."""
+
+    adapt: bool = True
+    """Adapt the augmentation probability to discriminator overfitting (ADA); otherwise keep it fixed."""
+    p: float = Field(0.2, ge=0, le=MAX_PROBABILITY)
+    """Probability of each augmentation per clip; the initial value when adaptive."""
+    target: float = Field(0.6, gt=-1, lt=1)
+    """ADA target for r_t, the mean sign of the discriminator's outputs on real clips."""

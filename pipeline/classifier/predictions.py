@@ -1,0 +1,115 @@
+"""Tables of predictions: those of work units, and `predictions.parquet`.
+
+A unit's table has the probabilities of all classes in one column of lists of fixed size: a column for each of
+thousands of classes takes half a second to write, and as long to read. `predictions.parquet` has a column
+`p:<class>` for each class, or for more than `MAX_CLASS_COLUMNS` classes the column of lists; `classes.json`
+then has the class of each position.
+
+In shapes: N number of clips, C number of classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.classifier.submission_values import PredictedClips
+from pipeline.distributed.batch_job import WorkUnit, damaged_output
+from pipeline.io.files import write_atomically, write_text_atomically
+
+PREDICTIONS_NAME, CLASSES_NAME = "predictions.parquet", "classes.json"
+# Of a unit's table: a job does not resume from tables of another version.
+UNIT_FORMAT = 2
+# More columns are slow to read, and no program for tables shows them.
+MAX_CLASS_COLUMNS = 1000
+# Columns whose values repeat; looking for repeated probabilities takes ten times as long as writing them.
+REPEATED_COLUMNS = ["label", "reason", "warning"]
+_PROBABILITIES = "probabilities"
+
+
+def unit_table(
+    clips: Sequence[dict[str, Any]],
+    reasons: Sequence[str],
+    warnings: Sequence[str],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> pa.Table:
+    """Return the table of a work unit.
+
+    Args:
+        clips: records of N clips with `clip_id` and `path`.
+        reasons: why a clip is unreadable; empty for readable ones.
+        warnings: why the samples of a clip may not be what they should be; empty for most.
+        probabilities: `[shape=(N, C)]`, float32.
+        class_names: classes of the model.
+    """
+    texts = {
+        "id": [clip["clip_id"] for clip in clips],
+        "label": [class_names[i] for i in probabilities.argmax(1)],
+        "path": [clip["path"] for clip in clips],
+        "reason": reasons,
+        "warning": warnings,
+    }
+    # Not nullable, which takes twice as long to read.
+    value = pa.field("element", pa.float32(), nullable=False)
+    lists = pa.list_(value, probabilities.shape[1])
+    fields = [pa.field(name, pa.string()) for name in texts]
+    schema = pa.schema([*fields, pa.field(_PROBABILITIES, lists, nullable=False)])
+    values = pa.array(np.ascontiguousarray(probabilities).reshape(-1))
+    return pa.table([*texts.values(), pa.FixedSizeListArray.from_arrays(values, type=lists)], schema=schema)
+
+
+def write_unit(path: Path, table: pa.Table) -> None:
+    """Write the table of a work unit atomically, with checksums.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    options: dict[str, Any] = {"write_page_checksum": True, "use_dictionary": REPEATED_COLUMNS}
+    write_atomically(path, lambda file: pq.write_table(table, file, **options))
+
+
+def read_unit(unit: WorkUnit) -> pa.Table:
+    """Read the table of a work unit, by one request to an object store.
+
+    Raises:
+        UserError: it is damaged, perhaps since an interrupted job.
+    """
+    try:
+        source = pa.BufferReader(unit.path.read_bytes())
+        return pq.read_table(source, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_output(unit, error) from None
+
+
+def predicted_clips(table: pa.Table) -> PredictedClips:
+    """Return labels and probabilities of a table with lists."""
+    lists = table[_PROBABILITIES].combine_chunks()
+    probabilities = lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size)
+    return PredictedClips(table["label"].to_pylist(), probabilities)
+
+
+def published_table(table: pa.Table, clips: PredictedClips, class_names: Sequence[str]) -> pa.Table:
+    """Return a table as it is in `predictions.parquet`; `clips` are its labels and probabilities."""
+    if len(class_names) > MAX_CLASS_COLUMNS:
+        return table
+    columns = zip(class_names, np.ascontiguousarray(clips.probabilities.T), strict=True)
+    texts = table.drop_columns([_PROBABILITIES])
+    return pa.table(
+        dict(zip(texts.column_names, texts.columns, strict=True))
+        | {f"p:{name}": values for name, values in columns}
+    )
+
+
+def write_classes(out: Path, class_names: Sequence[str]) -> None:
+    """Write `classes.json` if `predictions.parquet` needs it; otherwise delete that of other predictions."""
+    if len(class_names) > MAX_CLASS_COLUMNS:
+        write_text_atomically(out / CLASSES_NAME, json.dumps(class_names, indent=1, ensure_ascii=False))
+    else:
+        (out / CLASSES_NAME).unlink(missing_ok=True)

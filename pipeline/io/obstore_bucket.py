@@ -1,0 +1,175 @@
+"""Buckets of S3, Google Cloud Storage and Azure, by obstore.
+
+obstore (the `object_store` crate) sends one request for each read and write, where pyarrow sends two and
+three, and s3fs needs ten times the CPU time for each (docs/results.md, object stores).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from mmap import mmap
+from typing import Any
+
+from pipeline.io.object_store import ObjectInfo, one_line, whole_seconds_ns
+
+# Larger objects are uploaded in parts, of which a failed one is repeated alone.
+_MULTIPART_BYTES = 64 * 2**20
+_PART_BYTES = 16 * 2**20
+# Codes of the stores for a bucket that does not exist.
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+
+
+class ObstoreBucket:
+    """A bucket of S3, Google Cloud Storage or Azure."""
+
+    def __init__(
+        self, store: Any, name: str, walk_unusual: Callable[[str], Iterator[ObjectInfo]] | None = None
+    ):
+        """Create a bucket.
+
+        Args:
+            store: a store of obstore.
+            name: URI of the bucket, for messages.
+            walk_unusual: lists all objects below a folder, also those with keys that obstore cannot address.
+        """
+        self._store, self._name, self._walk_unusual = store, name, walk_unusual
+        self._has_suffix_ranges = not name.startswith("az:")
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        options: dict[str, Any] = {}
+        if length is not None:
+            options = {"range": (start, start + length)}
+        elif start:
+            options = {"range": {"offset": start}}
+        if length == 0:
+            return b""
+        try:
+            with self._os_errors(key):
+                return self._store.get(key, options=options).bytes().to_bytes()
+        except _EmptyRangeError:
+            return b""
+
+    def get_end(self, key: str, length: int) -> tuple[bytes, int]:
+        if not self._has_suffix_ranges:
+            return self._get_end_by_size(key, length)
+        try:
+            with self._os_errors(key):
+                result = self._store.get(key, options={"range": {"suffix": length}})
+                return result.bytes().to_bytes(), result.meta["size"]
+        except _EmptyRangeError:
+            return b"", 0
+
+    def _get_end_by_size(self, key: str, length: int) -> tuple[bytes, int]:
+        info = self.head(key)
+        if info is None:
+            raise FileNotFoundError(f"{self._name}/{key}: no such object")
+        start = max(0, info.size - length)
+        return self.get(key, start, info.size - start), info.size
+
+    def put(self, key: str, data: bytes | mmap) -> None:
+        with self._os_errors(key):
+            self._store.put(key, data, use_multipart=len(data) > _MULTIPART_BYTES, chunk_size=_PART_BYTES)
+
+    def create(self, key: str, data: bytes) -> bool:
+        import obstore.exceptions as errors
+
+        try:
+            with self._os_errors(key):
+                self._store.put(key, data, mode="create", use_multipart=False)
+        except errors.AlreadyExistsError:
+            return False
+        return True
+
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            with self._os_errors(key):
+                return _to_info(self._store.head(key))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def walk(self, folder: str) -> Iterator[ObjectInfo]:
+        last = ""
+        try:
+            with self._os_errors(folder):
+                for chunk in self._store.list(folder or None, chunk_size=1000):
+                    for meta in chunk:
+                        last = max(last, meta["path"])
+                        yield _to_info(meta)
+        except UnusualKeyError as error:
+            # obstore refuses the whole page of a listing that has one such key. Pages are in order of keys.
+            if self._walk_unusual is None:
+                raise OSError(f"{error}; rename that object") from None
+            yield from (info for info in self._walk_unusual(folder) if info.key > last)
+
+    def list(self, folder: str) -> Iterator[ObjectInfo]:
+        try:
+            with self._os_errors(folder):
+                result = self._store.list_with_delimiter(folder or None)
+        except UnusualKeyError:
+            yield from _direct_children(folder, self.walk(folder))
+            return
+        yield from (ObjectInfo(key.rstrip("/"), is_folder=True) for key in result["common_prefixes"])
+        yield from map(_to_info, result["objects"])
+
+    def delete(self, keys: Sequence[str]) -> None:
+        with self._os_errors(keys[0] if keys else ""):
+            self._store.delete(list(keys))
+
+    def copy(self, source: str, target: str) -> None:
+        with self._os_errors(source):
+            self._store.copy(source, target)
+
+    @contextmanager
+    def _os_errors(self, key: str) -> Iterator[None]:
+        """Convert errors of obstore into those of local files, with a message of one line."""
+        import obstore.exceptions as errors
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            if any(code in str(error) for code in _NO_BUCKET):
+                raise OSError(f"no such bucket: {self._name}") from None
+            raise FileNotFoundError(f"{self._name}/{key}: no such object") from None
+        except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
+            raise PermissionError(errno.EACCES, f"access denied by the store ({_code(error)})") from None
+        except errors.AlreadyExistsError:
+            raise
+        except errors.InvalidPathError as error:
+            raise UnusualKeyError(one_line(error)) from None
+        except errors.BaseError as error:
+            if "status code: 416" in str(error):
+                raise _EmptyRangeError from None
+            raise OSError(one_line(error)) from None
+        except ValueError as error:
+            raise UnusualKeyError(one_line(error)) from None
+
+
+class UnusualKeyError(ValueError):
+    """A key that obstore cannot address: with an empty part, `.` or `..` as a part, or control characters."""
+
+
+class _EmptyRangeError(Exception):
+    """A range that starts at or after the end of the object."""
+
+
+def _to_info(meta: Any) -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], whole_seconds_ns(meta["last_modified"]))
+
+
+def _direct_children(folder: str, infos: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+    """Yield the objects directly in a folder, and its folders, of a recursive listing."""
+    start, folders = f"{folder}/" if folder else "", set()
+    for info in infos:
+        name, slash, _ = info.key.removeprefix(start).partition("/")
+        if not slash:
+            yield info
+        elif name and name not in folders:
+            folders.add(name)
+            yield ObjectInfo(start + name, is_folder=True)
+
+
+def _code(error: Exception) -> str:
+    """Return the error code in the XML of a response, such as `AccessDenied`."""
+    return str(error).partition("<Code>")[2].partition("</Code>")[0] or one_line(error)[:200]

@@ -1,0 +1,221 @@
+"""Connections to object stores, with the credentials and endpoints that their own tools use.
+
+- S3: environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL_S3`, `AWS_REGION`, …), else the profile of
+  `AWS_PROFILE` in `~/.aws`, with SSO, roles and instance credentials, as resolved by boto3. The region of a
+  bucket is requested if none is set.
+- Google Cloud Storage: `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default login`, or the
+  instance's account; `STORAGE_EMULATOR_HOST`.
+- Azure: `AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, a SAS, a service principal, a managed
+  identity, or `az login` with `AZURE_USE_AZURE_CLI=true`.
+- Hugging Face hub: `HF_TOKEN` or `huggingface-cli login`; needs the package `huggingface_hub`.
+
+A URI can have settings of its own, but no credentials:
+`s3://bucket/folder?endpoint=http://127.0.0.1:9000&region=us-east-1`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cache, lru_cache, partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pipeline.io.errors import UserError
+from pipeline.io.fsspec_bucket import fsspec_bucket
+from pipeline.io.object_store import ObjectInfo, ObjectStore
+from pipeline.io.obstore_bucket import ObstoreBucket
+
+# Schemes, and other names of the same stores.
+SCHEMES = ("s3", "gs", "az", "hf")
+ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "azure": "az"}
+# A request is repeated for that long, such as while a server is throttling, or restarts.
+RETRY_TIME_S, MAX_RETRIES = 60, 8
+# Seconds to connect, without any data, and for a whole request.
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _TIMEOUT_S = 10.0, 60.0, 600.0
+_OPTIONS = {
+    "anonymous",
+    "connect_timeout",
+    "endpoint",
+    "endpoint_override",
+    "profile",
+    "region",
+    "scheme",
+    "account_name",
+}
+_SECRET_OPTION = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
+
+
+@lru_cache  # millions of URIs have the same options
+def check_options(options: str) -> None:
+    """Check the options of a URI, in query syntax.
+
+    Raises:
+        ValueError: credentials, which would be written to logs, settings and tables, or an unknown option.
+    """
+    for name, _ in parse_qsl(options, keep_blank_values=True):
+        if _SECRET_OPTION.search(name):
+            raise ValueError(
+                f"credentials in a URI ({name}) end up in logs; set environment variables instead"
+            )
+        if name not in _OPTIONS:
+            raise ValueError(
+                f"unknown option {name} of a storage URI; expected {', '.join(sorted(_OPTIONS))}"
+            )
+
+
+@cache
+def open_bucket(scheme: str, bucket: str, options: str) -> ObjectStore:
+    """Return the bucket of a URI, one per process; for `hf`, `bucket` is empty and keys are whole paths.
+
+    Raises:
+        UserError: a setting that the store does not accept, or a package that is missing.
+    """
+    name, settings = f"{scheme}://{bucket}", dict(parse_qsl(options))
+    try:
+        if scheme == "hf":
+            return fsspec_bucket(scheme)
+        return {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[scheme](bucket, settings)
+    except ImportError as error:
+        raise UserError(f"{name}: {error}; install it with `pip install {error.name}`") from None
+    except UserError:
+        raise
+    except Exception as error:  # obstore has an error class of its own for each kind of setting
+        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _client_options(settings: dict[str, str]) -> dict[str, Any]:
+    connect_timeout = float(settings.get("connect_timeout", _CONNECT_TIMEOUT_S))
+    return {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=connect_timeout),
+        "read_timeout": timedelta(seconds=_READ_TIMEOUT_S),
+        "timeout": timedelta(seconds=_TIMEOUT_S),
+    }
+
+
+def _retry_config(settings: dict[str, str]) -> dict[str, Any]:
+    retry_time = RETRY_TIME_S if "connect_timeout" not in settings else float(settings["connect_timeout"])
+    return {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=retry_time)}
+
+
+def _common(settings: dict[str, str]) -> dict[str, Any]:
+    return {"client_options": _client_options(settings), "retry_config": _retry_config(settings)}
+
+
+def _is_anonymous(settings: dict[str, str]) -> bool:
+    return settings.get("anonymous", "false").lower() == "true"
+
+
+def endpoint_url(text: str, scheme: str = "https") -> str:
+    """Return the URL of an endpoint, which may be given as `host:port`."""
+    return text if "://" in text else f"{scheme}://{text}"
+
+
+def _endpoint(settings: dict[str, str], *variables: str) -> str:
+    """Return the endpoint in the settings or the environment; empty for that of the store."""
+    text = settings.get("endpoint") or settings.get("endpoint_override") or ""
+    if text:
+        return endpoint_url(text, settings.get("scheme", "https"))
+    text = next((os.environ[name] for name in variables if os.environ.get(name)), "")
+    return endpoint_url(text) if text else ""
+
+
+def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
+    from obstore.store import S3Store
+
+    config: dict[str, Any] = {}
+    endpoint = _endpoint(settings, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    region = settings.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if _is_anonymous(settings):
+        config["skip_signature"] = True
+    elif "profile" in settings or not os.environ.get("AWS_ACCESS_KEY_ID"):
+        profile = _AwsProfile(settings.get("profile"))
+        config |= profile.credentials()
+        endpoint = endpoint or profile.endpoint
+        region = region or profile.region
+    if endpoint:
+        config["endpoint"] = endpoint
+    config["region"] = region or (bucket_region(bucket) if not endpoint else "us-east-1")
+    walk = partial(_walk_by_pyarrow, bucket, endpoint, config["region"], _is_anonymous(settings))
+    return ObstoreBucket(S3Store(bucket, **config, **_common(settings)), f"s3://{bucket}", walk)
+
+
+class _AwsProfile:
+    """A profile of the AWS command line, or instance credentials, as boto3 finds them."""
+
+    def __init__(self, name: str | None):
+        import boto3
+
+        self._session = boto3.session.Session(profile_name=name)
+        self.region: str = self._session.region_name or ""
+
+    @property
+    def endpoint(self) -> str:
+        """Endpoint in the configuration files; empty for that of AWS."""
+        url = self._session.client("s3", region_name=self.region or "us-east-1").meta.endpoint_url
+        return "" if ".amazonaws.com" in url else url
+
+    def credentials(self) -> dict[str, Any]:
+        """Return the settings of a store by which it refreshes credentials; without any, for public data."""
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        if self._session.get_credentials() is None:
+            return {"skip_signature": True}
+        return {"credential_provider": Boto3CredentialProvider(self._session)}
+
+
+def bucket_region(bucket: str, url: str = "https://s3.amazonaws.com") -> str:
+    """Return the AWS region of a bucket by asking S3, which tells it to anyone; `us-east-1` if it cannot."""
+    import requests
+
+    try:
+        response = requests.head(f"{url}/{bucket}", timeout=_CONNECT_TIMEOUT_S, allow_redirects=False)
+    except requests.RequestException:
+        return "us-east-1"
+    return response.headers.get("x-amz-bucket-region", "us-east-1")
+
+
+def _walk_by_pyarrow(
+    bucket: str, endpoint: str, region: str, anonymous: bool, folder: str
+) -> Iterator[ObjectInfo]:
+    """List a folder by another client, which accepts all keys in listings but cannot read some of them."""
+    import pyarrow.fs as fs
+
+    scheme, _, host = endpoint.partition("://")
+    options: dict[str, Any] = {"endpoint_override": host, "scheme": scheme} if endpoint else {}
+    filesystem = fs.S3FileSystem(region=region, anonymous=anonymous, **options)
+    selector = fs.FileSelector(f"{bucket}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
+    for info in filesystem.get_file_info(selector):
+        if info.type == fs.FileType.File:
+            yield ObjectInfo(info.path.removeprefix(f"{bucket}/"), info.size, info.mtime_ns or 0)
+
+
+def _open_gcs(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
+    from obstore.store import GCSStore
+
+    config: dict[str, Any] = {}
+    if endpoint := _endpoint(settings, "STORAGE_EMULATOR_HOST"):
+        # The form of emulators; with `skip_signature`, obstore requests credentials for writes all the same.
+        names = ("client_email", "private_key", "private_key_id")
+        account = {"gcs_base_url": endpoint, "disable_oauth": True, **dict.fromkeys(names, "")}
+        config["service_account_key"] = json.dumps(account)
+    elif _is_anonymous(settings):
+        config["skip_signature"] = True
+    return ObstoreBucket(GCSStore(bucket, **config, **_common(settings)), f"gs://{bucket}")
+
+
+def _open_azure(container: str, settings: dict[str, str]) -> ObstoreBucket:
+    from obstore.store import AzureStore
+
+    config: dict[str, Any] = {}
+    if endpoint := _endpoint(settings, "AZURE_STORAGE_ENDPOINT"):
+        config["endpoint"] = endpoint
+    if "account_name" in settings:
+        config["account_name"] = settings["account_name"]
+    if _is_anonymous(settings):
+        config["skip_signature"] = True
+    return ObstoreBucket(AzureStore(container, **config, **_common(settings)), f"az://{container}")
