@@ -56,7 +56,7 @@ def validation_seconds(classes: int, clips: int) -> float:
         world=SINGLE_WORKER,
         dataset=SimpleNamespace(class_names=names_of(classes)),
         split=SimpleNamespace(val=np.arange(clips)),
-        local_rows=lambda rows: rows,
+        data=SimpleNamespace(local_rows=lambda world, rows: rows),
         labels=np.random.default_rng(0).integers(0, classes, clips),
         loader=BatchLoader([same_mels(clips)], SINGLE_WORKER.device),
         ema=SimpleNamespace(model=model),

@@ -128,7 +128,7 @@ def main() -> None:
             "dataset_mb": size / 1e6,
             "fill_mb_per_second": {
                 f"{threads} threads": size / 1e6 / fill_seconds(shards, manifest, threads)
-                for threads in (1, 16)
+                for threads in (1, os.cpu_count() or 1)
             },
         }
         for arm, (parts, settings) in ARMS.items():

@@ -19,6 +19,7 @@ from cluster.connection.loopback import use_loopback
 from cluster.connection.search_path import worker_job_config
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
 from cluster.connection.token import AUTH_ENV_VARS, default_token, set_ray_token, write_token
+from pipeline.distributed.this_host import host_cpus
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.standard_error import hide_lines
@@ -106,16 +107,8 @@ def _local_settings(cpus: int | None) -> dict[str, Any]:
     logger.debug("Ray's logs: %s", folder)
     # Inside a job of another cluster, Ray would look for that job's packages in this one.
     os.environ.pop("RAY_JOB_CONFIG_JSON_ENV_VAR", None)
-    settings = {"num_cpus": cpus or limited_cpus(), "include_dashboard": False, "_temp_dir": str(folder)}
+    settings = {"num_cpus": cpus or host_cpus(), "include_dashboard": False, "_temp_dir": str(folder)}
     return settings | ({"object_spilling_directory": str(spill)} if (spill := _spill_folder()) else {})
-
-
-def limited_cpus() -> int | None:
-    """Return the number of CPUs that Slurm or taskset leave to this process; None if it may use all."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    count = len(os.sched_getaffinity(0))
-    return count if count < (os.cpu_count() or 1) else None
 
 
 def _start_error(error: Exception) -> UserError:

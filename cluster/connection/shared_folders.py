@@ -48,7 +48,8 @@ def local_paths(config: Config) -> dict[str, Path]:
 
     Without the files that were sent with a job, which every node has in a folder of its own.
     """
-    sent = Path.cwd() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else None
+    # Not the current folder: a second node on the same host may have unpacked the files anew.
+    sent = Path(__file__).resolve().parents[2] if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else None
     return {
         f"--{name.replace('_', '-')}": value
         for name in type(config).model_fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from cluster.connection.address import job_server
 from cluster.connection.dashboard import get_json
 from cluster.connection.local_state import LocalCluster, clear_state, local_cluster, state_dir
 from cluster.connection.nodes import describe_node, read_nodes, sum_resources
-from cluster.connection.session import limited_cpus
 from cluster.local.processes import terminate_cluster
 from cluster.local.start import start_nodes
 from models.config import Config
+from pipeline.distributed.this_host import host_cpus
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
@@ -56,7 +55,7 @@ def up(config: UpConfig, common: CommonFlags) -> int:
         UserError: a local cluster is already running, or a node fails to start.
     """
     start = time.monotonic()
-    cpus = common.cpus or max(1, (limited_cpus() or os.cpu_count() or 1) // config.nodes)
+    cpus = common.cpus or max(1, host_cpus() // config.nodes)
     with _exclusive_lock():
         if (previous := local_cluster()) is not None:
             if previous.is_running:

@@ -28,11 +28,12 @@ from pipeline.data.row_table import join_tables, read_complete_shard, read_table
 from pipeline.data.shards import ShardManifest, mel_values
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
+from pipeline.io.storage import is_remote
 from pipeline.io.text import plural
 
 MELS_NAME, ROWS_NAME, LOG_NAME = "mels.f16", "rows.parquet", "fill.jsonl"
-# Shards that are unpacked concurrently: enough for all cores and for the latency of an object store, if the
-# memory for them allows; each is in memory about three times, compressed, decompressed and as a column.
+# Shards that are unpacked concurrently, if the memory for them allows; each is in memory about three times:
+# compressed, decompressed and as a column.
 MAX_THREADS, MAX_MEMORY, COPIES_IN_MEMORY = 16, 1 << 30, 3
 _READ_BYTES = 1 << 24
 
@@ -105,11 +106,13 @@ def fill_cache(folder: Path, shards: Path, manifest: ShardManifest, wanted: Sequ
     with open(folder / MELS_NAME, "r+b") as mels, open(folder / LOG_NAME, "ab") as log:
         log.write(b"\n")  # the last line may be cut off
         copy = partial(_copy_shard, mels.fileno(), shards, shape=manifest.features.shape)
+        # One per core: unpacking computes. An object store needs more, for its latency.
+        threads = MAX_THREADS if is_remote(shards) else min(MAX_THREADS, os.cpu_count() or 1)
         checksums = map_concurrently(
             copy,
             missing,
-            MAX_THREADS,
-            MAX_THREADS,
+            threads,
+            threads,
             item_bytes=lambda part: COPIES_IN_MEMORY * part.size,
             max_bytes=MAX_MEMORY,
         )

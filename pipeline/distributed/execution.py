@@ -88,8 +88,9 @@ def runs_here(core_seconds: float) -> bool:
     """
     if uses_ray():
         return False
-    estimate = f"about {duration(core_seconds / local_cpus())} of work on {plural(local_cpus(), 'CPU')}"
-    if _current.use_ray is None and core_seconds > MAX_SECONDS_WITHOUT_RAY * local_cpus():
+    cpus = local_cpus()
+    estimate = f"about {duration(max(0.1, core_seconds / cpus))} of work on {plural(cpus, 'CPU')}"
+    if _current.use_ray is None and core_seconds > MAX_SECONDS_WITHOUT_RAY * cpus:
         logger.info("starting Ray: %s (--no-ray: in processes of this host)", estimate)
         start_ray("much work")
         return False

@@ -35,7 +35,9 @@ ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "azure": "az"}
 # A request is repeated for that long, such as while a server is throttling, or restarts.
 RETRY_TIME_S, MAX_RETRIES = 60, 8
 # Seconds to connect, without any data, and for a whole request.
-_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _TIMEOUT_S = 10.0, 60.0, 600.0
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _TIMEOUT_S = 10.0, 20.0, 600.0
+# obstore has a thread for each CPU by default; a worker has one CPU, and a thread serves many requests.
+_CLIENT_THREADS = 1
 _OPTIONS = {
     "anonymous",
     "connect_timeout",
@@ -75,6 +77,7 @@ def open_bucket(scheme: str, bucket: str, options: str) -> ObjectStore:
         UserError: a setting that the store does not accept, or a package that is missing.
     """
     name, settings = f"{scheme}://{bucket}", dict(parse_qsl(options))
+    os.environ.setdefault("TOKIO_WORKER_THREADS", str(_CLIENT_THREADS))
     try:
         if scheme == "hf":
             return fsspec_bucket(scheme)

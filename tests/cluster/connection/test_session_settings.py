@@ -15,8 +15,8 @@ from cluster.connection.search_path import worker_job_config
 ONE_CPU = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-from cluster.connection.session import limited_cpus
-print(limited_cpus())
+from pipeline.distributed.this_host import host_cpus
+print(host_cpus())
 """
 
 

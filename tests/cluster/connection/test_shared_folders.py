@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.connection.shared_folders import _probes, local_paths
+from cluster.jobs.package import project_root
 from pipeline.extract import ExtractConfig
 
 
@@ -17,7 +18,7 @@ def test_local_paths_are_those_of_a_file_system() -> None:
 
 def test_files_sent_with_a_job_are_no_local_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    config = ExtractConfig(data=Path("list.csv"), out=Path("/shared/shards"))
+    config = ExtractConfig(data=project_root() / "list.csv", out=Path("/shared/shards"))
     assert local_paths(config) == {"--out": Path("/shared/shards")}
 
 

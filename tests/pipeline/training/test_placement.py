@@ -81,6 +81,7 @@ def notes(run: Path) -> str:
     return " ".join(RunFolder(run).read_json("notes.json") or [])
 
 
+@pytest.mark.slow
 def test_nodes_train_on_their_shares(shards: Path, tmp_path: Path, cache: Path) -> None:
     """Two workers on one node, one on another, and additional rows of fewer shards."""
     extra = write_shards(tmp_path / "extra", clips=4)
