@@ -26,6 +26,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from pipeline.distributed import worker_imports
 from pipeline.distributed.failures import WorkerLostError
 from pipeline.io.console import logger
 
@@ -45,8 +46,9 @@ def start_fork_server(modules: Sequence[str] = ()) -> None:
     if _METHOD != "forkserver":
         return
     if modules:
-        multiprocessing.get_context(_METHOD).set_forkserver_preload([*modules, "threadpoolctl"])
+        multiprocessing.get_context(_METHOD).set_forkserver_preload([worker_imports.__name__])
     variables = {
+        worker_imports.MODULES_VARIABLE: ",".join([*modules, "threadpoolctl"]),
         _THREADS: os.environ.get(_THREADS, "1"),  # no threads, which would not survive a fork
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONSAFEPATH": "1",  # not the current folder, in which a file may have the name of a library
