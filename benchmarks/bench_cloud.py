@@ -69,7 +69,7 @@ class Rounds:
         self._requests: Counter[str] = Counter()
 
     def run(self, number: int) -> None:
-        """Run the command locally and in the store, in another order in every second round."""
+        """Run the command locally and in the bucket, in another order in every second round."""
         steps = [self._run_local, self._run_in_store]
         for step in steps if number % 2 == 0 else reversed(steps):
             step(number)
@@ -88,7 +88,7 @@ class Rounds:
         self._requests = self._server.requests()
 
     def result(self) -> dict[str, Any]:
-        """Return seconds, requests and ratios of the speed in the store to that on the disk."""
+        """Return seconds, requests and ratios of the speed in the bucket to that on disk."""
         rounds = list(zip(*self._seconds.values(), strict=True))
         return {
             "clips": self._clips,

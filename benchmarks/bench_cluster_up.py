@@ -37,7 +37,9 @@ def start_and_stop(nodes: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
 
     def run(*arguments: str) -> None:
-        process = subprocess.run([*MELRAY, "cluster", *arguments], capture_output=True, text=True)
+        process = subprocess.run(
+            [*MELRAY, "cluster", *arguments], capture_output=True, text=True, encoding="utf-8"
+        )
         if process.returncode:
             result["error"] = process.stderr.strip().splitlines()[-1]
 

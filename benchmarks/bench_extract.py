@@ -27,7 +27,7 @@ from benchmarks.common import convert_to_wav, save_result, summarize, summarize_
 from cluster.connection.session import session
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, spectrogram_rows
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.extract import ExtractConfig, extract
 

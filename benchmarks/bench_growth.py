@@ -74,7 +74,9 @@ def main() -> None:
         config = train_config(shards, folder / "run", epochs=1)
         train_classifier(config)
         audio = write_tones(folder / "audio", classes=1, clips=arguments.clips)
-        (folder / "base.yaml").write_text(yaml.safe_dump({"model": MODEL, "batch_size": 16}))
+        (folder / "base.yaml").write_text(
+            yaml.safe_dump({"model": MODEL, "batch_size": 16}), encoding="utf-8"
+        )
         prediction = PredictConfig(
             run=config.run, audio=(audio,), out=folder / "predictions", tta_shifts=64, device="cpu"
         )

@@ -28,7 +28,7 @@ from pipeline.classifier.train import train_classifier
 from pipeline.data import cache_fill
 from pipeline.data.dataset import dataset_digest
 from pipeline.data.row_cache import cache_bytes
-from pipeline.data.shards import ShardManifest, open_shards
+from pipeline.data.shard_manifest import ShardManifest, open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import ExtractConfig, extract
 from pipeline.training.run_folder import RunFolder

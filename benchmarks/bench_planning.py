@@ -22,12 +22,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_scale import TINY, write_empty_shards
+from benchmarks.bench_scale import TINY, planning_seconds, write_empty_shards
 from benchmarks.common import save_result, timed, write_clip_list, write_links
 from pipeline.data.footer_file import FooterFile
-from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.data.manifest import read_manifest
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit
-from pipeline.extract import ExtractConfig, extract, plan_job
+from pipeline.extract import ExtractConfig, extract
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.s3_server import S3Server, s3_server
 
@@ -98,13 +98,7 @@ def repeated_extraction_metrics(clips: int) -> dict[str, float]:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        start_time = time.perf_counter()
-        manifest = read_manifest(config.data, config.subset(ManifestConfig))
-        list_seconds = time.perf_counter() - start_time
-        plan_start = time.perf_counter()
-        plan_job(manifest.clips, config)
-        plan_seconds = time.perf_counter() - plan_start
-        del manifest
+        list_seconds, plan_seconds = planning_seconds(config)
         footer_seconds = timed(lambda: FooterFile(config.out).read())
         total_seconds = timed(lambda: extract(config, run_never))
         shards = len(list(config.out.glob("part-*")))

@@ -44,6 +44,14 @@ def write_empty_shards(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]
         yield UnitResult(unit.name, write_shard(unit.path, clips, rows, [], TINY.shape))
 
 
+def planning_seconds(config: ExtractConfig) -> tuple[float, float]:
+    """Measure the seconds to list the clips and to plan the work units of an extraction."""
+    start_time = time.perf_counter()
+    manifest = read_manifest(config.data, config.subset(ManifestConfig))
+    list_seconds = time.perf_counter() - start_time
+    return list_seconds, timed(lambda: plan_job(manifest.clips, config))
+
+
 def driver_metrics(clips: int) -> dict[str, float]:
     """Measure clips per second of the driver's work, its peak memory and its memory growth in MiB."""
     import resource
@@ -52,13 +60,7 @@ def driver_metrics(clips: int) -> dict[str, float]:
         folder = Path(name)
         write_clip_list(folder / "list.csv", clips)
         config = ExtractConfig(data=folder / "list.csv", out=folder / "out", features=TINY, copies=0)
-        start_time = time.perf_counter()
-        manifest = read_manifest(config.data, config.subset(ManifestConfig))
-        list_seconds = time.perf_counter() - start_time
-        start_time = time.perf_counter()
-        plan_job(manifest.clips, config)
-        plan_seconds = time.perf_counter() - start_time
-        del manifest
+        list_seconds, plan_seconds = planning_seconds(config)
         memory: list[int] = []
 
         def runner(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:

@@ -172,7 +172,7 @@ def linear_accuracy(
         test_labels: label of each test clip by file name.
     """
     from pipeline.audio.features import load_clip, spectrogram
-    from pipeline.data.shards import open_shards
+    from pipeline.data.shard_manifest import open_shards
 
     features = open_shards(out / "shards").features
     test_mels = np.stack(

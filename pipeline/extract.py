@@ -25,12 +25,11 @@ from pipeline.data.existing_dataset import check_existing, check_outside_data, d
 from pipeline.data.footer_file import FooterFile
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.publication import Publication
+from pipeline.data.shard_manifest import SCHEMA_VERSION, ShardManifest
 from pipeline.data.shards import (
-    SCHEMA_VERSION,
     WARNINGS_NAME,
     ClipWarning,
     Rejected,
-    ShardManifest,
     ShardSummary,
     read_shard_footer,
     write_shard,

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.config import diff_settings
 from pipeline.data.dataset import dataset_digest, open_dataset
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig

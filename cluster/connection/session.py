@@ -204,7 +204,7 @@ def session_folder() -> Path:
 def _spill_folder() -> Path | None:
     """Return a folder in TMPDIR for objects that exceed the memory; None if the session's folder is there.
 
-    TMPDIR was chosen for large files; the session's folder may be in a smaller place with a short path.
+    TMPDIR was chosen for large files; the session's folder may be on a smaller disk with a short path.
     """
     folder = Path(tempfile.gettempdir()).absolute()
     return None if session_folder().is_relative_to(folder) else create_temp_folder(folder)

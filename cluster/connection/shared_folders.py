@@ -16,7 +16,7 @@ from models.config import Config
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 
-# Hosts that are asked: what they have in common was set up for all of them alike.
+# Hosts that are asked: what they have in common was set up for all of them.
 MAX_HOSTS = 8
 TIMEOUT_S = 20.0
 # Settings of folders that a command creates. Other paths exist before.
@@ -48,7 +48,7 @@ def local_paths(config: Config) -> dict[str, Path]:
 
     Without the files that were sent with a job, which every node has in a folder of its own.
     """
-    # Not the current folder: a second node on the same host may have unpacked the files anew.
+    # Not the current folder: a second node on the same host may have unpacked the files again.
     sent = Path(__file__).resolve().parents[2] if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else None
     return {
         f"--{name.replace('_', '-')}": value

@@ -8,7 +8,7 @@
     package         build the job package: a reproducible zip of the checkout and its pinned requirements
     submit          `melray submit`: check, package, upload, start
     details         jobs as the dashboard describes them
-    log_stream      log of a job as it grows, over as many connections as needed
+    log_stream      log of a job as it grows, over several connections if they are lost
     log_files       where logs are
     jobs            `melray jobs`: list, logs, stop
 

@@ -15,7 +15,7 @@ from cluster.connection.nodes import Node
 from models.config import Config
 from pipeline.io.text import plural
 
-# CPUs of a command that computes in its own process, where a node has as many.
+# Maximum CPUs of a command that computes in its own process.
 MAX_CPUS = 4
 
 

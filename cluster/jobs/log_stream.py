@@ -1,4 +1,4 @@
-"""Log of a job as it grows, over as many connections as needed.
+"""Log of a job as it grows, over several connections if they are lost.
 
 A connection lasts as long as an SSH tunnel, a port forwarding or a proxy between here and the cluster: hours
 at best. Each new one sends the log from its beginning, of which the part already printed is dropped.
@@ -140,7 +140,7 @@ class LogStream:
         """Return the job once it has ended: a moment after its log.
 
         Raises:
-            NoResponseError: no response; or the log was cut off, since the job goes on.
+            NoResponseError: no response; or the log was cut off, since the job is still running.
         """
         deadline = time.monotonic() + END_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -155,7 +155,7 @@ async def _receive(server: JobServer, job_id: str) -> AsyncIterator[str | None]:
     """Yield an empty text once connected, then pieces of the log of a job from its beginning.
 
     None stands for `SILENCE_S` without output. Otherwise as `JobSubmissionClient.tail_job_logs`, which waits
-    for ever at a connection that is dead but was not closed.
+    indefinitely at a connection that is dead but was not closed.
 
     Raises:
         NoResponseError: the connection failed or was lost.

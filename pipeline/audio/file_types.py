@@ -95,7 +95,7 @@ def is_audio(name: str) -> bool:
 
 
 def kind_by_name(name: str) -> FileKind | None:
-    """Return the kind of a file; None if only its first bytes can tell."""
+    """Return the kind of a file; None if that needs its first bytes."""
     if is_audio(name):
         return FileKind.AUDIO
     if is_hidden(name) or ending(name) in OTHER_EXTENSIONS or name.rpartition("/")[2].lower() in _OTHER_NAMES:
@@ -104,7 +104,7 @@ def kind_by_name(name: str) -> FileKind | None:
 
 
 def kind_by_content(name: str, header: bytes) -> FileKind:
-    """Return the kind of a file that begins with these bytes, and whose name does not tell."""
+    """Return the kind of a file that begins with these bytes, and whose name does not show it."""
     if is_audio_header(header):
         return FileKind.AUDIO
     extension = ending(name)

@@ -19,7 +19,7 @@ class ClipIndex:
 
         Args:
             clip_ids: paths below the audio folder, with forward slashes.
-            paths: absolute paths or URIs of the same clips, which tell whether an id begins with the name of
+            paths: absolute paths or URIs of the same clips, which show whether an id begins with the name of
                 the audio folder.
         """
         self.clip_ids = [plain_id(clip_id) for clip_id in clip_ids]

@@ -13,7 +13,7 @@ from models.config import Config
 from pipeline.audio.features import FeatureConfig, feature_mismatch
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.dataset import ShardDataset, dataset_digest
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import Device

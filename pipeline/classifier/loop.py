@@ -31,7 +31,7 @@ from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.epoch_position import EpochCheckpoints, position_tensors, seed_epoch
+from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.placement import STREAM_NOTE
 from pipeline.training.preemption import watch_preemption
@@ -196,21 +196,15 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
 
 
 def save_within_epoch(
-    state: TrainState,
-    checkpoints: Checkpoints,
-    owner: str | None,
-    sums: torch.Tensor,
-    steps: int,
-    seconds: float,
+    state: TrainState, checkpoints: Checkpoints, owner: str | None, position: PositionTensors
 ) -> None:
-    """Write a checkpoint within an epoch; a collective. The last three arguments: see `position_tensors`.
+    """Write a checkpoint within an epoch.
 
     Raises:
-        UserError: on all ranks: another process has taken over the run, or the checkpoint cannot be written.
+        UserError: another process has taken over the run, or the checkpoint cannot be written.
     """
-    position = position_tensors(state.world, sums, steps, seconds)
-    state.world.run_on_main_rank(partial(RunFolder(state.config.run).check_owner, owner))
-    state.world.run_on_main_rank(partial(write_checkpoint, state, checkpoints, position))
+    RunFolder(state.config.run).check_owner(owner)
+    write_checkpoint(state, checkpoints, position)
 
 
 def update_best(state: TrainState, metrics: dict[str, float]) -> bool:

@@ -21,7 +21,7 @@ from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
-from pipeline.training.epoch_position import EpochPosition, read_position
+from pipeline.training.epoch_position import EpochPosition, PositionTensors, read_position
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import ClassifierMetadata, save_model
 from pipeline.training.optim import (
@@ -170,7 +170,7 @@ def publish(state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: 
 def write_checkpoint(
     state: TrainState,
     checkpoints: Checkpoints,
-    position: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+    position: PositionTensors | None = None,
 ) -> None:
     """Write the state; within an epoch with the tensors and values of `position_tensors`.
 

@@ -244,7 +244,7 @@ class _SingleColumn:
         return [f"{self._source}: the index of class '{name}' is {index}; {VALUES_FLAG} label writes {name}"]
 
     def _several_labels(self, explicit: bool) -> Values:
-        """Return the most probable labels, as many as in the rows of the sample."""
+        """Return the most probable labels, the same number as in the rows of the sample."""
         found = self._label_lists()
         if found is None:
             raise UserError(f"{VALUES_FLAG} labels: {self._source} has no row with several class names")

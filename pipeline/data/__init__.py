@@ -5,6 +5,7 @@ In the order to read:
 - `clips`: rows of a manifest and their ids.
 - `manifest`: list of clips with or without labels, from class folders, a CSV, or a list of paths; `sources/`
   has its parts.
+- `shard_manifest`: manifest of a dataset, which marks it as complete.
 - `shards`: file format of the spectrograms, Parquet shards and their `_manifest.json`.
 - `duplicates`: clips with the same audio: digests, `duplicates.csv`, merged groups.
 - `footer_file`: copies of the footers of all shards, so that an update does not read each shard.

@@ -1,6 +1,6 @@
 """Filling of a row cache from shards, concurrently; an interrupted fill continues with the missing shards.
 
-mels.f16       spectrograms of all rows, each at its place; a sparse file: shards that this node does not
+mels.f16       spectrograms of all rows, each at its position; a sparse file: shards that this node does not
                hold take no space
 rows.parquet   table of all rows
 fill.jsonl     a line per shard that is held: its name, and the checksum of its spectrograms; always written
@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.row_table import join_tables, read_complete_shard, read_tables
-from pipeline.data.shards import ShardManifest, mel_values
+from pipeline.data.shard_manifest import ShardManifest
+from pipeline.data.shards import mel_values
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.storage import is_remote
@@ -136,7 +137,7 @@ def _write_table(folder: Path, shards: Path, manifest: ShardManifest) -> FillSte
 
 
 def _copy_shard(file: int, shards: Path, part: Part, shape: tuple[int, int]) -> int:
-    """Copy the spectrograms of a shard to its place in an open file; return their checksum."""
+    """Copy the spectrograms of a shard to its position in an open file; return their checksum."""
     table = read_complete_shard(shards / part.name, part.rows, ["mel"])
     data = mel_values(table, shape).reshape(-1).view(np.uint8).data
     written = 0

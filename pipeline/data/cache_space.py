@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.data.cache_fill import cache_parts, held_shards
-from pipeline.data.shards import ShardManifest
+from pipeline.data.shard_manifest import ShardManifest
 from pipeline.io.errors import UserError
 
 # Unused caches are deleted after this time; if space is short, after the shorter one.

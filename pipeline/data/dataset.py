@@ -20,7 +20,7 @@ import pandas as pd
 
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.row_cache import cache_bytes, cache_folder, cache_shape, is_complete, open_cache
-from pipeline.data.shards import ShardManifest, empty_dataset_error, open_shards
+from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
 from pipeline.io.console import Progress
 
 # Filling the cache of a dataset up to this size takes seconds.

@@ -10,11 +10,12 @@ from models.config import diff_settings
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.clips import normalize_id
-from pipeline.data.shards import MANIFEST_NAME, ShardManifest, open_shards, read_shard, read_shard_footer
+from pipeline.data.shard_manifest import MANIFEST_NAME, ShardManifest, open_shards
+from pipeline.data.shards import read_shard, read_shard_footer
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.output_folder import check_output_folder
-from pipeline.io.storage import is_store_uri
+from pipeline.io.storage import is_store_uri, to_path
 from pipeline.io.text import plural
 
 _OVERWRITE = ", or add --overwrite to replace it"
@@ -75,7 +76,7 @@ def check_existing(
 def _location(path: Path | str) -> str:
     """Return a path without links and relative parts, or a URI without options, for comparisons."""
     text = str(path)
-    return text.partition("?")[0].rstrip("/") if is_store_uri(text) else os.path.realpath(text)
+    return to_path(text).without_options() if is_store_uri(text) else os.path.realpath(text)
 
 
 def describe_update(

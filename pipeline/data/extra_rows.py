@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.audio.features import feature_mismatch
 from pipeline.data.clips import shown_list
 from pipeline.data.rows import LabeledRows, Rows, class_indices
-from pipeline.data.shards import ShardManifest, empty_dataset_error, open_shards
+from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
 from pipeline.data.split import Split
 from pipeline.data.split_record import (
     GENERATOR_SPLIT_NAME,

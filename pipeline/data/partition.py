@@ -105,7 +105,7 @@ class Partition:
         batch_size: int,
         window_of_row: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the rows of an epoch for `epoch_batches`, as many as `epoch_order` of `loader.py` does.
+        """Return the rows of an epoch for `epoch_batches`, in number those of `epoch_order` in `loader.py`.
 
         A node whose share has fewer training rows than its workers need repeats some, in a random order
         again; one whose share has more leaves some out, others in each epoch.

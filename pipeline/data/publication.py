@@ -22,17 +22,15 @@ from pipeline.data.duplicates import (
     log_duplicates,
     read_digests,
 )
+from pipeline.data.shard_manifest import MANIFEST_NAME, ShardManifest, write_manifest
 from pipeline.data.shards import (
-    MANIFEST_NAME,
     REJECTED_NAME,
     WARNINGS_NAME,
     ClipWarning,
     Rejected,
-    ShardManifest,
     ShardSummary,
     rejected_csv,
     warnings_csv,
-    write_manifest,
 )
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger

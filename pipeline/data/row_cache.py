@@ -28,7 +28,7 @@ from pipeline.data.cache_fill import (
     held_shards,
 )
 from pipeline.data.cache_space import delete_old_caches, make_space
-from pipeline.data.shards import ShardManifest
+from pipeline.data.shard_manifest import ShardManifest
 from pipeline.io.console import HEARTBEAT_S, logger
 from pipeline.io.errors import UserError, explain_os_error
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.data.duplicates import duplicate_sets, merge_groups, read_digests
-from pipeline.data.shards import ShardInfo, ShardManifest, read_shard, shard_digests
+from pipeline.data.shard_manifest import ShardManifest
+from pipeline.data.shards import ShardInfo, read_shard, shard_digests
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 

@@ -14,7 +14,7 @@ from pipeline.data.cache_fill import ROWS_NAME
 from pipeline.data.dataset import dataset_digest
 from pipeline.data.row_cache import cache_folder
 from pipeline.data.row_table import join_tables, read_tables
-from pipeline.data.shards import ShardManifest, empty_dataset_error, open_shards
+from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
 from pipeline.io.errors import UserError
 
 

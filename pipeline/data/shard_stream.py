@@ -1,7 +1,7 @@
 """Spectrograms that are read from the shards in every epoch, where not even a share of them fits on a disk.
 
-The shards of a worker are grouped at random into windows, as many for all workers. The steps of an epoch are
-divided among the windows; a window is read into memory while the one before is trained on.
+A worker's shards are grouped at random into windows, equal in number for all workers. The steps of an epoch
+are divided among the windows; a window is read into memory while the one before is trained on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.row_cache import cache_shape
-from pipeline.data.shards import ShardManifest
+from pipeline.data.shard_manifest import ShardManifest
 from pipeline.data.uncached import ShardMels
 
 # Size of a window in memory; two are in memory at a time, and the shards that are being unpacked.

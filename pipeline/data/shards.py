@@ -17,15 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.config import Config, ConfigError
-from pipeline.audio.augment import AugmentConfig
-from pipeline.audio.features import FeatureConfig, Spectrogram
+from pipeline.audio.features import Spectrogram
 from pipeline.data.duplicates import DIGEST_BYTES, content_digest
 from pipeline.io.errors import UserError
-from pipeline.io.files import csv_text, write_atomically, write_text_atomically
+from pipeline.io.files import csv_text, write_atomically
 from pipeline.io.storage import pyarrow_source
 
-SCHEMA_VERSION = 3
-MANIFEST_NAME = "_manifest.json"
 REJECTED_NAME = "rejected.csv"
 WARNINGS_NAME = "warnings.csv"
 _METADATA_KEY = b"melray"
@@ -67,25 +64,6 @@ class ShardSummary(NamedTuple):
     """Concatenated digests of the usable clips' spectrograms, by which duplicates are found."""
 
 
-class ShardManifest(Config):
-    """Content of `_manifest.json`, which is written last and marks a dataset as complete."""
-
-    schema_version: int = SCHEMA_VERSION
-    fingerprint: str
-    """Fingerprint of `features`; datasets with different spectrograms are never combined."""
-    features: FeatureConfig
-    augment: AugmentConfig
-    class_names: tuple[str, ...]
-    clips: int
-    rows: int
-    rejected: int
-    warnings: int = 0
-    """Warnings about usable clips, listed in `warnings.csv`."""
-    source: dict[str, Any]
-    """Data folder or CSV, and number of clips per class."""
-    shards: tuple[ShardInfo, ...]
-
-
 def shard_schema(shape: tuple[int, int]) -> pa.Schema:
     """Return the columns of a shard with spectrograms of `shape` `(n_mels, num_frames)`."""
     return pa.schema(
@@ -123,19 +101,6 @@ def write_shard(
 
     The footer also has the digests of the original spectrograms, for `pipeline/data/duplicates.py`.
     """
-    rows = [(clip, row) for clip, clip_rows in zip(clips, spectrograms, strict=True) for row in clip_rows]
-    columns: dict[str, Any] = {
-        name: [clip[name] for clip, _ in rows] for name in ("clip_id", "path", "label", "fold", "group")
-    }
-    columns |= {
-        name: [getattr(row, name) for _, row in rows] for name in ("copy", "strength", "augmentation")
-    }
-    mels = np.stack([row.mel for _, row in rows]) if rows else np.zeros((0, *shape), np.float16)
-    schema = shard_schema(shape)
-    mel_type = schema.field("mel").type
-    columns["mel"] = pa.Array.from_buffers(
-        mel_type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(mels))]
-    )
     digests = b"".join(content_digest(clip_rows[0].mel) for clip_rows in spectrograms)
     metadata = {
         "shape": shape,
@@ -144,9 +109,8 @@ def write_shard(
         "warnings": warnings,
         "digests": digests.hex(),
     }
-    table = pa.table(columns, schema=schema).replace_schema_metadata(
-        {_METADATA_KEY: json.dumps(metadata).encode()}
-    )
+    table = _to_table(clips, spectrograms, shape)
+    table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     write_atomically(
         path,
         lambda file: pq.write_table(
@@ -160,12 +124,31 @@ def write_shard(
     )
     info = ShardInfo(
         name=path.name,
-        rows=len(rows),
+        rows=table.num_rows,
         clips=len(clips),
         rejected=len(rejected),
         warnings=len(warnings),
     )
     return ShardSummary(info, list(rejected), list(warnings), digests)
+
+
+def _to_table(
+    clips: Sequence[dict[str, Any]], spectrograms: Sequence[list[Spectrogram]], shape: tuple[int, int]
+) -> pa.Table:
+    """Return the rows of a shard; the arguments are those of `write_shard`."""
+    rows = [(clip, row) for clip, clip_rows in zip(clips, spectrograms, strict=True) for row in clip_rows]
+    columns: dict[str, Any] = {
+        name: [clip[name] for clip, _ in rows] for name in ("clip_id", "path", "label", "fold", "group")
+    }
+    columns |= {
+        name: [getattr(row, name) for _, row in rows] for name in ("copy", "strength", "augmentation")
+    }
+    mels = np.stack([row.mel for _, row in rows]) if rows else np.zeros((0, *shape), np.float16)
+    schema = shard_schema(shape)
+    columns["mel"] = pa.Array.from_buffers(
+        schema.field("mel").type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(mels))]
+    )
+    return pa.table(columns, schema=schema)
 
 
 def read_shard_footer(path: Path) -> ShardSummary:
@@ -275,54 +258,3 @@ def rejected_csv(rejected: Sequence[Rejected]) -> str:
 def warnings_csv(warnings: Sequence[ClipWarning]) -> str:
     """Return the text of `warnings.csv`."""
     return csv_text(ClipWarning._fields, warnings)
-
-
-def write_manifest(folder: Path, manifest: ShardManifest) -> None:
-    """Write `_manifest.json`, which marks the dataset as complete."""
-    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
-    write_text_atomically(folder / MANIFEST_NAME, text)
-
-
-def empty_dataset_error(folder: Path, manifest: ShardManifest, flag: str = "--shards") -> UserError:
-    """Return the error for a dataset without rows; `flag` is the command-line flag that names it."""
-    if "generator" in manifest.source:
-        reason = "no generated clip reached --min-confidence; generate again with a lower one"
-    else:
-        reason = f"no usable clips; see its {REJECTED_NAME}"
-    return UserError(f"{flag} {folder}: {reason}")
-
-
-def open_shards(folder: Path, flag: str = "--shards") -> ShardManifest:
-    """Read the manifest of a complete dataset; `flag` is the command-line flag of its folder, for messages.
-
-    Raises:
-        UserError: no such folder, an incomplete extraction, or another schema version.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{flag} {folder}: no such folder")
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        hint = (
-            "extraction is incomplete; rerun `melray extract` to resume"
-            if any(folder.glob("part-*.parquet"))
-            else "create it with `melray extract`"
-        )
-        raise UserError(f"{flag} {folder}: no {MANIFEST_NAME} found: {hint}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and rerun `melray extract`") from None
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version < SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {version}, made by an older melray: extract again with --overwrite"
-        )
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {version}, this melray reads {SCHEMA_VERSION}: "
-            "update melray, or extract again with --overwrite"
-        )
-    try:
-        return ShardManifest.parse(values, str(path))
-    except ConfigError as error:
-        raise UserError(f"{error}; extract again with --overwrite") from None

@@ -13,7 +13,8 @@ from pipeline.data.dataset import ShardDataset, dataset_digest, is_cached, open_
 from pipeline.data.row_cache import cache_folder, cache_shape
 from pipeline.data.row_table import read_complete_shard
 from pipeline.data.rows import read_rows
-from pipeline.data.shards import ShardManifest, mel_values, open_shards
+from pipeline.data.shard_manifest import ShardManifest, open_shards
+from pipeline.data.shards import mel_values
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 

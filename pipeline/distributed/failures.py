@@ -1,4 +1,4 @@
-"""Errors of worker processes, told apart by their types: lost workers, lack of GPU memory, and bugs.
+"""Errors of worker processes, distinguished by their types: lost workers, lack of GPU memory, and bugs.
 
 After the loss of a worker the work is repeated; any other error would only happen again. When one of several
 workers is lost, the others fail as well, in the collective that waits for it: torch raises plain

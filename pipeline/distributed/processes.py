@@ -39,7 +39,7 @@ _METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 def start_fork_server(modules: Sequence[str] = ()) -> None:
-    """Start the process from which workers are forked; it imports `modules` while this one goes on.
+    """Start the process from which workers are forked; it imports `modules` concurrently.
 
     Does nothing if it is already running, or on a system without.
     """

@@ -1,4 +1,4 @@
-"""Metrics of running work, for Prometheus and Grafana beside those of Ray itself (`ray.util.metrics`).
+"""Metrics of running work, for Prometheus and Grafana, next to those of Ray (`ray.util.metrics`).
 
 melray_clips_total       clips that batch jobs have processed, by job; its rate is clips/s
 melray_train_loss, …     metrics of the newest epoch of each run, `samples_per_second` among them, by run

@@ -1,7 +1,7 @@
 """Imports the modules of a command in the process from which workers are forked, when it is imported there.
 
 An error, such as of a file of the user that has the name of a library, is that of the command too, which
-reports it in one line; here it would be a traceback beside it.
+reports it in one line; here it would be a traceback in addition.
 """
 
 from __future__ import annotations

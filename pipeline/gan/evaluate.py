@@ -23,6 +23,7 @@ from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
 from pipeline.data.loader import batch_slices, subsample_evenly
+from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.reference_classifier import embed_and_classify
@@ -47,9 +48,9 @@ from pipeline.training.run_folder import RunFolder
 
 # Seed of the first evaluated clip; distinct from those of training samples and of typical users.
 FIRST_SEED = 1_000_000
-# Generated clips: so many of each class by default, fewer of many classes.
+# Generated clips of each class by default; fewer if there are many classes.
 CLIPS_PER_CLASS, MIN_CLIPS_PER_CLASS, MAX_GENERATED_CLIPS = 30, 2, 15_000
-# Training clips that represent the training data: so many, or so many of each class; and held-out clips.
+# Training clips that represent the training data, in total and of each class; held-out clips.
 MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS, MAX_HELD_OUT_CLIPS = 2000, 4, 20_000
 MAX_REPORTED_PAIRS = 6
 
@@ -81,12 +82,7 @@ def evaluate_gan(
     classifier.model.to(device)
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")
-    held_out_rows = subsample_evenly(split.held_out if len(split.held_out) else split.val, MAX_HELD_OUT_CLIPS)
-    if len(held_out_rows) < 2:
-        raise UserError(
-            f"--run {run}: trained on all clips; no held-out clips to compare with: "
-            "train with --val-fraction or --fold"
-        )
+    held_out_rows = _held_out_rows(run, split)
 
     def evaluated(mels: np.ndarray, labels: np.ndarray) -> EvaluatedClips:
         return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))
@@ -110,18 +106,33 @@ def evaluate_gan(
     train = evaluated(dataset.mels[train_rows], labels[train_rows])
     held_out = evaluated(dataset.mels[held_out_rows], labels[held_out_rows])
     metrics = compute_metrics(generated, untrained, train, held_out, dataset.class_names)
+    unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
+    vocoder = Vocoder(features.mel, device=device)
+    pairs = nearest_pairs(generated, train, unit, features, dataset.class_names, vocoder)
+    confusion = count_confusions(generated.labels, generated.predictions, num_classes)
     folder = out or run
     with report_os_errors("writing to", folder):
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json("evaluation.json", metrics)
-        confusion = count_confusions(generated.labels, generated.predictions, num_classes)
         write_text_atomically(folder / CONFUSION_NAME, confusion_csv(confusion, dataset.class_names))
-        unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
-        vocoder = Vocoder(features.mel, device=device)
-        pairs = nearest_pairs(generated, train, unit, features, dataset.class_names, vocoder)
         write_run_report(run, metrics, confusion, pairs, out, device)
     print(f"{describe_metrics(metrics)}\nreport: {folder / 'report.html'}", flush=True)
     return metrics
+
+
+def _held_out_rows(run: Path, split: Split) -> np.ndarray:
+    """Return the clips that the generator was not trained on, at most `MAX_HELD_OUT_CLIPS`.
+
+    Raises:
+        UserError: there are none.
+    """
+    rows = subsample_evenly(split.held_out if len(split.held_out) else split.val, MAX_HELD_OUT_CLIPS)
+    if len(rows) < 2:
+        raise UserError(
+            f"--run {run}: trained on all clips; no held-out clips to compare with: "
+            "train with --val-fraction or --fold"
+        )
+    return rows
 
 
 def default_clips_per_class(num_classes: int) -> int:

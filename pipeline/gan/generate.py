@@ -23,7 +23,8 @@ import torch
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.data.clips import normalize_id, shown_list
-from pipeline.data.shards import ShardManifest, read_shard_footer, write_manifest
+from pipeline.data.shard_manifest import ShardManifest, write_manifest
+from pipeline.data.shards import read_shard_footer
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, damaged_output, run_in_process

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from pipeline.data.duplicates import DUPLICATES_NAME
 from pipeline.data.footer_file import FOOTERS_NAME
-from pipeline.data.shards import MANIFEST_NAME, REJECTED_NAME, WARNINGS_NAME
+from pipeline.data.shard_manifest import MANIFEST_NAME
+from pipeline.data.shards import REJECTED_NAME, WARNINGS_NAME
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME
 from pipeline.distributed.clip_list import read_clip_ids
 from pipeline.gan.config import GenerateConfig

@@ -31,7 +31,7 @@ from pipeline.gan.rollback import pop_collapse, rollback, sample_diversity
 from pipeline.gan.state import GanTrainState, prepare, publish, restore, write_checkpoint
 from pipeline.gan.step import METRIC_NAMES, learning_rate_factor, plan_step, train_step
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.epoch_position import EpochCheckpoints, position_tensors, seed_epoch
+from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.placement import STREAM_NOTE
 from pipeline.training.preemption import watch_preemption
@@ -83,10 +83,7 @@ def train_epoch(
             epoch_sums += step_metrics
             ada_sums += step_metrics
             if steps % config.penalty_interval == 0:
-                ada_rt = world.sum(ada_sums)[-1].double() / config.penalty_interval
-                clips = config.penalty_interval * config.batch_size
-                state.ada_p.copy_(update_ada_probability(state.ada_p, ada_rt, clips, config.ada))
-                ada_sums.zero_()
+                _update_ada(state, ada_sums)
             log.step(state.epoch + 1, steps, len(batches), start_time)
             heartbeat()
             if checkpoints is not None:
@@ -104,6 +101,15 @@ def train_epoch(
         "steps_per_second": len(batches) / seconds,
         "learning_rate": config.generator_lr * learning_rate_factor(state, state.step - 1),
     }
+
+
+def _update_ada(state: GanTrainState, ada_sums: torch.Tensor) -> None:
+    """Update ADA's probability from the sums since the last update, and reset these; a collective."""
+    config = state.config
+    ada_rt = state.world.sum(ada_sums)[-1].double() / config.penalty_interval
+    clips = config.penalty_interval * config.batch_size
+    state.ada_p.copy_(update_ada_probability(state.ada_p, ada_rt, clips, config.ada))
+    ada_sums.zero_()
 
 
 def train_loop(config: TrainGanConfig, world: World, owner: str | None = None) -> dict[str, Any]:
@@ -174,21 +180,15 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
 
 
 def save_within_epoch(
-    state: GanTrainState,
-    checkpoints: Checkpoints,
-    owner: str | None,
-    sums: torch.Tensor,
-    steps: int,
-    seconds: float,
+    state: GanTrainState, checkpoints: Checkpoints, owner: str | None, position: PositionTensors
 ) -> None:
-    """Write a checkpoint within an epoch; a collective. The last three arguments: see `position_tensors`.
+    """Write a checkpoint within an epoch.
 
     Raises:
-        UserError: on all ranks: another process has taken over the run, or the checkpoint cannot be written.
+        UserError: another process has taken over the run, or the checkpoint cannot be written.
     """
-    position = position_tensors(state.world, sums, steps, seconds)
-    state.world.run_on_main_rank(partial(RunFolder(state.config.run).check_owner, owner))
-    state.world.run_on_main_rank(partial(write_checkpoint, state, checkpoints, position))
+    RunFolder(state.config.run).check_owner(owner)
+    write_checkpoint(state, checkpoints, position)
 
 
 def update_best(state: GanTrainState, sample_metrics: dict[str, float], sampled: bool) -> bool:

@@ -35,7 +35,7 @@ from pipeline.report.selection import describe_selection, evenly_spaced
 from pipeline.training.checkpoint import save_tensors
 from pipeline.training.model_file import SavedClassifier
 
-# Generated clips that the selection classifier scores: so many of each class, fewer of many classes.
+# Generated clips of each class that the selection classifier scores; fewer if there are many classes.
 CLIPS_PER_CLASS, MAX_SCORED_CLIPS = 20, 10_000
 # Validation clips to which they are compared.
 MAX_REAL_CLIPS = 10_000

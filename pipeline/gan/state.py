@@ -25,7 +25,7 @@ from pipeline.io.errors import report_os_errors
 from pipeline.report.selection import evenly_spaced
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
-from pipeline.training.epoch_position import EpochPosition, read_position
+from pipeline.training.epoch_position import EpochPosition, PositionTensors, read_position
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from pipeline.training.optim import (
@@ -251,7 +251,7 @@ def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improve
 def write_checkpoint(
     state: GanTrainState,
     checkpoints: Checkpoints,
-    position: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+    position: PositionTensors | None = None,
 ) -> None:
     """Write the state; within an epoch with the tensors and values of `position_tensors`.
 

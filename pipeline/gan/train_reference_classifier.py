@@ -12,7 +12,7 @@ from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import SplitConfig
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig

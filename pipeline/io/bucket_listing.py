@@ -45,7 +45,7 @@ def list_objects(root: RemotePath) -> Iterator[tuple[str, ObjectInfo]]:
 def _split(root: RemotePath) -> tuple[list[tuple[RemotePath, ObjectInfo]], list[RemotePath]]:
     """Return folders that have all objects below `root`, except some files, and these.
 
-    As many folders as can be listed concurrently, or more, if there are so many on the first levels.
+    At least the number of folders that can be listed concurrently, if the first levels have them.
     """
     files: list[tuple[RemotePath, ObjectInfo]] = []
     folders = [root]

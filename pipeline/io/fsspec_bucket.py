@@ -8,7 +8,7 @@ from datetime import datetime
 from mmap import mmap
 from typing import Any
 
-from pipeline.io.object_store import ObjectInfo, one_line, whole_seconds_ns
+from pipeline.io.object_store import ObjectInfo, get_end_by_size, one_line, whole_seconds_ns
 
 
 class FsspecBucket:
@@ -24,11 +24,7 @@ class FsspecBucket:
             return bytes(self._filesystem.cat_file(key, start=start or None, end=end))
 
     def get_end(self, key: str, length: int) -> tuple[bytes, int]:
-        info = self.head(key)
-        if info is None:
-            raise FileNotFoundError(f"{self._scheme}://{key}: no such object")
-        start = max(0, info.size - length)
-        return self.get(key, start, info.size - start), info.size
+        return get_end_by_size(self, f"{self._scheme}://{key}", key, length)
 
     def put(self, key: str, data: bytes | mmap) -> None:
         with self._os_errors(key):

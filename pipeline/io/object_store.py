@@ -65,6 +65,15 @@ class ObjectStore(Protocol):
         """Copy an object within the bucket."""
 
 
+def get_end_by_size(store: ObjectStore, uri: str, key: str, length: int) -> tuple[bytes, int]:
+    """Return what `ObjectStore.get_end` does, by two requests; `uri` is that of the object, for errors."""
+    info = store.head(key)
+    if info is None:
+        raise FileNotFoundError(f"{uri}: no such object")
+    start = max(0, info.size - length)
+    return store.get(key, start, info.size - start), info.size
+
+
 def whole_seconds_ns(time: datetime) -> int:
     """Return a time without fractions of seconds, which stores give in listings but not in headers."""
     return int(time.timestamp()) * 10**9

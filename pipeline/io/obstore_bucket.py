@@ -1,7 +1,7 @@
 """Buckets of S3, Google Cloud Storage and Azure, by obstore.
 
 obstore (the `object_store` crate) sends one request for each read and write, where pyarrow sends two and
-three, and s3fs needs ten times the CPU time for each (docs/results.md, object stores).
+three, and s3fs needs 4 to 24 times the CPU time (docs/results.md, object stores).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from mmap import mmap
 from typing import Any
 
-from pipeline.io.object_store import ObjectInfo, one_line, whole_seconds_ns
+from pipeline.io.object_store import ObjectInfo, get_end_by_size, one_line, whole_seconds_ns
 
 # Larger objects are uploaded in parts, of which a failed one is repeated alone.
 _MULTIPART_BYTES = 64 * 2**20
 _PART_BYTES = 16 * 2**20
-# Codes of the stores for a bucket that does not exist.
+# Error codes for a bucket that does not exist.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
@@ -53,20 +53,13 @@ class ObstoreBucket:
 
     def get_end(self, key: str, length: int) -> tuple[bytes, int]:
         if not self._has_suffix_ranges:
-            return self._get_end_by_size(key, length)
+            return get_end_by_size(self, f"{self._name}/{key}", key, length)
         try:
             with self._os_errors(key):
                 result = self._store.get(key, options={"range": {"suffix": length}})
                 return result.bytes().to_bytes(), result.meta["size"]
         except _EmptyRangeError:
             return b"", 0
-
-    def _get_end_by_size(self, key: str, length: int) -> tuple[bytes, int]:
-        info = self.head(key)
-        if info is None:
-            raise FileNotFoundError(f"{self._name}/{key}: no such object")
-        start = max(0, info.size - length)
-        return self.get(key, start, info.size - start), info.size
 
     def put(self, key: str, data: bytes | mmap) -> None:
         with self._os_errors(key):

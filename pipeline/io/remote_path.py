@@ -94,7 +94,7 @@ class RemotePath:
         return self._options
 
     def without_options(self) -> str:
-        """Return the URI without options: the same object, whatever the address of the store."""
+        """Return the URI without options: equal for all endpoints at which the object can be reached."""
         return f"{self._scheme}://{self._key}"
 
     @property

@@ -29,7 +29,7 @@ from pipeline.io.fsspec_bucket import fsspec_bucket
 from pipeline.io.object_store import ObjectInfo, ObjectStore
 from pipeline.io.obstore_bucket import ObstoreBucket
 
-# Schemes, and other names of the same stores.
+# Schemes, and their other names.
 SCHEMES = ("s3", "gs", "az", "hf")
 ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "azure": "az"}
 # A request is repeated for that long, such as while a server is throttling, or restarts.
@@ -119,7 +119,7 @@ def endpoint_url(text: str, scheme: str = "https") -> str:
 
 
 def _endpoint(settings: dict[str, str], *variables: str) -> str:
-    """Return the endpoint in the settings or the environment; empty for that of the store."""
+    """Return the endpoint in the settings or the environment; empty for the default."""
     text = settings.get("endpoint") or settings.get("endpoint_override") or ""
     if text:
         return endpoint_url(text, settings.get("scheme", "https"))
@@ -163,7 +163,7 @@ class _AwsProfile:
         return "" if ".amazonaws.com" in url else url
 
     def credentials(self) -> dict[str, Any]:
-        """Return the settings of a store by which it refreshes credentials; without any, for public data."""
+        """Return the settings by which obstore refreshes credentials; without any, for public data."""
         from obstore.auth.boto3 import Boto3CredentialProvider
 
         if self._session.get_credentials() is None:
@@ -172,7 +172,7 @@ class _AwsProfile:
 
 
 def bucket_region(bucket: str, url: str = "https://s3.amazonaws.com") -> str:
-    """Return the AWS region of a bucket by asking S3, which tells it to anyone; `us-east-1` if it cannot."""
+    """Return the AWS region of a bucket by a request without credentials; `us-east-1` if it fails."""
     import requests
 
     try:

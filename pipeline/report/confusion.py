@@ -22,7 +22,7 @@ MATRIX_WIDTH, MIN_CELL, MAX_CELL = 620, 18, 62
 MAX_ANGLED = 20
 MAX_NAME = 24
 # Up to this number of classes the matrix shows all; of more, this number of those that are most often
-# confused, with a table of so many confusions.
+# confused, with a table of this number of confusions.
 MAX_CLASSES, MOST_CONFUSED, MAX_PAIRS = 100, 50, 50
 SELECTION = "those most often confused"
 # On a narrow screen, the matrix shrinks to this fraction and scrolls beyond.
@@ -82,7 +82,7 @@ def shown_classes(confusion: Confusion) -> np.ndarray:
     """Return the classes of the matrix, sorted: all, or of many those of the most frequent confusions."""
     if confusion.num_classes <= MAX_CLASSES:
         return np.arange(confusion.num_classes)
-    # So many pairs are of at least MOST_CONFUSED classes.
+    # This number of pairs has at least MOST_CONFUSED classes.
     pairs = confusion.mistakes(MOST_CONFUSED**2)
     classes = dict.fromkeys(label for true, predicted, _ in pairs for label in (true, predicted))
     if not classes:

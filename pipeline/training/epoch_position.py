@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ CHECK_S = 2.0
 PREEMPTION_CHECKPOINT_S = 30.0
 # Added to the seeds of an epoch when it continues with another number of workers.
 _CONTINUED = 1
+# Tensors and values that a checkpoint within an epoch has in addition.
+PositionTensors = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,7 @@ def seed_epoch(seed: list[int], position: EpochPosition | None, device: torch.de
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
-def position_tensors(
-    world: World, sums: Tensor, steps: int, seconds: float
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def position_tensors(world: World, sums: Tensor, steps: int, seconds: float) -> PositionTensors:
     """Return the tensors and the values for a checkpoint within an epoch; a collective.
 
     Args:
@@ -110,7 +111,7 @@ class EpochCheckpoints:
         world: World,
         minutes: float,
         is_preempted: Callable[[], bool],
-        save: Callable[[Tensor, int, float], None],
+        save: Callable[[PositionTensors], None],
     ):
         """Write checkpoints `minutes` minutes after the last (0: never), or if a node is to be taken away.
 
@@ -118,7 +119,7 @@ class EpochCheckpoints:
             world: process group.
             minutes: minutes between checkpoints.
             is_preempted: returns whether this node is about to be taken away.
-            save: writes one; takes the sums, steps and seconds of `position_tensors`; a collective.
+            save: writes one with the result of `position_tensors`; called on rank 0.
         """
         self._world, self._save, self._is_preempted = world, save, is_preempted
         self._interval_s = 60 * minutes if minutes else float("inf")
@@ -137,10 +138,18 @@ class EpochCheckpoints:
             steps: finished steps of the epoch.
             sums: sums of this rank's metrics so far `[shape=(K,)]`.
             seconds: time that the epoch has taken so far.
+
+        Raises:
+            UserError: that of `save`, on all ranks.
         """
         if self._is_due(steps):
-            self._save(sums, steps, seconds)
+            self.write(steps, sums, seconds)
             self._last = time.monotonic()
+
+    def write(self, steps: int, sums: Tensor, seconds: float) -> None:
+        """Write a checkpoint now; the arguments and errors are those of `after_step`; a collective."""
+        position = position_tensors(self._world, sums, steps, seconds)
+        self._world.run_on_main_rank(partial(self._save, position))
 
     def _is_due(self, steps: int) -> bool:
         elapsed = time.monotonic() - self._last

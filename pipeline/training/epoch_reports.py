@@ -1,8 +1,10 @@
-"""Metrics of each epoch for Ray Train, which shows them in its `Result` and on the dashboard's Train page.
+"""Metrics of each epoch for Ray Train, which passes them to its callbacks (`UserCallback.after_report`).
+
+Neither its dashboard nor its `Result` shows metrics without a checkpoint of Ray (2.60).
 
 `ray.train.report` waits for all workers and for Ray Train's controller, 0.1 to 0.2 s each time, so a thread
-of each worker reports while the training goes on. If epochs are shorter than that, some are left out, the
-same on all workers; the last one never is. `metrics.jsonl` has them all.
+of each worker reports while the next epoch is trained. If epochs are shorter than that, some are left
+out, the same on all workers; the last one never is. `metrics.jsonl` has them all.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from typing import Any, Self
 from pipeline.io.console import logger
 from pipeline.training.world import World
 
-# Seconds that the end of a training waits for its last report.
+# Seconds that the end of a run waits for its last report.
 CLOSE_TIMEOUT_S = 10.0
 
 
 class EpochReports:
-    """Reports epochs to Ray Train in a background thread; a context manager used by all workers alike."""
+    """Reports epochs to Ray Train in a background thread; a context manager used by all workers."""
 
     def __init__(self, world: World):
         """`world` is that of this worker; all workers decide together which epochs are reported."""
@@ -60,6 +62,6 @@ class EpochReports:
             self._has_work.clear()
             try:
                 ray.train.report(dict(self._next or {}))
-            except Exception as error:  # best effort: the training goes on
+            except Exception as error:  # best effort: training continues
                 logger.debug("ray.train.report: %s: %s", type(error).__name__, error)
             self._is_idle.set()

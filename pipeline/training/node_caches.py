@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.data.dataset import SMALL_DATASET_BYTES, fill_cache_of, is_cached
 from pipeline.data.row_cache import cache_bytes, cache_shape
-from pipeline.data.shards import ShardManifest, open_shards
+from pipeline.data.shard_manifest import ShardManifest, open_shards
 from pipeline.distributed.resources import ResourceRequest, max_workers, node_resources
 from pipeline.distributed.worker import watchdog
 from pipeline.io.console import Progress, logger

@@ -24,8 +24,8 @@ from pipeline.data.loader import BatchLoader, Sampling, epoch_batches, epoch_ord
 from pipeline.data.partition import Partition, assign_shards, batch_weights, match_shares
 from pipeline.data.row_cache import cache_folder, cache_shape, held_rows
 from pipeline.data.rows import read_rows
+from pipeline.data.shard_manifest import ShardManifest, open_shards
 from pipeline.data.shard_stream import FetchedRows, ShardStream
-from pipeline.data.shards import ShardManifest, open_shards
 from pipeline.io.errors import UserError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.node_caches import open_on_all_ranks

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pipeline.data.dataset import ShardDataset, dataset_digest
 from pipeline.data.extra_rows import check_extra_shards, extra_warnings, trainable_rows
 from pipeline.data.rows import Rows, read_rows
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import Split, split_rows
 from pipeline.data.split_record import SPLIT_NAME, split_record, write_split_record
 from pipeline.data.split_warnings import split_warnings

@@ -75,7 +75,7 @@ class RayRuns:
 
 
 class LocalRuns:
-    """Runs in processes of this host, as many at a time as its CPUs allow; on its first GPU if at all."""
+    """Runs in processes of this host, limited by its CPUs; on its first GPU if at all."""
 
     def __init__(self, pool: ProcessPool, cpus: int, gpus: float):
         """Set the resources of each run, which `pool` was created for."""

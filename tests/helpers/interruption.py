@@ -26,7 +26,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, loop: Any, epoch: int, steps: int
 
         def after_step(self, finished: int, sums: torch.Tensor, seconds: float) -> None:
             if self.epochs == epoch + 1 and finished == steps:  # the constructor counts as well
-                self._save(sums, finished, seconds)
+                self.write(finished, sums, seconds)
                 raise StoppedError
 
     monkeypatch.setattr(loop, "EpochCheckpoints", Interrupting)

@@ -74,7 +74,7 @@ class TcpProxy:
                 with self._lock:
                     is_silenced = source not in self._sockets
                 if is_silenced:
-                    threading.Event().wait()  # for ever: the connection stays open
+                    threading.Event().wait()  # the connection stays open
                 target.sendall(data)
         for connection in (source, target):
             _close(connection)

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from pipeline.audio.features import FeatureConfig
-from pipeline.data.shards import mel_values, open_shards, read_shard
+from pipeline.data.shard_manifest import open_shards
+from pipeline.data.shards import mel_values, read_shard
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import ExtractConfig, extract
 from pipeline.io.errors import UserError

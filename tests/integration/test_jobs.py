@@ -27,7 +27,7 @@ from cluster.jobs.log_stream import LogStream
 from cluster.local.processes import cluster_processes, find_listeners, is_alive
 from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.io.console import logger
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.processes import run_command, run_when, wait_until

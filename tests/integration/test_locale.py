@@ -12,7 +12,7 @@ import torch
 
 from pipeline.classifier.loop import train_loop
 from pipeline.data.dataset import open_dataset
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from tests.helpers.processes import COMMAND

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from pipeline.data.dataset import dataset_digest, is_cached, open_dataset
 from pipeline.data.row_cache import cache_folder
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.resources import ResourceRequest
 from pipeline.io.errors import UserError
 from pipeline.training import node_caches

@@ -8,9 +8,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
 from pipeline.data.dataset import is_cached
-from pipeline.data.shards import open_shards, read_shard
+from pipeline.data.shard_manifest import open_shards
+from pipeline.data.shards import read_shard
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import ResourceRequest
@@ -72,16 +74,26 @@ class LoopbackCluster:
         self._cluster.shutdown()
 
 
-@pytest.fixture
-def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackCluster]:
-    """Start a cluster, of two nodes unless parametrized, and connect to it."""
+Cluster = TypeVar("Cluster", bound=LoopbackCluster)
+
+
+@contextmanager
+def connected(kind: type[Cluster], nodes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Start a cluster of nodes of one CPU, connect to it, and end it."""
     # Paths of sockets in this folder must be short.
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/mr{os.getpid()}")
     Path(f"/tmp/mr{os.getpid()}").mkdir(exist_ok=True)
-    cluster = LoopbackCluster(getattr(request, "param", 2))
+    cluster = kind(nodes)
     with session(cluster.address):
         yield cluster
     cluster.shut_down()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackCluster]:
+    """Start a cluster, of two nodes unless parametrized, and connect to it."""
+    with connected(LoopbackCluster, getattr(request, "param", 2), monkeypatch) as cluster:
+        yield cluster
 
 
 @pytest.fixture

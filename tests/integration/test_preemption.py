@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.connection.session import session
 from models.classifier import ClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import train_classifier
@@ -19,7 +18,7 @@ from pipeline.training.run_folder import RunFolder
 from tests.helpers.processes import ray_workers, run_when
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config, write_shards
-from tests.integration.test_node_loss import LoopbackCluster
+from tests.integration.test_node_loss import LoopbackCluster, connected
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 # Seconds after the notice until the node is taken away.
@@ -57,13 +56,9 @@ class DrainedCluster(LoopbackCluster):
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[DrainedCluster]:
-    """Start a cluster of as many nodes of one CPU as given, and connect to it."""
-    monkeypatch.setenv("RAY_TMPDIR", f"/tmp/mr{os.getpid()}")
-    Path(f"/tmp/mr{os.getpid()}").mkdir(exist_ok=True)
-    cluster = DrainedCluster(request.param)
-    with session(cluster.address):
+    """Start a cluster of the given number of nodes of one CPU, and connect to it."""
+    with connected(DrainedCluster, request.param, monkeypatch) as cluster:
         yield cluster
-    cluster.shut_down()
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 
 from pipeline import extract as extraction
 from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import open_shards, read_shard
+from pipeline.data.shard_manifest import open_shards
+from pipeline.data.shards import read_shard
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuarantine

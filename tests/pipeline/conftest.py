@@ -1,12 +1,14 @@
-"""Fixtures of the tests of pipeline: shards that tests only read, and one thread for equal results."""
+"""Fixtures of the tests of pipeline: shards that tests only read, an S3 server, and a single thread."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.helpers.s3_server import S3Server, s3_server
 from tests.helpers.sounds import write_shards
 
 
@@ -14,6 +16,13 @@ from tests.helpers.sounds import write_shards
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return shards of tones in three classes. Tests must not change them."""
     return write_shards(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    """Start an S3 server without latency, with no bucket at first."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture

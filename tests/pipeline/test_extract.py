@@ -18,7 +18,7 @@ from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import MANIFEST_NAME, SCHEMA_VERSION, open_shards
+from pipeline.data.shard_manifest import MANIFEST_NAME, SCHEMA_VERSION, open_shards
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import (
     MAX_CLIPS_PER_UNIT,

@@ -31,7 +31,7 @@ def file_kinds(tree: FolderTree, files: Iterable[tuple[str, T]]) -> Iterator[tup
 
 
 def _unnamed_kinds(tree: FolderTree, names: list[str]) -> dict[str, FileKind]:
-    """Return the kinds of files whose names do not tell."""
+    """Return the kinds of files whose names do not show them."""
 
     def read(name: str) -> bytes:
         return read_header(tree.path(name))

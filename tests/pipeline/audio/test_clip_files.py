@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,10 @@ from pipeline.io import store_connections
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.audio_formats import encode, sine
-from tests.helpers.s3_server import S3Server, s3_server
+from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import SMALL_FEATURES
 
 CONTENT = encode(sine(0.2))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Estimated CPU time of clips, by which small work is told from large."""
+"""Estimated CPU time of clips, by which small work is distinguished from large."""
 
 from __future__ import annotations
 

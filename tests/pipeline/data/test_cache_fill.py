@@ -20,7 +20,7 @@ from pipeline.data import cache_fill, row_cache
 from pipeline.data import dataset as dataset_module
 from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
 from pipeline.data.row_cache import cache_folder, held_rows, open_cache
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.io import console
 from pipeline.io.errors import UserError
 from tests.helpers.sounds import write_shards

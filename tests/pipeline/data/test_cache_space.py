@@ -13,7 +13,7 @@ from pipeline.data.cache_fill import cache_parts
 from pipeline.data.cache_space import CacheSpaceError, available_bytes
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.row_cache import cache_bytes, cache_folder, held_rows
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.data.uncached import ShardMels, open_dataset_to_read
 from pipeline.io.errors import UserError
 

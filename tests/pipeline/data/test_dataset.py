@@ -17,7 +17,8 @@ from pipeline.data.cache_space import MAX_CACHE_AGE_S
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.row_cache import cache_folder
 from pipeline.data.row_table import COLUMNS
-from pipeline.data.shards import mel_values, open_shards, read_shard
+from pipeline.data.shard_manifest import open_shards
+from pipeline.data.shards import mel_values, read_shard
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError

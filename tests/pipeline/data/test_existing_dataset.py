@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.existing_dataset import check_outside_data
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError

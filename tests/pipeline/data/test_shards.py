@@ -13,15 +13,13 @@ import pytest
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.data.duplicates import content_digest
+from pipeline.data.shard_manifest import MANIFEST_NAME, ShardManifest, open_shards
 from pipeline.data.shards import (
-    MANIFEST_NAME,
     ClipWarning,
     Rejected,
     ShardInfo,
-    ShardManifest,
     ShardSummary,
     mel_values,
-    open_shards,
     read_shard,
     read_shard_footer,
     shard_digests,

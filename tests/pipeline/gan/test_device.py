@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from pipeline.data.dataset import dataset_digest, open_dataset
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import extract
 from pipeline.gan import train_reference_classifier

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.classifier import loop as classifier_loop
 from pipeline.data.dataset import dataset_digest
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.gan import train_reference_classifier

@@ -20,7 +20,7 @@ from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.state import prepare
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset
-from pipeline.data.shards import open_shards, write_manifest
+from pipeline.data.shard_manifest import open_shards, write_manifest
 from pipeline.data.split import split_rows
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import extract

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from pipeline.io import bucket_listing
 from pipeline.io.bucket_listing import list_objects
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.folder_tree import open_tree
-from tests.helpers.s3_server import S3Server, s3_server
+from tests.helpers.s3_server import S3Server
 
 NAMES = [
     *(f"class {index % 7}/{index}.wav" for index in range(60)),
@@ -19,12 +18,6 @@ NAMES = [
     "a/b/c/d/deep.wav",
     "a/empty",
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

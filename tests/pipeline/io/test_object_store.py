@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from pipeline.io.ray_filesystem import ray_filesystem
 from pipeline.io.storage import pyarrow_source, to_path
 from pipeline.io.transient_errors import is_transient
 from tests.helpers.s3_server import S3Server, s3_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def make_checkpoints(
     minutes: float, saved: list[int], is_preempted: Callable[[], bool] = lambda: False
 ) -> EpochCheckpoints:
     return EpochCheckpoints(
-        SINGLE_WORKER, minutes, is_preempted, lambda sums, steps, seconds: saved.append(steps)
+        SINGLE_WORKER, minutes, is_preempted, lambda position: saved.append(position[1]["steps"])
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.classifier import loop as classifier_loop
 from pipeline.data import shard_stream
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.row_cache import cache_bytes, cache_folder, held_rows
-from pipeline.data.shards import open_shards
+from pipeline.data.shard_manifest import open_shards
 from pipeline.gan import loop as gan_loop
 from pipeline.io.errors import UserError
 from pipeline.training import placement

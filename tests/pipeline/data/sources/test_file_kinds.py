@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,17 +14,11 @@ from pipeline.data.sources.audio_folders import has_recordings, with_recordings
 from pipeline.data.sources.file_kinds import file_kinds
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.folder_tree import open_tree
-from tests.helpers.s3_server import S3Server, s3_server
+from tests.helpers.s3_server import S3Server
 
 WAV = b"RIFF\x24\0\0\0WAVEfmt "
 # Of the first 15, at most eight are read at a time.
 NAMES = [f"{index:03d}" for index in range(31)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,9 @@ from pipeline.data.sources.object_status import MIN_ROWS, PAGE_OBJECTS, folders_
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.object_store import upload_folder
-from tests.helpers.s3_server import S3Server, s3_server
+from tests.helpers.s3_server import S3Server
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture
