@@ -1,7 +1,7 @@
 """Buckets of S3, Google Cloud Storage and Azure, by obstore.
 
 obstore (the `object_store` crate) sends one request for each read and write, where pyarrow sends two and
-three, and s3fs needs 4 to 24 times the CPU time (docs/results.md, object stores).
+three, and s3fs needs 4 and 9 times the CPU time (docs/results.md, object stores).
 """
 
 from __future__ import annotations
