@@ -36,8 +36,9 @@ def clip_record(
         UserError: the name of the file is not valid UTF-8.
     """
     try:
-        clip_id.encode()
-        path.encode()
+        if not (clip_id.isascii() and path.isascii()):
+            clip_id.encode()
+            path.encode()
     except UnicodeEncodeError:
         raise UserError(
             f"file name {clip_id!r} is not valid UTF-8; rename it, or all with `convmv -f cp1252 -t utf8 -r`"

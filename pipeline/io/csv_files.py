@@ -42,10 +42,11 @@ class CsvFile:
         Raises:
             UserError: a row has more values than the header.
         """
-        line = self._line_num + 1
+        line, width = self._line_num + 1, len(self.header)
         for values in self._reader:
-            if any(value.strip() for value in values):
-                self._check_width(line, values)
+            if "".join(values).strip():
+                if len(values) > width:
+                    self._check_width(line, values)
                 yield line, values
             line = self._line_num + 1
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, clip_record, shown, to_table
-from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.file_finder import FileFinder, FoundFile, is_normal_path
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import Columns, labeled_columns, unlabeled_columns
 from pipeline.io.concurrent import map_concurrently
@@ -91,14 +91,14 @@ class TableReader:
         Raises:
             UserError: a value is missing or invalid, or a name stands for several files.
         """
-        if self._is_held_out(line, _value(values, columns.split), columns):
+        if columns.split is not None and self._is_held_out(line, _value(values, columns.split), columns):
             return None
         path, label = _value(values, columns.path, strip=False), _value(values, columns.label)
         if not path.strip():
             raise UserError(f"{self.name}, line {line}: path is empty")
         if columns.label is not None and label.lower() in _NO_VALUES:
             raise UserError(f"{self.name}, line {line}: label is empty")
-        fold = self._fold(line, _value(values, columns.fold))
+        fold = NO_FOLD if columns.fold is None else self._fold(line, _value(values, columns.fold))
         file = self._find(line, path)
         clip_id = _value(values, columns.clip_id) or _clip_id(file.name)
         group = _value(values, columns.group)
@@ -106,7 +106,7 @@ class TableReader:
         return clip_record(clip_id, file.path, label, file.status, fold, group)
 
     def _is_held_out(self, line: int, split: str, columns: Columns) -> bool:
-        kind = "train" if columns.split is None else split_of(split)
+        kind = split_of(split)
         if kind is None and columns.split_is_strict:
             raise UserError(
                 f"{self.name}, line {line}: split '{split}' is not train, val or test; "
@@ -260,12 +260,13 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 def _value(values: Sequence[str], column: int | None, strip: bool = True) -> str:
     """Return a value; empty if the column or the rest of the row is missing."""
-    value = values[column] if column is not None and column < len(values) else ""
-    return value.strip() if strip else value
+    if column is None or column >= len(values):
+        return ""
+    return values[column].strip() if strip else values[column]
 
 
 def _clip_id(name: str) -> str:
-    if is_store_uri(name) or not _REDUNDANT.search(name):
+    if is_normal_path(name) or is_store_uri(name) or not _REDUNDANT.search(name):
         return name
     return PurePosixPath(name).as_posix()
 

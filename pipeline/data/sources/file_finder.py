@@ -40,7 +40,8 @@ class FileFinder:
 
     def __init__(self, folder: Path):
         """Set the folder, on disk or in an object store."""
-        self._folder, self._root = folder, str(folder)
+        self._folder, self._is_local = folder, not isinstance(folder, RemotePath)
+        self._root = os.path.abspath(folder) if self._is_local else str(folder)
         self._objects = ObjectStatuses()
         self._uris: dict[str, str] = {}  # of the names that are prepared
         self._indexes: dict[str, _NameIndex] = {}
@@ -48,7 +49,7 @@ class FileFinder:
 
     def is_remote(self, name: str) -> bool:
         """Return whether a name is that of an object in an object store."""
-        return is_store_uri(name) or (isinstance(self._folder, RemotePath) and not os.path.isabs(name))
+        return is_store_uri(name) or not (self._is_local or os.path.isabs(name))
 
     def plan(self, names: Iterable[str]) -> None:
         """List the folders in object stores of which a table names many objects.
@@ -104,6 +105,11 @@ class FileFinder:
             ValueError: the name stands for several files, is that of a folder, or is not a valid URI.
             OSError: the object store cannot be reached.
         """
+        if self._is_local and is_normal_path(name):  # nearly all names: a table may have millions
+            path = name if name.startswith("/") else f"{self._root}/{name}"
+            status = local_status(path)
+            if status.size != MISSING and status.is_regular:
+                return FoundFile(path, status, name)
         for variant in _variants(name):
             path = self._absolute(variant)
             status = self._status(path)
@@ -203,6 +209,18 @@ class _NameIndex:
         if len(matches) > 1:
             raise ValueError(f"{shown(name)} can be {' or '.join(shown(str(match)) for match in matches)}")
         return matches[0]
+
+
+def is_normal_path(name: str) -> bool:
+    """Return whether a name is a local path in normal form, which can be no other way to write another."""
+    return not (
+        "//" in name
+        or "/." in name
+        or "\\" in name
+        or name.startswith(".")
+        or name.endswith("/")
+        or name != name.strip()
+    )
 
 
 def file_status(path: str) -> FileStatus:
