@@ -48,7 +48,7 @@ class DemoConfig(AutoscalingConfig):
     """Generator training steps, a minute or two; 0 skips the GAN."""
     workers: int = Field(1, ge=1)
     """Training workers."""
-    seed: int = 42
+    seed: int = Field(42, ge=0)
     """Random seed of the sounds and of training."""
 
 

@@ -54,7 +54,7 @@ def diversity_loss(
 
     Args:
         first_BMT: generated clips in dB.
-        second_BMT: generated clips of the same classes from other latents, in dB.
+        second_BMT: generated clips of the same classes from other latent vectors but the same noise, in dB.
         std_M: standard deviation of each mel band over the training data, in dB.
         real_difference: mean absolute difference of two real clips of a class, in units of `std_M`.
         weight_B: weight of each clip, 0 for classes whose real clips do not differ (default: all 1).

@@ -77,7 +77,7 @@ class SearchConfig(AutoscalingConfig):
     """GPUs per trial, such as 0.5 for two trials per GPU (default: see --device)."""
     max_failures: int = Field(2, ge=0)
     """Retries per trial after a lost worker; each resumes from the last epoch."""
-    seed: int = 42
+    seed: int = Field(42, ge=0)
     """Random seed of the suggestions, and of split and weights of every trial."""
     resume: bool = False
     """Require an existing search to resume."""

@@ -126,7 +126,7 @@ class AugmentConfig(Config):
     """Augmented copies per clip, in addition to the original."""
     augmentations: tuple[str, ...] = tuple(AUGMENTATIONS)
     """Augmentations to choose from, with equal probability."""
-    seed: int = 42
+    seed: int = Field(42, ge=0)
     """Random seed; a copy depends only on the seed, the clip id and the copy number."""
 
     @model_validator(mode="after")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.settings import ClassifierConfig, MixUpConfig, SpecAugmentConfig
 from pipeline.io.storage import PathOrURI
@@ -29,8 +29,8 @@ class TrainClassifierConfig(TrainingConfig):
     """Global batch size, summed over workers."""
     learning_rate: float = Field(2e-3, gt=0, le=1)
     """Peak learning rate of AdamW (Loshchilov 2019)."""
-    warmup_epochs: float = Field(3.0, ge=0)
-    """Epochs of linear warmup before cosine decay."""
+    warmup_epochs: float | None = Field(None, ge=0)
+    """Epochs of linear warmup before cosine decay (default: 3, at most a fifth of the epochs)."""
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Decoupled weight decay."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -49,6 +49,19 @@ class TrainClassifierConfig(TrainingConfig):
     """best: best validation score; last: final epoch, so nothing is selected on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss"] = "val_macro_f1"
     """Metric that selects the best checkpoint; ties are broken by the lower loss."""
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"--warmup-epochs {self.warmup_epochs:g} is longer than the training (--epochs {self.epochs})"
+            )
+        return self
+
+    @property
+    def num_warmup_epochs(self) -> float:
+        """Epochs of linear warmup."""
+        return min(3.0, self.epochs / 5) if self.warmup_epochs is None else self.warmup_epochs
 
     @property
     def shard_folders(self) -> tuple[Path, ...]:

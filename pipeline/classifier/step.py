@@ -98,7 +98,7 @@ def learning_rate(state: TrainState, step: int) -> float:
     """Return the learning rate of a step: linear warmup, then cosine decay."""
     config = state.config
     return config.learning_rate * cosine_factor(
-        step, config.epochs * state.steps_per_epoch, round(config.warmup_epochs * state.steps_per_epoch)
+        step, config.epochs * state.steps_per_epoch, round(config.num_warmup_epochs * state.steps_per_epoch)
     )
 
 

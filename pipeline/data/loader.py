@@ -45,8 +45,8 @@ def sampling_weights(labels: np.ndarray) -> np.ndarray:
 
 
 def subsample_evenly(rows: np.ndarray, limit: int) -> np.ndarray:
-    """Return every k-th row: at least `limit` rows, fewer than twice as many; all rows if there are fewer."""
-    return rows[:: max(1, len(rows) // limit)]
+    """Return `limit` evenly spaced rows; all rows if there are not more."""
+    return rows if len(rows) <= limit else rows[np.arange(limit) * len(rows) // limit]
 
 
 class BatchLoader:
@@ -144,7 +144,7 @@ def gpu_budget(device: torch.device, fraction: float, gpus: float) -> int:
 
 def statistics_rows(train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS) -> np.ndarray:
     """Return the rows from which `mel_statistics` computes."""
-    return subsample_evenly(train, max_rows)[:max_rows]
+    return subsample_evenly(train, max_rows)
 
 
 def mel_statistics(

@@ -28,7 +28,7 @@ class SplitConfig(Config):
     """Held-out fold: used only by `evaluate`."""
     num_folds: int | None = Field(None, ge=2)
     """Assign clips to N folds (stratified, grouped by recording), ignoring the manifest's."""
-    seed: int = 42
+    seed: int = Field(42, ge=0)
     """Random seed for split, initialization, data order and augmentation."""
 
     @field_validator("val_split")

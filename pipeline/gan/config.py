@@ -54,8 +54,8 @@ class TrainGanConfig(TrainingConfig):
     """Peak learning rate of the discriminator."""
     final_lr_factor: float = Field(0.1, gt=0, le=1)
     """Final learning rates as a fraction of the peak (cosine decay)."""
-    warmup_steps: int = Field(20, ge=0)
-    """Steps of linear warmup of both learning rates."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps of linear warmup of both learning rates (default: 20, at most a fifth of the steps)."""
     max_grad_norm: float = Field(50.0, gt=0)
     """Maximum gradient norm of each network: a safeguard against rare exploding steps, far above typical
     values."""

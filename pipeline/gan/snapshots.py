@@ -18,7 +18,7 @@ import torch
 
 from models import gan_metrics
 from models.device_batches import to_device
-from models.gan import Generator, sample_latents
+from models.gan import Generator, Latents, sample_latents
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
 from pipeline.data.dataset import ShardDataset
@@ -77,10 +77,14 @@ class SnapshotWriter:
         self._shown = evenly_spaced(self._num_classes)
 
     def diversity(self, model: Generator, device: torch.device) -> dict[int, float]:
-        """Return the diversity of the samples of each class whose diversity is measured, in dB."""
+        """Return the diversity of the samples of each class whose diversity is measured, in dB.
+
+        All have the same noise: clips of one latent vector then have no diversity, whatever their texture.
+        """
         classes = evenly_spaced(self._num_classes, MAX_DIVERSITY_CLASSES)
         labels = np.repeat(classes, max(2, self._config.samples_per_class))
-        return gan_metrics.class_diversity(self._generate(model, labels, device), labels)
+        mels = self._generate(model, labels, device, same_noise=True)
+        return gan_metrics.class_diversity(mels, labels)
 
     def write(self, model: Generator, epoch: int, device: torch.device) -> dict[str, float]:
         """Write the samples of an epoch and score the generator.
@@ -175,14 +179,24 @@ class SnapshotWriter:
         save_tensors(folder / FIRST_SAMPLES_NAME, first)
 
     @torch.no_grad()
-    def _generate(self, model: Generator, labels: np.ndarray, device: torch.device) -> np.ndarray:
+    def _generate(
+        self, model: Generator, labels: np.ndarray, device: torch.device, same_noise: bool = False
+    ) -> np.ndarray:
         """Generate a spectrogram per label; the n-th clip always has the n-th latent.
+
+        Args:
+            model: generator.
+            labels: classes of the clips.
+            device: device of the generator.
+            same_noise: all clips have the noise of the first one.
 
         Returns:
             Spectrograms in dB `[shape=(N, n_mels, num_frames)]`, float32.
         """
         rng = torch.Generator().manual_seed(self._config.seed)
         latents = sample_latents(self._config.gan, self._dataset.features.shape, len(labels), rng)
+        if same_noise:
+            latents = Latents(latents.z_BZ, latents.noise_BMT[:1].expand_as(latents.noise_BMT))
         batches = []
         for batch in batch_slices(len(labels), BATCH_SIZE):
             batches.append(model(latents[batch].to(device), to_device(labels[batch], device)).cpu())

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 from models.ema import Ema
 from models.gan import Discriminator, Generator
-from models.gan_metrics import MIN_DIVERSITY_DB, class_diversity, mean_pairwise_difference
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows, subsample_evenly
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_values
-from pipeline.gan.snapshots import MAX_DIVERSITY_CLASSES, SnapshotWriter, real_clip_rows
+from pipeline.gan.real_variety import measure_variety, variety_rows
+from pipeline.gan.snapshots import SnapshotWriter, real_clip_rows
 from pipeline.io.console import logger
-from pipeline.io.errors import report_os_errors
-from pipeline.report.selection import evenly_spaced
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
 from pipeline.training.epoch_position import EpochPosition, PositionTensors, read_position
@@ -40,8 +39,6 @@ from pipeline.training.placement import TrainingData, open_data
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
-# Rows from which the diversity of real clips is measured.
-MAX_DIVERSITY_ROWS = 1000
 # Fields of the state that a checkpoint holds in addition to tensors and history.
 SCALARS = ("step", "epoch", "lr_scale", "rollbacks", "best_frechet", "best_epoch")
 # Validation clips of other nodes to which samples are compared.
@@ -103,6 +100,10 @@ class GanTrainState:
         return self.passes_per_epoch * self._batches_per_pass
 
     @property
+    def total_steps(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
     def _batches_per_pass(self) -> int:
         return max(1, -(-len(self.split.train) // self.config.batch_size))
 
@@ -133,10 +134,10 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if is_gpu:
             world.broadcast(list(model.state_dict().values()))
-    real_diversity, real_difference, has_variety = _measure_variety(
+    real_diversity, real_difference, has_variety = measure_variety(
         dataset, variety, generator.mel_std_M.cpu().numpy()
     )
-    return GanTrainState(
+    state = GanTrainState(
         config=config,
         world=world,
         dataset=dataset,
@@ -162,6 +163,19 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         runner=StepRunner(world.device, config.cuda_graphs, logger.warning),
         ada_p=torch.tensor(config.ada.p, dtype=torch.float64, device=world.device),
     )
+    _check_warmup(state)
+    return state
+
+
+def _check_warmup(state: GanTrainState) -> None:
+    """Check that the learning rates reach their peaks.
+
+    Raises:
+        UserError: they do not.
+    """
+    steps = state.config.warmup_steps
+    if steps is not None and steps > state.total_steps:
+        raise UserError(f"--warmup-steps {steps} is longer than the training ({state.total_steps} steps)")
 
 
 def create_networks(
@@ -205,28 +219,6 @@ def reset(state: GanTrainState) -> None:
     state.ada_p.fill_(state.config.ada.p)
     state.step = state.epoch = state.ema.step = state.rollbacks = state.best_epoch = 0
     state.lr_scale, state.best_frechet, state.history = 1.0, None, []
-
-
-def variety_rows(dataset: ShardDataset, split: Split) -> np.ndarray:
-    """Return the rows from which the variety of real clips is measured."""
-    classes = evenly_spaced(len(dataset.class_names), MAX_DIVERSITY_CLASSES)
-    measured = split.train[np.isin(dataset.labels[split.train], classes)]
-    return subsample_evenly(measured, MAX_DIVERSITY_ROWS)
-
-
-def _measure_variety(
-    dataset: ShardDataset, rows: np.ndarray, std_M: np.ndarray
-) -> tuple[dict[int, float], float, np.ndarray]:
-    """Return `real_diversity` and `real_difference` of the state, and the mask of classes with variety."""
-    mels, labels = dataset.mels[rows], dataset.labels[rows]
-    real_diversity = class_diversity(mels, labels)
-    # A class with a single row in the sample is not known to lack variety.
-    has_variety = np.array(
-        [real_diversity.get(label, np.inf) >= MIN_DIVERSITY_DB for label in range(len(dataset.class_names))]
-    )
-    varied = has_variety[labels]
-    real_difference = mean_pairwise_difference(mels[varied], labels[varied], std_M)
-    return real_diversity, real_difference or 1.0, has_variety
 
 
 def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:

@@ -88,10 +88,10 @@ def plan_step(state: GanTrainState, rows: np.ndarray, number: int) -> StepPlan:
     }
     if state.world.device.type == "cpu":
         torch_rng = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        for number_of_latents in (1, 2):
-            latents = sample_latents(config.gan, state.dataset.features.shape, len(rows), torch_rng)
-            arrays[f"z_{number_of_latents}"] = latents.z_BZ[local_slice].numpy()
-            arrays[f"noise_{number_of_latents}"] = latents.noise_BMT[local_slice].numpy()
+        latents = sample_latents(config.gan, state.dataset.features.shape, len(rows), torch_rng)
+        second_z_BZ = torch.randn(len(rows), config.gan.latent_dim, generator=torch_rng)
+        for name, values in (("z_1", latents.z_BZ), ("z_2", second_z_BZ), ("noise", latents.noise_BMT)):
+            arrays[name] = values[local_slice].numpy()
     return StepPlan(
         prepare_inputs(arrays, state.world.device),
         len(rows),
@@ -103,16 +103,16 @@ def plan_step(state: GanTrainState, rows: np.ndarray, number: int) -> StepPlan:
 def penalty_weight(state: GanTrainState, step: int) -> float:
     """Return the weight of the gradient penalties in a step that has them; it decays over all steps."""
     config = state.config
-    progress = min(1.0, step / (config.epochs * state.steps_per_epoch))
+    progress = min(1.0, step / state.total_steps)
     final = config.penalty_final_factor
     return config.penalty_weight * (final + (1 - final) * (1 - progress)) * config.penalty_interval
 
 
 def learning_rate_factor(state: GanTrainState, step: int) -> float:
     """Return the factor of both learning rates in a step: linear warmup, then cosine decay."""
-    config = state.config
-    total_steps = config.epochs * state.steps_per_epoch
-    return cosine_factor(step, total_steps, config.warmup_steps, config.final_lr_factor) * state.lr_scale
+    config, total_steps = state.config, state.total_steps
+    warmup_steps = min(20, total_steps // 5) if config.warmup_steps is None else config.warmup_steps
+    return cosine_factor(step, total_steps, warmup_steps, config.final_lr_factor) * state.lr_scale
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Batch:
     real_BMT: Tensor
     label_B: Tensor
     latents: tuple[Latents, Latents]
-    """Latents of the discriminator step and of the generator step."""
+    """Latents of the discriminator step and of the generator step, with the same noise."""
     augmentation: AugmentationTensors
     rank_weight: Tensor | float
     """Factor that makes the mean of the ranks' mean losses the mean over the global batch."""
@@ -142,23 +142,26 @@ def make_batch(state: GanTrainState, plan: StepPlan, inputs: Inputs) -> Batch:
     return Batch(
         real_BMT=state.loader.take(inputs).float(),
         label_B=inputs["label_B"],
-        latents=(_latents(state, plan, inputs, 1), _latents(state, plan, inputs, 2)),
+        latents=_latents(state, plan, inputs),
         augmentation=apply_with_probability(augmentation, inputs["uniform_4B"], state.ada_p),
         rank_weight=inputs["rank_weight"],
         penalty_weight=inputs["penalty_weight"] if plan.has_penalty else None,
     )
 
 
-def _latents(state: GanTrainState, plan: StepPlan, inputs: Inputs, number: int) -> Latents:
-    """Return the `number`-th latents of a step: on a CPU its inputs, on a GPU sampled there.
+def _latents(state: GanTrainState, plan: StepPlan, inputs: Inputs) -> tuple[Latents, Latents]:
+    """Return the latents of both parts of a step: on a CPU its inputs, on a GPU sampled there.
 
-    Every rank samples those of the global batch, so that they do not depend on the number of workers.
+    Every rank samples those of the global batch, so that they do not depend on the number of workers. Both
+    have the same noise: the diversity loss would otherwise count a difference in texture as variety, and
+    reward a generator for noise.
     """
-    if f"z_{number}" in inputs:
-        return Latents(inputs[f"z_{number}"], inputs[f"noise_{number}"])
+    if "noise" in inputs:
+        return Latents(inputs["z_1"], inputs["noise"]), Latents(inputs["z_2"], inputs["noise"])
     shape, device = state.dataset.features.shape, state.world.device
-    z_BZ = torch.randn(plan.size, state.config.gan.latent_dim, device=device)
-    return Latents(z_BZ, torch.randn(plan.size, *shape, device=device))[plan.local_slice]
+    first_BZ, second_BZ = torch.randn(2, plan.size, state.config.gan.latent_dim, device=device).unbind()
+    noise_BMT = torch.randn(plan.size, *shape, device=device)
+    return Latents(first_BZ, noise_BMT)[plan.local_slice], Latents(second_BZ, noise_BMT)[plan.local_slice]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.loader import batch_slices, epoch_batches
+from pipeline.data.loader import batch_slices, epoch_batches, mel_statistics, subsample_evenly
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,20 @@ def test_batch_slices_cover_every_item_once(total: int, size: int):
     batches = [values[batch] for batch in batch_slices(total, size)]
     assert [value for batch in batches for value in batch] == values
     assert all(0 < len(batch) <= size for batch in batches)
+
+
+@pytest.mark.parametrize(("count", "limit"), [(10, 20), (20, 20), (21, 20), (3200, 2000), (3999, 2000)])
+def test_subsample_is_evenly_spaced(count: int, limit: int) -> None:
+    rows = subsample_evenly(np.arange(count), limit)
+    assert len(rows) == min(count, limit)
+    gaps = np.diff(np.concatenate([[-1], rows, [count]]))
+    assert gaps.min() >= 1 and gaps.max() <= -(-count // limit)
+
+
+def test_statistics_are_those_of_all_classes() -> None:
+    """Of 3,200 rows sorted by class, the first 2,000 have other statistics than all."""
+    labels = np.arange(3200) // 64
+    mels = np.repeat(labels, 4).reshape(3200, 2, 2).astype(np.float16)
+    mean, std = mel_statistics(mels, np.arange(3200))
+    np.testing.assert_allclose(mean, labels.mean(), rtol=0.01)
+    np.testing.assert_allclose(std, labels.std(), rtol=0.01)

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from models.gan import sample_latents
-from models.gan_losses import discriminator_loss, generator_loss
+from models.gan import Latents, sample_latents
+from models.gan_losses import discriminator_loss, diversity_loss, generator_loss
 from pipeline.data.dataset import ShardDataset
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import ExtractConfig, extract
@@ -227,6 +227,41 @@ def test_step_gradients_equal_those_of_loss(shards: Path, tmp_path: Path, loss: 
         torch.testing.assert_close(parameter.grad, reference_parameter.grad, rtol=1e-3, atol=1e-5)
     for parameter, grad in zip(state.discriminator.parameters(), d_grads, strict=True):
         assert grad is None or torch.equal(parameter.grad, grad)  # type: ignore[arg-type]
+
+
+def collapse_generator(state: GanTrainState) -> None:
+    """Make the generator ignore its latents, except for strong texture."""
+    with torch.no_grad():
+        for model in (state.generator, state.ema.model):
+            model.from_style.weight.zero_()
+            for name, parameter in model.named_parameters():
+                if "film" in name:
+                    parameter.zero_()
+            model.noise_strength.bias.fill_(5.0)
+
+
+def test_texture_does_not_hide_collapse(shards: Path, tmp_path: Path) -> None:
+    """Neither from the alarm nor from the diversity loss: clips that differ by noise alone are equal."""
+    state = prepare(gan_config(shards, tmp_path, diversity_weight=1.0), SINGLE_WORKER)
+    collapse_generator(state)
+    assert sample_diversity(state) == pytest.approx(0.0, abs=1e-6)
+    plan = plan_step(state, state.split.train[:6], 0)
+    batch = make_batch(state, plan, plan.inputs)
+    assert not torch.equal(batch.latents[0].z_BZ, batch.latents[1].z_BZ)
+    fakes = [state.generator(latents, batch.label_B) for latents in batch.latents]
+    loss = diversity_loss(*fakes, state.generator.mel_std_M, state.real_difference)
+    assert float(loss.detach()) == pytest.approx(1.0)
+    # The texture itself is there: with other noise, clips of one latent vector differ.
+    noise_BMT = batch.latents[0].noise_BMT
+    other = state.generator(Latents(batch.latents[0].z_BZ, noise_BMT.roll(1, 0)), batch.label_B)
+    assert float((other - fakes[0]).detach().abs().mean()) > 1.0
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_warmup_longer_than_training_is_refused(shards: Path, tmp_path: Path, epochs: int) -> None:
+    config = gan_config(shards, tmp_path, epochs=epochs, warmup_steps=100_000)
+    with pytest.raises(UserError, match=r"--warmup-steps 100000 is longer than the training \(\d+ steps\)"):
+        prepare(config, SINGLE_WORKER)
 
 
 def collapse_in(monkeypatch: pytest.MonkeyPatch, epochs: list[int]) -> None:

@@ -1,0 +1,36 @@
+"""Variety of real clips, by which collapse and diversity loss are measured."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from pipeline.data.split import Split
+from pipeline.gan.real_variety import measure_variety, variety_rows
+
+NO_ROWS = np.zeros(0, int)
+
+
+@pytest.mark.parametrize(("classes", "clips"), [(2, 8), (1000, 3), (3000, 2), (600, 7)])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_variety_is_that_of_the_clips_for_any_number_of_classes(
+    classes: int, clips: int, is_sorted: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), clips)
+    if not is_sorted:
+        labels = rng.permutation(labels)
+    mels = rng.normal(0, 10, (len(labels), 4, 30)).astype(np.float16)
+    dataset = cast(
+        Any, SimpleNamespace(class_names=tuple(map(str, range(classes))), labels=labels, mels=mels)
+    )
+    rows = variety_rows(dataset, Split(np.arange(len(labels)), NO_ROWS, NO_ROWS))
+    assert np.bincount(np.bincount(labels[rows], minlength=classes))[1:2].sum() == 0  # none has a single row
+    diversity, difference, has_variety = measure_variety(dataset, rows, np.full(4, 10.0))
+    # The mean difference of two independent normal values, and a bound on the standard deviation of few.
+    assert difference == pytest.approx(2 / np.sqrt(np.pi), rel=0.1)
+    assert min(diversity.values()) > 2.0
+    assert has_variety.all()
