@@ -49,7 +49,7 @@ def planning_seconds(config: ExtractConfig) -> tuple[float, float]:
     start_time = time.perf_counter()
     manifest = read_manifest(config.data, config.subset(ManifestConfig))
     list_seconds = time.perf_counter() - start_time
-    return list_seconds, timed(lambda: plan_job(manifest.clips, config))
+    return list_seconds, timed(lambda: plan_job(manifest.clips, config, TINY))
 
 
 def driver_metrics(clips: int) -> dict[str, float]:

@@ -18,10 +18,18 @@ from pydantic import Field
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.clip_files import clip_sources
+from pipeline.audio.clip_formats import read_formats
 from pipeline.audio.cpu_time import clip_seconds
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
+from pipeline.audio.feature_defaults import complete_settings, describe_choice, resolve_features
+from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import ClipSource, FeatureConfig, Spectrogram, spectrogram_rows
-from pipeline.data.existing_dataset import check_existing, check_outside_data, describe_update
+from pipeline.data.existing_dataset import (
+    check_outside_data,
+    check_same_dataset,
+    describe_update,
+    open_existing,
+)
 from pipeline.data.footer_file import FooterFile
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.publication import Publication
@@ -59,8 +67,8 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
     path,label[,fold][,group]."""
     out: PathOrURI
     """Folder for the shards. Rerun to resume, or to update them after files were added or removed."""
-    features: FeatureConfig = FeatureConfig()
-    """Spectrogram settings."""
+    features: FeatureSettings = FeatureSettings()
+    """Spectrogram settings; those that are left out are chosen from the clips."""
     max_rejected: float = Field(0.05, ge=0, le=1)
     """Fail if more than this fraction of files is unusable."""
     overwrite: bool = False
@@ -86,14 +94,17 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     }
     check_outside_data(config.out, config.data, class_counts)
     with own_folder(config.out, "extract") as owner:
-        existing = check_existing(config.out, config.data, config.features, config.augment, config.overwrite)
+        existing = open_existing(config.out, config.overwrite)
+        features = choose_features(config, manifest.clips, existing)
+        if existing is not None:
+            check_same_dataset(existing, config.out, config.data, features, config.augment)
         footers = FooterFile(config.out)
-        job = plan_job(manifest.clips, config, footers)
+        job = plan_job(manifest.clips, config, features, footers)
         if existing is not None:
             _log_update(existing, job, manifest.clips["clip_id"])
-        seconds = clip_seconds(manifest.clips, config.features, copies=config.copies)
+        seconds = clip_seconds(manifest.clips, features, copies=config.copies)
         del manifest  # millions of clips, now in the job's list
-        stages = [partial(ShardWriter, config.features, config.augment, CLIP_TIMEOUT_S, config.min_complete)]
+        stages = [partial(ShardWriter, features, config.augment, CLIP_TIMEOUT_S, config.min_complete)]
         runner = runner or SizedRunner(seconds, _ray_runner(config))
         summaries = job.run(stages, runner)
         owner.check()
@@ -102,7 +113,7 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
         published = Publication(
             config.out,
             config.data,
-            config.features,
+            features,
             config.augment,
             class_counts,
             summaries,
@@ -127,13 +138,30 @@ def _ray_runner(config: ExtractConfig) -> RayRunner:
     )
 
 
-def plan_job(clips: pd.DataFrame, config: ExtractConfig, footers: FooterFile | None = None) -> BatchJob:
+def choose_features(
+    config: ExtractConfig, clips: pd.DataFrame, existing: ShardManifest | None
+) -> FeatureConfig:
+    """Return all spectrogram settings: those that are left out are chosen from the clips.
+
+    An update of an existing dataset, also after clips were added, uses those of the dataset.
+    """
+    if existing is not None:
+        return complete_settings(config.features, existing.features)
+    features = resolve_features(config.features, lambda: read_formats(clips))
+    if choice := describe_choice(config.features, features):
+        logger.info("spectrograms: %s, chosen from the clips; set them by --features.*", choice)
+    return features
+
+
+def plan_job(
+    clips: pd.DataFrame, config: ExtractConfig, features: FeatureConfig, footers: FooterFile | None = None
+) -> BatchJob:
     """Plan an extraction, with enough shards to keep a cluster busy."""
     return BatchJob(
         "extracting",
         clips,
         unit_size(clips, MIN_CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT),
-        settings=[SCHEMA_VERSION, config.features.fingerprint, config.augment.to_dict(), config.min_complete],
+        settings=[SCHEMA_VERSION, features.fingerprint, config.augment.to_dict(), config.min_complete],
         folder=config.out,
         read_summary=read_shard_footer,
         known_outputs=footers.read if footers else dict,

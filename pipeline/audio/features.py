@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from models.config import Config, flat_values
+from models.config import flat_values
 from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng
 from pipeline.audio.clip_files import RemoteFile
 from pipeline.audio.decode import (
@@ -21,6 +21,7 @@ from pipeline.audio.decode import (
     decode,
     ignore_warning,
 )
+from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.file_types import unsupported_reason
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.audio.waveform import fix_length, trim_silence
@@ -33,15 +34,13 @@ SIGNAL_VERSION = 2
 MAX_AUGMENTED_LENGTH = 1.5
 
 
-class FeatureConfig(Config):
-    """Spectrogram settings, which training, prediction and generation must share."""
+class FeatureConfig(FeatureSettings):
+    """Spectrogram settings, all of them known."""
 
     mel: MelConfig = MelConfig()
     """Log-mel spectrogram."""
     seconds: float = Field(5.0, gt=0, le=600)
     """Clip length in seconds; longer clips are cropped, shorter ones zero-padded."""
-    trim_db: float | None = Field(60.0, gt=0)
-    """Trim leading and trailing silence more than this many dB below the peak level; none disables it."""
 
     @property
     def num_samples(self) -> int:

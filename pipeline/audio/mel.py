@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 from pydantic import Field, model_validator
 
-from models.config import Config
+from pipeline.audio.feature_settings import DEFAULT_N_MELS, MelSettings
 from pipeline.audio.mel_filters import hann_window, mel_filter_bank
 
 # As in librosa.power_to_db: minimum power, below which values are clipped.
@@ -25,8 +25,8 @@ CHUNK_FRAMES = 72
 CHUNK_BANDS = 16
 
 
-class MelConfig(Config):
-    """Log-mel spectrogram settings."""
+class MelConfig(MelSettings):
+    """Log-mel spectrogram settings, all of them known."""
 
     sample_rate: int = Field(22_050, ge=1000, le=384_000)
     """Sample rate in Hz."""
@@ -34,14 +34,8 @@ class MelConfig(Config):
     """FFT window length in samples (even)."""
     hop_length: int = Field(512, ge=1)
     """Hop length in samples."""
-    n_mels: int = Field(128, ge=1, le=1024)
+    n_mels: int = Field(DEFAULT_N_MELS, ge=1, le=1024)
     """Number of mel bands."""
-    fmin: float = Field(0.0, ge=0)
-    """Lower edge of the lowest mel band in Hz."""
-    fmax: float | None = None
-    """Upper edge of the highest mel band in Hz (default: half the sample rate)."""
-    top_db: float | None = Field(80.0, gt=0)
-    """Dynamic range in dB below the maximum of each clip; none keeps everything."""
 
     @model_validator(mode="after")
     def _check_bands(self) -> Self:

@@ -34,7 +34,7 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax
     Returns:
         Weight of each frequency of the spectrum, float32 `[shape=(n_mels, 1 + n_fft / 2)]`.
     """
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(fmin), _hz_to_mel(fmax), n_mels + 2))
+    edges = mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))
     widths = np.diff(edges)
     distances = np.subtract.outer(edges, np.fft.rfftfreq(n_fft, 1.0 / sample_rate))
     bank = np.zeros((n_mels, 1 + n_fft // 2), np.float32)
@@ -45,13 +45,15 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax
     return bank
 
 
-def _hz_to_mel(frequency: float) -> float:
+def hz_to_mel(frequency: float) -> float:
+    """Convert a frequency in Hz to mels."""
     if frequency < _LOG_START_HZ:
         return frequency / _HZ_PER_MEL
     return _LOG_START_MEL + np.log(frequency / _LOG_START_HZ) / _LOG_STEP
 
 
-def _mel_to_hz(mels: np.ndarray) -> np.ndarray:
+def mel_to_hz(mels: np.ndarray) -> np.ndarray:
+    """Convert mels to frequencies in Hz."""
     logarithmic = mels >= _LOG_START_MEL
     frequencies = _HZ_PER_MEL * mels
     frequencies[logarithmic] = _LOG_START_HZ * np.exp(_LOG_STEP * (mels[logarithmic] - _LOG_START_MEL))

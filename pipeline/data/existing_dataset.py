@@ -40,20 +40,25 @@ def check_outside_data(out: Path, data: Path, class_names: Collection[str]) -> N
             )
 
 
-def check_existing(
-    out: Path, data: Path, features: FeatureConfig, augment: AugmentConfig, overwrite: bool
-) -> ShardManifest | None:
-    """Return the dataset in `out` that an extraction with these settings updates, if there is one.
+def open_existing(out: Path, overwrite: bool) -> ShardManifest | None:
+    """Return the dataset in `out` that an extraction updates; None if there is none, or with `overwrite`.
 
     Raises:
-        UserError: the folder contains something else, or without `overwrite` a dataset of other data, one
-            with other settings, or a generated one.
+        UserError: the folder contains something else, or without `overwrite` a generated dataset.
     """
     replaceable = {"dataset", "generated dataset"} if overwrite else {"dataset"}
     check_output_folder(out, replaceable, hint="" if overwrite else _OVERWRITE)
-    if overwrite or not (out / MANIFEST_NAME).is_file():
-        return None
-    existing = open_shards(out)
+    return None if overwrite or not (out / MANIFEST_NAME).is_file() else open_shards(out)
+
+
+def check_same_dataset(
+    existing: ShardManifest, out: Path, data: Path, features: FeatureConfig, augment: AugmentConfig
+) -> None:
+    """Check that an extraction with these settings updates the dataset that is in `out`.
+
+    Raises:
+        UserError: the dataset is one of other data, or with other settings.
+    """
     for name, requested, used in (
         ("features", features, existing.features),
         ("augment", augment, existing.augment),
@@ -70,7 +75,6 @@ def check_existing(
             f"--out {out} already contains shards of {source} (requested {data}); "
             "choose another --out, or add --overwrite to replace them"
         )
-    return existing
 
 
 def _location(path: Path | str) -> str:

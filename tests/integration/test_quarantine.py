@@ -23,7 +23,7 @@ from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuar
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.extract import ShardWriter, extract, plan_job
 from tests.helpers.s3_server import s3_server
-from tests.helpers.sounds import extract_config, write_tones
+from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones
 
 BAD_CLIP = "tone 1/2-1001-2.wav"
 
@@ -94,12 +94,12 @@ def test_crashing_clip_is_rejected_and_others_kept(
 ) -> None:
     data = write_tones(tmp_path / "data")
     config = extract_config(data, tmp_path / "out", max_rejected=0.1)
-    units = plan_job(read_manifest(data, config).clips, config).units
+    units = plan_job(read_manifest(data, config).clips, config, SMALL_FEATURES).units
     unit = next(unit for unit in units if BAD_CLIP in {clip["clip_id"] for clip in unit.read_clips()})
     fork = multiprocessing.get_context("fork")
     crashes = 0
     for _ in range(MAX_CRASHES + 3):
-        process = fork.Process(target=writer(config.features, config.augment, timeout_s), args=(unit,))
+        process = fork.Process(target=writer(SMALL_FEATURES, config.augment, timeout_s), args=(unit,))
         process.start()
         process.join()
         if process.exitcode == 0:
@@ -122,7 +122,7 @@ def test_crashing_clip_in_object_store_is_rejected(tmp_path: Path) -> None:
         config = extract_config(data, server.bucket("results") / "out", max_rejected=0.1)
 
         def runner(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
-            return ProcessRunner(1)(units, [partial(CrashingWriter, config.features, config.augment)])
+            return ProcessRunner(1)(units, [partial(CrashingWriter, SMALL_FEATURES, config.augment)])
 
         manifest = extract(config, runner)
         assert (manifest.clips, manifest.rejected) == (29, 1)
@@ -140,7 +140,7 @@ def test_ray_retries_until_crashing_clip_is_rejected(
     config = extract_config(write_tones(tmp_path / "data"), tmp_path / "out", max_rejected=0.1)
 
     def runner(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
-        return RayRunner()(units, [partial(writer, config.features, config.augment, timeout_s)])
+        return RayRunner()(units, [partial(writer, SMALL_FEATURES, config.augment, timeout_s)])
 
     manifest = extract(config, runner)
     assert (manifest.clips, manifest.rejected) == (29, 1)

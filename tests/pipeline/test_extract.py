@@ -53,7 +53,7 @@ def plan(
     augment: AugmentConfig = AugmentConfig(),
 ) -> list[WorkUnit]:
     config = ExtractConfig(data=folder, out=folder, features=features, **augment.model_dump())
-    return plan_job(clips, config).units
+    return plan_job(clips, config, features).units
 
 
 def unit_names(

@@ -19,7 +19,7 @@ from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.extract import ShardWriter, extract
 from pipeline.io.errors import UserError
-from tests.helpers.sounds import extract_config, write_tones
+from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones
 from tests.integration.test_quarantine import CrashingWriter, HangingWriter
 
 
@@ -80,7 +80,7 @@ def test_small_extraction_needs_no_ray(data: Path, tmp_path: Path, caplog: pytes
 
 def test_unit_of_lost_process_is_repeated(data: Path, tmp_path: Path) -> None:
     config = extract_config(data, tmp_path / "out")
-    manifest = extract(config, with_writer(DyingOnceWriter, config.features, config.augment))
+    manifest = extract(config, with_writer(DyingOnceWriter, SMALL_FEATURES, config.augment))
     assert manifest.clips == 30 and (config.out / "killed").is_file()
     assert not (config.out / ".attempts").exists()
 
@@ -88,7 +88,7 @@ def test_unit_of_lost_process_is_repeated(data: Path, tmp_path: Path) -> None:
 def test_unit_that_always_loses_its_process_fails(data: Path, tmp_path: Path) -> None:
     config = extract_config(data, tmp_path / "out")
     with pytest.raises(UserError, match=f"lost {MAX_LOST} times at .* lack of memory: use less memory;"):
-        extract(config, with_writer(DyingWriter, config.features, config.augment))
+        extract(config, with_writer(DyingWriter, SMALL_FEATURES, config.augment))
 
 
 @pytest.mark.parametrize(("writer", "timeout_s"), [(CrashingWriter, 0.0), (HangingWriter, 2.0)])
@@ -96,7 +96,7 @@ def test_clip_that_ends_its_process_is_rejected(
     writer: type[ShardWriter], timeout_s: float, data: Path, tmp_path: Path
 ) -> None:
     config = extract_config(data, tmp_path / "out", max_rejected=0.1)
-    manifest = extract(config, with_writer(writer, config.features, config.augment, timeout_s))
+    manifest = extract(config, with_writer(writer, SMALL_FEATURES, config.augment, timeout_s))
     assert (manifest.clips, manifest.rejected) == (29, 1)
     assert CRASH_REASON in (config.out / "rejected.csv").read_text()
 
