@@ -1,9 +1,9 @@
-"""Batch augmentation of spectrograms in training: MixUp, SpecAugment, circular time shift and gain.
+"""Batch augmentation of spectrograms in training: MixUp, SpecAugment, shift and stretch, gain.
 
 `sample_batch_augmentation` samples the parameters for the whole global batch, on the host. Every rank samples
 the same parameters and applies its slice, so the result does not depend on the number of workers.
-`BatchAugmentation.arrays` converts them to whole frames and bands; `roll_and_gain`, `mix` and `mask` apply
-these on the device of the spectrograms, without any other transfer or synchronization.
+`BatchAugmentation.arrays` converts them to frames and bands; `warp_and_gain` (or `roll_and_gain` for a GAN),
+`mix` and `mask` apply these on the device of the spectrograms, without any other transfer or synchronization.
 
 Shape suffixes: B batch, M mel bands, T frames, S masks, C classes.
 """
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.settings import MixUpConfig, SpecAugmentConfig
+from models.repetition import sounding_frames, take_frames
+from models.settings import MaskConfig, MixUpConfig, SpecAugmentConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class BatchAugmentation:
     """Circular time shift, as a fraction of the frames `[shape=(B,)]`."""
     gain_db: np.ndarray
     """Gain change in dB `[shape=(B,)]`."""
+    speed: np.ndarray
+    """Speed as a factor, 1 is that of the clip `[shape=(B,)]`."""
+    freq_shift: np.ndarray
+    """Shift in frequency, as a fraction of the mel bands; positive is up `[shape=(B,)]`."""
 
     def __getitem__(self, index: slice | np.ndarray) -> BatchAugmentation:
         return BatchAugmentation(**{name: values[index] for name, values in vars(self).items()})
@@ -52,6 +57,8 @@ class BatchAugmentation:
         return {
             "shift_B": np.round(self.roll * num_frames).astype(np.int64),
             "gain_B": self.gain_db.astype(np.float32),
+            "speed_B": self.speed.astype(np.float32),
+            "freq_shift_B": (self.freq_shift * n_mels).astype(np.float32),
             "lam_B": self.lam.astype(np.float32),
             "time_start_BS": time_start,
             "time_end_BS": time_end,
@@ -68,6 +75,10 @@ class AugmentationTensors:
     """Circular time shift in frames, int64; positive is later."""
     gain_B: Tensor
     """Gain change in dB, float32."""
+    speed_B: Tensor
+    """Speed as a factor, float32."""
+    freq_shift_B: Tensor
+    """Shift in mel bands, not necessarily whole ones, float32; positive is up."""
     lam_B: Tensor
     """MixUp weight (lambda) of the sample itself, float32."""
     time_start_BS: Tensor
@@ -94,10 +105,13 @@ def sample_batch_augmentation(
     rng: np.random.Generator,
     batch_size: int,
     mixup: MixUpConfig,
-    spec: SpecAugmentConfig,
+    spec: MaskConfig,
     strength: float = 1.0,
 ) -> BatchAugmentation:
-    """Sample the augmentation parameters of a whole batch; `strength` in [0, 1] scales all of SpecAugment."""
+    """Sample the augmentation parameters of a whole batch; `strength` in [0, 1] scales all of `spec`."""
+    max_stretch, max_freq_shift = (
+        (spec.time_stretch, spec.freq_shift) if isinstance(spec, SpecAugmentConfig) else (0.0, 0.0)
+    )
     mixed = rng.random(batch_size) < mixup.rate
     lam = rng.beta(mixup.alpha, mixup.alpha, batch_size)
     time_width = rng.random((batch_size, spec.time_masks)) * spec.time_width * strength
@@ -112,6 +126,8 @@ def sample_batch_augmentation(
         freq_width=freq_width,
         roll=rng.uniform(-1, 1, batch_size) * spec.roll * strength,
         gain_db=rng.uniform(-1, 1, batch_size) * spec.gain_db * strength,
+        speed=(1 - max_stretch * strength) ** rng.uniform(-1, 1, batch_size),
+        freq_shift=rng.uniform(-1, 1, batch_size) * max_freq_shift * strength,
     )
 
 
@@ -128,8 +144,47 @@ def roll_and_gain(mel_BMT: Tensor, shift_B: Tensor, gain_B: Tensor) -> Tensor:
     """
     num_frames = mel_BMT.shape[2]
     index_BT = (torch.arange(num_frames, device=mel_BMT.device) - shift_B[:, None]) % num_frames
-    rolled_BMT = mel_BMT.gather(2, index_BT[:, None, :].expand(-1, mel_BMT.shape[1], -1))
-    return rolled_BMT.float() + gain_B[:, None, None]
+    return take_frames(mel_BMT, index_BT).float() + gain_B[:, None, None]
+
+
+def warp_and_gain(mel_BMT: Tensor, params: AugmentationTensors, repeat: bool) -> Tensor:
+    """Shift each spectrogram circularly in time, change its speed, shift its mel bands, change its gain.
+
+    Values between frames and between bands are interpolated linearly; beyond the outermost bands they are
+    those of the outermost bands.
+
+    Args:
+        mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
+        params: parameters.
+        repeat: repeat short clips instead of their padding, as `repeat_short_clips`.
+
+    Returns:
+        Spectrograms in dB, float32 `[shape=(B, n_mels, num_frames)]`.
+    """
+    mel_BMT = mel_BMT.float()
+    _, n_mels, num_frames = mel_BMT.shape
+    period_B = sounding_frames(mel_BMT) if repeat else torch.full_like(params.shift_B, num_frames)
+    frame_BT = torch.arange(num_frames, device=mel_BMT.device) - params.shift_B[:, None]
+    position_BT = frame_BT * params.speed_B[:, None] % period_B[:, None]
+    first_BT = position_BT.long()
+    fraction_BT = position_BT - first_BT
+    index_BT = first_BT % period_B[:, None]  # rounding may have reached the period
+    next_BT = (first_BT + 1) % period_B[:, None]
+    warped_BMT = torch.lerp(
+        take_frames(mel_BMT, index_BT), take_frames(mel_BMT, next_BT), fraction_BT[:, None, :]
+    )
+    band_BM = torch.arange(n_mels, device=mel_BMT.device) - params.freq_shift_B[:, None]
+    band_BM = band_BM.clamp(0, n_mels - 1)
+    lower_BM = band_BM.long()
+    upper_BM = (lower_BM + 1).clamp(max=n_mels - 1)
+    shifted_BMT = torch.lerp(
+        _take_bands(warped_BMT, lower_BM), _take_bands(warped_BMT, upper_BM), (band_BM - lower_BM)[:, :, None]
+    )
+    return shifted_BMT + params.gain_B[:, None, None]
+
+
+def _take_bands(mel_BMT: Tensor, index_BM: Tensor) -> Tensor:
+    return mel_BMT.gather(1, index_BM[:, :, None].expand(-1, -1, mel_BMT.shape[2]))
 
 
 def mix(mel_BMT: Tensor, partner_BMT: Tensor, lam_B: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.norm import has_several_workers, make_norm
+from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig, NormName
 
 
@@ -47,6 +48,11 @@ class Classifier(nn.Module):
         )
 
     @property
+    def repeats_short_clips(self) -> bool:
+        """Whether short clips are repeated until they fill the spectrogram."""
+        return self.config.padding == "repeat"
+
+    @property
     def has_collectives(self) -> bool:
         """Whether training communicates inside forward and backward (`norm: sync`, several workers)."""
         return self.config.norm == "sync" and has_several_workers()
@@ -56,7 +62,12 @@ class Classifier(nn.Module):
         return self.head(self.embed(mel_BMT))
 
     def embed(self, mel_BMT: Tensor) -> Tensor:
-        """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB."""
+        """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB.
+
+        In training, the augmentation has repeated short clips already.
+        """
+        if self.repeats_short_clips and not self.training:
+            mel_BMT = repeat_short_clips(mel_BMT)
         x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
         x_BKMT = self.stem(x_BMT[:, None].contiguous(memory_format=torch.channels_last))
         for block in self.blocks:

@@ -25,6 +25,8 @@ class ClassifierConfig(Config):
     """Size of the clip embedding fed to the head."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout probability in the head."""
+    padding: Literal["repeat", "silence"] = "repeat"
+    """repeat: short clips are repeated until they fill the spectrogram; silence: they stay zero-padded."""
     norm: NormName = "batch"
     """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
     rows each; group: group norm, independent of rows and workers."""
@@ -39,8 +41,8 @@ class MixUpConfig(Config):
     """Parameter of Beta(alpha, alpha) of the mixing weight: small keeps one sample dominant, 1 is uniform."""
 
 
-class SpecAugmentConfig(Config):
-    """SpecAugment (Park et al. 2019) and variants; all sizes are scaled by the augmentation strength."""
+class MaskConfig(Config):
+    """Masks, time shift and gain of a spectrogram; all sizes are scaled by the augmentation strength."""
 
     time_masks: int = Field(2, ge=0, le=20)
     """Number of time masks."""
@@ -54,6 +56,16 @@ class SpecAugmentConfig(Config):
     """Maximum circular time shift in either direction, as a fraction of the clip."""
     gain_db: float = Field(6.0, ge=0, le=40)
     """Maximum gain change in dB, up or down."""
+
+
+class SpecAugmentConfig(MaskConfig):
+    """SpecAugment (Park et al. 2019) and variants; all sizes are scaled by the augmentation strength."""
+
+    time_stretch: float = Field(0.15, ge=0, lt=1)
+    """Maximum change of speed, as a fraction: 0.15 plays a clip up to 15 % faster or slower."""
+    freq_shift: float = Field(0.06, ge=0, le=0.5)
+    """Maximum shift of all mel bands up or down, as a fraction of their number (Jaitly and Hinton
+    2013, VTLP)."""
 
 
 class GanConfig(Config):
@@ -71,7 +83,7 @@ class GanConfig(Config):
     """Patch size: one cell of the finest feature map covers patch x patch values; 1 is finest and slowest."""
 
 
-class GanAugmentConfig(SpecAugmentConfig):
+class GanAugmentConfig(MaskConfig):
     """Augmentation of real and generated clips before the discriminator."""
 
     time_masks: int = Field(1, ge=0, le=20)

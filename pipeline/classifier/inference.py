@@ -9,6 +9,7 @@ import torch
 
 from models.classifier import Classifier
 from models.device_batches import device_batch_size, to_device
+from models.repetition import repeat_short_clips
 from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import SavedClassifier
 from pipeline.training.optim import Precision, resolve_precision, set_float32_precision
@@ -53,6 +54,8 @@ def predict_probabilities(
     with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
         for batch in batch_slices(len(mels), batch_size):
             mels_BMT = to_device(mels[batch], device).float()
+            if len(shifts) > 1 and model.repeats_short_clips:  # which a shift would move to the middle
+                mels_BMT = repeat_short_clips(mels_BMT)
             for shift in shifts:
                 logits = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
                 probabilities[batch] += logits.float().softmax(1) / tta_shifts

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.classifier import Classifier
 from models.ema import Ema
+from models.repetition import repeat_short_clips
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.extra_rows import append_extra_rows
@@ -96,7 +97,8 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     data.train_on(world, all_rows.train, sampled)
     torch.manual_seed(config.seed)
     model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
-    model.set_statistics(*mel_statistics(dataset.mels, sampled))
+    transform = repeat_short_clips if model.repeats_short_clips else None
+    model.set_statistics(*mel_statistics(dataset.mels, sampled, transform=transform))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"

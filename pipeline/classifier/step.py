@@ -25,8 +25,8 @@ from models.batch_augment import (
     mask,
     mix,
     mix_targets,
-    roll_and_gain,
     sample_batch_augmentation,
+    warp_and_gain,
 )
 from models.schedule import cosine_factor
 from pipeline.classifier.state import TrainState
@@ -109,7 +109,7 @@ def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
         Spectrograms in dB `[shape=(B, n_mels, num_frames)]` and target probabilities `[shape=(B, C)]`.
     """
     params = AugmentationTensors.select(inputs)
-    loaded_BMT = roll_and_gain(state.loader.take(inputs), params.shift_B, params.gain_B)
+    loaded_BMT = warp_and_gain(state.loader.take(inputs), params, state.model.repeats_short_clips)
     loaded_BC = one_hot(inputs["label_B"], len(state.dataset.class_names))
     if "partner_B" not in inputs:
         return mask(loaded_BMT, params, state.model.mel_mean_M), loaded_BC

@@ -5,7 +5,7 @@ In shapes: N number of rows of a dataset, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -148,7 +148,10 @@ def statistics_rows(train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS) -> n
 
 
 def mel_statistics(
-    mels: np.ndarray, train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS
+    mels: np.ndarray,
+    train: np.ndarray,
+    max_rows: int = MAX_STATISTICS_ROWS,
+    transform: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute mean and standard deviation of each mel band over up to `max_rows` evenly spaced training rows.
 
@@ -156,6 +159,7 @@ def mel_statistics(
         mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
         train: indices of the training rows.
         max_rows: maximum number of rows to read.
+        transform: applied to spectrograms in dB, float32 `[shape=(1, n_mels, num_frames)]`.
 
     Returns:
         Mean and standard deviation in dB, float32 `[shape=(n_mels,)]` each.
@@ -163,6 +167,8 @@ def mel_statistics(
     count, total, squares = 0, 0.0, 0.0
     for row in statistics_rows(train, max_rows):
         mel = mels[row].astype(np.float64)
+        if transform is not None:
+            mel = transform(torch.from_numpy(mel)[None].float())[0].double().numpy()
         count += mel.shape[1]
         total = total + mel.sum(axis=1)
         squares = squares + (mel**2).sum(axis=1)

@@ -25,13 +25,14 @@ from pipeline.training.progress import TrainingProgress
 from pipeline.training.run import finish_run
 from pipeline.training.run_folder import RunFolder
 
-# Different architectures and regularization, so that selection and evaluation share only the clips.
+# Different architectures and regularization, so that selection and evaluation share only the clips. They see
+# the padding of real clips, as a generator must learn it too.
 NETWORKS: dict[Purpose, ClassifierConfig] = {
     "selection": ClassifierConfig(
-        channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2
+        channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2, padding="silence"
     ),
     "evaluation": ClassifierConfig(
-        channels=(24, 48, 96, 128), convs_per_block=1, embedding_dim=128, dropout=0.3
+        channels=(24, 48, 96, 128), convs_per_block=1, embedding_dim=128, dropout=0.3, padding="silence"
     ),
 }
 # Epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more steps.
@@ -55,7 +56,7 @@ def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> Tra
         run=config.run / "reference_classifiers" / purpose,
         model=NETWORKS[purpose],
         # Clips are zero-padded at the end: a large time shift would produce clips unlike any real one.
-        spec_augment=SpecAugmentConfig(roll=0.1),
+        spec_augment=SpecAugmentConfig(roll=0.1, time_stretch=0.0, freq_shift=0.0),
         epochs=epochs,
         patience=epochs,
         keep="last",

@@ -138,6 +138,8 @@ def _read(
     check_format_version(metadata, path)
     if metadata["kind"] != kind:
         raise UserError(f"{path} holds a {metadata['kind']}, not a {kind}")
+    if kind == "classifier" and isinstance(metadata.get("model"), dict):
+        metadata["model"] = {"padding": "silence"} | metadata["model"]  # of before there was a choice
     try:
         return tensors, metadata_class.parse(metadata, str(path))
     except ConfigError as error:

@@ -19,6 +19,7 @@ from models.batch_augment import (
     mix_targets,
     roll_and_gain,
     sample_batch_augmentation,
+    warp_and_gain,
 )
 from models.ema import Ema
 from models.schedule import cosine_factor
@@ -49,8 +50,8 @@ def apply(
 ) -> torch.Tensor:
     own, other = to_tensors(params, M, T), to_tensors(partner_params, M, T)
     mixed = mix(
-        roll_and_gain(mel, own.shift_B, own.gain_B),
-        roll_and_gain(partner, other.shift_B, other.gain_B),
+        warp_and_gain(mel, own, repeat=True),
+        warp_and_gain(partner, other, repeat=True),
         own.lam_B,
     )
     return mask(mixed, own, fill)
@@ -78,7 +79,14 @@ def test_augmented_slices_equal_augmented_batch(boundaries: tuple[int, ...]):
 
 def test_sampled_parameters_are_in_range_and_reproducible():
     spec = SpecAugmentConfig(
-        time_masks=3, freq_masks=1, time_width=0.2, freq_width=0.3, roll=0.4, gain_db=5.0
+        time_masks=3,
+        freq_masks=1,
+        time_width=0.2,
+        freq_width=0.3,
+        roll=0.4,
+        gain_db=5.0,
+        time_stretch=0.2,
+        freq_shift=0.1,
     )
     samples = [sample_params(seed, 0.5, spec=spec) for seed in range(50)]
     for params in samples:
@@ -91,6 +99,10 @@ def test_sampled_parameters_are_in_range_and_reproducible():
         ):
             assert ((start >= 0) & (width >= 0) & (width <= max_width) & (start + width <= 1)).all()
         assert (np.abs(params.roll) <= 0.2).all() and (np.abs(params.gain_db) <= 2.5).all()
+        assert ((params.speed > 0.9 - 1e-9) & (params.speed < 1 / 0.9 + 1e-9)).all()
+        assert (np.abs(params.freq_shift) <= 0.05).all()
+    assert max(params.speed.max() for params in samples) > 1.1
+    assert min(params.freq_shift.min() for params in samples) < -0.049
     assert max(params.roll.max() for params in samples) > 0.19
     assert min(params.roll.min() for params in samples) < -0.19
     repeated = sample_params(7, 0.5, spec=spec)
@@ -106,6 +118,7 @@ def test_zero_strength_disables_all_but_mixup():
     mel = random_mels()
     params = to_tensors(sample_params(strength=0.0), M, T)
     assert torch.equal(roll_and_gain(mel, params.shift_B, params.gain_B), mel)
+    assert torch.equal(warp_and_gain(mel, params, repeat=False), mel)
     assert torch.equal(mask(mel, params, torch.zeros(M)), mel)
     assert (params.lam_B < 1).any()
 
@@ -138,6 +151,53 @@ def test_roll_shifts_whole_frames_and_gain_adds(dtype: torch.dtype):
     )
 
 
+def warp_params(shift: int = 0, speed: float = 1.0, bands: float = 0.0, gain: float = 0.0):
+    """Return the same parameters for all clips; `shift` in frames, `bands` in mel bands."""
+    spec = SpecAugmentConfig(time_masks=0, freq_masks=0)
+    values = vars(sample_params(spec=spec)) | {
+        "roll": np.full(B, shift / T),
+        "speed": np.full(B, speed),
+        "freq_shift": np.full(B, bands / M),
+        "gain_db": np.full(B, gain),
+    }
+    return to_tensors(BatchAugmentation(**values), M, T)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("shift", [0, 1, -7])
+def test_warp_without_stretch_is_roll(dtype: torch.dtype, shift: int):
+    mel = random_mels().to(dtype)
+    params = warp_params(shift, gain=2.0)
+    assert torch.equal(
+        warp_and_gain(mel, params, repeat=False), roll_and_gain(mel, params.shift_B, params.gain_B)
+    )
+
+
+def test_warp_changes_speed_and_shifts_bands():
+    mel = random_mels()
+    faster = warp_and_gain(mel, warp_params(speed=2.0), repeat=False)
+    assert torch.equal(faster, torch.cat([mel[:, :, ::2]] * 2, dim=2))
+    slower = warp_and_gain(mel, warp_params(speed=0.5), repeat=False)
+    assert torch.equal(slower[:, :, ::2], mel[:, :, : T // 2])
+    torch.testing.assert_close(slower[:, :, 1], (mel[:, :, 0] + mel[:, :, 1]) / 2)
+    up = warp_and_gain(mel, warp_params(bands=2.0), repeat=False)
+    assert torch.equal(up[:, 2:], mel[:, :-2]) and torch.equal(up[:, 0], mel[:, 0])
+    down = warp_and_gain(mel, warp_params(bands=-0.5), repeat=False)
+    torch.testing.assert_close(down[:, :-1], (mel[:, :-1] + mel[:, 1:]) / 2)
+    assert torch.equal(down[:, -1], mel[:, -1])
+
+
+@pytest.mark.parametrize("speed", [0.87, 1.0, 1.15])
+def test_warp_repeats_sound_instead_of_padding(speed: float):
+    """A clip of five frames is heard again after five frames, faster or slower; its padding never."""
+    mel = random_mels()
+    mel[:, :, 5:] = mel.amin(dim=(1, 2), keepdim=True) - 10
+    warped = warp_and_gain(mel, warp_params(shift=3, speed=speed), repeat=True)
+    assert (warped > mel[:, :, -1:]).all()
+    if speed == 1.0:
+        assert torch.equal(warped, mel[:, :, (torch.arange(T) - 3) % 5])
+
+
 def test_sampled_shift_is_rounded_to_frames():
     params = BatchAugmentation(
         **{**vars(sample_params()), "roll": np.linspace(-0.5, 0.5, B), "gain_db": np.full(B, 1.5)}
@@ -157,6 +217,8 @@ def test_masks_fill_with_band_means():
         freq_width=np.array([[0.25], [0.0]]),
         roll=np.zeros(2),
         gain_db=np.zeros(2),
+        speed=np.ones(2),
+        freq_shift=np.zeros(2),
     )
     mel, fill = random_mels()[:2], torch.arange(float(M)) - 100
     expected = mel.clone()
