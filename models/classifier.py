@@ -30,6 +30,8 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
+        # Divisor of the logits for calibrated probabilities.
+        self.temperature = 1.0
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
         widths = (config.channels[0], *config.channels)

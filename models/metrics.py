@@ -1,7 +1,8 @@
-"""Metrics of a classifier's predicted probabilities: accuracy, macro-F1, log loss and calibration.
+"""Metrics of a classifier's predicted probabilities: accuracy, macro-F1, ranking, log loss and calibration.
 
-They need four values of each clip rather than all its probabilities, which for thousands of classes and many
-clips would not fit into memory: `score_clips` reduces a batch of probabilities to them.
+They need a few values of each clip rather than all its probabilities, which for thousands of classes and many
+clips would not fit into memory: `score_clips` reduces a batch of probabilities to them. Only for few classes
+it keeps the probabilities as well.
 
 In shapes: N number of clips, C number of classes.
 """
@@ -13,17 +14,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.bootstrap import confidence_intervals
 from models.confusion import check_class_range, class_scores, count_classes, count_confusions, scores
+from models.ranking_metrics import ranking_metrics
 
 CALIBRATION_BINS = 15
 # Softmax in half precision sums to 1 within a few thousandths; logits passed by mistake are far off.
 SUM_TOLERANCE = 1e-2
 # Up to this number of classes the confusion matrix is among the metrics: it grows with the square of them.
 MAX_MATRIX_CLASSES = 100
+# Up to this number of classes, all probabilities are kept: 0.4 kB for each clip.
+MAX_RANKED_CLASSES = 100
+# The true class is among as many of the most probable ones in the metric `top5_accuracy`.
+TOP = 5
 
 
 class ClipScores(NamedTuple):
-    """What metrics need of the predictions of N clips `[shape=(N,)]` each."""
+    """What metrics need of the predictions of N clips, `[shape=(N,)]` where no shape is given."""
 
     labels: np.ndarray
     """True classes."""
@@ -33,6 +40,10 @@ class ClipScores(NamedTuple):
     """Probabilities of the predicted classes."""
     true_probability: np.ndarray
     """Probabilities of the true classes."""
+    rank: np.ndarray
+    """Number of classes with a higher probability than the true class."""
+    probabilities: np.ndarray
+    """Probabilities of all classes `[shape=(N, C)]`; of none, `[shape=(N, 0)]`, for many classes."""
 
 
 def score_clips(probabilities: np.ndarray, labels: np.ndarray) -> ClipScores:
@@ -47,11 +58,15 @@ def score_clips(probabilities: np.ndarray, labels: np.ndarray) -> ClipScores:
     """
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
     _check_probabilities(probabilities, labels)
+    true_probability = probabilities[np.arange(len(labels)), labels]
+    num_classes = probabilities.shape[1]
     return ClipScores(
         labels,
         probabilities.argmax(axis=1),
         probabilities.max(axis=1),
-        probabilities[np.arange(len(labels)), labels],
+        true_probability,
+        (probabilities > true_probability[:, None]).sum(axis=1),
+        probabilities if num_classes <= MAX_RANKED_CLASSES else probabilities[:, :0],
     )
 
 
@@ -68,8 +83,10 @@ def classification_metrics(clips: ClipScores, class_names: Sequence[str]) -> dic
         class_names: names of the C classes.
 
     Returns:
-        `clips`, `accuracy`, `macro_f1`, `log_loss` (natural logarithm), `ece` (expected calibration error,
-        Guo et al. 2017), `classes_without_clips` (names of those that `macro_f1` leaves out), `calibration`,
+        `clips`, `accuracy`, `macro_f1`, `intervals` (of both, see `models.bootstrap`), `top5_accuracy` (None
+        for up to five classes), `roc_auc` and `average_precision` (means over classes; None for more than
+        `MAX_RANKED_CLASSES`), `log_loss` (natural logarithm), `ece` (expected calibration error, Guo et al.
+        2017), `classes_without_clips` (names of those that `macro_f1` leaves out), `calibration`,
         the bins of `ece` (low, high, confidence, accuracy, count; confidence and accuracy are None in an
         empty bin), `per_class` (name, precision, recall, f1, support) and `confusion`, the confusion matrix
         (rows are true classes), which is None for more than `MAX_MATRIX_CLASSES` classes.
@@ -86,6 +103,9 @@ def classification_metrics(clips: ClipScores, class_names: Sequence[str]) -> dic
     return {
         "clips": len(clips.labels),
         **scores(counts),
+        "intervals": confidence_intervals(clips.labels, clips.predictions, num_classes),
+        "top5_accuracy": float((clips.rank < TOP).mean()) if num_classes > TOP else None,
+        **_ranking(clips, num_classes),
         "log_loss": log_loss(clips.true_probability),
         "ece": sum(
             entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]
@@ -100,6 +120,12 @@ def classification_metrics(clips: ClipScores, class_names: Sequence[str]) -> dic
         ],
         "confusion": confusion_matrix(clips.labels, clips.predictions, num_classes),
     }
+
+
+def _ranking(clips: ClipScores, num_classes: int) -> dict[str, float | None]:
+    if clips.probabilities.shape[1] < num_classes:
+        return {"roc_auc": None, "average_precision": None}
+    return ranking_metrics(clips.probabilities, clips.labels)
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[list[int]] | None:

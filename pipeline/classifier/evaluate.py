@@ -69,8 +69,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     history = RunFolder(config.run).read_history()
     metrics = write_evaluation(out, predictions, saved, history, description, config.tta_shifts)
     print(
-        f"{description}: {plural(metrics['clips'], 'clip')}, accuracy {metrics['accuracy']:.1%}, "
-        f"macro-F1 {metrics['macro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
+        f"{description}: {plural(metrics['clips'], 'clip')}, accuracy {metrics['accuracy']:.1%} "
+        f"({_interval(metrics)}), macro-F1 {metrics['macro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
         f"calibration error {metrics['ece']:.3f}"
     )
     if missing := metrics["classes_without_clips"]:
@@ -148,6 +148,8 @@ def write_evaluation(
             summary={
                 "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')})",
                 **_scored_classes(metrics),
+                "accuracy, 95 % interval": _interval(metrics),
+                **_ranking_facts(metrics),
                 "checkpoint epoch": str(training.get("epoch", "?")),
                 "TTA shifts": str(tta_shifts),
             },
@@ -160,6 +162,20 @@ def write_evaluation(
             settings=training.get("config"),
         )
     return metrics
+
+
+def _interval(metrics: dict[str, Any]) -> str:
+    low, high = metrics["intervals"]["accuracy"]
+    return f"{low:.1%} to {high:.1%}"
+
+
+def _ranking_facts(metrics: dict[str, Any]) -> dict[str, str]:
+    """Return the metrics of ranking that are defined, for the top of the report."""
+    top5, area, precision = (metrics[name] for name in ("top5_accuracy", "roc_auc", "average_precision"))
+    facts = {} if top5 is None else {"top-5 accuracy": f"{top5:.1%}"}
+    if area is not None:
+        facts["ROC-AUC, average precision"] = f"{area:.3f}, {precision:.3f}"
+    return facts
 
 
 def _scored_classes(metrics: dict[str, Any]) -> dict[str, str]:
@@ -177,7 +193,7 @@ def confusion_csv(confusion: Confusion, class_names: Sequence[str]) -> str:
 
 def confident_mistakes(predictions: Predictions, class_names: Sequence[str]) -> list[Mistake]:
     """Return the misclassified clips with the highest confidence, most confident first."""
-    labels, predicted, confidence, _ = predictions.scores
+    labels, predicted, confidence = predictions.scores[:3]
     wrong = np.flatnonzero(predicted != labels)
     clip_ids = predictions.clip_ids
     most_confident = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]

@@ -32,7 +32,7 @@ def predict_probabilities(
     precision: Precision = "fp32",
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Return the probability of each class `[shape=(N, C)]`, float32; rows sum to 1.
+    """Return the calibrated probability of each class `[shape=(N, C)]`, float32; rows sum to 1.
 
     Probabilities are accumulated on the device and read back once.
 
@@ -58,7 +58,7 @@ def predict_probabilities(
                 mels_BMT = repeat_short_clips(mels_BMT)
             for shift in shifts:
                 logits = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
-                probabilities[batch] += logits.float().softmax(1) / tta_shifts
+                probabilities[batch] += (logits.float() / model.temperature).softmax(1) / tta_shifts
     return probabilities.cpu().numpy()
 
 

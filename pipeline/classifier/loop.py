@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from models.calibration import TEMPERATURES, best_temperature, likelihood_at_temperatures
 from models.confusion import ClassCounts, scores
 from models.device_batches import to_device
 from pipeline.classifier.config import TrainClassifierConfig
@@ -97,7 +98,7 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate_epoch(state: TrainState) -> dict[str, float]:
-    """Return loss, accuracy and macro-F1 of the EMA weights on the validation clips, over all ranks.
+    """Return loss, accuracy, macro-F1 and best temperature of the EMA weights on the validation clips.
 
     Raises:
         UserError: if the loss is not finite.
@@ -110,6 +111,7 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
     local_clips = state.data.local_rows(state.world, clips)
     # Correct clips and predictions of each class: all pairs of thousands of classes would take 0.2 GB.
     counts_2C = torch.zeros(2, num_classes, dtype=torch.float64, device=state.world.device)
+    likelihood_K = torch.zeros(len(TEMPERATURES), dtype=torch.float64, device=state.world.device)
     loss_sum = torch.zeros(1, dtype=torch.float64, device=state.world.device)
     for batch_slice in batch_slices(len(local_clips), EVAL_BATCH_SIZE):
         batch = local_clips[batch_slice]
@@ -117,11 +119,13 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
             logits_BC = state.ema.model(state.loader(batch).float())
         label_B = to_device(state.labels[batch], loss_sum.device)
         loss_sum += F.cross_entropy(logits_BC.float(), label_B, reduction="sum")
+        likelihood_K += likelihood_at_temperatures(logits_BC.float(), label_B, len(clips))
         predicted_B = logits_BC.argmax(1)
         counts_2C[0].index_add_(0, label_B, (predicted_B == label_B).double())
         counts_2C[1].index_add_(0, predicted_B, torch.ones_like(predicted_B, dtype=torch.float64))
-    sums = state.world.sum(torch.cat([counts_2C.flatten(), loss_sum])).cpu()
-    correct, predicted = sums[:-1].long().view(2, num_classes).numpy()
+    sums = state.world.sum(torch.cat([counts_2C.flatten(), likelihood_K, loss_sum])).cpu()
+    counts, likelihoods = sums[:-1].split([2 * num_classes, len(TEMPERATURES)])
+    correct, predicted = counts.long().view(2, num_classes).numpy()
     support = np.bincount(state.labels[clips], minlength=num_classes)
     metrics = scores(ClassCounts(correct, support, predicted))
     loss = float(sums[-1]) / len(clips)
@@ -130,6 +134,7 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
         "val_loss": loss,
         "val_accuracy": metrics["accuracy"],
         "val_macro_f1": metrics["macro_f1"],
+        "temperature": best_temperature(likelihoods.numpy()),
     }
 
 

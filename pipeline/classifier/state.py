@@ -224,6 +224,7 @@ def _save_model(state: TrainState) -> None:
         features=state.dataset.features,
         class_names=class_names,
         training=training,
+        temperature=state.history[-1].get("temperature", 1.0),
     )
     save_model(state.config.run, state.ema.model, metadata)
 

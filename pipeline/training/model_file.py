@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.classifier import Classifier, ClassifierConfig
@@ -41,6 +42,8 @@ class ClassifierMetadata(ModelMetadata):
 
     kind: str = "classifier"
     model: ClassifierConfig
+    temperature: float = Field(1.0, gt=0)
+    """Divisor of the logits that calibrates probabilities, fitted on the validation clips; 1 without any."""
 
 
 class GeneratorMetadata(ModelMetadata):
@@ -81,6 +84,7 @@ def load_classifier(run: Path) -> SavedClassifier:
     tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors)
     model = Classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
     _load_weights(model, tensors, run)
+    model.temperature = metadata.temperature
     return SavedClassifier(model.eval(), metadata)
 
 

@@ -151,7 +151,9 @@ def test_metrics_of_many_classes_have_no_matrix():
     """All else is of the size of the classes."""
     for count in (MAX_MATRIX_CLASSES, MAX_MATRIX_CLASSES + 1, 20_000):
         labels = np.arange(3) * (count // 3)
-        clips = ClipScores(labels, np.zeros(3, int), np.full(3, 0.5), np.full(3, 0.1))
+        clips = ClipScores(
+            labels, np.zeros(3, int), np.full(3, 0.5), np.full(3, 0.1), labels, np.zeros((3, 0))
+        )
         metrics = classification_metrics(clips, [f"{i}" for i in range(count)])
         assert (metrics["confusion"] is None) == (count > MAX_MATRIX_CLASSES)
         assert len(metrics["per_class"]) == count and metrics["accuracy"] == pytest.approx(1 / 3)

@@ -30,7 +30,9 @@ def make_predictions(labels: np.ndarray, predictions: np.ndarray) -> Predictions
     )
     confidence = np.linspace(0.2, 0.9, clips, dtype=np.float32)
     return Predictions(
-        cast(Any, dataset), np.arange(clips), ClipScores(labels, predictions, confidence, confidence)
+        cast(Any, dataset),
+        np.arange(clips),
+        ClipScores(labels, predictions, confidence, confidence, np.zeros(clips, int), np.zeros((clips, 0))),
     )
 
 

@@ -63,7 +63,8 @@ def test_epoch_metrics_have_standard_names(shards: Path, tmp_path: Path) -> None
     run_loop(train_config(shards, tmp_path, epochs=1))
     (metrics,) = RunFolder(tmp_path).read_history()
     names = (
-        "epoch train_loss seconds samples_per_second val_loss val_accuracy val_macro_f1 learning_rate best"
+        "epoch train_loss seconds samples_per_second val_loss val_accuracy val_macro_f1 temperature "
+        "learning_rate best"
     )
     assert list(metrics) == names.split()
 

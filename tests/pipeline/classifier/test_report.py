@@ -228,7 +228,9 @@ def test_page_of_thousands_of_classes_is_small(tmp_path):
     names = [f"class {i}" for i in range(3000)]
     # The classes from 1000 on are predicted as the class before, those from 2000 on with more clips.
     labels = np.concatenate([np.arange(3000), np.arange(2000, 3000)])
-    scores = ClipScores(labels, labels - (labels >= 1000), np.full(4000, 0.5), np.full(4000, 0.5))
+    scores = ClipScores(
+        labels, labels - (labels >= 1000), np.full(4000, 0.5), np.full(4000, 0.5), labels, np.zeros((4000, 0))
+    )
     confusion = count_confusions(scores.labels, scores.predictions, len(names))
     examples = [Example(f"example {i}", names[i], random_mel(i)) for i in range(0, 3000, 60)]
     text = write(

@@ -10,10 +10,13 @@ import sklearn.metrics
 import torch
 from torch import Tensor
 
+from models.calibration import TEMPERATURES
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.loop import evaluate_epoch, train_loop
 from pipeline.classifier.state import prepare, restore
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.model_file import load_classifier
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import train_config
@@ -46,5 +49,30 @@ def test_scores_are_those_of_all_predictions(shards: Path, tmp_path: Path) -> No
     f1 = sklearn.metrics.f1_score(labels, predictions, average="macro", labels=np.unique(labels))
     assert metrics["val_macro_f1"] == pytest.approx(f1)
     assert metrics["val_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities), rel=1e-5)
-    # Correct clips and predictions of each class, and the loss: not a value for each pair of classes.
-    assert world.__dict__["sizes"][-1] == 2 * len(state.dataset.class_names) + 1
+    # Correct clips and predictions of each class, and losses: no value for each pair of classes.
+    assert world.__dict__["sizes"][-1] == 2 * len(state.dataset.class_names) + len(TEMPERATURES) + 1
+
+
+def test_predictions_of_saved_model_are_calibrated_on_validation_clips(shards: Path, tmp_path: Path) -> None:
+    config = train_config(shards, tmp_path, val_fraction=0.6, epochs=3, keep="last")
+    train_loop(config, SINGLE_WORKER)
+    saved, state = load_classifier(tmp_path), prepare(config, SINGLE_WORKER)
+    assert saved.model.temperature == state_of_last_epoch(tmp_path)["temperature"] != 1.0
+    mels, labels = state.dataset.mels[state.split.val], state.labels[state.split.val]
+
+    def loss(temperature: float) -> float:
+        saved.model.temperature = temperature
+        return sklearn.metrics.log_loss(labels, predict_probabilities(saved.model, mels))
+
+    fitted = saved.model.temperature
+    assert loss(fitted) < loss(1.0)
+    assert loss(fitted) < min(loss(fitted / 2), loss(fitted * 2))
+
+
+def test_without_validation_probabilities_stay_as_they_are(shards: Path, tmp_path: Path) -> None:
+    train_loop(train_config(shards, tmp_path, val_fraction=0.0, epochs=1), SINGLE_WORKER)
+    assert load_classifier(tmp_path).model.temperature == 1.0
+
+
+def state_of_last_epoch(run: Path) -> dict:
+    return RunFolder(run).read_history()[-1]
