@@ -6,6 +6,7 @@ Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block)
 from __future__ import annotations
 
 import itertools
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
+        self._num_frozen = 0
         # Divisor of the logits for calibrated probabilities.
         self.temperature = 1.0
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
@@ -48,6 +50,31 @@ class Classifier(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.embedding_dim, num_classes),
         )
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Parts of the network from input to output, by the names of their weights."""
+        blocks = {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
+        return {"stem": self.stem, **blocks, "projection": self.projection, "head": self.head}
+
+    @property
+    def output_names(self) -> set[str]:
+        """Names of the weights that have a value for each class."""
+        layer = len(self.head) - 1
+        return {f"head.{layer}.weight", f"head.{layer}.bias"}
+
+    def freeze(self, count: int) -> None:
+        """Stop the training of the first `count` stages, also of the statistics of their norms."""
+        self._num_frozen = count
+        for stage in list(self.stages.values())[:count]:
+            stage.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all stages that are not frozen."""
+        super().train(mode)
+        for stage in list(self.stages.values())[: self._num_frozen]:
+            stage.eval()
+        return self
 
     @property
     def repeats_short_clips(self) -> bool:

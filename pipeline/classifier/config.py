@@ -17,6 +17,13 @@ class TrainClassifierConfig(TrainingConfig):
 
     extra_shards: tuple[PathOrURI, ...] = ()
     """Additional shard folders (e.g. generated clips), used for training only."""
+    init_from: PathOrURI | None = None
+    """Start from the weights of this run, or of a .safetensors file: all that fit; the output layer starts
+    anew unless the classes are the same."""
+    freeze: int = Field(0, ge=0)
+    """Number of stages, from the input (stem, blocks, projection, head), whose weights are not trained."""
+    stage_lr_factor: float = Field(1.0, gt=0, le=1)
+    """Factor of the learning rate from each stage to the one before it; 1 trains all stages alike."""
     model: ClassifierConfig = ClassifierConfig()
     """Architecture of the network."""
     mixup: MixUpConfig = MixUpConfig()
@@ -57,6 +64,16 @@ class TrainClassifierConfig(TrainingConfig):
                 f"--warmup-epochs {self.warmup_epochs:g} is longer than the training (--epochs {self.epochs})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_freeze(self) -> Self:
+        if self.freeze and self.init_from is None:
+            raise ValueError(f"--freeze {self.freeze} needs --init-from: random weights would stay random")
+        return self
+
+    @property
+    def initial_run(self) -> Path | None:
+        return self.init_from
 
     @property
     def num_warmup_epochs(self) -> float:

@@ -14,6 +14,7 @@ from models.classifier import Classifier
 from models.ema import Ema
 from models.repetition import repeat_short_clips
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.initial_weights import initialize, parameter_groups
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.extra_rows import append_extra_rows
 from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows
@@ -27,8 +28,6 @@ from pipeline.training.log import RunLog
 from pipeline.training.model_file import ClassifierMetadata, save_model
 from pipeline.training.optim import (
     autocast,
-    decay_groups,
-    initial_learning_rate,
     load_optimizer,
     optimizer_tensors,
     resolve_precision,
@@ -64,6 +63,8 @@ class TrainState:
     """On GPUs the gradients, averaged over workers between the parts of a step; on CPUs DDP averages them."""
     runner: StepRunner
     class_weight_C: Tensor | None
+    initial_weights: str = ""
+    """Which weights the training starts from, if they are not random."""
     step: int = 0
     epoch: int = 0
     """Finished epochs."""
@@ -99,6 +100,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
     transform = repeat_short_clips if model.repeats_short_clips else None
     model.set_statistics(*mel_statistics(dataset.mels, sampled, transform=transform))
+    initial_weights = initialize(model, config, dataset)
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"
@@ -118,8 +120,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         wrapped_model=compile_model(wrapped_model, config.compile),
         ema=Ema(model, config.ema_decay),
         optimizer=torch.optim.AdamW(
-            decay_groups(model, config.weight_decay),
-            lr=initial_learning_rate(config.learning_rate, world.device),
+            parameter_groups(model, config, world.device),
             fused=True,
             capturable=is_gpu,
         ),
@@ -130,6 +131,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         class_weight_C=_class_weights(labels[all_rows.train], len(dataset.class_names), world.device)
         if config.class_weights
         else None,
+        initial_weights=initial_weights,
     )
 
 

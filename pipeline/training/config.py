@@ -41,6 +41,11 @@ class TrainingConfig(ResourceConfig, SplitConfig):
         """All shard folders to train on, `shards` first."""
         return (self.shards,)
 
+    @property
+    def initial_run(self) -> Path | None:
+        """Run, or model file, from whose weights the training starts."""
+        return None
+
     def gpu_bytes(self, device: torch.device) -> int:
         """Return the memory of a worker's GPU that spectrograms may fill, in bytes."""
         from pipeline.data.loader import gpu_budget

@@ -64,18 +64,23 @@ def initial_learning_rate(value: float, device: torch.device) -> float | Tensor:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float | Tensor) -> None:
-    """Set the learning rate of all parameter groups."""
+    """Set the learning rate of all parameter groups, times their `lr_factor` if they have one."""
     for group in optimizer.param_groups:
+        factor = group.get("lr_factor", 1.0)
+        group_value = value if factor == 1.0 else value * factor
         if isinstance(group["lr"], Tensor):
-            group["lr"].copy_(value) if isinstance(value, Tensor) else group["lr"].fill_(value)
+            group["lr"].copy_(group_value) if isinstance(value, Tensor) else group["lr"].fill_(group_value)
         else:
-            group["lr"] = value
+            group["lr"] = group_value
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups for AdamW: biases and norm scales (one axis) are not decayed."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    """Return parameter groups for AdamW: biases and norm scales (one axis) are not decayed.
+
+    Frozen parameters are in none of them.
+    """
+    matrices = [p for p in model.parameters() if p.ndim > 1 and p.requires_grad]
+    vectors = [p for p in model.parameters() if p.ndim <= 1 and p.requires_grad]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 

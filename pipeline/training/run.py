@@ -7,8 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from pipeline.data.dataset import ShardDataset, dataset_digest
 from pipeline.data.extra_rows import check_extra_shards, extra_warnings, trainable_rows
+from pipeline.data.initial_run import initial_clips
 from pipeline.data.rows import Rows, read_rows
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import Split, split_rows
@@ -45,8 +48,10 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     return run.read_object("summary.json", SUMMARY_KEYS)
 
 
-def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[Rows]]:
-    """Return the rows of the dataset, their split, and the rows of other datasets that are trained on.
+def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[pd.DataFrame]]:
+    """Return the rows of the dataset, their split, and the clips of other datasets that are trained on.
+
+    Among these are those that the initial weights were trained on.
 
     Logs a warning about clips and classes that are not validated, not held out, or not trained on.
 
@@ -60,17 +65,21 @@ def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[Rows]]:
     for path in config.shard_folders[1:]:
         other = read_rows(path)
         warnings += extra_warnings(path, rows, split, other)
-        extra.append(Rows(other.class_names, other.table[trainable_rows(rows, split, other)]))
+        extra.append(other.table[trainable_rows(rows, split, other)])
+    if config.initial_run is not None:
+        clips, initial_warnings = initial_clips(config.initial_run, rows.table.iloc[split.evaluated])
+        warnings += initial_warnings
+        extra += [] if clips is None else [clips]
     log_once(warnings)
     return rows, split, extra
 
 
-def _record_split(run: RunFolder, rows: Rows, split: Split, extra: Sequence[Rows]) -> None:
+def _record_split(run: RunFolder, rows: Rows, split: Split, extra: Sequence[pd.DataFrame]) -> None:
     """Write `split.parquet`, unless it exists."""
     path = run.path / SPLIT_NAME
     if not path.is_file():
         with report_os_errors("writing to", run.path):
-            write_split_record(path, split_record(rows, split, [other.table for other in extra]))
+            write_split_record(path, split_record(rows, split, extra))
 
 
 def log_once(warnings: Sequence[str]) -> None:

@@ -1,0 +1,111 @@
+"""Fine-tuning: training that starts from the weights of another classifier, wholly or in part frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.classifier import Classifier
+from pipeline.audio.features import FeatureConfig
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.clips import shown_list
+from pipeline.data.dataset import ShardDataset
+from pipeline.io.errors import UserError
+from pipeline.io.text import plural
+from pipeline.training.checkpoint import load_tensors
+from pipeline.training.model_file import MODEL_NAME
+from pipeline.training.optim import decay_groups, initial_learning_rate
+
+# Statistics of the spectrograms are those of the new dataset.
+_STATISTICS = ("mel_mean_M", "mel_std_M")
+
+
+def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset) -> str:
+    """Load the weights that `init_from` names into a network, and freeze its first stages.
+
+    Returns:
+        A line about each stage, for the log of the run; empty without `init_from`.
+
+    Raises:
+        UserError: a missing or damaged file, or one of which no weight fits; more stages to freeze than the
+            network has.
+    """
+    if config.freeze >= len(model.stages):
+        raise UserError(
+            f"--freeze {config.freeze}: the network has {len(model.stages)} stages, of which the last one is "
+            f"trained: {', '.join(model.stages)}"
+        )
+    text = "" if config.init_from is None else _load(model, config.init_from, dataset)
+    model.freeze(config.freeze)
+    return text
+
+
+def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
+    path = source if source.suffix == ".safetensors" else source / MODEL_NAME
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind", "classifier") != "classifier":
+        raise UserError(f"--init-from {source} holds a {metadata['kind']}, not a classifier")
+    same_classes = metadata.get("class_names") == list(dataset.class_names)
+    kept = set(_STATISTICS) | (set() if same_classes else model.output_names)
+    state = model.state_dict()
+    fitting = {
+        name: value
+        for name, value in tensors.items()
+        if name in state and name not in kept and value.shape == state[name].shape
+    }
+    if not any(value.ndim for value in fitting.values()):  # the step count of a norm fits any network
+        raise UserError(f"--init-from {source}: none of its {plural(len(tensors), 'weight')} fits --model.*")
+    with torch.no_grad():
+        for name, value in fitting.items():
+            state[name].copy_(value)
+    return "; ".join(
+        [f"weights of {source}", *_report(model, fitting), *_feature_notes(metadata, dataset.features)]
+    )
+
+
+def _report(model: Classifier, loaded: dict[str, Any]) -> list[str]:
+    """Return for each stage whether its weights were loaded."""
+    complete, new = [], []
+    for name, stage in model.stages.items():
+        names = {f"{name}.{key}" for key in stage.state_dict()}
+        if missing := sorted(names - loaded.keys()):
+            new.append(f"{name} ({shown_list(missing, 3)})" if names & loaded.keys() else name)
+        if names & loaded.keys():
+            complete.append(name)
+    return [f"loaded: {', '.join(complete)}", *([f"new: {', '.join(new)}"] if new else [])]
+
+
+def _feature_notes(metadata: dict[str, Any], features: FeatureConfig) -> list[str]:
+    """Return a note if the network was trained on other spectrograms."""
+    theirs, ours = metadata.get("features"), features.to_dict()
+    if not isinstance(theirs, dict) or theirs == ours:
+        return []
+    mel = theirs.get("mel") or {}
+    changed = [name for name, value in ours["mel"].items() if mel.get(name) != value]
+    return [f"trained on other spectrograms ({', '.join(changed) or 'length, trimming'})"]
+
+
+def parameter_groups(
+    model: Classifier, config: TrainClassifierConfig, device: torch.device
+) -> list[dict[str, Any]]:
+    """Return parameter groups for AdamW, those of the first stages with lower learning rates.
+
+    The factor of a stage is that of the next one times `stage_lr_factor` (Howard and Ruder 2018, ULMFiT).
+    Frozen weights are in no group.
+    """
+    stages = list(reversed(model.stages.values()))
+    parts = [nn.ModuleList(stages)] if config.stage_lr_factor == 1.0 else stages
+    return [
+        # A learning rate of its own: on a GPU it is a tensor, which is changed in place.
+        group
+        | {
+            "lr": initial_learning_rate(config.learning_rate, device),
+            "lr_factor": config.stage_lr_factor**depth,
+        }
+        for depth, part in enumerate(parts)
+        for group in decay_groups(part, config.weight_decay)
+        if group["params"]
+    ]

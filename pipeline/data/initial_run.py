@@ -1,0 +1,51 @@
+"""Clips that the run was trained on whose weights another run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.data.duplicates import SILENCE
+from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
+from pipeline.io.errors import UserError
+
+
+def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | None, list[str]]:
+    """Return the clips that a run was trained on, None if they are not known; and warnings.
+
+    Args:
+        path: folder of the run, or its model file.
+        evaluated: validation and held-out clips of the run that starts from its weights.
+
+    Raises:
+        UserError: the run was trained on some of them, so that scores would be too high.
+    """
+    folder = path.parent if path.suffix == ".safetensors" else path
+    record = read_split_record(folder / SPLIT_NAME)
+    if record is None:
+        return None, [
+            f"--init-from {path}: cannot check that it was not trained on clips that are validated or held "
+            f"out here: no {SPLIT_NAME} in {folder}"
+        ]
+    trained = trained_clips(record)
+    same_audio = (
+        evaluated["content"].isin(set(trained["content"])) & (evaluated["content"] != SILENCE)
+    ).to_numpy()
+    if same_audio.any():
+        example = evaluated["clip_id"].to_numpy()[same_audio][0]
+        raise UserError(
+            f"--init-from {path} was trained on {int(same_audio.sum())} of the {len(evaluated)} clips that "
+            f"are validated or held out here, such as '{example}': leakage; give both runs the same --fold, "
+            "--num-folds, --val-fraction and --seed, or here --val-fraction 0"
+        )
+    # Other datasets, on which networks are trained first, often number their files in the same way.
+    same_ids = shared_rows(evaluated, trained)
+    if same_ids.any():
+        example = evaluated["clip_id"].to_numpy()[same_ids][0]
+        return trained, [
+            f"--init-from {path}: {int(same_ids.sum())} of the {len(evaluated)} clips that are validated or "
+            f"held out here have ids or groups of clips that it was trained on, such as '{example}'; if they "
+            "are the same recordings, scores are too high"
+        ]
+    return trained, []
