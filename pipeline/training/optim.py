@@ -68,10 +68,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float | Tensor) -
     for group in optimizer.param_groups:
         factor = group.get("lr_factor", 1.0)
         group_value = value if factor == 1.0 else value * factor
-        if isinstance(group["lr"], Tensor):
-            group["lr"].copy_(group_value) if isinstance(value, Tensor) else group["lr"].fill_(group_value)
-        else:
+        if not isinstance(group["lr"], Tensor):
             group["lr"] = group_value
+        elif isinstance(group_value, Tensor):
+            group["lr"].copy_(group_value)
+        else:
+            group["lr"].fill_(group_value)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

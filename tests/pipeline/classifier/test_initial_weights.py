@@ -150,12 +150,17 @@ def test_split_record_has_clips_of_the_first_run(first_run: Path, other_shards: 
     [
         ({"freeze": 5}, r"--freeze 5: the network has 5 stages, of which the last one is trained: stem, "),
         ({"init_from": Path("nowhere")}, r"nowhere/model.safetensors: no such file"),
-        ({"model": {"channels": [5], "embedding_dim": 3}}, r"none of its \d+ weights fits --model"),
     ],
 )
 def test_refused(first_run: Path, shards: Path, tmp_path: Path, settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         prepare(train_config(shards, tmp_path, **{"init_from": first_run, **settings}), SINGLE_WORKER)
+
+
+def test_network_that_no_weight_fits_is_refused(first_run: Path, other_shards: Path, tmp_path: Path) -> None:
+    model = {"channels": [5], "embedding_dim": 3}
+    with pytest.raises(UserError, match=r"none of its \d+ weights fits --model"):
+        prepare(train_config(other_shards, tmp_path, init_from=first_run, model=model), SINGLE_WORKER)
 
 
 def test_freezing_needs_weights(tmp_path: Path) -> None:
