@@ -44,5 +44,9 @@ def repeat_short_clips(mel_BMT: Tensor) -> Tensor:
     Args:
         mel_BMT: spectrograms in dB, float32 `[shape=(B, n_mels, num_frames)]`.
     """
-    position_T = torch.arange(mel_BMT.shape[2], device=mel_BMT.device)
-    return take_frames(mel_BMT, position_T % sounding_frames(mel_BMT)[:, None])
+    num_frames, period_B = mel_BMT.shape[2], sounding_frames(mel_BMT)
+    # Only on a CPU: a GPU would have to be waited for.
+    if mel_BMT.device.type == "cpu" and bool((period_B == num_frames).all()):
+        return mel_BMT
+    position_T = torch.arange(num_frames, device=mel_BMT.device)
+    return take_frames(mel_BMT, position_T % period_B[:, None])
