@@ -1,23 +1,23 @@
-"""Classifier: a convolutional network over log-mel spectrograms.
+"""Classifier: a convolutional network over log-mel spectrograms, of one of several architectures.
 
 Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block), C classes, K channels.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from models.norm import has_several_workers, make_norm
+from models.backbones import build_backbone
+from models.norm import has_several_workers
 from models.repetition import repeat_short_clips
-from models.settings import ClassifierConfig, NormName
+from models.settings import ClassifierConfig
 
 
 class Classifier(nn.Module):
-    """Stem, blocks of Conv → norm → ReLU → pool, projection to a clip embedding, fully connected head.
+    """Stem and blocks of the architecture, projection to a clip embedding, fully connected head.
 
     Input is in dB; the network normalizes each mel band itself, and `mel_mean_M` and `mel_std_M` are saved
     with the weights. Pooling over time adds mean and maximum (Kong et al. 2020, PANNs), so that both
@@ -36,13 +36,9 @@ class Classifier(nn.Module):
         self.temperature = 1.0
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
-        widths = (config.channels[0], *config.channels)
-        self.stem = _conv(1, widths[0], config.norm, kernel_size=5, stride=2)
-        self.blocks = nn.ModuleList(
-            _block(in_channels, out_channels, config)
-            for in_channels, out_channels in itertools.pairwise(widths)
-        )
-        self.projection = nn.Sequential(nn.Linear(widths[-1], config.embedding_dim), nn.ReLU(inplace=True))
+        self.stem, blocks, channels = build_backbone(config)
+        self.blocks = nn.ModuleList(blocks)
+        self.projection = nn.Sequential(nn.Linear(channels, config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.embedding_dim, config.embedding_dim),
@@ -108,22 +104,3 @@ class Classifier(nn.Module):
         """Set mean and standard deviation of each mel band over the training data, in dB."""
         self.mel_mean_M.copy_(mean_M)
         self.mel_std_M.copy_(std_M.clamp(min=1e-3))
-
-
-def _block(in_channels: int, out_channels: int, config: ClassifierConfig) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        _conv(in_channels if i == 0 else out_channels, out_channels, config.norm)
-        for i in range(config.convs_per_block)
-    ]
-    # ceil_mode keeps the last element of an odd axis, and an axis of length 1.
-    return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))
-
-
-def _conv(
-    in_channels: int, out_channels: int, norm: NormName, kernel_size: int = 3, stride: int = 1
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-        make_norm(norm, out_channels),
-        nn.ReLU(inplace=True),
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.config import Config
 
+ArchName = Literal["cnn", "resnet-se"]
 NormName = Literal["batch", "group", "sync"]
 LossName = Literal["relativistic", "hinge", "non-saturating"]
 # Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
@@ -17,10 +18,12 @@ MAX_PROBABILITY = 0.8
 class ClassifierConfig(Config):
     """Classifier architecture."""
 
+    arch: ArchName = "cnn"
+    """cnn: plain convolutions; resnet-se: residual units with squeeze-excitation."""
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
     """Channels of each block; the stem and every block halve both axes."""
     convs_per_block: int = Field(2, ge=1, le=4)
-    """Convolutions per block."""
+    """Convolutions per block; resnet-se: two for each residual unit."""
     embedding_dim: int = Field(256, ge=1)
     """Size of the clip embedding fed to the head."""
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -30,6 +33,12 @@ class ClassifierConfig(Config):
     norm: NormName = "batch"
     """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
     rows each; group: group norm, independent of rows and workers."""
+
+    @model_validator(mode="after")
+    def _check_units(self) -> Self:
+        if self.arch == "resnet-se" and self.convs_per_block % 2:
+            raise ValueError(f"convs_per_block {self.convs_per_block}: resnet-se needs 2 or 4")
+        return self
 
 
 class MixUpConfig(Config):

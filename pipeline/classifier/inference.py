@@ -9,15 +9,16 @@ import torch
 
 from models.classifier import Classifier
 from models.device_batches import device_batch_size, to_device
+from models.ensemble import Ensemble
 from models.repetition import repeat_short_clips
 from pipeline.data.loader import batch_slices
-from pipeline.training.model_file import SavedClassifier
+from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.optim import Precision, resolve_precision, set_float32_precision
 
 CPU_BATCH_SIZE, MAX_BATCH_SIZE = 64, 512
 
 
-def classifier_batch_size(model: Classifier, shape: tuple[int, ...], device: torch.device) -> int:
+def classifier_batch_size(model: Classifier | Ensemble, shape: tuple[int, ...], device: torch.device) -> int:
     """Return the number of spectrograms of `shape` `(n_mels, num_frames)` that are classified at once."""
     # The finest feature maps have a quarter of the values, in 4 bytes; about six of them exist at a time.
     bytes_per_clip = 6 * model.config.channels[0] * shape[0] * shape[1]
@@ -26,7 +27,7 @@ def classifier_batch_size(model: Classifier, shape: tuple[int, ...], device: tor
 
 @torch.no_grad()
 def predict_probabilities(
-    model: Classifier,
+    model: Classifier | Ensemble,
     mels: np.ndarray,
     tta_shifts: int = 1,
     precision: Precision = "fp32",
@@ -62,11 +63,11 @@ def predict_probabilities(
     return probabilities.cpu().numpy()
 
 
-def class_priors(saved: SavedClassifier) -> np.ndarray:
+def class_priors(metadata: ClassifierMetadata) -> np.ndarray:
     """Return the class frequencies of the training data `[shape=(C,)]`, float32; uniform if unknown.
 
     They are the prediction for unreadable files.
     """
-    counts = saved.metadata.training.get("class_counts") or {}
-    values = np.array([counts.get(name, 0) for name in saved.metadata.class_names], np.float32)
+    counts = metadata.training.get("class_counts") or {}
+    values = np.array([counts.get(name, 0) for name in metadata.class_names], np.float32)
     return values / values.sum() if values.sum() > 0 else np.full_like(values, 1 / len(values))

@@ -24,6 +24,7 @@ from pipeline.audio.decode import DecodeConfig
 from pipeline.classifier.merge import SUBMISSION_NAME, MergedPredictions, merge_predictions
 from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
 from pipeline.classifier.predictions import PREDICTIONS_NAME, UNIT_FORMAT
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor, predictor_digest
 from pipeline.classifier.sample_submission import read_sample
 from pipeline.classifier.submission import SubmissionPlan, plan_submission
 from pipeline.classifier.submission_values import SubmissionValues
@@ -44,7 +45,7 @@ from pipeline.io.folder_lock import own_folder
 from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import PathOrURI, pyarrow_source
 from pipeline.io.text import plural
-from pipeline.training.model_file import ClassifierMetadata, SavedClassifier, load_classifier, model_digest
+from pipeline.training.model_file import ClassifierMetadata
 
 # Clips of a work unit, and the maximum number of their spectrograms, which are in memory together.
 CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 1024
@@ -63,7 +64,7 @@ class PredictConfig(DecodeConfig, DeviceConfig):
     """Classify unlabeled audio files."""
 
     run: PathOrURI
-    """Folder of the trained run."""
+    """Folder of a trained run, or of a cross-validation, whose models then predict together."""
     audio: Annotated[tuple[PathOrURI, ...], BeforeValidator(_to_tuple)]
     """Folder of audio files, searched recursively; ids are relative paths. Also audio files, a CSV with a
     column `path`, or a text file with a path in each line."""
@@ -106,10 +107,12 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
         UserError: an unusable run, no audio files, a sample submission that does not fit files or classes, an
             output folder that is in use or contains something else, too few resources, or a full disk.
     """
-    saved = load_classifier(config.run)
+    saved = load_predictor(config.run)
     metadata = saved.metadata
     manifest = read_audio(config.audio)
     plan = _plan_submission(config, manifest, metadata)
+    if saved.members > 1:
+        logger.info("ensemble of %d models of %s: mean of their probabilities", saved.members, config.run)
     for warning in manifest.warnings + plan.warnings:
         logger.warning("%s", warning)
     if plan.values.note:
@@ -178,7 +181,7 @@ def plan_job(config: PredictConfig, clips: pd.DataFrame, gpus: float = 0.0) -> B
         max(1, min(clips_per_unit, WINDOWS_PER_UNIT // config.windows)),
         settings=[
             UNIT_FORMAT,
-            model_digest(config.run),
+            predictor_digest(config.run),
             config.tta_shifts,
             config.windows,
             config.precision,
@@ -212,7 +215,7 @@ def _stages(config: PredictConfig, metadata: ClassifierMetadata, gpus: float) ->
     ]
 
 
-def runs_without_ray(config: PredictConfig, saved: SavedClassifier, clips: pd.DataFrame) -> bool:
+def runs_without_ray(config: PredictConfig, saved: PredictorModel, clips: pd.DataFrame) -> bool:
     """Return whether the work is so small that it runs on this host; otherwise start Ray.
 
     Raises:

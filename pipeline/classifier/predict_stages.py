@@ -20,11 +20,11 @@ from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.predictions import unit_table, write_unit
+from pipeline.classifier.predictor_model import load_predictor
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.devices import worker_device
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import load_classifier
 from pipeline.training.optim import Precision
 
 
@@ -104,7 +104,7 @@ class Predictor:
         precision: Precision,
         choose_device: Callable[[], torch.device] = partial(worker_device, 0.0),
     ):
-        """Load the model of a run.
+        """Load the model of a run, or those of a cross-validation.
 
         Args:
             run: folder of the run.
@@ -117,7 +117,7 @@ class Predictor:
         """
         self._tta_shifts, self._precision = tta_shifts, precision
         self._device = choose_device()
-        self._saved = load_classifier(run)
+        self._saved = load_predictor(run)
         self._saved.model.to(self._device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)
@@ -140,7 +140,7 @@ class Predictor:
 
     def _predict(self, spectrograms: UnitSpectrograms) -> np.ndarray:
         """Return class probabilities `[shape=(N, C)]`: means over windows, or class priors if unreadable."""
-        probabilities = np.tile(class_priors(self._saved), (len(spectrograms.clips), 1))
+        probabilities = np.tile(class_priors(self._saved.metadata), (len(spectrograms.clips), 1))
         readable = [not reason for reason in spectrograms.reasons]
         if any(readable):
             window_probs = predict_probabilities(

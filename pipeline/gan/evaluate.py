@@ -23,7 +23,6 @@ from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
 from pipeline.data.loader import batch_slices, subsample_evenly
-from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.reference_classifier import embed_and_classify
@@ -36,10 +35,11 @@ from pipeline.gan.sampling import (
     mels_to_samples,
     roundtrip_mel,
 )
+from pipeline.gan.selection_clips import scored_rows
 from pipeline.gan.state import create_networks
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
-from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.model_file import load_generator
 from pipeline.training.optim import set_float32_precision
@@ -82,7 +82,7 @@ def evaluate_gan(
     classifier.model.to(device)
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")
-    held_out_rows = _held_out_rows(run, split)
+    held_out_rows = subsample_evenly(scored_rows(dataset, split, config, run), MAX_HELD_OUT_CLIPS)
 
     def evaluated(mels: np.ndarray, labels: np.ndarray) -> EvaluatedClips:
         return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))
@@ -118,21 +118,6 @@ def evaluate_gan(
         write_run_report(run, metrics, confusion, pairs, out, device)
     print(f"{describe_metrics(metrics)}\nreport: {folder / 'report.html'}", flush=True)
     return metrics
-
-
-def _held_out_rows(run: Path, split: Split) -> np.ndarray:
-    """Return the clips that the generator was not trained on, at most `MAX_HELD_OUT_CLIPS`.
-
-    Raises:
-        UserError: there are none.
-    """
-    rows = subsample_evenly(split.held_out if len(split.held_out) else split.val, MAX_HELD_OUT_CLIPS)
-    if len(rows) < 2:
-        raise UserError(
-            f"--run {run}: trained on all clips; no held-out clips to compare with: "
-            "train with --val-fraction or --fold"
-        )
-    return rows
 
 
 def default_clips_per_class(num_classes: int) -> int:

@@ -69,7 +69,10 @@ class SnapshotWriter:
         split: Split,
         real_diversity: Mapping[int, float],
     ):
-        """Take the data and the diversity of the training clips of each class, in dB."""
+        """Take the data, and the diversity of the training clips of each class, in dB.
+
+        Clips that select the best epoch are `split.val`.
+        """
         self._config, self._dataset, self._split = config, dataset, split
         self._real_diversity = real_diversity
         self._folder = config.run / "samples"

@@ -19,6 +19,7 @@ from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_values
 from pipeline.gan.real_variety import measure_variety, variety_rows
+from pipeline.gan.selection_clips import selection_rows
 from pipeline.gan.snapshots import SnapshotWriter, real_clip_rows
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -117,7 +118,8 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     data = open_data(config, world, config.batch_size)
     dataset, split = data.datasets[0], split_rows(data.datasets[0], config)
     check_rows(dataset, split, config, world.size)
-    sampled = replace(split, train=data.sampled(split.train), val=data.sampled(split.val))
+    selecting = selection_rows(dataset, split, config)
+    sampled = replace(split, train=data.sampled(split.train), val=data.sampled(selecting))
     if data.partition is not None:
         sampled = replace(sampled, val=subsample_evenly(sampled.val, MAX_FETCHED_CLIPS))
     statistics, variety = statistics_rows(sampled.train), variety_rows(dataset, sampled)
