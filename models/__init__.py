@@ -4,13 +4,17 @@ In the order to read:
 
 - `config`: `Config`, the base class of all configurations; `ConfigError`.
 - `settings`: settings of everything below, without torch.
-- `classifier`: convolutional classifier of log-mel spectrograms.
+- `classifier`: convolutional classifier of log-mel spectrograms; `backbones/` has its architectures.
+- `repetition`: repeats short clips instead of their padding.
+- `ensemble`: several classifiers that predict as one.
 - `norm`: its normalization layers, such as batch norm over all workers.
-- `batch_augment`: MixUp, SpecAugment, circular time shift and gain.
+- `batch_augment`: MixUp, SpecAugment, shift, stretch and gain.
 - `device_batches`: batches of inference on a device, and copies there.
 - `schedule`, `ema`: learning rate schedule and average of the weights.
 - `confusion`: correct and confused clips by class, accuracy and macro-F1.
 - `metrics`: all metrics of predicted probabilities, with log loss and calibration.
+- `ranking_metrics`, `bootstrap`: metrics of ranking, and confidence intervals.
+- `calibration`: temperature scaling of probabilities.
 - `gan`: conditional generator and discriminator.
 - `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.
 - `gan_metrics`: Fréchet distance, density, coverage and diversity of generated clips.

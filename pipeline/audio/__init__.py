@@ -11,6 +11,8 @@ In the order in which a clip passes through them:
 - `mel`, `mel_filters`: samples → log-mel spectrogram in dB, equal to librosa's.
 - `features`: one clip → its shard rows, by all of the above; `FeatureConfig`, the settings that training,
   prediction and generation share.
+- `feature_settings`, `feature_defaults`, `clip_formats`: what a user leaves out of these settings is chosen
+  from sample rates and lengths of the clips.
 - `cpu_time`: estimated CPU time of all that.
 - `vocoder`: log-mel spectrogram → samples.
 - `loudness`: loudness and peak of synthesized clips.

@@ -6,6 +6,7 @@ In the order to read:
     loop         training loop of one worker: epoch, validation
     step         training step: inputs, gradients, weights
     state        training state: prepared, published to the run folder, restored from a checkpoint
+    initial_weights  fine-tuning: weights of another run, frozen stages, learning rates of stages
     train        `melray train-classifier`: one run, or several concurrently
     inference    class probabilities from spectrograms
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
@@ -13,6 +14,7 @@ In the order to read:
     report       HTML report of an evaluation
     crossval     `melray crossval`: each fold held out once
     predict      `melray predict`: a resumable batch job over audio files
+    predictor_model    the model that predicts, or the ensemble of a cross-validation
     predict_stages     its stages: spectrograms, then probabilities
     predictions        its tables, of few and of thousands of classes
     merge              its tables become predictions.parquet, submission.csv and lists of conspicuous files

@@ -18,6 +18,7 @@ In the order to read:
 - `split`: training, validation and held-out rows of a training run.
 - `split_warnings`: what scores of a split do not cover.
 - `split_record`: which clips a run was trained on, for later commands.
+- `initial_run`: clips that the initial weights of a run were trained on.
 - `extra_rows`: additional training rows, generated or of other datasets.
 - `loader`: epoch order, batch loading and normalization statistics.
 - `partition`: rows that are shared among nodes, and batches in which every rank has rows of its node.

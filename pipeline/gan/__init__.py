@@ -5,6 +5,8 @@ Modules in reading order:
 config                        settings of `melray train-gan`
 variety                       warnings about training clips that a GAN cannot learn from
 data_checks                   requirements on the training rows
+real_variety                  variety of real clips, to which that of generated ones is compared
+selection_clips               clips that select the best epoch, and those that score it
 state                         training state of one worker: prepare, publish, restore
 loop                          training loop: epoch, collapse, snapshots
 step                          training step: inputs, discriminator, generator
