@@ -89,7 +89,7 @@ def held_out_scores(run: Path) -> dict[str, Any]:
     saved = load_classifier(run)
     rows, index, _ = select_rows(EvaluateConfig(run=run, split="held-out"), saved)
     scored = predict_rows(saved, rows, index, 1)
-    return classification_metrics(scored.probabilities, scored.labels, list(saved.metadata.class_names))
+    return classification_metrics(scored.scores, list(saved.metadata.class_names))
 
 
 def hardware_info() -> dict[str, Any]:

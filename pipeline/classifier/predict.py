@@ -37,6 +37,7 @@ from pipeline.distributed.execution import runs_here, start_ray
 from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import cluster_nodes
+from pipeline.distributed.unit_size import unit_size
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -47,10 +48,11 @@ from pipeline.io.storage import PathOrURI, pyarrow_source
 from pipeline.io.text import plural
 from pipeline.training.model_file import ClassifierMetadata
 
-# Clips of a work unit, and the maximum number of their spectrograms, which are in memory together.
-CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 1024
-# Clips of a work unit for GPUs, unless there would be fewer units than this for the CPUs that read the clips.
-CLIPS_PER_GPU_UNIT, MIN_GPU_UNITS = 256, 64
+# Clips of a work unit: of short clips at least, and at most; and the maximum number of their spectrograms,
+# which are in memory together.
+CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 256, 1024
+# Units for GPUs have the maximum, unless there would be fewer of them than this, for the CPUs that read clips.
+MIN_GPU_UNITS = 64
 UNIT_SIZE_NAME = "clips_per_unit"
 # Seconds of a core for a second of audio and a million parameters of the network, within a factor of two.
 NETWORK_S_PER_M = 0.002
@@ -174,7 +176,7 @@ def plan_job(config: PredictConfig, clips: pd.DataFrame, gpus: float = 0.0) -> B
     """
     folder = config.out / ".parts"
     with report_os_errors("writing to", folder):
-        clips_per_unit = unit_size(folder, len(clips), gpus)
+        clips_per_unit = planned_unit_size(folder, clips, gpus)
     return BatchJob(
         "predicting",
         clips,
@@ -191,7 +193,7 @@ def plan_job(config: PredictConfig, clips: pd.DataFrame, gpus: float = 0.0) -> B
     )
 
 
-def unit_size(folder: Path, clips: int, gpus: float) -> int:
+def planned_unit_size(folder: Path, clips: pd.DataFrame, gpus: float) -> int:
     """Return the clips per work unit: as recorded in `folder` by an unfinished job, else as workers need.
 
     The size is recorded there for the job that resumes this one.
@@ -200,9 +202,10 @@ def unit_size(folder: Path, clips: int, gpus: float) -> int:
     recorded = path.read_text(encoding="utf-8") if path.is_file() else ""
     if recorded.isdecimal():
         return int(recorded)
-    size = CLIPS_PER_UNIT
     if gpus:
-        size = min(CLIPS_PER_GPU_UNIT, max(CLIPS_PER_UNIT, clips // MIN_GPU_UNITS))
+        size = min(MAX_CLIPS_PER_UNIT, max(CLIPS_PER_UNIT, len(clips) // MIN_GPU_UNITS))
+    else:
+        size = unit_size(clips, CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT, worthwhile=CLIPS_PER_UNIT)
     folder.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, str(size))
     return size

@@ -16,7 +16,7 @@ import torch
 
 from models.classifier import Classifier, ClassifierConfig
 from pipeline.classifier import predict as prediction
-from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio, unit_size
+from pipeline.classifier.predict import PredictConfig, plan_job, planned_unit_size, predict, read_audio
 from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.io.errors import UserError
@@ -231,15 +231,20 @@ def test_damaged_part_of_interrupted_job_is_named(
 
 
 @pytest.mark.parametrize(
-    ("clips", "gpus", "expected"), [(10**6, 0, 32), (100, 1, 32), (6400, 1, 100), (10**6, 0.5, 256)]
+    ("clips", "gpus", "expected"),
+    [(4000, 0, 32), (10**6, 0, 256), (100, 1, 32), (6400, 1, 100), (10**6, 0.5, 256)],
 )
-def test_units_are_larger_for_gpus(clips: int, gpus: float, expected: int, tmp_path: Path) -> None:
-    assert unit_size(tmp_path / ".parts", clips, gpus) == expected
+def test_units_are_larger_for_gpus_and_many_clips(
+    clips: int, gpus: float, expected: int, tmp_path: Path
+) -> None:
+    table = pd.DataFrame({"size": np.full(clips, 1000)})
+    assert planned_unit_size(tmp_path / ".parts", table, gpus) == expected
 
 
 def test_recorded_unit_size_holds_windows(run: Path, audio: Path) -> None:
     clips = read_audio((audio,)).clips
-    assert unit_size(run.parent / "out" / ".parts", 10**6, 1) == 256
+    many = pd.DataFrame({"size": np.full(10**6, 1000)})
+    assert planned_unit_size(run.parent / "out" / ".parts", many, 1) == 256
     assert [unit.clips for unit in plan_job(config(run, audio), clips).units] == [3]
     units = plan_job(config(run, audio, windows=1000), clips, 1).units
     assert [unit.clips for unit in units] == [1, 1, 1]
