@@ -51,7 +51,7 @@ from pipeline.training.model_file import ClassifierMetadata
 # Clips of a work unit: of short clips at least, and at most; and the maximum number of their spectrograms,
 # which are in memory together.
 CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT, WINDOWS_PER_UNIT = 32, 256, 1024
-# Units for GPUs have the maximum, unless there would be fewer of them than this, for the CPUs that read clips.
+# Units for GPUs have the maximum, unless there would be fewer of them than this: CPUs read their clips.
 MIN_GPU_UNITS = 64
 UNIT_SIZE_NAME = "clips_per_unit"
 # Seconds of a core for a second of audio and a million parameters of the network, within a factor of two.
