@@ -54,7 +54,10 @@ def full_config(data: Path, out: Path) -> ExtractConfig:
     return extract_config(data, out, copies=6, features=FeatureConfig())
 
 
-FULL_FLAGS = ("--copies", 6, "--group-pattern", r"^\d-(\d+)-", "--fold-pattern", r"^(\d)-")
+FULL_FLAGS = (
+    *("--copies", 6, "--group-pattern", r"^\d-(\d+)-", "--fold-pattern", r"^(\d)-"),
+    *("--features.mel.sample-rate", 22_050),
+)
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,7 @@ class TestInOneSession:
             config = gan_config(
                 shards,
                 tmp_path_factory.mktemp("gan"),
+                fold=5,
                 select_best=True,
                 epochs=2,
                 epoch_steps=50,
