@@ -1,7 +1,8 @@
 """Clips that a generator was not trained on: those that select its best epoch, and those that score it.
 
 With a held-out fold, the validation clips select and the fold scores. Otherwise the validation clips are
-divided: a score on clips that have selected the epoch would be too good.
+divided by recording: a score on clips that have selected the epoch is too good. If they are too few for that,
+all of them do both, and an evaluation says so.
 """
 
 from __future__ import annotations
@@ -14,27 +15,35 @@ from pipeline.data.group_split import group_split
 from pipeline.data.rows import LabeledRows
 from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 # Clips that a Fréchet distance needs.
 MIN_CLIPS = 2
 
 
 def selection_rows(dataset: LabeledRows, split: Split, config: TrainGanConfig) -> np.ndarray:
-    """Return the clips to which samples are compared to select the best epoch.
-
-    Without any, the last epoch is kept: with `select_best: false`, or if the clips are too few to divide.
-    """
+    """Return the clips to which samples are compared to select the best epoch; none if none is selected."""
     return _divide(dataset, split, config)[0]
 
 
 def scored_rows(dataset: LabeledRows, split: Split, config: TrainGanConfig, run: Path) -> np.ndarray:
     """Return the clips with which generated ones are compared in an evaluation.
 
+    Logs a warning if they have selected the epoch.
+
     Raises:
         UserError: there are none.
     """
-    rows = _divide(dataset, split, config)[1]
+    selecting, rows = _divide(dataset, split, config)
+    if len(np.intersect1d(selecting, rows)):
+        logger.warning(
+            "--run %s: the best epoch was selected on the %s that score it, so the Fréchet distance is too "
+            "low; train with --fold, or with more validation clips",
+            run,
+            plural(len(rows), "validation clip"),
+        )
     if len(rows) < MIN_CLIPS:
         raise UserError(
             f"--run {run}: trained on all clips; no held-out clips to compare with: "
@@ -52,4 +61,4 @@ def _divide(dataset: LabeledRows, split: Split, config: TrainGanConfig) -> tuple
     groups = dataset.table["split_group"].to_numpy()[split.val]
     is_scored = group_split(dataset.labels[split.val], groups, 0.5, config.seed)
     selecting, scored = split.val[~is_scored], split.val[is_scored]
-    return (selecting, scored) if len(scored) >= MIN_CLIPS <= len(selecting) else (nothing, split.val)
+    return (selecting, scored) if len(scored) >= MIN_CLIPS <= len(selecting) else (split.val, split.val)

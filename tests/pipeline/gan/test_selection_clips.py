@@ -28,10 +28,10 @@ def rows(split: Split, **settings: Any) -> tuple[np.ndarray, np.ndarray]:
     return selection_rows(DATASET, split, config), scored_rows(DATASET, split, config, RUN)
 
 
-def test_validation_clips_are_divided_by_recording_and_class() -> None:
+def test_validation_clips_are_divided_by_recording_and_class(caplog: pytest.LogCaptureFixture) -> None:
     val = np.arange(60, 120)
     selecting, scored = rows(Split(np.arange(60), val, NOTHING))
-    assert sorted([*selecting, *scored]) == val.tolist()
+    assert sorted([*selecting, *scored]) == val.tolist() and not caplog.text
     assert not set(GROUPS[selecting]) & set(GROUPS[scored])
     assert np.bincount(LABELS[selecting]).tolist() == np.bincount(LABELS[scored]).tolist() == [10, 10, 10]
 
@@ -42,10 +42,10 @@ def test_held_out_fold_scores_and_all_validation_clips_select() -> None:
 
 
 @pytest.mark.parametrize("val", [np.array([60, 63]), np.arange(60, 66)[:3]])
-def test_few_clips_only_score(val: np.ndarray) -> None:
-    """The last epoch is kept then."""
+def test_few_clips_do_both_and_it_is_said(val: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
     selecting, scored = rows(Split(np.arange(60), val, NOTHING))
-    assert not len(selecting) and scored.tolist() == val.tolist()
+    assert selecting.tolist() == scored.tolist() == val.tolist()
+    assert f"selected on the {len(val)} validation clips that score it" in caplog.text
 
 
 def test_all_clips_score_if_nothing_is_selected() -> None:
