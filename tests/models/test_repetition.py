@@ -40,6 +40,21 @@ def test_clips_without_padding_stay_as_they_are() -> None:
         assert torch.equal(repeat_short_clips(mel), mel)
 
 
+def test_padding_of_generated_clip_is_nearly_silent() -> None:
+    mel = mels(0.43)
+    frames = int(sounding_frames(mel))
+    mel[:, :, frames:] += torch.rand(mel[:, :, frames:].shape, generator=torch.Generator().manual_seed(0))
+    assert int(sounding_frames(mel)) == frames
+
+
+def test_noise_floor_of_a_recording_is_no_padding() -> None:
+    rng = np.random.default_rng(0)
+    samples = 1e-3 * rng.standard_normal(8000).astype(np.float32)
+    samples[:2000] += tone(440)[:2000]
+    mel = torch.from_numpy(spectrogram(samples, FEATURES))[None].float()
+    assert torch.equal(repeat_short_clips(mel), mel)
+
+
 def test_click_is_repeated_with_silence() -> None:
     mel = torch.full((1, 4, 80), -80.0)
     mel[:, :, 0] = 0.0
