@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Frames all of whose bands are within this many dB of the minimum of their clip are padding: it has exactly the
-# minimum in real clips, and nearly in generated ones. Bands of a recording differ by more at any time.
+# Frames all of whose bands are within this many dB of the minimum of their clip are padding: it has the minimum
+# exactly in real clips, and nearly in generated ones. Bands of a recording differ by more at any time.
 TOLERANCE_DB = 3.0
 # A shorter sound is repeated with silence: at least this part of a clip is one repetition.
 MIN_PERIOD = 1 / 8
