@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Frames all of whose bands are within this many dB of the minimum of their clip are padding: it has the minimum
+# Frames are padding if all their bands are within this many dB of the minimum of their clip: padding has it
 # exactly in real clips, and nearly in generated ones. Bands of a recording differ by more at any time.
 TOLERANCE_DB = 3.0
 # A shorter sound is repeated with silence: at least this part of a clip is one repetition.
