@@ -36,9 +36,11 @@ class Classifier(nn.Module):
         self.temperature = 1.0
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
-        self.stem, blocks, channels = build_backbone(config)
+        self.stem, blocks = build_backbone(config)
         self.blocks = nn.ModuleList(blocks)
-        self.projection = nn.Sequential(nn.Linear(channels, config.embedding_dim), nn.ReLU(inplace=True))
+        self.projection = nn.Sequential(
+            nn.Linear(config.channels[-1], config.embedding_dim), nn.ReLU(inplace=True)
+        )
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.embedding_dim, config.embedding_dim),

@@ -1,35 +1,35 @@
 """Architectures of the classifier: a file for each, and the registry by which `--model.arch` chooses one.
 
-A backbone is a stem and blocks that turn a normalized spectrogram `[shape=(B, 1, M, T)]` into feature maps
-`[shape=(B, K, M', T')]`. Pooling, clip embedding and head are the same for all (`models/classifier.py`).
+An architecture is the layers of a block at one size. The backbone is a stem of stride 2, and blocks that end
+with pooling: it turns a normalized spectrogram `[shape=(B, 1, M, T)]` into feature maps
+`[shape=(B, channels[-1], M', T')]`. Pooling over time, clip embedding and head follow in
+`models/classifier.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable
 
 from torch import nn
 
 from models.backbones.cnn import cnn
+from models.backbones.layers import conv
 from models.backbones.resnet_se import resnet_se
 from models.settings import ArchName, ClassifierConfig
 
-
-class Backbone(NamedTuple):
-    """Stages of a network from the normalized spectrogram to the last feature maps."""
-
-    stem: nn.Module
-    blocks: Sequence[nn.Module]
-    channels: int
-    """Channels K of the last feature maps."""
+# Returns the layers of a block, from a number of channels to another one.
+BlockLayers = Callable[[int, int, ClassifierConfig], list[nn.Module]]
+BACKBONES: dict[ArchName, BlockLayers] = {"cnn": cnn, "resnet-se": resnet_se}
 
 
-Build = Callable[[ClassifierConfig], tuple[nn.Module, list[nn.Module]]]
-BACKBONES: dict[ArchName, Build] = {"cnn": cnn, "resnet-se": resnet_se}
-
-
-def build_backbone(config: ClassifierConfig) -> Backbone:
-    """Build the backbone that the settings name, with random weights."""
-    stem, blocks = BACKBONES[config.arch](config)
-    return Backbone(stem, blocks, config.channels[-1])
+def build_backbone(config: ClassifierConfig) -> tuple[nn.Module, list[nn.Module]]:
+    """Build stem and blocks of the architecture that the settings name, with random weights."""
+    widths = (config.channels[0], *config.channels)
+    stem = conv(1, widths[0], config.norm, kernel_size=5, stride=2)
+    block_layers = BACKBONES[config.arch]
+    return stem, [
+        # ceil_mode keeps the last element of an odd axis, and an axis of length 1.
+        nn.Sequential(*block_layers(in_channels, out_channels, config), nn.MaxPool2d(2, ceil_mode=True))
+        for in_channels, out_channels in itertools.pairwise(widths)
+    ]

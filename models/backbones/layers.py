@@ -17,8 +17,3 @@ def conv(
         make_norm(norm, out_channels),
         nn.ReLU(inplace=True),
     )
-
-
-def pool() -> nn.MaxPool2d:
-    """Return pooling that halves both axes; an odd axis keeps its last element, as does one of length 1."""
-    return nn.MaxPool2d(2, ceil_mode=True)

@@ -7,12 +7,10 @@ shallow one (Goyal et al. 2017).
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 
-from models.backbones.layers import conv, pool
+from models.backbones.layers import conv
 from models.norm import make_norm
 from models.settings import ClassifierConfig
 
@@ -20,18 +18,12 @@ from models.settings import ClassifierConfig
 REDUCTION, MIN_HIDDEN = 8, 8
 
 
-def resnet_se(config: ClassifierConfig) -> tuple[nn.Module, list[nn.Module]]:
-    """Build a stem of stride 2, and blocks of residual units that halve both axes."""
-    widths = (config.channels[0], *config.channels)
-    stem = conv(1, widths[0], config.norm, kernel_size=5, stride=2)
-    blocks: list[nn.Module] = []
-    for in_channels, out_channels in itertools.pairwise(widths):
-        units = [
-            ResidualUnit(in_channels if i == 0 else out_channels, out_channels, config)
-            for i in range(config.convs_per_block // 2)
-        ]
-        blocks.append(nn.Sequential(*units, pool()))
-    return stem, blocks
+def resnet_se(in_channels: int, out_channels: int, config: ClassifierConfig) -> list[nn.Module]:
+    """Return the residual units of a block."""
+    return [
+        ResidualUnit(in_channels if i == 0 else out_channels, out_channels, config)
+        for i in range(config.convs_per_block // 2)
+    ]
 
 
 class ResidualUnit(nn.Module):

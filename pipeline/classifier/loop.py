@@ -117,9 +117,10 @@ def evaluate_epoch(state: TrainState) -> dict[str, float]:
         batch = local_clips[batch_slice]
         with state.autocast():
             logits_BC = state.ema.model(state.loader(batch).float())
+        logits_BC = logits_BC.float()
         label_B = to_device(state.labels[batch], loss_sum.device)
-        loss_sum += F.cross_entropy(logits_BC.float(), label_B, reduction="sum")
-        likelihood_K += likelihood_at_temperatures(logits_BC.float(), label_B, len(clips))
+        loss_sum += F.cross_entropy(logits_BC, label_B, reduction="sum")
+        likelihood_K += likelihood_at_temperatures(logits_BC, label_B, len(clips))
         predicted_B = logits_BC.argmax(1)
         counts_2C[0].index_add_(0, label_B, (predicted_B == label_B).double())
         counts_2C[1].index_add_(0, predicted_B, torch.ones_like(predicted_B, dtype=torch.float64))

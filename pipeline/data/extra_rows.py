@@ -16,6 +16,7 @@ from pipeline.data.split import Split
 from pipeline.data.split_record import (
     GENERATOR_SPLIT_NAME,
     SPLIT_NAME,
+    leakage_error,
     read_split_record,
     shared_rows,
     trained_clips,
@@ -110,10 +111,5 @@ def _check_generator(path: Path, manifest: ShardManifest, evaluated: pd.DataFram
         ]
     leaking = shared_rows(evaluated, trained_clips(record))
     if leaking.any():
-        example = evaluated["clip_id"].to_numpy()[leaking][0]
-        raise UserError(
-            f"--extra-shards {path}: its generator {generator} was trained on {int(leaking.sum())} of the "
-            f"{len(leaking)} clips that are validated or held out here, such as '{example}': leakage; give "
-            "both runs the same --fold, --num-folds, --val-fraction and --seed, or here --val-fraction 0"
-        )
+        raise leakage_error(f"--extra-shards {path}: its generator {generator}", evaluated, leaking)
     return []

@@ -7,8 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.duplicates import SILENCE
-from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
-from pipeline.io.errors import UserError
+from pipeline.data.split_record import (
+    SPLIT_NAME,
+    leakage_error,
+    read_split_record,
+    shared_rows,
+    trained_clips,
+)
 
 
 def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | None, list[str]]:
@@ -33,12 +38,7 @@ def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | N
         evaluated["content"].isin(set(trained["content"])) & (evaluated["content"] != SILENCE)
     ).to_numpy()
     if same_audio.any():
-        example = evaluated["clip_id"].to_numpy()[same_audio][0]
-        raise UserError(
-            f"--init-from {path} was trained on {int(same_audio.sum())} of the {len(evaluated)} clips that "
-            f"are validated or held out here, such as '{example}': leakage; give both runs the same --fold, "
-            "--num-folds, --val-fraction and --seed, or here --val-fraction 0"
-        )
+        raise leakage_error(f"--init-from {path}", evaluated, same_audio)
     # Other datasets, on which networks are trained first, often number their files in the same way.
     same_ids = shared_rows(evaluated, trained)
     if same_ids.any():

@@ -81,3 +81,19 @@ def shared_rows(table: pd.DataFrame, clips: pd.DataFrame) -> np.ndarray:
         values = table[column]
         mask |= (values.isin(set(clips[column])) & (values != empty)).to_numpy()
     return mask
+
+
+def leakage_error(subject: str, evaluated: pd.DataFrame, leaking: np.ndarray) -> UserError:
+    """Return the error for a run that was trained on clips that another one evaluates.
+
+    Args:
+        subject: the run, as the subject of the sentence.
+        evaluated: validation and held-out clips of the other run.
+        leaking: mask of those that the run was trained on, bool `[shape=(N,)]`.
+    """
+    example = evaluated["clip_id"].to_numpy()[leaking][0]
+    return UserError(
+        f"{subject} was trained on {int(leaking.sum())} of the {len(leaking)} clips that are validated or "
+        f"held out here, such as '{example}': leakage; give both runs the same --fold, --num-folds, "
+        "--val-fraction and --seed, or here --val-fraction 0"
+    )
