@@ -36,6 +36,10 @@ class ShardManifest(Config):
     source: dict[str, Any]
     """Data folder or CSV, and number of clips per class."""
     shards: tuple[ShardInfo, ...]
+    multi_label: bool = False
+    """Whether a row has any number of classes, as in `labels.py`, rather than one."""
+    hop: float | None = None
+    """Distance in seconds between the windows that the rows are; None if each row is a whole clip."""
 
 
 def write_manifest(folder: Path, manifest: ShardManifest) -> None:

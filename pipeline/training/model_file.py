@@ -44,6 +44,11 @@ class ClassifierMetadata(ModelMetadata):
     model: ClassifierConfig
     temperature: float = Field(1.0, gt=0)
     """Divisor of the logits that calibrates probabilities, fitted on the validation clips; 1 without any."""
+    multi_label: bool = False
+    """Whether a clip has any number of classes, so that each has a probability of its own (sigmoid)."""
+    thresholds: tuple[float, ...] | None = None
+    """Of a multi-label model: probability from which on each class counts as present, chosen on the
+    validation clips; None is 0.5 for all."""
 
 
 class GeneratorMetadata(ModelMetadata):
