@@ -37,7 +37,8 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN)/python -m pytest -m "not slow" --ignore tests/integration -n 2 --dist loadfile
-	$(RUN)/python -m pytest -m "not slow" tests/integration
+	# They mostly wait for Ray's processes to start: two at a time.
+	$(RUN)/python -m pytest -m "not slow" tests/integration -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -m slow

@@ -97,7 +97,7 @@ class TestTraining:
             ray.util.remove_placement_group(group)
         assert error_type == "OutOfMemoryError" and seconds < 30
 
-    @pytest.mark.parametrize("workers", [1, 2])
+    @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
     def test_gpu_memory_error_is_not_retried(self, workers: int, shards: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^out of GPU memory: lower --batch-size \(now 16\)"):
             start(exceed_gpu_memory, shards, tmp_path, workers=workers)
@@ -197,7 +197,7 @@ def one_cpu_and_gpu() -> Iterator[None]:
 @pytest.mark.usefixtures("one_cpu_and_gpu")
 @pytest.mark.timeout(120)
 class TestBatchJob:
-    @pytest.mark.parametrize("gpu_stage", [0, 1])
+    @pytest.mark.parametrize("gpu_stage", [pytest.param(0, marks=pytest.mark.slow), 1])
     def test_one_cpu_is_enough_for_one_gpu(self, gpu_stage: int, tmp_path: Path) -> None:
         stages = [partial(Reader, tmp_path), make_writer]
         expected = make_job(tmp_path / "process").run(stages, run_in_process)

@@ -120,6 +120,7 @@ def test_prediction_of_retrained_run_uses_new_weights(trained: Path, audio: Path
     assert not np.allclose(predict(config).filter(like="p:"), first)
 
 
+@pytest.mark.slow
 def test_prediction_writes_no_ray_messages(trained: Path, audio: Path, tmp_path: Path) -> None:
     """Ray's core prints an error for each pool of actors, whatever their arguments (Ray issue 57733)."""
     command = ("predict", "--run", trained, "--audio", audio, "--out", tmp_path / "out", "--cpus", 2)

@@ -67,7 +67,7 @@ def test_prediction_reads_clips_outside_of_gpu_worker(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(tables[1], tables[0])
 
 
-@pytest.mark.parametrize("as_shards", [False, True])
+@pytest.mark.parametrize("as_shards", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_clips_are_written_outside_of_gpu_worker(as_shards: bool, gan: Path, tmp_path: Path) -> None:
     settings = {"run": gan, "count": 12, "iterations": 2, "as_shards": as_shards}
     generate(GenerateConfig(**settings, out=tmp_path / "process"))

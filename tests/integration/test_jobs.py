@@ -246,6 +246,7 @@ def printed_numbers(log: str) -> list[int]:
     return [int(line.removesuffix(" é")) for line in log.splitlines() if line.endswith(" é")]
 
 
+@pytest.mark.slow
 def test_followed_log_is_complete_after_lost_connections(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -115,6 +115,7 @@ def test_crashing_clip_is_rejected_and_others_kept(
     assert expected.rejected == 0
 
 
+@pytest.mark.slow
 def test_crashing_clip_in_object_store_is_rejected(tmp_path: Path) -> None:
     """Clips that are read ahead do not hide which one crashes the process."""
     with s3_server(latency_s=0.01) as server:

@@ -51,6 +51,7 @@ def test_two_sessions_share_a_temporary_token() -> None:
     assert not os.path.exists(completed.stdout.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_ray_prints_nothing_at_level_info() -> None:
     completed = run_python(RAY_DATA, "info")
     assert completed.returncode == 0, completed.stderr

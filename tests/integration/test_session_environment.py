@@ -65,7 +65,7 @@ def extract(folder: Path, settings: dict[str, str], where: str = "--ray") -> sub
     )
 
 
-@pytest.mark.parametrize("where", ["--ray", "--no-ray"])
+@pytest.mark.parametrize("where", [pytest.param("--ray", marks=pytest.mark.slow), "--no-ray"])
 def test_files_of_the_user_do_not_reach_workers(where: str, tmp_path: Path) -> None:
     for name in FILES:
         path = tmp_path / name

@@ -136,6 +136,7 @@ class TestInOneSession:
         assert summary["epochs"] == 6
         assert logged_epochs(config.run) == [1, 2, 3, 4, 5, 6]
 
+    @pytest.mark.slow
     def test_epochs_are_reported_to_ray_train(
         self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

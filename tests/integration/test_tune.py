@@ -126,6 +126,7 @@ class TestInOneSession:
         with pytest.raises(UserError, match=r"contains a search with seed = 42 \(requested 7\)"):
             search(override(config, seed=7))
 
+    @pytest.mark.slow
     def test_killed_worker_does_not_change_scores(
         self, config: SearchConfig, files: dict[str, Path], tmp_path: Path
     ) -> None:
@@ -178,6 +179,7 @@ class TestInOneSession:
         assert "the loss is nan in epoch 1: try a lower --learning-rate" in reason
         assert reason in pd.read_csv(config.run / "trials.csv")["reason"].dropna().to_list()
 
+    @pytest.mark.slow
     def test_stopped_trial_of_two_workers_releases_resources(
         self, config: SearchConfig, tmp_path: Path
     ) -> None:
