@@ -28,7 +28,8 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
                 raise UserError(
                     f"{flag}: {config.run} holds a generator, which is evaluated without; drop it"
                 )
-        evaluate_gan(config.run, config.clips_per_class, config.out, process_device(config.device))
+        device = process_device(config.device)
+        evaluate_gan(config.run, config.clips_per_class, config.out, device, config.reference_run)
     else:
         classifier_evaluation.evaluate(config)
     return 0

@@ -40,6 +40,9 @@ class EvaluateConfig(Config):
     clips_per_class: int | None = Field(None, ge=2)
     """Generators only: clips to generate and score per class (default: 30, fewer of more than 500
     classes)."""
+    reference_run: PathOrURI | None = None
+    """Generators only: run of a classifier whose embeddings and predictions score the generated clips
+    (default: one that is trained on the training clips of the generator)."""
     out: PathOrURI | None = None
     """Folder for evaluation.json, confusion.csv and report.html (default: the run folder)."""
     device: Device = "auto"

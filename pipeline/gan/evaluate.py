@@ -25,7 +25,11 @@ from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
 from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
-from pipeline.gan.reference_classifier import embed_and_classify
+from pipeline.gan.reference_classifier import (
+    embed_and_classify,
+    load_other_classifier,
+    warn_if_trained_on,
+)
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clips, write_run_report
 from pipeline.gan.sampling import (
@@ -60,6 +64,7 @@ def evaluate_gan(
     clips_per_class: int | None = None,
     out: Path | None = None,
     device: torch.device | None = None,
+    reference_run: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the generator of a run; write `evaluation.json`, `confusion.csv` and `report.html`.
 
@@ -68,6 +73,7 @@ def evaluate_gan(
         clips_per_class: generated clips of each class (default: as `default_clips_per_class`).
         out: folder of the results; by default that of the run.
         device: device of the computation (default: CPU); also of the training of the evaluation classifier.
+        reference_run: run of the classifier that scores (default: the evaluation classifier of the run).
 
     Returns:
         The metrics, as written.
@@ -78,11 +84,15 @@ def evaluate_gan(
     device = device or torch.device("cpu")
     saved = load_generator(run)
     config, dataset, split = load_run_data(run, TrainGanConfig)
-    classifier = get_reference_classifier(config, "evaluation", device)
+    held_out_rows = subsample_evenly(scored_rows(dataset, split, config, run), MAX_HELD_OUT_CLIPS)
+    if reference_run is None:
+        classifier = get_reference_classifier(config, "evaluation", device)
+    else:
+        classifier = load_other_classifier(reference_run, saved.metadata)
+        warn_if_trained_on(reference_run, dataset.table.iloc[held_out_rows])
     classifier.model.to(device)
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")
-    held_out_rows = subsample_evenly(scored_rows(dataset, split, config, run), MAX_HELD_OUT_CLIPS)
 
     def evaluated(mels: np.ndarray, labels: np.ndarray) -> EvaluatedClips:
         return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))

@@ -87,25 +87,47 @@ def _set_metrics(
     """Compute the metrics relative to real clips, of comparable classes; None if there are too few clips."""
     # Two for a covariance and a neighbor.
     defined = len(held_out.labels) >= 2
-    frechet: dict[str, Any] = {
-        name: frechet_distance(clips.embeddings, held_out.embeddings) if defined else None
-        for name, clips in (("generated", generated), ("untrained", untrained), ("real", train))
-    }
     density = coverage = real_density = real_coverage = None
     if defined:
         density, coverage = density_and_coverage(held_out.embeddings, generated.embeddings)
         # The same number of training clips as of generated ones: coverage grows with it.
-        count = min(len(train.labels), len(generated.labels))
-        subset = np.linspace(0, len(train.labels) - 1, count).round().astype(int)
-        real_density, real_coverage = density_and_coverage(held_out.embeddings, train.embeddings[subset])
+        train_embeddings = _evenly_spaced(train.embeddings, len(generated.labels))
+        real_density, real_coverage = density_and_coverage(held_out.embeddings, train_embeddings)
     return {
-        "frechet": frechet | {"held_out_clips": len(held_out.labels)},
+        "frechet": _frechet_distances(generated, untrained, train, held_out),
         "density": density,
         "coverage": coverage,
         "real_density": real_density,
         "real_coverage": real_coverage,
         "nearest": _nearest_metrics(generated, train, held_out),
     }
+
+
+def _frechet_distances(
+    generated: EvaluatedClips, untrained: EvaluatedClips, train: EvaluatedClips, held_out: EvaluatedClips
+) -> dict[str, Any]:
+    """Compute the Fréchet distances to held-out clips, with the same number of clips on both sides.
+
+    The distance of small samples is too high, by an amount that depends on their size.
+    """
+    sets = {"generated": generated, "untrained": untrained, "real": train}
+    count = min(len(clips.labels) for clips in (*sets.values(), held_out))
+    counts = {"clips": count, "held_out_clips": len(held_out.labels)}
+    if count < 2:
+        return dict.fromkeys(sets) | counts
+    reference = _evenly_spaced(held_out.embeddings, count)
+    distances = {
+        name: frechet_distance(_evenly_spaced(clips.embeddings, count), reference)
+        for name, clips in sets.items()
+    }
+    return distances | counts
+
+
+def _evenly_spaced(values: np.ndarray, count: int) -> np.ndarray:
+    """Return up to `count` evenly spaced rows."""
+    if len(values) <= count:
+        return values
+    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 def _nearest_metrics(

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from models.device_batches import to_device
+from pipeline.audio.features import feature_mismatch
 from pipeline.classifier.inference import classifier_batch_size
 from pipeline.data.loader import batch_slices
+from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
 from pipeline.distributed.worker import heartbeat
-from pipeline.training.model_file import SavedClassifier, load_classifier
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError
+from pipeline.training.model_file import GeneratorMetadata, SavedClassifier, load_classifier
 
 Purpose = Literal["selection", "evaluation"]
 
@@ -37,6 +42,35 @@ def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | 
     """Load a reference classifier of a GAN's run; None if the run has no fully trained one."""
     folder = run / "reference_classifiers" / purpose
     return load_classifier(folder) if (folder / "summary.json").is_file() else None
+
+
+def load_other_classifier(run: Path, generator: GeneratorMetadata) -> SavedClassifier:
+    """Load a classifier of any run to evaluate a generator with.
+
+    Raises:
+        UserError: an unusable run, or other spectrograms or classes than those of the generator.
+    """
+    saved = load_classifier(run)
+    flag = f"--reference-run {run}"
+    if mismatch := feature_mismatch(saved.metadata.features, generator.features, "the generator has"):
+        raise UserError(f"{flag} uses {mismatch}; train it on the dataset of the generator")
+    if saved.metadata.class_names != generator.class_names or saved.metadata.multi_label:
+        raise UserError(f"{flag} has other classes than the generator; train it on the same classes")
+    return saved
+
+
+def warn_if_trained_on(run: Path, scored: pd.DataFrame) -> None:
+    """Log a warning if a classifier was trained on clips, rows of a dataset, that score a generator."""
+    record = read_split_record(run / SPLIT_NAME)
+    count = 0 if record is None else int(shared_rows(scored, trained_clips(record)).sum())
+    if count:
+        logger.warning(
+            "--reference-run %s was trained on %d of the %d real clips with which generated ones are "
+            "compared, so the distances are too high; train it with the --fold or --seed of the generator",
+            run,
+            count,
+            len(scored),
+        )
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from pipeline.gan.evaluate import (
 )
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
 from pipeline.gan.loop import train_loop
+from pipeline.gan.reference_classifier import load_other_classifier
 from pipeline.gan.sampling import generate_mel, latents_from_seed
 from pipeline.gan.train_reference_classifier import get_reference_classifier, reference_classifier_config
 from pipeline.io.errors import UserError
@@ -213,6 +214,39 @@ def test_evaluation_writes_metrics_and_report(
 
 def test_evaluation_is_reproducible(gan: Path, tmp_path: Path) -> None:
     assert evaluate_gan(gan, 3, tmp_path / "a") == evaluate_gan(gan, 3, tmp_path / "b")
+
+
+def test_frechet_distances_compare_equally_many_clips() -> None:
+    rng = np.random.default_rng(2)
+    train, held_out, generated = (make_clips(rng, [0, 5, 10], count) for count in (600, 60, 30))
+    frechet = compute_metrics(generated, generated, train, held_out, CLASS_NAMES)["frechet"]
+    assert frechet["clips"] == 30 and frechet["held_out_clips"] == 60
+    subset = train.of_classes(np.arange(3))
+    rows = np.linspace(0, 599, 30).round().astype(int)
+    few = EvaluatedClips(*(values[rows] for values in vars(subset).values()))
+    assert frechet["real"] == compute_metrics(few, few, few, held_out, CLASS_NAMES)["frechet"]["generated"]
+
+
+def test_classifier_of_another_run_can_score(
+    gan: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = tmp_path / "reference"
+    shutil.copytree(gan / "reference_classifiers" / "evaluation", reference)
+    expected = evaluate_gan(gan, 3, tmp_path / "own")
+    assert evaluate_gan(gan, 3, tmp_path / "other", reference_run=reference) == expected
+    assert "--reference-run" not in caplog.text
+    record = pd.read_parquet(reference / "split.parquet")
+    record.assign(split="train").to_parquet(reference / "split.parquet")
+    evaluate_gan(gan, 3, tmp_path / "leak", reference_run=reference)
+    assert "was trained on 6 of the 6 real clips" in caplog.text
+
+
+def test_classifier_of_other_classes_is_refused(gan: Path, shards: Path, tmp_path: Path) -> None:
+    metadata = load_generator(gan).metadata
+    with pytest.raises(UserError, match="has other classes than the generator; train it on the same"):
+        load_other_classifier(
+            gan / "reference_classifiers/evaluation", metadata.model_copy(update={"class_names": ("a", "b")})
+        )
 
 
 @pytest.mark.parametrize(("classes", "clips"), [(1, 30), (500, 30), (5000, 3), (100_000, 2)])
