@@ -7,41 +7,34 @@ with the same bytes at every attempt. `_manifest.json` is written last and marks
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.clip_files import clip_sources
 from pipeline.audio.clip_formats import read_formats
 from pipeline.audio.cpu_time import clip_seconds
-from pipeline.audio.decode import AudioDecodeError, DecodeConfig
+from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.feature_defaults import complete_settings, describe_choice, resolve_features
 from pipeline.audio.feature_settings import FeatureSettings
-from pipeline.audio.features import ClipSource, FeatureConfig, Spectrogram, spectrogram_rows
+from pipeline.audio.features import FeatureConfig
 from pipeline.data.existing_dataset import (
     check_outside_data,
     check_same_dataset,
     describe_update,
     open_existing,
 )
+from pipeline.data.extraction import ClipExtractor, ExtractedClips
 from pipeline.data.footer_file import FooterFile
-from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.data.manifest import Manifest, ManifestConfig, cut_windows, read_manifest
 from pipeline.data.publication import Publication
 from pipeline.data.shard_manifest import SCHEMA_VERSION, ShardManifest
-from pipeline.data.shards import (
-    WARNINGS_NAME,
-    ClipWarning,
-    Rejected,
-    ShardSummary,
-    read_shard_footer,
-    write_shard,
-)
+from pipeline.data.shards import WARNINGS_NAME, ShardSummary, read_shard_footer, write_shard
+from pipeline.data.windows import window_sizes
 from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit
 from pipeline.distributed.process_runner import SizedRunner
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
@@ -64,7 +57,7 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
 
     data: PathOrURI
     """Folder with one sub-folder per class (or `train/<class>/`), or a CSV with the columns
-    path,label[,fold][,group]."""
+    path,label[,start,end][,fold][,group], or with `--annotations` a folder of recordings."""
     out: PathOrURI
     """Folder for the shards. Rerun to resume, or to update them after files were added or removed."""
     features: FeatureSettings = FeatureSettings()
@@ -79,6 +72,27 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
         """Settings of the augmented copies."""
         return self.subset(AugmentConfig)
 
+    @property
+    def window_hop(self) -> float | None:
+        """Distance between windows in seconds; None if clips are whole files."""
+        return self.hop or self.window
+
+    @property
+    def clip_features(self) -> FeatureSettings:
+        """Spectrogram settings; windows are not trimmed, so that the times of events stay true."""
+        if self.window is None:
+            return self.features
+        return self.features.model_copy(update={"seconds": self.window, "trim_db": None})
+
+    @model_validator(mode="after")
+    def _check_window(self) -> ExtractConfig:
+        if self.window is not None and self.features.seconds not in (None, self.window):
+            raise ValueError(
+                f"--features.seconds {self.features.seconds:g} and --window {self.window:g} differ: "
+                "leave out the former"
+            )
+        return self
+
 
 def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifest:
     """Write the missing shards and the manifest; `runner` runs the work units, by default as their work says.
@@ -88,21 +102,22 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
             existing shards made with different settings.
     """
     manifest = read_manifest(config.data, config.subset(ManifestConfig))
+    if config.window is not None:
+        manifest = cut_windows(manifest, config, config.seed)
     _log_warnings(manifest)
-    class_counts = {
-        str(label): int(count) for label, count in manifest.clips["label"].value_counts().sort_index().items()
-    }
+    class_counts, num_clips = manifest.class_counts, len(manifest.clips)
+    multi_label, hop = manifest.multi_label, config.window_hop
     check_outside_data(config.out, config.data, class_counts)
     with own_folder(config.out, "extract") as owner:
         existing = open_existing(config.out, config.overwrite)
-        features = choose_features(config, manifest.clips, existing)
+        features = choose_features(config, manifest, existing)
         if existing is not None:
-            check_same_dataset(existing, config.out, config.data, features, config.augment)
+            check_same_dataset(existing, config.out, config.data, features, config.augment, multi_label, hop)
         footers = FooterFile(config.out)
         job = plan_job(manifest.clips, config, features, footers)
         if existing is not None:
             _log_update(existing, job, manifest.clips["clip_id"])
-        seconds = clip_seconds(manifest.clips, features, copies=config.copies)
+        seconds = clip_seconds(clip_costs(manifest.clips), features, copies=config.copies)
         del manifest  # millions of clips, now in the job's list
         stages = [partial(ShardWriter, features, config.augment, CLIP_TIMEOUT_S, config.min_complete)]
         runner = runner or SizedRunner(seconds, _ray_runner(config))
@@ -115,16 +130,20 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
             config.data,
             features,
             config.augment,
+            num_clips,
             class_counts,
             summaries,
             lambda index: job.units[index].read_clips(),
+            multi_label,
+            hop,
             existing,
         ).publish(config.max_rejected)
         job.clean_up(keep_outputs=True)
     if published.warnings:
         path = config.out / WARNINGS_NAME
         logger.warning("%s about clips that are used; see %s", plural(published.warnings, "warning"), path)
-    counts = f"{plural(published.clips, 'clip')}, {plural(published.rows, 'row')}"
+    noun = "clip" if hop is None else "window"
+    counts = f"{plural(published.clips, noun)}, {plural(published.rows, 'row')}"
     print(f"{counts}, {published.rejected} rejected")
     print(f"shards: {config.out}", flush=True)
     return published
@@ -139,18 +158,27 @@ def _ray_runner(config: ExtractConfig) -> RayRunner:
 
 
 def choose_features(
-    config: ExtractConfig, clips: pd.DataFrame, existing: ShardManifest | None
+    config: ExtractConfig, manifest: Manifest, existing: ShardManifest | None
 ) -> FeatureConfig:
     """Return all spectrogram settings: those that are left out are chosen from the clips.
 
     An update of an existing dataset, also after clips were added, uses those of the dataset.
     """
+    settings = config.clip_features
     if existing is not None:
-        return complete_settings(config.features, existing.features)
-    features = resolve_features(config.features, lambda: read_formats(clips))
-    if choice := describe_choice(config.features, features):
+        return complete_settings(settings, existing.features)
+    formats = manifest.formats
+    features = resolve_features(
+        settings, lambda: read_formats(manifest.clips) if formats is None else formats
+    )
+    if choice := describe_choice(settings, features):
         logger.info("spectrograms: %s, chosen from the clips; set them by --features.*", choice)
     return features
+
+
+def clip_costs(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the table by whose column `size` the cost of a clip is estimated: bytes that it is read from."""
+    return window_sizes(clips) if "start" in clips else clips
 
 
 def plan_job(
@@ -160,7 +188,7 @@ def plan_job(
     return BatchJob(
         "extracting",
         clips,
-        unit_size(clips, MIN_CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT),
+        unit_size(clip_costs(clips), MIN_CLIPS_PER_UNIT, MAX_CLIPS_PER_UNIT),
         settings=[SCHEMA_VERSION, features.fingerprint, config.augment.to_dict(), config.min_complete],
         folder=config.out,
         read_summary=read_shard_footer,
@@ -180,8 +208,8 @@ class ShardWriter:
         min_complete: float = DecodeConfig().min_complete,
     ):
         """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
-        self._features, self._augment = features, augment
-        self._clip_timeout_s, self._min_complete = clip_timeout_s, min_complete
+        self._extractor = ClipExtractor(features, augment, min_complete)
+        self._clip_timeout_s = clip_timeout_s
 
     def __call__(self, unit: WorkUnit) -> ShardSummary:
         """Write the shard of a unit.
@@ -192,60 +220,29 @@ class ShardWriter:
         """
         with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
             clips = unit.read_clips()
-            with closing(clip_sources(clips, ahead=not quarantine.after_crash)) as sources:
-                extracted = extract_clips(
-                    clips, sources, self._features, self._augment, quarantine.begin, self._min_complete
-                )
+            is_windowed = "start" in clips[0]
+            extracted = self._extract(clips, is_windowed, quarantine)
         summary = write_shard(
             unit.path,
             extracted.clips,
             extracted.spectrograms,
             extracted.rejected,
-            self._features.shape,
+            self._extractor.features.shape,
             extracted.warnings,
+            is_windowed,
         )
         quarantine.end()
         return summary
 
-
-@dataclass
-class ExtractedClips:
-    """Usable clips of a work unit with their spectrograms, and what its report files list."""
-
-    clips: list[dict[str, Any]] = field(default_factory=list)
-    spectrograms: list[list[Spectrogram]] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    warnings: list[ClipWarning] = field(default_factory=list)
-
-
-def extract_clips(
-    clips: Sequence[dict[str, Any]],
-    sources: Iterable[ClipSource],
-    features: FeatureConfig,
-    augment: AugmentConfig,
-    begin: Callable[[str], bool] = lambda clip_id: True,
-    min_complete: float = DecodeConfig().min_complete,
-) -> ExtractedClips:
-    """Decode the clips of a unit, given with their sources, and extract their spectrograms.
-
-    `begin` is called with the id of each clip and returns whether it may be read.
-    """
-    result = ExtractedClips()
-    for clip, source in zip(clips, sources, strict=True):
-        clip_id, path = clip["clip_id"], clip["path"]
-        if not begin(clip_id):
-            result.rejected.append(Rejected(clip_id, path, CRASH_REASON))
-            continue
-        texts: list[str] = []
-        try:
-            rows = list(spectrogram_rows(source, clip_id, features, augment, min_complete, texts.append))
-        except AudioDecodeError as error:
-            result.rejected.append(Rejected(clip_id, path, str(error)))
-            continue
-        result.clips.append(clip)
-        result.spectrograms.append(rows)
-        result.warnings += [ClipWarning(clip_id, path, text) for text in texts]
-    return result
+    def _extract(
+        self, clips: list[dict[str, Any]], is_windowed: bool, quarantine: CrashQuarantine
+    ) -> ExtractedClips:
+        """Extract the clips of a unit; after a crash one at a time, each after it is recorded."""
+        is_alone = quarantine.after_crash
+        if is_windowed:
+            return self._extractor.extract_windows(clips, quarantine.begin, CRASH_REASON, not is_alone)
+        with closing(clip_sources(clips, ahead=not is_alone)) as sources:
+            return self._extractor.extract_clips(clips, sources, quarantine.begin, CRASH_REASON)
 
 
 def _log_update(existing: ShardManifest, job: BatchJob, clip_ids: pd.Series) -> None:
@@ -265,6 +262,9 @@ def _log_update(existing: ShardManifest, job: BatchJob, clip_ids: pd.Series) -> 
 def _log_warnings(manifest: Manifest) -> None:
     for warning in manifest.warnings:
         logger.warning("%s", warning)
+    if manifest.summary:
+        logger.info("%s", manifest.summary)
+        return
     shared = int(manifest.clips["group"].duplicated(keep=False).sum())
     if shared:
         logger.info(

@@ -177,7 +177,13 @@ def spectrogram_rows(
         AudioDecodeError: the file has no usable audio; raised before the first row.
         UserError: the object store cannot be reached; raised before the first row.
     """
-    samples = load_clip(source, features, min_complete, on_warning)
+    yield from sample_rows(load_clip(source, features, min_complete, on_warning), clip_id, features, augment)
+
+
+def sample_rows(
+    samples: np.ndarray, clip_id: str, features: FeatureConfig, augment: AugmentConfig
+) -> Iterator[Spectrogram]:
+    """Yield the spectrogram of samples `[shape=(num_samples,)]`, then those of their augmented copies."""
     yield Spectrogram(0, 0.0, "unchanged", spectrogram(samples, features))
     for copy in range(1, augment.copies + 1):
         rng = row_rng(augment.seed, clip_id, copy)

@@ -52,23 +52,36 @@ def open_existing(out: Path, overwrite: bool) -> ShardManifest | None:
 
 
 def check_same_dataset(
-    existing: ShardManifest, out: Path, data: Path, features: FeatureConfig, augment: AugmentConfig
+    existing: ShardManifest,
+    out: Path,
+    data: Path,
+    features: FeatureConfig,
+    augment: AugmentConfig,
+    multi_label: bool = False,
+    hop: float | None = None,
 ) -> None:
     """Check that an extraction with these settings updates the dataset that is in `out`.
 
     Raises:
         UserError: the dataset is one of other data, or with other settings.
     """
-    for name, requested, used in (
-        ("features", features, existing.features),
-        ("augment", augment, existing.augment),
-    ):
-        changes = diff_settings(used.to_dict(), requested.to_dict(), name)
-        if changes:
-            raise UserError(
-                f"--out {out} already contains shards made with {changes[0]}; "
-                "choose another --out, or add --overwrite to replace them"
-            )
+    used = {
+        "features": existing.features.to_dict(),
+        "augment": existing.augment.to_dict(),
+        "multi_label": existing.multi_label,
+        "hop": existing.hop,
+    }
+    requested = {
+        "features": features.to_dict(),
+        "augment": augment.to_dict(),
+        "multi_label": multi_label,
+        "hop": hop,
+    }
+    if changes := diff_settings(used, requested, ""):
+        raise UserError(
+            f"--out {out} already contains shards made with {changes[0]}; "
+            "choose another --out, or add --overwrite to replace them"
+        )
     source = str(existing.source.get("data", ""))
     if _location(source) != _location(data):
         raise UserError(

@@ -5,7 +5,8 @@ An empty text is a clip without any class (background). In shapes: N number of c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,3 +34,16 @@ def target_matrix(labels: Iterable[str], class_names: Sequence[str]) -> np.ndarr
             known[text] = [index[name] for name in split_labels(text) if name in index]
         targets[row, known[text]] = True
     return targets
+
+
+def count_classes(label_counts: Mapping[str, int], multi_label: bool) -> dict[str, int]:
+    """Return the number of clips of each class, sorted by name.
+
+    Args:
+        label_counts: number of clips of each label.
+        multi_label: whether a label has any number of classes, rather than being the name of one.
+    """
+    counts: Counter[str] = Counter()
+    for label, count in label_counts.items():
+        counts.update(dict.fromkeys(split_labels(label) if multi_label else [str(label)], int(count)))
+    return dict(sorted(counts.items()))

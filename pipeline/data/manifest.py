@@ -1,20 +1,20 @@
 """Manifest: the list of clips that a job processes, from folders, a CSV, or a list of paths.
 
-It is a pandas table with the columns `COLUMNS`, sorted by `clip_id`; paths are absolute.
+It is a pandas table with the columns `COLUMNS`, sorted by `clip_id`; paths are absolute. A manifest of
+windows has the columns `start` and `end` too, in seconds.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 from pydantic import field_validator
 
-from models.config import Config
+from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import (
     EXTENSIONS,
     OTHER_EXTENSIONS,
@@ -23,11 +23,20 @@ from pipeline.audio.file_types import (
     is_audio_header,
     read_header,
 )
-from pipeline.data.clips import MAX_FOLD, clip_record, normalize_id, shown, shown_list, to_table
+from pipeline.data.annotations.annotated_folder import Events, read_annotated_folder
+from pipeline.data.annotations.annotation import parse_label
+from pipeline.data.annotations.birdnet_folders import birdnet_label
+from pipeline.data.annotations.event_table import has_times, read_event_table
+from pipeline.data.annotations.recording_windows import cut_recordings
+from pipeline.data.annotations.settings import LabelConfig
+from pipeline.data.clips import MAX_FOLD, clip_record, normalize_id, shown, to_table
+from pipeline.data.labels import count_classes
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
+from pipeline.data.sources.class_warnings import class_warnings
 from pipeline.data.sources.clip_table import read_labeled_table, read_path_list, read_unlabeled_table
 from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
+from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import open_tree
 from pipeline.io.text import first_messages
@@ -36,8 +45,8 @@ _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
 _OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
-class ManifestConfig(Config):
-    """Patterns that extract recording and fold from file names."""
+class ManifestConfig(LabelConfig, WindowConfig):
+    """Which clips there are, and what is known about them."""
 
     group_pattern: str | None = None
     r"""Regular expression on the file name; its last group is the recording id (ESC: '^\d-(\d+)-')."""
@@ -64,36 +73,87 @@ class Manifest:
 
     clips: pd.DataFrame
     warnings: list[str] = field(default_factory=list)
+    multi_label: bool = False
+    """Whether labels are texts with any number of classes, as in `labels.py`."""
+    events: Events | None = None
+    """Events of each clip, by its id, if these are annotated."""
+    formats: list[ClipFormat] | None = None
+    """Formats of the readable recordings of which the clips are windows."""
+    summary: str = ""
+    """Numbers of windows, in one line."""
 
     @property
     def class_names(self) -> list[str]:
-        """Labels, sorted."""
-        return sorted(self.clips["label"].unique())
+        """Names of the classes, sorted."""
+        return sorted(self.class_counts)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of clips of each class, in the order of their names."""
+        return count_classes(self.clips["label"].value_counts(), self.multi_label)
 
 
 def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Manifest:
     """Read labeled clips from a CSV with columns `path,label[,fold][,group]`, or from folders `<class>/*`.
 
     If a folder has a training split `train`, that is read instead. `clip_id` is the path relative to the
-    folder (or as written in the CSV), with forward slashes, in composed Unicode form.
+    folder (or as written in the CSV), with forward slashes, in composed Unicode form. With annotated events,
+    a label has the classes of all events of the file.
 
     Raises:
         UserError: no such path, no clip, a missing column, a duplicate id, a pattern that does not match, or
             a folder with several interpretations.
     """
-    if _is_file(data, "--data"):
-        clips, warnings = _read_labeled_file(data)
-    elif data.is_dir():
-        clips, warnings = _read_class_folders(data)
-    else:
-        raise UserError(f"--data {data}: no such folder or CSV file")
-    if clips.empty:
-        notes = "".join(f"; {warning}" for warning in warnings)
+    found = _read_labeled(data, config)
+    if found.clips.empty:
+        notes = "".join(f"; {warning}" for warning in found.warnings)
+        expected = "recordings" if config.annotations else "<class>/<clip>.wav"
         raise UserError(
-            f"--data {data}: no audio files found; expected <class>/<clip>.wav (or {_OTHER_FORMATS}){notes}"
+            f"--data {data}: no audio files found; expected {expected} (or {_OTHER_FORMATS}){notes}"
         )
-    clips = _sorted(_apply_patterns(clips, config), f"--data {data}")
-    return Manifest(clips, warnings + _class_warnings(clips))
+    clips = _sorted(_apply_patterns(found.clips, config), f"--data {data}")
+    manifest = replace(found, clips=clips)
+    warnings = class_warnings(manifest.class_counts, manifest.multi_label)
+    return replace(manifest, warnings=found.warnings + warnings)
+
+
+def cut_windows(manifest: Manifest, config: WindowConfig, seed: int) -> Manifest:
+    """Return the manifest of the windows of all recordings of a manifest.
+
+    `seed` is that of the choice of background windows.
+
+    Raises:
+        UserError: no window has an event, or an object store cannot be reached.
+    """
+    cut = cut_recordings(manifest.clips, manifest.events, config, seed)
+    return replace(
+        manifest,
+        clips=cut.clips,
+        warnings=manifest.warnings + cut.warnings,
+        formats=cut.formats,
+        summary=cut.summary,
+    )
+
+
+def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
+    if _is_file(data, "--data"):
+        return _read_labeled_file(data, config)
+    if not data.is_dir():
+        raise UserError(f"--data {data}: no such folder or CSV file")
+    if config.annotations is None:
+        return _read_class_folders(data, config)
+    if config.window is None and not config.multi_label:
+        raise UserError(
+            f"--annotations {config.annotations} needs --window: events label windows of recordings (or "
+            "--multi-label: each file is a clip with the classes of all of its events)"
+        )
+    if config.annotations != "auto" and _is_file(config.annotations, "--annotations"):
+        read = read_event_table(
+            config.annotations, "--annotations", data, config.label_column, config.window is not None
+        )
+    else:
+        read = read_annotated_folder(data, config.annotations, config.label_column)
+    return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)
 
 
 def read_unlabeled(audio: Path) -> Manifest:
@@ -124,17 +184,29 @@ def _is_file(path: Path, flag: str) -> bool:
         return path.is_file()
 
 
-def _read_labeled_file(data: Path) -> tuple[pd.DataFrame, list[str]]:
+def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
     if _is_recording(data):
         raise UserError(f"--data {data}: is an audio file; expected a folder of class folders, or a CSV")
-    return read_labeled_table(data)
+    for flag, value in (("annotations", config.annotations), ("birdnet-folders", config.birdnet_folders)):
+        if value:
+            raise UserError(f"--data {data}: is a table of clips, but --{flag} needs a folder of recordings")
+    if config.multi_label or (config.window is not None and has_times(data, "--data")):
+        read = read_event_table(data, "--data", data.parent, config.label_column, config.window is not None)
+        return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)
+    return Manifest(*read_labeled_table(data, config.label_column))
 
 
-def _read_class_folders(data: Path) -> tuple[pd.DataFrame, list[str]]:
+def _read_class_folders(data: Path, config: ManifestConfig) -> Manifest:
     """Return the clips of the class folders in a folder, and warnings."""
+    multi_label = config.multi_label or config.birdnet_folders
     with report_os_errors("reading", f"--data {data}"):
         tree = open_tree(data)
         layout = find_classes(tree, data)
+        if multi_label:
+            read_label = birdnet_label if config.birdnet_folders else parse_label
+            layout.classes = [
+                folder._replace(label=read_label(normalize_id(folder.label))) for folder in layout.classes
+            ]
         walk = AudioWalk(layout.tree)
         clips = to_table(walk.records(layout.classes))
     empty = _empty_classes(layout, clips, walk.omitted)
@@ -144,7 +216,7 @@ def _read_class_folders(data: Path) -> tuple[pd.DataFrame, list[str]]:
     warnings = layout.warnings + walk.omitted.warnings()
     if clips["label"].nunique() < 2:
         warnings += nested_classes_warning(layout) or table_hint(tree)
-    return clips, warnings
+    return Manifest(clips, warnings, multi_label)
 
 
 def _empty_classes(layout: Layout, clips: pd.DataFrame, omitted: Omitted) -> list[str]:
@@ -218,41 +290,8 @@ def _sorted(clips: pd.DataFrame, name: str) -> pd.DataFrame:
         )
     raise UserError(
         f"{name}: {len(duplicates)} duplicate paths, e.g. {shown(first['clip_id'])}; "
-        "list each path in one row only"
+        "list each path in one row only, or add --multi-label if a file has several classes"
     )
-
-
-def _class_warnings(clips: pd.DataFrame) -> list[str]:
-    """Return warnings about classes that cannot be learned or look like one class."""
-    counts = clips["label"].value_counts()
-    warnings = []
-    if len(counts) < 2:
-        warnings.append(f"only one class, '{counts.index[0]}': a classifier needs two or more")
-    if single := sorted(counts.index[counts == 1]):
-        classes = (
-            "class {} has a single clip, so it"
-            if len(single) == 1
-            else "classes {} have a single clip, so each"
-        )
-        warnings.append(f"{classes.format(shown_list(single))} cannot be both trained on and validated")
-    similar: dict[str, list[str]] = {}
-    for name in sorted(counts.index):
-        similar.setdefault(_plain_name(name), []).append(name)
-    groups = [names for names in similar.values() if len(names) > 1]
-    return warnings + first_messages(
-        [
-            f"classes {shown_list(names)} differ only in case, blanks, invisible characters or zeros of a "
-            "number"
-            for names in groups
-        ]
-    )
-
-
-def _plain_name(name: str) -> str:
-    """Return a class name without case, blanks, invisible characters, and zeros as in `01` and `1.0`."""
-    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
-    number = re.fullmatch(r"\s*0*(\d+)(?:\.0*)?\s*", visible)
-    return number[1] if number else " ".join(visible.casefold().split())
 
 
 def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from pipeline.data.duplicates import (
     log_duplicates,
     read_digests,
 )
+from pipeline.data.labels import count_classes
 from pipeline.data.shard_manifest import MANIFEST_NAME, ShardManifest, write_manifest
 from pipeline.data.shards import (
     REJECTED_NAME,
@@ -47,12 +48,18 @@ class Publication:
     data: Path
     features: FeatureConfig
     augment: AugmentConfig
+    num_clips: int
+    """Number of clips, usable or not."""
     class_counts: dict[str, int]
     """Number of clips per class, usable or not."""
     summaries: Sequence[ShardSummary]
     """Summary of each shard, in the order of its clips."""
     read_clips: Callable[[int], list[dict[str, Any]]]
     """Returns the manifest rows of a shard's clips, by its index; called from several threads."""
+    multi_label: bool = False
+    """Whether a clip has any number of classes."""
+    hop: float | None = None
+    """Distance in seconds between the windows that the clips are; None if they are whole files."""
     existing: ShardManifest | None = None
     """Manifest that is replaced."""
 
@@ -88,16 +95,12 @@ class Publication:
     def _warnings(self) -> list[ClipWarning]:
         return sorted(warning for summary in self.summaries for warning in summary.warnings)
 
-    @cached_property
-    def _total(self) -> int:
-        return sum(self.class_counts.values())
-
     def _check_count(self) -> None:
         usable = sum(summary.info.clips for summary in self.summaries)
-        if usable + len(self._rejected) != self._total:
+        if usable + len(self._rejected) != self.num_clips:
             count = len(self.summaries)
             raise RuntimeError(
-                f"{usable} + {len(self._rejected)} clips in {count} shards, expected {self._total}"
+                f"{usable} + {len(self._rejected)} clips in {count} shards, expected {self.num_clips}"
             )
 
     def _find_duplicates(self) -> list[Duplicate]:
@@ -121,10 +124,11 @@ class Publication:
 
     def _check_reject_rate(self, max_rejected: float) -> None:
         rejected = self._rejected
-        if len(rejected) > max_rejected * self._total:
+        if len(rejected) > max_rejected * self.num_clips:
+            clips = "files" if self.hop is None else "windows"
             examples = "; ".join(f"{clip.clip_id}: {clip.reason}" for clip in rejected[:10])
             raise UserError(
-                f"{len(rejected)} of {self._total} files are unusable, more than --max-rejected "
+                f"{len(rejected)} of {self.num_clips} {clips} are unusable, more than --max-rejected "
                 f"{max_rejected:g} (all in {self.out / REJECTED_NAME}). "
                 f"First {min(10, len(rejected))}: {examples}"
             )
@@ -146,12 +150,13 @@ class Publication:
         shards = [index for index, summary in enumerate(self.summaries) if summary.rejected]
         rejected_ids = {clip.clip_id for clip in self._rejected}
         with report_os_errors("reading the list of clips in", self.out):
-            return Counter(
+            labels = Counter(
                 clip["label"]
                 for clips in map_concurrently(self.read_clips, shards)
                 for clip in clips
                 if clip["clip_id"] in rejected_ids
             )
+        return Counter(count_classes(labels, self.multi_label))
 
     def _manifest(self, class_names: set[str]) -> ShardManifest:
         shards = tuple(summary.info for summary in self.summaries)
@@ -166,4 +171,6 @@ class Publication:
             warnings=len(self._warnings),
             source={"data": str(self.data), "clips_by_class": self.class_counts},
             shards=shards,
+            multi_label=self.multi_label,
+            hop=self.hop,
         )

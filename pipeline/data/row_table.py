@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.data.duplicates import duplicate_sets, merge_groups, read_digests
 from pipeline.data.shard_manifest import ShardManifest
-from pipeline.data.shards import ShardInfo, read_shard, shard_digests
+from pipeline.data.shards import WINDOW_COLUMNS, ShardInfo, read_shard, shard_digests
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 
@@ -33,25 +33,28 @@ def read_complete_shard(path: Path, rows: int, columns: Sequence[str] | None = N
 
 
 def read_tables(shards: Path, manifest: ShardManifest) -> Iterator[pa.Table]:
-    """Yield the columns `COLUMNS` of each shard of a dataset, read concurrently.
+    """Yield the columns `COLUMNS` of each shard of a dataset, and `WINDOW_COLUMNS` of windows, concurrently.
 
     Raises:
         UserError: a missing or damaged shard.
     """
 
+    columns = [*COLUMNS, *(WINDOW_COLUMNS if manifest.hop is not None else ())]
+
     def read(shard: ShardInfo) -> pa.Table:
-        return read_complete_shard(shards / shard.name, shard.rows, COLUMNS)
+        return read_complete_shard(shards / shard.name, shard.rows, columns)
 
     return map_concurrently(read, manifest.shards)
 
 
 def join_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """Return the columns `COLUMNS` of all shards of a dataset, and those of `add_split_columns`.
+    """Return the columns of all shards of a dataset without spectrograms, and those of `add_split_columns`.
 
     Raises:
         UserError: a damaged footer.
     """
-    rows = pd.concat([table.select(COLUMNS).to_pandas() for table in tables], ignore_index=True)
+    names = [name for name in (*COLUMNS, *WINDOW_COLUMNS) if name in tables[0].column_names]
+    rows = pd.concat([table.select(names).to_pandas() for table in tables], ignore_index=True)
     add_split_columns(rows, read_digests(b"".join(map(shard_digests, tables))))
     return rows
 

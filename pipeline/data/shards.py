@@ -26,6 +26,8 @@ from pipeline.io.storage import pyarrow_source
 REJECTED_NAME = "rejected.csv"
 WARNINGS_NAME = "warnings.csv"
 _METADATA_KEY = b"melray"
+# Columns of rows that are windows of recordings, and not whole clips.
+WINDOW_COLUMNS = ("start", "end")
 
 
 class Rejected(NamedTuple):
@@ -64,8 +66,11 @@ class ShardSummary(NamedTuple):
     """Concatenated digests of the usable clips' spectrograms, by which duplicates are found."""
 
 
-def shard_schema(shape: tuple[int, int]) -> pa.Schema:
-    """Return the columns of a shard with spectrograms of `shape` `(n_mels, num_frames)`."""
+def shard_schema(shape: tuple[int, int], windowed: bool = False) -> pa.Schema:
+    """Return the columns of a shard with spectrograms of `shape` `(n_mels, num_frames)`.
+
+    With `windowed`, rows are windows of recordings, with `WINDOW_COLUMNS`.
+    """
     return pa.schema(
         {
             "clip_id": pa.string(),
@@ -73,6 +78,9 @@ def shard_schema(shape: tuple[int, int]) -> pa.Schema:
             "label": pa.string(),
             "fold": pa.int32(),
             "group": pa.string(),
+        }
+        | dict.fromkeys(WINDOW_COLUMNS if windowed else (), pa.float64())
+        | {
             "copy": pa.int32(),
             "strength": pa.float32(),
             "augmentation": pa.string(),
@@ -88,16 +96,18 @@ def write_shard(
     rejected: Sequence[Rejected],
     shape: tuple[int, int],
     warnings: Sequence[ClipWarning] = (),
+    windowed: bool = False,
 ) -> ShardSummary:
     """Write a shard atomically.
 
     Args:
         path: file of the shard.
-        clips: `clip_id, path, label, fold, group` of each usable clip.
+        clips: `clip_id, path, label, fold, group` of each usable clip, and `start, end` of windows.
         spectrograms: rows of each usable clip.
         rejected: unusable clips; stored in the footer, so that they survive an interrupted job.
         shape: `(n_mels, num_frames)`.
         warnings: warnings about usable clips; stored in the footer too.
+        windowed: whether the clips are windows of recordings.
 
     The footer also has the digests of the original spectrograms, for `pipeline/data/duplicates.py`.
     """
@@ -109,7 +119,7 @@ def write_shard(
         "warnings": warnings,
         "digests": digests.hex(),
     }
-    table = _to_table(clips, spectrograms, shape)
+    table = _to_table(clips, spectrograms, shape, windowed)
     table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     write_atomically(
         path,
@@ -133,18 +143,21 @@ def write_shard(
 
 
 def _to_table(
-    clips: Sequence[dict[str, Any]], spectrograms: Sequence[list[Spectrogram]], shape: tuple[int, int]
+    clips: Sequence[dict[str, Any]],
+    spectrograms: Sequence[list[Spectrogram]],
+    shape: tuple[int, int],
+    windowed: bool,
 ) -> pa.Table:
     """Return the rows of a shard; the arguments are those of `write_shard`."""
     rows = [(clip, row) for clip, clip_rows in zip(clips, spectrograms, strict=True) for row in clip_rows]
+    schema = shard_schema(shape, windowed)
+    from_row = ("copy", "strength", "augmentation")
     columns: dict[str, Any] = {
-        name: [clip[name] for clip, _ in rows] for name in ("clip_id", "path", "label", "fold", "group")
-    }
-    columns |= {
-        name: [getattr(row, name) for _, row in rows] for name in ("copy", "strength", "augmentation")
+        name: [getattr(row, name) if name in from_row else clip[name] for clip, row in rows]
+        for name in schema.names
+        if name != "mel"
     }
     mels = np.stack([row.mel for _, row in rows]) if rows else np.zeros((0, *shape), np.float16)
-    schema = shard_schema(shape)
     columns["mel"] = pa.Array.from_buffers(
         schema.field("mel").type, len(rows), [None, pa.py_buffer(np.ascontiguousarray(mels))]
     )
@@ -205,8 +218,6 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         UserError: the shard is missing or damaged.
     """
-    schema = shard_schema((1, 1))
-    names = schema.names if columns is None else list(columns)
     try:
         table = pq.read_table(
             pyarrow_source(path, partial=columns is not None),
@@ -215,6 +226,8 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             partitioning=None,
         )
         # The footer has no checksum.
+        schema = shard_schema((1, 1), windowed=WINDOW_COLUMNS[0] in table.column_names)
+        names = schema.names if columns is None else list(columns)
         if table.column_names != names or any(
             table.field(name).type != schema.field(name).type for name in names if name != "mel"
         ):

@@ -1,11 +1,74 @@
-"""Windows of a recording: where they begin, and their names."""
+"""Windows of a recording: their settings, where they begin, and their names."""
 
 from __future__ import annotations
 
 import math
+import re
+from typing import NamedTuple
+
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from models.config import Config
 
 # A rest at the end of a recording that is shorter than this fraction of a window gets no window of its own.
 MIN_REST = 0.1
+
+_OVERLAP = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|s)?")
+
+
+class MinOverlap(NamedTuple):
+    """Overlap from which on an event labels a window; one of the values is 0."""
+
+    seconds: float
+    fraction: float
+    """Fraction of the event, or of the window if that is shorter."""
+
+    def required(self, event: float, window: float) -> float:
+        """Return the overlap in seconds that an event and a window of these lengths need.
+
+        It is never more than both can have, so that an event that is shorter labels the window that has it.
+        """
+        shorter = min(event, window)
+        return min(shorter, max(self.seconds, self.fraction * shorter))
+
+
+class WindowConfig(Config):
+    """Windows of recordings."""
+
+    window: float | None = Field(None, gt=0, le=600)
+    """Cut recordings into windows of this many seconds; each is a clip (default: one clip per file)."""
+    hop: float | None = Field(None, ge=0.001, le=600)
+    """Seconds from the start of a window to that of the next one (default: `--window`)."""
+    min_overlap: str = "0.25"
+    """Overlap from which on an annotated event labels a window: seconds such as `0.25`, or a percentage such
+    as `20%` of the event, or of the window if that is shorter. A shorter event must be inside completely."""
+    background_ratio: float = Field(1.0, ge=0)
+    """Number of windows without an event (background) per window with events, at most."""
+
+    @field_validator("min_overlap")
+    @classmethod
+    def _check_overlap(cls, text: str) -> str:
+        if parse_overlap(text) is None:
+            raise ValueError("expected seconds such as 0.25, or a percentage up to 100% such as 20%")
+        return text
+
+    @model_validator(mode="after")
+    def _check_hop(self) -> WindowConfig:
+        if self.hop is not None and self.window is None:
+            raise ValueError(f"--hop {self.hop:g} needs --window")
+        return self
+
+
+def parse_overlap(text: str) -> MinOverlap | None:
+    """Return the overlap that `0.25`, `0.25s` or `20%` stands for; None for another text."""
+    match = _OVERLAP.fullmatch(text.strip())
+    if match is None:
+        return None
+    value = float(match[1])
+    if match[2] != "%":
+        return MinOverlap(value, 0.0)
+    return MinOverlap(0.0, value / 100) if value <= 100 else None
 
 
 def window_starts(seconds: float, window: float, hop: float) -> list[float]:
@@ -31,3 +94,13 @@ def window_id(recording_id: str, start: float) -> str:
 def recording_of(clip_id: str) -> str:
     """Return the recording of a window, given by its clip id."""
     return clip_id.rpartition("@")[0]
+
+
+def window_sizes(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return a manifest of windows in which the column `size` has the bytes of the window, not of the file.
+
+    The length of a recording is taken to be the end of its last window.
+    """
+    seconds = clips.groupby("path", sort=False)["end"].transform("max")
+    sizes = clips["size"] * (clips["end"] - clips["start"]) / seconds
+    return clips[["path"]].assign(size=sizes.clip(lower=0).astype("int64"))

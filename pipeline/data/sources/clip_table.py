@@ -24,10 +24,10 @@ from pipeline.io.storage import is_store_uri
 from pipeline.io.text import plural
 
 # Empty, or as pandas may write a missing value.
-_NO_VALUES = ("", "nan")
-# Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
+NO_VALUES = ("", "nan")
 # Slashes and dots that a path does not need.
 _REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
+# Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
 _FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
 
 
@@ -42,6 +42,7 @@ class TableReader:
     name: str
     """Flag and path, for error messages."""
     finder: FileFinder
+    label_is_optional: bool = False
     found: int = 0
     missing: int = 0
     first_missing: FoundFile | None = None
@@ -82,8 +83,8 @@ class TableReader:
     def _names(self, rows: Iterable[Row], columns: Columns) -> Iterator[str]:
         """Yield the names of the files of the training split."""
         for _, values in rows:
-            if columns.split is None or split_of(_value(values, columns.split)) != "held out":
-                yield _value(values, columns.path, strip=False)
+            if columns.split is None or split_of(row_value(values, columns.split)) != "held out":
+                yield row_value(values, columns.path, strip=False)
 
     def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
         """Return the manifest row of a table row; None if the row belongs to another split.
@@ -91,18 +92,18 @@ class TableReader:
         Raises:
             UserError: a value is missing or invalid, or a name stands for several files.
         """
-        if columns.split is not None and self._is_held_out(line, _value(values, columns.split), columns):
+        if columns.split is not None and self._is_held_out(line, row_value(values, columns.split), columns):
             return None
-        path, label = _value(values, columns.path, strip=False), _value(values, columns.label)
+        path, label = row_value(values, columns.path, strip=False), row_value(values, columns.label)
         if not path.strip():
             raise UserError(f"{self.name}, line {line}: path is empty")
-        if columns.label is not None and label.lower() in _NO_VALUES:
+        if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")
-        fold = NO_FOLD if columns.fold is None else self._fold(line, _value(values, columns.fold))
+        fold = NO_FOLD if columns.fold is None else self._fold(line, row_value(values, columns.fold))
         file = self._find(line, path)
-        clip_id = _value(values, columns.clip_id) or _clip_id(file.name)
-        group = _value(values, columns.group)
-        group = "" if group.lower() in _NO_VALUES else group
+        clip_id = row_value(values, columns.clip_id) or _clip_id(file.name)
+        group = row_value(values, columns.group)
+        group = "" if group.lower() in NO_VALUES else group
         return clip_record(clip_id, file.path, label, file.status, fold, group)
 
     def _is_held_out(self, line: int, split: str, columns: Columns) -> bool:
@@ -118,7 +119,7 @@ class TableReader:
 
     def _fold(self, line: int, text: str) -> int:
         """Return a fold number."""
-        if text.lower() in _NO_VALUES:
+        if text.lower() in NO_VALUES:
             return NO_FOLD
         match = _FOLD.fullmatch(text)
         if match is not None and NO_FOLD <= int(match[1]) <= MAX_FOLD:
@@ -183,18 +184,19 @@ class TableReader:
                 )
 
 
-def read_labeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def read_labeled_table(path: Path, label_column: str | None = None) -> tuple[pd.DataFrame, list[str]]:
     """Read labeled clips from a CSV with the columns `path,label[,fold][,group]`; return them and warnings.
 
-    Paths are relative to the folder of the CSV. Rows of other splits than `train` are left out.
+    Paths are relative to the folder of the CSV. Rows of other splits than `train` are left out. The column of
+    the classes may be chosen by `label_column`.
 
     Raises:
         UserError: not a CSV, a missing column, an invalid value, or no listed file exists.
     """
     with open_csv(path, "--data") as table:
-        columns = labeled_columns(table)
+        columns = labeled_columns(table, label_column)
         reader = TableReader(table.name, FileFinder(path.parent))
-        clips = reader.read(table.rows(), columns, lambda: _rows(path, "--data"))
+        clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
     return clips, reader.check_files(path, clips)
 
 
@@ -215,7 +217,7 @@ def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
                 yield table.header_line, table.header
             yield from table.rows()
 
-        clips = reader.read(rows(), columns, lambda: _rows(path, "--audio"))
+        clips = reader.read(rows(), columns, lambda: table_rows(path, "--audio"))
     return clips, reader.check_files(path, clips)
 
 
@@ -230,7 +232,8 @@ def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return clips, reader.check_files(path, clips)
 
 
-def _rows(path: Path, flag: str) -> Iterator[Row]:
+def table_rows(path: Path, flag: str) -> Iterator[Row]:
+    """Yield the rows of a CSV file without its header."""
     with open_csv(path, flag) as table:
         yield from table.rows()
 
@@ -258,7 +261,7 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         raise error
 
 
-def _value(values: Sequence[str], column: int | None, strip: bool = True) -> str:
+def row_value(values: Sequence[str], column: int | None, strip: bool = True) -> str:
     """Return a value; empty if the column or the rest of the row is missing."""
     if column is None or column >= len(values):
         return ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
-from pipeline.data.clips import shown
+from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.io.console import logger
 from pipeline.io.csv_files import CsvFile
@@ -35,11 +35,32 @@ class Columns:
     split: int | None = None
     split_is_strict: bool = False
     """Whether all values of `split` must be names of splits."""
+    times: tuple[int, int] | None = None
+    """Columns of start and end of an event."""
 
 
-def labeled_columns(table: CsvFile) -> Columns:
+def labeled_columns(
+    table: CsvFile,
+    label_column: str | None = None,
+    other_label: int | None = None,
+    times: tuple[int, int] | None = None,
+) -> Columns:
+    """Return the columns of a table of labeled clips.
+
+    Args:
+        table: the open table.
+        label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`).
+        other_label: position of this column if the table has none of these.
+        times: positions of start and end of events.
+
+    Raises:
+        UserError: no column of paths or classes.
+    """
     names = _column_names(table)
     path, label = _first(names, PATH_COLUMNS), _first(names, LABEL_COLUMNS)
+    label = other_label if label is None else label
+    if label_column is not None:
+        label = chosen_label_column(table, label_column)
     if path is None or label is None:
         missing = "path" if path is None else "label"
         raise UserError(
@@ -54,6 +75,7 @@ def labeled_columns(table: CsvFile) -> Columns:
         _first(names, ("group",)),
         split=split,
         split_is_strict=split is not None and names[split] == "split",
+        times=times,
     )
     _log_columns(table, names, columns)
     return columns
@@ -62,6 +84,7 @@ def labeled_columns(table: CsvFile) -> Columns:
 def _log_columns(table: CsvFile, names: Sequence[str], columns: Columns) -> None:
     """Log which columns are used, unless the table has exactly those that are documented."""
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
+    used |= dict(zip(columns.times or (), ("start", "end"), strict=False))
     ignored = [name for position, name in enumerate(table.header) if name and position not in used]
     renamed = [
         f"{name} as {used[position]}"
@@ -71,6 +94,21 @@ def _log_columns(table: CsvFile, names: Sequence[str], columns: Columns) -> None
     if ignored or {"path", "label"} - set(names):
         note = f"; ignored: {', '.join(map(shown, ignored[:12]))}" if ignored else ""
         logger.info("%s: columns %s%s", table.name, ", ".join(renamed), note)
+
+
+def chosen_label_column(table: CsvFile, label_column: str) -> int:
+    """Return the position of the column that `--label-column` names, in any case.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    names = [name.casefold() for name in table.header]
+    if label_column.strip().casefold() not in names:
+        raise UserError(
+            f"{table.name}: no column {shown(label_column)}, as --label-column requests; its columns are "
+            f"{shown_list(table.header, 20)}"
+        )
+    return names.index(label_column.strip().casefold())
 
 
 def unlabeled_columns(table: CsvFile, finder: FileFinder) -> tuple[Columns, bool]:

@@ -1,0 +1,134 @@
+"""Recordings of a folder with the events in their annotation files."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.annotation_files import read_annotation_file
+from pipeline.data.annotations.file_search import RecordingIndex, annotation_names
+from pipeline.data.clips import shown, shown_list, to_table
+from pipeline.data.labels import join_labels, split_labels
+from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.folder_tree import FolderTree, open_tree
+from pipeline.io.storage import to_path
+from pipeline.io.text import plural
+
+Events = dict[str, list[Annotation]]
+
+
+@dataclass
+class AnnotatedClips:
+    """Audio files with their events."""
+
+    clips: pd.DataFrame
+    """Manifest with a row for each file; its label has the classes of all events."""
+    events: Events
+    """Events of each clip, by its id."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def union_label(events: list[Annotation]) -> str:
+    """Return the label with the classes of all events."""
+    return join_labels(name for event in events for name in split_labels(event.label))
+
+
+def read_annotated_folder(
+    data: Path, annotations: Path | Literal["auto"], label_column: str | None
+) -> AnnotatedClips:
+    """Read the recordings below a folder that have an annotation file, and their events.
+
+    Args:
+        data: folder of the recordings.
+        annotations: folder of the annotation files; `auto`, or `data`: next to the recordings.
+        label_column: column of the classes in tables.
+
+    Raises:
+        UserError: a folder or file cannot be read, or no recording has an annotation file.
+    """
+    with report_os_errors("reading", f"--data {data}"):
+        tree = open_tree(data)
+        walk = AudioWalk(tree)
+        clips = to_table(walk.records([ClassFolder("", "")]))
+    is_elsewhere = annotations != "auto" and str(annotations) != str(data)
+    if annotations != "auto" and is_elsewhere:
+        if not annotations.is_dir():
+            raise UserError(f"--annotations {annotations}: no such folder or CSV file")
+        with report_os_errors("reading", f"--annotations {annotations}"):
+            tree = open_tree(annotations)
+    files, warnings = _find_files(tree, clips["clip_id"], is_elsewhere)
+    events = _read_events(tree, files, label_column)
+    missing = clips["clip_id"][~clips["clip_id"].isin(events.keys())].tolist()
+    if len(missing) == len(clips) and missing:
+        raise UserError(
+            f"--annotations {annotations}: none of {plural(len(clips), 'recording')} has an annotation file; "
+            f"that of {shown(missing[0])} would be named {shown(_example(missing[0]))}"
+        )
+    if missing:
+        warnings.append(
+            f"{len(missing)} of {plural(len(clips), 'recording')} have no annotation file and are left out: "
+            f"{shown_list(missing)}; an empty file states that there is no event"
+        )
+    clips = clips[clips["clip_id"].isin(events.keys())].reset_index(drop=True)
+    clips["label"] = [union_label(events[clip_id]) for clip_id in clips["clip_id"]]
+    return AnnotatedClips(clips, events, walk.omitted.warnings() + warnings)
+
+
+def _example(clip_id: str) -> str:
+    return f"{os.path.splitext(clip_id)[0]}.txt"
+
+
+def _find_files(
+    tree: FolderTree, clip_ids: pd.Series, any_folder: bool
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the annotation files of each recording, and warnings about other files.
+
+    Raises:
+        UserError: a file can belong to two recordings.
+        OSError: a folder cannot be read.
+    """
+    index, files, unknown = RecordingIndex(clip_ids), defaultdict(list), []
+    for name in annotation_names(tree):
+        clip_id = index.find(name, any_folder)
+        if clip_id is None:
+            unknown.append(name)
+        else:
+            files[clip_id].append(name)
+    warnings = []
+    if unknown:
+        warnings.append(
+            f"{plural(len(unknown), 'text file')} named like no recording, ignored: {shown_list(unknown)}"
+        )
+    several = [names for names in files.values() if len(names) > 1]
+    if several:
+        warnings.append(
+            f"{plural(len(several), 'recording')} with several annotation files, whose events are combined: "
+            f"{shown_list(several[0])}"
+        )
+    return files, warnings
+
+
+def _read_events(tree: FolderTree, files: dict[str, list[str]], label_column: str | None) -> Events:
+    """Return the events in the annotation files of each recording.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+
+    def read(pair: tuple[str, str]) -> list[Annotation]:
+        clip_id, name = pair
+        return read_annotation_file(to_path(tree.path(name)), clip_id.rpartition("/")[2], label_column)
+
+    pairs = [(clip_id, name) for clip_id, names in files.items() for name in names]
+    events: Events = defaultdict(list)
+    for (clip_id, _), found in zip(pairs, map_concurrently(read, pairs), strict=True):
+        events[clip_id] += found
+    return dict(events)

@@ -1,0 +1,62 @@
+"""Annotated events: a span of time in a recording and the classes that sound in it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from pipeline.data.labels import join_labels, split_labels
+from pipeline.data.sources.clip_table import NO_VALUES
+from pipeline.io.errors import UserError
+
+
+class Annotation(NamedTuple):
+    """An event from `start` to `end` seconds; a point in time if both are equal."""
+
+    start: float
+    end: float
+    label: str
+    """Its classes, as in `labels.py`; empty if the class is not given."""
+
+    @classmethod
+    def of_recording(cls, label: str) -> Annotation:
+        """Return the annotation of a whole recording."""
+        return cls(0.0, math.inf, label)
+
+
+def parse_label(text: str) -> str:
+    """Return the classes in a text, several of them separated by `;`, as in `labels.py`."""
+    return "" if text.strip().lower() in NO_VALUES else join_labels(split_labels(text))
+
+
+def parse_annotation(start: str, end: str, label: str, location: str) -> Annotation:
+    """Return the event with these texts; `location` is its file and line, for messages.
+
+    Raises:
+        UserError: a time is no number of seconds, or the end is before the start.
+    """
+    first, last = _parse_seconds(start, location), _parse_seconds(end, location)
+    if last < first:
+        raise UserError(
+            f"{location}: the end {last:g} is before the start {first:g}; swap or correct the two times"
+        )
+    return Annotation(first, last, parse_label(label))
+
+
+def is_seconds(text: str) -> bool:
+    """Return whether a text is a number of seconds."""
+    try:
+        return math.isfinite(float(_plain_number(text)))
+    except ValueError:
+        return False
+
+
+def _parse_seconds(text: str, location: str) -> float:
+    if not is_seconds(text):
+        raise UserError(f"{location}: time {text.strip()!r} is not a number of seconds, such as 12.5")
+    return float(_plain_number(text))
+
+
+def _plain_number(text: str) -> str:
+    """Return a number with a decimal point, which may have been written with a decimal comma."""
+    return text.replace(",", ".") if text.count(",") == 1 and "." not in text else text

@@ -1,0 +1,108 @@
+"""Annotation files of one recording: Raven selection tables and the like, and Audacity label files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PureWindowsPath
+
+from pipeline.data.annotations.annotation import Annotation, is_seconds, parse_annotation
+from pipeline.data.annotations.event_columns import EventColumns, event_columns
+from pipeline.data.clips import normalize_id, shown, shown_list
+from pipeline.io.csv_files import CsvFile, open_csv, open_text
+from pipeline.io.errors import UserError
+
+_FLAG = "--annotations"
+
+
+def read_annotation_file(path: Path, recording: str, label_column: str | None = None) -> list[Annotation]:
+    """Read the events of a recording; an empty file has none.
+
+    Args:
+        path: a table with a header, as Raven and BirdNET write it, or Audacity labels.
+        recording: name of the audio file, by which its rows are found in a table of several files.
+        label_column: column of the classes in tables.
+
+    Raises:
+        UserError: it is neither, or a value is invalid; the message names the line.
+    """
+    with open_text(path, _FLAG) as file:
+        first = next((line for line in file if line.strip()), "")
+    if not first:
+        return []
+    if _is_audacity(first):
+        return list(_audacity_events(path))
+    with open_csv(path, _FLAG) as table:
+        return _table_events(table, event_columns(table, label_column), recording)
+
+
+def _is_audacity(line: str) -> bool:
+    """Return whether a line is one of an Audacity label file."""
+    values = line.split("\t")
+    return line.startswith("\\") or (len(values) > 1 and is_seconds(values[0]) and is_seconds(values[1]))
+
+
+def _audacity_events(path: Path) -> Iterator[Annotation]:
+    """Yield the events of lines such as `1.5<tab>2.75<tab>dog`; ranges of frequencies begin with a backslash.
+
+    Raises:
+        UserError: another line.
+    """
+    with open_text(path, _FLAG) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip() or line.startswith("\\"):
+                continue
+            location = f"{_FLAG} {path}, line {number}"
+            start, *rest = line.rstrip("\r\n").split("\t")
+            if not rest:
+                raise UserError(f"{location}: expected start, tab, end, tab, label, not {shown(start)}")
+            yield parse_annotation(start, rest[0], normalize_id(" ".join(rest[1:])), location)
+
+
+def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list[Annotation]:
+    """Return the events of a table, once each: Raven lists a selection for each of its views.
+
+    Raises:
+        UserError: an invalid value, or rows without a column of classes.
+    """
+    rows = _rows_of_file(list(table.rows()), columns, recording)
+    if rows and columns.label is None:
+        raise UserError(
+            f"{table.name}: no column of classes; name it by --label-column, one of "
+            f"{shown_list(table.header, 20)}"
+        )
+    events: dict[tuple, Annotation] = {}
+    for line, values in rows:
+        event = _event(values, columns, f"{table.name}, line {line}")
+        key = (line,) if columns.selection is None else (_value(values, columns.selection), *event[:2])
+        if key not in events or not events[key].label:
+            events[key] = event
+    return list(events.values())
+
+
+def _event(values: Sequence[str], columns: EventColumns, location: str) -> Annotation:
+    start, end = _value(values, columns.start), _value(values, columns.end)
+    event = parse_annotation(start, end, normalize_id(_value(values, columns.label)), location)
+    if columns.file is None or not _value(values, columns.file_offset):
+        return event
+    offset = _value(values, columns.file_offset)
+    shift = parse_annotation(offset, offset, "", location).start - event.start
+    return event._replace(start=event.start + shift, end=event.end + shift)
+
+
+def _rows_of_file(
+    rows: list[tuple[int, list[str]]], columns: EventColumns, recording: str
+) -> list[tuple[int, list[str]]]:
+    """Return the rows of a recording, if the table names several files; otherwise all rows."""
+    stems = {line: _stem(_value(values, columns.file)) for line, values in rows}
+    if len(set(stems.values())) < 2:
+        return rows
+    return [(line, values) for line, values in rows if stems[line] == _stem(recording)]
+
+
+def _stem(name: str) -> str:
+    """Return the name of a file without folder and ending, for comparisons; paths may be of Windows."""
+    return PureWindowsPath(name).stem.casefold()
+
+
+def _value(values: Sequence[str], column: int | None) -> str:
+    return values[column].strip() if column is not None and column < len(values) else ""

@@ -1,0 +1,99 @@
+"""Columns of times and classes in tables of events, by the names that people and programs give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.data.clips import shown
+from pipeline.data.sources.table_columns import LABEL_COLUMNS, chosen_label_column
+from pipeline.io.csv_files import CsvFile
+from pipeline.io.errors import UserError
+
+_UNITS = ("", "_s", "_sec", "_secs", "_seconds")
+
+
+def _with_units(names: str) -> tuple[str, ...]:
+    return tuple(name + unit for name in names.split() for unit in _UNITS)
+
+
+# Names of columns as `plain_names` returns them; the first one that a table has is used.
+START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time")
+END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time")
+EVENT_LABEL_COLUMNS = (
+    *LABEL_COLUMNS,
+    *"species annotation annotations common_name event_label event sound_type call_type".split(),
+    *"scientific_name species_code code tag tags type".split(),
+)
+
+
+@dataclass(frozen=True)
+class EventColumns:
+    """Positions of the columns of an event; None for a missing one."""
+
+    start: int
+    end: int
+    label: int | None
+    selection: int | None = None
+    """Number of a selection in Raven, which has a row for each view that shows it."""
+    file: int | None = None
+    """File in which the event begins."""
+    file_offset: int | None = None
+    """Start of the event in that file; the other times are those of a sequence of files."""
+
+
+def plain_names(table: CsvFile) -> list[str]:
+    """Return the names of columns in lower case with `_` for all but letters and digits: `begin_time_s`."""
+    return [re.sub(r"[\W_]+", "_", name.lower()).strip("_") for name in table.header]
+
+
+def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:
+    """Return the position of the first accepted name that is there."""
+    return next((names.index(name) for name in accepted if name in names), None)
+
+
+def time_columns(table: CsvFile) -> tuple[int, int] | None:
+    """Return the positions of start and end of events; None if the table has neither.
+
+    Raises:
+        UserError: it has only one of them.
+    """
+    names = plain_names(table)
+    start, end = first_column(names, START_COLUMNS), first_column(names, END_COLUMNS)
+    if start is None and end is None:
+        return None
+    if start is None or end is None:
+        missing, present = ("start", end) if start is None else ("end", start)
+        assert present is not None
+        raise UserError(
+            f"{table.name}: a column {shown(table.header[present])}, but none '{missing}'; events need both "
+            "times, equal ones for a point in time"
+        )
+    return start, end
+
+
+def event_columns(table: CsvFile, label_column: str | None) -> EventColumns:
+    """Return the columns of a table with the events of one recording.
+
+    Raises:
+        UserError: it has no times, or not the column that `label_column` names.
+    """
+    names, times = plain_names(table), time_columns(table)
+    if times is None:
+        raise UserError(
+            f"{table.name}: neither a table with columns such as 'Begin Time (s)' and 'End Time (s)' nor "
+            f"Audacity labels (start, tab, end, tab, label); it begins with {shown(','.join(table.header))}"
+        )
+    label = (
+        first_column(names, EVENT_LABEL_COLUMNS)
+        if label_column is None
+        else chosen_label_column(table, label_column)
+    )
+    return EventColumns(
+        *times,
+        label,
+        first_column(names, ("selection",)) if "view" in names else None,
+        first_column(names, ("begin_file", "begin_path")),
+        first_column(names, _with_units("file_offset")),
+    )

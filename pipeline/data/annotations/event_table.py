@@ -1,0 +1,115 @@
+"""Clips and their events from a CSV in which several rows may name one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.data.annotations.annotated_folder import AnnotatedClips, Events, union_label
+from pipeline.data.annotations.annotation import Annotation, parse_annotation, parse_label
+from pipeline.data.annotations.event_columns import (
+    EVENT_LABEL_COLUMNS,
+    first_column,
+    plain_names,
+    time_columns,
+)
+from pipeline.data.clips import normalize_id, shown_list
+from pipeline.data.sources.clip_table import NO_VALUES, TableReader, row_value, table_rows
+from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.table_columns import Columns, labeled_columns
+from pipeline.io.csv_files import open_csv
+from pipeline.io.errors import UserError
+
+
+def has_times(path: Path, flag: str) -> bool:
+    """Return whether a CSV has columns of start and end of events.
+
+    Raises:
+        UserError: not a CSV, or it has only one of the two.
+    """
+    with open_csv(path, flag) as table:
+        return time_columns(table) is not None
+
+
+def read_event_table(
+    path: Path, flag: str, folder: Path, label_column: str | None, with_times: bool
+) -> AnnotatedClips:
+    """Read clips from a CSV with the columns `path,label[,start,end][,fold][,group]`.
+
+    A row without times, or of a table without such columns, is about the whole file. Without a class as well,
+    it lists a file in which there may be no event.
+
+    Args:
+        path: the CSV.
+        flag: command-line flag that names it.
+        folder: folder to which paths are relative.
+        label_column: column of the classes.
+        with_times: whether start and end are read, if the table has them.
+
+    Raises:
+        UserError: not a CSV, a missing column, an invalid value, or no listed file exists.
+    """
+    with open_csv(path, flag) as table:
+        names = plain_names(table)
+        columns = labeled_columns(
+            table,
+            label_column,
+            first_column(names, EVENT_LABEL_COLUMNS),
+            time_columns(table) if with_times else None,
+        )
+        reader = _EventTableReader(table.name, FileFinder(folder), label_is_optional=True)
+        rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
+    clips, events = reader.merge(rows)
+    return AnnotatedClips(clips, events, reader.check_files(path, clips))
+
+
+@dataclass
+class _EventTableReader(TableReader):
+    """Reads rows that each have an event."""
+
+    annotations: list[Annotation | None] = field(default_factory=list)
+    """Event of each row that was read; None if it has neither times nor a class."""
+    _files: dict[str, FoundFile] = field(default_factory=dict)
+    """Files that were found, by the names in the table."""
+
+    def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
+        record = super().record(line, values, columns)
+        if record is not None:
+            self.annotations.append(self._annotation(line, values, columns))
+        return record
+
+    def _annotation(self, line: int, values: Sequence[str], columns: Columns) -> Annotation | None:
+        label = normalize_id(row_value(values, columns.label))
+        times = [row_value(values, column) for column in columns.times or ()]
+        if any(time.lower() not in NO_VALUES for time in times):
+            return parse_annotation(times[0], times[1], label, f"{self.name}, line {line}")
+        classes = parse_label(label)
+        return Annotation.of_recording(classes) if classes else None
+
+    def _find(self, line: int, path: str) -> FoundFile:
+        if path not in self._files:
+            self._files[path] = super()._find(line, path)
+        return self._files[path]
+
+    def merge(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, Events]:
+        """Return the manifest of the files that the rows name, and the events of each, by its id.
+
+        Raises:
+            UserError: the rows of a file have different folds or groups.
+        """
+        events: Events = {clip_id: [] for clip_id in rows["clip_id"]}
+        for clip_id, annotation in zip(rows["clip_id"], self.annotations, strict=True):
+            if annotation is not None:
+                events[clip_id].append(annotation)
+        clips = rows.drop_duplicates(["clip_id", "path", "fold", "group"], ignore_index=True)
+        conflicts = clips["clip_id"][clips.duplicated(["clip_id", "path"])].unique()
+        if len(conflicts):
+            raise UserError(
+                f"{self.name}: rows of {shown_list(conflicts)} have different folds or groups; all rows of a "
+                "file need the same"
+            )
+        clips["label"] = [union_label(events[clip_id]) for clip_id in clips["clip_id"]]
+        return clips, events

@@ -1,0 +1,169 @@
+"""Manifest of the windows of recordings: lengths are read from the headers of their files, concurrently."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.feature_defaults import ClipFormat
+from pipeline.audio.recordings import Recording, read_recording
+from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.window_labels import WindowLabels, choose_background, label_windows
+from pipeline.data.clips import shown_list
+from pipeline.data.windows import WindowConfig, parse_overlap, window_id, window_starts
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.console import Progress
+from pipeline.io.errors import UserError
+from pipeline.io.text import plural
+
+
+@dataclass(frozen=True)
+class RecordingWindows:
+    """Windows of recordings."""
+
+    clips: pd.DataFrame
+    """Manifest of the windows, with the columns `start` and `end` in seconds."""
+    formats: list[ClipFormat]
+    """Formats of the readable recordings."""
+    warnings: list[str] = field(default_factory=list)
+    summary: str = ""
+    """Numbers of windows, in one line."""
+
+
+def cut_recordings(
+    recordings: pd.DataFrame,
+    events: Mapping[str, Sequence[Annotation]] | None,
+    config: WindowConfig,
+    seed: int,
+) -> RecordingWindows:
+    """Cut recordings into windows.
+
+    A recording that cannot be read gets one window, which the extraction rejects with the reason.
+
+    Args:
+        recordings: manifest with a row for each recording.
+        events: events of each recording, by its id; None if its label is that of all of its windows.
+        config: settings, among them the length of a window.
+        seed: seed for the choice of background windows.
+
+    Raises:
+        UserError: no window has an event, or an object store cannot be reached.
+    """
+    assert config.window is not None
+    window, hop = config.window, config.hop or config.window
+    seconds, formats = _read_lengths(recordings["path"])
+    starts = [np.array(window_starts(length, window, hop)) for length in seconds]
+    if events is None:
+        labels = [[label] * len(times) for label, times in zip(recordings["label"], starts, strict=True)]
+        warnings, details = [], ""
+    else:
+        overlap = parse_overlap(config.min_overlap)
+        assert overlap is not None
+        found = [
+            label_windows(times, window, length, events.get(name, ()) if length else (), overlap)
+            for name, times, length in zip(recordings["clip_id"], starts, seconds, strict=True)
+        ]
+        warnings = _outside_warning(recordings["clip_id"], found)
+        kept, details = _keep_windows(recordings["clip_id"], found, seconds, config, seed)
+        labels = [
+            [labeled.labels.get(int(index), "") for index in indices]
+            for labeled, indices in zip(found, kept, strict=True)
+        ]
+        starts = [times[indices] for times, indices in zip(starts, kept, strict=True)]
+    clips = _window_table(recordings, starts, labels, window)
+    summary = f"{plural(len(clips), 'window')} of {plural(len(recordings), 'recording')}{details}"
+    return RecordingWindows(clips, formats, warnings, summary)
+
+
+def _read_lengths(paths: pd.Series) -> tuple[list[float], list[ClipFormat]]:
+    """Return the length of each recording in seconds, 0 if it cannot be read, and the formats of the others.
+
+    Raises:
+        UserError: an object store cannot be reached.
+    """
+    seconds, formats = [], []
+    with Progress("reading lengths", len(paths), "recordings") as progress:
+        for recording in map_concurrently(_read_recording, paths):
+            seconds.append(0.0 if recording is None else recording.seconds)
+            if recording is not None:
+                formats.append(ClipFormat(recording.sample_rate, recording.seconds))
+            progress.add(1)
+        progress.finish()
+    return seconds, formats
+
+
+def _read_recording(path: str) -> Recording | None:
+    try:
+        return read_recording(path)
+    except AudioDecodeError:
+        return None  # the extraction reports it
+
+
+def _keep_windows(
+    names: pd.Series,
+    found: Sequence[WindowLabels],
+    seconds: Sequence[float],
+    config: WindowConfig,
+    seed: int,
+) -> tuple[list[np.ndarray], str]:
+    """Return the indices of the windows of each recording that become clips, and their numbers as text.
+
+    Raises:
+        UserError: no window has an event.
+    """
+    labeled = sum(len(windows.labels) for windows in found)
+    if not labeled:
+        raise UserError(
+            "no window of a readable recording has an annotated event; check the times of the annotations, "
+            f"or lower --min-overlap {config.min_overlap}"
+        )
+    available = {
+        name: windows.background
+        for name, windows, length in zip(names, found, seconds, strict=True)
+        if length
+    }
+    total = sum(map(len, available.values()))
+    count = int(min(total, config.background_ratio * labeled))
+    background = choose_background(available, count, seed)
+    kept = [
+        np.sort([*windows.labels, *background[name]]).astype(np.int64) if length else np.zeros(1, np.int64)
+        for name, windows, length in zip(names, found, seconds, strict=True)
+    ]
+    return kept, f": {labeled} with events, {count} of {total} without"
+
+
+def _outside_warning(names: pd.Series, found: Sequence[WindowLabels]) -> list[str]:
+    """Return a warning about events that are not in their recordings."""
+    outside = [name for name, windows in zip(names, found, strict=True) if windows.outside]
+    if not outside:
+        return []
+    count = sum(windows.outside for windows in found)
+    return [
+        f"{plural(count, 'event')} outside of the recording, in annotations of {shown_list(outside)}; "
+        "do the annotations belong to these files?"
+    ]
+
+
+def _window_table(
+    recordings: pd.DataFrame, starts: Sequence[np.ndarray], labels: Sequence[Sequence[str]], window: float
+) -> pd.DataFrame:
+    """Return the manifest of windows, sorted by id.
+
+    Args:
+        recordings: manifest of the recordings.
+        starts: first second of each window, for each recording.
+        labels: label of each window, for each recording.
+        window: length of a window in seconds.
+    """
+    index = np.repeat(np.arange(len(recordings)), [len(times) for times in starts])
+    clips = recordings.iloc[index].reset_index(drop=True)
+    clips["start"] = np.concatenate([np.zeros(0), *starts])
+    clips["end"] = (clips["start"] + window).round(3)
+    clips["label"] = list(itertools.chain.from_iterable(labels))
+    clips["clip_id"] = [window_id(*pair) for pair in zip(clips["clip_id"], clips["start"], strict=True)]
+    return clips.sort_values("clip_id", ignore_index=True)

@@ -1,0 +1,45 @@
+"""Warnings about classes that cannot be learned, or that look like one class."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from pipeline.data.clips import shown_list
+from pipeline.io.text import first_messages
+
+
+def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list[str]:
+    """Return warnings about classes, given with their numbers of files.
+
+    In a multi-label dataset, the presence of a single class can be learned.
+    """
+    warnings = []
+    if len(counts) < 2 and not multi_label:
+        warnings.append(f"only one class, '{next(iter(counts))}': a classifier needs two or more")
+    if single := sorted(name for name, count in counts.items() if count == 1):
+        classes = (
+            "class {} has a single clip, so it"
+            if len(single) == 1
+            else "classes {} have a single clip, so each"
+        )
+        warnings.append(f"{classes.format(shown_list(single))} cannot be both trained on and validated")
+    similar: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        similar.setdefault(_plain_name(name), []).append(name)
+    groups = [names for names in similar.values() if len(names) > 1]
+    return warnings + first_messages(
+        [
+            f"classes {shown_list(names)} differ only in case, blanks, invisible characters or zeros of a "
+            "number"
+            for names in groups
+        ]
+    )
+
+
+def _plain_name(name: str) -> str:
+    """Return a class name without case, blanks, invisible characters, and zeros as in `01` and `1.0`."""
+    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    number = re.fullmatch(r"\s*0*(\d+)(?:\.0*)?\s*", visible)
+    return number[1] if number else " ".join(visible.casefold().split())
