@@ -6,13 +6,10 @@ windows has the columns `start` and `end` too, in seconds.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
-from pydantic import field_validator
 
 from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import (
@@ -29,13 +26,14 @@ from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.event_table import has_times, read_event_table
 from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.annotations.settings import LabelConfig
-from pipeline.data.clips import MAX_FOLD, clip_record, normalize_id, shown, to_table
+from pipeline.data.clips import clip_record, normalize_id, shown, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
 from pipeline.data.sources.clip_table import read_labeled_table, read_path_list, read_unlabeled_table
 from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
+from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import open_tree
@@ -45,26 +43,8 @@ _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
 _OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
-class ManifestConfig(LabelConfig, WindowConfig):
+class ManifestConfig(PatternConfig, LabelConfig, WindowConfig):
     """Which clips there are, and what is known about them."""
-
-    group_pattern: str | None = None
-    r"""Regular expression on the file name; its last group is the recording id (ESC: '^\d-(\d+)-')."""
-    fold_pattern: str | None = None
-    r"""Regular expression on the file name; its first group is the fold number (ESC: '^(\d)-')."""
-
-    @field_validator("group_pattern", "fold_pattern")
-    @classmethod
-    def _check_pattern(cls, pattern: str | None) -> str | None:
-        if pattern is None:
-            return None
-        try:
-            num_groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if not num_groups:
-            raise ValueError("the pattern needs a capture group, in parentheses")
-        return pattern
 
 
 @dataclass(frozen=True)
@@ -111,7 +91,7 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         raise UserError(
             f"--data {data}: no audio files found; expected {expected} (or {_OTHER_FORMATS}){notes}"
         )
-    clips = _sorted(_apply_patterns(found.clips, config), f"--data {data}")
+    clips = _sorted(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
     warnings = class_warnings(manifest.class_counts, manifest.multi_label)
     return replace(manifest, warnings=found.warnings + warnings)
@@ -292,37 +272,3 @@ def _sorted(clips: pd.DataFrame, name: str) -> pd.DataFrame:
         f"{name}: {len(duplicates)} duplicate paths, e.g. {shown(first['clip_id'])}; "
         "list each path in one row only, or add --multi-label if a file has several classes"
     )
-
-
-def _apply_patterns(clips: pd.DataFrame, config: ManifestConfig) -> pd.DataFrame:
-    def file_names() -> Iterator[str]:
-        return (clip_id.rpartition("/")[2] for clip_id in clips["clip_id"])
-
-    if config.group_pattern is not None:
-        groups = (_match(config.group_pattern, name, "--group-pattern", -1) for name in file_names())
-        # An empty match, as of `(\d*)`, names no recording that the clip would share with others.
-        clips["group"] = [group or clip_id for group, clip_id in zip(groups, clips["clip_id"], strict=True)]
-    if config.fold_pattern is not None:
-        clips["fold"] = [_match_fold(config.fold_pattern, name) for name in file_names()]
-    return clips
-
-
-def _match_fold(pattern: str, name: str) -> int:
-    fold = _match(pattern, name, "--fold-pattern", 0)
-    if not fold.isdecimal() or int(fold) > MAX_FOLD:
-        raise UserError(
-            f"--fold-pattern '{pattern}': '{fold}' of '{name}' is not an integer up to {MAX_FOLD:,}"
-        )
-    return int(fold)
-
-
-def _match(pattern: str, name: str, flag: str, group_index: int) -> str:
-    """Return one capture group of `pattern` in a file name.
-
-    Raises:
-        UserError: the pattern, or that group of it, does not match.
-    """
-    match = re.search(pattern, name)
-    if match is None or match.groups()[group_index] is None:
-        raise UserError(f"{flag} '{pattern}' does not match file name '{name}'")
-    return match.groups()[group_index]

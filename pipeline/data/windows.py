@@ -6,6 +6,7 @@ import math
 import re
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
@@ -24,13 +25,13 @@ class MinOverlap(NamedTuple):
     fraction: float
     """Fraction of the event, or of the window if that is shorter."""
 
-    def required(self, event: float, window: float) -> float:
-        """Return the overlap in seconds that an event and a window of these lengths need.
+    def required(self, event: float, windows: np.ndarray) -> np.ndarray:
+        """Return the overlap in seconds that an event and windows of these lengths need `[shape=(N,)]`.
 
         It is never more than both can have, so that an event that is shorter labels the window that has it.
         """
-        shorter = min(event, window)
-        return min(shorter, max(self.seconds, self.fraction * shorter))
+        shorter = np.minimum(event, windows)
+        return np.minimum(shorter, np.maximum(self.seconds, self.fraction * shorter))
 
 
 class WindowConfig(Config):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import extract as extraction
+from pipeline.data import extraction
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from models.config import Config
 from pipeline.io.storage import PathOrURI
 
@@ -24,3 +26,9 @@ class LabelConfig(Config):
     birdnet_folders: bool = False
     """Read names of class folders as BirdNET does: `A,B` has both classes; `-A`, noise, background, other and
     silence have none. Implies `--multi-label`."""
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> LabelConfig:
+        if self.annotations is not None and self.birdnet_folders:
+            raise ValueError("--annotations and --birdnet-folders both give the classes: leave one out")
+        return self

@@ -68,7 +68,8 @@ def label_windows(
             touched = labeled = (firsts[near] <= start) & (start < firsts[near] + window)
         else:
             touched = overlaps > min(_EPSILON, (end - start) / 2)
-            labeled = touched & (overlaps >= min_overlap.required(end - start, window) - _EPSILON)
+            lengths = np.minimum(window, seconds - firsts[near])  # without what is beyond the end
+            labeled = touched & (overlaps >= min_overlap.required(end - start, lengths) - _EPSILON)
         is_background[near] &= ~touched
         for index in near.start + np.flatnonzero(labeled):
             classes[int(index)].update(split_labels(event.label))
