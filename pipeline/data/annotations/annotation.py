@@ -43,6 +43,23 @@ def parse_annotation(start: str, end: str, label: str, location: str) -> Annotat
     return Annotation(first, last, parse_label(label))
 
 
+def shift_to_file(event: Annotation, offset: str, location: str) -> Annotation:
+    """Return an event whose times are those in a sequence of files, as it is in the file that it begins in.
+
+    Args:
+        event: the event.
+        offset: text of its start in that file; empty if that is the start of the event.
+        location: file and line, for messages.
+
+    Raises:
+        UserError: the offset is no number of seconds.
+    """
+    if offset.strip().lower() in NO_VALUES:
+        return event
+    shift = _parse_seconds(offset, location) - event.start
+    return event._replace(start=event.start + shift, end=event.end + shift)
+
+
 def is_seconds(text: str) -> bool:
     """Return whether a text is a number of seconds."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
-from pipeline.data.annotations.annotation import Annotation, is_seconds, parse_annotation
+from pipeline.data.annotations.annotation import Annotation, is_seconds, parse_annotation, shift_to_file
 from pipeline.data.annotations.event_columns import EventColumns, event_columns
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.io.csv_files import CsvFile, open_csv, open_text
@@ -82,11 +82,7 @@ def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list
 def _event(values: Sequence[str], columns: EventColumns, location: str) -> Annotation:
     start, end = _value(values, columns.start), _value(values, columns.end)
     event = parse_annotation(start, end, normalize_id(_value(values, columns.label)), location)
-    if columns.file is None or not _value(values, columns.file_offset):
-        return event
-    offset = _value(values, columns.file_offset)
-    shift = parse_annotation(offset, offset, "", location).start - event.start
-    return event._replace(start=event.start + shift, end=event.end + shift)
+    return shift_to_file(event, "" if columns.file is None else _value(values, columns.file_offset), location)
 
 
 def _rows_of_file(

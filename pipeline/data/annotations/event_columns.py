@@ -21,6 +21,8 @@ def _with_units(names: str) -> tuple[str, ...]:
 # Names of columns as `plain_names` returns them; the first one that a table has is used.
 START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time")
 END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time")
+# Of Raven and BirdNET: file in which an event begins, and its start in that file.
+FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")
 EVENT_LABEL_COLUMNS = (
     *LABEL_COLUMNS,
     *"species annotation annotations common_name event_label event sound_type call_type".split(),
@@ -94,6 +96,6 @@ def event_columns(table: CsvFile, label_column: str | None) -> EventColumns:
         *times,
         label,
         first_column(names, ("selection",)) if "view" in names else None,
-        first_column(names, ("begin_file", "begin_path")),
-        first_column(names, _with_units("file_offset")),
+        first_column(names, FILE_COLUMNS),
+        first_column(names, OFFSET_COLUMNS),
     )

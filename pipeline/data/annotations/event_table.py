@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.annotations.annotated_folder import AnnotatedClips, Events, union_label
-from pipeline.data.annotations.annotation import Annotation, parse_annotation, parse_label
+from pipeline.data.annotations.annotation import Annotation, parse_annotation, parse_label, shift_to_file
 from pipeline.data.annotations.event_columns import (
     EVENT_LABEL_COLUMNS,
+    FILE_COLUMNS,
+    OFFSET_COLUMNS,
     first_column,
     plain_names,
     time_columns,
@@ -57,10 +59,15 @@ def read_event_table(
         columns = labeled_columns(
             table,
             label_column,
-            first_column(names, EVENT_LABEL_COLUMNS),
+            (first_column(names, FILE_COLUMNS), first_column(names, EVENT_LABEL_COLUMNS)),
             time_columns(table) if with_times else None,
         )
-        reader = _EventTableReader(table.name, FileFinder(folder), label_is_optional=True)
+        offset = (
+            first_column(names, OFFSET_COLUMNS) if first_column(names, FILE_COLUMNS) is not None else None
+        )
+        reader = _EventTableReader(
+            table.name, FileFinder(folder), label_is_optional=True, offset_column=offset
+        )
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
     clips, events = reader.merge(rows)
     return AnnotatedClips(clips, events, reader.check_files(path, clips))
@@ -70,6 +77,8 @@ def read_event_table(
 class _EventTableReader(TableReader):
     """Reads rows that each have an event."""
 
+    offset_column: int | None = None
+    """Column with the start of the event in its file, where its times are those of a sequence of files."""
     annotations: list[Annotation | None] = field(default_factory=list)
     """Event of each row that was read; None if it has neither times nor a class."""
     _files: dict[str, FoundFile] = field(default_factory=dict)
@@ -85,7 +94,9 @@ class _EventTableReader(TableReader):
         label = normalize_id(row_value(values, columns.label))
         times = [row_value(values, column) for column in columns.times or ()]
         if any(time.lower() not in NO_VALUES for time in times):
-            return parse_annotation(times[0], times[1], label, f"{self.name}, line {line}")
+            location = f"{self.name}, line {line}"
+            event = parse_annotation(times[0], times[1], label, location)
+            return shift_to_file(event, row_value(values, self.offset_column), location)
         classes = parse_label(label)
         return Annotation.of_recording(classes) if classes else None
 

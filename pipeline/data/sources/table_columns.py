@@ -42,7 +42,7 @@ class Columns:
 def labeled_columns(
     table: CsvFile,
     label_column: str | None = None,
-    other_label: int | None = None,
+    other_columns: tuple[int | None, int | None] = (None, None),
     times: tuple[int, int] | None = None,
 ) -> Columns:
     """Return the columns of a table of labeled clips.
@@ -50,15 +50,17 @@ def labeled_columns(
     Args:
         table: the open table.
         label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`).
-        other_label: position of this column if the table has none of these.
+        other_columns: positions of paths and classes if the table has no column of the usual names.
         times: positions of start and end of events.
 
     Raises:
         UserError: no column of paths or classes.
     """
     names = _column_names(table)
-    path, label = _first(names, PATH_COLUMNS), _first(names, LABEL_COLUMNS)
-    label = other_label if label is None else label
+    found = _first(names, PATH_COLUMNS), _first(names, LABEL_COLUMNS)
+    path, label = (
+        other if usual is None else usual for usual, other in zip(found, other_columns, strict=True)
+    )
     if label_column is not None:
         label = chosen_label_column(table, label_column)
     if path is None or label is None:

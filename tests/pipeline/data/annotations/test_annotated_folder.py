@@ -1,0 +1,113 @@
+"""Annotation files next to recordings or in a folder: which belongs to which, and what is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.io.errors import UserError
+from tests.pipeline.data.test_manifest import touch
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def read(data: Path, annotations: Path | str = "auto") -> Manifest:
+    return read_manifest(data, ManifestConfig(annotations=annotations, window=5.0))
+
+
+def labels(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
+
+
+DOG, CAT = "1\t2\tdog\n", "3\t4\tcat\n"
+
+
+def test_files_next_to_audio_belong_to_longest_name(tmp_path: Path):
+    touch(tmp_path, "a.wav", "a.1.wav", "a.1.2.wav", "site/Ä b.FLAC", "site/c.ogg")
+    write(
+        tmp_path,
+        {
+            "a.txt": DOG,
+            "a.1.Table.1.selections.txt": CAT,
+            "a.1.2.txt": DOG + CAT,
+            "site/ä B.BirdNET.selection.table.txt": DOG,
+            "site/c.ogg.txt": CAT,
+        },
+    )
+    manifest = read(tmp_path)
+    assert labels(manifest) == {
+        "a.1.2.wav": "cat;dog",
+        "a.1.wav": "cat",
+        "a.wav": "dog",
+        "site/c.ogg": "cat",
+        "site/Ä b.FLAC": "dog",
+    }
+    assert manifest.multi_label and manifest.class_counts == {"cat": 3, "dog": 3}
+    assert manifest.events is not None and manifest.events["a.1.wav"] == [(3.0, 4.0, "cat")]
+
+
+def test_files_in_a_folder_are_found(tmp_path: Path):
+    touch(tmp_path / "data", "x/a.wav", "y/a.wav", "y/b.wav")
+    write(tmp_path / "tables", {"x/a.txt": DOG, "y/a.txt": CAT, "flat/b.txt": DOG})
+    assert labels(read(tmp_path / "data", tmp_path / "tables")) == {
+        "x/a.wav": "dog",
+        "y/a.wav": "cat",
+        "y/b.wav": "dog",
+    }
+
+
+def test_ambiguous_file_raises(tmp_path: Path):
+    touch(tmp_path / "data", "x/a.wav", "y/a.wav")
+    write(tmp_path / "tables", {"a.txt": DOG})
+    with pytest.raises(UserError, match=r"'a\.txt' can belong to 'x/a\.wav' or 'y/a\.wav'; rename it"):
+        read(tmp_path / "data", tmp_path / "tables")
+    touch(tmp_path / "same", "a.wav", "a.flac")
+    write(tmp_path / "same", {"a.txt": DOG})
+    with pytest.raises(UserError, match=r"'a\.txt' can belong to .* rename it 'a\.flac\.txt'"):
+        read(tmp_path / "same")
+
+
+def test_missing_and_superfluous_files_are_reported(tmp_path: Path):
+    touch(tmp_path, "a.wav", "b.wav", "c.wav", "d.xyz", "e.wma")
+    write(tmp_path, {"a.txt": DOG, "b.txt": "", "gone.txt": CAT, "a.Table.2.txt": CAT})
+    manifest = read(tmp_path)
+    assert labels(manifest) == {"a.wav": "cat;dog", "b.wav": ""}
+    text = "\n".join(manifest.warnings)
+    assert "1 of 3 recordings have no annotation file and are left out: 'c.wav'" in text
+    assert "1 text file named like no recording, ignored: 'gone.txt'" in text
+    assert "1 recording with several annotation files, whose events are combined" in text
+    assert "ignoring 1 file in unsupported formats (.wma: 1)" in text
+    assert "ignoring 1 file without audio (.xyz: 1)" in text
+
+
+def test_folder_without_annotations_names_the_expected_file(tmp_path: Path):
+    touch(tmp_path, "site/a.wav")
+    with pytest.raises(UserError, match=r"none of 1 recording .* would be named 'site/a\.txt'"):
+        read(tmp_path)
+    with pytest.raises(UserError, match=r"no such folder or CSV file"):
+        read(tmp_path, tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no audio files found; expected recordings"):
+        read(tmp_path / "empty")
+
+
+def test_annotations_without_window_need_multi_label(tmp_path: Path):
+    touch(tmp_path, "a.wav")
+    write(tmp_path, {"a.txt": DOG + CAT})
+    with pytest.raises(UserError, match=r"--annotations auto needs --window"):
+        read_manifest(tmp_path, ManifestConfig(annotations="auto"))
+    manifest = read_manifest(tmp_path, ManifestConfig(annotations="auto", multi_label=True))
+    assert labels(manifest) == {"a.wav": "cat;dog"}
+
+
+def test_table_with_events_of_a_folder_is_read(tmp_path: Path):
+    touch(tmp_path / "data", "site/a.wav", "b.wav")
+    write(tmp_path, {"events.csv": "path,label,start,end\nsite/a.wav,dog,1,2\nsite/a.wav,cat,3,4\n"})
+    assert labels(read(tmp_path / "data", tmp_path / "events.csv")) == {"site/a.wav": "cat;dog"}

@@ -1,0 +1,127 @@
+"""Annotation files as Raven, BirdNET, Audacity and people write them; errors name file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.annotation_files import read_annotation_file
+from pipeline.io.errors import UserError
+
+RAVEN = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tSpecies\n"
+    "1\tWaveform 1\t1\t1.25\t2.5\t0\t11025\tdog\n"
+    "1\tSpectrogram 1\t1\t1.25\t2.5\t500\t3000\tdog\n"
+    "2\tSpectrogram 1\t1\t0.5\t0.75\t500\t3000\tcat; dog\n"
+)
+BIRDNET = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tCommon Name\t"
+    "Species Code\tConfidence\tBegin Path\tFile Offset (s)\n"
+    "1\tSpectrogram 1\t1\t3.0\t6.0\t0\t15000\tHouse Finch\thoufin\t0.6\t/data/rec.wav\t3.0\n"
+    "2\tSpectrogram 1\t1\t123.0\t126.0\t0\t15000\tBlue Jay\tblujay\t0.9\tC:\\data\\Other.wav\t3.0\n"
+)
+
+
+def read(
+    tmp_path: Path, text: str, column: str | None = None, encoding: str = "utf-8"
+) -> list[tuple[float, float, str]]:
+    path = tmp_path / "rec.txt"
+    path.write_bytes(text.encode(encoding))
+    events = read_annotation_file(path, "rec.wav", column)
+    assert all(isinstance(event, Annotation) for event in events)
+    return [tuple(event) for event in events]
+
+
+def test_raven_selection_of_two_views_counts_once(tmp_path: Path):
+    assert read(tmp_path, RAVEN) == [(1.25, 2.5, "dog"), (0.5, 0.75, "cat;dog")]
+
+
+def test_labeled_view_of_raven_selection_is_kept(tmp_path: Path):
+    text = RAVEN.replace("0\t11025\tdog", "0\t11025\t")
+    assert read(tmp_path, text) == [(1.25, 2.5, "dog"), (0.5, 0.75, "cat;dog")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_windows_line_ends_and_marks_are_read(encoding: str, tmp_path: Path):
+    expected = read(tmp_path, RAVEN)
+    assert read(tmp_path, RAVEN.replace("\n", "\r\n"), encoding=encoding) == expected
+    labels = "0.5\t1.5\té\r\n"
+    assert read(tmp_path, labels, encoding=encoding) == [(0.5, 1.5, "é")]
+
+
+def test_label_column_is_chosen_or_named(tmp_path: Path):
+    text = "Begin Time (s)\tEnd Time (s)\tNotes\tCall Type\tAnnotation\n1\t2\tloud\tsong\tfinch\n"
+    assert read(tmp_path, text) == [(1.0, 2.0, "finch")]
+    assert read(tmp_path, text, "call type") == [(1.0, 2.0, "song")]
+    with pytest.raises(
+        UserError, match=r"rec\.txt: no column 'Kind', as --label-column requests; its columns"
+    ):
+        read(tmp_path, text, "Kind")
+    with pytest.raises(UserError, match=r"rec\.txt: no column of classes; name it by --label-column, one of"):
+        read(tmp_path, "Begin Time (s)\tEnd Time (s)\tRemarks\n1\t2\tx\n")
+
+
+def test_birdnet_table_of_several_files_has_own_rows(tmp_path: Path):
+    assert read(tmp_path, BIRDNET) == [(3.0, 6.0, "House Finch")]
+    assert read(tmp_path, BIRDNET.replace("rec.wav", "REC.flac")) == [(3.0, 6.0, "House Finch")]
+
+
+def test_file_offset_replaces_time_in_file_sequence(tmp_path: Path):
+    text = BIRDNET.replace("/data/rec.wav", "other.wav").replace("C:\\data\\Other.wav", "rec.wav")
+    assert read(tmp_path, text) == [(3.0, 6.0, "Blue Jay")]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("Start (s),End (s),Scientific name,Common name,Confidence", "1.5,2,Poecile,Chickadee,0.9"),
+        ("onset\toffset\tevent_label", "1.5\t2\tChickadee"),
+        ("begin;end;class", '"1,5";"2,0";Chickadee'),
+        ("start_time,end_time,tag", "1.5,2.0,Chickadee"),
+    ],
+)
+def test_other_tables_of_events_are_read(header: str, rows: str, tmp_path: Path):
+    assert read(tmp_path, f"{header}\n{rows}\n") == [(1.5, 2.0, "Chickadee")]
+
+
+def test_audacity_labels_are_read(tmp_path: Path):
+    text = (
+        "3.5\t3.5\tdog\n"  # a point
+        "\\\t500.0\t3000.0\n"  # its frequencies
+        "1,25\t2,5\tdog;cat\n\n"
+        "0.5\t0.75\n"
+    )
+    assert read(tmp_path, text) == [(3.5, 3.5, "dog"), (1.25, 2.5, "cat;dog"), (0.5, 0.75, "")]
+
+
+@pytest.mark.parametrize("text", ["", "\n", RAVEN.splitlines()[0], RAVEN.splitlines()[0] + "\r\n"])
+def test_empty_file_has_no_events(text: str, tmp_path: Path):
+    assert read(tmp_path, text) == []
+
+
+@pytest.mark.parametrize("label", ["", " ", "nan", ";", " ; "])
+def test_missing_class_is_empty(label: str, tmp_path: Path):
+    assert read(tmp_path, f"1\t2\t{label}\n") == [(1.0, 2.0, "")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\t2\tdog\n5\t3\tcat\n", r"rec\.txt, line 2: the end 3 is before the start 5"),
+        (
+            RAVEN.replace("1.25\t2.5", "2.5\t1.25"),
+            r"rec\.txt, line 2: the end 1\.25 is before the start 2\.5",
+        ),
+        ("1\t2\tdog\n1:05\t3\tcat\n", r"line 2: time '1:05' is not a number of seconds"),
+        ("1\t2\tdog\ninf\tinf\tcat\n", r"line 2: time 'inf' is not a number of seconds"),
+        (RAVEN.replace("0.75", ""), r"line 4: time '' is not a number of seconds, such as 12\.5"),
+        ("1\t2\tdog\n3\n", r"line 2: expected start, tab, end, tab, label, not '3'"),
+        ("Dear reader,\n", r"rec\.txt: neither a table with columns .* nor Audacity labels"),
+        ("Begin Time (s)\tSpecies\n1\tx\n", r"a column 'Begin Time \(s\)', but none 'end'"),
+    ],
+)
+def test_invalid_annotation_names_file_and_line(text: str, message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)

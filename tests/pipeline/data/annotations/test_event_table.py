@@ -1,0 +1,121 @@
+"""CSVs with several rows per file: events, several classes, and what stays as it was without them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.io.errors import UserError
+from tests.pipeline.data.test_manifest import touch
+
+
+def read(root: Path, text: str, **settings: object) -> Manifest:
+    touch(root, "a.wav", "b.wav", "c.wav", "d.wav")
+    (root / "clips.csv").write_bytes(text.encode())
+    return read_manifest(root / "clips.csv", ManifestConfig(**settings))
+
+
+def labels(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "path,label,start,end",
+        "filename,species,begin,end",
+        "Begin File,Species,Begin Time (s),End Time (s)",
+        "file,event_label,onset,offset",
+        "Path,Class,Start (s),End (s)",
+    ],
+)
+def test_events_are_read_by_usual_column_names(header: str, tmp_path: Path):
+    rows = "b.wav,dog,5,6\r\na.wav,dog;cat,1.5,2\na.wav,rain,0.5,0.5\n"
+    manifest = read(tmp_path, f"{header}\r\n{rows}", window=5.0)
+    assert manifest.events == {
+        "a.wav": [(1.5, 2.0, "cat;dog"), (0.5, 0.5, "rain")],
+        "b.wav": [(5.0, 6.0, "dog")],
+    }
+    assert labels(manifest) == {"a.wav": "cat;dog;rain", "b.wav": "dog"}
+    assert manifest.multi_label
+
+
+def test_rows_without_times_are_about_the_file(tmp_path: Path):
+    manifest = read(
+        tmp_path, "path,label,start,end\na.wav,dog,,\nb.wav,,,\nc.wav,,1,2\nd.wav,cat,1,2\n", window=5.0
+    )
+    assert manifest.events == {
+        "a.wav": [(0.0, math.inf, "dog")],
+        "b.wav": [],
+        "c.wav": [(1.0, 2.0, "")],
+        "d.wav": [(1.0, 2.0, "cat")],
+    }
+
+
+def test_decimal_commas_are_read(tmp_path: Path):
+    manifest = read(tmp_path, "path;label;start;end\na.wav;dog;1,5;2,25\n", window=5.0)
+    assert manifest.events == {"a.wav": [(1.5, 2.25, "dog")]}
+
+
+def test_rows_of_a_file_are_merged_with_multi_label(tmp_path: Path):
+    text = "path,label,fold,group\na.wav,dog,1,x\na.wav,cat;rain,1,x\nb.wav,dog; cat ,2,\nc.wav,,,\n"
+    manifest = read(tmp_path, text, multi_label=True)
+    assert labels(manifest) == {"a.wav": "cat;dog;rain", "b.wav": "cat;dog", "c.wav": ""}
+    assert manifest.clips["fold"].tolist() == [1, 2, -1]
+    assert manifest.clips["group"].tolist() == ["x", "b.wav", "c.wav"]
+    assert manifest.class_counts == {"cat": 2, "dog": 2, "rain": 1}
+
+
+def test_one_label_tables_stay_as_they_were(tmp_path: Path):
+    manifest = read(tmp_path, "path,label,start,end\na.wav,dog;cat,1,2\nb.wav,rain,5,3\n")
+    assert labels(manifest) == {"a.wav": "dog;cat", "b.wav": "rain"}
+    assert manifest.events is None and not manifest.multi_label
+    assert manifest.class_names == ["dog;cat", "rain"]
+    with pytest.raises(
+        UserError, match=r"1 duplicate paths, e\.g\. 'a\.wav'; list each path in one row only"
+    ):
+        read(tmp_path, "path,label\na.wav,dog\na.wav,cat\n")
+    with pytest.raises(UserError, match="line 2: label is empty"):
+        read(tmp_path, "path,label\na.wav,\n")
+
+
+def test_label_column_is_named_by_flag(tmp_path: Path):
+    text = "path,label,call\na.wav,dog,bark\nb.wav,cat,meow\n"
+    assert labels(read(tmp_path, text, label_column="Call")) == {"a.wav": "bark", "b.wav": "meow"}
+    assert labels(read(tmp_path, text, label_column="call", multi_label=True))["a.wav"] == "bark"
+    with pytest.raises(UserError, match="no column 'cry', as --label-column requests"):
+        read(tmp_path, text, label_column="cry")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,start,end\na.wav,x,1,2\na.wav,dog,5,3\n", r"clips\.csv, line 3: the end 3 is before"),
+        ("path,label,start,end\na.wav,dog,5,\n", r"clips\.csv, line 2: time '' is not a number"),
+        ("path,label,start\na.wav,dog,5\n", r"a column 'start', but none 'end'"),
+        ("path,label,start,end,fold\na.wav,x,1,2,1\na.wav,x,2,3,2\n", r"'a\.wav' have different folds"),
+        ("path,label,start,end\nx.wav,dog,5,6\n", r"none of the 1 listed files exists"),
+    ],
+)
+def test_invalid_event_names_the_line(text: str, message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text, window=5.0)
+
+
+def test_events_of_missing_audio_are_reported_once(tmp_path: Path):
+    manifest = read(
+        tmp_path, "path,label,start,end\na.wav,x,1,2\ngone.wav,x,1,2\ngone.wav,x,3,4\n", window=5.0
+    )
+    assert "1 of 2 listed files do not exist" in manifest.warnings[0]
+
+
+def test_raven_table_of_several_files_has_offsets(tmp_path: Path):
+    text = (
+        "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tAnnotation\n"
+        "1\t1\t2\ta.wav\t1\tdog\n2\t63\t64.5\tb.wav\t3\tcat\n"
+    )
+    manifest = read(tmp_path, text, window=5.0)
+    assert manifest.events == {"a.wav": [(1.0, 2.0, "dog")], "b.wav": [(3.0, 4.5, "cat")]}
