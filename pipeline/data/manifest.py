@@ -70,7 +70,7 @@ class Manifest:
     @property
     def class_counts(self) -> dict[str, int]:
         """Number of clips of each class, in the order of their names."""
-        return count_classes(self.clips["label"].value_counts(), self.multi_label)
+        return count_classes(self.clips["label"].value_counts().to_dict(), self.multi_label)
 
 
 def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Manifest:

@@ -34,7 +34,7 @@ class WindowLabels:
 
 
 def label_windows(
-    starts: Sequence[float],
+    starts: Sequence[float] | np.ndarray,
     window: float,
     seconds: float,
     events: Sequence[Annotation],
