@@ -101,7 +101,10 @@ class ClipExtractor:
     def _extract_group(
         self, group: Sequence[Clip], begin: Callable[[str], bool], skip_reason: str, result: ExtractedClips
     ) -> None:
-        """Extract windows of one recording; its reader starts with the first window that may be read."""
+        """Extract windows of one recording.
+
+        Its warnings are reported for the first usable window.
+        """
         texts: list[str] = []
         with closing(self._read(group, texts.append)) as outcomes:
             for window in group:
@@ -114,7 +117,7 @@ class ClipExtractor:
                 else:
                     rows = sample_rows(samples, window["clip_id"], self.features, self.augment)
                     result.add(window, list(rows), texts)
-                texts.clear()
+                    texts.clear()
 
     def _read(
         self, group: Sequence[Clip], on_warning: OnWarning

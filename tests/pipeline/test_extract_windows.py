@@ -23,6 +23,7 @@ from pipeline.extract import ExtractConfig, extract, plan_job
 from pipeline.io.errors import UserError
 from tests.helpers.annotated import write_recording, write_recordings
 from tests.helpers.processes import kill_command_when, run_command
+from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import SMALL_FEATURES
 
 FEATURES = SMALL_FEATURES.model_copy(update={"seconds": None, "trim_db": 60.0})
@@ -163,6 +164,15 @@ def test_units_of_windows_follow_window_length(tmp_path: Path):
     config = window_config(tmp_path, tmp_path)
     # As for files of 5 s, although each window's file has 4 GB.
     assert {unit.clips for unit in plan_job(clips, config, SMALL_FEATURES).units} == {64}
+
+
+def test_bucket_gives_the_same_windows_as_disk(recordings: Path, tmp_path: Path, server: S3Server):
+    bucket = server.bucket("recordings", recordings)
+    local = extract(window_config(recordings, tmp_path / "local"), run_in_process)
+    remote = extract(window_config(bucket, tmp_path / "remote"), run_in_process)
+    assert (remote.clips, remote.rejected, remote.class_names) == (local.clips, 0, local.class_names)
+    tables = [read_table(tmp_path / name).drop_columns(["path"]) for name in ("local", "remote")]
+    assert tables[0].equals(tables[1])
 
 
 @pytest.mark.slow
