@@ -26,7 +26,7 @@ from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.event_table import has_times, read_event_table
 from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.annotations.settings import LabelConfig
-from pipeline.data.clips import clip_record, normalize_id, shown, to_table
+from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
@@ -106,13 +106,16 @@ def cut_windows(manifest: Manifest, config: WindowConfig, seed: int) -> Manifest
         UserError: no window has an event, or an object store cannot be reached.
     """
     cut = cut_recordings(manifest.clips, manifest.events, config, seed)
-    return replace(
+    windows = replace(
         manifest,
         clips=cut.clips,
         warnings=manifest.warnings + cut.warnings,
         formats=cut.formats,
         summary=cut.summary,
     )
+    if missing := sorted(manifest.class_counts.keys() - windows.class_counts.keys()):
+        windows.warnings.append(f"no window has an event of {shown_list(missing)}, left out")
+    return windows
 
 
 def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:

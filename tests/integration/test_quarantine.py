@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 
 from pipeline.data import extraction
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import cut_windows, read_manifest
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
-from pipeline.extract import ShardWriter, extract, plan_job
+from pipeline.extract import ExtractConfig, ShardWriter, choose_features, extract, plan_job
+from tests.helpers.annotated import write_recordings
 from tests.helpers.s3_server import s3_server
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones
 
 BAD_CLIP = "tone 1/2-1001-2.wav"
+BAD_WINDOW = "rec 0.wav@000002.500"
 
 
 class CrashingWriter(ShardWriter):
@@ -53,6 +55,22 @@ class HangingWriter(CrashingWriter):
     def fail(self) -> None:
         # A call into C that does not release the interpreter.
         ctypes.PyDLL(None).sleep(100)
+
+
+class WindowCrashingWriter(ShardWriter):
+    """Shard writer whose process is killed at one window of a recording."""
+
+    def __call__(self, unit: WorkUnit) -> Any:
+        sample_rows = extraction.sample_rows
+
+        def fail_at_bad_window(samples: Any, clip_id: str, *arguments: Any) -> Any:
+            if clip_id == BAD_WINDOW:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return sample_rows(samples, clip_id, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(extraction, "sample_rows", fail_at_bad_window)
+            return super().__call__(unit)
 
 
 def read_clips(out: Path, *clip_ids: str) -> list[bool]:
@@ -146,3 +164,26 @@ def test_ray_retries_until_crashing_clip_is_rejected(
     manifest = extract(config, runner)
     assert (manifest.clips, manifest.rejected) == (29, 1)
     assert CRASH_REASON in (config.out / "rejected.csv").read_text()
+
+
+def test_crashing_window_is_rejected_and_others_kept(tmp_path: Path) -> None:
+    write_recordings(tmp_path / "data", count=1)
+    settings = {"annotations": "auto", "window": 1.0, "hop": 0.5, "background_ratio": 0.5}
+    config = ExtractConfig(data=tmp_path / "data", out=tmp_path / "out", max_rejected=0.5, **settings)
+    manifest = cut_windows(read_manifest(config.data, config), config, config.seed)
+    features = choose_features(config, manifest, None)
+    units = plan_job(manifest.clips, config, features).units
+    unit = next(unit for unit in units if BAD_WINDOW in {clip["clip_id"] for clip in unit.read_clips()})
+    fork = multiprocessing.get_context("fork")
+    exit_codes: list[int | None] = []
+    while not exit_codes or (exit_codes[-1] and len(exit_codes) < MAX_CRASHES + 3):
+        process = fork.Process(target=WindowCrashingWriter(features, config.augment), args=(unit,))
+        process.start()
+        process.join()
+        exit_codes.append(process.exitcode)
+    assert exit_codes == [-signal.SIGKILL] * (MAX_CRASHES + 1) + [0]
+    assert extract(config, run_in_process).rejected == 1
+    kept = {clip_id for clip_id, _ in read_rows(config.out)}
+    assert kept == set(manifest.clips["clip_id"]) - {BAD_WINDOW}
+    rejected = (config.out / "rejected.csv").read_text()
+    assert BAD_WINDOW in rejected and CRASH_REASON in rejected

@@ -111,3 +111,12 @@ def test_table_with_events_of_a_folder_is_read(tmp_path: Path):
     touch(tmp_path / "data", "site/a.wav", "b.wav")
     write(tmp_path, {"events.csv": "path,label,start,end\nsite/a.wav,dog,1,2\nsite/a.wav,cat,3,4\n"})
     assert labels(read(tmp_path / "data", tmp_path / "events.csv")) == {"site/a.wav": "cat;dog"}
+
+
+def test_annotations_of_a_table_raise(tmp_path: Path):
+    touch(tmp_path, "a.wav")
+    write(tmp_path, {"clips.csv": "path,label\na.wav,dog\n"})
+    with pytest.raises(
+        UserError, match="is a table of clips, but --annotations needs a folder of recordings"
+    ):
+        read(tmp_path / "clips.csv")

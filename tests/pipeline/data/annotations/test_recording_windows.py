@@ -70,8 +70,10 @@ def test_unreadable_recording_has_one_window(tmp_path: Path):
 def test_events_beyond_the_end_are_reported(tmp_path: Path):
     write_recording(tmp_path / "a.wav", 4.0, [(0.5, 1.5, "tone 0")])
     with (tmp_path / "a.txt").open("a") as file:
-        file.write("70\t80\ttone 0\n")
-    assert "1 event outside of the recording, in annotations of 'a.wav'" in cut(tmp_path).warnings[-1]
+        file.write("70\t80\ttone 1\n")
+    outside, missing = cut(tmp_path).warnings[-2:]
+    assert "1 event outside of the recording, in annotations of 'a.wav'" in outside
+    assert missing == "no window has an event of 'tone 1', left out"
 
 
 def test_recordings_without_usable_event_raise(tmp_path: Path):
