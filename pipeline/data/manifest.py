@@ -70,7 +70,8 @@ class Manifest:
     @property
     def class_counts(self) -> dict[str, int]:
         """Number of clips of each class, in the order of their names."""
-        return count_classes(self.clips["label"].value_counts().to_dict(), self.multi_label)
+        labels = {str(label): count for label, count in self.clips["label"].value_counts().items()}
+        return count_classes(labels, self.multi_label)
 
 
 def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Manifest:

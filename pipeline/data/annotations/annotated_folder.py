@@ -58,28 +58,42 @@ def read_annotated_folder(
         tree = open_tree(data)
         walk = AudioWalk(tree)
         clips = to_table(walk.records([ClassFolder("", "")]))
-    is_elsewhere = annotations != "auto" and str(annotations) != str(data)
+    is_elsewhere = annotations not in ("auto", data)
     if annotations != "auto" and is_elsewhere:
-        if not annotations.is_dir():
-            raise UserError(f"--annotations {annotations}: no such folder or CSV file")
-        with report_os_errors("reading", f"--annotations {annotations}"):
-            tree = open_tree(annotations)
+        tree = _open_annotations(annotations)
     files, warnings = _find_files(tree, clips["clip_id"], is_elsewhere)
     events = _read_events(tree, files, label_column)
-    missing = clips["clip_id"][~clips["clip_id"].isin(events.keys())].tolist()
-    if len(missing) == len(clips) and missing:
-        raise UserError(
-            f"--annotations {annotations}: none of {plural(len(clips), 'recording')} has an annotation file; "
-            f"that of {shown(missing[0])} would be named {shown(_example(missing[0]))}"
-        )
-    if missing:
-        warnings.append(
-            f"{len(missing)} of {plural(len(clips), 'recording')} have no annotation file and are left out: "
-            f"{shown_list(missing)}; an empty file states that there is no event"
-        )
+    warnings += _unannotated_warning(clips["clip_id"], events, f"--annotations {annotations}")
     clips = clips[clips["clip_id"].isin(events.keys())].reset_index(drop=True)
     clips["label"] = [union_label(events[clip_id]) for clip_id in clips["clip_id"]]
     return AnnotatedClips(clips, events, walk.omitted.warnings() + warnings)
+
+
+def _open_annotations(folder: Path) -> FolderTree:
+    if not folder.is_dir():
+        raise UserError(f"--annotations {folder}: no such folder or CSV file")
+    with report_os_errors("reading", f"--annotations {folder}"):
+        return open_tree(folder)
+
+
+def _unannotated_warning(clip_ids: pd.Series, events: Events, name: str) -> list[str]:
+    """Return a warning about recordings without annotation file.
+
+    Raises:
+        UserError: all of them are.
+    """
+    missing = clip_ids[~clip_ids.isin(events.keys())].tolist()
+    if missing and not events:
+        raise UserError(
+            f"{name}: none of {plural(len(clip_ids), 'recording')} has an annotation file; that of "
+            f"{shown(missing[0])} would be named {shown(_example(missing[0]))}"
+        )
+    if not missing:
+        return []
+    return [
+        f"{len(missing)} of {plural(len(clip_ids), 'recording')} have no annotation file and are left out: "
+        f"{shown_list(missing)}; an empty file states that there is no event"
+    ]
 
 
 def _example(clip_id: str) -> str:

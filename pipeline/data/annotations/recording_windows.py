@@ -62,12 +62,7 @@ def cut_recordings(
         labels = [[label] * len(times) for label, times in zip(recordings["label"], starts, strict=True)]
         warnings, details = [], ""
     else:
-        overlap = parse_overlap(config.min_overlap)
-        assert overlap is not None
-        found = [
-            label_windows(times, window, length, events.get(name, ()) if length else (), overlap)
-            for name, times, length in zip(recordings["clip_id"], starts, seconds, strict=True)
-        ]
+        found = _label_all(recordings["clip_id"], starts, seconds, events, config)
         warnings = _outside_warning(recordings["clip_id"], found)
         kept, details = _keep_windows(recordings["clip_id"], found, seconds, config, seed)
         labels = [
@@ -102,6 +97,22 @@ def _read_recording(path: str) -> Recording | None:
         return read_recording(path)
     except AudioDecodeError:
         return None  # the extraction reports it
+
+
+def _label_all(
+    names: pd.Series,
+    starts: Sequence[np.ndarray],
+    seconds: Sequence[float],
+    events: Mapping[str, Sequence[Annotation]],
+    config: WindowConfig,
+) -> list[WindowLabels]:
+    """Label the windows of each recording; those that cannot be read have no labels."""
+    overlap = parse_overlap(config.min_overlap)
+    assert config.window is not None and overlap is not None
+    return [
+        label_windows(times, config.window, length, events.get(name, ()) if length else (), overlap)
+        for name, times, length in zip(names, starts, seconds, strict=True)
+    ]
 
 
 def _keep_windows(
