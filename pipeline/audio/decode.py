@@ -15,7 +15,7 @@ from models.config import Config
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
 from pipeline.audio.decoding.stream import Stream
-from pipeline.audio.decoding.stream_reader import StreamSamples, read_stream
+from pipeline.audio.decoding.stream_reader import CUT, DECODER_ERRORS, StreamSamples, read_stream
 from pipeline.audio.decoding.streams import find_streams, uses_mpg123
 
 # Files of floats are meant to be in [-1, 1]; some programs write the range of 16-bit integers.
@@ -70,23 +70,23 @@ def decode(
         AudioDecodeError: missing, empty, unreadable or truncated file, no samples, or values that are not
             finite.
     """
-    with _open(source) as data:
+    with open_source(source) as data:
         if data.size == 0:
             raise AudioDecodeError("empty file (0 bytes)")
         with hide_mpg123_messages() if uses_mpg123(data) else nullcontext():
             streams, parts = _read_streams(data, sample_rate)
     warnings = [_truncation(streams, parts, min_complete)]
     samples = parts[0].samples if len(parts) == 1 else np.concatenate([part.samples for part in parts])
-    warnings.append(_level_warning(samples, all(part.constant for part in parts)))
+    warnings.append(level_warning(samples, all(part.constant for part in parts)))
     warnings += [stream.warning for stream in streams]
-    warnings += [_bandwidth_warning(part.sample_rate, sample_rate) for part in parts]
+    warnings += [bandwidth_warning(part.sample_rate, sample_rate) for part in parts]
     warnings += [part.mix.reason for part in parts if part.mix is not None]
     for text in dict.fromkeys(filter(None, warnings)):
         on_warning(text)
     return samples
 
 
-def _bandwidth_warning(file_rate: float, sample_rate: int) -> str:
+def bandwidth_warning(file_rate: float, sample_rate: int) -> str:
     """Return a text if most frequencies of a file are lost, such as those of bats, or an empty one."""
     if file_rate < MAX_RATE_RATIO * sample_rate:
         return ""
@@ -96,7 +96,12 @@ def _bandwidth_warning(file_rate: float, sample_rate: int) -> str:
     )
 
 
-def _open(source: str | os.PathLike[str] | bytes) -> ByteSource:
+def open_source(source: str | os.PathLike[str] | bytes) -> ByteSource:
+    """Open a file, given by its path or as its content.
+
+    Raises:
+        AudioDecodeError: there is none, or it cannot be opened.
+    """
     try:
         return ByteSource(source)
     except FileNotFoundError:
@@ -113,15 +118,19 @@ def _read_streams(data: ByteSource, sample_rate: int) -> tuple[list[Stream], lis
         for stream in streams:
             parts.append(read_stream(data, stream, sample_rate))
         return streams, parts
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".")
-        # libsndfile's message for an MP3 without frames, whether or not the file exists.
-        if reason.startswith("File does not exist"):
-            reason = "Format not recognised"
-    except (soundfile.SoundFileRuntimeError, RuntimeError, TypeError, OSError, ValueError) as error:
-        reason = str(error)
+    except DECODER_ERRORS as error:
+        reason = decoder_reason(error)
     position = f" (stream {len(parts) + 1} of {len(streams)})" if len(streams) > 1 else ""
     raise AudioDecodeError(f"unreadable: {reason}{position}")
+
+
+def decoder_reason(error: Exception) -> str:
+    """Return what a decoder says about a file that it cannot read."""
+    if not isinstance(error, soundfile.LibsndfileError):
+        return str(error)
+    reason = error.error_string.rstrip(".")
+    # libsndfile's message for an MP3 without frames, whether or not the file exists.
+    return "Format not recognised" if reason.startswith("File does not exist") else reason
 
 
 def _truncation(streams: list[Stream], parts: list[StreamSamples], min_complete: float) -> str:
@@ -139,14 +148,13 @@ def _truncation(streams: list[Stream], parts: list[StreamSamples], min_complete:
             raise AudioDecodeError(f"{text}, less than --min-complete {min_complete:g}")
         return text
     if any(stream.cut or part.failed for stream, part in zip(streams, parts, strict=True)):
-        text = "truncated: the end is missing, by an unknown amount"
         if min_complete == 1:
-            raise AudioDecodeError(f"{text}, and --min-complete is 1")
-        return text
+            raise AudioDecodeError(f"{CUT}, and --min-complete is 1")
+        return CUT
     return ""
 
 
-def _level_warning(samples: np.ndarray, constant: bool) -> str:
+def level_warning(samples: np.ndarray, constant: bool) -> str:
     """Return a text if all samples are equal (`constant`) or far above full scale, otherwise an empty one.
 
     Raises:

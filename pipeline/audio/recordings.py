@@ -1,16 +1,36 @@
-"""Windows of long recordings: their length, and the samples of some of their windows."""
+"""Windows of recordings of any length: their samples, read in blocks, and what of them is damaged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from pipeline.audio.clip_files import RemoteFile
-from pipeline.audio.decode import AudioDecodeError, DecodeConfig, OnWarning, decode, ignore_warning
+from pipeline.audio.decode import (
+    AudioDecodeError,
+    DecodeConfig,
+    OnWarning,
+    bandwidth_warning,
+    decoder_reason,
+    ignore_warning,
+    level_warning,
+    open_source,
+)
+from pipeline.audio.decoding.blocks import StreamBlocks
+from pipeline.audio.decoding.byte_source import ByteSource, SourceError
+from pipeline.audio.decoding.frame_reader import FrameReader, count_frames
+from pipeline.audio.decoding.object_source import open_object
+from pipeline.audio.decoding.readers import open_readers
+from pipeline.audio.decoding.stream_reader import DECODER_ERRORS
+from pipeline.audio.decoding.timeline import Timeline
 from pipeline.audio.features import ClipSource
+from pipeline.audio.file_types import HEADER_BYTES, unsupported_reason
+from pipeline.io.errors import UserError, explain_os_error
+from pipeline.io.storage import is_store_uri
 
 
 class Recording(NamedTuple):
@@ -23,15 +43,19 @@ class Recording(NamedTuple):
 def read_recording(source: ClipSource) -> Recording:
     """Return length and sample rate of a recording, from its header where that has them.
 
+    A file that is cut off has the length that it declares: the windows of the missing part are errors.
+
     Raises:
         AudioDecodeError: no usable audio.
         UserError: the object store cannot be reached.
     """
-    try:
-        info = soundfile.info(source)
-    except (OSError, RuntimeError) as error:
-        raise AudioDecodeError(f"unreadable: {error}") from None
-    return Recording(info.duration, info.samplerate)
+    with _readers(source) as readers:
+        seconds = sum(
+            (reader.declared_frames or count_frames(reader)) / reader.sample_rate for reader in readers
+        )
+        if not seconds:
+            raise AudioDecodeError("no samples")
+        return Recording(seconds, readers[0].sample_rate)
 
 
 def read_windows(
@@ -44,13 +68,17 @@ def read_windows(
 ) -> Iterator[np.ndarray | AudioDecodeError]:
     """Yield the samples of windows of a recording, or why a window cannot be read.
 
+    Memory does not depend on the length of the recording, of which only the blocks of these windows are
+    decoded; but files in which seeking is not possible or not exact are decoded from their start.
+
     Args:
         source: the recording.
         starts: first second of each window, ascending.
         seconds: length of a window.
         sample_rate: rate of the samples in Hz.
         min_complete: a window needs at least this fraction of those samples that the recording declares.
-        on_warning: called with each reason why the samples may not be what they should be.
+        on_warning: called with each reason why the samples may not be what they should be; with those of the
+            whole recording before its first window, with those of a window before it.
 
     Yields:
         Mono samples, float32 `[shape=(num_samples,)]`; fewer than `seconds` at the end of the recording.
@@ -59,8 +87,105 @@ def read_windows(
         AudioDecodeError: nothing of the recording can be read; raised before the first window.
         UserError: the object store cannot be reached.
     """
-    data = source.read() if isinstance(source, RemoteFile) else source
-    samples = decode(data, sample_rate, min_complete, on_warning)
-    for start in starts:
-        first = round(start * sample_rate)
-        yield samples[first : first + round(seconds * sample_rate)]
+    with _readers(source) as readers:
+        timeline = Timeline([StreamBlocks(reader, sample_rate) for reader in readers])
+        if timeline.declared == 0:
+            raise AudioDecodeError("no samples")
+        warnings = [reader.warning for reader in readers]
+        warnings += [bandwidth_warning(reader.sample_rate, sample_rate) for reader in readers]
+        for text in dict.fromkeys(filter(None, [*warnings, *timeline.mix_reasons])):
+            on_warning(text)
+        for start in starts:
+            window = _Window(round(start * sample_rate), round(seconds * sample_rate), sample_rate)
+            try:
+                yield window.read(timeline, min_complete, on_warning)
+            except AudioDecodeError as error:
+                yield error
+
+
+class _Window(NamedTuple):
+    """A window, in samples."""
+
+    first: int
+    size: int
+    sample_rate: int
+
+    def read(self, timeline: Timeline, min_complete: float, on_warning: OnWarning) -> np.ndarray:
+        """Return the samples of the window.
+
+        Raises:
+            AudioDecodeError: it is beyond the end, damaged, or less complete than `min_complete`.
+        """
+        part = timeline.read(self.first, self.first + self.size)
+        num_samples = part.samples.size
+        end = self.first + num_samples
+        if not num_samples:
+            actual = timeline.end
+            raise AudioDecodeError(f"the recording ends at {self._clock(end if actual is None else actual)}")
+        damaged = [(start, stop) for start, stop in part.unreadable if start < end and stop > self.first]
+        if damaged:
+            start, stop = self._clock(damaged[0][0]), self._clock(damaged[-1][1] - 1, math.ceil)
+            raise AudioDecodeError(f"unreadable from {start} to {stop}")
+        declared = end if timeline.declared is None else timeline.declared
+        expected = min(self.size, declared - self.first)
+        if num_samples < expected:
+            percent = math.floor(1000 * num_samples / expected) / 10
+            text = f"truncated: the recording ends at {self._clock(end)}, {percent:.1f} % of the window"
+            if num_samples < min_complete * expected:
+                raise AudioDecodeError(f"{text}, less than --min-complete {min_complete:g}")
+            on_warning(text)
+        if text := level_warning(part.samples, constant=False):
+            on_warning(text)
+        return part.samples
+
+    def _clock(self, sample: int, to_integer: Callable[[float], int] = math.floor) -> str:
+        """Return the position of a sample as hours, minutes and seconds."""
+        seconds = to_integer(sample / self.sample_rate)
+        return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+@contextmanager
+def _readers(source: ClipSource) -> Iterator[list[FrameReader]]:
+    """Open the streams of a recording; report an object store that cannot be reached."""
+    with ExitStack() as stack:
+        data = stack.enter_context(_open(source))
+        try:
+            if data.size == 0:
+                raise AudioDecodeError("empty file (0 bytes)")
+            try:
+                readers = open_readers(data)
+            except DECODER_ERRORS as error:
+                data.check()
+                reason = _unsupported_reason(source, data) or f"unreadable: {decoder_reason(error)}"
+                raise AudioDecodeError(reason) from None
+            for reader in readers:
+                stack.callback(reader.close)
+            yield readers
+            data.check()
+        except SourceError as error:
+            raise UserError(explain_os_error(error.reason, f"reading {_name(source)}")) from error
+
+
+def _open(source: ClipSource) -> ByteSource:
+    try:
+        if isinstance(source, RemoteFile):
+            return ByteSource(source.read())
+        if isinstance(source, str) and is_store_uri(source):
+            return open_object(source)
+    except FileNotFoundError:
+        raise AudioDecodeError("no such file") from None
+    except OSError as error:
+        raise UserError(explain_os_error(error, f"reading {_name(source)}")) from error
+    except ValueError as error:  # a key that the storage layer does not accept
+        raise AudioDecodeError(f"unreadable: {error}") from None
+    return open_source(source)
+
+
+def _name(source: ClipSource) -> str:
+    return source.uri if isinstance(source, RemoteFile) else str(source)
+
+
+def _unsupported_reason(source: ClipSource, data: ByteSource) -> str | None:
+    return (
+        None if isinstance(source, bytes) else unsupported_reason(_name(source), data.read(0, HEADER_BYTES))
+    )

@@ -12,6 +12,14 @@ import numpy as np
 _SEARCH_BLOCK = 1 << 17
 
 
+class SourceError(Exception):
+    """The object store cannot be reached, which is not an error of the file."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class ByteSource:
     """The bytes of an audio file, given by its path or as its content."""
 
@@ -25,6 +33,7 @@ class ByteSource:
         self._content = source if isinstance(source, bytes) else b""
         self._path = None if isinstance(source, bytes) else os.fspath(source)
         self._descriptor = -1
+        self._error: OSError | None = None
         self.size = len(self._content)
         if self._path is not None:
             status = os.stat(self._path)
@@ -45,6 +54,11 @@ class ByteSource:
             return self._content[start : start + size]
         return os.pread(self._descriptor, size, start)
 
+    def check(self) -> None:
+        """Raise a `SourceError` if a request of `read` has failed."""
+        if self._error is not None:
+            raise SourceError(self._error)
+
     def find_all(self, magic: bytes) -> Iterator[int]:
         """Yield the offset of every occurrence of four bytes, with one block in memory at a time."""
         (word,) = np.frombuffer(magic, np.uint32)
@@ -64,7 +78,7 @@ class ByteSource:
             return np.frombuffer(self._content, np.uint8)[start : start + buffer.size]
         return buffer[: os.preadv(self._descriptor, [buffer.data], start)]
 
-    def whole(self) -> str | io.BytesIO:
+    def whole(self) -> str | io.IOBase:
         """Return what soundfile opens to read the whole file: the path, as the fastest, or a file object."""
         return _Content(self._content) if self._path is None else self._path
 

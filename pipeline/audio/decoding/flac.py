@@ -46,6 +46,30 @@ def flac_streams(source: ByteSource) -> list[Stream]:
     return [_stream(source, position, part.start, part.end) for position, part in parts]
 
 
+class FlacHeader(NamedTuple):
+    """What the header of a stream declares."""
+
+    num_samples: int
+    """Per channel; 0: unknown."""
+    block_size: int
+
+
+def read_flac_header(source: ByteSource, position: int) -> FlacHeader:
+    """Return the header of the stream that begins at `position`."""
+    header = source.read(position, _HEADER_BYTES)
+    return FlacHeader(
+        int.from_bytes(header[_COUNT], "big") & _COUNT_BITS, int.from_bytes(header[10:12], "big")
+    )
+
+
+def flac_stream_of_length(source: ByteSource, position: int, num_samples: int) -> Stream:
+    """Return the stream from `position` to the end of the file, whose header declares another length."""
+    header = bytearray(source.read(position, _HEADER_BYTES))
+    field = int.from_bytes(header[_COUNT], "big")
+    header[_COUNT] = ((field & ~_COUNT_BITS) | num_samples).to_bytes(5, "big")
+    return Stream(position + _HEADER_BYTES, source.size, bytes(header))
+
+
 def _stream(source: ByteSource, position: int, start: int, end: int) -> Stream:
     """Return the stream whose header is at `position`."""
     header = bytearray(source.read(position, _HEADER_BYTES))
@@ -66,14 +90,18 @@ class _Frame(NamedTuple):
 
 
 def _end_of_last_frame(source: ByteSource, start: int, end: int, block_size: int) -> int:
-    """Return the number of samples up to the end of the last frame, 0 if it is not found.
+    """Return the number of samples up to the end of the last frame, 0 if it is not found."""
+    tail_start = max(start, end - _TAIL_BYTES)
+    return last_frame_end(source.read(tail_start, end - tail_start), block_size)
+
+
+def last_frame_end(data: bytes, block_size: int) -> int:
+    """Return the number of the first sample after the last frame that begins in `data`; 0: none is found.
 
     Bytes that look like the header of a frame are one if another frame follows or precedes seamlessly.
     """
-    tail_start = max(start, end - _TAIL_BYTES)
-    tail = source.read(tail_start, end - tail_start)
     frames = [
-        _frame(tail[match.start() :][:_FRAME_HEADER_BYTES], block_size) for match in _SYNC.finditer(tail)
+        _frame(data[match.start() :][:_FRAME_HEADER_BYTES], block_size) for match in _SYNC.finditer(data)
     ]
     starts = {frame.end for frame in frames if frame is not None}
     return max((frame.end for frame in frames if frame is not None and frame.start in starts), default=0)

@@ -21,15 +21,18 @@ BLOCK_FRAMES = 1 << 18
 STREAM_FRAMES = 1 << 22
 # A corrupt header with a lower sample rate (Hz) would expand a small file to gigabytes.
 MIN_SAMPLE_RATE = 100
+CUT = "truncated: the end is missing, by an unknown amount"
+# What decoders raise; libsndfile's errors are among them.
+DECODER_ERRORS = (RuntimeError, TypeError, OSError, ValueError)
 # libsndfile's code for a position that it cannot set. soundfile sets it after each block, which fails at the
 # end of a FLAC stream of unknown length.
 _SEEK_FAILED = 39
 # libsndfile reports about 2**62 frames for compressed formats that declare no length.
-_UNKNOWN_FRAMES = 1 << 60
+UNKNOWN_FRAMES = 1 << 60
 _SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3}
 _SAMPLE_BYTES |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 # Encoders disagree on which frames of an MP3 the number of frames includes.
-_MP3_TOLERANCE = 3 * 1152
+MP3_TOLERANCE = 3 * 1152
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,29 @@ def _read_channels(source: ByteSource, stream: Stream, sample_rate: int, until_e
 def _read(
     source: ByteSource, stream: Stream, sample_rate: int, until_error: bool, mix: Mix | None = None
 ) -> tuple[StreamSamples, ChannelStatistics]:
-    whole = not stream.prefix and stream.start == 0 and stream.end == source.size
-    file = source.whole() if whole else ByteRange(source, stream.start, stream.end, stream.prefix)
-    with soundfile.SoundFile(file) as sound:
-        if sound.samplerate < MIN_SAMPLE_RATE:
-            raise ValueError(f"implausible sample rate ({sound.samplerate} Hz)")
+    with open_stream(source, stream) as sound:
         blocks = _MonoBlocks(sound, until_error, mix)
         samples = _resampled(sound, blocks, sample_rate)
-        declared = _declared_frames(sound, stream, blocks.num_frames)
+        declared = declared_frames(sound, stream, blocks.num_frames)
         result = StreamSamples(
             samples, sound.samplerate, blocks.num_frames, declared, blocks.failed, mix, blocks.constant
         )
         return result, blocks.statistics
+
+
+def open_stream(source: ByteSource, stream: Stream) -> soundfile.SoundFile:
+    """Open a stream for decoding.
+
+    Raises:
+        soundfile.LibsndfileError, ValueError: it cannot be decoded.
+    """
+    whole = not stream.prefix and stream.start == 0 and stream.end == source.size
+    file = source.whole() if whole else ByteRange(source, stream.start, stream.end, stream.prefix)
+    sound = soundfile.SoundFile(file)
+    if sound.samplerate < MIN_SAMPLE_RATE:
+        sound.close()
+        raise ValueError(f"implausible sample rate ({sound.samplerate} Hz)")
+    return sound
 
 
 class _MonoBlocks:
@@ -101,7 +115,7 @@ class _MonoBlocks:
     def __iter__(self) -> Iterator[np.ndarray]:
         size = BLOCK_FRAMES
         while size == BLOCK_FRAMES:
-            block = self._read_until_error() if self._until_error else _read_block(self._sound)
+            block = self._read_until_error() if self._until_error else read_frames(self._sound, size)
             size = len(block)
             self.num_frames += size
             if size:
@@ -130,12 +144,12 @@ class _MonoBlocks:
             return block[: missing.argmax()] if missing.any() else block
 
 
-def _read_block(sound: soundfile.SoundFile) -> np.ndarray:
-    """Read the next frames `[shape=(num_frames, channels)]`, float32."""
+def read_frames(sound: soundfile.SoundFile, count: int) -> np.ndarray:
+    """Read the next frames, at most `count`, float32 `[shape=(num_frames, channels)]`."""
     if sound.subtype != "PCM_16" or sound.format == "FLAC":
-        return sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        return sound.read(count, dtype="float32", always_2d=True)
     # The same values as dtype="float32"; numpy converts in a fifth of libsndfile's time.
-    block = sound.read(BLOCK_FRAMES, dtype="int16", always_2d=True).astype(np.float32)
+    block = sound.read(count, dtype="int16", always_2d=True).astype(np.float32)
     block *= np.float32(1 / 32768)
     return block
 
@@ -152,12 +166,12 @@ def _resampled(sound: soundfile.SoundFile, blocks: _MonoBlocks, sample_rate: int
     return resample(mono, sound.samplerate, sample_rate)
 
 
-def _declared_frames(sound: soundfile.SoundFile, stream: Stream, num_frames: int) -> float:
+def declared_frames(sound: soundfile.SoundFile, stream: Stream, num_frames: int) -> float:
     """Return how many frames the header declares, at least `num_frames`, which were read."""
     if sound.format == "MP3":
         # Without a number of frames in the header, libmpg123 estimates it from the first bit rate.
         estimated = sound.subtype != "MPEG_LAYER_III"
-        tolerance = 0 if stream.declared_bytes else _MP3_TOLERANCE
+        tolerance = 0 if stream.declared_bytes else MP3_TOLERANCE
         return num_frames if estimated or sound.frames <= num_frames + tolerance else sound.frames
     if stream.declared_frames:
         return max(num_frames, stream.declared_frames)
@@ -168,4 +182,4 @@ def _declared_frames(sound: soundfile.SoundFile, stream: Stream, num_frames: int
         return num_frames * stream.declared_bytes / stream.present_bytes if num_frames else math.inf
     if sound.subtype == "MPEG_LAYER_III":  # in a WAV file: an estimate as well
         return num_frames
-    return num_frames if sound.frames >= _UNKNOWN_FRAMES else max(num_frames, sound.frames)
+    return num_frames if sound.frames >= UNKNOWN_FRAMES else max(num_frames, sound.frames)

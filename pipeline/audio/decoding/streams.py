@@ -54,7 +54,7 @@ def _ogg_streams(source: ByteSource) -> list[Stream]:
         end_of_previous = end
     streams = []
     for part, start in zip(split_at(starts, source.size), starts or [0], strict=True):
-        cut = start not in multiplexed and _ogg_is_cut(source, part)
+        cut = start not in multiplexed and ogg_is_cut(source, part)
         streams.append(Stream(part.start, part.end, cut=cut))
     return streams
 
@@ -72,7 +72,7 @@ def _page_size(header: bytes) -> int:
     return _OGG_HEADER + header[26] + sum(header[_OGG_HEADER : _OGG_HEADER + header[26]])
 
 
-def _ogg_is_cut(source: ByteSource, part: Stream) -> bool:
+def ogg_is_cut(source: ByteSource, part: Stream) -> bool:
     """Return whether a stream ends within a page, or without the page that is marked as the last one."""
     end = part.end
     # Recorders pad files with zeros.
