@@ -100,8 +100,13 @@ class _Object:
     mtime: float
     etag: str
 
-    def read(self) -> bytes:
-        return self.content.read_bytes() if isinstance(self.content, Path) else self.content
+    def read(self, start: int = 0, end: int | None = None) -> bytes:
+        """Return a range of the content; files may be larger than the memory."""
+        if not isinstance(self.content, Path):
+            return self.content[start:end]
+        with open(self.content, "rb") as file:
+            file.seek(start)
+            return file.read(-1 if end is None else end - start)
 
 
 class _Application:
@@ -161,14 +166,15 @@ class _Application:
         stored = self.buckets[bucket].get(key)
         if stored is None:
             return _error(404, "NoSuchKey")
-        data, headers, status = stored.read(), _headers(stored), 200
+        headers, status = _headers(stored), 200
+        start, end = 0, stored.size
         if requested := request.headers.get("Range"):
             start, end = _byte_range(requested, stored.size)
             if start >= stored.size:
                 return _error(416, "InvalidRange")
-            data, status = data[start:end], 206
+            status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
-        return web.Response(status=status, body=data, headers=headers)
+        return web.Response(status=status, body=stored.read(start, end), headers=headers)
 
     def _head(self, request: web.Request, bucket: str, key: str, body: bytes) -> web.StreamResponse:
         if not key:
