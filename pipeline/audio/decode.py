@@ -12,6 +12,7 @@ import soundfile
 from pydantic import Field
 
 from models.config import Config
+from pipeline.audio.decoding.av_reader import needs_av, read_av
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
 from pipeline.audio.decoding.stream import Stream
@@ -120,8 +121,17 @@ def _read_streams(data: ByteSource, sample_rate: int) -> tuple[list[Stream], lis
         return streams, parts
     except DECODER_ERRORS as error:
         reason = decoder_reason(error)
+        if not parts and needs_av(data):
+            return _read_av(data, sample_rate)
     position = f" (stream {len(parts) + 1} of {len(streams)})" if len(streams) > 1 else ""
     raise AudioDecodeError(f"unreadable: {reason}{position}")
+
+
+def _read_av(data: ByteSource, sample_rate: int) -> tuple[list[Stream], list[StreamSamples]]:
+    try:
+        return [Stream(0, data.size)], [read_av(data, sample_rate)]
+    except DECODER_ERRORS as error:
+        raise AudioDecodeError(f"unreadable: {error}") from None
 
 
 def decoder_reason(error: Exception) -> str:

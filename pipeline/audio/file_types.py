@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.io.storage import is_store_uri, to_path
@@ -19,6 +21,8 @@ UNSUPPORTED_EXTENSIONS = frozenset(
     + "m2ts m4a m4b m4p m4r m4v mka mkv mov mp4 mpeg mpg mts ogv pcm qcp qt ra ram raw rm shn".split()
     + "spx sud tak tta vob wac webm wma wmv wv".split()
 )
+# Those of them that FFmpeg reads, which needs the optional dependency PyAV.
+AV_EXTENSIONS = UNSUPPORTED_EXTENSIONS - frozenset("aa aax m4p pcm ram raw sud wac".split())
 # Endings of files that people keep next to recordings; these are not opened.
 OTHER_EXTENSIONS = frozenset(
     "arff arrow asd asv avif bat bib bmp c cfg ckpt conf cpp css csv cue db doc docx eaf".split()
@@ -77,6 +81,12 @@ class FileKind(Enum):
     OTHER = "no recording"
 
 
+@cache
+def has_av() -> bool:
+    """Return whether PyAV is installed; it is imported where it is first used."""
+    return find_spec("av") is not None
+
+
 def ending(name: str) -> str:
     """Return the ending of a file name or path, in lower case and without dot; empty if it has none."""
     stem, dot, text = name.rpartition("/")[2].rpartition(".")
@@ -91,7 +101,9 @@ def is_hidden(name: str) -> bool:
 
 def is_audio(name: str) -> bool:
     """Return whether a file name has an ending of a format that can be read; False for hidden files."""
-    return ending(name) in EXTENSIONS and not is_hidden(name)
+    extension = ending(name)
+    readable = extension in EXTENSIONS or (extension in AV_EXTENSIONS and has_av())
+    return readable and not is_hidden(name)
 
 
 def kind_by_name(name: str) -> FileKind | None:
@@ -105,7 +117,7 @@ def kind_by_name(name: str) -> FileKind | None:
 
 def kind_by_content(name: str, header: bytes) -> FileKind:
     """Return the kind of a file that begins with these bytes, and whose name does not show it."""
-    if is_audio_header(header):
+    if is_audio_header(header) or (has_av() and _is_unsupported_header(header)):
         return FileKind.AUDIO
     extension = ending(name)
     if not extension or extension in UNSUPPORTED_EXTENSIONS or _is_unsupported_header(header):
@@ -158,14 +170,17 @@ def unsupported_reason(path: str, content: bytes | None = None) -> str | None:
     if is_audio(name):
         return None
     header = read_header(path) if content is None else content[:HEADER_BYTES]
-    if not header or is_audio_header(header):
+    if not header or kind_by_content("", header) is FileKind.AUDIO:
         return None
     extension = ending(name)
     if not extension:
         return "unsupported format: the name has no ending, and the content is not that of a known format"
-    return f"unsupported format '.{extension}'; convert it, e.g. {conversion_example(extension)}"
+    return f"unsupported format '.{extension}'; {reading_hint(extension, 'it')}"
 
 
-def conversion_example(extension: str) -> str:
-    """Return a command that converts a file with that ending."""
-    return f"`ffmpeg -i x.{extension} x.wav`"
+def reading_hint(extension: str, them: str = "them") -> str:
+    """Return how files with that ending can be read, called `them` in the text."""
+    conversion = f"convert {them}, e.g. `ffmpeg -i x.{extension} x.wav`"
+    if extension in AV_EXTENSIONS and not has_av():
+        return f"`pip install 'melray[av]'` to read {them}, or {conversion}"
+    return conversion

@@ -98,6 +98,14 @@ class ByteRange(io.RawIOBase):
         self._size = len(prefix) + max(0, end - start)
         self._position = 0
 
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
     def tell(self) -> int:
         """Return the position."""
         return self._position

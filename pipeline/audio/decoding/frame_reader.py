@@ -1,7 +1,7 @@
 """Frames of any section of a stream, with a bounded amount of memory.
 
-A frame is one sample of each channel. The same section has the same samples whatever was read before; those of
-an MP3 may differ by 1e-7, as its decoder rounds differently after each seek.
+A frame is one sample of each channel. The same section has the same samples whatever was read before; those
+of an MP3 may differ by 1e-7, as its decoder rounds differently after each seek.
 """
 
 from __future__ import annotations

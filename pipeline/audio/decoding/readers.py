@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pipeline.audio.decoding.av_reader import AvReader, needs_av
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.frame_reader import FrameReader, SoundReader
 from pipeline.audio.decoding.recording_streams import recording_streams
+from pipeline.audio.decoding.stream_reader import DECODER_ERRORS
 
 
 def open_readers(source: ByteSource) -> list[FrameReader]:
@@ -13,4 +15,9 @@ def open_readers(source: ByteSource) -> list[FrameReader]:
     Raises:
         RuntimeError, TypeError, OSError, ValueError: it cannot be decoded.
     """
-    return [SoundReader(source, stream) for stream in recording_streams(source)]
+    try:
+        return [SoundReader(source, stream) for stream in recording_streams(source)]
+    except DECODER_ERRORS:
+        if not needs_av(source):
+            raise
+        return [AvReader(source)]

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pipeline.audio.file_types import FileKind, conversion_example, ending, is_hidden
+from pipeline.audio.file_types import FileKind, ending, is_hidden, reading_hint
 from pipeline.data.clips import NO_FOLD, clip_record, shown, shown_list
 from pipeline.data.sources.file_kinds import file_kinds
 from pipeline.io.concurrent import map_concurrently
@@ -89,7 +89,7 @@ class Omitted:
         verb = "cannot read" if self.unsupported_are_kept else "ignoring"
         return (
             f"{verb} {plural(count, 'file')} in unsupported formats ({_by_ending(self.unsupported)}); "
-            f"convert them, e.g. {conversion_example(example)}"
+            f"{reading_hint(example)}"
         )
 
     def unknown_warning(self) -> str:

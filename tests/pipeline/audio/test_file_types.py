@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.audio import file_types
 from pipeline.audio.file_types import (
     FileKind,
     is_audio,
@@ -20,6 +21,12 @@ from tests.helpers.audio_formats import write_valid_files
 
 WAV_HEADER = b"RIFF\x24\0\0\0WAVEfmt "
 M4A_HEADER = b"\0\0\0\x20ftypM4A \0\0\0\0"
+
+
+@pytest.fixture(autouse=True)
+def without_av(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test what holds where the optional PyAV is not installed."""
+    monkeypatch.setattr(file_types, "has_av", lambda: False)
 
 
 def test_is_audio_checks_the_ending():
@@ -91,13 +98,26 @@ def test_unsupported_reason_names_ending_and_fix(tmp_path: Path):
         (tmp_path / name).write_bytes(content)
         return unsupported_reason(str(tmp_path / name))
 
-    assert (
-        reason("a.m4a", M4A_HEADER) == "unsupported format '.m4a'; convert it, e.g. `ffmpeg -i x.m4a x.wav`"
+    assert reason("a.m4a", M4A_HEADER) == (
+        "unsupported format '.m4a'; `pip install 'melray[av]'` to read it, "
+        "or convert it, e.g. `ffmpeg -i x.m4a x.wav`"
+    )
+    assert reason("a.aax", M4A_HEADER) == (
+        "unsupported format '.aax'; convert it, e.g. `ffmpeg -i x.aax x.wav`"
     )
     assert "no ending" in str(reason("a", b"text"))
     for name, content in (("b.wav", b"x"), ("b.m4a", WAV_HEADER), ("b", WAV_HEADER), ("c.m4a", b"")):
         assert reason(name, content) is None
     assert unsupported_reason(str(tmp_path / "missing.m4a")) is None
+
+
+def test_files_for_av_are_audio_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file_types, "has_av", lambda: True)
+    assert all(map(is_audio, ("a.m4a", "b/A.WEBM", "x.aac", "x.mp4", "x.wma", "x.amr")))
+    assert not any(map(is_audio, ("a.aax", ".a.m4a", "a.txt")))
+    assert kind_by_content("a", M4A_HEADER) is FileKind.AUDIO
+    (tmp_path / "a.m4a").write_bytes(M4A_HEADER)
+    assert unsupported_reason(str(tmp_path / "a.m4a")) is None
 
 
 def test_header_of_named_pipe_is_not_read(tmp_path: Path):

@@ -78,7 +78,8 @@ def test_hidden_and_non_audio_files_are_skipped(tmp_path: Path):
     assert manifest.clips["clip_id"].tolist() == list(names)
     assert manifest.warnings == [
         "ignoring folders that are no classes: '.git'",
-        "ignoring 1 file in unsupported formats (no ending: 1); convert them, e.g. `ffmpeg -i x.m4a x.wav`",
+        "ignoring 1 file in unsupported formats (no ending: 1); `pip install 'melray[av]'` to read them, "
+        "or convert them, e.g. `ffmpeg -i x.m4a x.wav`",
         "ignoring hidden folders with recordings: 'dog/.hidden'",
     ]
 
