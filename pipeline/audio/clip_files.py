@@ -46,22 +46,27 @@ class RemoteFile:
 def clip_sources(clips: Sequence[dict[str, Any]], ahead: bool = True) -> Generator[str | RemoteFile]:
     """Yield what `load_clip` reads of each clip: its path, or a file of an object store that has been read.
 
+    Of a window, which has a `start`, the path or URI is yielded: `read_windows` reads ranges of long objects.
+
     Args:
         clips: `path` and `size` of each clip, as in the manifest.
         ahead: read files of object stores before they are due; otherwise yield their URIs.
     """
-    if not ahead or not any(is_store_uri(clip["path"]) for clip in clips):
+    if not ahead or not any(map(_is_fetched, clips)):
         yield from (clip["path"] for clip in clips)
     else:
         yield from map_concurrently(_source, clips, item_bytes=_size, max_bytes=MAX_BYTES_AHEAD)
 
 
 def _source(clip: dict[str, Any]) -> str | RemoteFile:
-    path = clip["path"]
-    return RemoteFile.fetch(path) if is_store_uri(path) else path
+    return RemoteFile.fetch(clip["path"]) if _is_fetched(clip) else clip["path"]
+
+
+def _is_fetched(clip: dict[str, Any]) -> bool:
+    return is_store_uri(clip["path"]) and "start" not in clip
 
 
 def _size(clip: dict[str, Any]) -> int:
-    if not is_store_uri(clip["path"]):
+    if not _is_fetched(clip):
         return 0
     return clip["size"] if clip["size"] >= 0 else UNKNOWN_BYTES

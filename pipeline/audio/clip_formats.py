@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import soundfile
 
 from pipeline.audio.clip_files import RemoteFile
+from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
 from pipeline.audio.feature_defaults import ClipFormat
+from pipeline.audio.recordings import read_recording
 from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import UserError
 from pipeline.io.storage import is_store_uri
 
-# Clips that are looked at: on disk, and in object stores, of which whole files are read.
-MAX_LOCAL_CLIPS, MAX_REMOTE_CLIPS, MAX_REMOTE_BYTES = 200, 32, 16_000_000
+# Clips that are looked at: on disk, and in object stores, of which whole files are read up to some size, and
+# ranges of a few larger ones if there are no others.
+MAX_LOCAL_CLIPS, MAX_REMOTE_CLIPS, MAX_REMOTE_BYTES, MAX_LARGE_CLIPS = 200, 32, 16_000_000, 8
 # Longer files have no usable length in their header.
 MAX_CLIP_SECONDS = 1e6
 
@@ -26,12 +30,13 @@ def read_formats(clips: Any) -> list[ClipFormat]:
     Args:
         clips: manifest with the columns `path` and `size`.
     """
-    paths = clips["path"]
+    paths = clips["path"].drop_duplicates()  # the windows of a recording have the same
     if len(clips) and is_store_uri(paths.iloc[0]):
-        small = paths[clips["size"].between(1, MAX_REMOTE_BYTES)]
-        files = map_concurrently(RemoteFile.fetch, _evenly_spaced(small, MAX_REMOTE_CLIPS))
-        sources = (file.outcome for file in files if isinstance(file.outcome, bytes))
-        return list(_formats(map(io.BytesIO, sources)))
+        sizes = clips["size"][paths.index]
+        small = _evenly_spaced(paths[sizes.between(1, MAX_REMOTE_BYTES)], MAX_REMOTE_CLIPS)
+        if small:
+            return list(_formats(map_concurrently(RemoteFile.fetch, small)))
+        return list(_formats(_evenly_spaced(paths[sizes > MAX_REMOTE_BYTES], MAX_LARGE_CLIPS)))
     return list(_formats(_evenly_spaced(paths, MAX_LOCAL_CLIPS)))
 
 
@@ -39,12 +44,23 @@ def _evenly_spaced(paths: Any, limit: int) -> list[str]:
     return [paths.iloc[len(paths) * i // limit] for i in range(limit)] if len(paths) > limit else list(paths)
 
 
-def _formats(files: Any) -> Iterator[ClipFormat]:
-    with hide_mpg123_messages():
-        for file in files:
-            try:
-                info = soundfile.info(file)
-            except (OSError, ValueError, RuntimeError):  # a broken file is reported when it is extracted
-                continue
-            if 0 < info.duration < MAX_CLIP_SECONDS:
-                yield ClipFormat(info.samplerate, info.duration)
+def _formats(files: Iterable[str | RemoteFile]) -> Iterator[ClipFormat]:
+    for file in files:
+        try:
+            seconds, sample_rate = _header(file) or read_recording(file)
+        except (AudioDecodeError, UserError):  # a broken file is reported when it is extracted
+            continue
+        if 0 < seconds < MAX_CLIP_SECONDS:
+            yield ClipFormat(sample_rate, seconds)
+
+
+def _header(file: str | RemoteFile) -> tuple[float, int] | None:
+    """Return length and sample rate from the header of a file, the fastest way; None if that fails."""
+    if isinstance(file, str) and is_store_uri(file):
+        return None
+    try:
+        with hide_mpg123_messages():
+            info = soundfile.info(io.BytesIO(file.read()) if isinstance(file, RemoteFile) else file)
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return info.duration, info.samplerate

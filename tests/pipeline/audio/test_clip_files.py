@@ -106,3 +106,9 @@ def test_read_that_hangs_is_repeated_then_reported(
         assert server.requests()["GET"] > 1
     finally:
         server.configure(latency_s=0.0)
+
+
+def test_windows_of_objects_are_not_fetched(bucket: Any, server: S3Server) -> None:
+    clips = [{**clip, "start": 0.0, "end": 5.0} for clip in clips_in(bucket)]
+    assert list(clip_sources(clips)) == [clip["path"] for clip in clips]
+    assert server.requests() == {}
