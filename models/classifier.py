@@ -34,6 +34,8 @@ class Classifier(nn.Module):
         self._num_frozen = 0
         # Divisor of the logits for calibrated probabilities.
         self.temperature = 1.0
+        # Whether each class has a probability of its own (sigmoid), rather than all of them one distribution.
+        self.multi_label = False
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
         self.stem, blocks = build_backbone(config)

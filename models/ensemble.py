@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.classifier import Classifier
@@ -22,6 +23,7 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.num_classes = members[0].num_classes
+        self.multi_label = members[0].multi_label
         self.repeats_short_clips = all(member.repeats_short_clips for member in members)
 
     @property
@@ -30,8 +32,16 @@ class Ensemble(nn.Module):
         return self.members[0].config  # type: ignore[return-value]
 
     def forward(self, mel_BMT: Tensor) -> Tensor:
-        """Return logarithms of mean probabilities `[shape=(B, C)]`, float32; arguments as `Classifier`."""
-        log_probabilities = [
-            (member(mel_BMT).float() / member.temperature).log_softmax(1) for member in self.members
-        ]
-        return torch.stack(log_probabilities).logsumexp(0) - math.log(len(log_probabilities))
+        """Return logits of mean probabilities `[shape=(B, C)]`, float32; arguments as `Classifier`.
+
+        They are logarithms of the probabilities, or of their odds for multi-label classifiers.
+        """
+        logits = [member(mel_BMT).float() / member.temperature for member in self.members]
+        if self.multi_label:
+            present, absent = (
+                torch.stack([F.logsigmoid(sign * values) for values in logits]).logsumexp(0)
+                for sign in (1, -1)
+            )
+            return present - absent
+        log_probabilities = torch.stack([values.log_softmax(1) for values in logits])
+        return log_probabilities.logsumexp(0) - math.log(len(logits))

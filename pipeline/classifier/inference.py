@@ -33,9 +33,10 @@ def predict_probabilities(
     precision: Precision = "fp32",
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Return the calibrated probability of each class `[shape=(N, C)]`, float32; rows sum to 1.
+    """Return the calibrated probability of each class `[shape=(N, C)]`, float32.
 
-    Probabilities are accumulated on the device and read back once.
+    Rows sum to 1, except those of a multi-label model. Probabilities are accumulated on the device and read
+    back once.
 
     Args:
         model: in evaluation mode, on `device`.
@@ -59,15 +60,21 @@ def predict_probabilities(
                 mels_BMT = repeat_short_clips(mels_BMT)
             for shift in shifts:
                 logits = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
-                probabilities[batch] += (logits.float() / model.temperature).softmax(1) / tta_shifts
+                logits = logits.float() / model.temperature
+                values = logits.sigmoid() if model.multi_label else logits.softmax(1)
+                probabilities[batch] += values / tta_shifts
     return probabilities.cpu().numpy()
 
 
 def class_priors(metadata: ClassifierMetadata) -> np.ndarray:
     """Return the class frequencies of the training data `[shape=(C,)]`, float32; uniform if unknown.
 
-    They are the prediction for unreadable files.
+    They are the prediction for unreadable files: the fraction of the rows that have each class. Rows of a
+    multi-label dataset have any number of them; if their number is unknown, one is assumed.
     """
     counts = metadata.training.get("class_counts") or {}
     values = np.array([counts.get(name, 0) for name in metadata.class_names], np.float32)
+    rows = metadata.training.get("rows") if metadata.multi_label else None
+    if rows:
+        return values / np.float32(rows)
     return values / values.sum() if values.sum() > 0 else np.full_like(values, 1 / len(values))

@@ -45,6 +45,8 @@ def load_predictor(run: Path) -> PredictorModel:
     for path, other in zip(runs[1:], others, strict=True):
         if other.metadata.class_names != first.metadata.class_names:
             raise UserError(f"--run {run}: {path} has other classes than {runs[0]}: train all folds again")
+        if other.metadata.multi_label != first.metadata.multi_label:
+            raise UserError(f"--run {run}: only one of {runs[0]} and {path} is multi-label: train all again")
         if mismatch := feature_mismatch(other.metadata.features, first.metadata.features, f"{runs[0]} has"):
             raise UserError(f"--run {run}: {path} has {mismatch}: train all folds again")
     model = Ensemble([first.model, *(other.model for other in others)]).eval()

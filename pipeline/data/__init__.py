@@ -16,6 +16,7 @@ In the order to read:
 - `dataset`: all rows of a dataset, with the spectrograms in a memory-mapped cache.
 - `cache_fill`, `cache_space`, `row_cache`: this cache of a node: filled, limited, opened.
 - `group_split`: stratified, grouped splits as pure functions on arrays.
+- `labels`, `label_sets`: names of the classes of a row as one text, and the classes of all rows.
 - `rows`: rows of a dataset without their spectrograms.
 - `split`: training, validation and held-out rows of a training run.
 - `split_warnings`: what scores of a split do not cover.

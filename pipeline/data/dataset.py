@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audio.features import FeatureConfig
+from pipeline.data.label_sets import label_sets, row_labels
 from pipeline.data.row_cache import cache_bytes, cache_folder, cache_shape, is_complete, open_cache
 from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
 from pipeline.io.console import Progress
@@ -41,13 +42,18 @@ class ShardDataset:
     """Spectrograms in dB, float16, memory map `[shape=(N, n_mels, num_frames)]`; read-only if complete."""
     digest: str
     """Hash of the content."""
+    multi_label: bool = False
+    """Whether a row has any number of classes, rather than one."""
 
     @property
     def labels(self) -> np.ndarray:
-        """Class index of each row `[shape=(N,)]`, int64."""
-        return (
-            self.table["label"].map({name: i for i, name in enumerate(self.class_names)}).to_numpy(np.int64)
-        )
+        """Class index of each row `[shape=(N,)]`, int64; of several classes the rarest, C without any."""
+        return row_labels(self.table, self.class_names, self.multi_label)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Which classes each row has, bool `[shape=(N, C)]`."""
+        return label_sets(self.table, self.class_names, self.multi_label)[:]
 
 
 def dataset_digest(manifest: ShardManifest) -> str:
@@ -87,8 +93,15 @@ def open_dataset(
                 progress.update(next(steps))
             except StopIteration as end:
                 table, mels = end.value
-                return ShardDataset(manifest.features, manifest.class_names, table, mels, digest)
+                return make_dataset(manifest, table, mels, digest)
             heartbeat()
+
+
+def make_dataset(manifest: ShardManifest, table: pd.DataFrame, mels: np.ndarray, digest: str) -> ShardDataset:
+    """Return the dataset of a manifest with its rows."""
+    return ShardDataset(
+        manifest.features, manifest.class_names, table, mels, digest, multi_label=manifest.multi_label
+    )
 
 
 class _FillProgress(ExitStack):

@@ -10,7 +10,8 @@ import pandas as pd
 
 from pipeline.audio.features import feature_mismatch
 from pipeline.data.clips import shown_list
-from pipeline.data.rows import LabeledRows, Rows, class_indices
+from pipeline.data.label_sets import row_labels
+from pipeline.data.rows import LabeledRows, Rows
 from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
 from pipeline.data.split import Split
 from pipeline.data.split_record import (
@@ -55,10 +56,11 @@ def append_extra_rows(
     """Append the rows of additional datasets to the training rows, except those of evaluated clips.
 
     Returns:
-        Class index of every row, `dataset` first and then each of `extra`, and the split with the appended
-        rows used for training only.
+        Class of every row as in `LabeledRows.labels`, `dataset` first and then each of `extra`, and the split
+        with the appended rows used for training only.
     """
-    labels = [dataset.labels, *(class_indices(other.table, dataset.class_names) for other in extra)]
+    names = dataset.class_names
+    labels = [dataset.labels, *(row_labels(other.table, names, other.multi_label) for other in extra)]
     usable = [np.zeros(len(dataset.table), bool), *(trainable_rows(dataset, split, other) for other in extra)]
     added = np.flatnonzero(np.concatenate(usable))
     return np.concatenate(labels), Split(np.concatenate([split.train, added]), split.val, split.held_out)

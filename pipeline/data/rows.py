@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.data.cache_fill import ROWS_NAME
 from pipeline.data.dataset import dataset_digest
+from pipeline.data.label_sets import label_sets, row_labels
 from pipeline.data.row_cache import cache_folder
 from pipeline.data.row_table import join_tables, read_tables
 from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
@@ -30,8 +31,16 @@ class LabeledRows(Protocol):
         """The columns of each row, as in a `ShardDataset`."""
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a row has any number of classes, rather than one."""
+
+    @property
     def labels(self) -> np.ndarray:
-        """Class index of each row `[shape=(N,)]`, int64."""
+        """Class index of each row `[shape=(N,)]`, int64; of several classes the rarest, C without any."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Which classes each row has, bool `[shape=(N, C)]`."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,17 @@ class Rows:
     class_names: tuple[str, ...]
     table: pd.DataFrame
     """The columns of each row, as in a `ShardDataset`."""
+    multi_label: bool = False
 
     @property
     def labels(self) -> np.ndarray:
-        """Class index of each row `[shape=(N,)]`, int64."""
-        return class_indices(self.table, self.class_names)
+        """Class index of each row `[shape=(N,)]`, int64; of several classes the rarest, C without any."""
+        return row_labels(self.table, self.class_names, self.multi_label)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Which classes each row has, bool `[shape=(N, C)]`."""
+        return label_sets(self.table, self.class_names, self.multi_label)[:]
 
 
 def read_rows(shards: Path) -> Rows:
@@ -60,7 +75,7 @@ def read_rows(shards: Path) -> Rows:
     table = _read_cached(manifest)
     if table is None:
         table = join_tables(list(read_tables(shards, manifest)))
-    return Rows(manifest.class_names, table)
+    return Rows(manifest.class_names, table, manifest.multi_label)
 
 
 def _read_cached(manifest: ShardManifest) -> pd.DataFrame | None:
@@ -70,8 +85,3 @@ def _read_cached(manifest: ShardManifest) -> pd.DataFrame | None:
     except (OSError, pa.ArrowException, UserError):
         return None
     return table if len(table) == manifest.rows else None
-
-
-def class_indices(table: pd.DataFrame, class_names: tuple[str, ...]) -> np.ndarray:
-    """Return the class index of each row `[shape=(N,)]`, int64; -1 for a label that is not a class."""
-    return pd.Categorical(table["label"], categories=list(class_names)).codes.astype(np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.data.cache_fill import cache_parts
 from pipeline.data.cache_space import fits
-from pipeline.data.dataset import ShardDataset, dataset_digest, is_cached, open_dataset
+from pipeline.data.dataset import ShardDataset, dataset_digest, is_cached, make_dataset, open_dataset
 from pipeline.data.row_cache import cache_folder, cache_shape
 from pipeline.data.row_table import read_complete_shard
 from pipeline.data.rows import read_rows
@@ -35,7 +35,7 @@ def open_dataset_to_read(shards: Path) -> ShardDataset:
     logger.info("%s does not fit into %s: reading its shards instead", shards, cache_folder())
     rows = read_rows(shards)
     mels: np.ndarray = ShardMels(shards, manifest)  # type: ignore[assignment]  # as far as readers use one
-    return ShardDataset(manifest.features, manifest.class_names, rows.table, mels, digest)
+    return make_dataset(manifest, rows.table, mels, digest)
 
 
 class ShardMels:

@@ -89,7 +89,7 @@ def load_classifier(run: Path) -> SavedClassifier:
     tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors)
     model = Classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
     _load_weights(model, tensors, run)
-    model.temperature = metadata.temperature
+    model.temperature, model.multi_label = metadata.temperature, metadata.multi_label
     return SavedClassifier(model.eval(), metadata)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pipeline.data.cache_space import missing_bytes, reclaimable_bytes
-from pipeline.data.dataset import ShardDataset, dataset_digest, open_dataset
+from pipeline.data.dataset import ShardDataset, dataset_digest, make_dataset, open_dataset
 from pipeline.data.extra_rows import check_extra_shards
 from pipeline.data.loader import BatchLoader, Sampling, epoch_batches, epoch_order
 from pipeline.data.partition import Partition, assign_shards, batch_weights, match_shares
@@ -192,8 +192,7 @@ def _open_stream(
     datasets = []
     for manifest, table in zip(manifests, tables, strict=True):
         mels: np.ndarray = FetchedRows(cache_shape(manifest))  # type: ignore[assignment]
-        digest = dataset_digest(manifest)
-        datasets.append(ShardDataset(manifest.features, manifest.class_names, table, mels, digest))
+        datasets.append(make_dataset(manifest, table, mels, dataset_digest(manifest)))
     return TrainingData(datasets, partition, stream)
 
 
