@@ -14,6 +14,7 @@ In the order to read:
 - `confusion`: correct and confused clips by class, accuracy and macro-F1.
 - `metrics`: all metrics of predicted probabilities, with log loss and calibration.
 - `ranking_metrics`, `bootstrap`: metrics of ranking, and confidence intervals.
+- `multi_label_loss`, `multi_label_metrics`, `group_bootstrap`: of classifiers with a probability per class.
 - `calibration`: temperature scaling of probabilities.
 - `gan`: conditional generator and discriminator.
 - `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.

@@ -10,6 +10,7 @@ Shape suffixes: B batch, M mel bands, T frames, S masks, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,6 +21,10 @@ from torch import Tensor
 
 from models.repetition import sounding_frames, take_frames
 from models.settings import MaskConfig, MixUpConfig, SpecAugmentConfig
+
+# How much quieter the partner of a sample is at most where their sounds are added.
+MAX_QUIETER_DB = 10.0
+_DB_PER_NEPER = 10 / math.log(10)
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,28 @@ def mix(mel_BMT: Tensor, partner_BMT: Tensor, lam_B: Tensor) -> Tensor:
 def mix_targets(target_BC: Tensor, partner_BC: Tensor, lam_B: Tensor) -> Tensor:
     """Interpolate labels, given as class probabilities `[shape=(B, C)]`, with the same weights as `mix`."""
     return torch.lerp(partner_BC, target_BC, lam_B[:, None])
+
+
+def add_sounds(mel_BMT: Tensor, partner_BMT: Tensor, lam_B: Tensor) -> Tensor:
+    """Return what both sound like together, in dB: their powers add up.
+
+    The partner is at the same level for lam = 1/2, and `MAX_QUIETER_DB` dB quieter as lam approaches 1, so
+    that it remains audible; a sample with lam = 1 is not mixed.
+    """
+    gain_B = -MAX_QUIETER_DB * (2 * lam_B - 1)
+    added_BMT = _DB_PER_NEPER * torch.logaddexp(
+        mel_BMT / _DB_PER_NEPER, (partner_BMT + gain_B[:, None, None]) / _DB_PER_NEPER
+    )
+    return torch.where(lam_B[:, None, None] < 1, added_BMT, mel_BMT)
+
+
+def unite_targets(target_BC: Tensor, partner_BC: Tensor, lam_B: Tensor) -> Tensor:
+    """Return the classes of samples mixed by `add_sounds`, those of both `[shape=(B, C)]`.
+
+    Not interpolated as in `mix_targets`: what can be heard is present, however loud (BirdNET, Kahl et al.
+    2021; Perch, Ghani et al. 2023).
+    """
+    return torch.where(lam_B[:, None] < 1, torch.maximum(target_BC, partner_BC), target_BC)
 
 
 def mask(mel_BMT: Tensor, params: AugmentationTensors, fill_M: Tensor) -> Tensor:

@@ -36,11 +36,31 @@ def likelihood_at_temperatures(logits_BC: Tensor, label_B: Tensor, clips: int) -
     return torch.stack(sums).double()
 
 
+def binary_likelihood_at_temperatures(logits_BC: Tensor, target_BC: Tensor) -> Tensor:
+    """Return the negative log likelihood at each temperature, over clips and classes, float64 `[shape=(K,)]`.
+
+    Targets are smoothed class by class (Platt 1999): (n + 1) / (n + 2) for the n clips with the class, and
+    1 / (m + 2) for the m clips without.
+
+    Args:
+        logits_BC: logits of all clips, each class with a sigmoid of its own, float32.
+        target_BC: which classes each clip has, float32.
+    """
+    present_C = target_BC.sum(dim=0)
+    absent_C = len(target_BC) - present_C
+    low_C, high_C = 1 / (absent_C + 2), (present_C + 1) / (present_C + 2)
+    smooth_BC = torch.where(target_BC > 0.5, high_C, low_C)
+    sums = [
+        F.binary_cross_entropy_with_logits(logits_BC / t, smooth_BC, reduction="sum") for t in TEMPERATURES
+    ]
+    return torch.stack(sums).double()
+
+
 def best_temperature(likelihood_K: np.ndarray) -> float:
     """Return the temperature of the least negative log likelihood.
 
     Args:
-        likelihood_K: sums of `likelihood_at_temperatures` over all clips.
+        likelihood_K: sums of `likelihood_at_temperatures` over all clips, or the binary likelihood.
     """
     best = int(np.argmin(likelihood_K))
     position = float(best)

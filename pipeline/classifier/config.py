@@ -26,8 +26,11 @@ class TrainClassifierConfig(TrainingConfig):
     """Factor of the learning rate from each stage to the one before it; 1 trains all stages alike."""
     model: ClassifierConfig = ClassifierConfig()
     """Architecture of the network."""
+    multi_label: bool | None = None
+    """A clip has any number of classes, each with a probability of its own (default: as the shards were
+    extracted)."""
     mixup: MixUpConfig = MixUpConfig()
-    """MixUp."""
+    """MixUp; multi-label: two samples sound together, and have the classes of both."""
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
     """SpecAugment."""
     epochs: int = Field(80, ge=1)
@@ -41,21 +44,27 @@ class TrainClassifierConfig(TrainingConfig):
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Decoupled weight decay."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Probability mass of each label spread over all classes (Szegedy et al. 2016)."""
+    """Probability mass of each label spread over all classes (Szegedy et al. 2016); multi-label: of each
+    class, moved to its frequency."""
     max_grad_norm: float = Field(2.0, gt=0)
     """Maximum gradient norm."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
     """Decay of the EMA weights, which are validated and saved; 0 uses the raw weights."""
     sampling: Literal["uniform", "balanced"] = "uniform"
-    """uniform: every row once per epoch; balanced: equal probability per class."""
+    """uniform: every row once per epoch; balanced: equal probability per class, by the rarest of a row."""
     class_weights: bool = False
-    """Weight the loss by the inverse frequency of each class."""
+    """Weight the loss by the inverse frequency of each class; multi-label: where the class is present, by
+    the ratio of rows without and with it, from 0.1 to 10."""
+    focal_gamma: float = Field(0.0, ge=0, le=5)
+    """Multi-label: exponent of the focal loss (Lin et al. 2017), which emphasizes hard rows; 0 is
+    cross-entropy."""
     patience: int = Field(25, ge=1)
     """Stop after this many epochs without improvement."""
     keep: Literal["best", "last"] = "best"
     """best: best validation score; last: final epoch, so nothing is selected on the validation clips."""
-    monitor: Literal["val_macro_f1", "val_accuracy", "val_loss"] = "val_macro_f1"
-    """Metric that selects the best checkpoint; ties are broken by the lower loss."""
+    monitor: Literal["val_macro_f1", "val_accuracy", "val_loss", "val_map"] | None = None
+    """Metric that selects the best checkpoint; ties are broken by the lower loss (default: val_macro_f1;
+    multi-label: val_map, the macro average precision)."""
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:

@@ -25,6 +25,8 @@ from models.calibration import TEMPERATURES, best_temperature, likelihood_at_tem
 from models.confusion import ClassCounts, scores
 from models.device_batches import to_device
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.label_mode import monitored_metric
+from pipeline.classifier.multi_label import evaluate_multi_label_epoch
 from pipeline.classifier.state import TrainState, prepare, publish, restore, write_checkpoint
 from pipeline.classifier.step import learning_rate, plan_step, train_step
 from pipeline.data.loader import batch_slices
@@ -100,12 +102,18 @@ def train_epoch(
 def evaluate_epoch(state: TrainState) -> dict[str, float]:
     """Return loss, accuracy, macro-F1 and best temperature of the EMA weights on the validation clips.
 
+    Those of a multi-label run are loss, macro average precision, macro-F1 and best temperature.
+
     Raises:
         UserError: if the loss is not finite.
     """
     clips = state.split.val
     if len(clips) == 0:
         return {}
+    if state.multi_label is not None:
+        multi_label_metrics = evaluate_multi_label_epoch(state, EVAL_BATCH_SIZE)
+        _check_finite("validation loss", multi_label_metrics["val_loss"], state)
+        return multi_label_metrics
     state.world.broadcast([value for value in state.ema.model.buffers() if value.is_floating_point()])
     num_classes = len(state.dataset.class_names)
     local_clips = state.data.local_rows(state.world, clips)
@@ -224,8 +232,9 @@ def update_best(state: TrainState, metrics: dict[str, float]) -> bool:
     if metrics.get("val_loss") is None or state.config.keep == "last":
         state.best_epoch = state.epoch
         return True
-    sign = -1.0 if state.config.monitor == "val_loss" else 1.0
-    score = [sign * metrics[state.config.monitor], -metrics["val_loss"]]
+    monitor = monitored_metric(state.config, state.multi_label is not None)
+    sign = -1.0 if monitor == "val_loss" else 1.0
+    score = [sign * metrics[monitor], -metrics["val_loss"]]
     if state.best_score and score <= state.best_score:
         return False
     state.best_score, state.best_epoch = score, state.epoch

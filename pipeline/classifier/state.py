@@ -15,6 +15,8 @@ from models.ema import Ema
 from models.repetition import repeat_short_clips
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.initial_weights import initialize, parameter_groups
+from pipeline.classifier.label_mode import is_multi_label
+from pipeline.classifier.multi_label import MultiLabelTargets, multi_label_targets, set_output_bias
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.extra_rows import append_extra_rows
 from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows
@@ -48,7 +50,7 @@ class TrainState:
     split: Split
     loader: BatchLoader
     labels: np.ndarray
-    """Class of each row, those of the extra shards last."""
+    """Class of each row, those of the extra shards last; of several classes the rarest, C without any."""
     data: TrainingData
     """Datasets, and which worker reads which rows."""
     model: Classifier
@@ -63,6 +65,8 @@ class TrainState:
     """On GPUs the gradients, averaged over workers between the parts of a step; on CPUs DDP averages them."""
     runner: StepRunner
     class_weight_C: Tensor | None
+    multi_label: MultiLabelTargets | None = None
+    """Targets of a multi-label run; None if each clip has one class."""
     initial_weights: str = ""
     """Which weights the training starts from, if they are not random."""
     step: int = 0
@@ -74,6 +78,8 @@ class TrainState:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     """Metrics of each finished epoch."""
+    thresholds: tuple[float, ...] | None = None
+    """Thresholds of a multi-label run, chosen by the newest validation, on the validation clips."""
     position: EpochPosition | None = None
     """Where the current epoch continues; None at its start."""
 
@@ -93,6 +99,9 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     dataset, *extra_datasets = data.datasets
     split = split_rows(dataset, config)
     labels, all_rows = append_extra_rows(dataset, split, extra_datasets)
+    multi_label = None
+    if is_multi_label(config, data.datasets):
+        multi_label = multi_label_targets(config, data.datasets, all_rows.train, world.device)
     _check_workers(len(split.train), len(all_rows.train), config.batch_size, world.size)
     sampled = statistics_rows(data.sampled(split.train))
     data.train_on(world, all_rows.train, sampled)
@@ -100,6 +109,8 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
     transform = repeat_short_clips if model.repeats_short_clips else None
     model.set_statistics(*mel_statistics(dataset.mels, sampled, transform=transform))
+    if multi_label is not None:
+        set_output_bias(model, multi_label.prior_C)
     initial_weights = initialize(model, config, dataset)
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_float32_precision(config.precision)
@@ -129,8 +140,9 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         gradients=FlatGradients(model) if is_gpu else None,
         runner=StepRunner(world.device, config.cuda_graphs and not model.has_collectives, logger.warning),
         class_weight_C=_class_weights(labels[all_rows.train], len(dataset.class_names), world.device)
-        if config.class_weights
+        if config.class_weights and multi_label is None
         else None,
+        multi_label=multi_label,
         initial_weights=initial_weights,
     )
 
@@ -214,10 +226,14 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
 
 def _save_model(state: TrainState) -> None:
     """Write the EMA weights, with the metadata that inference needs."""
-    class_names = state.dataset.class_names
-    counts = np.bincount(state.labels[state.split.train], minlength=len(class_names))
+    class_names, train = state.dataset.class_names, state.split.train
+    if state.multi_label is None:
+        counts = np.bincount(state.labels[train], minlength=len(class_names))
+    else:
+        counts = state.multi_label.classes.counts(train)
     training = {
         **state.history[-1],
+        "rows": len(train),
         "class_counts": dict(zip(class_names, counts.tolist(), strict=True)),
         "config": state.config.identity(),
     }
@@ -227,6 +243,8 @@ def _save_model(state: TrainState) -> None:
         class_names=class_names,
         training=training,
         temperature=state.history[-1].get("temperature", 1.0),
+        multi_label=state.multi_label is not None,
+        thresholds=state.thresholds,
     )
     save_model(state.config.run, state.ema.model, metadata)
 

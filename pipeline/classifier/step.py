@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from models.batch_augment import (
     AugmentationTensors,
     BatchAugmentation,
+    add_sounds,
     mask,
     mix,
     mix_targets,
     sample_batch_augmentation,
+    unite_targets,
     warp_and_gain,
 )
 from models.schedule import cosine_factor
@@ -59,7 +61,7 @@ def plan_step(state: TrainState, batch: np.ndarray, number: int) -> PackedInputs
     arrays: dict[str, np.ndarray | float] = {
         **augmentation[samples].arrays(*state.dataset.features.shape),
         **state.loader.arrays(rows),
-        "label_B": state.labels[rows],
+        **({"label_B": state.labels[rows]} if state.multi_label is None else state.multi_label.arrays(rows)),
         # DDP averages gradients over ranks: scale the loss so that the average is the gradient of the mean
         # over the global batch, also if the slices differ by a row.
         "loss_scale": state.world.size / len(batch),
@@ -110,14 +112,18 @@ def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """
     params = AugmentationTensors.select(inputs)
     loaded_BMT = warp_and_gain(state.loader.take(inputs), params, state.model.repeats_short_clips)
-    loaded_BC = one_hot(inputs["label_B"], len(state.dataset.class_names))
+    if state.multi_label is None:
+        loaded_BC = one_hot(inputs["label_B"], len(state.dataset.class_names))
+    else:
+        loaded_BC = inputs["target_BC"].float()
     if "partner_B" not in inputs:
         return mask(loaded_BMT, params, state.model.mel_mean_M), loaded_BC
     partner_B = inputs["partner_B"]
     # Partners from the slices of other ranks are loaded after this rank's own samples.
     own = slice(len(partner_B))
-    mel_BMT = mix(loaded_BMT[own], loaded_BMT[partner_B], params.lam_B[own])
-    target_BC = mix_targets(loaded_BC[own], loaded_BC[partner_B], params.lam_B[own])
+    mix_mels, mix_labels = (mix, mix_targets) if state.multi_label is None else (add_sounds, unite_targets)
+    mel_BMT = mix_mels(loaded_BMT[own], loaded_BMT[partner_B], params.lam_B[own])
+    target_BC = mix_labels(loaded_BC[own], loaded_BC[partner_B], params.lam_B[own])
     return mask(mel_BMT, params[own], state.model.mel_mean_M), target_BC
 
 
@@ -128,16 +134,23 @@ def compute_gradients(state: TrainState, inputs: Inputs, results: dict[str, Any]
     mel_BMT, target_BC = make_batch(state, inputs)
     with state.autocast():
         logits_BC = state.wrapped_model(mel_BMT)
-    loss_B = F.cross_entropy(
-        logits_BC.float(),
+    loss_B = row_losses(state, logits_BC.float(), target_BC)
+    loss = loss_B.sum() * inputs["loss_scale"]
+    state.scaler.scale(loss).backward()
+    results["loss"] = loss.detach() / state.world.size
+
+
+def row_losses(state: TrainState, logits_BC: Tensor, target_BC: Tensor) -> Tensor:
+    """Return the loss of each row `[shape=(B,)]`; logits are float32."""
+    if state.multi_label is not None:
+        return state.multi_label.loss(logits_BC, target_BC, state.config)
+    return F.cross_entropy(
+        logits_BC,
         target_BC,
         weight=state.class_weight_C,
         label_smoothing=state.config.label_smoothing,
         reduction="none",
     )
-    loss = loss_B.sum() * inputs["loss_scale"]
-    state.scaler.scale(loss).backward()
-    results["loss"] = loss.detach() / state.world.size
 
 
 def update_weights(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.label_mode import check_label_mode
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.distributed.resources import (
@@ -33,8 +34,10 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
     """Open the run folder; return the summary if the run is complete, else None.
 
     Raises:
-        UserError: unusable shards, or a folder that contains another run.
+        UserError: unusable shards, rows of several classes or none in a run that is not multi-label, or a
+            folder that contains another run.
     """
+    check_label_mode(config)
     return start_run("train-classifier", config)
 
 
@@ -143,8 +146,12 @@ def describe_result(summary: dict[str, Any]) -> str:
     text += " (stopped early)" if summary["stopped_early"] else ""
     if "val_loss" not in summary:
         return f"{text}, kept the last epoch"
+    if "val_map" in summary:
+        score = f"macro average precision {summary['val_map']:.3f}"
+    else:
+        score = f"accuracy {summary['val_accuracy']:.1%}"
     text += (
-        f", kept epoch {summary['best_epoch']}: validation accuracy {summary['val_accuracy']:.1%}, "
+        f", kept epoch {summary['best_epoch']}: validation {score}, "
         f"macro-F1 {summary['val_macro_f1']:.3f}, loss {summary['val_loss']:.3f}"
     )
     unvalidated = summary.get("unvalidated_classes")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.data.label_sets import LabelSets
+
 # Pairs of a group and a class, which scikit-learn counts one by one: more take minutes, and gigabytes.
 MAX_DENSE_COUNTS = 2**24
 # Difference of two measures of unevenness that is due to rounding.
@@ -49,6 +51,22 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         if all(is_val.get(group, False) for group in class_groups):
             is_val[class_groups[0]] = False
     return np.array([is_val.get(group, False) for group in groups], bool)
+
+
+def keep_trainable(is_val: np.ndarray, classes: LabelSets, groups: np.ndarray) -> np.ndarray:
+    """Return a validation mask in which every class has clips to train on.
+
+    Args:
+        is_val: validation mask, bool `[shape=(N,)]`.
+        classes: classes of each clip.
+        groups: group of each clip `[shape=(N,)]`; one with the class is used for training.
+    """
+    is_val = is_val.copy()
+    for label in np.flatnonzero(classes.counts() > 0):
+        rows = np.flatnonzero(classes.sets[classes.index, label])
+        if is_val[rows].all():
+            is_val[groups == groups[rows[0]]] = False
+    return is_val
 
 
 def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:

@@ -93,6 +93,6 @@ def row_labels(table: pd.DataFrame, class_names: Sequence[str], multi_label: boo
 
 
 def count_label_sets(sizes: np.ndarray) -> str:
-    """Describe rows by their numbers of classes `[shape=(N,)]`, such as `5 rows without a class`."""
+    """Describe rows that do not have one class, by the number of classes of each `[shape=(N,)]`."""
     none, several = int((sizes == 0).sum()), int((sizes > 1).sum())
     return f"{none} of {len(sizes)} rows have no class and {several} have several"

@@ -10,9 +10,17 @@ from pydantic import Field, field_validator
 from models.config import Config
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.duplicates import duplicates_of
-from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides
+from pipeline.data.group_split import (
+    group_folds,
+    group_split,
+    groups_on_both_sides,
+    keep_trainable,
+    sparse_group_folds,
+)
+from pipeline.data.label_sets import label_sets
 from pipeline.data.rows import LabeledRows
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 
 class SplitConfig(Config):
@@ -68,12 +76,11 @@ def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
     table = dataset.table
     is_original = table["copy"].to_numpy() == 0
     held_out = held_out_rows(dataset, config)
-    groups = table["split_group"].to_numpy()
     # Only duplicates, not their whole recordings: by the user's own groups and folds those may be used.
     unused = held_out | duplicates_of(table["content"].to_numpy(), held_out)
     clips = np.flatnonzero(is_original & ~unused)
     if config.val_split is None:
-        val_clips = group_split(dataset.labels[clips], groups[clips], config.val_fraction, config.seed)
+        val_clips = _validation_clips(dataset, clips, config)
     else:
         number, count = config.val_split
         val_clips = assign_folds(dataset, clips, count, config.seed, "--val-split") == number
@@ -81,8 +88,7 @@ def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
     val = table["clip_id"].isin(val_ids).to_numpy()
     is_mild = table["strength"].to_numpy() <= config.augmentation_strength
     train = ~unused & ~val & (is_original | is_mild)
-    if len(np.unique(dataset.labels[train])) < 2:
-        raise UserError("--shards: training data has fewer than two classes; add clips of another class")
+    _check_classes(dataset, train)
     if config.val_fraction and not val.any():
         raise UserError(
             "--val-fraction: every class has only one recording, so none can be used for validation; "
@@ -91,6 +97,37 @@ def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
     return Split(
         np.flatnonzero(train), np.flatnonzero(val & is_original), np.flatnonzero(held_out & is_original)
     )
+
+
+def _validation_clips(dataset: LabeledRows, clips: np.ndarray, config: SplitConfig) -> np.ndarray:
+    """Return which of the rows `clips` are used for validation, bool `[shape=(K,)]`."""
+    groups = dataset.table["split_group"].to_numpy()[clips]
+    if not dataset.multi_label:
+        return group_split(dataset.labels[clips], groups, config.val_fraction, config.seed)
+    # The rarest class first, as the few recordings of it leave no choice later (Sechidis et al. 2011).
+    labels, label, counts = np.unique(dataset.labels[clips], return_inverse=True, return_counts=True)
+    rank = np.empty(len(labels), np.int64)
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(labels))
+    is_val = group_split(rank[label], groups, config.val_fraction, config.seed)
+    return keep_trainable(is_val, label_sets(dataset.table.iloc[clips], dataset.class_names, True), groups)
+
+
+def _check_classes(dataset: LabeledRows, train: np.ndarray) -> None:
+    """Check that there is something to distinguish among the training rows, given by a mask `[shape=(N,)]`.
+
+    Raises:
+        UserError: fewer than two classes; in a multi-label dataset, no class that only some of the rows have.
+    """
+    if not dataset.multi_label:
+        if len(np.unique(dataset.labels[train])) < 2:
+            raise UserError("--shards: training data has fewer than two classes; add clips of another class")
+        return
+    counts = label_sets(dataset.table[train], dataset.class_names, True).counts()
+    if not ((counts > 0) & (counts < train.sum())).any():
+        raise UserError(
+            "--shards: all clips of the training data have the same classes; add clips of others, or without "
+            "any class (background)"
+        )
 
 
 def row_folds(dataset: LabeledRows, config: SplitConfig) -> np.ndarray:
@@ -119,7 +156,10 @@ def assign_folds(dataset: LabeledRows, clips: np.ndarray, num_folds: int, seed: 
     """
     labels, groups = dataset.labels[clips], dataset.table["split_group"].to_numpy()[clips]
     check_recordings(dataset, clips, num_folds, flag)
-    folds = group_folds(labels, groups, num_folds, seed)
+    if dataset.multi_label:  # of which rare classes may have fewer clips than folds
+        folds = sparse_group_folds(labels, np.unique(groups, return_inverse=True)[1], num_folds, seed)
+    else:
+        folds = group_folds(labels, groups, num_folds, seed)
     if len(np.unique(folds)) < num_folds:
         raise UserError(
             f"{flag}: {num_folds} folds requested, but recordings are shared by so many classes that a fold "
@@ -131,11 +171,19 @@ def assign_folds(dataset: LabeledRows, clips: np.ndarray, num_folds: int, seed: 
 def check_recordings(dataset: LabeledRows, clips: np.ndarray, num_folds: int, flag: str) -> None:
     """Check that each class of the rows `clips` `[shape=(K,)]` has at least `num_folds` recordings.
 
-    A recording is never split, so a class with fewer is missing in some folds.
+    A recording is never split, so a class with fewer is missing in some folds. Of a multi-label dataset,
+    whose recordings have many classes, rare ones may be: only the number of all recordings is checked.
 
     Raises:
         UserError: names `flag`, the class with the fewest recordings, and their number.
     """
+    if dataset.multi_label:
+        recordings = dataset.table["split_group"].iloc[clips].nunique()
+        if recordings < num_folds:
+            raise UserError(
+                f"{flag}: {num_folds} folds requested, but there are only {plural(recordings, 'recording')}"
+            )
+        return
     pairs = dataset.table.iloc[clips][["label", "split_group"]].drop_duplicates()
     counts = pairs["label"].value_counts().sort_index()
     count = int(counts.min())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.data.label_sets import label_sets
 from pipeline.data.rows import LabeledRows
 from pipeline.data.split import Split
 from pipeline.io.text import plural
@@ -15,7 +16,8 @@ MAX_NAMES = 5
 
 def classes_without(dataset: LabeledRows, rows: np.ndarray) -> list[str]:
     """Return the classes of a dataset that none of the rows `[shape=(K,)]` has."""
-    present = set(dataset.labels[rows].tolist())
+    counts = label_sets(dataset.table.iloc[rows], dataset.class_names, dataset.multi_label).counts()
+    present = set(np.flatnonzero(counts).tolist())
     return [name for label, name in enumerate(dataset.class_names) if label not in present]
 
 
@@ -33,7 +35,7 @@ def split_warnings(dataset: LabeledRows, split: Split) -> list[str]:
             f"not validated: {name_list(missing)}: a class needs two recordings, one to train on and one to "
             f"validate; validation scores are of the other {total - len(missing)} of {total} classes"
         )
-    if len(split.val) and total - len(missing) == 1:
+    if len(split.val) and total - len(missing) == 1 and not dataset.multi_label:
         warnings.append(
             "all validation clips are of one class, so validation scores cannot tell a good model from one "
             "that always predicts this class: add recordings of others, or set --val-fraction 0"

@@ -9,12 +9,26 @@ import numpy as np
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import epoch_batches, subsample_evenly
 from pipeline.data.rows import LabeledRows
+from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import Split
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
 
 # Rows that are checked for NaN and infinite values before the first step.
 MAX_CHECKED_ROWS = 5000
+
+
+def check_single_label(shards: Path) -> None:
+    """Check that each clip of a dataset has one class, which a GAN generates.
+
+    Raises:
+        UserError: unusable shards, or a multi-label dataset.
+    """
+    if open_shards(shards).multi_label:
+        raise UserError(
+            f"--shards {shards}: a multi-label dataset, whose clips have several classes or none: a GAN "
+            "generates clips of one class; extract clips with one label each"
+        )
 
 
 def check_rows(dataset: LabeledRows, split: Split, config: TrainGanConfig, workers: int) -> None:

@@ -12,7 +12,7 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.data_checks import check_rows, check_values
+from pipeline.gan.data_checks import check_rows, check_single_label, check_values
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.train_reference_classifier import train_selection_classifier
@@ -33,6 +33,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     Raises:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
+    check_single_label(config.shards)
     run = RunFolder(config.run)
     summary = start_run("train-gan", config)
     if summary is None:

@@ -75,9 +75,12 @@ def epoch_line(metrics: dict[str, Any]) -> str:
         return _gan_epoch_line(metrics)
     text = f"epoch {metrics['epoch']}: train loss {metrics['train_loss']:.3f}"
     if "val_loss" in metrics:
+        if "val_map" in metrics:
+            score = f"macro average precision {metrics['val_map']:.3f}"
+        else:
+            score = f"accuracy {metrics['val_accuracy']:.1%}"
         text += (
-            f", validation loss {metrics['val_loss']:.3f}, accuracy {metrics['val_accuracy']:.1%}, "
-            f"macro-F1 {metrics['val_macro_f1']:.3f}"
+            f", validation loss {metrics['val_loss']:.3f}, {score}, macro-F1 {metrics['val_macro_f1']:.3f}"
         )
     text += f", {metrics['samples_per_second']:,.0f} samples/s"
     return text + (", best" if metrics["best"] and "val_loss" in metrics else "")
