@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.crossval import CrossvalConfig, known_folds, report_folds
+from pipeline.classifier.crossval import CrossvalConfig, known_folds, main_score, report_folds
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import open_dataset
 from pipeline.io.console import duration, logger
@@ -92,12 +92,14 @@ def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
 
 
 def _print_gain(results: dict[str, Any]) -> None:
-    gains = [
-        tuned["accuracy"] - base["accuracy"]
-        for tuned, base in zip(results["tuned"]["folds"], results["base"]["folds"], strict=True)
-    ]
+    key, name = main_score(results["base"])
+    folds = zip(results["tuned"]["folds"], results["base"]["folds"], strict=True)
+    pairs = [(tuned[key], base[key]) for tuned, base in folds]
+    gains = [tuned - base for tuned, base in pairs if tuned is not None and base is not None]
+    if not gains:
+        return  # undefined in every fold
     by_fold = ", ".join(f"{gain:+.1%}" for gain in gains)
-    print(f"\ntuning gain: {sum(gains) / len(gains):+.1%} accuracy (by fold: {by_fold})", flush=True)
+    print(f"\ntuning gain: {sum(gains) / len(gains):+.1%} {name} (by fold: {by_fold})", flush=True)
 
 
 def base_config(config: NestedCrossvalConfig) -> TrainClassifierConfig:

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from models.config import diff_settings
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.label_mode import MONITORS, check_label_mode
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.data_checks import check_single_label
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -60,6 +63,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
 
 
 def _search(config: SearchConfig) -> dict[str, Any]:
+    config = choose_metric(config)
     spec = make_spec(config)
     config = limit_trials(config, spec)
     folder = SearchFolder(config.run)
@@ -112,7 +116,29 @@ def check(config: SearchConfig) -> None:
     Raises:
         UserError, ConfigError: as `search` would.
     """
+    config = choose_metric(config)
     known_trials(config, make_spec(config))
+
+
+def choose_metric(config: SearchConfig) -> SearchConfig:
+    """Return the settings with the metric of multi-label runs if the trials are, and no other is set.
+
+    Raises:
+        UserError, ConfigError: unusable shards or settings, or a metric that the trials do not have.
+    """
+    base = base_settings(config, base_values(config))
+    if not isinstance(base, TrainClassifierConfig):
+        check_single_label(config.shards)
+        return config
+    multi_label = check_label_mode(base.model_copy(update={"monitor": None}))
+    if config.metric is None:
+        return config.model_copy(update={"metric": MONITORS[True][0]}) if multi_label else config
+    if config.metric not in MONITORS[multi_label]:
+        kind = "multi-label runs" if multi_label else "runs with one class per clip"
+        raise UserError(
+            f"--metric {config.metric}: not a metric of {kind}; available: {', '.join(MONITORS[multi_label])}"
+        )
+    return config
 
 
 def make_spec(config: SearchConfig) -> TrialSpec:

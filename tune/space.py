@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FIXED_KEYS = {
     "epochs": "set by --max-epochs",
     "monitor": "set by --metric",
+    "multi_label": "set in --base",
     "seed": "set by --seed",
     "fold": "set by --fold",
     "num_folds": "set by --num-folds",

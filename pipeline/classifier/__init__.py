@@ -7,11 +7,14 @@ In the order to read:
     step         training step: inputs, gradients, weights
     state        training state: prepared, published to the run folder, restored from a checkpoint
     initial_weights  fine-tuning: weights of another run, frozen stages, learning rates of stages
+    label_mode   whether a run is multi-label, as its dataset or as set
+    multi_label  its targets and loss; multi_label_validation: its validation and thresholds
     train        `melray train-classifier`: one run, or several concurrently
     inference    class probabilities from spectrograms
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
     report       HTML report of an evaluation
+    multi_label_evaluation  the same for multi-label models, with multi_label_report
     crossval     `melray crossval`: each fold held out once
     predict      `melray predict`: a resumable batch job over audio files
     predictor_model    the model that predicts, or the ensemble of a cross-validation

@@ -7,15 +7,17 @@ that nothing is selected on the scored clips. Runs of one worker train concurren
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.metrics import concatenate
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.evaluate import Predictions, predict_rows, write_evaluation
+from pipeline.classifier.evaluate import AnyPredictions, join_predictions, predict_any, write_any
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.multi_label_evaluation import LabelSetPredictions, best_thresholds
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset
@@ -25,10 +27,15 @@ from pipeline.distributed.devices import driver_device
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
+from pipeline.report.page import number
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 
-SCORES = ("accuracy", "macro_f1", "log_loss", "ece")
+# Metrics of the results, for runs with one class per clip and multi-label runs; the first is their main one.
+SCORES = {
+    False: ("accuracy", "macro_f1", "log_loss", "ece"),
+    True: ("map", "macro_f1", "padded_map", "roc_auc", "micro_f1", "log_loss", "ece"),
+}
 
 
 class CrossvalConfig(TrainClassifierConfig):
@@ -101,35 +108,32 @@ def report_folds(
     """
     device = driver_device(config.device)
     fold_results: list[dict[str, Any]] = []
-    fold_predictions: list[Predictions] = []
+    fold_predictions: list[AnyPredictions] = []
     for fold, train_config in runs.items():
         run = RunFolder(train_config.run)
         saved = load_classifier(run.path)
         _, rows, description = select_rows(EvaluateConfig(run=run.path, split="held-out"), saved)
-        predictions = predict_rows(saved, dataset, rows, config.tta_shifts, device)
-        metrics = write_evaluation(
-            run.path, predictions, saved, run.read_history(), description, config.tta_shifts
-        )
+        keys = SCORES[saved.metadata.multi_label]
+        predictions = predict_any(saved, dataset, rows, config.tta_shifts, device)
+        metrics = write_any(run.path, predictions, saved, run.read_history(), description, config.tta_shifts)
         fold_predictions.append(predictions)
         train_seconds = run.read_json("summary.json")["total_seconds"]
         fold_results.append(
-            {"fold": fold, "train_seconds": train_seconds} | {key: metrics[key] for key in SCORES}
+            {"fold": fold, "train_seconds": train_seconds} | {key: metrics[key] for key in keys}
         )
-    pooled = Predictions(
-        dataset,
-        np.concatenate([predictions.rows for predictions in fold_predictions]),
-        concatenate([predictions.scores for predictions in fold_predictions]),
-    )
-    pooled_metrics = write_evaluation(
+    pooled = join_predictions(dataset, fold_predictions)
+    pooled_metrics = write_any(
         config.run, pooled, saved, [], f"{len(runs)} folds, each held out once", config.tta_shifts
     )
     results: dict[str, Any] = {
         "folds": fold_results,
-        "mean": {key: float(np.mean([fold[key] for fold in fold_results])) for key in SCORES},
-        "std": {key: float(np.std([fold[key] for fold in fold_results], ddof=1)) for key in SCORES},
-        "pooled": {key: pooled_metrics[key] for key in SCORES},
+        "mean": {key: _statistic(np.mean, fold_results, key) for key in keys},
+        "std": {key: _statistic(partial(np.std, ddof=1), fold_results, key) for key in keys},
+        "pooled": {key: pooled_metrics[key] for key in keys},
         "seconds": seconds,
     }
+    if isinstance(pooled, LabelSetPredictions):
+        results["thresholds"] = best_thresholds(pooled, saved.metadata.class_names)
     RunFolder(config.run).write_json("crossval.json", results)
     if unscored := int((dataset.table["copy"] == 0).sum()) - len(pooled.rows):
         logger.warning(
@@ -140,11 +144,24 @@ def report_folds(
     return results
 
 
+def _statistic(function: Callable[[list[float]], Any], folds: list[dict[str, Any]], key: str) -> float | None:
+    """Return a statistic of a metric over the folds; None if it is undefined in one of them."""
+    values = [fold[key] for fold in folds]
+    return None if None in values else float(function(values))
+
+
+def main_score(results: dict[str, Any]) -> tuple[str, str]:
+    """Return the key of the main metric in the results of a cross-validation, and its name."""
+    if "map" in results["mean"]:
+        return "map", "macro average precision"
+    return "accuracy", "accuracy"
+
+
 def _print_results(results: dict[str, Any]) -> None:
-    for fold in results["folds"]:
-        print(f"fold {fold['fold']}: accuracy {fold['accuracy']:.1%}, macro-F1 {fold['macro_f1']:.3f}")
+    key, name = main_score(results)
     mean, std = results["mean"], results["std"]
-    print(
-        f"mean of {len(results['folds'])} folds: accuracy {mean['accuracy']:.1%} ± {std['accuracy']:.1%}, "
-        f"macro-F1 {mean['macro_f1']:.3f}"
-    )
+    for fold in results["folds"]:
+        score, f1 = number(fold[key], ".1%"), number(fold["macro_f1"], ".3f")
+        print(f"fold {fold['fold']}: {name} {score}, macro-F1 {f1}")
+    score, f1 = f"{number(mean[key], '.1%')} ± {number(std[key], '.1%')}", number(mean["macro_f1"], ".3f")
+    print(f"mean of {len(results['folds'])} folds: {name} {score}, macro-F1 {f1}")

@@ -16,15 +16,22 @@ import torch
 
 from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
-from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
 from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.multi_label_evaluation import (
+    LabelSetPredictions,
+    describe_metrics,
+    join_label_set_predictions,
+    predict_label_sets,
+    write_label_set_evaluation,
+)
 from pipeline.classifier.report import Example, Mistake, write_report
-from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset
+from pipeline.data.label_sets import row_labels
 from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.devices import process_device
-from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.errors import report_os_errors
 from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
 from pipeline.report.selection import evenly_spaced
@@ -37,23 +44,14 @@ CONFUSION_NAME = "confusion.csv"
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Predictions of some rows of a dataset."""
+class Predictions(EvaluatedRows):
+    """Predictions of some rows of a dataset, of a model that predicts one class per clip."""
 
-    dataset: ShardDataset
-    rows: np.ndarray
-    """Row indices `[shape=(N,)]`."""
     scores: ClipScores
     """Of each row; classes are class indices of the model, probabilities float32."""
 
-    @property
-    def clip_ids(self) -> np.ndarray:
-        """Clip id of each row `[shape=(N,)]`."""
-        return self.dataset.table["clip_id"].to_numpy()[self.rows]
 
-    def mel(self, i: int) -> np.ndarray:
-        """Spectrogram of the `i`-th of the rows, in dB `[shape=(n_mels, num_frames)]`."""
-        return np.asarray(self.dataset.mels[self.rows[i]])
+AnyPredictions = Predictions | LabelSetPredictions
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -64,19 +62,62 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     saved = load_classifier(config.run)
     dataset, rows, description = select_rows(config, saved)
-    predictions = predict_rows(saved, dataset, rows, config.tta_shifts, process_device(config.device))
+    predictions = predict_any(saved, dataset, rows, config.tta_shifts, process_device(config.device))
     out = config.out or config.run
     history = RunFolder(config.run).read_history()
-    metrics = write_evaluation(out, predictions, saved, history, description, config.tta_shifts)
-    print(
-        f"{description}: {plural(metrics['clips'], 'clip')}, accuracy {metrics['accuracy']:.1%} "
-        f"({_interval(metrics)}), macro-F1 {metrics['macro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
-        f"calibration error {metrics['ece']:.3f}"
-    )
+    metrics = write_any(out, predictions, saved, history, description, config.tta_shifts)
+    if saved.metadata.multi_label:
+        text, mean = describe_metrics(metrics), "macro average precision"
+    else:
+        text, mean = _describe(metrics), "macro-F1"
+    print(f"{description}: {plural(metrics['clips'], 'clip')}, {text}")
     if missing := metrics["classes_without_clips"]:
-        print(f"no clips of {name_list(missing)}: macro-F1 is the mean of the other classes")
+        print(f"no clips of {name_list(missing)}: {mean} is the mean of the other classes")
     print(f"report: {out / 'report.html'}", flush=True)
     return metrics
+
+
+def predict_any(
+    saved: SavedClassifier,
+    dataset: ShardDataset,
+    rows: np.ndarray,
+    tta_shifts: int,
+    device: torch.device | None = None,
+) -> AnyPredictions:
+    """Predict some rows of a dataset by either kind of model; arguments and errors as `predict_rows`."""
+    if not saved.metadata.multi_label:
+        return predict_rows(saved, dataset, rows, tta_shifts, device)
+    check_classes(dataset, rows, saved)
+    chunks = list(batch_slices(len(rows), CHUNK_ROWS))
+    return predict_label_sets(saved, dataset, rows, chunks, tta_shifts, device)
+
+
+def write_any(
+    out: Path,
+    predictions: AnyPredictions,
+    saved: SavedClassifier,
+    history: list[dict[str, Any]],
+    description: str,
+    tta_shifts: int,
+) -> dict[str, Any]:
+    """Write the evaluation of either kind of model to `out`; return the metrics."""
+    arguments = (saved, history, description, tta_shifts)
+    if isinstance(predictions, LabelSetPredictions):
+        return write_label_set_evaluation(out, predictions, *arguments)
+    return write_evaluation(out, predictions, *arguments)
+
+
+def join_predictions(dataset: ShardDataset, parts: Sequence[AnyPredictions]) -> AnyPredictions:
+    """Return the predictions of all parts, which are of the same kind, as one."""
+    label_set_parts = [part for part in parts if isinstance(part, LabelSetPredictions)]
+    if label_set_parts:
+        return join_label_set_predictions(dataset, label_set_parts)
+    single_parts = [part for part in parts if isinstance(part, Predictions)]
+    return Predictions(
+        dataset,
+        np.concatenate([part.rows for part in single_parts]),
+        concatenate([part.scores for part in single_parts]),
+    )
 
 
 def predict_rows(
@@ -89,18 +130,10 @@ def predict_rows(
     """Predict some rows of a dataset on `device` (default: CPU), to which the model is moved.
 
     Raises:
-        UserError: if a row has a class that is unknown to the model.
+        UserError: if a row has a class that is unknown to the model, or not exactly one.
     """
-    class_names = saved.metadata.class_names
-    class_index = {name: i for i, name in enumerate(class_names)}
-    label_names = dataset.table["label"].to_numpy()[rows]
-    unknown = sorted(set(label_names) - class_index.keys())
-    if unknown:
-        raise UserError(
-            f"--shards: the model does not know {name_list(unknown)}, only {shown_list(class_names, 20)}; "
-            "leave these clips out, or train with them"
-        )
-    labels = np.array([class_index[name] for name in label_names])
+    check_classes(dataset, rows, saved)
+    labels = row_labels(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)
     model = saved.model.to(device)
     # In chunks: neither the rows of a large dataset nor their probabilities fit into memory.
     chunks = [
@@ -162,6 +195,14 @@ def write_evaluation(
             settings=training.get("config"),
         )
     return metrics
+
+
+def _describe(metrics: dict[str, Any]) -> str:
+    """Return the metrics of an evaluation as one line."""
+    return (
+        f"accuracy {metrics['accuracy']:.1%} ({_interval(metrics)}), macro-F1 {metrics['macro_f1']:.3f}, "
+        f"log-loss {metrics['log_loss']:.3f}, calibration error {metrics['ece']:.3f}"
+    )
 
 
 def _interval(metrics: dict[str, Any]) -> str:

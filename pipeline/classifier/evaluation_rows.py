@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,13 @@ from pydantic import Field
 from models.config import Config
 from pipeline.audio.features import FeatureConfig, feature_mismatch
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset, dataset_digest
+from pipeline.data.label_sets import count_label_sets, label_sets
+from pipeline.data.labels import split_labels
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
+from pipeline.data.split_warnings import name_list
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import Device
 from pipeline.io.console import logger
@@ -47,6 +52,24 @@ class EvaluateConfig(Config):
     """Folder for evaluation.json, confusion.csv and report.html (default: the run folder)."""
     device: Device = "auto"
     """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
+
+
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """Some rows of a dataset."""
+
+    dataset: ShardDataset
+    rows: np.ndarray
+    """Row indices `[shape=(N,)]`."""
+
+    @property
+    def clip_ids(self) -> np.ndarray:
+        """Clip id of each row `[shape=(N,)]`."""
+        return self.dataset.table["clip_id"].to_numpy()[self.rows]
+
+    def mel(self, i: int) -> np.ndarray:
+        """Spectrogram of the `i`-th of the rows, in dB `[shape=(n_mels, num_frames)]`."""
+        return np.asarray(self.dataset.mels[self.rows[i]])
 
 
 def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:
@@ -135,6 +158,30 @@ def _trained_on(run: Path, table: pd.DataFrame) -> np.ndarray:
 def _original_rows(dataset: ShardDataset) -> np.ndarray:
     """Return the indices of the rows that are not augmented copies."""
     return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
+
+
+def check_classes(dataset: ShardDataset, rows: np.ndarray, saved: SavedClassifier) -> None:
+    """Check that a model knows the classes of some rows.
+
+    Raises:
+        UserError: names the classes that it does not know, or the numbers of rows with several or none if it
+            predicts one class per clip.
+    """
+    texts = pd.unique(dataset.table["label"].to_numpy()[rows])
+    names = {name for text in texts for name in (split_labels(text) if dataset.multi_label else [text])}
+    class_names = saved.metadata.class_names
+    if unknown := sorted(names - set(class_names)):
+        raise UserError(
+            f"--shards: the model does not know {name_list(unknown)}, only {shown_list(class_names, 20)}; "
+            "leave these clips out, or train with them"
+        )
+    if dataset.multi_label and not saved.metadata.multi_label:
+        sizes = label_sets(dataset.table.iloc[rows], class_names, True).sizes
+        if (sizes != 1).any():
+            raise UserError(
+                f"--shards: {count_label_sets(sizes)}, but the model predicts one class per clip; train it "
+                "with --multi-label"
+            )
 
 
 def check_features(shards: FeatureConfig, model: FeatureConfig, path: Path) -> None:

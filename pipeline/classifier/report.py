@@ -119,11 +119,15 @@ def write_report(
 
 def learning_curves(history: History) -> tuple[list[Chart], str]:
     """Return charts of loss, validation metrics and learning rate over epochs, and a note on them."""
-    validated = has_key(history, "val_accuracy")
+    validated = has_key(history, "val_loss")
     best = best_epoch(history) if validated else None
     curves = {
         "Loss": {"train_loss": "training", "val_loss": "validation"},
-        "Validation": {"val_accuracy": "accuracy", "val_macro_f1": "macro-F1"},
+        "Validation": {
+            "val_accuracy": "accuracy",
+            "val_macro_f1": "macro-F1",
+            "val_map": "macro average precision",
+        },
         "Learning rate": {"learning_rate": "learning rate"},
     }
     note = describe_epochs(history, best, "best") + ("" if validated else " Trained without validation.")

@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.io.errors import UserError
 from pipeline.io.folder_lock import own_folder
+from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.sounds import write_shards
 from tests.tune.searches import search_config
 from tune.config import SearchConfig
-from tune.search import limit_trials, make_spec, search
+from tune.search import choose_metric, limit_trials, make_spec, search
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,23 @@ def test_second_search_in_folder_is_refused(shards: Path, tmp_path: Path) -> Non
         pytest.raises(UserError, match=r"--run .*run is in use by `melray tune` \(process \d+ on"),
     ):
         search(config)
+
+
+def test_multi_label_search_optimizes_average_precision(tmp_path: Path) -> None:
+    shards = write_label_set_shards(tmp_path / "shards", recordings=8)
+    config = choose_metric(search_config(shards=shards, run=tmp_path / "run"))
+    assert (config.metric_name, config.mode) == ("val_map", "max")
+    spec = make_spec(config)
+    assert spec.metric == "val_map" and spec.base.monitor == "val_map"
+    assert choose_metric(config) == config
+    with pytest.raises(UserError, match="--metric val_accuracy: not a metric of multi-label runs"):
+        choose_metric(search_config(shards=shards, metric="val_accuracy"))
+    with pytest.raises(UserError, match="a GAN generates clips of one class"):
+        choose_metric(search_config(shards=shards, model="gan"))
+
+
+def test_search_of_single_labels_keeps_its_metric(shards: Path) -> None:
+    config = search_config(shards=shards)
+    assert choose_metric(config) == config and config.metric_name == "val_macro_f1"
+    with pytest.raises(UserError, match="--metric val_map: not a metric of runs with one class per clip"):
+        choose_metric(search_config(shards=shards, metric="val_map"))

@@ -15,10 +15,11 @@ _LABELS = {
     "val_macro_f1": "validation macro-F1",
     "val_accuracy": "validation accuracy",
     "val_loss": "validation log-loss",
+    "val_map": "validation macro average precision",
     "frechet": "Fréchet distance",
     "class_accuracy": "class accuracy",
 }
-_FRACTIONS = {"val_macro_f1", "val_accuracy", "class_accuracy"}
+_FRACTIONS = {"val_macro_f1", "val_accuracy", "val_map", "class_accuracy"}
 
 
 @dataclass(frozen=True)

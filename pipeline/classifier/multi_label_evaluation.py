@@ -1,0 +1,228 @@
+"""Evaluation of a multi-label classifier: metrics as JSON, and an HTML report.
+
+The probabilities of all clips and classes are kept, 4 bytes each: average precision ranks all clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.group_bootstrap import map_interval
+from models.multi_label_metrics import (
+    DEFAULT_THRESHOLD,
+    choose_thresholds,
+    multi_label_metrics,
+    rank_clips,
+)
+from pipeline.classifier.evaluation_rows import EvaluatedRows
+from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.multi_label_report import ClassError, write_multi_label_report
+from pipeline.classifier.report import MAX_MISTAKES, Example
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.label_sets import label_sets
+from pipeline.io.errors import report_os_errors
+from pipeline.io.text import plural
+from pipeline.report.page import number
+from pipeline.report.precision_recall import PrecisionRecall
+from pipeline.report.selection import evenly_spaced
+from pipeline.training.model_file import ClassifierMetadata, SavedClassifier
+from pipeline.training.run_folder import RunFolder
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class LabelSetPredictions(EvaluatedRows):
+    """Predictions of a multi-label model for some rows of a dataset."""
+
+    targets: np.ndarray
+    """Which classes each row has, bool `[shape=(N, C)]`."""
+    probabilities: np.ndarray
+    """Probability of each class, float32 `[shape=(N, C)]`."""
+    thresholds: np.ndarray
+    """Probability from which on each class counts as present `[shape=(C,)]`."""
+
+    @property
+    def recordings(self) -> np.ndarray:
+        """Recording of each row `[shape=(N,)]`."""
+        return self.dataset.table["group"].to_numpy()[self.rows]
+
+    def classes(self, i: int, class_names: Sequence[str]) -> str:
+        """Return the true classes of the `i`-th of the rows as text."""
+        return ", ".join(class_names[c] for c in np.flatnonzero(self.targets[i])) or BACKGROUND
+
+
+def predict_label_sets(
+    saved: SavedClassifier,
+    dataset: ShardDataset,
+    rows: np.ndarray,
+    chunks: Sequence[slice],
+    tta_shifts: int,
+    device: torch.device | None,
+) -> LabelSetPredictions:
+    """Predict some rows of a dataset whose classes the model knows, in chunks of rows."""
+    metadata, model = saved.metadata, saved.model.to(device)
+    classes = label_sets(dataset.table.iloc[rows], metadata.class_names, dataset.multi_label)
+    parts = [
+        predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device) for chunk in chunks
+    ]
+    return LabelSetPredictions(dataset, rows, classes[:], np.concatenate(parts), class_thresholds(metadata))
+
+
+def class_thresholds(metadata: ClassifierMetadata) -> np.ndarray:
+    """Return the thresholds of a multi-label model `[shape=(C,)]`; 1/2 if none were chosen."""
+    if metadata.thresholds is None:
+        return np.full(len(metadata.class_names), DEFAULT_THRESHOLD)
+    return np.array(metadata.thresholds)
+
+
+def join_label_set_predictions(
+    dataset: ShardDataset, parts: Sequence[LabelSetPredictions]
+) -> LabelSetPredictions:
+    """Return the predictions of all parts, each by a model of its own; thresholds are the mean of theirs."""
+    return LabelSetPredictions(
+        dataset,
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.targets for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        np.mean([part.thresholds for part in parts], axis=0),
+    )
+
+
+def best_thresholds(predictions: LabelSetPredictions, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the threshold of each class that these predictions would choose."""
+    thresholds = choose_thresholds(predictions.targets, predictions.probabilities)
+    return dict(zip(class_names, thresholds.tolist(), strict=True))
+
+
+def write_label_set_evaluation(
+    out: Path,
+    predictions: LabelSetPredictions,
+    saved: SavedClassifier,
+    history: list[dict[str, Any]],
+    description: str,
+    tta_shifts: int,
+) -> dict[str, Any]:
+    """Write `evaluation.json` and `report.html` to `out`; return the metrics."""
+    class_names, training = saved.metadata.class_names, saved.metadata.training
+    p = predictions
+    interval = map_interval(p.targets, p.probabilities, p.recordings)
+    false_positives, false_negatives = class_errors(p, class_names, 1), class_errors(p, class_names, -1)
+    metrics: dict[str, Any] = {
+        "multi_label": True,
+        **multi_label_metrics(p.targets, p.probabilities, p.thresholds, class_names),
+        "intervals": {"map": interval},
+        "recordings": len(np.unique(p.recordings)),
+        "split": description,
+        "tta_shifts": tta_shifts,
+        "false_positives": [_error_entry(error) for error in false_positives],
+        "false_negatives": [_error_entry(error) for error in false_negatives],
+    }
+    with report_os_errors("writing to", out):
+        out.mkdir(parents=True, exist_ok=True)
+        RunFolder(out).write_json("evaluation.json", metrics)
+        write_multi_label_report(
+            out / "report.html",
+            summary={
+                "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')} of "
+                f"{plural(metrics['recordings'], 'recording')}, {metrics['background_clips']:,} without any "
+                "class)",
+                "macro average precision, 95 % interval": describe_interval(metrics),
+                "log-loss": f"{metrics['log_loss']:.3f}",
+                "checkpoint epoch": str(training.get("epoch", "?")),
+                "TTA shifts": str(tta_shifts),
+            },
+            metrics=metrics,
+            curves=precision_recall_curves(p, metrics["per_class"]),
+            history=history,
+            false_positives=false_positives,
+            false_negatives=false_negatives,
+            examples=class_examples(p, class_names),
+            features=saved.metadata.features,
+            settings=training.get("config"),
+        )
+    return metrics
+
+
+def describe_metrics(metrics: dict[str, Any]) -> str:
+    """Return the metrics of a multi-label evaluation as one line."""
+    return (
+        f"macro average precision {number(metrics['map'], '.3f')} ({describe_interval(metrics)}), padded "
+        f"{metrics['padded_map']:.3f}, ROC-AUC {number(metrics['roc_auc'], '.3f')}, "
+        f"micro-F1 {metrics['micro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
+        f"calibration error {metrics['ece']:.3f}"
+    )
+
+
+def describe_interval(metrics: dict[str, Any]) -> str:
+    """Return the interval of the macro average precision as text."""
+    bounds = metrics["intervals"]["map"]
+    return "undefined" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def precision_recall_curves(
+    predictions: LabelSetPredictions, per_class: Sequence[dict[str, Any]]
+) -> list[PrecisionRecall]:
+    """Return the curve of each class that has clips."""
+    curves = []
+    for c, entry in enumerate(per_class):
+        if entry["support"]:
+            ranking = rank_clips(predictions.targets[:, c], predictions.probabilities[:, c])
+            chosen = (entry["recall"], entry["precision"])
+            curves.append(
+                PrecisionRecall(
+                    entry["name"], entry["average_precision"], ranking.recall, ranking.precision, chosen
+                )
+            )
+    return curves
+
+
+def class_errors(predictions: LabelSetPredictions, class_names: Sequence[str], sign: int) -> list[ClassError]:
+    """Return up to `MAX_MISTAKES` wrong predictions of a class at its threshold, most confident first.
+
+    Args:
+        predictions: predictions.
+        class_names: names of the classes.
+        sign: 1 for false positives, -1 for false negatives.
+    """
+    targets, probabilities = predictions.targets, predictions.probabilities
+    is_predicted = probabilities >= predictions.thresholds
+    clips, labels = np.nonzero(is_predicted & ~targets if sign > 0 else targets & ~is_predicted)
+    order = np.argsort(-sign * probabilities[clips, labels], kind="stable")[:MAX_MISTAKES]
+    clip_ids = predictions.clip_ids
+    return [
+        ClassError(
+            str(clip_ids[i]),
+            predictions.classes(i, class_names),
+            class_names[c],
+            float(probabilities[i, c]),
+            predictions.mel(i),
+        )
+        for i, c in zip(clips[order].tolist(), labels[order].tolist(), strict=True)
+    ]
+
+
+def _error_entry(error: ClassError) -> dict[str, Any]:
+    return {
+        "clip_id": error.clip_id,
+        "classes": error.classes,
+        "class": error.name,
+        "probability": error.probability,
+    }
+
+
+def class_examples(predictions: LabelSetPredictions, class_names: Sequence[str]) -> list[Example]:
+    """Return the clip of each class in which it is most probable; of many classes, evenly spaced ones."""
+    present = np.flatnonzero(predictions.targets.any(axis=0))
+    examples, clip_ids = [], predictions.clip_ids
+    for label in present[evenly_spaced(len(present))].tolist():
+        clips = np.flatnonzero(predictions.targets[:, label])
+        best = int(clips[predictions.probabilities[clips, label].argmax()])
+        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best)))
+    return examples
