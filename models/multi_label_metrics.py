@@ -80,16 +80,19 @@ def rank_clips(is_true: np.ndarray, probability: np.ndarray) -> Ranking:
     return Ranking(value[last], last + 1, np.cumsum(is_true[order], dtype=np.int64)[last])
 
 
-def average_precisions(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the average precision of each class `[shape=(C,)]`; NaN for one that no clip has.
+def rank_classes(targets: np.ndarray, probabilities: np.ndarray) -> list[Ranking]:
+    """Return the ranking of each class.
 
     Args:
         targets: which classes each clip has, bool `[shape=(N, C)]`.
         probabilities: probability of each class `[shape=(N, C)]`.
     """
-    return np.array(
-        [rank_clips(targets[:, c], probabilities[:, c]).average_precision() for c in range(targets.shape[1])]
-    )
+    return [rank_clips(targets[:, c], probabilities[:, c]) for c in range(targets.shape[1])]
+
+
+def average_precisions(rankings: Sequence[Ranking]) -> np.ndarray:
+    """Return the average precision of each class `[shape=(C,)]`; NaN for one that no clip has."""
+    return np.array([ranking.average_precision() for ranking in rankings])
 
 
 def mean_of_defined(values: np.ndarray) -> float | None:
@@ -103,32 +106,39 @@ def padded_map(targets: np.ndarray, probabilities: np.ndarray) -> float:
 
     Each class gets `PADDING` more clips that have it, with probability 1, so that those without true clips
     are defined (1 at best, low where they are predicted confidently) and those with few have less weight.
-    The arguments are those of `average_precisions`.
+    The arguments are those of `rank_classes`.
     """
     shape = (PADDING, targets.shape[1])
     padded = np.concatenate([probabilities, np.ones(shape, probabilities.dtype)])
-    return float(np.mean(average_precisions(np.concatenate([targets, np.ones(shape, bool)]), padded)))
+    rankings = rank_classes(np.concatenate([targets, np.ones(shape, bool)]), padded)
+    return float(np.mean(average_precisions(rankings)))
 
 
-def choose_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def choose_thresholds(
+    rankings: Sequence[Ranking], targets: np.ndarray, probabilities: np.ndarray
+) -> np.ndarray:
     """Return the probability from which on each class counts as present: that of the highest F1.
 
     A class that fewer than `MIN_POSITIVES` clips have gets the threshold of the highest micro-F1, that of
-    all classes together; if no clip has any class, this is `DEFAULT_THRESHOLD`. The arguments are those of
-    `average_precisions`.
+    all classes together; if no clip has any class, this is `DEFAULT_THRESHOLD`.
+
+    Args:
+        rankings: result of `rank_classes`.
+        targets: its argument.
+        probabilities: its argument.
 
     Returns:
         Thresholds in (0, 1) `[shape=(C,)]`.
     """
     positives = targets.sum(axis=0)
     if not positives.any():
-        return np.full(targets.shape[1], DEFAULT_THRESHOLD)
-    rare = positives < MIN_POSITIVES
-    common = rank_clips(targets.ravel(), probabilities.ravel()).best_threshold() if rare.any() else 0.0
+        return np.full(len(rankings), DEFAULT_THRESHOLD)
+    is_rare = positives < MIN_POSITIVES
+    common = rank_clips(targets.ravel(), probabilities.ravel()).best_threshold() if is_rare.any() else 0.0
     return np.array(
         [
-            common if rare[c] else rank_clips(targets[:, c], probabilities[:, c]).best_threshold()
-            for c in range(targets.shape[1])
+            common if rare else ranking.best_threshold()
+            for rare, ranking in zip(is_rare, rankings, strict=True)
         ]
     )
 
@@ -157,8 +167,8 @@ def multi_label_metrics(
         ValueError: the shapes do not match, or a value is not a probability.
     """
     _check(targets, probabilities, thresholds, class_names)
-    rankings = [rank_clips(targets[:, c], probabilities[:, c]) for c in range(len(class_names))]
-    precisions = np.array([ranking.average_precision() for ranking in rankings])
+    rankings = rank_classes(targets, probabilities)
+    precisions = average_precisions(rankings)
     areas = np.array([ranking.roc_auc() for ranking in rankings])
     predicted, support = probabilities >= thresholds, targets.sum(axis=0)
     correct, count = (targets & predicted).sum(axis=0), predicted.sum(axis=0)

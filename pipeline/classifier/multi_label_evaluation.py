@@ -18,6 +18,7 @@ from models.multi_label_metrics import (
     DEFAULT_THRESHOLD,
     choose_thresholds,
     multi_label_metrics,
+    rank_classes,
     rank_clips,
 )
 from pipeline.classifier.evaluation_rows import EvaluatedRows
@@ -55,7 +56,7 @@ class LabelSetPredictions(EvaluatedRows):
 
     def classes(self, i: int, class_names: Sequence[str]) -> str:
         """Return the true classes of the `i`-th of the rows as text."""
-        return ", ".join(class_names[c] for c in np.flatnonzero(self.targets[i])) or BACKGROUND
+        return ", ".join(class_names[c] for c in np.flatnonzero(self.targets[i]).tolist()) or BACKGROUND
 
 
 def predict_label_sets(
@@ -97,7 +98,8 @@ def join_label_set_predictions(
 
 def best_thresholds(predictions: LabelSetPredictions, class_names: Sequence[str]) -> dict[str, float]:
     """Return the threshold of each class that these predictions would choose."""
-    thresholds = choose_thresholds(predictions.targets, predictions.probabilities)
+    values = predictions.targets, predictions.probabilities
+    thresholds = choose_thresholds(rank_classes(*values), *values)
     return dict(zip(class_names, thresholds.tolist(), strict=True))
 
 

@@ -61,7 +61,8 @@ def write_multi_label_report(
         features: settings of the spectrograms.
         settings: more resolved settings, nested, listed with those of `features`.
     """
-    scale = decibel_scale([clip.mel for clip in (*examples, *false_positives, *false_negatives)])
+    errors = [*false_positives, *false_negatives]
+    scale = decibel_scale([clip.mel for clip in examples] + [clip.mel for clip in errors])
     learning, curve_note = learning_curves(history)
     total = len(metrics["per_class"])
     classes = weakest_classes(metrics["per_class"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.calibration import best_temperature, binary_likelihood_at_temperatures
 from models.device_batches import to_device
-from models.multi_label_metrics import average_precisions, choose_thresholds, mean_of_defined
+from models.multi_label_metrics import average_precisions, choose_thresholds, mean_of_defined, rank_classes
 from pipeline.classifier.state import TrainState
 from pipeline.data.loader import batch_slices
 
@@ -35,11 +35,12 @@ def evaluate_multi_label_epoch(state: TrainState, batch_size: int) -> dict[str, 
     metrics = {"val_loss": float(loss), "temperature": temperature}
     if not np.isfinite(probabilities).all():
         return metrics  # the loss is not finite either, and ends the run
-    thresholds = choose_thresholds(targets, probabilities)
+    rankings = rank_classes(targets, probabilities)
+    thresholds = choose_thresholds(rankings, targets, probabilities)
     state.thresholds = tuple(thresholds.tolist())
     return {
         "val_loss": float(loss),
-        "val_map": mean_of_defined(average_precisions(targets, probabilities)) or 0.0,
+        "val_map": mean_of_defined(average_precisions(rankings)) or 0.0,
         "val_macro_f1": _macro_f1(targets, probabilities >= thresholds),
         "temperature": temperature,
     }

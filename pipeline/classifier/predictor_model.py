@@ -50,7 +50,14 @@ def load_predictor(run: Path) -> PredictorModel:
         if mismatch := feature_mismatch(other.metadata.features, first.metadata.features, f"{runs[0]} has"):
             raise UserError(f"--run {run}: {path} has {mismatch}: train all folds again")
     model = Ensemble([first.model, *(other.model for other in others)]).eval()
-    return PredictorModel(model, first.metadata, len(runs))
+    metadata, thresholds = first.metadata, _thresholds(run, first.metadata)
+    return PredictorModel(model, metadata.model_copy(update={"thresholds": thresholds}), len(runs))
+
+
+def _thresholds(run: Path, metadata: ClassifierMetadata) -> tuple[float, ...] | None:
+    """Return the thresholds that a cross-validation chose on all its held-out clips, or those of a fold."""
+    values = (RunFolder(run).read_json("crossval.json") or {}).get("thresholds")
+    return metadata.thresholds if values is None else tuple(values[name] for name in metadata.class_names)
 
 
 def predictor_digest(run: Path) -> str:

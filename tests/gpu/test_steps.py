@@ -94,11 +94,22 @@ def test_gan_step_equals_that_of_cpu(random_shards: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs CUDA graphs")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "overrides"),
+    [
+        ("classifier", {}),
+        ("classifier", {"multi_label": True, "class_weights": True, "focal_gamma": 2.0}),
+        ("gan", {"ada": {"adapt": True, "p": 0.5}}),
+    ],
+    ids=["classifier", "multi-label", "gan"],
+)
 def test_graph_steps_equal_eager_steps(
-    family: str, random_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    family: str,
+    overrides: dict[str, Any],
+    random_shards: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    overrides = {"ada": {"adapt": True, "p": 0.5}} if family == "gan" else {}
     histories, tensors = [], []
     for cuda_graphs in (False, True):
         run = tmp_path / f"graphs-{cuda_graphs}"

@@ -14,6 +14,7 @@ from models.multi_label_metrics import (
     choose_thresholds,
     multi_label_metrics,
     padded_map,
+    rank_classes,
     rank_clips,
 )
 
@@ -96,7 +97,7 @@ def test_ranking_equals_precision_recall_curve(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_thresholds_reach_highest_f1(seed: int) -> None:
     targets, probabilities = make_scores(seed)
-    thresholds = choose_thresholds(targets, probabilities)
+    thresholds = choose_thresholds(rank_classes(targets, probabilities), targets, probabilities)
     assert ((thresholds > 0) & (thresholds < 1)).all()
     candidates = np.linspace(0, 1, 201)
     for c in np.flatnonzero(targets.sum(axis=0) >= MIN_POSITIVES):
@@ -109,12 +110,14 @@ def test_thresholds_reach_highest_f1(seed: int) -> None:
 
 def test_thresholds_without_true_clips_are_one_half() -> None:
     _, probabilities = make_scores(0)
-    assert choose_thresholds(np.zeros_like(probabilities, bool), probabilities).tolist() == [0.5] * 5
+    targets = np.zeros_like(probabilities, bool)
+    rankings = rank_classes(targets, probabilities)
+    assert choose_thresholds(rankings, targets, probabilities).tolist() == [0.5] * 5
 
 
 def test_average_precision_of_missing_class_is_undefined() -> None:
     targets, probabilities = make_scores(1)
-    assert np.isnan(average_precisions(targets, probabilities)).tolist() == [False] * 4 + [True]
+    assert np.isnan(average_precisions(rank_classes(targets, probabilities))).tolist() == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -122,7 +125,7 @@ def test_weighted_map_equals_repeated_clips(seed: int) -> None:
     targets, probabilities = make_scores(seed)
     weight = np.random.default_rng(seed).integers(0, 4, len(targets))
     repeated = np.repeat(np.arange(len(targets)), weight)
-    expected = np.nanmean(average_precisions(targets[repeated], probabilities[repeated]))
+    expected = np.nanmean(average_precisions(rank_classes(targets[repeated], probabilities[repeated])))
     actual = RankedClasses(targets, probabilities).mean_average_precision(weight)
     assert actual == pytest.approx(expected)
 
@@ -134,7 +137,7 @@ def test_interval_of_few_recordings_is_wider() -> None:
     rows = np.arange(200) // 20
     grouped = map_interval(targets[rows], probabilities[rows], rows)
     assert single is not None and grouped is not None
-    value = float(np.nanmean(average_precisions(targets, probabilities)))
+    value = float(np.nanmean(average_precisions(rank_classes(targets, probabilities))))
     assert single[0] < value < single[1]
     assert grouped[1] - grouped[0] > 2 * (single[1] - single[0])
     assert map_interval(targets, probabilities, np.arange(200)) == single

@@ -16,6 +16,7 @@ from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label_evaluation import LabelSetPredictions, class_errors
 from pipeline.classifier.multi_label_report import shown_curves, weakest_classes
+from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.train import train_in_process
 from pipeline.data.dataset import open_dataset
 from pipeline.io.errors import UserError
@@ -154,5 +155,8 @@ def test_crossval_of_label_sets_reports_average_precision(
     assert results["mean"]["map"] == pytest.approx(np.mean(maps))
     assert set(results["thresholds"]) == {"tone 0", "tone 1", "tone 2"}
     assert f"mean of 4 folds: macro average precision {np.mean(maps):.1%} ± " in capsys.readouterr().out
+    predictor = load_predictor(tmp_path)
+    assert predictor.members == 4 and predictor.model.multi_label
+    assert predictor.metadata.thresholds == tuple(results["thresholds"].values())
     pooled = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert pooled["clips"] == 120 and pooled["recordings"] == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from tests.helpers.sounds import train_config
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
+MULTI_LABEL = {"multi_label": True, "class_weights": True, "focal_gamma": 2.0}
+
+
 def run_steps(state: TrainState, count: int = 5) -> list[float]:
     state.wrapped_model.train()
     torch.manual_seed(0)
@@ -33,12 +37,13 @@ def run_steps(state: TrainState, count: int = 5) -> list[float]:
     return [float(train_step(state, plan_step(state, batch, number))) for number, batch in enumerate(batches)]
 
 
+@pytest.mark.parametrize("settings", [{}, MULTI_LABEL], ids=["one label", "multi-label"])
 def test_packed_step_with_flat_gradients_equals_plain(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    plain = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
+    plain = prepare(train_config(shards, tmp_path, **settings), SINGLE_WORKER)
     losses = run_steps(plain)
-    packed = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
+    packed = prepare(train_config(shards, tmp_path, **settings), SINGLE_WORKER)
     packed.gradients = FlatGradients(packed.model)
     for group in packed.optimizer.param_groups:
         group["lr"] = torch.tensor(group["lr"])
@@ -50,9 +55,17 @@ def test_packed_step_with_flat_gradients_equals_plain(
 
 def on_meta(state: TrainState, gpu_bytes: int) -> TrainState:
     """Return the state with its networks and rows on `meta`, as they are on a GPU."""
-    model = state.model.to(META)
+    model, targets = state.model.to(META), state.multi_label
+    if targets is not None:
+        assert targets.positive_weight_C is not None
+        targets = dataclasses.replace(
+            targets,
+            prior_C=targets.prior_C.to(META),
+            positive_weight_C=targets.positive_weight_C.to(META),
+        )
     return dataclasses.replace(
         state,
+        multi_label=targets,
         world=World(0, 1, META),
         model=model,
         wrapped_model=model,
@@ -65,10 +78,13 @@ def on_meta(state: TrainState, gpu_bytes: int) -> TrainState:
     )
 
 
+@pytest.mark.parametrize("settings", [{}, MULTI_LABEL], ids=["one label", "multi-label"])
 @pytest.mark.parametrize("gpu_bytes", [10**9, 0])
-def test_step_copies_once_to_device(shards: Path, tmp_path: Path, gpu_bytes: int) -> None:
+def test_step_copies_once_to_device(
+    shards: Path, tmp_path: Path, gpu_bytes: int, settings: dict[str, Any]
+) -> None:
     """With the rows on the device, and with rows that are streamed."""
-    state = on_meta(prepare(train_config(shards, tmp_path), SINGLE_WORKER), gpu_bytes)
+    state = on_meta(prepare(train_config(shards, tmp_path, **settings), SINGLE_WORKER), gpu_bytes)
     assert state.loader.is_resident == bool(gpu_bytes)
     state.wrapped_model.train()
     inputs = plan_step(state, state.split.train[:16], 0)

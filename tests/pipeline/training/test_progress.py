@@ -57,6 +57,11 @@ def test_step_line_shows_current_step(name: str, progress: dict[str, Any] | None
             "epoch 1: train loss 1.250, validation loss 0.500, accuracy 87.5%, macro-F1 0.800, "
             "1,234 samples/s",
         ),
+        (
+            CLASSIFIER | {"val_loss": 0.5, "val_map": 0.75, "val_macro_f1": 0.8},
+            "epoch 1: train loss 1.250, validation loss 0.500, macro average precision 0.750, "
+            "macro-F1 0.800, 1,234 samples/s, best",
+        ),
         (GAN, "epoch 4: D loss 0.700, G loss 0.900, diversity 95%, 2.5 steps/s"),
         (
             GAN | {"class_accuracy": 0.8, "frechet": 12.34},
