@@ -27,8 +27,8 @@ class TrainClassifierConfig(TrainingConfig):
     model: ClassifierConfig = ClassifierConfig()
     """Architecture of the network."""
     multi_label: bool | None = None
-    """A clip has any number of classes, each with a probability of its own (default: as the shards were
-    extracted)."""
+    """A clip has any number of classes, each with a probability of its own; --no-multi-label: exactly one
+    (default: as the shards were extracted)."""
     mixup: MixUpConfig = MixUpConfig()
     """MixUp; multi-label: two samples sound together, and have the classes of both."""
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
