@@ -15,6 +15,7 @@ from pipeline.data.split import split_rows
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.errors import UserError
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import gan_config, train_config, write_shards
 from tune.space import parse_space
@@ -59,6 +60,15 @@ def run_trial(spec: TrialSpec, max_scores: int = 99) -> list[dict]:
             break
     stream.close()
     return scores
+
+
+def test_multi_label_trial_scores_inner_folds_by_average_precision(tmp_path: Path) -> None:
+    shards = write_label_set_shards(tmp_path / "shards", recordings=10)
+    spec = trial_spec(shards, tmp_path / "search", metric="val_map", inner_folds=2)
+    scores = run_trial(spec)
+    histories = [RunFolder(config.run).read_history() for config in spec.settings(0, {})]
+    maps = [[metrics["val_map"] for metrics in history] for history in histories]
+    assert [score["score"] for score in scores] == pytest.approx(np.mean(maps, axis=0))
 
 
 def test_trial_scores_equal_those_of_ordinary_run(shards: Path, tmp_path: Path) -> None:
