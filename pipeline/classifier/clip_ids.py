@@ -14,6 +14,9 @@ from pipeline.data.clips import normalize_id
 class ClipIndex:
     """Finds clips by their ids."""
 
+    rows, elsewhere = "audio files", "predictions.parquet"
+    hint = "ids are paths below --audio, or file names"
+
     def __init__(self, clip_ids: Sequence[str], paths: Sequence[str] = ()):
         """Index clips.
 
@@ -24,6 +27,9 @@ class ClipIndex:
         """
         self.clip_ids = [plain_id(clip_id) for clip_id in clip_ids]
         self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
 
     def find(self, text: str) -> list[int]:
         """Return the positions of the clips that an id can mean: none, one, or several if it is ambiguous.

@@ -2,12 +2,12 @@
 
 Overlapping windows locate an event more precisely than a window is long. Time is divided into cells of the
 length of the hop, and a cell has the geometric mean of the probabilities of all windows that cover its center
-(the logarithmic opinion pool, Genest and Zidek 1986). A window in which a class sounds anywhere is positive, so
-that an arithmetic mean of probabilities would extend events by up to half a window on both sides; in the
+(the logarithmic opinion pool, Genest and Zidek 1986). A window in which a class sounds anywhere is positive,
+so that an arithmetic mean of probabilities would extend events by up to half a window on both sides; in the
 geometric mean a window without the class counts more: none of its cells should have it.
 
-A window above the threshold that has no such cell, as its neighbors do not confirm it, counts by its best cell:
-every window above the threshold is part of an event.
+A window above the threshold that has no such cell, as its neighbors do not confirm it, counts by its best
+cell: every window above the threshold is part of an event.
 
 In shapes: N number of windows, C number of classes.
 """
@@ -183,6 +183,6 @@ class EventFinder:
         end = run.stop * self._hop
         if run.stop >= windows + self._cover - 1:  # the last window may end between two cells
             end = (windows - 1) * self._hop + self._window
-        return Event(
-            round(run.first * self._hop, 3), min(round(end, 3), self._seconds), label, run.probability
-        )
+        if end > self._seconds:
+            end = math.floor(self._seconds * 1000) / 1000
+        return Event(round(run.first * self._hop, 3), round(end, 3), label, run.probability)

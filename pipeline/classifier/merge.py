@@ -45,6 +45,8 @@ class MergedPredictions:
 
     clips: int = 0
     unreadable: list[Rejected] = field(default_factory=list)
+    damaged: list[Rejected] = field(default_factory=list)
+    """Parts of recordings that could not be read, with times."""
     warnings: list[ClipWarning] = field(default_factory=list)
     """One for each clip that was read with warnings."""
 
@@ -69,33 +71,38 @@ def merge_predictions(
     def write_submission(submission: BinaryIO) -> None:
         def write_predictions(predictions: BinaryIO) -> None:
             tables = map_concurrently(read_unit, units)
-            with closing(_copy_tables(tables, predictions, class_names, merged)) as parts:
+            with closing(copy_tables(large_tables(tables), predictions, class_names, merged)) as parts:
                 for text in plan.csv_chunks(parts, class_names):
                     submission.write(text.encode())
 
         write_atomically(out / PREDICTIONS_NAME, write_predictions)
         write_classes(out, class_names)
-        lists = {
-            REJECTED_NAME: rejected_csv(merged.unreadable),
-            WARNINGS_NAME: warnings_csv(merged.warnings),
-        }
-        for _ in map_concurrently(lambda file: write_text_atomically(out / file[0], file[1]), lists.items()):
-            pass
+        write_lists(out, merged)
 
     write_atomically(out / SUBMISSION_NAME, write_submission)
     return merged
 
 
-def _copy_tables(
+def write_lists(out: Path, merged: MergedPredictions) -> None:
+    """Write the lists of clips that could not be read, or with warnings."""
+    lists = {
+        REJECTED_NAME: rejected_csv(merged.unreadable + merged.damaged),
+        WARNINGS_NAME: warnings_csv(merged.warnings),
+    }
+    for _ in map_concurrently(lambda file: write_text_atomically(out / file[0], file[1]), lists.items()):
+        pass
+
+
+def copy_tables(
     tables: Iterable[pa.Table], file: BinaryIO, class_names: Sequence[str], merged: MergedPredictions
 ) -> Generator[PredictedClips]:
-    """Write the tables of units to `predictions.parquet`, in large row groups; yield each of these."""
+    """Write tables to `predictions.parquet`, each as a row group; yield their clips."""
     writer = None
     # Closes the writer before the file, also after an error.
     with ExitStack() as stack:
-        for table in _large_tables(tables):
+        for table in tables:
             clips = predicted_clips(table)
-            published = published_table(table, clips, class_names)
+            published = published_table(table, clips.probabilities, class_names)
             if writer is None:
                 new = pq.ParquetWriter(file, published.schema, use_dictionary=REPEATED_COLUMNS)
                 writer = stack.enter_context(new)
@@ -110,7 +117,7 @@ def _clips_with(table: pa.Table, column: str) -> Iterator[tuple[str, ...]]:
     yield from zip(*(chosen[name].to_pylist() for name in ("id", "path", column)), strict=True)
 
 
-def _large_tables(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def large_tables(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Concatenate tables until they have `ROW_GROUP_BYTES`."""
     pending: list[pa.Table] = []
     size = 0

@@ -5,7 +5,7 @@ Both run in the same task, or with GPUs in CPU tasks and GPU actors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,6 +103,7 @@ class Predictor:
         tta_shifts: int,
         precision: Precision,
         choose_device: Callable[[], torch.device] = partial(worker_device, 0.0),
+        thresholds: Sequence[float] | None = None,
     ):
         """Load the model of a run, or those of a cross-validation.
 
@@ -111,11 +112,12 @@ class Predictor:
             tta_shifts: as for `predict_probabilities`.
             precision: as for `predict_probabilities`.
             choose_device: returns the device of this process.
+            thresholds: as for `predicted_labels`.
 
         Raises:
             UserError: an unusable run, or a device that this process does not have.
         """
-        self._tta_shifts, self._precision = tta_shifts, precision
+        self._tta_shifts, self._precision, self._thresholds = tta_shifts, precision, thresholds
         self._device = choose_device()
         self._saved = load_predictor(run)
         self._saved.model.to(self._device)
@@ -135,6 +137,7 @@ class Predictor:
             spectrograms.warnings,
             self._predict(spectrograms),
             self._saved.metadata.class_names,
+            self._thresholds,
         )
         write_unit(unit.path, table)
 

@@ -3,7 +3,8 @@
 A unit's table has the probabilities of all classes in one column of lists of fixed size: a column for each of
 thousands of classes takes half a second to write, and as long to read. `predictions.parquet` has a column
 `p:<class>` for each class, or for more than `MAX_CLASS_COLUMNS` classes the column of lists; `classes.json`
-then has the class of each position.
+then has the class of each position. Tables of windows also have the columns `start` and `end`, in seconds,
+and the recording as `id`.
 
 In shapes: N number of clips, C number of classes.
 """
@@ -20,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.classifier.submission_values import PredictedClips
+from pipeline.data.labels import join_labels
+from pipeline.data.windows import recording_of
 from pipeline.distributed.batch_job import WorkUnit, damaged_output
 from pipeline.io.files import write_atomically, write_text_atomically
 
@@ -30,6 +33,7 @@ UNIT_FORMAT = 2
 MAX_CLASS_COLUMNS = 1000
 # Columns whose values repeat; looking for repeated probabilities takes ten times as long as writing them.
 REPEATED_COLUMNS = ["label", "reason", "warning"]
+TIMES = ("start", "end")
 _PROBABILITIES = "probabilities"
 
 
@@ -39,19 +43,22 @@ def unit_table(
     warnings: Sequence[str],
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    thresholds: Sequence[float] | None = None,
 ) -> pa.Table:
     """Return the table of a work unit.
 
     Args:
-        clips: records of N clips with `clip_id` and `path`.
+        clips: records of N clips with `clip_id` and `path`, of windows also with `start` and `end`.
         reasons: why a clip is unreadable; empty for readable ones.
         warnings: why the samples of a clip may not be what they should be; empty for most.
         probabilities: `[shape=(N, C)]`, float32.
         class_names: classes of the model.
+        thresholds: as for `predicted_labels`.
     """
+    windows = bool(clips) and "start" in clips[0]
     texts = {
-        "id": [clip["clip_id"] for clip in clips],
-        "label": [class_names[i] for i in probabilities.argmax(1)],
+        "id": [recording_of(clip["clip_id"]) if windows else clip["clip_id"] for clip in clips],
+        "label": predicted_labels(probabilities, class_names, thresholds),
         "path": [clip["path"] for clip in clips],
         "reason": reasons,
         "warning": warnings,
@@ -59,10 +66,30 @@ def unit_table(
     # Not nullable, which takes twice as long to read.
     value = pa.field("element", pa.float32(), nullable=False)
     lists = pa.list_(value, probabilities.shape[1])
-    fields = [pa.field(name, pa.string()) for name in texts]
+    times = {name: [clip[name] for clip in clips] for name in (TIMES if windows else ())}
+    fields = [pa.field(name, pa.string()) for name in texts] + [
+        pa.field(name, pa.float64()) for name in times
+    ]
     schema = pa.schema([*fields, pa.field(_PROBABILITIES, lists, nullable=False)])
     values = pa.array(np.ascontiguousarray(probabilities).reshape(-1))
-    return pa.table([*texts.values(), pa.FixedSizeListArray.from_arrays(values, type=lists)], schema=schema)
+    columns = [*texts.values(), *times.values(), pa.FixedSizeListArray.from_arrays(values, type=lists)]
+    return pa.table(columns, schema=schema)
+
+
+def predicted_labels(
+    probabilities: np.ndarray, class_names: Sequence[str], thresholds: Sequence[float] | None = None
+) -> list[str]:
+    """Return the label of each clip: the most probable class, or those from their thresholds on.
+
+    Args:
+        probabilities: `[shape=(N, C)]`.
+        class_names: classes of the model.
+        thresholds: of a multi-label model, the probability from which on each class is present; else None.
+    """
+    if thresholds is None:
+        return [class_names[i] for i in probabilities.argmax(1)]
+    present = probabilities >= np.asarray(thresholds, np.float32)
+    return [join_labels(class_names[i] for i in np.flatnonzero(row)) for row in present]
 
 
 def write_unit(path: Path, table: pa.Table) -> None:
@@ -95,11 +122,11 @@ def predicted_clips(table: pa.Table) -> PredictedClips:
     return PredictedClips(table["label"].to_pylist(), probabilities)
 
 
-def published_table(table: pa.Table, clips: PredictedClips, class_names: Sequence[str]) -> pa.Table:
-    """Return a table as it is in `predictions.parquet`; `clips` are its labels and probabilities."""
+def published_table(table: pa.Table, probabilities: np.ndarray, class_names: Sequence[str]) -> pa.Table:
+    """Return a table as it is in `predictions.parquet`; its probabilities are given again."""
     if len(class_names) > MAX_CLASS_COLUMNS:
         return table
-    columns = zip(class_names, np.ascontiguousarray(clips.probabilities.T), strict=True)
+    columns = zip(class_names, np.ascontiguousarray(probabilities.T), strict=True)
     texts = table.drop_columns([_PROBABILITIES])
     return pa.table(
         dict(zip(texts.column_names, texts.columns, strict=True))

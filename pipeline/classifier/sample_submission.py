@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from pipeline.classifier.class_names import normal_form
-from pipeline.classifier.clip_ids import ClipIndex
 from pipeline.classifier.submission_values import LABEL_HEADERS, PROBABILITY_HEADERS
 from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import open_csv
@@ -29,6 +29,34 @@ MAX_STORED_COLUMNS = 100
 VALUE_HEADERS = LABEL_HEADERS | PROBABILITY_HEADERS
 # Score of a column without ids.
 NO_MATCH = (0, 0)
+
+
+class RowIndex(Protocol):
+    """Finds the rows of a prediction, clips or windows, by their ids."""
+
+    @property
+    def rows(self) -> str:
+        """What the rows are, in the plural."""
+
+    @property
+    def elsewhere(self) -> str:
+        """File with the predictions of all rows."""
+
+    @property
+    def hint(self) -> str:
+        """What ids are, for messages."""
+
+    @property
+    def clip_ids(self) -> Sequence[str]:
+        """Ids of all rows."""
+
+    def __len__(self) -> int: ...
+
+    def find(self, text: str) -> list[int]:
+        """Return the positions of the rows that an id can mean: none, one, or several if it is ambiguous."""
+
+    def is_name(self, text: str) -> bool:
+        """Return whether an id names a row as it is, but for folder and extension."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +137,7 @@ def _stored_columns(names: Sequence[str], first: Sequence[Sequence[str]]) -> lis
     ]
 
 
-def split_columns(sample: SampleSubmission, clips: ClipIndex) -> tuple[str, list[str]]:
+def split_columns(sample: SampleSubmission, clips: RowIndex) -> tuple[str, list[str]]:
     """Return the column of ids, in doubt the first one, and the columns to fill.
 
     Raises:
@@ -148,7 +176,7 @@ def _numbers_rows(name: str, values: pd.Series) -> bool:
     return values.tolist() in (numbers[:-1], numbers[1:])
 
 
-def _matches(values: pd.Series, clips: ClipIndex) -> tuple[int, int]:
+def _matches(values: pd.Series, clips: RowIndex) -> tuple[int, int]:
     """Return how many values match a clip, and how many clips they match.
 
     Repeated values, such as 0 in every row, are placeholders even if there is a file `0.wav`.

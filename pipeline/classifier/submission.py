@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.classifier.clip_ids import ClipIndex, plain_id
-from pipeline.classifier.sample_submission import SampleSubmission, empty_table, split_columns
+from pipeline.classifier.sample_submission import RowIndex, SampleSubmission, empty_table, split_columns
 from pipeline.classifier.submission_values import (
     VALUES_FLAG,
     PredictedClips,
@@ -105,6 +105,8 @@ def plan_submission(
     class_names: Sequence[str],
     requested: SubmissionValues = "auto",
     positive_class: str | None = None,
+    index: RowIndex | None = None,
+    multi_label: bool = False,
 ) -> SubmissionPlan:
     """Plan a submission.
 
@@ -114,23 +116,27 @@ def plan_submission(
         class_names: classes of the model.
         requested: values to write; `auto` follows the sample.
         positive_class: class of a single column of probabilities.
+        index: finds the rows of the sample (default: clips by their ids).
+        multi_label: whether the labels of clips are any number of classes, as in `pipeline/data/labels.py`.
 
     Raises:
         UserError: ids without a file or with several, or values that are unclear or not those of the model.
     """
     if sample is None:
-        return _plan_without_sample(clips, class_names, requested, positive_class)
+        return _plan_without_sample(clips, class_names, requested, positive_class, multi_label)
     if sample.table.empty:
         raise UserError(f"{sample.source}: no rows below the header")
-    index = ClipIndex(clips["clip_id"].tolist(), clips["path"].tolist())
+    index = index or ClipIndex(clips["clip_id"].tolist(), clips["path"].tolist())
     id_column, columns = split_columns(sample, index)
-    values = choose_values(sample.source, sample.values(columns), class_names, requested, positive_class)
+    values = choose_values(
+        sample.source, sample.values(columns), class_names, requested, positive_class, multi_label
+    )
     positions = match_ids(sample.table[id_column].tolist(), index, sample.source)
     warnings = list(values.warnings)
-    if omitted := len(clips) - len(set(positions)):
+    if omitted := len(index) - len(set(positions)):
         warnings.append(
-            f"{omitted} of {len(clips)} audio files have no row in {sample.source}; "
-            "their predictions are only in predictions.parquet"
+            f"{omitted} of {len(index)} {index.rows} have no row in {sample.source}; "
+            f"their predictions are only in {index.elsewhere}"
         )
     return SubmissionPlan(sample, positions, values, warnings)
 
@@ -140,9 +146,10 @@ def _plan_without_sample(
     class_names: Sequence[str],
     requested: SubmissionValues,
     positive_class: str | None,
+    multi_label: bool,
 ) -> SubmissionPlan:
     """Plan a row for each clip, in the order of the list of clips."""
-    if requested == "labels":
+    if requested == "labels" and not multi_label:
         raise UserError(f"{VALUES_FLAG} labels: needs a --sample-submission with several labels in each row")
     columns = ["label"]
     if positive_class is not None:
@@ -150,13 +157,15 @@ def _plan_without_sample(
     elif requested == "probability":
         columns = list(class_names)
     id_column = "clip_id" if "id" in columns else "id"
-    values = choose_values("the submission", empty_table(columns), class_names, requested, positive_class)
+    values = choose_values(
+        "the submission", empty_table(columns), class_names, requested, positive_class, multi_label
+    )
     ids = pd.DataFrame({id_column: clips["clip_id"].tolist()}, dtype=str)
     sample = SampleSubmission(ids, "the submission", columns=(id_column, *columns))
     return SubmissionPlan(sample, None, values)
 
 
-def match_ids(requested: Sequence[str], clips: ClipIndex, source: str) -> list[int]:
+def match_ids(requested: Sequence[str], clips: RowIndex, source: str) -> list[int]:
     """Return the position of the clip of each requested id.
 
     Raises:
@@ -171,16 +180,14 @@ def match_ids(requested: Sequence[str], clips: ClipIndex, source: str) -> list[i
             examples = " and ".join(clips.clip_ids[position] for position in matches[:2])
             problem = f"ambiguous ({len(matches)} matches, e.g. {examples})"
         others = f" (and {plural(len(wrong) - 1, 'other id')} of {len(requested)})" if len(wrong) > 1 else ""
-        raise UserError(
-            f"{source}: id '{text}': {problem}{others}; ids are paths below --audio, or file names"
-        )
+        raise UserError(f"{source}: id '{text}': {problem}{others}; {clips.hint}")
     positions = [matches[0] for matches in found]
     _check_different_ids(requested, positions, clips, source)
     return positions
 
 
 def _check_different_ids(
-    requested: Sequence[str], positions: Sequence[int], clips: ClipIndex, source: str
+    requested: Sequence[str], positions: Sequence[int], clips: RowIndex, source: str
 ) -> None:
     """Check that ids which differ in case or leading zeros, such as `A` and `a`, are not of the same clip.
 

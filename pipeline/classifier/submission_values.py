@@ -5,7 +5,7 @@
 | one column for each class | probabilities |
 | one column `probability`, or named like a class, or with numbers such as 0.5 | probability of one class |
 | class names, placeholders such as `?`, or nothing | label |
-| several class names in each row, such as `dog rain` | the most probable labels |
+| several class names in each row, such as `dog rain` | most probable labels (multi-label: above thresholds) |
 | whole numbers | unclear: class names, class indices or probabilities; the user must choose |
 """
 
@@ -28,6 +28,7 @@ from pipeline.classifier.class_names import (
     unique_forms,
 )
 from pipeline.data.clips import shown_list
+from pipeline.data.labels import SEPARATOR, split_labels
 from pipeline.io.errors import UserError
 
 SubmissionValues = Literal["auto", "label", "labels", "index", "probability"]
@@ -53,7 +54,7 @@ class PredictedClips(NamedTuple):
     """Predictions of N clips of C classes."""
 
     labels: Sequence[str]
-    """Predicted class of each clip."""
+    """Predicted class of each clip; of a multi-label model the classes, as in `pipeline/data/labels.py`."""
     probabilities: np.ndarray
     """`[shape=(N, C)]`, float32."""
 
@@ -72,6 +73,8 @@ class Values:
     warnings: list[str] = field(default_factory=list)
     note: str = ""
     """How to read the values."""
+    multi_label: bool = False
+    """Whether the labels of clips are any number of classes; `count` is then not used."""
 
     @property
     def is_matrix(self) -> bool:
@@ -91,11 +94,19 @@ class Values:
             return np.array(labels, object)
         if self.kind == "index":
             return np.array([index[label] for label in labels], np.int64)
+        if self.kind == "labels" and self.multi_label:
+            return self._present_labels(labels)
         if self.kind == "labels":
             return self._top_labels(probabilities, class_names)
         positions = [-1 if name is None else index[name] for name in self.columns.values()]
         values = np.where(np.array(positions) < 0, np.float32(0), probabilities[:, positions])
         return values if self.is_matrix else values[:, 0]
+
+    def _present_labels(self, labels: Sequence[str]) -> np.ndarray:
+        names = [split_labels(label) for label in labels]
+        if self.separator == " ":
+            names = [list(map(join_words, row)) for row in names]
+        return np.array([self.separator.join(row) for row in names], object)
 
     def _top_labels(self, probabilities: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         names = [join_words(name) if self.separator == " " else name for name in class_names]
@@ -114,6 +125,7 @@ def choose_values(
     class_names: Sequence[str],
     requested: SubmissionValues = "auto",
     positive_class: str | None = None,
+    multi_label: bool = False,
 ) -> Values:
     """Return what the columns of a sample submission are to be filled with.
 
@@ -123,6 +135,7 @@ def choose_values(
         class_names: classes of the model.
         requested: choice of the user; `auto` follows the sample.
         positive_class: class of a single column of probabilities.
+        multi_label: whether the model predicts any number of classes for a clip.
 
     Raises:
         UserError: the sample does not tell what it requests, or requests what the model cannot give.
@@ -131,7 +144,9 @@ def choose_values(
         raise UserError(f"{CLASS_FLAG} '{positive_class}': not a model class; {available(class_names)}")
     if len(sample.columns) > 1:
         return _class_columns(source, list(sample.columns), class_names, requested)
-    request = _SingleColumn(source, sample, class_names, positive_class)
+    if requested == "index" and multi_label:
+        raise UserError(f"{VALUES_FLAG} index: needs one class in each row, and the model predicts several")
+    request = _SingleColumn(source, sample, class_names, positive_class, multi_label)
     if requested == "auto" and positive_class is not None:
         requested = "probability"
     return request.choose(requested)
@@ -169,9 +184,15 @@ class _SingleColumn:
     """A sample submission with a single column to fill."""
 
     def __init__(
-        self, source: str, sample: pd.DataFrame, class_names: Sequence[str], positive_class: str | None
+        self,
+        source: str,
+        sample: pd.DataFrame,
+        class_names: Sequence[str],
+        positive_class: str | None,
+        multi_label: bool,
     ):
         """Collect the distinct values of the column, without placeholders."""
+        self._multi_label = multi_label
         self._source, self._class_names, self._positive_class = source, class_names, positive_class
         self._classes = unique_forms(class_names)
         (self._column,) = sample.columns
@@ -185,6 +206,8 @@ class _SingleColumn:
             name = self._probability_class()
             note = f"column '{self._column}': probability of class '{name}'"
             return Values(kind, {self._column: name}, note=note)
+        if kind == "labels" and self._multi_label:
+            return self._present_labels()
         if kind == "labels":
             return self._several_labels(explicit=requested == "labels")
         if kind == "index":
@@ -242,6 +265,13 @@ class _SingleColumn:
             return []
         index, name = differing[0]
         return [f"{self._source}: the index of class '{name}' is {index}; {VALUES_FLAG} label writes {name}"]
+
+    def _present_labels(self) -> Values:
+        """Return the labels above their thresholds, with the separator of the sample."""
+        separator, lists = self._label_lists() or (SEPARATOR, [])
+        joined = separator if separator == " " or not lists else _spacing(self._values, separator)
+        warnings = self._warnings(sorted({label for labels in lists for label in labels}))
+        return Values("labels", {self._column: None}, 0, joined, warnings, multi_label=True)
 
     def _several_labels(self, explicit: bool) -> Values:
         """Return the most probable labels, the same number as in the rows of the sample."""

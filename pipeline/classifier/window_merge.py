@@ -1,0 +1,160 @@
+"""Merge of the windows of all work units: into tables of windows, events, and predictions of recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.classifier.annotation_files import (
+    AUDACITY_FOLDER,
+    EVENTS_NAME,
+    RAVEN_FOLDER,
+    AnnotationWriter,
+)
+from pipeline.classifier.merge import (
+    SUBMISSION_NAME,
+    MergedPredictions,
+    copy_tables,
+    large_tables,
+    write_lists,
+)
+from pipeline.classifier.predictions import (
+    PREDICTIONS_NAME,
+    predicted_clips,
+    read_unit,
+    unit_table,
+    write_classes,
+)
+from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.recording_results import RecordingResult, ResultCollector
+from pipeline.classifier.submission import SubmissionPlan
+from pipeline.classifier.submission_values import PredictedClips
+from pipeline.classifier.window_files import WINDOWS_CSV_NAME, WINDOWS_NAME, WindowFiles
+from pipeline.classifier.window_settings import WindowSettings
+from pipeline.data.shards import Rejected
+from pipeline.distributed.batch_job import WorkUnit
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.files import write_atomically
+from pipeline.io.storage import remove_tree
+
+
+@dataclass(frozen=True)
+class WindowMerge:
+    """Merge of a job whose clips are windows."""
+
+    recordings: RecordingList
+    settings: WindowSettings
+    class_names: tuple[str, ...]
+    plan: SubmissionPlan
+    by_window: bool
+    """Whether the rows of the submission are windows; otherwise recordings."""
+    priors: np.ndarray
+    """Prediction for recordings that cannot be read, float32 `[shape=(C,)]`."""
+    label_thresholds: tuple[float, ...] | None
+    """As for `predicted_labels`."""
+    band: tuple[float, float]
+    """Frequency range of the model in Hz."""
+
+    def run(self, units: Sequence[WorkUnit], out: Path) -> MergedPredictions:
+        """Merge the tables of all units.
+
+        Raises:
+            UserError: a table is damaged, perhaps since an interrupted job.
+            OSError: a file cannot be written.
+        """
+        merged = MergedPredictions()
+        delete_window_files(out)
+
+        def write(
+            submission: BinaryIO, predictions: BinaryIO, parquet: BinaryIO, text: BinaryIO, events: BinaryIO
+        ) -> None:
+            clip_ids = self.recordings.clips["clip_id"].tolist()
+            annotations = AnnotationWriter(events, out, clip_ids, self.class_names, self.band)
+            with WindowFiles(parquet, text, self.class_names) as windows:
+                tables = _WindowTables(self, map_concurrently(read_unit, units), windows, annotations, merged)
+                with closing(copy_tables(tables, predictions, self.class_names, merged)) as parts:
+                    rows = (tables.windows if self.by_window else part for part in parts)
+                    for chunk in self.plan.csv_chunks(rows, self.class_names):
+                        submission.write(chunk.encode())
+            write_classes(out, self.class_names)
+            write_lists(out, merged)
+
+        names = (SUBMISSION_NAME, PREDICTIONS_NAME, WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME)
+        _write_together([out / name for name in names], write)
+        return merged
+
+
+def delete_window_files(out: Path) -> None:
+    """Delete what an earlier prediction of windows wrote to a folder."""
+    for name in (WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME):
+        (out / name).unlink(missing_ok=True)
+    for name in (RAVEN_FOLDER, AUDACITY_FOLDER):
+        remove_tree(out / name)
+
+
+def _write_together(paths: Sequence[Path], write: Callable[..., None], *files: BinaryIO) -> None:
+    """Call `write` on a temporary file for each path; these are renamed afterwards, the first one last."""
+    if paths:
+        write_atomically(paths[0], lambda file: _write_together(paths[1:], write, *files, file))
+    else:
+        write(*files)
+
+
+class _WindowTables:
+    """Iterable over the tables of recordings: one for each large table of windows, which it writes."""
+
+    def __init__(
+        self,
+        job: WindowMerge,
+        tables: Iterable[pa.Table],
+        files: WindowFiles,
+        annotations: AnnotationWriter,
+        merged: MergedPredictions,
+    ):
+        self._job, self._tables, self._files = job, tables, files
+        self._annotations, self._merged = annotations, merged
+        self.windows = PredictedClips([], np.empty((0, len(job.class_names)), np.float32))
+        """Windows of the latest table, also those that cannot be read."""
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        collector = ResultCollector(self._job.recordings, self._job.settings)
+        for table in large_tables(self._tables):
+            self.windows = predicted_clips(table)
+            self._write_windows(table)
+            results = list(collector.add(table, self.windows.probabilities))
+            self._annotations.write([(result.number, result.events) for result in results])
+            yield self._recordings_table(results)
+
+    def _write_windows(self, table: pa.Table) -> None:
+        readable = pc.equal(table["reason"], "")
+        rows = table.drop_columns(["label", "path", "reason", "warning"]).filter(readable)
+        self._files.write(rows, self.windows.probabilities[readable.to_numpy()])
+
+    def _recordings_table(self, results: Sequence[RecordingResult]) -> pa.Table:
+        """Return the predictions of recordings, and list their parts that cannot be read."""
+        job = self._job
+        clips = [job.recordings.clips.iloc[result.number] for result in results]
+        for clip, result in zip(clips, results, strict=True):
+            if result.probabilities is not None:
+                self._merged.damaged += [
+                    Rejected(clip["clip_id"], clip["path"], f"{start:g} to {end:g} s: {reason}")
+                    for start, end, reason in result.unreadable
+                ]
+        return unit_table(
+            [{"clip_id": clip["clip_id"], "path": clip["path"]} for clip in clips],
+            ["" if result.probabilities is not None else result.unreadable[0].reason for result in results],
+            [result.warning for result in results],
+            np.array(
+                [job.priors if result.probabilities is None else result.probabilities for result in results],
+                np.float32,
+            ).reshape(len(results), -1),
+            job.class_names,
+            job.label_thresholds,
+        )

@@ -1,0 +1,98 @@
+"""Windows of `melray predict`: their grid, thresholds of events, and how windows become a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from models.config import Config
+from pipeline.io.errors import UserError
+from pipeline.training.model_file import ClassifierMetadata
+
+Pool = Literal["mean", "max", "noisy-or"]
+DEFAULT_THRESHOLD = 0.5
+
+
+class WindowOutputConfig(Config):
+    """Predictions of all windows of recordings."""
+
+    window: float | None = Field(None, gt=0, le=600)
+    """Predict every window of this many seconds, which is the clip length of the model; writes also
+    windows.csv, windows.parquet, events.csv, raven/ and audacity/."""
+    hop: float | None = Field(None, ge=0.001, le=600)
+    """Seconds from the start of a window to that of the next one (default: `--window`)."""
+    threshold: float | None = Field(None, gt=0, le=1)
+    """Probability from which on a class is present: in events, and in the labels of a multi-label model
+    (default: those of the model, else 0.5)."""
+    pool: Pool | None = None
+    """Prediction of a recording from those of its windows: mean, max or noisy-or (1 - product of 1 - p);
+    default: mean, or max of a multi-label model."""
+    row_id: str | None = None
+    """Pattern of the ids in submission.csv, one for each window, such as {stem}_{end}; fields: stem, name,
+    id, start, end (default: as in the sample submission, else a row for each recording)."""
+
+    @property
+    def windowed(self) -> bool:
+        """Whether every window of a recording gets a prediction."""
+        return self.window is not None or self.hop is not None
+
+    @model_validator(mode="after")
+    def _check_windowed(self) -> WindowOutputConfig:
+        for name in ("pool", "row_id"):
+            value = getattr(self, name)
+            if value is not None and not self.windowed:
+                raise ValueError(f"--{name.replace('_', '-')} {value} needs --window")
+        return self
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Grid of the windows of all recordings, and what they are used for."""
+
+    window: float
+    """Length of a window in seconds."""
+    hop: float
+    """Distance between the starts of windows in seconds."""
+    pool: Pool
+    thresholds: np.ndarray
+    """Probability from which on each class is part of an event `[shape=(C,)]`, float64."""
+
+
+def window_settings(config: WindowOutputConfig, metadata: ClassifierMetadata) -> WindowSettings | None:
+    """Return the windows that a model is to predict; None for whole clips.
+
+    Raises:
+        UserError: a window that is not as long as the clips of the model, gaps between windows, or a
+            threshold that nothing uses.
+    """
+    if not config.windowed:
+        if config.threshold is not None and not metadata.multi_label:
+            raise UserError(f"--threshold {config.threshold:g} needs --window, or a multi-label model")
+        return None
+    seconds = metadata.features.seconds
+    window = seconds if config.window is None else config.window
+    hop = window if config.hop is None else config.hop
+    if abs(window - seconds) > 1e-6:
+        raise UserError(f"--window {window:g}: the model was trained on clips of {seconds:g} s")
+    if hop > window:
+        raise UserError(f"--hop {hop:g}: leaves gaps between windows of {window:g} s; lower it to {window:g}")
+    default: Pool = "max" if metadata.multi_label else "mean"
+    return WindowSettings(window, hop, config.pool or default, class_thresholds(metadata, config.threshold))
+
+
+def class_thresholds(metadata: ClassifierMetadata, threshold: float | None) -> np.ndarray:
+    """Return the probability from which on each class is present `[shape=(C,)]`, float64.
+
+    `threshold` is that of the user for all classes; without one those of the model are used.
+    """
+    values = metadata.thresholds if threshold is None and metadata.thresholds else None
+    default = DEFAULT_THRESHOLD if threshold is None else threshold
+    return np.array(values or [default] * len(metadata.class_names), np.float64)
+
+
+def label_thresholds(metadata: ClassifierMetadata, threshold: float | None) -> tuple[float, ...] | None:
+    """Return the thresholds of the labels of a multi-label model; None for one label per clip."""
+    return tuple(class_thresholds(metadata, threshold).tolist()) if metadata.multi_label else None

@@ -1,0 +1,84 @@
+"""First stage of a prediction of windows: reads those of a work unit, one recording after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.audio.decode import AudioDecodeError, DecodeConfig
+from pipeline.audio.features import FeatureConfig, spectrogram
+from pipeline.audio.recordings import read_windows
+from pipeline.classifier.predict_stages import UnitSpectrograms
+from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
+
+
+class WindowReader:
+    """First stage: reads the windows of a work unit and extracts their spectrograms."""
+
+    def __init__(
+        self,
+        features: FeatureConfig,
+        clip_timeout_s: float = 0.0,
+        min_complete: float = DecodeConfig().min_complete,
+    ):
+        """Set the time limit of a window, after which the process exits, in seconds; 0 disables it."""
+        self._features, self._clip_timeout_s, self._min_complete = features, clip_timeout_s, min_complete
+
+    def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
+        """Read the windows of a unit, neighboring ones of a recording together.
+
+        Raises:
+            UserError: the object store of a recording cannot be reached.
+            OSError: the list of windows cannot be read.
+        """
+        result = UnitSpectrograms(unit.read_clips())
+        with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
+            for path, windows in itertools.groupby(result.clips, key=lambda clip: clip["path"]):
+                self._add_recording(path, list(windows), quarantine, result)
+        quarantine.end()
+        return result
+
+    def _add_recording(
+        self,
+        path: str,
+        windows: Sequence[dict[str, Any]],
+        quarantine: CrashQuarantine,
+        result: UnitSpectrograms,
+    ) -> None:
+        """Add the spectrograms of windows of a recording, or the reasons why they cannot be read."""
+        texts: list[str] = []
+        samples: Iterator[np.ndarray | AudioDecodeError] | None = None
+        for i, window in enumerate(windows):
+            if not quarantine.begin(window["clip_id"]):
+                result.reasons.append(CRASH_REASON)
+                result.warnings.append("")
+                continue
+            if quarantine.after_crash:  # only the current window may be read
+                samples = self._read(path, [window["start"]], texts)
+            elif samples is None:
+                samples = self._read(path, [later["start"] for later in windows[i:]], texts)
+            self._add(next(samples), result)
+            result.warnings.append("" if result.reasons[-1] else "; ".join(texts))
+            texts.clear()
+
+    def _read(
+        self, path: str, starts: Sequence[float], warnings: list[str]
+    ) -> Iterator[np.ndarray | AudioDecodeError]:
+        """Yield the samples of each window, or why it cannot be read; append warnings as they occur."""
+        features = self._features
+        try:
+            yield from read_windows(
+                path, starts, features.seconds, features.mel.sample_rate, self._min_complete, warnings.append
+            )
+        except AudioDecodeError as error:
+            yield from itertools.repeat(error)
+
+    def _add(self, samples: np.ndarray | AudioDecodeError, result: UnitSpectrograms) -> None:
+        if isinstance(samples, np.ndarray):
+            result.mels.append(spectrogram(samples, self._features))
+            result.window_counts.append(1)
+        result.reasons.append("" if isinstance(samples, np.ndarray) else str(samples))

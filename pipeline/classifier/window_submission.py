@@ -1,0 +1,110 @@
+"""Submissions of windows: rows for windows or for whole recordings, as a pattern of ids or a sample says."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from pipeline.classifier.clip_ids import ClipIndex
+from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.row_ids import FLAG, RowIdPattern, WindowIndex
+from pipeline.classifier.sample_submission import CHECKED_ROWS, SampleSubmission, split_columns
+from pipeline.classifier.submission import SubmissionPlan, plan_submission
+from pipeline.classifier.submission_values import SubmissionValues
+from pipeline.data.clips import shown
+from pipeline.io.errors import UserError
+
+_SEPARATORS = ("_", "-", "@", ":", "/", "|", "#", " ", "_t", "_s")
+_TIMES = ("{start}", "{end}", "{start}_{end}", "{start}-{end}", "{start}:{end}")
+
+
+def plan_window_submission(
+    sample: SampleSubmission | None,
+    recordings: RecordingList,
+    class_names: Sequence[str],
+    requested: SubmissionValues = "auto",
+    positive_class: str | None = None,
+    row_id: str | None = None,
+    multi_label: bool = False,
+) -> tuple[SubmissionPlan, bool]:
+    """Plan a submission; return it, and whether its rows are windows rather than recordings.
+
+    Args:
+        sample: sample submission to follow.
+        recordings: recordings with their windows.
+        class_names: classes of the model.
+        requested: values to write; `auto` follows the sample.
+        positive_class: class of a single column of probabilities.
+        row_id: pattern of the ids of windows; None finds it in the sample.
+        multi_label: as for `plan_submission`.
+
+    Raises:
+        UserError: as `plan_submission`; also an unusable pattern, or a sample whose ids follow none, or
+            several.
+    """
+    arguments = (class_names, requested, positive_class)
+    if sample is None and row_id is not None:
+        rows = pd.DataFrame({"clip_id": RowIdPattern(row_id).ids(recordings)}, dtype=str)
+        return plan_submission(None, rows, *arguments, multi_label=multi_label), True
+    index: ClipIndex | WindowIndex | None = None
+    if sample is not None and len(sample.table):
+        index = _sample_index(sample, recordings, row_id)
+    by_window = isinstance(index, WindowIndex)
+    plan = plan_submission(sample, recordings.clips, *arguments, index=index, multi_label=multi_label)
+    return plan, by_window
+
+
+def _sample_index(
+    sample: SampleSubmission, recordings: RecordingList, row_id: str | None
+) -> ClipIndex | WindowIndex:
+    """Return what finds the rows of a sample: windows by a pattern, or recordings.
+
+    Raises:
+        UserError: the ids are those of neither, or follow several patterns.
+    """
+    files = ClipIndex(recordings.clips["clip_id"].tolist(), recordings.clips["path"].tolist())
+    if row_id is not None:
+        return WindowIndex(recordings, RowIdPattern(row_id), files)
+    patterns = [WindowIndex(recordings, RowIdPattern(text), files) for text in _patterns()]
+    scores = {index: _score(sample, index) for index in (files, *patterns)}
+    best = max(scores.values())
+    if not best:
+        text = sample.table[split_columns(sample, files)[0]].iloc[0]
+        raise UserError(
+            f"{sample.source}: id {shown(text)} is neither a recording nor one of its windows; name the "
+            f"pattern of the ids, such as {FLAG} {{stem}}_{{end}}"
+        )
+    if scores[files] == best:
+        return files
+    fitting = [index for index in patterns if scores[index] == best]
+    complete = [index for index in fitting if _fits(sample, index)] or fitting[:1]
+    if len({tuple(_positions(sample, index)) for index in complete}) > 1:
+        texts = " and ".join(index.pattern.text for index in complete)
+        raise UserError(
+            f"{sample.source}: ids follow the patterns {texts}; choose one, such as {FLAG} "
+            f"{complete[-1].pattern.text}"
+        )
+    return complete[0]
+
+
+def _patterns() -> Iterator[str]:
+    return (f"{{stem}}{separator}{time}" for separator, time in itertools.product(_SEPARATORS, _TIMES))
+
+
+def _ids(sample: SampleSubmission, index: ClipIndex | WindowIndex) -> list[str]:
+    return sample.table[split_columns(sample, index)[0]].tolist()
+
+
+def _score(sample: SampleSubmission, index: ClipIndex | WindowIndex) -> int:
+    """Return how many of the first ids are those of one row."""
+    return sum(len(index.find(text)) == 1 for text in _ids(sample, index)[:CHECKED_ROWS])
+
+
+def _fits(sample: SampleSubmission, index: WindowIndex) -> bool:
+    return all(len(index.find(text)) == 1 for text in _ids(sample, index))
+
+
+def _positions(sample: SampleSubmission, index: WindowIndex) -> Iterator[int]:
+    return (position for text in _ids(sample, index)[:CHECKED_ROWS] for position in index.find(text))
