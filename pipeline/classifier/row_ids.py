@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections import Counter
@@ -44,7 +45,7 @@ class RowIdPattern:
                 raise UserError(f"{FLAG} {text}: no field '{name}'; {_fields_hint()}")
         if not self.fields:
             raise UserError(f"{FLAG} {text}: no field in it; {_fields_hint()}")
-        if any(literal == "" and name is not None for literal, name, _, _ in parts[1:]):
+        if any(before[1] and part[1] and not part[0] for before, part in itertools.pairwise(parts)):
             raise UserError(f"{FLAG} {text}: put a character between two fields, as in {{stem}}_{{end}}")
         self.regex = re.compile(
             "".join(_part_regex(literal, name) for literal, name, _, _ in parts), re.DOTALL
@@ -162,6 +163,8 @@ class _WindowNames(Sequence[str]):
 
     def __getitem__(self, position):  # type: ignore[no-untyped-def]
         recordings = self._recordings
+        if not 0 <= position < len(self):
+            raise IndexError(position)
         number = int(np.searchsorted(recordings.first, position, side="right")) - 1
         start = (position - int(recordings.first[number])) * recordings.hop
         return window_id(recordings.clips["clip_id"].iloc[number], start)

@@ -42,6 +42,7 @@ from pipeline.data.shards import Rejected
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.files import write_atomically
+from pipeline.io.folder_tree import open_tree
 from pipeline.io.storage import remove_tree
 
 
@@ -93,9 +94,10 @@ class WindowMerge:
 
 def delete_window_files(out: Path) -> None:
     """Delete what an earlier prediction of windows wrote to a folder."""
-    for name in (WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME):
+    entries = open_tree(out).list("")
+    for name in {WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME} & set(entries.files):
         (out / name).unlink(missing_ok=True)
-    for name in (RAVEN_FOLDER, AUDACITY_FOLDER):
+    for name in {RAVEN_FOLDER, AUDACITY_FOLDER} & set(entries.folders):
         remove_tree(out / name)
 
 
@@ -120,6 +122,7 @@ class _WindowTables:
     ):
         self._job, self._tables, self._files = job, tables, files
         self._annotations, self._merged = annotations, merged
+        self._clips = job.recordings.clips[["clip_id", "path"]].to_dict("records")
         self.windows = PredictedClips([], np.empty((0, len(job.class_names)), np.float32))
         """Windows of the latest table, also those that cannot be read."""
 
@@ -140,21 +143,19 @@ class _WindowTables:
     def _recordings_table(self, results: Sequence[RecordingResult]) -> pa.Table:
         """Return the predictions of recordings, and list their parts that cannot be read."""
         job = self._job
-        clips = [job.recordings.clips.iloc[result.number] for result in results]
+        clips = [self._clips[result.number] for result in results]
         for clip, result in zip(clips, results, strict=True):
             if result.probabilities is not None:
                 self._merged.damaged += [
                     Rejected(clip["clip_id"], clip["path"], f"{start:g} to {end:g} s: {reason}")
                     for start, end, reason in result.unreadable
                 ]
+        rows = [job.priors if result.probabilities is None else result.probabilities for result in results]
         return unit_table(
-            [{"clip_id": clip["clip_id"], "path": clip["path"]} for clip in clips],
-            ["" if result.probabilities is not None else result.unreadable[0].reason for result in results],
+            clips,
+            [result.unreadable[0].reason if result.probabilities is None else "" for result in results],
             [result.warning for result in results],
-            np.array(
-                [job.priors if result.probabilities is None else result.probabilities for result in results],
-                np.float32,
-            ).reshape(len(results), -1),
+            np.array(rows, np.float32).reshape(len(results), len(job.class_names)),
             job.class_names,
             job.label_thresholds,
         )

@@ -1,0 +1,125 @@
+"""Samples whose ids name file and time: the pattern is found, asked for, or refused before predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.sample_submission import SampleSubmission
+from pipeline.classifier.submission_values import PredictedClips
+from pipeline.classifier.window_submission import plan_window_submission
+from pipeline.io.errors import UserError
+
+NAMES = ("asbfly", "ashdro1")
+# Minutes of BirdCLEF in windows of five seconds: twelve for each soundscape.
+IDS = ["soundscape_1234.ogg", "soundscape_99.ogg"]
+
+
+def recordings(ids: list[str] = IDS, seconds: float = 60.0) -> RecordingList:
+    clips = pd.DataFrame({"clip_id": ids, "path": [f"/test_soundscapes/{name}" for name in ids]})
+    return RecordingList(clips, np.full(len(ids), seconds), 5.0, 5.0)
+
+
+def sample(ids: list[str], columns: tuple[str, ...] = NAMES) -> SampleSubmission:
+    table = pd.DataFrame({"row_id": ids, **dict.fromkeys(columns, "0.01")}, dtype=str)
+    return SampleSubmission(table, "--sample-submission s.csv")
+
+
+def birdclef_ids(*numbers: int) -> list[str]:
+    return [f"soundscape_{number}_{end}" for number in numbers for end in range(5, 61, 5)]
+
+
+def fill(plan: object, probabilities: np.ndarray) -> pd.DataFrame:
+    parts = [PredictedClips([""] * len(part), part) for part in np.array_split(probabilities, 5)]
+    return pd.concat(plan.fill(parts, NAMES), ignore_index=True)  # type: ignore[attr-defined]
+
+
+def test_birdclef_sample_is_filled_by_file_and_time() -> None:
+    ids = birdclef_ids(99, 1234)[::-1]
+    plan, by_window = plan_window_submission(sample(ids), recordings(), NAMES)
+    probabilities = np.linspace(0, 1, 48, dtype=np.float32).reshape(24, 2)
+    filled = fill(plan, probabilities)
+    assert by_window and list(filled) == ["row_id", *NAMES] and filled["row_id"].tolist() == ids
+    assert (filled[list(NAMES)].to_numpy(np.float32)[12:] == probabilities[12:][::-1]).all()
+    assert plan.warnings == []
+
+
+def test_windows_that_are_not_requested_are_left_out() -> None:
+    plan, _ = plan_window_submission(sample(birdclef_ids(99)), recordings(), NAMES)
+    assert len(fill(plan, np.zeros((24, 2), np.float32))) == 12
+    assert plan.warnings == [
+        "12 of 24 windows have no row in --sample-submission s.csv; their predictions are only in "
+        "windows.parquet"
+    ]
+
+
+def test_ambiguous_pattern_is_asked_for() -> None:
+    requested = sample(["soundscape_99_5", "soundscape_99_10"])
+    with pytest.raises(UserError) as error:
+        plan_window_submission(requested, recordings(), NAMES)
+    assert str(error.value) == (
+        "--sample-submission s.csv: ids follow the patterns {stem}_{start} and {stem}_{end}; choose one, "
+        "such as --row-id {stem}_{end}"
+    )
+    plan, _ = plan_window_submission(requested, recordings(), NAMES, row_id="{stem}_{end}")
+    assert plan.positions == [12, 13]
+    plan, _ = plan_window_submission(requested, recordings(), NAMES, row_id="{stem}_{start}")
+    assert plan.positions == [13, 14]
+
+
+@pytest.mark.parametrize("row_id", [None, "{stem}_{end}"])
+def test_ids_without_window_are_refused_with_example(row_id: str | None) -> None:
+    ids = [*birdclef_ids(1234), "soundscape_1234_65", "soundscape_1234_70", "soundscape_5_5"]
+    with pytest.raises(UserError) as error:
+        plan_window_submission(sample(ids), recordings(), NAMES, row_id=row_id)
+    assert str(error.value) == (
+        "--sample-submission s.csv: id 'soundscape_1234_65': no match (and 2 other ids of 15); ids are "
+        "{stem}_{end} of windows of 5 s, every 5 s"
+    )
+
+
+def test_ids_of_no_pattern_are_refused() -> None:
+    with pytest.raises(UserError, match="id 'other' is neither a recording nor one of its windows"):
+        plan_window_submission(sample(["other", "else"]), recordings(), NAMES)
+
+
+def test_ids_of_recordings_have_clip_level_rows() -> None:
+    plan, by_window = plan_window_submission(
+        sample(["soundscape_99", "soundscape_1234"]), recordings(), NAMES
+    )
+    assert not by_window and plan.positions == [1, 0]
+    plan, by_window = plan_window_submission(None, recordings(), NAMES)
+    assert not by_window and plan.sample.table["id"].tolist() == IDS
+
+
+@pytest.mark.parametrize("times", ["{0}-{1}", "{0}_{1}", "{0}"])
+@pytest.mark.parametrize("separator", ["_", "-", "@", "/"])
+def test_pattern_is_found_in_sample(separator: str, times: str) -> None:
+    ids = [f"soundscape_99{separator}{times.format(5 * i, 5 * i + 5)}" for i in range(12)]
+    plan, by_window = plan_window_submission(sample(ids), recordings(), NAMES)
+    assert by_window and plan.positions == list(range(12, 24))
+
+
+def test_same_stems_in_folders_need_their_folder() -> None:
+    found = recordings(["a/x.ogg", "b/x.ogg"])
+    with pytest.raises(UserError, match=r"id 'x_5': ambiguous \(2 matches, e.g. a/x.ogg@000000.000 and b/x"):
+        plan_window_submission(sample(["x_5"]), found, NAMES, row_id="{stem}_{end}")
+    plan, _ = plan_window_submission(
+        sample([f"{name}/x_{end}" for name in "ba" for end in (5, 60)]), found, NAMES
+    )
+    assert plan.positions == [12, 23, 0, 11]
+
+
+def test_numbers_of_rows_are_no_ids() -> None:
+    table = sample(birdclef_ids(99)).table
+    table.insert(0, "Unnamed: 0", [str(i) for i in range(len(table))])
+    plan, _ = plan_window_submission(SampleSubmission(table, "s.csv"), recordings(), NAMES)
+    assert plan.positions == list(range(12, 24))
+
+
+def test_pattern_without_sample_has_all_windows() -> None:
+    plan, by_window = plan_window_submission(None, recordings(), NAMES, "probability", row_id="{stem}_{end}")
+    filled = fill(plan, np.zeros((24, 2), np.float32))
+    assert by_window and list(filled) == ["id", *NAMES] and filled["id"].tolist() == birdclef_ids(1234, 99)
