@@ -89,7 +89,7 @@ def predicted_labels(
     if thresholds is None:
         return [class_names[i] for i in probabilities.argmax(1)]
     present = probabilities >= np.asarray(thresholds, np.float32)
-    return [join_labels(class_names[i] for i in np.flatnonzero(row)) for row in present]
+    return [join_labels(class_names[i] for i in np.flatnonzero(row).tolist()) for row in present]
 
 
 def write_unit(path: Path, table: pa.Table) -> None:

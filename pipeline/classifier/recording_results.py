@@ -68,12 +68,13 @@ class ResultCollector:
             table: the columns `start`, `end`, `reason` and `warning` of N windows.
             probabilities: `[shape=(N, C)]`, which do not count where there is a reason.
         """
-        columns = [table[name].to_numpy() for name in ("start", "end", "reason", "warning")]
+        columns = {name: table[name].to_numpy() for name in ("start", "end", "reason", "warning")}
         position = 0
         while position < len(table):
             stop = min(position + self._current.missing, len(table))
             part = slice(position, stop)
-            _add_windows(self._current, *(column[part] for column in columns), probabilities[part])
+            windows = {name: values[part] for name, values in columns.items()}
+            _add_windows(self._current, windows, probabilities[part])
             position = stop
             if not self._current.missing:
                 yield self._current.result()
@@ -88,22 +89,16 @@ class ResultCollector:
         return _Recording(number, int(self._recordings.counts[number]), pool, finder)
 
 
-def _add_windows(
-    recording: _Recording,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    reasons: np.ndarray,
-    warnings: np.ndarray,
-    probabilities: np.ndarray,
-) -> None:
-    """Add the next windows of a recording."""
-    readable = reasons == ""
-    recording.missing -= len(starts)
+def _add_windows(recording: _Recording, windows: dict[str, np.ndarray], probabilities: np.ndarray) -> None:
+    """Add the next windows of a recording, by the columns of `ResultCollector.add`."""
+    readable = windows["reason"] == ""
+    recording.missing -= len(readable)
     recording.pool.add(probabilities[readable])
-    recording.finder.add(starts[readable], probabilities[readable])
-    recording.warnings |= dict.fromkeys(text for text in warnings if text)
+    recording.finder.add(windows["start"][readable], probabilities[readable])
+    recording.warnings |= dict.fromkeys(text for text in windows["warning"] if text)
+    columns = [windows[name].tolist() for name in UnreadablePart._fields]
     for i in np.flatnonzero(~readable).tolist():
-        part = UnreadablePart(float(starts[i]), float(ends[i]), reasons[i])
+        part = UnreadablePart(*(values[i] for values in columns))
         before = recording.unreadable[-1] if recording.unreadable else None
         if before is not None and before.reason == part.reason and part.start <= before.end:
             part = part._replace(start=recording.unreadable.pop().start)

@@ -122,7 +122,11 @@ class _WindowTables:
     ):
         self._job, self._tables, self._files = job, tables, files
         self._annotations, self._merged = annotations, merged
-        self._clips = job.recordings.clips[["clip_id", "path"]].to_dict("records")
+        clips = job.recordings.clips
+        self._clips = [
+            {"clip_id": clip_id, "path": path}
+            for clip_id, path in zip(clips["clip_id"], clips["path"], strict=True)
+        ]
         self.windows = PredictedClips([], np.empty((0, len(job.class_names)), np.float32))
         """Windows of the latest table, also those that cannot be read."""
 

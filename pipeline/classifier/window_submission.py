@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from pipeline.classifier.clip_ids import ClipIndex
+from pipeline.classifier.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.recording_list import RecordingList
 from pipeline.classifier.row_ids import FLAG, RowIdPattern, WindowIndex
 from pipeline.classifier.sample_submission import CHECKED_ROWS, SampleSubmission, split_columns
@@ -67,18 +67,18 @@ def _sample_index(
     files = ClipIndex(recordings.clips["clip_id"].tolist(), recordings.clips["path"].tolist())
     if row_id is not None:
         return WindowIndex(recordings, RowIdPattern(row_id), files)
-    patterns = [WindowIndex(recordings, RowIdPattern(text), files) for text in _patterns()]
-    scores = {index: _score(sample, index) for index in (files, *patterns)}
-    best = max(scores.values())
-    if not best:
+    patterns = [WindowIndex(recordings, pattern, files) for pattern in _patterns(sample)]
+    scores = [_score(sample, index) for index in patterns]
+    as_files, best = _score(sample, files), max(scores, default=0)
+    if not as_files and not best:
         text = sample.table[split_columns(sample, files)[0]].iloc[0]
         raise UserError(
             f"{sample.source}: id {shown(text)} is neither a recording nor one of its windows; name the "
             f"pattern of the ids, such as {FLAG} {{stem}}_{{end}}"
         )
-    if scores[files] == best:
+    if as_files >= best:
         return files
-    fitting = [index for index in patterns if scores[index] == best]
+    fitting = [index for index, score in zip(patterns, scores, strict=True) if score == best]
     complete = [index for index in fitting if _fits(sample, index)] or fitting[:1]
     if len({tuple(_positions(sample, index)) for index in complete}) > 1:
         texts = " and ".join(index.pattern.text for index in complete)
@@ -89,8 +89,13 @@ def _sample_index(
     return complete[0]
 
 
-def _patterns() -> Iterator[str]:
-    return (f"{{stem}}{separator}{time}" for separator, time in itertools.product(_SEPARATORS, _TIMES))
+def _patterns(sample: SampleSubmission) -> Iterator[RowIdPattern]:
+    """Yield the patterns that a value of the first row may follow; in most samples these are few."""
+    values = list(map(plain_id, sample.table.iloc[0]))
+    for separator, time in itertools.product(_SEPARATORS, _TIMES):
+        pattern = RowIdPattern(f"{{stem}}{separator}{time}")
+        if any(map(pattern.regex.fullmatch, values)):
+            yield pattern
 
 
 def _ids(sample: SampleSubmission, index: ClipIndex | WindowIndex) -> list[str]:
@@ -98,12 +103,12 @@ def _ids(sample: SampleSubmission, index: ClipIndex | WindowIndex) -> list[str]:
 
 
 def _score(sample: SampleSubmission, index: ClipIndex | WindowIndex) -> int:
-    """Return how many of the first ids are those of one row."""
-    return sum(len(index.find(text)) == 1 for text in _ids(sample, index)[:CHECKED_ROWS])
+    """Return how many of the first ids are those of rows."""
+    return sum(bool(index.find(text)) for text in _ids(sample, index)[:CHECKED_ROWS])
 
 
 def _fits(sample: SampleSubmission, index: WindowIndex) -> bool:
-    return all(len(index.find(text)) == 1 for text in _ids(sample, index))
+    return all(index.find(text) for text in _ids(sample, index))
 
 
 def _positions(sample: SampleSubmission, index: WindowIndex) -> Iterator[int]:

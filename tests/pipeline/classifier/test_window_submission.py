@@ -102,10 +102,11 @@ def test_pattern_is_found_in_sample(separator: str, times: str) -> None:
     assert by_window and plan.positions == list(range(12, 24))
 
 
-def test_same_stems_in_folders_need_their_folder() -> None:
+@pytest.mark.parametrize("row_id", [None, "{stem}_{end}"])
+def test_same_stems_in_folders_need_their_folder(row_id: str | None) -> None:
     found = recordings(["a/x.ogg", "b/x.ogg"])
-    with pytest.raises(UserError, match=r"id 'x_5': ambiguous \(2 matches, e.g. a/x.ogg@000000.000 and b/x"):
-        plan_window_submission(sample(["x_5"]), found, NAMES, row_id="{stem}_{end}")
+    with pytest.raises(UserError, match=r"id 'x_60': ambiguous \(2 matches, e.g. a/x.ogg@000055.000 and b/x"):
+        plan_window_submission(sample(["x_60"]), found, NAMES, row_id=row_id)
     plan, _ = plan_window_submission(
         sample([f"{name}/x_{end}" for name in "ba" for end in (5, 60)]), found, NAMES
     )
