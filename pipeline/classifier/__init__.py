@@ -17,10 +17,23 @@ In the order to read:
     multi_label_evaluation  the same for multi-label models, with multi_label_report
     crossval     `melray crossval`: each fold held out once
     predict      `melray predict`: a resumable batch job over audio files
+    predict_config     its settings
+    prediction_plan    what it will write, checked before anything is predicted
     predictor_model    the model that predicts, or the ensemble of a cross-validation
     predict_stages     its stages: spectrograms, then probabilities
     predictions        its tables, of few and of thousands of classes
     merge              its tables become predictions.parquet, submission.csv and lists of conspicuous files
+    window_settings    `--window`: grid of windows, thresholds
+    recording_list     recordings, their lengths and windows
+    window_stage       first stage: spectrograms of windows
+    window_merge       tables of windows become windows.parquet, events and predictions of recordings:
+    recording_results    windows of a recording, collected
+    pooling              mean, maximum or noisy-or over windows
+    events               events from overlapping windows
+    annotation_files     events.csv, Raven tables, Audacity labels
+    window_files         windows.parquet, windows.csv
+    row_ids            ids of windows by a pattern
+    window_submission  a sample submission whose ids name file and time
     sample_submission  reads a sample submission, and recognizes its columns
     clip_ids           finds clips by ids as others write them
     submission_values  labels, indices or probabilities: what a sample submission requests

@@ -50,32 +50,34 @@ class WindowReader:
         result: UnitSpectrograms,
     ) -> None:
         """Add the spectrograms of windows of a recording, or the reasons why they cannot be read."""
-        texts: list[str] = []
-        samples: Iterator[np.ndarray | AudioDecodeError] | None = None
-        for i, window in enumerate(windows):
-            if not quarantine.begin(window["clip_id"]):
-                result.reasons.append(CRASH_REASON)
-                result.warnings.append("")
-                continue
-            if quarantine.after_crash:  # only the current window may be read
-                samples = self._read(path, [window["start"]], texts)
-            elif samples is None:
-                samples = self._read(path, [later["start"] for later in windows[i:]], texts)
-            self._add(next(samples), result)
-            result.warnings.append("" if result.reasons[-1] else "; ".join(texts))
-            texts.clear()
+        # After a crash only the current window may be read.
+        parts = [[window] for window in windows] if quarantine.after_crash else [windows]
+        for part in parts:
+            texts: list[str] = []
+            outcomes = self._read(path, [window["start"] for window in part], texts)
+            for window in part:
+                if quarantine.begin(window["clip_id"]):
+                    self._add(next(outcomes), result)
+                else:
+                    result.reasons.append(CRASH_REASON)
+                result.warnings.append("" if result.reasons[-1] else "; ".join(texts))
+                texts.clear()
+            if result.reasons[-1] != CRASH_REASON:  # an error of the object store may be found at the end
+                next(outcomes, None)
 
     def _read(
         self, path: str, starts: Sequence[float], warnings: list[str]
     ) -> Iterator[np.ndarray | AudioDecodeError]:
         """Yield the samples of each window, or why it cannot be read; append warnings as they occur."""
-        features = self._features
+        features, count = self._features, 0
         try:
-            yield from read_windows(
+            for samples in read_windows(
                 path, starts, features.seconds, features.mel.sample_rate, self._min_complete, warnings.append
-            )
+            ):
+                count += 1
+                yield samples
         except AudioDecodeError as error:
-            yield from itertools.repeat(error)
+            yield from itertools.repeat(error, len(starts) - count)
 
     def _add(self, samples: np.ndarray | AudioDecodeError, result: UnitSpectrograms) -> None:
         if isinstance(samples, np.ndarray):
