@@ -44,6 +44,9 @@ class MergedPredictions:
     """What was merged."""
 
     clips: int = 0
+    windows: int = 0
+    """Windows of recordings, and their events; 0 for whole clips."""
+    events: int = 0
     unreadable: list[Rejected] = field(default_factory=list)
     damaged: list[Rejected] = field(default_factory=list)
     """Parts of recordings that could not be read, with times."""

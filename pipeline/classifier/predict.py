@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pipeline.classifier.annotation_files import EVENTS_NAME
 from pipeline.classifier.merge import SUBMISSION_NAME, MergedPredictions
 from pipeline.classifier.predict_config import PredictConfig
 from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
@@ -224,4 +225,8 @@ def _print_result(config: PredictConfig, merged: MergedPredictions) -> None:
     if merged.warnings:
         path = config.out / WARNINGS_NAME
         logger.warning("%s read with a warning; see %s", plural(len(merged.warnings), "file"), path)
-    print(f"{plural(merged.clips, 'prediction')}\nsubmission: {config.out / SUBMISSION_NAME}", flush=True)
+    result = plural(merged.clips, "prediction")
+    if merged.windows:
+        counts = f"{plural(merged.windows, 'window')} of {plural(merged.clips, 'recording')}"
+        result = f"{counts}\n{plural(merged.events, 'event')}: {config.out / EVENTS_NAME}"
+    print(f"{result}\nsubmission: {config.out / SUBMISSION_NAME}", flush=True)

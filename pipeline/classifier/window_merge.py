@@ -136,6 +136,8 @@ class _WindowTables:
             self.windows = predicted_clips(table)
             self._write_windows(table)
             results = list(collector.add(table, self.windows.probabilities))
+            self._merged.windows += len(table)
+            self._merged.events += sum(len(result.events) for result in results)
             self._annotations.write([(result.number, result.events) for result in results])
             yield self._recordings_table(results)
 

@@ -37,24 +37,20 @@ class WindowReader:
         """
         result = UnitSpectrograms(unit.read_clips())
         with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
-            for path, windows in itertools.groupby(result.clips, key=lambda clip: clip["path"]):
-                self._add_recording(path, list(windows), quarantine, result)
+            for _, windows in itertools.groupby(result.clips, key=lambda clip: clip["group"]):
+                self._add_recording(list(windows), quarantine, result)
         quarantine.end()
         return result
 
     def _add_recording(
-        self,
-        path: str,
-        windows: Sequence[dict[str, Any]],
-        quarantine: CrashQuarantine,
-        result: UnitSpectrograms,
+        self, windows: Sequence[dict[str, Any]], quarantine: CrashQuarantine, result: UnitSpectrograms
     ) -> None:
         """Add the spectrograms of windows of a recording, or the reasons why they cannot be read."""
         # After a crash only the current window may be read.
         parts = [[window] for window in windows] if quarantine.after_crash else [windows]
         for part in parts:
             texts: list[str] = []
-            outcomes = self._read(path, [window["start"] for window in part], texts)
+            outcomes = self._read(part[0]["path"], [window["start"] for window in part], texts)
             for window in part:
                 if quarantine.begin(window["clip_id"]):
                     self._add(next(outcomes), result)

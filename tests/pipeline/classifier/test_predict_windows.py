@@ -82,7 +82,9 @@ def outputs(run: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("hop", [0.25, 0.5, 0.7, 1.0])
-def test_windows_equal_plain_loop(hop: float, run: Path, audio: Path) -> None:
+def test_windows_equal_plain_loop(
+    hop: float, run: Path, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     predict(config(run, audio, hop=hop), run_in_process)
     table = pd.read_parquet(run.parent / "out" / "windows.parquet")
     assert list(table) == ["id", "start", "end", *CLASSES]
@@ -92,6 +94,10 @@ def test_windows_equal_plain_loop(hop: float, run: Path, audio: Path) -> None:
         assert windows["start"].tolist() == [round(i * hop, 3) for i in range(len(expected))]
         assert windows["end"].tolist() == [round(start + 1, 3) for start in windows["start"]]
     assert table["id"].drop_duplicates().tolist() == ["1.wav", "2.wav", "a/1.wav"]
+    events = len(pd.read_csv(run.parent / "out" / "events.csv"))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{len(table)} windows of 3 recordings"
+    assert printed[1].startswith(f"{events} event")
     text = pd.read_csv(run.parent / "out" / "windows.csv")
     assert list(text) == list(table) and text["id"].tolist() == table["id"].tolist()
     assert (text[CLASSES].astype(np.float32).to_numpy() == table[CLASSES].to_numpy()).all()
@@ -112,6 +118,16 @@ def test_recordings_have_pooled_predictions(pool: str, run: Path, audio: Path) -
     submission = pd.read_csv(run.parent / "out" / "submission.csv", dtype=str)
     assert submission["id"].tolist() == table.index.tolist()
     assert submission["label"].tolist() == table["label"].tolist()
+
+
+def test_ids_of_table_may_share_a_file(run: Path, audio: Path) -> None:
+    (audio / "list.csv").write_text("id,path\nfirst;\t1,1.wav\nsecond ü,1.wav\n", encoding="utf-8")
+    predict(config(run, audio / "list.csv", threshold=0.01), run_in_process)
+    table = pd.read_parquet(run.parent / "out" / "windows.parquet").set_index("id")
+    for name in ("first;\t1", "second ü"):
+        assert np.allclose(table.loc[name, CLASSES].to_numpy(), plain_loop(run, audio / "1.wav"), atol=1e-6)
+    files = {path.name for path in (run.parent / "out" / "audacity").iterdir()}
+    assert files == {"first;_1.txt", "second ü.txt"}
 
 
 def test_only_hop_or_only_window_implies_other(run: Path, audio: Path) -> None:
