@@ -1,11 +1,13 @@
-"""`melray evaluate` and `melray generate`: how they run depends on the model and on the amount of work."""
+"""`melray evaluate`, `show` and `generate`: how they run depends on the model and on the amount of work."""
 
 from __future__ import annotations
 
 from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.execution import command_execution
 from pipeline.classifier import evaluate as classifier_evaluation
+from pipeline.classifier import show as recording_page
 from pipeline.classifier.evaluation_rows import EvaluateConfig
+from pipeline.classifier.show import ShowConfig
 from pipeline.distributed.devices import process_device
 from pipeline.gan import generate as generation
 from pipeline.gan.config import GenerateConfig
@@ -32,6 +34,12 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
         evaluate_gan(config.run, config.clips_per_class, config.out, device, config.reference_run)
     else:
         classifier_evaluation.evaluate(config)
+    return 0
+
+
+def show(config: ShowConfig, common: CommonFlags) -> int:
+    """Write the page of a recording, in this process: it takes less time than listening to it."""
+    recording_page.show(config)
     return 0
 
 

@@ -63,6 +63,14 @@ COMMAND_SPECS = {
     "predict": CommandSpec(
         "pipeline.classifier.predict", "PredictConfig", "write_predictions", runs_without_ray=True
     ),
+    "show": CommandSpec(
+        "cluster.model_commands",
+        "ShowConfig",
+        "show",
+        in_session=False,
+        config_module="pipeline.classifier.show",
+        computes_in_process=True,
+    ),
     "generate": CommandSpec(
         "cluster.model_commands",
         "GenerateConfig",

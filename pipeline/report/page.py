@@ -1,7 +1,7 @@
 """Rendering of report pages: one HTML file per report, from the Jinja2 templates in `templates/`.
 
 Text is escaped by the templates. The page allows no network: the Content-Security-Policy permits nothing but
-data URIs, the inline style sheet and the two scripts, which are identified by their hashes.
+data URIs, the inline style sheet and the page's scripts, which are identified by their hashes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,29 @@ TEMPLATES = Path(__file__).parent / "templates"
 UNDEFINED = "n/a"
 
 
-def write_page(path: Path, template: str, folder: Path = TEMPLATES, **values: Any) -> None:
+def write_page(
+    path: Path,
+    template: str,
+    folder: Path = TEMPLATES,
+    scripts: tuple[str, ...] | None = None,
+    links_media: bool = False,
+    **values: Any,
+) -> None:
     """Render a template and write the page atomically; create its folder.
 
     Args:
         path: HTML file.
         template: name of a template that extends `page.html.j2`.
         folder: folder of the template.
+        scripts: names of its scripts in `templates/`; by default Plotly with the script of figures.
+        links_media: whether it refers to an audio file next to it.
         values: variables of the template, with `title` and `summary`, short facts by name.
     """
+    policy = _policy(scripts) + ("; media-src data: file: 'self'" if links_media else "; media-src data:")
     html = (
         _environment(folder)
         .get_template(template)
-        .render(toc=[], scripts=_scripts(), policy=_policy(), **values)
+        .render(toc=[], scripts=_scripts(scripts), policy=policy, **values)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # File names that are not UTF-8 hold lone surrogates, which cannot be encoded.
@@ -64,17 +74,17 @@ def _environment(folder: Path) -> Environment:
 
 
 @cache
-def _scripts() -> tuple[Markup, ...]:
-    return Markup(get_plotlyjs()), Markup((TEMPLATES / "figures.js").read_text(encoding="utf-8"))
+def _scripts(names: tuple[str, ...] | None) -> tuple[Markup, ...]:
+    if names is None:
+        return Markup(get_plotlyjs()), *_scripts(("figures.js",))
+    return tuple(Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in names)
 
 
 @cache
-def _policy() -> str:
-    digests = [hashlib.sha256(script.encode()).digest() for script in _scripts()]
+def _policy(names: tuple[str, ...] | None) -> str:
+    digests = [hashlib.sha256(script.encode()).digest() for script in _scripts(names)]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return (
-        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {hashes}"
-    )
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

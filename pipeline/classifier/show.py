@@ -1,0 +1,176 @@
+"""`melray show`: a page of one recording, with its spectrogram, audio, detected events and class scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import numpy as np
+from pydantic import Field
+from tyro.conf import Positional
+
+from models.config import Config
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import spectrogram
+from pipeline.audio.recordings import Recording, read_recording, read_windows
+from pipeline.classifier.events import merge_events
+from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor
+from pipeline.data.windows import window_starts
+from pipeline.distributed.devices import Device, process_device
+from pipeline.io.console import Progress, duration
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.storage import PathOrURI, is_remote
+from pipeline.io.text import plural
+from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
+from pipeline.report.recording_media import RecordingMedia, read_media
+
+# Windows whose spectrograms are in memory together.
+CHUNK_WINDOWS = 64
+DEFAULT_THRESHOLD = 0.5
+# Endings of files that browsers play; others cannot be linked.
+PLAYABLE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm")
+
+
+class ShowConfig(Config):
+    """Write a page to look at and listen to a recording: spectrogram, player, detected events and class
+    probabilities over time."""
+
+    recording: Annotated[PathOrURI, Positional]
+    """Audio file, of any length."""
+    run: PathOrURI
+    """Folder of a trained classifier, or of a cross-validation, whose models then predict together."""
+    out: PathOrURI = Path("show.html")
+    """HTML file to write."""
+    hop: float | None = Field(None, gt=0)
+    """Seconds between the starts of windows, which are as long as the clips of the model (default: half of it)."""
+    threshold: float | None = Field(None, ge=0, le=1)
+    """Probability from which on a class is an event (default: those of the model, or 0.5)."""
+    annotations: PathOrURI | None = None
+    """True events, shown for comparison: a Raven selection table, an Audacity label file, or a CSV with the
+    columns path,label,start,end."""
+    max_audio_mb: float = Field(20.0, ge=0, le=500)
+    """Put the compressed audio into the page up to this size in MB (an hour takes about 13); of a longer
+    recording the page plays the file itself, as long as that is at the same path. 0 never puts it in."""
+    device: Device = "auto"
+    """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
+
+
+def show(config: ShowConfig) -> None:
+    """Write the page of a recording.
+
+    Raises:
+        UserError: an unusable run or recording, unreadable annotations, or a full disk.
+    """
+    predictor = load_predictor(config.run)
+    mel = predictor.metadata.features.mel
+    source = str(config.recording)
+    try:
+        recording = read_recording(source)
+        media = read_media(source, recording, mel, round(1e6 * config.max_audio_mb))
+        scores = score_recording(config, predictor, recording)
+    except AudioDecodeError as error:
+        raise UserError(f"{config.recording}: {error}") from None
+    events = find_events(scores, recording.seconds)
+    link, note = audio_link(config, media)
+    page = RecordingPage(
+        title=config.recording.name,
+        seconds=recording.seconds,
+        media=media,
+        mel=mel,
+        scores=scores,
+        events=events,
+        audio_link=link,
+        audio_note=note,
+        summary=_summary(config, recording, scores, events),
+        settings={"recording": source, "run": str(config.run), "features": mel.to_dict()},
+    )
+    with report_os_errors("writing to", config.out):
+        write_recording_page(config.out, page)
+        size = config.out.stat().st_size
+    print(f"{plural(len(events), 'event')} in {duration(recording.seconds)}")
+    print(f"page: {config.out} ({size / 1e6:.1f} MB)", flush=True)
+
+
+def score_recording(config: ShowConfig, predictor: PredictorModel, recording: Recording) -> Scores:
+    """Return the probabilities of all windows of a recording.
+
+    Raises:
+        AudioDecodeError: nothing of it can be read.
+    """
+    metadata = predictor.metadata
+    window = metadata.features.seconds
+    hop = config.hop or window / 2
+    starts = window_starts(recording.seconds, window, hop)
+    device = process_device(config.device)
+    model = predictor.model.to(device)
+    probabilities = np.full((len(starts), len(metadata.class_names)), np.nan, np.float32)
+    reader = read_windows(str(config.recording), starts, window, metadata.features.mel.sample_rate)
+    with Progress("classifying", len(starts), "windows") as progress:
+        for first in range(0, len(starts), CHUNK_WINDOWS):
+            rows, mels = [], []
+            for row in range(first, min(first + CHUNK_WINDOWS, len(starts))):
+                samples = next(reader)
+                if isinstance(samples, np.ndarray) and samples.size:
+                    rows.append(row)
+                    mels.append(spectrogram(samples, metadata.features))
+            if rows:
+                probabilities[rows] = predict_probabilities(model, np.stack(mels), device=device)
+            progress.add(min(CHUNK_WINDOWS, len(starts) - first))
+        progress.finish()
+    thresholds = event_thresholds(config.threshold, metadata.thresholds, len(metadata.class_names))
+    return Scores(window, hop, metadata.class_names, probabilities, thresholds)
+
+
+def event_thresholds(
+    requested: float | None, of_model: Sequence[float] | None, num_classes: int
+) -> np.ndarray:
+    """Return the probability from which on each class is an event `[shape=(C,)]`."""
+    if requested is None and of_model is not None:
+        return np.array(of_model)
+    return np.full(num_classes, DEFAULT_THRESHOLD if requested is None else requested)
+
+
+def find_events(scores: Scores, seconds: float) -> list[Span]:
+    """Return the events of a recording of this length in seconds, sorted by start."""
+    starts = [round(i * scores.hop, 3) for i in range(len(scores.probabilities))]
+    events = merge_events(starts, scores.window, scores.probabilities, scores.thresholds)
+    return [
+        Span(event.start, min(event.end, seconds), scores.names[event.label], event.probability)
+        for event in events
+    ]
+
+
+def audio_link(config: ShowConfig, media: RecordingMedia) -> tuple[str | None, str]:
+    """Return the URL of the audio file relative to the page if the page refers to it, and a note on that."""
+    if media.audio is not None:
+        return None, ""
+    more = f"--max-audio-mb (now {config.max_audio_mb:g}) puts larger audio into the page"
+    if is_remote(config.recording) or is_remote(config.out):
+        return None, f"No audio: the recording is in an object store. A higher {more}."
+    if config.recording.suffix.lower() not in PLAYABLE:
+        return (
+            None,
+            f"No audio: browsers do not play {config.recording.suffix or 'such'} files. A higher {more}.",
+        )
+    relative = Path(os.path.relpath(config.recording, config.out.parent)).as_posix()
+    return quote(relative), f"Plays the file {relative}, which must stay there. A higher {more}."
+
+
+def _summary(
+    config: ShowConfig, recording: Recording, scores: Scores, events: Sequence[Span]
+) -> dict[str, str]:
+    thresholds = np.unique(scores.thresholds)
+    unreadable = int(np.isnan(scores.probabilities).any(axis=1).sum())
+    facts = {
+        "length": duration(recording.seconds),
+        "sample rate": f"{recording.sample_rate:,} Hz",
+        "model": config.run.name,
+        "windows": f"{len(scores.probabilities):,} of {scores.window:g} s, every {scores.hop:g} s",
+        "threshold": f"{thresholds[0]:.2f}" if len(thresholds) == 1 else "one per class",
+        "events": f"{len(events):,}",
+    }
+    return facts | ({"windows that cannot be read": f"{unreadable:,}"} if unreadable else {})

@@ -1,0 +1,228 @@
+// Connect the views of a recording with its player, mouse, touch, keyboard, and the tables of events.
+"use strict";
+
+const data = JSON.parse(document.querySelector(".recording-data").textContent);
+const player = document.querySelector(".toolbar audio");
+const timeline = document.querySelector(".timeline");
+const overview = document.querySelector(".overview");
+const readout = document.querySelector(".readout");
+const follow = document.querySelector(".follow");
+const view = new RecordingView(data, timeline.querySelector("canvas"), overview.querySelector("canvas"));
+const ZOOM = 1.6, DRAG_PIXELS = 4, READOUT_CLASSES = 3;
+// Digits of times: enough for the columns of the spectrogram.
+const DIGITS = data.columnSeconds < 0.05 ? 2 : 1;
+
+let position = 0; // without audio: with it, the player has the position
+let pending = false;
+
+const now = () => (player && player.readyState > 0 ? player.currentTime : position);
+
+// Draw at most once per frame.
+function redraw() {
+  if (pending) return;
+  pending = true;
+  requestAnimationFrame(() => {
+    pending = false;
+    view.draw();
+    showPosition();
+  });
+}
+view.onTile = redraw;
+
+function showPosition() {
+  const time = now();
+  const cursor = timeline.querySelector(".cursor");
+  cursor.hidden = !view.axis.contains(time);
+  cursor.style.transform = `translateX(${view.x(time)}px)`;
+  timeline.setAttribute("aria-valuenow", ((100 * time) / data.seconds).toFixed(2));
+  timeline.setAttribute("aria-valuetext", clockTime(time, DIGITS, data.seconds));
+  if (!timeline.matches(":hover")) describe(time);
+}
+
+// Show time, frequency and the highest scores in words.
+function describe(time, frequency = null) {
+  const texts = view.scoresAt(time).slice(0, READOUT_CLASSES).map(([i, score]) => `${data.names[i]} ${(score / 10).toFixed(0)}\u202f%`);
+  if (frequency != null) texts.unshift(frequency < 1000 ? `${frequency.toFixed(0)} Hz` : `${(frequency / 1000).toFixed(2)} kHz`);
+  const bold = document.createElement("b");
+  bold.textContent = clockTime(time, DIGITS, data.seconds);
+  readout.replaceChildren(bold, texts.length ? ` · ${texts.join(" · ")}` : "");
+}
+
+function seek(time) {
+  position = clamp(time, 0, data.seconds);
+  if (player) player.currentTime = position;
+  if (!view.axis.contains(position)) view.axis.show(position - view.axis.span / 4, view.axis.span);
+  markRows();
+  redraw();
+}
+
+function play() {
+  // A browser may refuse, such as a file it cannot decode; the position has been moved nevertheless.
+  player?.play().catch(() => {});
+}
+
+function playEvent(index) {
+  view.selected = index;
+  seek(data.events[index][0]);
+  play();
+}
+
+// Mark the rows of the events at the position.
+function markRows() {
+  const time = now();
+  for (const row of document.querySelectorAll("[data-row]")) {
+    const [start, end] = data.events[row.dataset.row];
+    row.classList.toggle("now", start <= time && time < end);
+  }
+}
+
+function whilePlaying() {
+  const time = now();
+  if (follow.checked && !view.axis.contains(time)) view.axis.show(time - view.axis.span / 20, view.axis.span), redraw();
+  showPosition();
+  if (!player.paused) requestAnimationFrame(whilePlaying);
+}
+
+if (player) {
+  player.addEventListener("play", whilePlaying);
+  player.addEventListener("loadedmetadata", () => (player.currentTime = position));
+  for (const name of ["seeked", "timeupdate", "pause"]) {
+    player.addEventListener(name, () => (showPosition(), markRows()));
+  }
+}
+
+// Mouse and touch on the time axis: a click moves the position, dragging scrolls, two fingers zoom.
+const pointers = new Map();
+let dragged = false;
+
+const offset = (event) => {
+  const box = timeline.getBoundingClientRect();
+  return [event.clientX - box.left, event.clientY - box.top];
+};
+const spread = () => {
+  const [a, b] = [...pointers.values()];
+  return { distance: Math.max(10, Math.abs(a - b)), center: (a + b) / 2 };
+};
+
+timeline.addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  timeline.setPointerCapture(event.pointerId);
+  if (!pointers.size) dragged = false;
+  pointers.set(event.pointerId, offset(event)[0]);
+  timeline.dataset.start = offset(event)[0];
+});
+timeline.addEventListener("pointermove", (event) => {
+  const [x, y] = offset(event);
+  if (!pointers.has(event.pointerId)) {
+    describe(view.time(x), view.frequencyAt(y));
+    timeline.style.cursor = view.eventAt(x, y) < 0 ? "" : "pointer";
+    return;
+  }
+  const before = pointers.size === 2 ? spread() : null;
+  const moved = x - pointers.get(event.pointerId);
+  if (Math.abs(x - timeline.dataset.start) > DRAG_PIXELS) dragged = true;
+  if (!dragged) return;
+  pointers.set(event.pointerId, x);
+  if (before) {
+    const after = spread();
+    view.axis.zoom(after.distance / before.distance, view.time(after.center));
+  } else {
+    view.axis.pan((-moved / view.plotWidth) * view.axis.span);
+  }
+  redraw();
+});
+for (const name of ["pointerup", "pointercancel"]) {
+  timeline.addEventListener(name, (event) => {
+    if (!pointers.delete(event.pointerId) || dragged || name === "pointercancel") return;
+    const [x, y] = offset(event);
+    const index = view.eventAt(x, y);
+    const isBar = y >= view.areas.events.top;
+    if (index >= 0 && isBar && y < view.areas.annotations.top) return playEvent(index);
+    view.selected = index;
+    seek(view.time(x));
+  });
+}
+timeline.addEventListener("pointerleave", () => describe(now()));
+timeline.addEventListener("wheel", (event) => {
+  const isZoom = event.ctrlKey || event.metaKey;
+  const amount = event.shiftKey && !event.deltaX ? event.deltaY : event.deltaX;
+  if (!isZoom && Math.abs(amount) <= (event.shiftKey ? 0 : Math.abs(event.deltaY))) return; // scrolls the page
+  event.preventDefault();
+  if (isZoom) view.axis.zoom(Math.exp(-event.deltaY / 300), view.time(offset(event)[0]));
+  else view.axis.pan((amount / view.plotWidth) * view.axis.span);
+  redraw();
+}, { passive: false });
+
+// The overview: the part that is shown is moved to the pointer.
+function moveTo(event) {
+  const box = overview.getBoundingClientRect();
+  const time = ((event.clientX - box.left - MARGIN.left) / view.plotWidth) * data.seconds;
+  view.axis.show(time - view.axis.span / 2, view.axis.span);
+  if (view.axis.span >= data.seconds) seek(clamp(time, 0, data.seconds));
+  redraw();
+}
+overview.addEventListener("pointerdown", (event) => (overview.setPointerCapture(event.pointerId), moveTo(event)));
+overview.addEventListener("pointermove", (event) => event.buttons && moveTo(event));
+
+// Buttons and tables.
+const center = () => (view.axis.contains(now()) ? now() : (view.axis.start + view.axis.end) / 2);
+const actions = {
+  "zoom-in": () => view.axis.zoom(ZOOM, center()),
+  "zoom-out": () => view.axis.zoom(1 / ZOOM, center()),
+  fit: () => view.axis.show(0, data.seconds),
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const { action, event: index, time, class: name } = button.dataset;
+  if (action) actions[action]();
+  else if (index) playEvent(Number(index));
+  else if (time) seek(Number(time)), play();
+  else if (name) toggleClass(button, Number(name));
+  redraw();
+});
+document.querySelector(".boxes").addEventListener("change", (event) => ((view.showsBoxes = event.target.checked), redraw()));
+
+function toggleClass(button, index) {
+  const isShown = button.getAttribute("aria-pressed") === "true";
+  button.setAttribute("aria-pressed", String(!isShown));
+  view.hidden[isShown ? "add" : "delete"](index);
+}
+
+// Keys work wherever the focus is not on something that uses them itself.
+function nextEvent(direction) {
+  const starts = data.events.map(([start], i) => [start, i]).filter(([, i]) => !view.hidden.has(data.events[i][2]));
+  const found = direction > 0 ? starts.find(([start]) => start > now() + 0.01) : starts.findLast(([start]) => start < now() - 0.5);
+  if (found) (view.selected = found[1]), seek(found[0]);
+}
+const keys = {
+  " ": () => player && (player.paused ? play() : player.pause()),
+  ArrowLeft: (event) => (event.shiftKey ? view.axis.pan(-view.axis.span / 4) : seek(now() - view.axis.span / 40)),
+  ArrowRight: (event) => (event.shiftKey ? view.axis.pan(view.axis.span / 4) : seek(now() + view.axis.span / 40)),
+  Home: () => seek(0),
+  End: () => seek(data.seconds),
+  "+": actions["zoom-in"],
+  "=": actions["zoom-in"],
+  "-": actions["zoom-out"],
+  0: actions.fit,
+  n: () => nextEvent(1),
+  p: () => nextEvent(-1),
+};
+document.addEventListener("keydown", (event) => {
+  const onControl = event.target.closest("button, input, summary, audio, a");
+  const action = keys[event.key];
+  if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (onControl && [" ", "ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) return;
+  if (["Home", "End"].includes(event.key) && event.target !== timeline) return;
+  event.preventDefault();
+  action(event);
+  redraw();
+});
+
+for (const button of document.querySelectorAll(".legend button")) {
+  button.querySelector("line").setAttribute("stroke-dasharray", DASHES[button.dataset.class].join(" "));
+}
+new ResizeObserver(() => (view.resize(), redraw())).observe(timeline.parentElement);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (view.resize(), redraw()));
+view.resize();
+redraw();
