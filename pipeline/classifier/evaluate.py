@@ -16,6 +16,7 @@ import torch
 
 from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
+from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label_evaluation import (
@@ -245,6 +246,7 @@ def confident_mistakes(predictions: Predictions, class_names: Sequence[str]) -> 
             class_names[predicted[i]],
             float(confidence[i]),
             predictions.mel(i),
+            row_audio(predictions.dataset, predictions.rows[i]),
         )
         for i in most_confident
     ]
@@ -261,5 +263,6 @@ def class_examples(predictions: Predictions, class_names: Sequence[str]) -> list
     for label in classes[evenly_spaced(len(classes))]:
         class_clips = np.flatnonzero(labels == label)
         best = class_clips[probability[class_clips].argmax()]
-        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best)))
+        audio = row_audio(predictions.dataset, predictions.rows[best])
+        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best), audio))
     return examples

@@ -39,6 +39,8 @@ class Example:
     clip_id: str
     label: str
     mel: np.ndarray
+    audio: str | None = None
+    """Data URI; None if its file is gone or has changed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Mistake:
     predicted: str
     confidence: float
     mel: np.ndarray
+    audio: str | None = None
+    """Data URI; None if its file is gone or has changed."""
 
 
 def write_report(

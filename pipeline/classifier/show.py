@@ -46,14 +46,14 @@ class ShowConfig(Config):
     out: PathOrURI = Path("show.html")
     """HTML file to write."""
     hop: float | None = Field(None, gt=0)
-    """Seconds between the starts of windows, which are as long as the clips of the model (default: half of it)."""
+    """Seconds between the starts of windows, which have the clip length of the model (default: half of that)."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Probability from which on a class is an event (default: those of the model, or 0.5)."""
     annotations: PathOrURI | None = None
     """True events, shown for comparison: a Raven selection table, an Audacity label file, or a CSV with the
     columns path,label,start,end."""
     max_audio_mb: float = Field(20.0, ge=0, le=500)
-    """Put the compressed audio into the page up to this size in MB (an hour takes about 13); of a longer
+    """Put the compressed audio into the page up to this size in MB (an hour takes about 12); of a longer
     recording the page plays the file itself, as long as that is at the same path. 0 never puts it in."""
     device: Device = "auto"
     """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""

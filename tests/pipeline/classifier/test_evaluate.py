@@ -25,7 +25,8 @@ def make_predictions(labels: np.ndarray, predictions: np.ndarray) -> Predictions
     """Return predictions whose confidence and probability of the true class grow with the row."""
     clips = len(labels)
     dataset = SimpleNamespace(
-        table=pd.DataFrame({"clip_id": [f"clip {i}" for i in range(clips)]}),
+        table=pd.DataFrame({"clip_id": [f"clip {i}" for i in range(clips)], "path": "/no/file.wav"}),
+        features=SMALL_FEATURES,
         mels=np.broadcast_to(np.float16(-40), (clips, *SMALL_FEATURES.shape)),
     )
     confidence = np.linspace(0.2, 0.9, clips, dtype=np.float32)

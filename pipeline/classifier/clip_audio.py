@@ -1,0 +1,52 @@
+"""Audio of clips in a report, read from their files again, where these are still there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
+from pipeline.audio.recordings import read_windows
+from pipeline.audio.waveform import fix_length
+from pipeline.data.dataset import ShardDataset
+from pipeline.io.errors import UserError
+from pipeline.io.storage import is_store_uri
+from pipeline.report.clips import audio_data_uri
+
+# Mean difference of the spectrograms in dB from which on a file is another one than at extraction.
+MAX_DIFFERENCE_DB = 0.5
+
+
+def row_audio(dataset: ShardDataset, row: int) -> str | None:
+    """Return the audio of a row of a dataset as a data URI.
+
+    None if its file is gone, cannot be read, or has changed since extraction, which its spectrogram shows.
+    """
+    features = dataset.features
+    try:
+        samples = _read(dataset.table.iloc[row].to_dict(), features)
+    except (AudioDecodeError, UserError, OSError):
+        return None
+    if samples is None or not samples.size:
+        return None
+    stored = np.asarray(dataset.mels[row], np.float32)
+    if not np.abs(spectrogram(samples, features) - stored).mean() <= MAX_DIFFERENCE_DB:
+        return None
+    return audio_data_uri(fix_length(samples, features.num_samples), features.mel.sample_rate)
+
+
+def _read(row: Mapping[str, Any], features: FeatureConfig) -> np.ndarray | None:
+    """Return the samples of a clip or of a window; None of a window in an object store.
+
+    To play a few seconds, a long recording would be downloaded.
+    """
+    path, start = row["path"], row.get("start")
+    if start is None:
+        return load_clip(path, features)
+    if is_store_uri(path):
+        return None
+    samples = next(iter(read_windows(path, [start], features.seconds, features.mel.sample_rate)))
+    return samples if isinstance(samples, np.ndarray) else None

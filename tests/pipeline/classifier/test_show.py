@@ -1,0 +1,108 @@
+"""`melray show`: events at their times, audio in the page or referred to, errors in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cluster.arguments.common_flags import CommonFlags
+from cluster.arguments.flags import parse
+from cluster.model_commands import show as show_command
+from pipeline.classifier.show import ShowConfig, event_thresholds, show
+from pipeline.classifier.train import begin_run, train_in_process
+from pipeline.io.errors import UserError
+from tests.helpers.html_page import Page, parse_checked
+from tests.helpers.sounds import RATE, tone, train_config
+from tests.pipeline.report.recording_pages import read_data
+from tests.pipeline.report.test_clips import decode_audio
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a classifier of the tones 0 (300 Hz), 1 (600 Hz) and 2 (1200 Hz), with clips of 1 s."""
+    config = train_config(shards, tmp_path_factory.mktemp("show") / "run", epochs=30, batch_size=8)
+    begin_run(config)
+    train_in_process(config)
+    return config.run
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 5 s of tone 0, then 7 s of tone 2."""
+    path = tmp_path_factory.mktemp("recordings") / "two tones.flac"
+    soundfile.write(path, np.concatenate([tone(310, 5.0), tone(1220, 7.0)]), RATE)
+    return path
+
+
+def show_page(run: Path, recording: Path, out: Path, **settings: object) -> tuple[str, Page]:
+    show(ShowConfig(recording=recording, run=run, out=out, **settings))
+    text = out.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_events_have_their_times(
+    run: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, page = show_page(run, recording, tmp_path / "a" / "show.html")
+    parse_checked(text)
+    data = read_data(text)
+    events = [(data["names"][index], start, end) for start, end, index, _ in data["events"]]
+    assert [name for name, *_ in events] == ["tone 0", "tone 2"]
+    np.testing.assert_allclose([times for _, *times in events], [[0, 5], [5, 12]], atol=0.6)
+    assert len(data["curves"][0]["scores"]) == 23
+    assert page.tables[0][1][:4] == ["0:00.0", *page.tables[0][1][1:3], "tone 0"]
+    samples, rate, _ = decode_audio(page.find_all("audio")[0]["src"] or "")
+    assert (samples.size, rate) == (12 * RATE, RATE)
+    assert "2 events in 12 s\npage: " in capsys.readouterr().out
+
+
+def test_hop_and_threshold_select_windows_and_events(run: Path, recording: Path, tmp_path: Path) -> None:
+    text, page = show_page(run, recording, tmp_path / "show.html", hop=2.0, threshold=1.0)
+    assert len(read_data(text)["curves"][0]["scores"]) == 7
+    assert read_data(text)["events"] == [] and "No event" in page.text
+
+
+def test_command_line_takes_recording_first(run: Path, recording: Path, tmp_path: Path) -> None:
+    arguments = [str(recording), "--run", str(run), "--out", str(tmp_path / "x.html")]
+    config = parse(ShowConfig, "show", arguments)
+    assert config.recording == recording
+    assert show_command(config, CommonFlags()) == 0
+    assert (tmp_path / "x.html").is_file()
+
+
+def test_longer_audio_is_referred_to(run: Path, recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "show.html"
+    _, page = show_page(run, recording, out, max_audio_mb=0.001)
+    (audio,) = page.find_all("audio")
+    relative = os.path.relpath(recording, tmp_path)
+    assert audio["src"] == relative.replace(" ", "%20")
+    assert f"Plays the file {relative}, which must stay there." in page.words
+    assert "--max-audio-mb (now 0.001)" in page.words
+
+
+def test_file_that_browsers_cannot_play_has_no_player(run: Path, recording: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "a.aiff"
+    soundfile.write(copy, tone(310, 3.0), RATE)
+    _, page = show_page(run, copy, tmp_path / "show.html", max_audio_mb=0)
+    assert not page.find_all("audio")
+    assert "No audio: browsers do not play .aiff files." in page.words
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not audio" * 100])
+def test_unusable_recording_is_one_line(content: bytes | None, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"^[^\n]*a\.wav: [^\n]+$"):
+        show(ShowConfig(recording=path, run=run, out=tmp_path / "show.html"))
+    assert not (tmp_path / "show.html").exists()
+
+
+def test_thresholds_are_those_of_the_model_unless_given() -> None:
+    assert event_thresholds(None, (0.2, 0.7), 2).tolist() == [0.2, 0.7]
+    assert event_thresholds(0.4, (0.2, 0.7), 2).tolist() == [0.4, 0.4]
+    assert event_thresholds(None, None, 2).tolist() == [0.5, 0.5]
