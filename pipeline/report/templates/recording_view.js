@@ -7,6 +7,8 @@ const CURVES = { wide: 150, narrow: 120 };
 const CAPTION = 20, BAR = 20, BAR_GAP = 3, MAX_BAR_ROWS = 4;
 // On the spectrogram, which is dark in both color schemes: the bright colors of the style sheet.
 const BOX_COLORS = ["#6fb3ee", "#ff9c63", "#4fcfa8", "#dca3d3", "#e3cf57", "#ff86a8", "#5cd5e8", "#ffffff"];
+// Boxes that are narrower would hide the spectrogram.
+const MIN_BOX_PIXELS = 14;
 const DASHES = [[], [], [], [], [7, 3], [7, 3], [2, 3], [2, 3]];
 const FONT_SIZE = 11.5;
 
@@ -40,7 +42,11 @@ class RecordingView extends SpectrogramView {
   }
 
   boxColor(index) {
-    return index < this.data.curves.length ? BOX_COLORS[index] : "#c8c8c8";
+    return index < this.data.curves.length ? BOX_COLORS[index] : "#9aa3ad";
+  }
+
+  hasBox([start, end]) {
+    return this.showsBoxes && this.x(end) - this.x(start) >= MIN_BOX_PIXELS;
   }
 
   // Index of the event whose bar or box is at a position, or -1: of several boxes the shortest.
@@ -48,11 +54,11 @@ class RecordingView extends SpectrogramView {
     const { events, spectrogram } = this.areas;
     const row = Math.floor((y - events.top - CAPTION) / (BAR + BAR_GAP));
     const inBars = y >= events.top + CAPTION && y < events.top + events.height;
-    const inBoxes = this.showsBoxes && y >= spectrogram.top && y < spectrogram.top + spectrogram.height;
+    const inBoxes = y >= spectrogram.top && y < spectrogram.top + spectrogram.height;
     let found = -1;
     this.data.events.forEach(([start, end, index], i) => {
       if (this.hidden.has(index) || x < this.x(start) - 2 || x > this.x(end) + 2) return;
-      if (!(inBoxes || (inBars && this.eventRows[i] === row))) return;
+      if (!((inBoxes && this.hasBox([start, end])) || (inBars && this.eventRows[i] === row))) return;
       const length = found < 0 ? Infinity : this.data.events[found][1] - this.data.events[found][0];
       if (end - start < length) found = i;
     });
@@ -131,6 +137,7 @@ class RecordingView extends SpectrogramView {
     const { top, height } = this.areas.spectrogram;
     const box = ([start, end, index], row, dash, isSelected) => {
       if (this.hidden.has(index) || end < this.axis.start || start > this.axis.end) return;
+      if (!this.hasBox([start, end]) && !isSelected) return;
       const inset = 3 + row * 5;
       const rectangle = [this.x(start), top + inset, Math.max(2, this.x(end) - this.x(start)), height - 2 * inset];
       for (const [color, width] of [["rgb(0 0 0 / .7)", 4], [this.boxColor(index), isSelected ? 3 : 1.75]]) {
@@ -225,7 +232,7 @@ class RecordingView extends SpectrogramView {
     const last = Math.min(scores.length - 1, Math.ceil((this.axis.end - window / 2) / hop) + 1);
     const step = Math.max(1, Math.floor(((last - first + 1) / this.plotWidth) * 1.5));
     context.strokeStyle = this.classColor(index);
-    context.lineWidth = 2;
+    context.lineWidth = last - first > this.plotWidth / 8 ? 1.25 : 2;
     context.lineJoin = "round";
     context.setLineDash(DASHES[index]);
     context.beginPath();

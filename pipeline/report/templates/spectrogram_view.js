@@ -25,7 +25,7 @@ class SpectrogramView {
   }
 
   classColor(index) {
-    return this.color(index < this.data.curves.length ? `--series-${index}` : "--axis");
+    return this.color(index < this.data.curves.length ? `--series-${index}` : "--muted");
   }
 
   line(context, color, points, width = 1) {
