@@ -19,6 +19,7 @@ from pipeline.audio.recordings import Recording, read_recording, read_windows
 from pipeline.classifier.events import merge_events
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor
+from pipeline.classifier.true_events import read_true_events
 from pipeline.data.windows import window_starts
 from pipeline.distributed.devices import Device, process_device
 from pipeline.io.console import Progress, duration
@@ -46,7 +47,7 @@ class ShowConfig(Config):
     out: PathOrURI = Path("show.html")
     """HTML file to write."""
     hop: float | None = Field(None, gt=0)
-    """Seconds between the starts of windows, which have the clip length of the model (default: half of that)."""
+    """Seconds between the starts of windows, which are as long as the model's clips (default: half)."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Probability from which on a class is an event (default: those of the model, or 0.5)."""
     annotations: PathOrURI | None = None
@@ -70,6 +71,7 @@ def show(config: ShowConfig) -> None:
     source = str(config.recording)
     try:
         recording = read_recording(source)
+        annotations = _read_annotations(config, recording)
         media = read_media(source, recording, mel, round(1e6 * config.max_audio_mb))
         scores = score_recording(config, predictor, recording)
     except AudioDecodeError as error:
@@ -83,6 +85,7 @@ def show(config: ShowConfig) -> None:
         mel=mel,
         scores=scores,
         events=events,
+        annotations=annotations,
         audio_link=link,
         audio_note=note,
         summary=_summary(config, recording, scores, events),
@@ -93,6 +96,12 @@ def show(config: ShowConfig) -> None:
         size = config.out.stat().st_size
     print(f"{plural(len(events), 'event')} in {duration(recording.seconds)}")
     print(f"page: {config.out} ({size / 1e6:.1f} MB)", flush=True)
+
+
+def _read_annotations(config: ShowConfig, recording: Recording) -> list[Span] | None:
+    if config.annotations is None:
+        return None
+    return read_true_events(config.annotations, config.recording, recording.seconds)
 
 
 def score_recording(config: ShowConfig, predictor: PredictorModel, recording: Recording) -> Scores:

@@ -106,3 +106,36 @@ def test_thresholds_are_those_of_the_model_unless_given() -> None:
     assert event_thresholds(None, (0.2, 0.7), 2).tolist() == [0.2, 0.7]
     assert event_thresholds(0.4, (0.2, 0.7), 2).tolist() == [0.4, 0.4]
     assert event_thresholds(None, None, 2).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["audacity", "raven", "csv"])
+def test_annotations_are_shown_for_comparison(kind: str, run: Path, recording: Path, tmp_path: Path) -> None:
+    path = tmp_path / {"audacity": "a.txt", "raven": "a.selections.txt", "csv": "all.csv"}[kind]
+    relative = os.path.relpath(recording, tmp_path)
+    lines = {
+        "audacity": ["1.5\t4.0\ttone 0", "6.0\t20.0\ttone 1"],
+        "raven": [
+            "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies",
+            "1\t6\t20\ttone 1",
+            "2\t1.5\t4\ttone 0",
+        ],
+        "csv": ["path,label,start,end", f"{relative},tone 0,1.5,4", f"{relative},tone 1,6,20"],
+    }
+    path.write_text("\n".join(lines[kind]) + "\n")
+    text, page = show_page(run, recording, tmp_path / "show.html", annotations=path)
+    data = read_data(text)
+    assert [(s, e, data["names"][index]) for s, e, index in data["annotations"]] == [
+        (1.5, 4.0, "tone 0"),
+        (6.0, 12.0, "tone 1"),
+    ]
+    events, missed, _ = page.tables
+    assert [row[-1] for row in events[1:]] == ["yes", "no"]
+    assert [row[-1] for row in missed[1:]] == ["tone 1"]
+
+
+def test_table_without_the_recording_is_refused(run: Path, recording: Path, tmp_path: Path) -> None:
+    other = tmp_path / "b.wav"
+    soundfile.write(other, tone(310), RATE)
+    (tmp_path / "all.csv").write_text("path,label,start,end\nb.wav,tone 0,0,1\n")
+    with pytest.raises(UserError, match=r"--annotations .*all\.csv: has no row of .*two tones\.flac"):
+        show_page(run, recording, tmp_path / "show.html", annotations=tmp_path / "all.csv")

@@ -1,0 +1,55 @@
+"""Annotated events of one recording, for comparison with detected ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.audio.file_types import ending
+from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.annotation_files import read_annotation_file
+from pipeline.data.annotations.event_columns import plain_names
+from pipeline.data.annotations.event_table import read_event_table
+from pipeline.data.labels import split_labels
+from pipeline.io.csv_files import open_csv
+from pipeline.io.errors import UserError
+from pipeline.report.recording import Span
+
+_FLAG = "--annotations"
+
+
+def read_true_events(path: Path, recording: Path, seconds: float) -> list[Span]:
+    """Return the annotated events of a recording, one for each of their classes, sorted by start.
+
+    Args:
+        path: a Raven selection table, Audacity labels, or a CSV with the columns path,label,start,end.
+        recording: the audio file.
+        seconds: its length; events end there, and later ones are left out.
+
+    Raises:
+        UserError: not such a file, an invalid value, or a CSV that does not name the recording.
+    """
+    events = (
+        _listed_events(path, recording) if _names_files(path) else read_annotation_file(path, recording.name)
+    )
+    return sorted(
+        Span(max(0.0, event.start), min(event.end, seconds), name)
+        for event in events
+        for name in split_labels(event.label)
+        if event.start < seconds
+    )
+
+
+def _names_files(path: Path) -> bool:
+    """Return whether a table has a column of audio files."""
+    if ending(path.name) not in ("csv", "tsv"):
+        return False
+    with open_csv(path, _FLAG) as table:
+        return "path" in plain_names(table)
+
+
+def _listed_events(path: Path, recording: Path) -> list[Annotation]:
+    listed = read_event_table(path, _FLAG, path.parent, None, with_times=True)
+    ids = listed.clips["clip_id"][listed.clips["path"] == str(recording)]
+    if ids.empty:
+        raise UserError(f"{_FLAG} {path}: has no row of {recording}; its paths are relative to its folder")
+    return listed.events[ids.iloc[0]]
