@@ -1,11 +1,13 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
 Trains a classifier on all classes and a GAN on four in runs/docs (rerun to resume), then plots real and
-generated spectrograms and takes a screenshot of the classifier's report with headless Chromium.
+generated spectrograms and takes screenshots of the classifier's report, and of the page of a recording made
+of test clips, with headless Chromium.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from PIL import Image
 
 from pipeline.audio.synthesize import write_dataset
@@ -29,8 +32,10 @@ RUNS = Path("runs/docs")
 # Classes with clearly different time-frequency patterns, and clips of each.
 CLASSES = ("bell_struck", "chirp_rising", "siren", "ticks_accelerating")
 REAL, GENERATED = 2, 3
-# Width and height of the screenshot in pixels, and the size limit of an image file in bytes.
-VIEWPORT, MAX_BYTES = (1280, 1600), 300_000
+# Clips of the recording, and seconds from the start of one to that of the next.
+RECORDING_CLIPS, RECORDING_STEP = 12, 5.5
+# Width and height of the screenshots in pixels, and the size limit of an image file in bytes.
+VIEWPORT, RECORDING_VIEWPORT, MAX_BYTES = (1280, 1600), (1280, 1010), 300_000
 
 
 def main() -> None:
@@ -47,7 +52,8 @@ def main() -> None:
     melray("train-gan", "--shards", RUNS / "gan_shards", *gan)
     IMAGES.mkdir(exist_ok=True)
     save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
-    save("classifier_report.png", screenshot(RUNS / "classifier" / "report.html"))
+    save("classifier_report.png", screenshot(RUNS / "classifier" / "report.html", VIEWPORT))
+    save("recording.png", screenshot(recording_page(), RECORDING_VIEWPORT))
 
 
 def gan_sounds() -> Path:
@@ -56,6 +62,27 @@ def gan_sounds() -> Path:
     for name in CLASSES:
         shutil.copytree(RUNS / "sounds" / "train" / name, folder / name, dirs_exist_ok=True)
     return folder
+
+
+def recording_page() -> Path:
+    """Write a recording of test clips in noise, their labels for Audacity, and its page; return the page."""
+    with (RUNS / "sounds" / "test_labels.csv").open(encoding="utf-8", newline="") as file:
+        clips = list(csv.DictReader(file))[:RECORDING_CLIPS]
+    rate = soundfile.info(RUNS / "sounds" / "test" / clips[0]["id"]).samplerate
+    size = round((1 + RECORDING_CLIPS * RECORDING_STEP) * rate)
+    samples = np.random.default_rng(0).normal(0, 0.003, size)
+    lines = []
+    for i, clip in enumerate(clips):
+        sound, _ = soundfile.read(RUNS / "sounds" / "test" / clip["id"])
+        start = round((1 + i * RECORDING_STEP) * rate)
+        samples[start : start + sound.size] += sound[: size - start]
+        lines.append(f"{start / rate}\t{(start + sound.size) / rate}\t{clip['label']}\n")
+    recording, labels, page = (RUNS / f"recording.{ending}" for ending in ("flac", "txt", "html"))
+    soundfile.write(recording, np.clip(samples, -1, 1), rate)
+    labels.write_text("".join(lines), encoding="utf-8")
+    annotations = ("--annotations", labels, "--hop", 1, "--out", page)
+    melray("show", recording, "--run", RUNS / "classifier", *annotations)
+    return page
 
 
 def melray(*words: object) -> None:
@@ -81,14 +108,14 @@ def real_and_generated(run: Path) -> bytes:
     return spectrogram_grid_png(grid, CLASSES, dataset.features.mel, scale, title)
 
 
-def screenshot(page: Path) -> Image.Image:
+def screenshot(page: Path, viewport: tuple[int, int]) -> Image.Image:
     """Render an HTML file with headless Chromium."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         raise SystemExit("the screenshot needs Chromium: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.png"
-        window = f"--window-size={VIEWPORT[0]},{VIEWPORT[1]}"
+        window = f"--window-size={viewport[0]},{viewport[1]}"
         flags = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=10000", window]
         command = [browser, *flags, f"--screenshot={path}", page.absolute().as_uri()]
         subprocess.run(command, check=True, capture_output=True)
