@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.recordings import Recording, read_windows
@@ -40,22 +39,24 @@ def read_media(
         AudioDecodeError: nothing of it can be read.
         UserError: the object store cannot be reached.
     """
-    rate = config.sample_rate
-    columns = SpectrogramColumns(config, round(recording.seconds * rate))
+    rate, total = config.sample_rate, round(recording.seconds * config.sample_rate)
+    columns = SpectrogramColumns(config, total)
     encoder = OggEncoder(rate, max_audio_bytes)
-    blocks, size = columns.blocks(), columns.block_size
+    blocks = columns.blocks()
     gaps: list[tuple[float, float]] = []
     starts = [block.start / rate for block in blocks]
-    windows = read_windows(source, starts, blocks[0].size / rate, rate)
+    # Any part of a block is shown.
+    windows = read_windows(source, starts, blocks[0].size / rate, rate, min_complete=0.0)
     for block, samples in zip(blocks, windows, strict=True):
         first = block.start + block.lead
-        if isinstance(samples, AudioDecodeError):
-            end = min((first + size) / rate, recording.seconds)
-            gaps.append((first / rate, end))
-            samples = np.zeros(max(0, block.lead + round(end * rate) - first), np.float32)
-        else:
+        size = min(columns.block_size, total - first)
+        own = np.zeros(0, np.float32)
+        if isinstance(samples, np.ndarray):
             columns.add(block, samples)
-        encoder.write(samples[block.lead : block.lead + size])
+            own = samples[block.lead : block.lead + size]
+        if own.size < size:
+            gaps.append(((first + own.size) / rate, (first + size) / rate))
+        encoder.write(np.pad(own, (0, size - own.size)))
     return RecordingMedia(columns, encoder.data_uri(), merge_spans(gaps))
 
 
