@@ -13,6 +13,7 @@ In the order to read:
 - `schedule`, `ema`: learning rate schedule and average of the weights.
 - `confusion`: correct and confused clips by class, accuracy and macro-F1.
 - `metrics`: all metrics of predicted probabilities, with log loss and calibration.
+- `event_metrics`: F1 of detected events and of segments.
 - `ranking_metrics`, `bootstrap`: metrics of ranking, and confidence intervals.
 - `multi_label_loss`, `multi_label_metrics`, `group_bootstrap`: of classifiers with a probability per class.
 - `calibration`: temperature scaling of probabilities.
