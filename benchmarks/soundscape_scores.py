@@ -1,0 +1,128 @@
+"""Scores of detected events and of windows of soundscapes, from what `melray predict --window` writes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from models.event_metrics import EventCounts, add_counts, count_events, count_segments, event_scores
+from models.multi_label_metrics import average_precisions, mean_of_defined
+from pipeline.audio.recordings import read_recording
+from pipeline.classifier.events import merge_events
+from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.window_labels import label_windows
+from pipeline.data.labels import target_matrix
+from pipeline.data.windows import WindowConfig, parse_overlap
+from tests.helpers.soundscapes import SoundEvent, read_events
+
+THRESHOLDS = (*np.arange(0.1, 0.9, 0.05).round(2).tolist(), 0.9, 0.95)
+
+
+class Scored(NamedTuple):
+    """Windows of a recording with their probabilities, and its true events."""
+
+    recording: str
+    starts: list[float]
+    probabilities: np.ndarray
+    """`[shape=(N, C)]`."""
+    class_names: tuple[str, ...]
+    events: list[SoundEvent]
+    seconds: float
+    """Length of the recording."""
+
+
+def read_windows_table(predictions: Path, annotations: Path, prefix: str) -> list[Scored]:
+    """Read the predicted windows and the true events of recordings.
+
+    Args:
+        predictions: output of `melray predict --window`.
+        annotations: CSV of the true events.
+        prefix: what paths in it have in front of the ids of the predictions.
+    """
+    table = pd.read_parquet(predictions / "windows.parquet")
+    columns = [name for name in table.columns if name.startswith("p:")]
+    truth = read_events(annotations)
+    scored = []
+    for recording, windows in table.groupby("id"):
+        path = f"{prefix}{recording}"
+        scored.append(
+            Scored(
+                str(recording),
+                windows["start"].tolist(),
+                windows[columns].to_numpy(),
+                tuple(name[2:] for name in columns),
+                truth[path],
+                read_recording(annotations.parent / path).seconds,
+            )
+        )
+    return scored
+
+
+def best_threshold(tables: Sequence[Scored], window: float, hop: float) -> tuple[float, float]:
+    """Return the threshold, equal for all classes, with the best macro event-based F1, and this F1."""
+    scores = []
+    for threshold in THRESHOLDS:
+        counts = []
+        for table in tables:
+            thresholds = np.full(len(table.class_names), threshold)
+            events = merge_events(table.starts, window, table.probabilities, thresholds, hop, table.seconds)
+            found = np.array([event[:3] for event in events]).reshape(-1, 3)
+            counts.append(count_events(_true_events(table), found, len(table.class_names)))
+        scores.append(event_scores(add_counts(counts), tables[0].class_names)["macro_f1"])
+    best = int(np.argmax(scores))
+    return THRESHOLDS[best], scores[best]
+
+
+def _true_events(table: Scored) -> np.ndarray:
+    rows = [(event.start, event.end, table.class_names.index(event.label)) for event in table.events]
+    return np.array(rows).reshape(-1, 3)
+
+
+def score_events(predictions: Path, tables: Sequence[Scored]) -> dict[str, Any]:
+    """Return the event-based and segment-based scores of `events.csv`."""
+    class_names = tables[0].class_names
+    found: dict[str, list[tuple[float, float, int]]] = {}
+    with (predictions / "events.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            event = (float(row["start"]), float(row["end"]), class_names.index(row["label"]))
+            found.setdefault(row["id"], []).append(event)
+    by_events: list[EventCounts] = []
+    by_onsets: list[EventCounts] = []
+    by_segments: list[EventCounts] = []
+    for table in tables:
+        pair = _true_events(table), np.array(found.get(table.recording, ())).reshape(-1, 3)
+        by_events.append(count_events(*pair, len(class_names)))
+        by_onsets.append(count_events(*pair, len(class_names), length_fraction=np.inf))
+        by_segments.append(count_segments(*pair, len(class_names), table.seconds))
+    events = event_scores(add_counts(by_events), class_names)
+    segments = event_scores(add_counts(by_segments), class_names)
+    return {
+        "event_macro_f1": events["macro_f1"],
+        "event_micro_f1": events["micro_f1"],
+        "onset_macro_f1": event_scores(add_counts(by_onsets), class_names)["macro_f1"],
+        "segment_macro_f1": segments["macro_f1"],
+        "per_class": events["per_class"],
+    }
+
+
+def window_map(tables: Sequence[Scored], window: float) -> float | None:
+    """Return the macro average precision of all windows, labeled as `melray extract` labels them.
+
+    Windows that an event touches only briefly are left out, as there.
+    """
+    overlap = parse_overlap(WindowConfig().min_overlap)
+    assert overlap is not None
+    targets, probabilities = [], []
+    for table in tables:
+        events = [Annotation(event.start, event.end, event.label) for event in table.events]
+        found = label_windows(table.starts, window, table.seconds, events, overlap)
+        labels = found.labels | dict.fromkeys(found.background.tolist(), "")
+        rows = sorted(labels)
+        targets.append(target_matrix([labels[row] for row in rows], table.class_names))
+        probabilities.append(table.probabilities[rows])
+    return mean_of_defined(average_precisions(np.concatenate(targets), np.concatenate(probabilities)))
