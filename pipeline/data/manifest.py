@@ -89,6 +89,8 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     if found.clips.empty:
         notes = "".join(f"; {warning}" for warning in found.warnings)
         expected = "recordings" if config.annotations else "<class>/<clip>.wav"
+        if config.window is not None and config.annotations is None:
+            notes += "; if annotation files are next to the recordings, add --annotations auto"
         raise UserError(
             f"--data {data}: no audio files found; expected {expected} (or {_OTHER_FORMATS}){notes}"
         )

@@ -101,6 +101,8 @@ def test_folder_without_annotations_names_the_expected_file(tmp_path: Path):
 def test_annotations_without_window_need_multi_label(tmp_path: Path):
     touch(tmp_path, "a.wav")
     write(tmp_path, {"a.txt": DOG + CAT})
+    with pytest.raises(UserError, match=r"if annotation files are next to .*, add --annotations auto"):
+        read_manifest(tmp_path, ManifestConfig(window=5.0))
     with pytest.raises(UserError, match=r"--annotations auto needs --window"):
         read_manifest(tmp_path, ManifestConfig(annotations="auto"))
     manifest = read_manifest(tmp_path, ManifestConfig(annotations="auto", multi_label=True))
