@@ -1,4 +1,4 @@
-"""Parts of `pipeline/audio/decode.py`: how audio files are laid out, and how they are read.
+"""Parts of `pipeline/audio/decode.py` and `recordings.py`: how audio files are laid out, and how they are read.
 
 In the order in which a file passes through them:
 
@@ -10,4 +10,13 @@ In the order in which a file passes through them:
 - `stream_reader`: samples of a stream by libsndfile, block by block.
 - `channels`: mixes channels to mono, without those that are silent or cancel out.
 - `decoder_output`: hides messages of the MP3 decoder.
+- `av_reader`: formats that libsndfile does not read, by PyAV (optional).
+
+For windows of recordings, which may be long:
+
+- `object_source`: random access to a large object of an object store, by requests for ranges.
+- `recording_streams`: streams of a file that is too large to be searched.
+- `readers`, `frame_reader`: any section of a stream, also around damaged parts.
+- `blocks`: mono samples of a stream at the target rate, in blocks at fixed positions.
+- `timeline`: samples of any part of a recording.
 """

@@ -7,10 +7,8 @@ find is decided by samples of it: the numbers of their frames or pages must asce
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.flac import flac_stream_of_length, last_frame_end, read_flac_header
@@ -18,7 +16,6 @@ from pipeline.audio.decoding.mpeg import skip_id3v2
 from pipeline.audio.decoding.stream import Stream
 from pipeline.audio.decoding.streams import find_streams, ogg_is_cut
 
-T = TypeVar("T")
 # Smaller files are searched completely.
 _SMALL_BYTES = 16 << 20
 # Samples of a file, the last of which is its end.
@@ -40,39 +37,34 @@ def recording_streams(source: ByteSource) -> list[Stream]:
 
 
 def _flac_streams(source: ByteSource, start: int) -> list[Stream]:
-    """Return the streams of a FLAC file; one that declares no length gets that of its frames."""
+    """Return the streams of a FLAC file; a length that it does not declare is that of its frames."""
     declared, block_size = read_flac_header(source, start)
-
-    def number(data: bytes) -> int:
-        return last_frame_end(data, block_size)
-
-    ends = _samples(source, number)
-    end = number(source.read(max(0, source.size - _SAMPLE_BYTES), _SAMPLE_BYTES))
-    is_one = end > 0 and _ascend(ends) and (not declared or end <= declared)
-    streams = None if is_one and source.size > _SMALL_BYTES else find_streams(source)
-    if streams is not None and (len(streams) > 1 or streams[0].warning):
+    samples = _samples(source)
+    ends = [last_frame_end(data, block_size) for data in samples]
+    end, is_one = ends[-1], _ascend(ends) and not any(_FLAC_MAGIC in data for data in samples)
+    if is_one and source.size > _SMALL_BYTES and end and (not declared or end <= declared):
+        streams = [Stream(0, source.size)]
+    else:
+        streams = find_streams(source)
+    if len(streams) > 1 or not end or (declared and not streams[0].warning):
         return streams
-    if declared or not end:
-        return [Stream(0, source.size)] if streams is None else streams
-    return [flac_stream_of_length(source, start, end)]
+    return [replace(flac_stream_of_length(source, start, end), warning=streams[0].warning)]
 
 
 def _is_one_ogg(source: ByteSource) -> bool:
     """Return whether a file consists of the pages of one stream."""
-
-    def page(data: bytes) -> tuple[bytes, int] | None:
-        match = _OGG_PAGE.search(data)
-        return None if match is None else (match[1], int.from_bytes(match[2], "little"))
-
-    pages = [page(source.read(0, _SAMPLE_BYTES)), *_samples(source, page)]
-    found = [one for one in pages if one is not None]
-    return len({serial for serial, _ in found}) == 1 and _ascend([number for _, number in found])
+    pages = [
+        (page[1], int.from_bytes(page[2], "little"))
+        for data in (source.read(0, _SAMPLE_BYTES), *_samples(source))
+        for page in _OGG_PAGE.finditer(data)
+    ]
+    return len({serial for serial, _ in pages}) == 1 and _ascend([number for _, number in pages])
 
 
-def _samples(source: ByteSource, parse: Callable[[bytes], T]) -> list[T]:
-    """Return what evenly spaced parts of a file contain, the last of which is its end."""
-    step = max(1, (source.size - _SAMPLE_BYTES) // _NUM_SAMPLES)
-    return [parse(source.read(step * (i + 1), _SAMPLE_BYTES)) for i in range(_NUM_SAMPLES)]
+def _samples(source: ByteSource) -> list[bytes]:
+    """Return evenly spaced parts of a file, the last of which is its end."""
+    last = max(0, source.size - _SAMPLE_BYTES)
+    return [source.read(last * (i + 1) // _NUM_SAMPLES, _SAMPLE_BYTES) for i in range(_NUM_SAMPLES)]
 
 
 def _ascend(numbers: list[int]) -> bool:

@@ -123,6 +123,16 @@ def test_recording_of_unknown_length_is_complete(unknown: str):
     np.testing.assert_allclose(window, whole[25 * 8000 : 30 * 8000], atol=2e-7)
 
 
+def test_flac_longer_than_declared_is_complete():
+    flac = bytearray(encode(noise(31.0), "FLAC"))
+    flac[21:26] = bytes([flac[21] & 0xF0]) + (8000).to_bytes(4, "big")
+    warnings: list[str] = []
+    (window,) = read_windows(bytes(flac), [25.0], WINDOW, 8000, 1.0, warnings.append)
+    np.testing.assert_array_equal(window, decode(bytes(flac), 8000)[25 * 8000 : 30 * 8000])
+    assert read_recording(bytes(flac)).seconds == 31.0
+    assert warnings == ["the header declares 8000 samples, but more follow: read to the end of the file"]
+
+
 @pytest.mark.parametrize(("name", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("WAV", "PCM_16")])
 def test_concatenated_recordings_are_one(name: str, subtype: str):
     first, second = (
