@@ -1,4 +1,4 @@
-"""Parts of `pipeline/audio/decode.py` and `recordings.py`: how audio files are laid out, and how they are read.
+"""Parts of `decode.py` and `recordings.py`: how audio files are laid out, and how they are read.
 
 In the order in which a file passes through them:
 
