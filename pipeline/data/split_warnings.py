@@ -31,9 +31,12 @@ def split_warnings(dataset: LabeledRows, split: Split) -> list[str]:
     warnings = []
     total = len(dataset.class_names)
     if missing := unvalidated_classes(dataset, split):
+        reason = "a class needs two recordings, one to train on and one to validate"
+        if dataset.multi_label:
+            reason = "no recording with the class is validated; add recordings, or raise --val-fraction"
         warnings.append(
-            f"not validated: {name_list(missing)}: a class needs two recordings, one to train on and one to "
-            f"validate; validation scores are of the other {total - len(missing)} of {total} classes"
+            f"not validated: {name_list(missing)}: {reason}; validation scores are of the other "
+            f"{total - len(missing)} of {total} classes"
         )
     if len(split.val) and total - len(missing) == 1 and not dataset.multi_label:
         warnings.append(

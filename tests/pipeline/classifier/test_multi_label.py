@@ -22,6 +22,7 @@ from pipeline.classifier.step import make_batch, plan_step, train_step
 from pipeline.classifier.train import begin_run, describe_result, train_in_process
 from pipeline.data.dataset import open_dataset
 from pipeline.data.loader import epoch_order
+from pipeline.data.rows import Rows
 from pipeline.data.split import SplitConfig, row_folds, split_rows
 from pipeline.data.split_warnings import split_warnings
 from pipeline.gan.train import train_gan
@@ -210,6 +211,15 @@ def test_one_class_with_background_is_trained(tmp_path: Path) -> None:
     dataset = open_dataset(shards)
     split = split_rows(dataset, train_config(shards, tmp_path))
     assert split_warnings(dataset, split) == []
+
+
+def test_unvalidated_class_of_label_sets_is_named(windows: Path) -> None:
+    dataset = open_dataset(windows)
+    table = dataset.table[["tone 2" not in label for label in dataset.table["label"]]]
+    split = split_rows(Rows(dataset.class_names, table.reset_index(drop=True), True), SplitConfig())
+    (warning, untrained) = split_warnings(Rows(dataset.class_names, table, True), split)
+    assert warning.startswith("not validated: 'tone 2': no recording with the class is validated; add")
+    assert untrained.startswith("no training clip of 'tone 2'")
 
 
 def test_clips_of_the_same_classes_are_refused(tmp_path: Path) -> None:
