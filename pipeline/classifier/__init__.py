@@ -37,6 +37,7 @@ In the order to read:
     sample_submission  reads a sample submission, and recognizes its columns
     clip_ids           finds clips by ids as others write them
     submission_values  labels, indices or probabilities: what a sample submission requests
+    filled_values      values of a submission from predictions
     class_names        names of classes as others write them
     submission         submission.csv in the form of a sample submission
     baseline     linear baseline on the time-averaged spectrum

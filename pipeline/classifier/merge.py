@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.classifier.filled_values import PredictedClips
 from pipeline.classifier.predictions import (
     PREDICTIONS_NAME,
     REPEATED_COLUMNS,
@@ -21,7 +22,6 @@ from pipeline.classifier.predictions import (
     write_classes,
 )
 from pipeline.classifier.submission import SubmissionPlan
-from pipeline.classifier.submission_values import PredictedClips
 from pipeline.data.shards import (
     REJECTED_NAME,
     WARNINGS_NAME,

@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.classifier.clip_ids import ClipIndex, plain_id
+from pipeline.classifier.filled_values import PredictedClips, Values
 from pipeline.classifier.sample_submission import RowIndex, SampleSubmission, empty_table, split_columns
 from pipeline.classifier.submission_values import (
     VALUES_FLAG,
-    PredictedClips,
     SubmissionValues,
-    Values,
     choose_values,
 )
 from pipeline.io.errors import UserError

@@ -18,6 +18,7 @@ from pipeline.classifier.annotation_files import (
     RAVEN_FOLDER,
     AnnotationWriter,
 )
+from pipeline.classifier.filled_values import PredictedClips
 from pipeline.classifier.merge import (
     SUBMISSION_NAME,
     MergedPredictions,
@@ -35,7 +36,6 @@ from pipeline.classifier.predictions import (
 from pipeline.classifier.recording_list import RecordingList
 from pipeline.classifier.recording_results import RecordingResult, ResultCollector
 from pipeline.classifier.submission import SubmissionPlan
-from pipeline.classifier.submission_values import PredictedClips
 from pipeline.classifier.window_files import WINDOWS_CSV_NAME, WINDOWS_NAME, WindowFiles
 from pipeline.classifier.window_settings import WindowSettings
 from pipeline.data.shards import Rejected

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.classifier.class_names import match_classes
-from pipeline.classifier.submission_values import PredictedClips, SubmissionValues, Values, choose_values
+from pipeline.classifier.filled_values import PredictedClips, Values
+from pipeline.classifier.submission_values import SubmissionValues, choose_values
 from pipeline.io.errors import UserError
 
 NAMES = ("cow", "dog", "rain")
