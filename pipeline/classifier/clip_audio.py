@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def row_audio(dataset: ShardDataset, row: int) -> str | None:
     return audio_data_uri(fix_length(samples, features.num_samples), features.mel.sample_rate)
 
 
-def _read(row: Mapping[str, Any], features: FeatureConfig) -> np.ndarray | None:
+def _read(row: Mapping[Hashable, Any], features: FeatureConfig) -> np.ndarray | None:
     """Return the samples of a clip or of a window; None of a window in an object store.
 
     To play a few seconds, a long recording would be downloaded.

@@ -162,7 +162,7 @@ def page_data(page: RecordingPage, names: Sequence[str], scale: tuple[float, flo
 def _curves(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the scores of classes that the model knows, as integers up to `SCORE_STEPS`; null is NaN."""
     columns = {name: i for i, name in enumerate(scores.names)}
-    curves = []
+    curves: list[dict[str, Any]] = []
     for name in names:
         if name not in columns:
             curves.append({"threshold": None, "scores": []})

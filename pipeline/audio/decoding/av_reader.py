@@ -44,7 +44,8 @@ class AvReader:
         Raises:
             RuntimeError: it has no audio that FFmpeg can decode.
         """
-        self._source, self._container = source, None
+        self._source = source
+        self._container: Any = None
         self.warning = ""
         self._kept: list[tuple[int, np.ndarray]] = []
         with _runtime_errors():
