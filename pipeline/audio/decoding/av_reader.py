@@ -24,6 +24,8 @@ _MP4, _WITH_LENGTH = "mov,mp4,m4a,3gp,3g2,mj2", ("matroska,webm", "asf", "wv", "
 _WARM_UP_SECONDS = 1.0
 # Padding of the last packet.
 _TOLERANCE_SECONDS = 0.1
+# Times of whole milliseconds are not gaps.
+_MAX_GAP_SECONDS = 0.05
 # Largest values of integer samples.
 _FULL_SCALE = {"int16": 1 << 15, "int32": 1 << 31, "int64": 1 << 63}
 # Playlists, which FFmpeg also reads, must not open other files or URLs.
@@ -100,17 +102,37 @@ class AvReader:
         self._kept, self._chunks = [], self._decode(None)
 
     def _decode(self, position: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the samples of each packet and their position: by their time, unless `position` is given."""
-        for frame in self._container.decode(self._stream):
-            self._rate = frame.sample_rate
-            samples = _to_float(frame)
-            if position is None and frame.pts is None:
-                raise RuntimeError("a packet has no time")
-            time = (
-                0 if position is not None else (frame.pts - (self._stream.start_time or 0)) * frame.time_base
-            )
-            yield round(time * self._rate) if position is None else position, samples
-            position = None if position is None else position + len(samples)
+        """Yield samples and their position: by the time of their packet, unless `position` is given.
+
+        Samples of damaged packets are not a number, also where the time shows that packets are missing.
+        """
+        for packet in self._container.demux(self._stream):
+            for frame in self._frames(packet):
+                self._rate = frame.sample_rate
+                samples, time = _to_float(frame), self._position(frame)
+                if position is None:
+                    yield 0 if time is None else time, samples
+                    continue
+                while time is not None and time > position + _MAX_GAP_SECONDS * self._rate:
+                    size = min(self._rate, time - position)
+                    yield position, np.full((size, samples.shape[1]), np.nan, np.float32)
+                    position += size
+                yield position, samples
+                position += len(samples)
+
+    def _frames(self, packet: Any) -> list[Any]:
+        import av
+
+        try:
+            return packet.decode()
+        except av.error.InvalidDataError:
+            return []
+
+    def _position(self, frame: Any) -> int | None:
+        """Return the position of a frame by its time; None: unknown."""
+        if frame.pts is None:
+            return None
+        return round((frame.pts - (self._stream.start_time or 0)) * frame.time_base * frame.sample_rate)
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Read a section, as `FrameReader.read`."""
@@ -153,7 +175,7 @@ def _end(chunk: tuple[int, np.ndarray]) -> int:
 def _section(chunks: list[tuple[int, np.ndarray]], start: int, count: int, channels: int) -> np.ndarray:
     """Return frames from `start` on, at most `count`, of chunks at their positions."""
     size = min(count, max(0, max(map(_end, chunks), default=0) - start))
-    frames = np.zeros((size, channels), np.float32)
+    frames = np.full((size, channels), np.nan, np.float32)
     for position, samples in chunks:
         first, last = max(position, start), min(position + len(samples), start + size)
         if first < last:
@@ -209,6 +231,9 @@ def _mono(reader: AvReader, mix: Mix | None) -> tuple[list[np.ndarray], Mix | No
     while position < reader.declared_frames:
         count = min(BLOCK_FRAMES, reader.declared_frames - position)
         rows = np.ascontiguousarray(reader.read(position, count).T)
+        finite = np.isfinite(rows).all(axis=0)
+        if not finite.all():
+            rows = rows[:, : finite.argmin()]  # what precedes a damaged part, as of other formats
         statistics.add(rows)
         parts.append(mix_down(rows, mix))
         if rows.shape[1] < count:

@@ -123,3 +123,20 @@ def test_missing_extra_is_named(read: Any, tmp_path: Path):
 def test_av_is_imported_only_for_its_formats():
     code = "import sys, pipeline.audio.recordings; sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@needs_av
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.webm", "libopus")])
+def test_damaged_part_costs_its_windows(name: str, codec: str, tmp_path: Path):
+    path = write_with_av(tmp_path / name, codec, noise(60.0, RATE))
+    content = path.read_bytes()
+    start = int(0.42 * len(content))
+    path.write_bytes(content[:start] + bytes(300) + content[start + 300 :])
+    starts = [2.0 * number for number in range(30)]
+    windows = dict(zip(starts, read_windows(path, starts, 2.0, RATE), strict=True))
+    reasons = {
+        start: str(window) for start, window in windows.items() if isinstance(window, AudioDecodeError)
+    }
+    assert 1 <= len(reasons) <= 4
+    assert all(22 <= start <= 30 for start in reasons)
+    assert all(text.startswith("unreadable from 00:00:2") for text in reasons.values())
