@@ -1,4 +1,7 @@
-"""Several classifiers that predict as one: the mean of their calibrated probabilities."""
+"""Several classifiers that predict as one: the mean of their calibrated probabilities.
+
+Lakshminarayanan et al. 2017: members that differ by their random seeds only.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,10 @@ from models.settings import ClassifierConfig
 class Ensemble(nn.Module):
     """Classifiers of the same classes and spectrograms, used for inference only."""
 
-    # Of the mean of probabilities that are calibrated already.
-    temperature = 1.0
-
-    def __init__(self, members: Sequence[Classifier]):
+    def __init__(self, members: Sequence[Classifier | Ensemble], temperature: float = 1.0):
+        """Combine members; `temperature` is the divisor of the logits of the mean of their probabilities."""
         super().__init__()
+        self.temperature = temperature
         self.members = nn.ModuleList(members)
         self.num_classes = members[0].num_classes
         self.multi_label = members[0].multi_label

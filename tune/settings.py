@@ -49,6 +49,12 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
     parsed = CONFIG_CLASSES[config.model].parse(
         {"shards": config.shards, "run": config.run, **values}, f"--base {config.base}"
     )
+    if isinstance(parsed, TrainClassifierConfig) and (parsed.refit or parsed.ensemble > 1):
+        key = "refit" if parsed.refit else "ensemble"
+        raise ConfigError(
+            f"--base {config.base}: '{key}': a trial is one model with validation clips; remove it, and train "
+            f"the result with `train-classifier --config {config.run / 'best.yaml'} --{key}`"
+        )
     overrides: dict[str, Any] = {
         "shards": config.shards,
         "run": config.run,
@@ -58,6 +64,7 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
         "fold": config.fold,
         "num_folds": config.num_folds,
         "seed": config.seed,
+        "split_seed": None,
         "workers": config.workers_per_trial,
         "device": config.device,
         "gpus_per_worker": config.gpus_per_worker,

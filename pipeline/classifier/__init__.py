@@ -10,6 +10,7 @@ In the order to read:
     label_mode   whether a run is multi-label, as its dataset or as set
     multi_label  its targets and loss; multi_label_validation: its validation and thresholds
     train        `melray train-classifier`: one run, or several concurrently
+    refit        training on all clips after the one with validation; ensemble_run: several models as one run
     inference    class probabilities from spectrograms
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
@@ -19,7 +20,8 @@ In the order to read:
     predict      `melray predict`: a resumable batch job over audio files
     predict_config     its settings
     prediction_plan    what it will write, checked before anything is predicted
-    predictor_model    the model that predicts, or the ensemble of a cross-validation
+    predictor_model    the model that predicts: one, an ensemble, or those of a cross-validation
+    ensemble_calibration  temperature of an ensemble, and of the models of a cross-validation
     predict_stages     its stages: spectrograms, then probabilities
     predictions        its tables, of few and of thousands of classes
     merge              its tables become predictions.parquet, submission.csv and lists of conspicuous files

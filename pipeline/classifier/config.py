@@ -65,6 +65,11 @@ class TrainClassifierConfig(TrainingConfig):
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss", "val_map"] | None = None
     """Metric that selects the best checkpoint; ties are broken by the lower loss (default: val_macro_f1;
     multi-label: val_map, the macro average precision)."""
+    refit: bool = False
+    """After validation, train again on all clips, those of the validation included, for as many epochs as
+    validation chose; the model is the one of this training."""
+    ensemble: int = Field(1, ge=1, le=100)
+    """Number of models with the same split and the seeds --seed, --seed + 1, …, which predict as one."""
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:
@@ -79,6 +84,21 @@ class TrainClassifierConfig(TrainingConfig):
         if self.freeze and self.init_from is None:
             raise ValueError(f"--freeze {self.freeze} needs --init-from: random weights would stay random")
         return self
+
+    @model_validator(mode="after")
+    def _check_refit(self) -> Self:
+        if self.refit and not self.validates:
+            raise ValueError("--refit needs validation clips, which choose the epochs: raise --val-fraction")
+        return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation clips."""
+        return self.val_fraction > 0 or self.val_split is not None
+
+    @property
+    def final(self) -> Self:
+        return self.model_copy(update={"val_fraction": 0.0, "val_split": None}) if self.refit else self
 
     @property
     def initial_run(self) -> Path | None:

@@ -15,9 +15,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.ensemble_calibration import fit_temperature
 from pipeline.classifier.evaluate import AnyPredictions, join_predictions, predict_any, write_any
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.multi_label_evaluation import LabelSetPredictions, best_thresholds
+from pipeline.classifier.predictor_model import AnyClassifier, load_predictor
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset
@@ -28,7 +30,6 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.report.page import number
-from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 
 # Metrics of the results, for runs with one class per clip and multi-label runs; the first is their main one.
@@ -109,14 +110,16 @@ def report_folds(
     device = driver_device(config.device)
     fold_results: list[dict[str, Any]] = []
     fold_predictions: list[AnyPredictions] = []
+    fold_models: list[tuple[AnyClassifier, np.ndarray]] = []
     for fold, train_config in runs.items():
         run = RunFolder(train_config.run)
-        saved = load_classifier(run.path)
+        saved = load_predictor(run.path)
         _, rows, description = select_rows(EvaluateConfig(run=run.path, split="held-out"), saved)
         keys = SCORES[saved.metadata.multi_label]
         predictions = predict_any(saved, dataset, rows, config.tta_shifts, device)
         metrics = write_any(run.path, predictions, saved, run.read_history(), description, config.tta_shifts)
         fold_predictions.append(predictions)
+        fold_models.append((saved, rows))
         train_seconds = run.read_json("summary.json")["total_seconds"]
         fold_results.append(
             {"fold": fold, "train_seconds": train_seconds} | {key: metrics[key] for key in keys}
@@ -130,6 +133,7 @@ def report_folds(
         "mean": {key: _statistic(np.mean, fold_results, key) for key in keys},
         "std": {key: _statistic(partial(np.std, ddof=1), fold_results, key) for key in keys},
         "pooled": {key: pooled_metrics[key] for key in keys},
+        "member_temperature": fit_temperature(fold_models, dataset, device),
         "seconds": seconds,
     }
     if isinstance(pooled, LabelSetPredictions):

@@ -26,17 +26,17 @@ from pipeline.classifier.multi_label_evaluation import (
     predict_label_sets,
     write_label_set_evaluation,
 )
+from pipeline.classifier.predictor_model import AnyClassifier, load_predictor, model_facts
 from pipeline.classifier.report import Example, Mistake, write_report
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import row_labels
 from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.devices import process_device
-from pipeline.io.errors import report_os_errors
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
 from pipeline.report.selection import evenly_spaced
-from pipeline.training.model_file import SavedClassifier, load_classifier
 from pipeline.training.run_folder import RunFolder
 
 MAX_MISTAKES = 12
@@ -61,7 +61,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: an unusable run, or shards that the model cannot be evaluated on.
     """
-    saved = load_classifier(config.run)
+    if config.out is None and (config.run / "crossval.json").is_file():
+        raise UserError(
+            f"--run {config.run} is a cross-validation, whose own report is in this folder: add --out for "
+            "this one"
+        )
+    saved = load_predictor(config.run)
     dataset, rows, description = select_rows(config, saved)
     predictions = predict_any(saved, dataset, rows, config.tta_shifts, process_device(config.device))
     out = config.out or config.run
@@ -79,7 +84,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def predict_any(
-    saved: SavedClassifier,
+    saved: AnyClassifier,
     dataset: ShardDataset,
     rows: np.ndarray,
     tta_shifts: int,
@@ -96,7 +101,7 @@ def predict_any(
 def write_any(
     out: Path,
     predictions: AnyPredictions,
-    saved: SavedClassifier,
+    saved: AnyClassifier,
     history: list[dict[str, Any]],
     description: str,
     tta_shifts: int,
@@ -122,7 +127,7 @@ def join_predictions(dataset: ShardDataset, parts: Sequence[AnyPredictions]) -> 
 
 
 def predict_rows(
-    saved: SavedClassifier,
+    saved: AnyClassifier,
     dataset: ShardDataset,
     rows: np.ndarray,
     tta_shifts: int,
@@ -149,7 +154,7 @@ def predict_rows(
 def write_evaluation(
     out: Path,
     predictions: Predictions,
-    saved: SavedClassifier,
+    saved: AnyClassifier,
     history: list[dict[str, Any]],
     description: str,
     tta_shifts: int,
@@ -184,7 +189,7 @@ def write_evaluation(
                 **_scored_classes(metrics),
                 "accuracy, 95 % interval": _interval(metrics),
                 **_ranking_facts(metrics),
-                "checkpoint epoch": str(training.get("epoch", "?")),
+                **model_facts(saved),
                 "TTA shifts": str(tta_shifts),
             },
             metrics=metrics,

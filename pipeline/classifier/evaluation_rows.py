@@ -13,6 +13,8 @@ from pydantic import Field
 from models.config import Config
 from pipeline.audio.features import FeatureConfig, feature_mismatch
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.predictor_model import AnyClassifier, member_runs
+from pipeline.classifier.refit import VALIDATED_NAME
 from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset, dataset_digest
 from pipeline.data.label_sets import count_label_sets, label_sets
@@ -25,7 +27,6 @@ from pipeline.distributed.devices import Device
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
-from pipeline.training.model_file import SavedClassifier
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
 
@@ -34,7 +35,7 @@ class EvaluateConfig(Config):
     """Evaluate a classifier on labeled clips, or a generator by the clips it generates."""
 
     run: PathOrURI
-    """Run folder."""
+    """Run folder; with --shards and --out also that of a cross-validation, whose models predict together."""
     shards: PathOrURI | None = None
     """Evaluate on these shards: new clips, or the run's own data that has been moved."""
     split: Literal["auto", "validation", "held-out", "all"] = "auto"
@@ -72,7 +73,7 @@ class EvaluatedRows:
         return np.asarray(self.dataset.mels[self.rows[i]])
 
 
-def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDataset, np.ndarray, str]:
+def select_rows(config: EvaluateConfig, saved: AnyClassifier) -> tuple[ShardDataset, np.ndarray, str]:
     """Return the dataset, the indices of the rows to evaluate on, and their description.
 
     Raises:
@@ -91,6 +92,11 @@ def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDa
     name = config.split
     if name == "auto":
         name = "held-out" if len(split.held_out) else "validation"
+    if name == "validation" and train_config.refit:
+        raise UserError(
+            "--split validation: the model was trained on these clips too (--refit); evaluate the validated "
+            f"one by --run {_validated_run(config.run)}, or this one on other clips by --shards"
+        )
     if len(rows_by_split[name]) == 0:
         raise UserError(
             f"--split {name}: no such clips in this run; choose another split, or labeled clips by --shards"
@@ -105,6 +111,11 @@ def select_rows(config: EvaluateConfig, saved: SavedClassifier) -> tuple[ShardDa
     return dataset, rows_by_split[name], description
 
 
+def _validated_run(run: Path) -> Path:
+    """Return the run before a training on all clips; of an ensemble that of its first member."""
+    return member_runs(run)[0] / VALIDATED_NAME
+
+
 def _are_own_shards(run: Path, shards: Path) -> bool:
     """Return whether shards have the content that a run was trained on, at whatever path."""
     content = RunFolder(run).read_config(("shards_digest",))
@@ -112,7 +123,7 @@ def _are_own_shards(run: Path, shards: Path) -> bool:
 
 
 def select_new_rows(
-    config: EvaluateConfig, shards: Path, saved: SavedClassifier
+    config: EvaluateConfig, shards: Path, saved: AnyClassifier
 ) -> tuple[ShardDataset, np.ndarray, str]:
     """Return other data than the run's own, as `select_rows`: by default without clips that were trained on.
 
@@ -146,13 +157,18 @@ def select_new_rows(
 
 def _trained_on(run: Path, table: pd.DataFrame) -> np.ndarray:
     """Return the mask of the rows that a run was trained on, bool `[shape=(N,)]`; logs if that is unknown."""
-    record = read_split_record(run / SPLIT_NAME)
-    if record is None:
-        logger.warning(
-            "--run %s: cannot check whether it was trained on clips of --shards: no %s in it", run, SPLIT_NAME
-        )
-        return np.zeros(len(table), bool)
-    return shared_rows(table, trained_clips(record))
+    mask = np.zeros(len(table), bool)
+    for member in member_runs(run):
+        record = read_split_record(member / SPLIT_NAME)
+        if record is None:
+            logger.warning(
+                "--run %s: cannot check whether it was trained on clips of --shards: no %s in it",
+                member,
+                SPLIT_NAME,
+            )
+        else:
+            mask |= shared_rows(table, trained_clips(record))
+    return mask
 
 
 def _original_rows(dataset: ShardDataset) -> np.ndarray:
@@ -160,7 +176,7 @@ def _original_rows(dataset: ShardDataset) -> np.ndarray:
     return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
 
 
-def check_classes(dataset: ShardDataset, rows: np.ndarray, saved: SavedClassifier) -> None:
+def check_classes(dataset: ShardDataset, rows: np.ndarray, saved: AnyClassifier) -> None:
     """Check that a model knows the classes of some rows.
 
     Raises:

@@ -24,6 +24,7 @@ from models.multi_label_metrics import (
 from pipeline.classifier.evaluation_rows import EvaluatedRows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label_report import ClassError, write_multi_label_report
+from pipeline.classifier.predictor_model import AnyClassifier, model_facts
 from pipeline.classifier.report import MAX_MISTAKES, Example
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import label_sets
@@ -32,7 +33,7 @@ from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.report.precision_recall import PrecisionRecall
 from pipeline.report.selection import evenly_spaced
-from pipeline.training.model_file import ClassifierMetadata, SavedClassifier
+from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.run_folder import RunFolder
 
 BACKGROUND = "background"
@@ -60,7 +61,7 @@ class LabelSetPredictions(EvaluatedRows):
 
 
 def predict_label_sets(
-    saved: SavedClassifier,
+    saved: AnyClassifier,
     dataset: ShardDataset,
     rows: np.ndarray,
     chunks: Sequence[slice],
@@ -106,7 +107,7 @@ def best_thresholds(predictions: LabelSetPredictions, class_names: Sequence[str]
 def write_label_set_evaluation(
     out: Path,
     predictions: LabelSetPredictions,
-    saved: SavedClassifier,
+    saved: AnyClassifier,
     history: list[dict[str, Any]],
     description: str,
     tta_shifts: int,
@@ -137,7 +138,7 @@ def write_label_set_evaluation(
                 "class)",
                 "macro average precision, 95 % interval": describe_interval(metrics),
                 "log-loss": f"{metrics['log_loss']:.3f}",
-                "checkpoint epoch": str(training.get("epoch", "?")),
+                **model_facts(saved),
                 "TTA shifts": str(tta_shifts),
             },
             metrics=metrics,

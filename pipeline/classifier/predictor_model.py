@@ -1,16 +1,25 @@
-"""The model that predicts: a classifier, or all those of a cross-validation as an ensemble."""
+"""The model that predicts: a classifier, or several as an ensemble, such as those of a cross-validation."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.classifier import Classifier
 from models.ensemble import Ensemble
 from pipeline.audio.features import feature_mismatch
+from pipeline.classifier.ensemble_run import ENSEMBLE_NAME
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import MODEL_NAME, ClassifierMetadata, load_classifier, model_digest
+from pipeline.training.model_file import (
+    MODEL_NAME,
+    ClassifierMetadata,
+    SavedClassifier,
+    load_classifier,
+    model_digest,
+)
 from pipeline.training.run_folder import RunFolder
 
 
@@ -23,44 +32,115 @@ class PredictorModel:
     members: int = 1
 
 
+AnyClassifier = SavedClassifier | PredictorModel
+
+
+@dataclass(frozen=True)
+class EnsembleRecord:
+    """Runs whose models predict together, and how."""
+
+    runs: list[Path]
+    temperature: float = 1.0
+    """Divisor of the logits of their mean."""
+    member_temperature: float = 1.0
+    """Divisor of the logits of each of them, in addition to its own."""
+    thresholds: dict[str, float] | None = None
+    """Thresholds of multi-label models by class; None if none were chosen for all together."""
+
+    @staticmethod
+    def read(run: Path) -> EnsembleRecord | None:
+        """Read what a complete ensemble or cross-validation has written; None for a single model."""
+        if (run / MODEL_NAME).is_file():
+            return None
+        folder = RunFolder(run)
+        ensemble = folder.read_object(ENSEMBLE_NAME, ("members",))
+        if ensemble is not None:
+            runs = [run / name for name in ensemble["members"]]
+            return EnsembleRecord(
+                runs, ensemble.get("temperature", 1.0), thresholds=ensemble.get("thresholds")
+            )
+        results = folder.read_json("crossval.json") or {}
+        runs = [run / f"fold_{fold['fold']}" for fold in results.get("folds", [])]
+        if not runs:
+            return None
+        temperature = results.get("member_temperature", 1.0)
+        return EnsembleRecord(runs, member_temperature=temperature, thresholds=results.get("thresholds"))
+
+
 def member_runs(run: Path) -> list[Path]:
-    """Return the runs whose models predict together: those of the folds of a cross-validation, or one run."""
-    if (run / MODEL_NAME).is_file():
-        return [run]
-    results = RunFolder(run).read_json("crossval.json") or {}
-    folds = [fold["fold"] for fold in results.get("folds", [])]
-    return [run / f"fold_{fold}" for fold in folds] or [run]
+    """Return the runs whose models predict together, those of ensembles among them included."""
+    record = EnsembleRecord.read(run)
+    return [run] if record is None else [member for path in record.runs for member in member_runs(path)]
 
 
 def load_predictor(run: Path) -> PredictorModel:
-    """Load the model of a run, or the models of a complete cross-validation.
+    """Load the model of a run, or the models of an ensemble or of a complete cross-validation.
 
     Raises:
         UserError: as `load_classifier`, or models that do not fit each other.
     """
-    runs = member_runs(run)
-    first, *others = [load_classifier(member) for member in runs]
-    if not others:
-        return PredictorModel(first.model, first.metadata)
-    for path, other in zip(runs[1:], others, strict=True):
-        if other.metadata.class_names != first.metadata.class_names:
-            raise UserError(f"--run {run}: {path} has other classes than {runs[0]}: train all folds again")
-        if other.metadata.multi_label != first.metadata.multi_label:
-            raise UserError(f"--run {run}: only one of {runs[0]} and {path} is multi-label: train all again")
-        if mismatch := feature_mismatch(other.metadata.features, first.metadata.features, f"{runs[0]} has"):
-            raise UserError(f"--run {run}: {path} has {mismatch}: train all folds again")
-    model = Ensemble([first.model, *(other.model for other in others)]).eval()
-    metadata, thresholds = first.metadata, _thresholds(run, first.metadata)
-    return PredictorModel(model, metadata.model_copy(update={"thresholds": thresholds}), len(runs))
+    record = EnsembleRecord.read(run)
+    if record is None:
+        saved = load_classifier(run)
+        return PredictorModel(saved.model, saved.metadata)
+    return combine(record, [load_predictor(path) for path in record.runs], run)
 
 
-def _thresholds(run: Path, metadata: ClassifierMetadata) -> tuple[float, ...] | None:
-    """Return the thresholds that a cross-validation chose on all its held-out clips, or those of a fold."""
-    values = (RunFolder(run).read_json("crossval.json") or {}).get("thresholds")
-    return metadata.thresholds if values is None else tuple(values[name] for name in metadata.class_names)
+def combine(record: EnsembleRecord, members: Sequence[PredictorModel], run: Path) -> PredictorModel:
+    """Return the models of the runs of a record as one; their own temperatures are changed as it says.
+
+    Args:
+        record: the runs.
+        members: model of each of them.
+        run: folder of all of them, for messages.
+
+    Raises:
+        UserError: models that do not fit each other.
+    """
+    first, *others = [member.metadata for member in members]
+    for path, other in zip(record.runs[1:], others, strict=True):
+        if other.class_names != first.class_names:
+            raise UserError(f"--run {run}: {path} has other classes than {record.runs[0]}: train all again")
+        if other.multi_label != first.multi_label:
+            raise UserError(
+                f"--run {run}: only one of {record.runs[0]} and {path} is multi-label: train all again"
+            )
+        if mismatch := feature_mismatch(other.features, first.features, f"{record.runs[0]} has"):
+            raise UserError(f"--run {run}: {path} has {mismatch}: train all again")
+    for member in members:
+        member.model.temperature *= record.member_temperature
+    model = Ensemble([member.model for member in members], record.temperature).eval()
+    thresholds = first.thresholds
+    if record.thresholds is not None:
+        thresholds = tuple(record.thresholds[name] for name in first.class_names)
+    return PredictorModel(
+        model, first.model_copy(update={"thresholds": thresholds}), sum(member.members for member in members)
+    )
+
+
+def model_facts(saved: AnyClassifier) -> dict[str, str]:
+    """Return facts about the training of a model, for the top of a report."""
+    training = saved.metadata.training
+    if isinstance(saved, PredictorModel) and saved.members > 1:
+        return {"models": f"{saved.members}, mean of their probabilities"}
+    facts = {"checkpoint epoch": str(training.get("epoch", "?"))}
+    if validated := training.get("validated"):
+        key = "val_map" if "val_map" in validated else "val_accuracy"
+        name = "macro average precision" if key == "val_map" else "accuracy"
+        facts["trained on"] = (
+            "all clips that are not held out; epochs and calibration are those of the validated model "
+            f"(epoch {validated['epoch']}, validation {name} {validated[key]:.1%})"
+        )
+    return facts
 
 
 def predictor_digest(run: Path) -> str:
     """Return a digest of all models that predict, with weights and metadata."""
-    digests = [model_digest(member) for member in member_runs(run)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    record = EnsembleRecord.read(run)
+    if record is None:
+        return model_digest(run)
+    content = [
+        [predictor_digest(path) for path in record.runs],
+        [record.temperature, record.member_temperature, record.thresholds],
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,4 +1,8 @@
-"""Classifier runs from command to summary: started, resumed, or already complete."""
+"""Classifier runs from command to summary: started, resumed, or already complete.
+
+A run that is trained again on all clips (`refit.py`) or an ensemble (`ensemble_run.py`) has other runs in its
+folder, which are trained first, by the same functions.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.ensemble_run import describe_ensemble, finish_ensemble, member_configs
 from pipeline.classifier.label_mode import check_label_mode
+from pipeline.classifier.refit import describe_refit, finish_refit, refit_config, validated_config
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.distributed.resources import (
@@ -20,7 +26,7 @@ from pipeline.distributed.resources import (
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
 from pipeline.training.launch import fit, run_tasks
-from pipeline.training.run import finish_run, start_run
+from pipeline.training.run import finish_run, start_run, training_clips
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.single_worker_runs import TrainingTask
 
@@ -38,6 +44,8 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
             folder that contains another run.
     """
     check_label_mode(config)
+    if config.refit and RunFolder(config.run).read_config() is None:
+        training_clips(config)  # the split with validation, before the folder is created
     return start_run("train-classifier", config)
 
 
@@ -49,18 +57,12 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
     """
     summary = begin_run(config)
     if summary is None:
-        start_time = time.monotonic()
-        run = RunFolder(config.run)
-        epochs_done = len(run.read_history())
-        if epochs_done:
-            logger.info("resuming from epoch %d", epochs_done)
-        loop = partial(_train, owner=run.acquire())
-        result = fit(loop, config, config.subset(ResourceConfig), config.run)
-        summary = finish_run(config, result, time.monotonic() - start_time)
+        summary = _train_pending({"": config}, 1)[""]
     else:
         logger.info("run %s is already complete", config.run)
     print(describe_result(summary), flush=True)
-    print(f"model: {config.run / 'model.safetensors'}", flush=True)
+    model = "model.safetensors" if config.ensemble == 1 else "member_*/model.safetensors"
+    print(f"model: {config.run / model}", flush=True)
     return summary
 
 
@@ -76,19 +78,68 @@ def train_many(runs: dict[str, TrainClassifierConfig]) -> None:
     Raises:
         UserError: the error of the first run that fails.
     """
-    pending = {name: config for name, config in runs.items() if begin_run(config) is None}
-    resources = next(iter(runs.values())).subset(ResourceConfig)
-    if pending and resources.workers > 1:
-        for config in pending.values():
-            train_classifier(config)
-    elif pending:
-        train_concurrently(pending, resources, len(runs))
+    _train_pending({name: config for name, config in runs.items() if begin_run(config) is None}, len(runs))
+
+
+def _train_pending(pending: dict[str, TrainClassifierConfig], runs: int) -> dict[str, dict[str, Any]]:
+    """Train runs whose folders are open, after the runs that they consist of; return their summaries.
+
+    Args:
+        pending: settings of each run by name, which are those of `train_many`.
+        runs: number of runs, the complete ones included.
+    """
+    parts = {
+        f"{name} {part}".strip(): config
+        for name, whole in pending.items()
+        for part, config in _parts(whole).items()
+    }
+    if parts:
+        part_runs = runs * len(parts) // len(pending)
+        _train_pending({name: part for name, part in parts.items() if begin_run(part) is None}, part_runs)
+    return _train_wholes(pending, runs)
+
+
+def _parts(config: TrainClassifierConfig) -> dict[str, TrainClassifierConfig]:
+    """Return the settings of the runs that a run consists of, by name; none of an ordinary run."""
+    if config.ensemble > 1:
+        return member_configs(config)
+    return {"validated": validated_config(config)} if config.refit else {}
+
+
+def _train_wholes(pending: dict[str, TrainClassifierConfig], runs: int) -> dict[str, dict[str, Any]]:
+    """Train runs whose parts are complete; arguments and result as `_train_pending`."""
+    ensembles = {name: config for name, config in pending.items() if config.ensemble > 1}
+    trained = {name: config for name, config in pending.items() if name not in ensembles}
+    summaries = {name: finish_ensemble(config) for name, config in ensembles.items()}
+    if not trained:
+        return summaries
+    resources = next(iter(trained.values())).subset(ResourceConfig)
+    if runs > 1 and resources.workers == 1:
+        return summaries | train_concurrently(trained, resources, runs)
+    return summaries | {name: _train_alone(name, config) for name, config in trained.items()}
+
+
+def _train_alone(name: str, config: TrainClassifierConfig) -> dict[str, Any]:
+    """Train a run whose folder is open, on as many workers as it requests; return its summary."""
+    start_time = time.monotonic()
+    run = RunFolder(config.run)
+    epochs_done = len(run.read_history())
+    prefix = f"{name}: " if name else ""
+    if epochs_done:
+        logger.info("%sresuming from epoch %d", prefix, epochs_done)
+    elif config.refit:
+        logger.info("%straining again on all clips", prefix)
+    loop = partial(_train, owner=run.acquire())
+    result = fit(loop, config, config.subset(ResourceConfig), config.run)
+    return _finish(config, result, time.monotonic() - start_time)
 
 
 def train_concurrently(
     pending: dict[str, TrainClassifierConfig], resources: ResourceConfig, max_concurrent: int
-) -> None:
+) -> dict[str, dict[str, Any]]:
     """Train single-worker runs whose folders are open, up to `max_concurrent` concurrently.
+
+    Returns their summaries by name.
 
     A run whose worker is lost resumes from its last epoch.
 
@@ -112,7 +163,7 @@ def train_concurrently(
     for name, config in pending.items():
         run = RunFolder(config.run)
         tasks[name] = TrainingTask(partial(_train_and_finish, owner=run.acquire()), config, run)
-    run_tasks(tasks, resources, cpus)
+    return run_tasks(tasks, resources, cpus)
 
 
 def train_in_process(
@@ -123,6 +174,11 @@ def train_in_process(
 
     from pipeline.training.world import World
 
+    for part in _parts(config).values():
+        if begin_run(part) is None:
+            train_in_process(part, RunFolder(part.run).acquire(), device)
+    if config.ensemble > 1:
+        return finish_ensemble(config)
     return _train_and_finish(config, World(0, 1, device or torch.device("cpu")), owner)
 
 
@@ -130,18 +186,27 @@ def _train(config: TrainClassifierConfig, world: World, owner: str | None) -> di
     """Run the training loop, which is imported in the worker: the driver starts sooner without torch."""
     from pipeline.classifier.loop import train_loop
 
-    return train_loop(config, world, owner)
+    return train_loop(refit_config(config) if config.refit else config, world, owner)
 
 
 def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
     """Train and mark the run as complete, independently of concurrent runs."""
     start_time = time.monotonic()
     result = _train(config, world, owner)
-    return finish_run(config, result, time.monotonic() - start_time)
+    return _finish(config, result, time.monotonic() - start_time)
+
+
+def _finish(config: TrainClassifierConfig, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Write the summary of a run, which marks it as complete; return it."""
+    return finish_run(config, finish_refit(config, result) if config.refit else result, seconds)
 
 
 def describe_result(summary: dict[str, Any]) -> str:
     """Format a summary as one line."""
+    if "members" in summary:
+        return describe_ensemble(summary)
+    if "validated" in summary:
+        return describe_refit(summary, describe_result(summary["validated"]))
     text = f"{plural(summary['epochs'], 'epoch')} in {duration(summary['total_seconds'])}"
     text += " (stopped early)" if summary["stopped_early"] else ""
     if "val_loss" not in summary:

@@ -38,6 +38,8 @@ class SplitConfig(Config):
     """Assign clips to N folds (stratified, grouped by recording), ignoring the manifest's."""
     seed: int = Field(42, ge=0)
     """Random seed for split, initialization, data order and augmentation."""
+    split_seed: int | None = Field(None, ge=0)
+    """Random seed for the split alone (default: --seed), to train with several seeds on the same clips."""
 
     @field_validator("val_split")
     @classmethod
@@ -47,6 +49,11 @@ class SplitConfig(Config):
                 "needs two integers K N with 1 <= K <= N, such as 1 5 for the first of five parts"
             )
         return value
+
+    @property
+    def seed_of_split(self) -> int:
+        """Random seed for the split."""
+        return self.seed if self.split_seed is None else self.split_seed
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
         val_clips = _validation_clips(dataset, clips, config)
     else:
         number, count = config.val_split
-        val_clips = assign_folds(dataset, clips, count, config.seed, "--val-split") == number
+        val_clips = assign_folds(dataset, clips, count, config.seed_of_split, "--val-split") == number
     val_ids = set(table["clip_id"].to_numpy()[clips[val_clips]])
     val = table["clip_id"].isin(val_ids).to_numpy()
     is_mild = table["strength"].to_numpy() <= config.augmentation_strength
@@ -103,12 +110,12 @@ def _validation_clips(dataset: LabeledRows, clips: np.ndarray, config: SplitConf
     """Return which of the rows `clips` are used for validation, bool `[shape=(K,)]`."""
     groups = dataset.table["split_group"].to_numpy()[clips]
     if not dataset.multi_label:
-        return group_split(dataset.labels[clips], groups, config.val_fraction, config.seed)
+        return group_split(dataset.labels[clips], groups, config.val_fraction, config.seed_of_split)
     # The rarest class first, as the few recordings of it leave no choice later (Sechidis et al. 2011).
     labels, label, counts = np.unique(dataset.labels[clips], return_inverse=True, return_counts=True)
     rank = np.empty(len(labels), np.int64)
     rank[np.argsort(counts, kind="stable")] = np.arange(len(labels))
-    is_val = group_split(rank[label], groups, config.val_fraction, config.seed)
+    is_val = group_split(rank[label], groups, config.val_fraction, config.seed_of_split)
     return keep_trainable(is_val, label_sets(dataset.table.iloc[clips], dataset.class_names, True), groups)
 
 
@@ -142,7 +149,7 @@ def row_folds(dataset: LabeledRows, config: SplitConfig) -> np.ndarray:
         return dataset.table["fold"].to_numpy()
     originals = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
     clip_ids = dataset.table["clip_id"].to_numpy()
-    folds = assign_folds(dataset, originals, config.num_folds, config.seed, "--num-folds")
+    folds = assign_folds(dataset, originals, config.num_folds, config.seed_of_split, "--num-folds")
     clip_folds = dict(zip(clip_ids[originals], folds, strict=True))
     return np.array([clip_folds[clip_id] for clip_id in clip_ids])
 

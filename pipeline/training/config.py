@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
@@ -45,6 +45,11 @@ class TrainingConfig(ResourceConfig, SplitConfig):
     def initial_run(self) -> Path | None:
         """Run, or model file, from whose weights the training starts."""
         return None
+
+    @property
+    def final(self) -> Self:
+        """Settings with the split that the saved model is trained on."""
+        return self
 
     def gpu_bytes(self, device: torch.device) -> int:
         """Return the memory of a worker's GPU that spectrograms may fill, in bytes."""

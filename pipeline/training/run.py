@@ -41,7 +41,7 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     manifests = [open_shards(folder) for folder in config.shard_folders]
     digest, *extra_digests = map(dataset_digest, manifests)
     # Before the folder is created: settings that cannot be used are not those of the run.
-    clips = None if run.read_json("summary.json") else training_clips(config)
+    clips = None if run.read_json("summary.json") else training_clips(config.final)
     run.begin(command, config.identity(), config.shards, digest, extra_digests)
     if clips is not None:
         _record_split(run, *clips)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import torch
 from models.classifier import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
-from pipeline.classifier.train import train_classifier
+from pipeline.classifier.predictor_model import predictor_digest
+from pipeline.classifier.train import begin_run, train_classifier, train_in_process
 from pipeline.io.errors import UserError
 from pipeline.training import ray_train
 from pipeline.training.launch import run_tasks
@@ -186,6 +188,28 @@ def test_killed_driver_resumes_with_same_weights(
     assert rerun.returncode == 0, rerun.stderr
     assert "resuming from epoch" in rerun.stderr
     assert_run_equals(run, expected_weights)
+
+
+@pytest.mark.slow
+def test_killed_ensemble_refit_resumes_with_same_weights(shards: Path, tmp_path: Path) -> None:
+    """Killed three times: in the training with validation, in that on all clips, and in the latter again."""
+    options = {"refit": True, "ensemble": 2, "epochs": 3}
+    expected = train_config(shards, tmp_path / "expected", **SLOW | options)
+    torch.set_num_threads(1)
+    begin_run(expected)
+    train_in_process(expected)
+    run = tmp_path / "run"
+    flags = [*SLOW_FLAGS, "--refit", "--ensemble", 2, "--epochs", 3, "--cpus", 2]
+    command = ("train-classifier", "--shards", shards, "--run", run, *flags)
+    for part, epochs in (("member_1/validated", 2), ("member_2", 1), ("member_1", 2)):
+        condition = partial(lambda part, epochs: len(logged_epochs(run / part)) >= epochs, part, epochs)
+        kill_command_when(condition, *command, log=tmp_path / "log")
+    assert not (run / "summary.json").exists()
+    rerun = run_command(*command, timeout=300)
+    assert rerun.returncode == 0, rerun.stderr
+    for member in ("member_1", "member_2"):
+        assert_run_equals(run / member, load_weights(expected.run / member))
+    assert predictor_digest(run) == predictor_digest(expected.run)
 
 
 @pytest.mark.slow

@@ -30,6 +30,12 @@ def test_default_space_contains_default_settings(model: str) -> None:
     assert space.contains(space.read(base)), "otherwise trial 0 would not have the defaults"
 
 
+@pytest.mark.parametrize("key, value", [("refit", True), ("ensemble", 3)])
+def test_base_with_several_trainings_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"'{key}': a trial is one model .*best.yaml --{key}`"):
+        base_settings(search_config(), {key: value})
+
+
 def test_pbt_does_not_tune_architecture() -> None:
     config = search_config(scheduler="pbt")
     base = base_settings(config, {})

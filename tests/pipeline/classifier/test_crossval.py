@@ -52,13 +52,12 @@ def test_folder_of_other_command_is_refused(shards: Path, tmp_path: Path, name: 
 def test_resumed_crossval_needs_same_settings(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train_first(pending: dict, *_: object) -> None:
+    def train_first(pending: dict, *_: object) -> dict:
         train_in_process(next(iter(pending.values())))
         raise KeyboardInterrupt
 
-    def train_all(pending: dict, *_: object) -> None:
-        for config in pending.values():
-            train_in_process(config)
+    def train_all(pending: dict, *_: object) -> dict:
+        return {name: train_in_process(config) for name, config in pending.items()}
 
     config = crossval_config(shards, tmp_path, num_folds=2)
     monkeypatch.setattr(train, "train_concurrently", train_first)
@@ -92,9 +91,8 @@ def test_every_fold_is_held_out_once(shards: Path, tmp_path: Path) -> None:
 def test_clips_without_fold_are_reported(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def train_all(pending: dict, *_: object) -> None:
-        for config in pending.values():
-            train_in_process(config)
+    def train_all(pending: dict, *_: object) -> dict:
+        return {name: train_in_process(config) for name, config in pending.items()}
 
     files = sorted((shards.parent / "data").glob("train/*/*.wav"))
     rows = [f"{file},{file.parent.name},{file.name[0] if file.name[0] in '12' else ''}" for file in files]
