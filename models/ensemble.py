@@ -24,9 +24,9 @@ class Ensemble(nn.Module):
         super().__init__()
         self.temperature = temperature
         self.members = nn.ModuleList(members)
-        self.num_classes = members[0].num_classes
-        self.multi_label = members[0].multi_label
-        self.repeats_short_clips = all(member.repeats_short_clips for member in members)
+        self.num_classes: int = members[0].num_classes
+        self.multi_label: bool = members[0].multi_label
+        self.repeats_short_clips: bool = all(member.repeats_short_clips for member in members)
 
     @property
     def config(self) -> ClassifierConfig:
