@@ -40,9 +40,6 @@ def needs_av(source: ByteSource) -> bool:
 class AvReader:
     """Reads the first audio stream of a file; see `FrameReader`."""
 
-    # Without a container, the file is opened again where it is needed.
-    _container: Any = None
-
     def __init__(self, source: ByteSource) -> None:
         """Open a file.
 
@@ -50,6 +47,7 @@ class AvReader:
             RuntimeError: it has no audio that FFmpeg can decode.
         """
         self._source = source
+        self._container: Any = None
         self.warning = ""
         self._kept: list[tuple[int, np.ndarray]] = []
         with _runtime_errors():
