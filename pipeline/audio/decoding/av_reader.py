@@ -40,6 +40,8 @@ def needs_av(source: ByteSource) -> bool:
 class AvReader:
     """Reads the first audio stream of a file; see `FrameReader`."""
 
+    _container: Any = None
+
     def __init__(self, source: ByteSource) -> None:
         """Open a file.
 
@@ -47,7 +49,6 @@ class AvReader:
             RuntimeError: it has no audio that FFmpeg can decode.
         """
         self._source = source
-        self._container: Any = None
         self.warning = ""
         self._kept: list[tuple[int, np.ndarray]] = []
         with _runtime_errors():
