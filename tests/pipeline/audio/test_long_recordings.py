@@ -94,7 +94,7 @@ def test_twelve_hours_are_read_in_bounded_memory(form: str, tmp_path: Path):
 @pytest.mark.timeout(600)
 def test_twelve_hours_of_flac_are_read_in_bounded_memory(tmp_path: Path):
     write_long_flac(tmp_path / "night.flac")
-    starts = [float(5 * round(start / 5)) for start in STARTS]
+    starts = [5 * (start // 5) for start in STARTS]
     seconds, rms, memory = read_in_process(tmp_path / "night.flac", starts)
     assert seconds == 3600 * HOURS
     assert rms == pytest.approx([RMS] * len(STARTS), rel=0.05)
