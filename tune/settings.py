@@ -52,8 +52,8 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
     if isinstance(parsed, TrainClassifierConfig) and (parsed.refit or parsed.ensemble > 1):
         key = "refit" if parsed.refit else "ensemble"
         raise ConfigError(
-            f"--base {config.base}: '{key}': a trial is one model with validation clips; remove it and train "
-            f"the best one with `train-classifier --config {config.run / 'best.yaml'} --{key}`"
+            f"--base {config.base}: '{key}': a trial is one model with validation clips; remove it, and add "
+            f"--{key} to `train-classifier --config {config.run / 'best.yaml'}`"
         )
     overrides: dict[str, Any] = {
         "shards": config.shards,

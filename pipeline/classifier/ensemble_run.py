@@ -12,9 +12,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.io.console import duration
 from pipeline.io.text import plural
 from pipeline.training.run import SUMMARY_KEYS, finish_run
-from pipeline.training.run_folder import RESTORE, RunFolder
-
-ENSEMBLE_NAME = "ensemble.json"
+from pipeline.training.run_folder import ENSEMBLE_NAME, RESTORE, RunFolder
 
 
 def member_configs(config: TrainClassifierConfig) -> dict[str, TrainClassifierConfig]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from models.classifier import Classifier
 from models.ensemble import Ensemble
 from pipeline.audio.features import feature_mismatch
-from pipeline.classifier.ensemble_run import ENSEMBLE_NAME
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import (
     MODEL_NAME,
@@ -20,7 +19,7 @@ from pipeline.training.model_file import (
     load_classifier,
     model_digest,
 )
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import ENSEMBLE_NAME, RunFolder
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ RUN/owner.json              id of the process that writes to the run
 RUN/checkpoints/            full training states, to resume from
 RUN/samples/                GAN: generated audio and images of some epochs
 RUN/reference_classifiers/  GAN: run folders of its reference classifiers
+RUN/validated/              classifier that is trained again on all clips: run folder of its first training
+RUN/member_1/ …             ensemble: run folders of its members, which ensemble.json names
 RUN/model.safetensors       model with its metadata; model.json is a readable copy of the metadata
 RUN/summary.json            result; exists once training is complete
 """
@@ -27,7 +29,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
-NOTES_NAME = "notes.json"
+NOTES_NAME, ENSEMBLE_NAME = "notes.json", "ensemble.json"
 # What to do about a damaged file: those of the first kind cannot be written again.
 RESTORE = "restore it from a copy, or start over in another --run"
 _DELETE = "delete it and run the command again"

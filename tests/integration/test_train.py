@@ -191,6 +191,7 @@ def test_killed_driver_resumes_with_same_weights(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_ensemble_refit_resumes_with_same_weights(shards: Path, tmp_path: Path) -> None:
     """Killed three times: in the training with validation, in that on all clips, and in the latter again."""
     options = {"refit": True, "ensemble": 2, "epochs": 3}
@@ -199,11 +200,12 @@ def test_killed_ensemble_refit_resumes_with_same_weights(shards: Path, tmp_path:
     begin_run(expected)
     train_in_process(expected)
     run = tmp_path / "run"
-    flags = [*SLOW_FLAGS, "--refit", "--ensemble", 2, "--epochs", 3, "--cpus", 2]
+    settings = " ".join(SLOW_FLAGS).replace("--epochs 6", "--epochs 3").split()
+    flags = [*settings, "--refit", "--ensemble", 2, "--cpus", 2]
     command = ("train-classifier", "--shards", shards, "--run", run, *flags)
     for part, epochs in (("member_1/validated", 2), ("member_2", 1), ("member_1", 2)):
         condition = partial(lambda part, epochs: len(logged_epochs(run / part)) >= epochs, part, epochs)
-        kill_command_when(condition, *command, log=tmp_path / "log")
+        kill_command_when(condition, *command, log=tmp_path / "log", timeout_s=200)
     assert not (run / "summary.json").exists()
     rerun = run_command(*command, timeout=300)
     assert rerun.returncode == 0, rerun.stderr
