@@ -143,9 +143,8 @@ def test_unknown_class_of_label_sets_is_named(run: Path, tmp_path: Path) -> None
 def test_crossval_of_label_sets_reports_average_precision(
     windows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train_all(pending: dict, *_: object) -> None:
-        for config in pending.values():
-            train_in_process(config)
+    def train_all(pending: dict, *_: object) -> dict:
+        return {name: train_in_process(config) for name, config in pending.items()}
 
     monkeypatch.setattr(train, "train_concurrently", train_all)
     settings = train_config(windows, tmp_path, epochs=2).model_dump() | {"val_fraction": 0.0}
