@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import numpy as np
+import pandas as pd
 
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
@@ -27,7 +25,7 @@ def row_audio(dataset: ShardDataset, row: int) -> str | None:
     """
     features = dataset.features
     try:
-        samples = _read(dataset.table.iloc[row].to_dict(), features)
+        samples = _read(dataset.table.iloc[row], features)
     except (AudioDecodeError, UserError, OSError):
         return None
     if samples is None or not samples.size:
@@ -38,7 +36,7 @@ def row_audio(dataset: ShardDataset, row: int) -> str | None:
     return audio_data_uri(fix_length(samples, features.num_samples), features.mel.sample_rate)
 
 
-def _read(row: Mapping[Hashable, Any], features: FeatureConfig) -> np.ndarray | None:
+def _read(row: pd.Series, features: FeatureConfig) -> np.ndarray | None:
     """Return the samples of a clip or of a window; None of a window in an object store.
 
     To play a few seconds, a long recording would be downloaded.
