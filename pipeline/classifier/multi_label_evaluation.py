@@ -21,6 +21,7 @@ from models.multi_label_metrics import (
     rank_classes,
     rank_clips,
 )
+from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label_report import ClassError, write_multi_label_report
@@ -206,6 +207,7 @@ def class_errors(predictions: LabelSetPredictions, class_names: Sequence[str], s
             class_names[c],
             float(probabilities[i, c]),
             predictions.mel(i),
+            row_audio(predictions.dataset, predictions.rows[i]),
         )
         for i, c in zip(clips[order].tolist(), labels[order].tolist(), strict=True)
     ]
@@ -227,5 +229,6 @@ def class_examples(predictions: LabelSetPredictions, class_names: Sequence[str])
     for label in present[evenly_spaced(len(present))].tolist():
         clips = np.flatnonzero(predictions.targets[:, label])
         best = int(clips[predictions.probabilities[clips, label].argmax()])
-        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best)))
+        audio = row_audio(predictions.dataset, predictions.rows[best])
+        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best), audio))
     return examples

@@ -32,6 +32,8 @@ class ClassError:
     probability: float
     """Of the class `name`."""
     mel: np.ndarray
+    audio: str | None = None
+    """Data URI; None if its file is gone or has changed."""
 
 
 def write_multi_label_report(
