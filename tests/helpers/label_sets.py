@@ -41,19 +41,22 @@ def write_label_set_shards(
     for recording in range(recordings):
         for start in range(windows):
             present = np.flatnonzero(rng.random(len(rates)) < rates)
-            path = f"recording {recording:02d}.wav"
+            recording_path = f"recording {recording:02d}.wav"
             clips.append(
                 {
-                    "clip_id": window_id(path, start),
-                    "path": path,
+                    "clip_id": window_id(recording_path, start),
+                    "path": recording_path,
                     "label": join_labels(f"tone {c}" for c in present),
                     "fold": recording % 4 + 1 if folds else NO_FOLD,
-                    "group": path,
+                    "group": recording_path,
+                    "start": float(start),
+                    "end": start + SMALL_FEATURES.seconds,
                 }
             )
             mel = spectrogram(mix_tones(present, rng), SMALL_FEATURES)
             rows.append([Spectrogram(0, 0.0, "unchanged", mel)])
-    shard = write_shard(folder / "part-00000-test.parquet", clips, rows, [], SMALL_FEATURES.shape).info
+    path = folder / "part-00000-test.parquet"
+    shard = write_shard(path, clips, rows, [], SMALL_FEATURES.shape, windowed=True).info
     manifest = ShardManifest(
         fingerprint=SMALL_FEATURES.fingerprint,
         features=SMALL_FEATURES,
