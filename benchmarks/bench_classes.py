@@ -29,7 +29,7 @@ from pipeline.classifier.loop import evaluate_epoch
 from pipeline.classifier.merge import merge_predictions
 from pipeline.classifier.predict import CLIPS_PER_UNIT
 from pipeline.classifier.predictions import unit_table, write_unit
-from pipeline.classifier.submission import plan_submission
+from pipeline.classifier.submission.plan import plan_submission
 from pipeline.data.loader import BatchLoader, batch_slices
 from pipeline.distributed.batch_job import BatchJob
 from pipeline.training.model_file import ClassifierMetadata, SavedClassifier

@@ -13,7 +13,7 @@ import pandas as pd
 from models.event_metrics import EventCounts, add_counts, count_events, count_segments, event_scores
 from models.multi_label_metrics import average_precisions, mean_of_defined
 from pipeline.audio.recordings import read_recording
-from pipeline.classifier.events import merge_events
+from pipeline.classifier.windows.events import merge_events
 from pipeline.data.annotations.annotation import Annotation
 from pipeline.data.annotations.window_labels import label_windows
 from pipeline.data.labels import target_matrix

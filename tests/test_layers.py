@@ -33,7 +33,7 @@ PURE_FOLDERS = (
     "pipeline/report/",
     "tune/report/",
 )
-PURE_FILES = ("pipeline/classifier/submission.py",)
+PURE_FILES = ("pipeline/classifier/submission/plan.py",)
 MODULES = sorted(
     str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
 )

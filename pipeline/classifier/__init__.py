@@ -25,23 +25,10 @@ In the order to read:
     predict_stages     its stages: spectrograms, then probabilities
     predictions        its tables, of few and of thousands of classes
     merge              its tables become predictions.parquet, submission.csv and lists of conspicuous files
-    window_settings    `--window`: grid of windows, thresholds
     recording_list     recordings, their lengths and windows
-    window_stage       first stage: spectrograms of windows
-    window_merge       tables of windows become windows.parquet, events and predictions of recordings:
-    recording_results    windows of a recording, collected
-    pooling              mean, maximum or noisy-or over windows
-    events               events from overlapping windows
-    annotation_files     events.csv, Raven tables, Audacity labels
-    window_files         windows.parquet, windows.csv
-    row_ids            ids of windows by a pattern
-    window_submission  a sample submission whose ids name file and time
-    sample_submission  reads a sample submission, and recognizes its columns
-    clip_ids           finds clips by ids as others write them
-    submission_values  labels, indices or probabilities: what a sample submission requests
-    filled_values      values of a submission from predictions
-    class_names        names of classes as others write them
-    submission         submission.csv in the form of a sample submission
+    windows/           `--window`: from windows of recordings to events
+    submission/        submission.csv as a sample submission asks for it
+    show         `melray show`: page of a recording; true_events: its annotations; clip_audio: audio of rows
     baseline     linear baseline on the time-averaged spectrum
 
 Principle: networks, losses and metrics are in `models/`; these files connect them to data, runs and cluster.

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.classifier.filled_values import PredictedClips
 from pipeline.classifier.predictions import (
     PREDICTIONS_NAME,
     REPEATED_COLUMNS,
@@ -21,7 +20,8 @@ from pipeline.classifier.predictions import (
     read_unit,
     write_classes,
 )
-from pipeline.classifier.submission import SubmissionPlan
+from pipeline.classifier.submission.filled_values import PredictedClips
+from pipeline.classifier.submission.plan import SubmissionPlan
 from pipeline.data.shards import (
     REJECTED_NAME,
     WARNINGS_NAME,

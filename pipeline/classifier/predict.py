@@ -18,15 +18,15 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline.classifier.annotation_files import EVENTS_NAME
 from pipeline.classifier.merge import SUBMISSION_NAME, MergedPredictions
 from pipeline.classifier.predict_config import PredictConfig
 from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
 from pipeline.classifier.prediction_plan import PredictionPlan, plan_prediction
 from pipeline.classifier.predictions import PREDICTIONS_NAME, UNIT_FORMAT
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
-from pipeline.classifier.window_settings import window_settings
-from pipeline.classifier.window_stage import WindowReader
+from pipeline.classifier.windows.annotation_files import EVENTS_NAME
+from pipeline.classifier.windows.settings import window_settings
+from pipeline.classifier.windows.stage import WindowReader
 from pipeline.data.clips import shown
 from pipeline.data.manifest import Manifest, read_unlabeled
 from pipeline.data.shards import REJECTED_NAME, WARNINGS_NAME

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.audio.decode import DecodeConfig
-from pipeline.classifier.submission_values import SubmissionValues
-from pipeline.classifier.window_settings import WindowOutputConfig
+from pipeline.classifier.submission.values import SubmissionValues
+from pipeline.classifier.windows.settings import WindowOutputConfig
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
 

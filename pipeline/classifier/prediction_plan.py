@@ -15,11 +15,11 @@ from pipeline.classifier.merge import MergedPredictions, merge_predictions
 from pipeline.classifier.predict_config import PredictConfig
 from pipeline.classifier.predictor_model import PredictorModel
 from pipeline.classifier.recording_list import read_recordings
-from pipeline.classifier.sample_submission import SampleSubmission, read_sample
-from pipeline.classifier.submission import SubmissionPlan, plan_submission
-from pipeline.classifier.window_merge import WindowMerge, delete_window_files
-from pipeline.classifier.window_settings import WindowSettings, label_thresholds
-from pipeline.classifier.window_submission import plan_window_submission
+from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
+from pipeline.classifier.submission.sample import SampleSubmission, read_sample
+from pipeline.classifier.submission.window_plan import plan_window_submission
+from pipeline.classifier.windows.merge import WindowMerge, delete_window_files
+from pipeline.classifier.windows.settings import WindowSettings, label_thresholds
 from pipeline.distributed.batch_job import WorkUnit
 
 # Seconds of a core for a second of audio and a million parameters of the network, within a factor of two.

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.classifier.filled_values import PredictedClips
+from pipeline.classifier.submission.filled_values import PredictedClips
 from pipeline.data.labels import join_labels
 from pipeline.data.windows import recording_of
 from pipeline.distributed.batch_job import WorkUnit, damaged_output

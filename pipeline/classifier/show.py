@@ -16,10 +16,10 @@ from models.config import Config
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import spectrogram
 from pipeline.audio.recordings import Recording, read_recording, read_windows
-from pipeline.classifier.events import merge_events
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.classifier.true_events import read_true_events
+from pipeline.classifier.windows.events import merge_events
 from pipeline.data.windows import window_starts
 from pipeline.distributed.devices import Device, process_device
 from pipeline.io.console import Progress, duration

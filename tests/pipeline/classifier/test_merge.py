@@ -12,8 +12,8 @@ import pytest
 from pipeline.classifier import merge
 from pipeline.classifier.merge import merge_predictions
 from pipeline.classifier.predictions import unit_table, write_unit
-from pipeline.classifier.sample_submission import SampleSubmission
-from pipeline.classifier.submission import plan_submission
+from pipeline.classifier.submission.plan import plan_submission
+from pipeline.classifier.submission.sample import SampleSubmission
 from pipeline.distributed.batch_job import BatchJob
 from pipeline.io.errors import UserError
 

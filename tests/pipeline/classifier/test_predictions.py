@@ -20,8 +20,8 @@ from pipeline.classifier.predictions import (
     unit_table,
     write_unit,
 )
-from pipeline.classifier.sample_submission import SampleSubmission
-from pipeline.classifier.submission import plan_submission
+from pipeline.classifier.submission.plan import plan_submission
+from pipeline.classifier.submission.sample import SampleSubmission
 from pipeline.distributed.batch_job import BatchJob
 from tests.helpers.s3_server import s3_server
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.classifier.annotation_files import (
+from pipeline.classifier.windows.annotation_files import (
     AnnotationWriter,
     annotation_names,
     audacity_labels,
     raven_table,
 )
-from pipeline.classifier.events import Event
+from pipeline.classifier.windows.events import Event
 
 NAMES = ("dog", "rain; heavy", 'bird\t"Amsel"\n', "Kauz ä")
 EVENTS = [Event(0.0, 2.5, 0, 0.98765), Event(2.5, 7.125, 1, 0.5), Event(3.0, 5.0, 2, 1.0)]

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.classifier.class_names import join_words
+from pipeline.classifier.submission.class_names import join_words
 from pipeline.data.labels import split_labels
 
 

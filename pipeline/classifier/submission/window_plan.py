@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from pipeline.classifier.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.recording_list import RecordingList
-from pipeline.classifier.row_ids import FLAG, RowIdPattern, WindowIndex
-from pipeline.classifier.sample_submission import CHECKED_ROWS, SampleSubmission, split_columns
-from pipeline.classifier.submission import SubmissionPlan, plan_submission
-from pipeline.classifier.submission_values import SubmissionValues
+from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
+from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
+from pipeline.classifier.submission.row_ids import FLAG, RowIdPattern, WindowIndex
+from pipeline.classifier.submission.sample import CHECKED_ROWS, SampleSubmission, split_columns
+from pipeline.classifier.submission.values import SubmissionValues
 from pipeline.data.clips import shown
 from pipeline.io.errors import UserError
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.classifier.filled_values import PredictedClips
 from pipeline.classifier.recording_list import RecordingList
-from pipeline.classifier.sample_submission import SampleSubmission
-from pipeline.classifier.window_submission import plan_window_submission
+from pipeline.classifier.submission.filled_values import PredictedClips
+from pipeline.classifier.submission.sample import SampleSubmission
+from pipeline.classifier.submission.window_plan import plan_window_submission
 from pipeline.io.errors import UserError
 
 NAMES = ("asbfly", "ashdro1")

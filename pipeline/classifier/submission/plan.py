@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from pipeline.classifier.clip_ids import ClipIndex, plain_id
-from pipeline.classifier.filled_values import PredictedClips, Values
-from pipeline.classifier.sample_submission import RowIndex, SampleSubmission, empty_table, split_columns
-from pipeline.classifier.submission_values import (
+from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
+from pipeline.classifier.submission.filled_values import PredictedClips, Values
+from pipeline.classifier.submission.sample import RowIndex, SampleSubmission, empty_table, split_columns
+from pipeline.classifier.submission.values import (
     VALUES_FLAG,
     SubmissionValues,
     choose_values,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.classifier import events as module
-from pipeline.classifier.events import Event, EventFinder, merge_events
+from pipeline.classifier.windows.events import Event, EventFinder, merge_events
 
 HALF = np.array([0.5])
 

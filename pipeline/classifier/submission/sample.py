@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from pipeline.classifier.class_names import normal_form
-from pipeline.classifier.submission_values import LABEL_HEADERS, PROBABILITY_HEADERS
+from pipeline.classifier.submission.class_names import normal_form
+from pipeline.classifier.submission.values import LABEL_HEADERS, PROBABILITY_HEADERS
 from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.classifier import sample_submission
-from pipeline.classifier.clip_ids import ClipIndex
-from pipeline.classifier.sample_submission import SampleSubmission, read_sample, split_columns
+from pipeline.classifier.submission.clip_ids import ClipIndex
+from pipeline.classifier.submission.sample import SampleSubmission, read_sample, split_columns
 from pipeline.io.errors import UserError
 
 CLIPS = ClipIndex(["0.wav", "1.wav", "2.wav", "id.wav"])

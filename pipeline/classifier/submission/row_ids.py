@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from pipeline.classifier.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
 from pipeline.data.clips import shown
 from pipeline.data.windows import window_id
 from pipeline.io.errors import UserError

@@ -12,13 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.classifier.annotation_files import (
-    AUDACITY_FOLDER,
-    EVENTS_NAME,
-    RAVEN_FOLDER,
-    AnnotationWriter,
-)
-from pipeline.classifier.filled_values import PredictedClips
 from pipeline.classifier.merge import (
     SUBMISSION_NAME,
     MergedPredictions,
@@ -34,10 +27,17 @@ from pipeline.classifier.predictions import (
     write_classes,
 )
 from pipeline.classifier.recording_list import RecordingList
-from pipeline.classifier.recording_results import RecordingResult, ResultCollector
-from pipeline.classifier.submission import SubmissionPlan
-from pipeline.classifier.window_files import WINDOWS_CSV_NAME, WINDOWS_NAME, WindowFiles
-from pipeline.classifier.window_settings import WindowSettings
+from pipeline.classifier.submission.filled_values import PredictedClips
+from pipeline.classifier.submission.plan import SubmissionPlan
+from pipeline.classifier.windows.annotation_files import (
+    AUDACITY_FOLDER,
+    EVENTS_NAME,
+    RAVEN_FOLDER,
+    AnnotationWriter,
+)
+from pipeline.classifier.windows.files import WINDOWS_CSV_NAME, WINDOWS_NAME, WindowFiles
+from pipeline.classifier.windows.results import RecordingResult, ResultCollector
+from pipeline.classifier.windows.settings import WindowSettings
 from pipeline.data.shards import Rejected
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.io.concurrent import map_concurrently

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pipeline.classifier.events import Event
-from pipeline.classifier.row_ids import time_text
+from pipeline.classifier.submission.row_ids import time_text
+from pipeline.classifier.windows.events import Event
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.files import RESERVED_NAMES, csv_text, write_text_atomically
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.classifier.events import Event, EventFinder
-from pipeline.classifier.pooling import PooledWindows
 from pipeline.classifier.recording_list import RecordingList
-from pipeline.classifier.window_settings import WindowSettings
+from pipeline.classifier.windows.events import Event, EventFinder
+from pipeline.classifier.windows.pooling import PooledWindows
+from pipeline.classifier.windows.settings import WindowSettings
 
 
 class UnreadablePart(NamedTuple):

@@ -14,7 +14,7 @@ from pipeline.distributed.batch_job import run_in_process
 from tests.helpers.s3_server import s3_server
 from tests.helpers.sounds import RATE
 from tests.pipeline.classifier.test_predict import save_classifier
-from tests.pipeline.classifier.test_predict_windows import CLASSES, chirp, config, plain_loop
+from tests.pipeline.classifier.windows.test_predict_windows import CLASSES, chirp, config, plain_loop
 
 
 @pytest.fixture

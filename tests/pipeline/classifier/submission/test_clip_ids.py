@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from pipeline.classifier.clip_ids import ClipIndex
+from pipeline.classifier.submission.clip_ids import ClipIndex
 
 IDS = ["b/2.wav", "a/1.wav", "a/2.flac", "c.d.wav", "007.WAV", "Café/x.wav", "no ending", "long.name.mp3"]
 INDEX = ClipIndex(IDS, [f"/data/test/{clip_id}" for clip_id in IDS])

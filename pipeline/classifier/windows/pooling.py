@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.classifier.window_settings import Pool
+from pipeline.classifier.windows.settings import Pool
 
 
 class PooledWindows:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.classifier.class_names import match_classes
-from pipeline.classifier.filled_values import PredictedClips, Values
-from pipeline.classifier.submission_values import SubmissionValues, choose_values
+from pipeline.classifier.submission.class_names import match_classes
+from pipeline.classifier.submission.filled_values import PredictedClips, Values
+from pipeline.classifier.submission.values import SubmissionValues, choose_values
 from pipeline.io.errors import UserError
 
 NAMES = ("cow", "dog", "rain")

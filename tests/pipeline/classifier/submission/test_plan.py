@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipeline.classifier import submission
-from pipeline.classifier.filled_values import PredictedClips
-from pipeline.classifier.sample_submission import SampleSubmission
-from pipeline.classifier.submission import SubmissionPlan, plan_submission
+from pipeline.classifier.submission.filled_values import PredictedClips
+from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
+from pipeline.classifier.submission.sample import SampleSubmission
 from pipeline.io.errors import UserError
 
 CLASSES = ("dog", "rain", "label")

@@ -17,14 +17,14 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.classifier.class_names import (
+from pipeline.classifier.submission.class_names import (
     available,
     is_negative,
     match_classes,
     normal_form,
     unique_forms,
 )
-from pipeline.classifier.filled_values import Values
+from pipeline.classifier.submission.filled_values import Values
 from pipeline.data.clips import shown_list
 from pipeline.data.labels import SEPARATOR
 from pipeline.io.errors import UserError
