@@ -5,19 +5,21 @@ Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from models.backbones import build_backbone
+from models.backbones.timm_models import TimmBackbone
 from models.norm import has_several_workers
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
 
 
 class Classifier(nn.Module):
-    """Stem and blocks of the architecture, projection to a clip embedding, fully connected head.
+    """Stem and blocks of the architecture, or a network of timm; projection to a clip embedding; and a head.
 
     Input is in dB; the network normalizes each mel band itself, and `mel_mean_M` and `mel_std_M` are saved
     with the weights. Pooling over time adds mean and maximum (Kong et al. 2020, PANNs), so that both
@@ -31,18 +33,19 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        self._num_frozen = 0
+        self._frozen: list[nn.Module] = []
         # Divisor of the logits for calibrated probabilities.
         self.temperature = 1.0
         # Whether each class has a probability of its own (sigmoid), rather than all of them one distribution.
         self.multi_label = False
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
-        self.stem, blocks = build_backbone(config)
-        self.blocks = nn.ModuleList(blocks)
-        self.projection = nn.Sequential(
-            nn.Linear(config.channels[-1], config.embedding_dim), nn.ReLU(inplace=True)
-        )
+        self.backbone = None if config.timm_name is None else TimmBackbone(config.timm_name)
+        if self.backbone is None:
+            self.stem, blocks = build_backbone(config)
+            self.blocks = nn.ModuleList(blocks)
+        features = config.channels[-1] if self.backbone is None else self.backbone.num_features
+        self.projection = nn.Sequential(nn.Linear(features, config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.embedding_dim, config.embedding_dim),
@@ -52,10 +55,19 @@ class Classifier(nn.Module):
         )
 
     @property
-    def stages(self) -> dict[str, nn.Module]:
-        """Parts of the network from input to output, by the names of their weights."""
-        blocks = {f"blocks.{i}": block for i, block in enumerate(self.blocks)}
-        return {"stem": self.stem, **blocks, "projection": self.projection, "head": self.head}
+    def stages(self) -> dict[str, list[str]]:
+        """Names of the weights and statistics of each part of the network, from input to output."""
+        if self.backbone is None:
+            parts = {"stem": self.stem, **{f"blocks.{i}": block for i, block in enumerate(self.blocks)}}
+            stages = {part: _prefixed(part, module.state_dict()) for part, module in parts.items()}
+        else:
+            stages = {
+                f"backbone.{i}": _prefixed("backbone", names)
+                for i, names in enumerate(self.backbone.stages())
+            }
+        return stages | {
+            part: _prefixed(part, getattr(self, part).state_dict()) for part in ("projection", "head")
+        }
 
     @property
     def output_names(self) -> set[str]:
@@ -65,15 +77,21 @@ class Classifier(nn.Module):
 
     def freeze(self, count: int) -> None:
         """Stop the training of the first `count` stages, also of the statistics of their norms."""
-        self._num_frozen = count
-        for stage in list(self.stages.values())[:count]:
-            stage.requires_grad_(False)
+        frozen = {name for names in list(self.stages.values())[:count] for name in names}
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        # Modules all of whose weights are frozen, with the dropout in them.
+        self._frozen = [
+            module
+            for name, module in self.named_modules()
+            if (names := _prefixed(name, module.state_dict())) and frozen.issuperset(names)
+        ]
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all stages that are not frozen."""
         super().train(mode)
-        for stage in list(self.stages.values())[: self._num_frozen]:
-            stage.eval()
+        for module in self._frozen:
+            module.eval()
         return self
 
     @property
@@ -98,7 +116,10 @@ class Classifier(nn.Module):
         if self.repeats_short_clips and not self.training:
             mel_BMT = repeat_short_clips(mel_BMT)
         x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
-        x_BKMT = self.stem(x_BMT[:, None].contiguous(memory_format=torch.channels_last))
+        x_BKMT = x_BMT[:, None].contiguous(memory_format=torch.channels_last)
+        if self.backbone is not None:
+            return self.projection(self.backbone(x_BKMT))
+        x_BKMT = self.stem(x_BKMT)
         for block in self.blocks:
             x_BKMT = block(x_BKMT)
         x_BKT = x_BKMT.mean(dim=2)
@@ -108,3 +129,7 @@ class Classifier(nn.Module):
         """Set mean and standard deviation of each mel band over the training data, in dB."""
         self.mel_mean_M.copy_(mean_M)
         self.mel_std_M.copy_(std_M.clamp(min=1e-3))
+
+
+def _prefixed(part: str, names: Iterable[str]) -> list[str]:
+    return [f"{part}.{name}" if part else name for name in names]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import difflib
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
 
 ArchName = Literal["cnn", "resnet-se"]
+# Start of the names of architectures that are networks of timm.
+TIMM_PREFIX = "timm:"
 NormName = Literal["batch", "group", "sync"]
 LossName = Literal["relativistic", "hinge", "non-saturating"]
 # Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
@@ -18,10 +21,14 @@ MAX_PROBABILITY = 0.8
 class ClassifierConfig(Config):
     """Classifier architecture."""
 
-    arch: ArchName = "cnn"
-    """cnn: plain convolutions; resnet-se: residual units with squeeze-excitation."""
+    arch: str = "cnn"
+    """cnn: plain convolutions; resnet-se: residual units with squeeze-excitation; timm:NAME: a network of
+    timm, if that is installed, such as timm:resnet18."""
+    pretrained: bool = False
+    """Networks of timm: start from the weights that timm has for them, which are downloaded (a file:
+    --init-from)."""
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
-    """Channels of each block; the stem and every block halve both axes."""
+    """Channels of each block; the stem and every block halve both axes. Networks of timm have their own."""
     convs_per_block: int = Field(2, ge=1, le=4)
     """Convolutions per block; resnet-se: two for each residual unit."""
     embedding_dim: int = Field(256, ge=1)
@@ -32,7 +39,30 @@ class ClassifierConfig(Config):
     """repeat: short clips are repeated until they fill the spectrogram; silence: they stay zero-padded."""
     norm: NormName = "batch"
     """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
-    rows each; group: group norm, independent of rows and workers."""
+    rows each; group: group norm, independent of rows and workers. Networks of timm have their own."""
+
+    @property
+    def timm_name(self) -> str | None:
+        """Name of the network in timm, if it is one of timm's."""
+        return self.arch.removeprefix(TIMM_PREFIX) if self.arch.startswith(TIMM_PREFIX) else None
+
+    @field_validator("arch")
+    @classmethod
+    def _check_arch(cls, value: str) -> str:
+        names = get_args(ArchName)
+        if value in names or value.removeprefix(TIMM_PREFIX) not in ("", value):
+            return value
+        similar = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+        hint = f"did you mean {similar[0]}?" if similar else f"choose {', '.join(names)} or timm:NAME"
+        raise ValueError(f"unknown architecture; {hint}")
+
+    @model_validator(mode="after")
+    def _check_timm(self) -> Self:
+        if self.timm_name is None and self.pretrained:
+            raise ValueError(f"pretrained: {self.arch} has no pretrained weights, only networks of timm")
+        if self.timm_name is not None and self.norm != "batch":
+            raise ValueError(f"norm {self.norm}: {self.arch} has norms of its own")
+        return self
 
     @model_validator(mode="after")
     def _check_units(self) -> Self:

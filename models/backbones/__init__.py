@@ -1,9 +1,9 @@
 """Architectures of the classifier: a file for each, and the registry by which `--model.arch` chooses one.
 
-An architecture is the layers of a block at one size. The backbone is a stem of stride 2, and blocks that end
-with pooling: it turns a normalized spectrogram `[shape=(B, 1, M, T)]` into feature maps
-`[shape=(B, channels[-1], M', T')]`. Pooling over time, clip embedding and head follow in
-`models/classifier.py`.
+Networks of timm (`timm_models.py`) are complete. Any other architecture is the layers of a block at one size.
+Its backbone is a stem of stride 2, and blocks that end with pooling: it turns a normalized spectrogram
+`[shape=(B, 1, M, T)]` into feature maps `[shape=(B, channels[-1], M', T')]`. Pooling over time, clip
+embedding and head follow in `models/classifier.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import nn
 from models.backbones.cnn import cnn
 from models.backbones.layers import conv
 from models.backbones.resnet_se import resnet_se
-from models.settings import ArchName, ClassifierConfig
+from models.settings import ClassifierConfig
 
 # Returns the layers of a block, from a number of channels to another one.
 BlockLayers = Callable[[int, int, ClassifierConfig], list[nn.Module]]
-BACKBONES: dict[ArchName, BlockLayers] = {"cnn": cnn, "resnet-se": resnet_se}
+BACKBONES: dict[str, BlockLayers] = {"cnn": cnn, "resnet-se": resnet_se}
 
 
 def build_backbone(config: ClassifierConfig) -> tuple[nn.Module, list[nn.Module]]:

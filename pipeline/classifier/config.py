@@ -19,9 +19,10 @@ class TrainClassifierConfig(TrainingConfig):
     """Additional shard folders (e.g. generated clips), used for training only."""
     init_from: PathOrURI | None = None
     """Start from the weights of this run, or of a .safetensors file: all that fit; the output layer starts
-    anew unless the classes are the same."""
+    anew unless the classes are the same. Networks of timm also read files of timm (.safetensors, .pth)."""
     freeze: int = Field(0, ge=0)
-    """Number of stages, from the input (stem, blocks, projection, head), whose weights are not trained."""
+    """Number of stages, from the input (stem, blocks or the stages of timm, projection, head), whose weights
+    are not trained."""
     stage_lr_factor: float = Field(1.0, gt=0, le=1)
     """Factor of the learning rate from each stage to the one before it; 1 trains all stages alike."""
     model: ClassifierConfig = ClassifierConfig()
@@ -81,7 +82,11 @@ class TrainClassifierConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _check_freeze(self) -> Self:
-        if self.freeze and self.init_from is None:
+        if self.init_from is not None and self.model.pretrained:
+            raise ValueError(
+                "--init-from and --model.pretrained: the network has one set of weights; drop one"
+            )
+        if self.freeze and self.init_from is None and not self.model.pretrained:
             raise ValueError(f"--freeze {self.freeze} needs --init-from: random weights would stay random")
         return self
 

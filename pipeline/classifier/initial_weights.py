@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from models.backbones.timm_models import ModelError, TimmBackbone
 from models.classifier import Classifier
 from pipeline.audio.features import FeatureConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset
-from pipeline.io.errors import UserError
+from pipeline.data.initial_run import WEIGHT_SUFFIXES
+from pipeline.io.errors import UserError, explain_os_error
+from pipeline.io.storage import local_file
 from pipeline.io.text import plural
 from pipeline.training.checkpoint import load_tensors
 from pipeline.training.model_file import MODEL_NAME
@@ -30,8 +34,8 @@ def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardD
         A line about each stage, for the log of the run; empty without `init_from`.
 
     Raises:
-        UserError: a missing or damaged file, or one of which no weight fits; more stages to freeze than the
-            network has.
+        UserError: a missing or damaged file, or one of which no weight fits; weights of timm that cannot be
+            downloaded; more stages to freeze than the network has.
     """
     if config.freeze >= len(model.stages):
         raise UserError(
@@ -39,13 +43,19 @@ def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardD
             f"trained: {', '.join(model.stages)}"
         )
     text = "" if config.init_from is None else _load(model, config.init_from, dataset)
+    if config.model.pretrained and model.backbone is not None:
+        text = _load_timm(model, model.backbone, None)
     model.freeze(config.freeze)
     return text
 
 
 def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
-    path = source if source.suffix == ".safetensors" else source / MODEL_NAME
+    path = source if source.suffix in WEIGHT_SUFFIXES else source / MODEL_NAME
+    if model.backbone is not None and path.suffix != ".safetensors":
+        return _load_timm(model, model.backbone, path)
     tensors, metadata = load_tensors(path)
+    if model.backbone is not None and not metadata:
+        return _load_timm(model, model.backbone, path)
     if metadata.get("kind", "classifier") != "classifier":
         raise UserError(f"--init-from {source} holds a {metadata['kind']}, not a classifier")
     same_classes = metadata.get("class_names") == list(dataset.class_names)
@@ -66,14 +76,30 @@ def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
     )
 
 
-def _report(model: Classifier, loaded: dict[str, Any]) -> list[str]:
+def _load_timm(model: Classifier, backbone: TimmBackbone, path: Path | None) -> str:
+    """Load weights by timm, of a file or its own; return a line about each stage."""
+    try:
+        if path is None:
+            names = backbone.load_pretrained()
+        else:
+            with local_file(path) as copy:
+                names = backbone.load_pretrained(copy)
+    except ModelError as error:
+        raise UserError(f"{'--model.pretrained' if path is None else '--init-from'}: {error}") from None
+    except OSError as error:
+        raise UserError(explain_os_error(error, f"reading {path}")) from None
+    loaded = [f"backbone.{name}" for name in names]
+    return "; ".join([f"weights of {path or f'timm:{backbone.name}'}", *_report(model, loaded)])
+
+
+def _report(model: Classifier, loaded: Collection[str]) -> list[str]:
     """Return for each stage whether its weights were loaded."""
     complete, new = [], []
     for name, stage in model.stages.items():
-        names = {f"{name}.{key}" for key in stage.state_dict()}
-        if missing := sorted(names - loaded.keys()):
-            new.append(f"{name} ({shown_list(missing, 3)})" if names & loaded.keys() else name)
-        if names & loaded.keys():
+        names, found = set(stage), set(loaded)
+        if missing := sorted(names - found):
+            new.append(f"{name} ({shown_list(missing, 3)})" if names & found else name)
+        if names & found:
             complete.append(name)
     return [f"loaded: {', '.join(complete)}", *([f"new: {', '.join(new)}"] if new else [])]
 
@@ -96,8 +122,12 @@ def parameter_groups(
     The factor of a stage is that of the next one times `stage_lr_factor` (Howard and Ruder 2018, ULMFiT).
     Frozen weights are in no group.
     """
-    stages = list(reversed(model.stages.values()))
-    parts = [nn.ModuleList(stages)] if config.stage_lr_factor == 1.0 else stages
+    parameters = dict(model.named_parameters())
+    stages = [
+        nn.ParameterList(parameters[name] for name in names if name in parameters)
+        for names in reversed(model.stages.values())
+    ]
+    parts = [model] if config.stage_lr_factor == 1.0 else stages
     return [
         # A learning rate of its own: on a GPU it is a tensor, which is changed in place.
         group

@@ -27,7 +27,7 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
 from pipeline.training.epoch_position import EpochPosition, PositionTensors, read_position
 from pipeline.training.log import RunLog
-from pipeline.training.model_file import ClassifierMetadata, save_model
+from pipeline.training.model_file import ClassifierMetadata, create_classifier, save_model
 from pipeline.training.optim import (
     autocast,
     load_optimizer,
@@ -106,7 +106,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     sampled = statistics_rows(data.sampled(split.train))
     data.train_on(world, all_rows.train, sampled)
     torch.manual_seed(config.seed)
-    model = Classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
+    model = create_classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
     transform = repeat_short_clips if model.repeats_short_clips else None
     model.set_statistics(*mel_statistics(dataset.mels, sampled, transform=transform))
     if multi_label is not None:

@@ -24,6 +24,7 @@ from pipeline.distributed.resources import (
     wait_for_resources,
 )
 from pipeline.io.console import duration, logger
+from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.training.launch import fit, run_tasks
 from pipeline.training.run import finish_run, start_run, training_clips
@@ -44,9 +45,25 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
             folder that contains another run.
     """
     check_label_mode(config)
+    if config.model.timm_name is not None:
+        _check_timm(config.model.timm_name)
     if config.refit and RunFolder(config.run).read_config() is None:
         training_clips(config)  # the split with validation, before the folder is created
     return start_run("train-classifier", config)
+
+
+def _check_timm(name: str) -> None:
+    """Check that timm can build a network, before the run is created.
+
+    Raises:
+        UserError: timm is missing, or does not know the name.
+    """
+    from models.backbones.timm_models import ModelError, check_timm  # with torch
+
+    try:
+        check_timm(name)
+    except ModelError as error:
+        raise UserError(str(error)) from None
 
 
 def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from pipeline.data.split_record import (
     trained_clips,
 )
 
+# Of files of weights; those other than safetensors are read by timm.
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
 
 def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | None, list[str]]:
     """Return the clips that a run was trained on, None if they are not known; and warnings.
@@ -26,7 +29,7 @@ def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | N
     Raises:
         UserError: the run was trained on some of them, so that scores would be too high.
     """
-    folder = path.parent if path.suffix == ".safetensors" else path
+    folder = path.parent if path.suffix in WEIGHT_SUFFIXES else path
     record = read_split_record(folder / SPLIT_NAME)
     if record is None:
         return None, [

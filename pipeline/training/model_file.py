@@ -87,10 +87,22 @@ def load_classifier(run: Path) -> SavedClassifier:
         UserError: no such run, no model in it yet, another kind of model, another format, or a damaged file.
     """
     tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors)
-    model = Classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
+    model = create_classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
     _load_weights(model, tensors, run)
     model.temperature, model.multi_label = metadata.temperature, metadata.multi_label
     return SavedClassifier(model.eval(), metadata)
+
+
+def create_classifier(config: ClassifierConfig, n_mels: int, num_classes: int) -> Classifier:
+    """Build a classifier with random weights.
+
+    Raises:
+        UserError: a network of timm that it cannot build.
+    """
+    try:
+        return Classifier(config, n_mels, num_classes)
+    except ConfigError as error:
+        raise UserError(str(error)) from None
 
 
 def load_generator(run: Path) -> SavedGenerator:
