@@ -263,11 +263,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    windows = [Windows(1.0, 0.25), Windows(1.0, 0.5), Windows(2.0, 0.5)]
+    windows = [Windows(1.0, 0.25), Windows(2.0, 0.5)]
     parser.add_argument(
         "--windows", type=Windows.parse, nargs="+", default=windows, help="candidates, such as 1:0.5"
     )
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--per-fold", type=int, default=10, help="soundscapes of a minute")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the held-out recordings")
     parser.add_argument("--copies", type=int, default=2, help="augmented copies of single clips")

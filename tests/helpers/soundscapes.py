@@ -35,6 +35,8 @@ MIN_GAP = 1.0
 FADE_SECONDS = 0.01
 BACKGROUND_RMS = 0.01
 PEAK = 0.9
+# Samples of background noise that are computed at a time.
+BLOCK_SAMPLES = 2**20
 # Positions that are tried for a sound before it is left out.
 ATTEMPTS = 200
 
@@ -91,17 +93,23 @@ def mix_soundscape(
 
 def background(count: int, rate: int, rng: np.random.Generator) -> np.ndarray:
     """Return noise of random color and slowly varying level, with a weak hum, float32 `[shape=(count,)]`."""
-    noise = rng.standard_normal(count, np.float32)
-    noise = scipy.signal.lfilter([1.0], [1.0, -rng.uniform(0.0, 0.98)], noise).astype(np.float32)
-    noise *= np.float32(BACKGROUND_RMS / noise.std())
-    time = np.arange(count, dtype=np.float32) / np.float32(rate)
-    for _ in range(2):
-        phase = np.float32(2 * np.pi) * (time / np.float32(rng.uniform(7, 30)) + np.float32(rng.random()))
-        noise *= 1 + np.float32(rng.uniform(0, 0.2)) * np.sin(phase)
-    frequency, level = rng.uniform(50, 120), rng.uniform(0, 0.4) * BACKGROUND_RMS
-    for harmonic in (1, 2, 3):
-        noise += np.float32(level / harmonic) * np.sin(np.float32(2 * np.pi * frequency * harmonic) * time)
-    return noise
+    pole, hum = rng.uniform(0.0, 0.98), rng.uniform(50, 120)
+    level = np.sqrt(1 - pole**2) * BACKGROUND_RMS
+    hum_level = rng.uniform(0, 0.4) * BACKGROUND_RMS
+    swells = [(rng.uniform(7, 30), rng.random(), rng.uniform(0, 0.2)) for _ in range(2)]
+    samples = np.empty(count, np.float32)
+    state = np.zeros(1)
+    for first in range(
+        0, count, BLOCK_SAMPLES
+    ):  # float64 for all samples of half an hour would take a gigabyte
+        time = np.arange(first, min(count, first + BLOCK_SAMPLES)) / rate
+        noise, state = scipy.signal.lfilter([level], [1.0, -pole], rng.standard_normal(len(time)), zi=state)
+        for period, phase, depth in swells:
+            noise *= 1 + depth * np.sin(2 * np.pi * (time / period + phase))
+        for harmonic in (1, 2, 3):
+            noise += hum_level / harmonic * np.sin(2 * np.pi * hum * harmonic * time)
+        samples[first : first + len(time)] = noise
+    return samples
 
 
 def _choose_sounds(
