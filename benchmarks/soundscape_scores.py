@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from models.event_metrics import EventCounts, add_counts, count_events, count_segments, event_scores
-from models.multi_label_metrics import average_precisions, mean_of_defined
+from models.multi_label_metrics import average_precisions, mean_of_defined, rank_classes
 from pipeline.audio.recordings import read_recording
 from pipeline.classifier.windows.events import merge_events
 from pipeline.data.annotations.annotation import Annotation
@@ -125,4 +125,5 @@ def window_map(tables: Sequence[Scored], window: float) -> float | None:
         rows = sorted(labels)
         targets.append(target_matrix([labels[row] for row in rows], table.class_names))
         probabilities.append(table.probabilities[rows])
-    return mean_of_defined(average_precisions(np.concatenate(targets), np.concatenate(probabilities)))
+    rankings = rank_classes(np.concatenate(targets), np.concatenate(probabilities))
+    return mean_of_defined(average_precisions(rankings))
