@@ -12,6 +12,8 @@ from models.bootstrap import COVERAGE, RESAMPLES
 
 # Values of all resamples: of many clips and classes there are fewer resamples, each of which takes longer.
 MAX_VALUES, MIN_RESAMPLES = 2**27, 50
+# Resamples of fewer recordings hardly differ, so that the interval would be far too narrow.
+MIN_GROUPS = 5
 
 
 class RankedClasses:
@@ -45,18 +47,19 @@ class RankedClasses:
 
 
 def map_interval(targets: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> list[float] | None:
-    """Return the bounds of an interval of the macro average precision that covers 95 %; None if undefined.
+    """Return the bounds of an interval of the macro average precision that covers 95 %.
 
-    The same clips always give the same interval.
+    None if it is undefined, or for fewer than `MIN_GROUPS` recordings. The same clips always give the same
+    interval.
 
     Args:
         targets: which classes each clip has, bool `[shape=(N, C)]`.
         probabilities: probability of each class `[shape=(N, C)]`.
         groups: recording of each clip `[shape=(N,)]`.
     """
-    if not targets.any():
-        return None
     names, group = np.unique(groups, return_inverse=True)
+    if not targets.any() or len(names) < MIN_GROUPS:
+        return None
     ranked, rng = RankedClasses(targets, probabilities), np.random.default_rng(0)
     resamples = max(MIN_RESAMPLES, min(RESAMPLES, MAX_VALUES // max(1, targets.size)))
     values = [

@@ -167,7 +167,7 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
 def describe_interval(metrics: dict[str, Any]) -> str:
     """Return the interval of the macro average precision as text."""
     bounds = metrics["intervals"]["map"]
-    return "undefined" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    return "too few recordings for an interval" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def precision_recall_curves(

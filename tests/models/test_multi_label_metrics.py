@@ -142,6 +142,7 @@ def test_interval_of_few_recordings_is_wider() -> None:
     assert grouped[1] - grouped[0] > 2 * (single[1] - single[0])
     assert map_interval(targets, probabilities, np.arange(200)) == single
     assert map_interval(np.zeros_like(targets), probabilities, rows) is None
+    assert map_interval(targets, probabilities, np.arange(200) % 4) is None
 
 
 @pytest.mark.parametrize("value", [np.nan, 1.5, -0.1])
