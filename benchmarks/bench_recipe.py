@@ -30,6 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without repetition": {"model": {"padding": "silence"}},
     "without stretch and shift": {"spec_augment": NO_WARP},
     "resnet-se": {"model": {"arch": "resnet-se"}},
+    "mobilenet": {"model": {"arch": "mobilenet"}},
+    "ensemble of 3": {"ensemble": 3},
 }
 
 
@@ -49,7 +51,9 @@ def train(arguments: tuple[str, int, int, argparse.Namespace]) -> float:
             run=Path(folder) / "run",
             fold=options.fold,
             val_split=(part, PARTS),
-            seed=seed,
+            # Members have the seeds from this one on: those of two ensembles must not overlap.
+            seed=seed if settings.get("ensemble") is None else 100 * seed,
+            split_seed=seed,
             epochs=options.epochs,
             keep="last",
             **settings | {"model": SMALL | settings.get("model", {})},

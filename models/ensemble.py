@@ -19,6 +19,10 @@ from models.settings import ClassifierConfig
 class Ensemble(nn.Module):
     """Classifiers of the same classes and spectrograms, used for inference only."""
 
+    num_classes: int
+    multi_label: bool
+    repeats_short_clips: bool
+
     def __init__(self, members: Sequence[Classifier | Ensemble], temperature: float = 1.0):
         """Combine members; `temperature` is the divisor of the logits of the mean of their probabilities."""
         super().__init__()

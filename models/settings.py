@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
 
-ArchName = Literal["cnn", "resnet-se"]
+ArchName = Literal["cnn", "resnet-se", "mobilenet"]
 # Start of the names of architectures that are networks of timm.
 TIMM_PREFIX = "timm:"
 NormName = Literal["batch", "group", "sync"]
@@ -22,15 +22,15 @@ class ClassifierConfig(Config):
     """Classifier architecture."""
 
     arch: str = "cnn"
-    """cnn: plain convolutions; resnet-se: residual units with squeeze-excitation; timm:NAME: a network of
-    timm, if that is installed, such as timm:resnet18."""
+    """cnn: plain convolutions; resnet-se: residual units with squeeze-excitation; mobilenet: inverted
+    residual units; timm:NAME: a network of timm, if that is installed, such as timm:resnet18."""
     pretrained: bool = False
     """Networks of timm: start from the weights that timm has for them, which are downloaded (a file:
     --init-from)."""
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64, 128, 256), min_length=1, max_length=6)
     """Channels of each block; the stem and every block halve both axes. Networks of timm have their own."""
     convs_per_block: int = Field(2, ge=1, le=4)
-    """Convolutions per block; resnet-se: two for each residual unit."""
+    """Convolutions per block; resnet-se and mobilenet: two for each unit."""
     embedding_dim: int = Field(256, ge=1)
     """Size of the clip embedding fed to the head."""
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -66,8 +66,8 @@ class ClassifierConfig(Config):
 
     @model_validator(mode="after")
     def _check_units(self) -> Self:
-        if self.arch == "resnet-se" and self.convs_per_block % 2:
-            raise ValueError(f"convs_per_block {self.convs_per_block}: resnet-se needs 2 or 4")
+        if self.arch in ("resnet-se", "mobilenet") and self.convs_per_block % 2:
+            raise ValueError(f"convs_per_block {self.convs_per_block}: {self.arch} needs 2 or 4")
         return self
 
 

@@ -15,12 +15,13 @@ from torch import nn
 
 from models.backbones.cnn import cnn
 from models.backbones.layers import conv
+from models.backbones.mobilenet import mobilenet
 from models.backbones.resnet_se import resnet_se
 from models.settings import ClassifierConfig
 
 # Returns the layers of a block, from a number of channels to another one.
 BlockLayers = Callable[[int, int, ClassifierConfig], list[nn.Module]]
-BACKBONES: dict[str, BlockLayers] = {"cnn": cnn, "resnet-se": resnet_se}
+BACKBONES: dict[str, BlockLayers] = {"cnn": cnn, "resnet-se": resnet_se, "mobilenet": mobilenet}
 
 
 def build_backbone(config: ClassifierConfig) -> tuple[nn.Module, list[nn.Module]]:

@@ -30,6 +30,8 @@ class ModelError(ConfigError):
 class TimmBackbone(nn.Module):
     """A network of timm without its classification layer, with random weights."""
 
+    model: Any
+
     def __init__(self, name: str):
         """Build the network `name`, as timm lists it, such as `resnet18` or `resnet18.a1_in1k`.
 

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.backbones import BACKBONES, build_backbone
+from models.backbones.mobilenet import InvertedResidualUnit
 from models.backbones.resnet_se import ResidualUnit, SqueezeExcitation
 from models.classifier import Classifier
 from models.config import ConfigError
@@ -65,7 +66,7 @@ def test_blocks_halve_both_axes(arch: ArchName) -> None:
     assert x.shape[1] == 16
 
 
-def test_residual_network_costs_about_as_much_as_plain_one() -> None:
+def test_networks_cost_at_most_as_much_as_plain_one() -> None:
     flops = {}
     for arch in ARCHITECTURES:
         model = Classifier(ClassifierConfig(arch=arch), 128, 10).eval()
@@ -73,6 +74,7 @@ def test_residual_network_costs_about_as_much_as_plain_one() -> None:
             model(random_mels(1, 128, 216))
         flops[arch] = counter.get_total_flops()
     assert flops["resnet-se"] == pytest.approx(flops["cnn"], rel=0.1)
+    assert flops["mobilenet"] == pytest.approx(flops["cnn"] / 2, rel=0.1)
 
 
 def test_residual_unit_starts_as_its_shortcut() -> None:
@@ -82,6 +84,18 @@ def test_residual_unit_starts_as_its_shortcut() -> None:
     torch.testing.assert_close(unit(x), x)
     torch.nn.init.ones_(unit.norm2.weight)  # type: ignore[arg-type]
     assert not torch.allclose(unit(x), x)
+
+
+def test_inverted_unit_adds_to_input_of_its_width() -> None:
+    torch.manual_seed(0)
+    unit = InvertedResidualUnit(8, 8, small("mobilenet"))
+    x = torch.rand(2, 8, 5, 6)
+    assert not torch.allclose(unit(x), x)
+    torch.nn.init.zeros_(unit.project[1].weight)  # type: ignore[arg-type]
+    torch.testing.assert_close(unit(x), x)
+    wider = InvertedResidualUnit(8, 12, small("mobilenet"))
+    torch.nn.init.zeros_(wider.project[1].weight)  # type: ignore[arg-type]
+    assert wider(x).shape[1] == 12 and not wider(x).any()
 
 
 def test_squeeze_excitation_weights_channels_of_a_clip() -> None:
@@ -94,6 +108,7 @@ def test_squeeze_excitation_weights_channels_of_a_clip() -> None:
     assert not torch.allclose(ratio[0], ratio[1])
 
 
-def test_odd_number_of_convolutions_is_refused() -> None:
-    with pytest.raises(ConfigError, match="convs_per_block 3: resnet-se needs 2 or 4"):
-        small("resnet-se", convs_per_block=3)
+@pytest.mark.parametrize("arch", ["resnet-se", "mobilenet"])
+def test_odd_number_of_convolutions_is_refused(arch: ArchName) -> None:
+    with pytest.raises(ConfigError, match=f"convs_per_block 3: {arch} needs 2 or 4"):
+        small(arch, convs_per_block=3)

@@ -126,7 +126,7 @@ def test_torchvision_of_another_torch_is_explained(monkeypatch: pytest.MonkeyPat
     ("settings", "message"),
     [
         ({"arch": "resnet_se"}, r"'arch' = 'resnet_se': unknown architecture; did you mean resnet-se\?"),
-        ({"arch": "timm:"}, r"unknown architecture; choose cnn, resnet-se or timm:NAME"),
+        ({"arch": "timm:"}, r"unknown architecture; choose cnn, resnet-se, mobilenet or timm:NAME"),
         ({"arch": "timm:resnet18", "norm": "group"}, "norm group: timm:resnet18 has norms of its own"),
         ({"pretrained": True}, "pretrained: cnn has no pretrained weights, only networks of timm"),
     ],
