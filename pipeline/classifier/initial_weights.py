@@ -22,6 +22,7 @@ from pipeline.io.text import plural
 from pipeline.training.checkpoint import load_tensors
 from pipeline.training.model_file import MODEL_NAME
 from pipeline.training.optim import decay_groups, initial_learning_rate
+from pipeline.training.run_folder import RunFolder
 
 # Statistics of the spectrograms are those of the new dataset.
 _STATISTICS = ("mel_mean_M", "mel_std_M")
@@ -50,6 +51,7 @@ def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardD
 
 
 def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
+    RunFolder(source).check_single_model("--init-from")
     path = source if source.suffix in WEIGHT_SUFFIXES else source / MODEL_NAME
     if model.backbone is not None and path.suffix != ".safetensors":
         return _load_timm(model, model.backbone, path)

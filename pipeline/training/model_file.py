@@ -151,6 +151,7 @@ def _read(
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
     RunFolder(run).read_config()  # rejects a run of an older format, also without a model
+    RunFolder(run).check_single_model("--run")
     if not path.is_file():
         raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
     tensors, metadata = load(path)

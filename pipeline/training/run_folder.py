@@ -103,6 +103,13 @@ class RunFolder:
         if current != owner:
             raise UserError(f"--run {self.path}: another process has taken over this run")
 
+    def check_single_model(self, flag: str) -> None:
+        """Raise `UserError`, which names `flag`, if the run is an ensemble, where one model is needed."""
+        if (self.path / ENSEMBLE_NAME).is_file():
+            raise UserError(
+                f"{flag} {self.path} is an ensemble: give one of its models, such as {self.path / 'member_1'}"
+            )
+
     def read_config(self, keys: Collection[str] = ()) -> dict[str, Any] | None:
         """Read `config.json`; None if it does not exist.
 

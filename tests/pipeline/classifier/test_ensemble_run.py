@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.classifier import loop
+from pipeline.classifier import loop, train
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.crossval import fold_config, report_folds
 from pipeline.classifier.ensemble_calibration import fit_temperature
+from pipeline.classifier.ensemble_run import member_configs
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
+from pipeline.classifier.refit import validated_config
+from pipeline.classifier.state import prepare
 from pipeline.classifier.step import train_step
 from pipeline.classifier.train import begin_run, describe_result, train_in_process
 from pipeline.data.dataset import open_dataset
@@ -26,10 +29,10 @@ from pipeline.data.split import split_rows
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import ClassifierMetadata, SavedClassifier
+from pipeline.training.model_file import ClassifierMetadata, SavedClassifier, load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.label_sets import write_label_set_shards
-from tests.helpers.runs import load_weights, tensors_equal
+from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import SMALL_FEATURES, train_config
 from tests.pipeline.classifier.test_crossval import crossval_config
 
@@ -159,6 +162,32 @@ def test_ensemble_of_refit_models_is_calibrated_before(shards: Path, tmp_path: P
     )
     with pytest.raises(UserError, match=r"\(--refit\).* --run .*/member_1/validated"):
         evaluate(EvaluateConfig(run=config.run, split="validation"))
+
+
+def test_single_model_is_needed_to_start_from(run: Path, shards: Path, tmp_path: Path) -> None:
+    message = r"{} .* is an ensemble: give one of its models, such as .*/member_1$"
+    with pytest.raises(UserError, match=message.format("--run")):
+        load_classifier(run)
+    with pytest.raises(UserError, match=message.format("--init-from")):
+        prepare(train_config(shards, tmp_path, fold=1, init_from=run), SINGLE_WORKER)
+
+
+def test_parts_train_first_with_the_same_cpus(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of concurrent runs, which decides their CPUs, includes those that are complete."""
+    calls: list[tuple[list[str], int]] = []
+
+    def train_concurrently(pending: dict, resources: object, max_concurrent: int) -> dict:
+        calls.append((list(pending), max_concurrent))
+        return {name: train_in_process(config) for name, config in pending.items()}
+
+    config = train_config(shards, tmp_path / "run", ensemble=3, refit=True, epochs=1)
+    train_run(member_configs(config)["member 1"])
+    train_run(validated_config(member_configs(config)["member 2"]))
+    monkeypatch.setattr(train, "train_concurrently", train_concurrently)
+    train.train_classifier(config)
+    assert calls == [(["member 3 validated"], 3), (["member 2", "member 3"], 3)]
 
 
 def test_ensemble_without_validation_is_not_calibrated(shards: Path, tmp_path: Path) -> None:
