@@ -56,14 +56,10 @@ def write_label_set_shards(
             )
             mel = spectrogram(mix_tones(present, rng), SMALL_FEATURES)
             rows.append([Spectrogram(0, 0.0, "unchanged", mel)])
-<<<<<<< HEAD
-    path = folder / "part-00000-test.parquet"
-    shard = write_shard(path, clips, rows, [], SMALL_FEATURES.shape, windowed=True).info
-=======
     # Of other rows another name: it identifies the content, also in the cache.
     digest = hashlib.sha256(repr((recordings, windows, rates, folds)).encode()).hexdigest()[:8]
-    shard = write_shard(folder / f"part-00000-{digest}.parquet", clips, rows, [], SMALL_FEATURES.shape).info
->>>>>>> fe73a70 (Tests: multi-label datasets of different rows have different names)
+    path = folder / f"part-00000-{digest}.parquet"
+    shard = write_shard(path, clips, rows, [], SMALL_FEATURES.shape, windowed=True).info
     manifest = ShardManifest(
         fingerprint=SMALL_FEATURES.fingerprint,
         features=SMALL_FEATURES,
