@@ -94,7 +94,7 @@ def opensoundscape_rate(arguments: argparse.Namespace, run: Path, audio: Path, c
     module = [arguments.opensoundscape, "-m", "benchmarks.opensoundscape_windows"]
     options = ["--audio", audio, "--run", run, "--hop", arguments.hop, "--workers", cores]
     command = list(map(str, module + options))
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
     return float(json.loads(output.splitlines()[-1])["windows_per_second"])
 
 

@@ -12,7 +12,7 @@ COMMANDS = {
     "crossval": "cross-validate a classifier",
     "evaluate": "compute metrics of a classifier or generator; HTML report",
     "predict": "classify unlabeled audio files; writes submission.csv",
-    "show": "show a recording with its detected events: HTML page with a player",
+    "show": "show a recording with its detected events; HTML page",
     "generate": "generate sounds of chosen classes with a trained generator",
     "submit": "submit a command as a cluster job",
     "jobs": "list cluster jobs, show their logs, stop them",

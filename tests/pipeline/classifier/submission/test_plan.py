@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.classifier import submission
+from pipeline.classifier.submission import plan as module
 from pipeline.classifier.submission.filled_values import PredictedClips
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.sample import SampleSubmission
@@ -132,7 +132,7 @@ def test_file_has_separator_of_sample():
 
 
 def test_file_has_one_header_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission, "_CHUNK_VALUES", 2)
+    monkeypatch.setattr(module, "_CHUNK_VALUES", 2)
     plan = plan_submission(None, CLIPS, CLASSES)
     chunks = list(plan.csv_chunks(two_parts(), CLASSES))
     assert chunks == ["id,label\na/1.wav,dog\na/2.flac,dog\n", "b/2.wav,rain\n", "c.d.wav,label\n"]
@@ -148,7 +148,7 @@ def test_submission_of_many_classes_equals_few_in_parts(monkeypatch: pytest.Monk
     table = pd.DataFrame({"": list("0123"), "id": [IDS[i] for i in rows]}, dtype=str)
     columns = ("", *reversed(names), "id", "unknown")
     plan = plan_submission(SampleSubmission(table, "s.csv", columns=columns), CLIPS, names, "probability")
-    monkeypatch.setattr(submission, "_CHUNK_VALUES", 400)
+    monkeypatch.setattr(module, "_CHUNK_VALUES", 400)
     chunks = list(plan.csv_chunks(parts, names))
     expected = pd.DataFrame(probabilities[rows], columns=list(names)).assign(unknown=0.0, **table)
     assert len(chunks) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.classifier import sample_submission
+from pipeline.classifier.submission import sample as module
 from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.sample import SampleSubmission, read_sample, split_columns
 from pipeline.io.errors import UserError
@@ -98,7 +98,7 @@ def test_sample_without_header_raises(tmp_path: Path):
 
 def test_placeholders_of_many_columns_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of thousands of columns of zeros only names are needed; ids and row numbers are complete."""
-    monkeypatch.setattr(sample_submission, "CHECKED_ROWS", 4)
+    monkeypatch.setattr(module, "CHECKED_ROWS", 4)
     names = [f"class {i}" for i in range(200)]
     ids = [f"{i}.wav" for i in range(10)]
     path = tmp_path / "sample.csv"

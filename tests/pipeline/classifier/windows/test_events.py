@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.classifier import events as module
+from pipeline.classifier.windows import events as module
 from pipeline.classifier.windows.events import Event, EventFinder, merge_events
 
 HALF = np.array([0.5])

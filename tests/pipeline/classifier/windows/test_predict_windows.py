@@ -18,10 +18,10 @@ import soundfile
 
 from models.config import ConfigError
 from pipeline.audio.features import spectrogram
-from pipeline.classifier import window_stage
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio
 from pipeline.classifier.recording_list import read_recordings
+from pipeline.classifier.windows import stage
 from pipeline.data.windows import window_starts
 from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
@@ -174,14 +174,14 @@ def test_unreadable_recording_is_one_rejected_line(run: Path, audio: Path) -> No
 
 def damage(monkeypatch: pytest.MonkeyPatch, first: float, last: float) -> None:
     """Have the windows of `1.wav` that begin from `first` to `last` seconds be unreadable."""
-    read = window_stage.read_windows
+    read = stage.read_windows
 
     def read_damaged(path: str, starts: list[float], *arguments: Any) -> Iterator[Any]:
         for start, samples in zip(starts, read(path, starts, *arguments), strict=True):
             is_damaged = path.endswith("test/1.wav") and first <= start <= last
-            yield window_stage.AudioDecodeError("damaged frame") if is_damaged else samples
+            yield stage.AudioDecodeError("damaged frame") if is_damaged else samples
 
-    monkeypatch.setattr(window_stage, "read_windows", read_damaged)
+    monkeypatch.setattr(stage, "read_windows", read_damaged)
 
 
 def test_damaged_part_leaves_readable_windows(
