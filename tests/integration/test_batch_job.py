@@ -105,6 +105,7 @@ ON_CPU_AND_GPU = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 def test_unit_of_killed_actor_is_run_again(tmp_path: Path) -> None:
     crashes = tmp_path / "crashes"
     crashes.mkdir()

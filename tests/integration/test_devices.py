@@ -197,7 +197,8 @@ def one_cpu_and_gpu() -> Iterator[None]:
 @pytest.mark.usefixtures("one_cpu_and_gpu")
 @pytest.mark.timeout(120)
 class TestBatchJob:
-    @pytest.mark.parametrize("gpu_stage", [pytest.param(0, marks=pytest.mark.slow), 1])
+    @pytest.mark.parametrize("gpu_stage", [0, 1])
+    @pytest.mark.slow
     def test_one_cpu_is_enough_for_one_gpu(self, gpu_stage: int, tmp_path: Path) -> None:
         stages = [partial(Reader, tmp_path), make_writer]
         expected = make_job(tmp_path / "process").run(stages, run_in_process)
@@ -206,7 +207,10 @@ class TestBatchJob:
 
     @pytest.mark.parametrize(
         ("outcome", "message"),
-        [("bug", r"^ZeroDivisionError: division by zero; --log-level debug"), ("unpicklable", r"pickle")],
+        [
+            ("bug", r"^ZeroDivisionError: division by zero; --log-level debug"),
+            pytest.param("unpicklable", r"pickle", marks=pytest.mark.slow),
+        ],
     )
     def test_error_of_cpu_stage_is_not_retried(self, outcome: str, message: str, tmp_path: Path) -> None:
         attempts = tmp_path / "attempts"

@@ -49,6 +49,7 @@ def audio(tmp_path: Path) -> Path:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # every stage, in turn
 def test_demo_writes_and_prints_all_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"

@@ -97,6 +97,7 @@ class TestInOneSession:
             train_classifier(train_config(shards, tmp_path / "run", gpus_per_worker=1))
         assert time.monotonic() - start_time < 5
 
+    @pytest.mark.slow
     def test_busy_cpus_are_reported(
         self, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -115,6 +116,7 @@ class TestInOneSession:
         assert killed.result()
         assert_run_equals(config.run, expected_weights)
 
+    @pytest.mark.slow
     def test_repeatedly_lost_worker_ends_with_error(
         self, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -207,7 +207,8 @@ class TestInOneSession:
         assert trials[0].state == "finished"
         assert time.monotonic() - start < 100
 
-    @pytest.mark.parametrize("scheduler", ["pbt", pytest.param("pb2", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("scheduler", ["pbt", "pb2"])
+    @pytest.mark.slow
     def test_population_larger_than_cluster_finishes(self, config: SearchConfig, scheduler: str) -> None:
         """Trials wait for each other and resume from old checkpoints of donors, which must still exist."""
         config = override(config, scheduler=scheduler, trials=4, max_epochs=8, grace_epochs=2)

@@ -109,7 +109,7 @@ def _train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig, wo
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("norm", ["group", "sync"])
+@pytest.mark.parametrize("norm", ["group", pytest.param("sync", marks=pytest.mark.slow)])
 def test_two_workers_equal_one(norm: NormName, shards: Path, tmp_path: Path) -> None:
     """No batch norm per worker, no dropout: nothing else may depend on how many workers share a batch."""
     model = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.0, norm=norm)

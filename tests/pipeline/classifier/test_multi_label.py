@@ -117,6 +117,7 @@ def test_resumed_multi_label_run_equals_uninterrupted(
     assert len(thresholds) == 1
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one_for_label_sets(windows: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = SETTINGS | {"model": PLAIN, "batch_size": 15, "spec_augment": LIGHT}
     run_loop(windows, tmp_path / "one", **settings)

@@ -101,6 +101,7 @@ def test_interrupted_generation_resumes_on_other_device(gan: Path, tmp_path: Pat
     assert all(path.stat().st_mtime_ns == time for path, time in first.items())
 
 
+@pytest.mark.slow
 def test_device_gives_metrics_of_cpu(gan: Path, tmp_path: Path) -> None:
     expected = evaluate_gan(gan, 3, tmp_path / "cpu")
     with simulated_device():

@@ -109,7 +109,7 @@ def test_weights_depend_on_seed_only(shards: Path, tmp_path: Path) -> None:
     assert not tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_resumed_run_equals_uninterrupted_run(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
@@ -157,6 +157,7 @@ def _train_on_rank(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> None:
     # An odd batch size, so that the slices differ by a clip; low learning rates, so that rounding errors that
     # flip the signs of tiny gradients have little effect through Adam.

@@ -46,7 +46,9 @@ def assert_equal(run: Path, expected: Path) -> None:
     assert actual == values
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5])
+@pytest.mark.parametrize(
+    "steps", [1, pytest.param(4, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("model", ["classifier", "gan"])
 def test_resumed_epoch_ends_with_same_weights(
     model: str, steps: int, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,7 +84,8 @@ def train_as_rank(
         loop.train_loop(config, world)
 
 
-@pytest.mark.parametrize("model", ["classifier", pytest.param("gan", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", ["classifier", "gan"])
+@pytest.mark.slow
 def test_two_workers_resume_with_same_weights(model: str, shards: Path, tmp_path: Path) -> None:
     """Each rank has its own dropout and sums."""
     run_ranks(train_as_rank, 2, tmp_path / "1", model, shards, tmp_path / "expected")
