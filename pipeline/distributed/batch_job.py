@@ -134,6 +134,7 @@ class BatchJob:
             UserError: the folder or the list cannot be written.
         """
         self.description, self.folder = description, folder
+        self._items = "windows" if "start" in clips else "clips"  # of recordings, or whole files
         self._read_summary, self._count_rejected = read_summary, count_rejected
         self._known_outputs = known_outputs
         with report_os_errors("creating", folder):
@@ -152,7 +153,7 @@ class BatchJob:
             self._run_pending(pending, summaries, stages, runner)
         elif self.units:
             clips = sum(unit.clips for unit in self.units)
-            Progress(self.description, clips, "clips", done=clips).finish()
+            Progress(self.description, clips, self._items, done=clips).finish()
         return [summaries[unit.name] for unit in self.units]
 
     def output_sizes(self) -> dict[str, int]:
@@ -189,7 +190,7 @@ class BatchJob:
         clips = {unit.name: unit.clips for unit in self.units}
         rejected = sum(map(self._count_rejected, summaries.values()))
         done = sum(clips[name] for name in summaries)
-        with Progress(self.description, sum(clips.values()), "clips", done) as progress:
+        with Progress(self.description, sum(clips.values()), self._items, done) as progress:
             for result in runner(pending, stages):
                 if result.error:
                     logger.debug("%s", result.traceback or result.error)
