@@ -37,8 +37,8 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN)/python -m pytest -m "not slow" --ignore tests/integration -n 2 --dist loadfile
-	# They mostly wait for Ray's processes to start: two at a time.
-	$(RUN)/python -m pytest -m "not slow" tests/integration -n 2 --dist loadfile
+	# One at a time: of two Ray sessions on two cores, one was once lost, and pytest-xdist then waits forever.
+	$(RUN)/python -m pytest -m "not slow" tests/integration
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -m slow
