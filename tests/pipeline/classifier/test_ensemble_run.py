@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.classifier import loop, train
-from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier import train
 from pipeline.classifier.crossval import fold_config, report_folds
 from pipeline.classifier.ensemble_calibration import fit_temperature
 from pipeline.classifier.ensemble_run import member_configs
@@ -22,8 +21,7 @@ from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.classifier.refit import validated_config
 from pipeline.classifier.state import prepare
-from pipeline.classifier.step import train_step
-from pipeline.classifier.train import begin_run, describe_result, train_in_process
+from pipeline.classifier.train import describe_result, train_in_process
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows
 from pipeline.data.uncached import open_dataset_to_read
@@ -31,6 +29,7 @@ from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import ClassifierMetadata, SavedClassifier, load_classifier
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.classifier_training import interrupted_at, train_run
 from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import SMALL_FEATURES, train_config
@@ -38,11 +37,6 @@ from tests.pipeline.classifier.test_crossval import crossval_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CPU = torch.device("cpu")
-
-
-def train_run(config: TrainClassifierConfig) -> dict[str, Any]:
-    summary = begin_run(config)
-    return train_in_process(config) if summary is None else summary
 
 
 @pytest.fixture(scope="module")
@@ -124,22 +118,10 @@ def test_digest_depends_on_temperature_of_ensemble(run: Path, tmp_path: Path) ->
     assert predictor_digest(copy) != digest
 
 
-def test_interrupted_ensemble_resumes_with_same_weights(
-    run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-
-    def interrupted_step(*args: Any) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 13:  # the second member
-            raise KeyboardInterrupt
-        return train_step(*args)
-
+def test_interrupted_ensemble_resumes_with_same_weights(run: Path, shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path / "run", ensemble=2, seed=7, fold=1, epochs=3, learning_rate=1e-2)
-    monkeypatch.setattr(loop, "train_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(13):  # the second member
         train_run(config)
-    monkeypatch.setattr(loop, "train_step", train_step)
     assert (config.run / "member_1/summary.json").exists() and not (config.run / "ensemble.json").exists()
     with pytest.raises(UserError, match=r"no model.safetensors in it; train it with"):
         load_predictor(config.run)

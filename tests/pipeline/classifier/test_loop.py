@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from models.batch_augment import MixUpConfig
@@ -31,6 +29,7 @@ from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
+from tests.helpers.classifier_training import assert_nearly_equal, interrupted_at, train_on_workers
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import extract_config, train_config, write_shards, write_tones
 
@@ -77,36 +76,17 @@ def test_weights_depend_on_seed_only(shards: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumed_run_equals_uninterrupted(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
+def test_resumed_run_equals_uninterrupted(shards: Path, tmp_path: Path, precision: str) -> None:
     uninterrupted = train_config(shards, tmp_path / "uninterrupted", precision=precision)
     run_loop(uninterrupted)
     interrupted = train_config(shards, tmp_path / "interrupted", precision=precision)
-    calls = []
-
-    def interrupted_step(*args: Any) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 8:  # in the middle of the third epoch
-            raise KeyboardInterrupt
-        return train_step(*args)
-
-    monkeypatch.setattr(loop, "train_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(8):  # in the middle of the third epoch
         run_loop(interrupted)
-    monkeypatch.setattr(loop, "train_step", train_step)
     assert last_checkpoint(interrupted)[1]["epoch"] == 2
     run_loop(interrupted)
     assert tensors_equal(load_weights(uninterrupted.run), load_weights(interrupted.run))
     for group in ("model", "ema", "optimizer"):
         assert tensors_equal(last_checkpoint(uninterrupted)[0][group], last_checkpoint(interrupted)[0][group])
-
-
-def _train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig, workers: int = 2) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
-    train_loop(config, World.current(torch.device("cpu")))
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("norm", ["group", pytest.param("sync", marks=pytest.mark.slow)])
@@ -116,15 +96,9 @@ def test_two_workers_equal_one(norm: NormName, shards: Path, tmp_path: Path) -> 
     settings = {"model": model, "epochs": 3, "class_weights": True, "batch_size": 15}
     run_loop(train_config(shards, tmp_path / "one", **settings))
     two = train_config(shards, tmp_path / "two", **settings)
-    two.run.mkdir()
-    mp.start_processes(_train_as_rank, (str(tmp_path / "rendezvous"), two), nprocs=2, start_method="spawn")
-    weights_two = load_weights(tmp_path / "two")
-    for name, value in load_weights(tmp_path / "one").items():
-        # Sums over a batch have another order; AdamW divides by the root of tiny squares and amplifies that.
-        torch.testing.assert_close(weights_two[name], value, rtol=1e-3, atol=1e-4)
-    metrics_one, metrics_two = (RunFolder(tmp_path / name).read_history()[-1] for name in ("one", "two"))
-    for key in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1"):
-        assert metrics_one[key] == pytest.approx(metrics_two[key], rel=1e-3), key
+    train_on_workers(two, tmp_path / "rendezvous")
+    metrics = ("train_loss", "val_loss", "val_accuracy", "val_macro_f1")
+    assert_nearly_equal(tmp_path / "one", tmp_path / "two", metrics)
 
 
 def test_train_step_equals_plain_pytorch(shards: Path, tmp_path: Path) -> None:
@@ -287,8 +261,7 @@ def test_ranks_without_validation_clips_agree(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, clips=8)
     model = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8, dropout=0.0, norm="group")
     config = train_config(shards, tmp_path / "run", model=model, epochs=1, val_fraction=0.1)
-    config.run.mkdir()
-    mp.start_processes(_train_as_rank, (str(tmp_path / "rendezvous"), config, 4), nprocs=4)
+    train_on_workers(config, tmp_path / "rendezvous", 4)
     (metrics,) = RunFolder(config.run).read_history()
     assert math.isfinite(metrics["val_loss"])
     run_loop(config.model_copy(update={"run": tmp_path / "one"}))

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig, add_sounds, unite_targets
 from models.classifier import ClassifierConfig
-from pipeline.classifier import loop
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.state import prepare
@@ -29,10 +27,10 @@ from pipeline.gan.train import train_gan
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.classifier_training import assert_nearly_equal, interrupted_at, train_on_workers
 from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import gan_config, train_config, write_shards
-from tests.pipeline.classifier.test_loop import _train_as_rank
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 # A frequency mask would hide a tone, which is in two of 16 bands.
@@ -93,22 +91,10 @@ def test_validation_scores_are_those_of_scikit_learn(windows: Path, tmp_path: Pa
 SETTINGS = {"class_weights": True, "focal_gamma": 2.0, "sampling": "balanced", "epochs": 3}
 
 
-def test_resumed_multi_label_run_equals_uninterrupted(
-    windows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_multi_label_run_equals_uninterrupted(windows: Path, tmp_path: Path) -> None:
     run_loop(windows, tmp_path / "uninterrupted", **SETTINGS)
-    calls = []
-
-    def interrupted_step(*args: Any) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return train_step(*args)
-
-    monkeypatch.setattr(loop, "train_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(9):
         run_loop(windows, tmp_path / "interrupted", **SETTINGS)
-    monkeypatch.setattr(loop, "train_step", train_step)
     run_loop(windows, tmp_path / "interrupted", **SETTINGS)
     assert tensors_equal(load_weights(tmp_path / "uninterrupted"), load_weights(tmp_path / "interrupted"))
     thresholds = {
@@ -122,14 +108,9 @@ def test_two_workers_equal_one_for_label_sets(windows: Path, tmp_path: Path) -> 
     settings: dict[str, Any] = SETTINGS | {"model": PLAIN, "batch_size": 15, "spec_augment": LIGHT}
     run_loop(windows, tmp_path / "one", **settings)
     two = train_config(windows, tmp_path / "two", **settings)
-    two.run.mkdir()
-    mp.start_processes(_train_as_rank, (str(tmp_path / "rendezvous"), two), nprocs=2, start_method="spawn")
-    weights_two = load_weights(tmp_path / "two")
-    for name, value in load_weights(tmp_path / "one").items():
-        torch.testing.assert_close(weights_two[name], value, rtol=1e-3, atol=1e-4)
-    metrics_one, metrics_two = (RunFolder(tmp_path / name).read_history()[-1] for name in ("one", "two"))
-    for key in ("train_loss", "val_loss", "val_map", "val_macro_f1"):
-        assert metrics_one[key] == pytest.approx(metrics_two[key], rel=1e-3), key
+    train_on_workers(two, tmp_path / "rendezvous")
+    metrics = ("train_loss", "val_loss", "val_map", "val_macro_f1")
+    assert_nearly_equal(tmp_path / "one", tmp_path / "two", metrics)
 
 
 def test_multi_label_step_equals_plain_pytorch(windows: Path, tmp_path: Path) -> None:

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from models.config import ConfigError
-from pipeline.classifier import loop, train
+from pipeline.classifier import train
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
-from pipeline.classifier.step import train_step
-from pipeline.classifier.train import begin_run, describe_result, train_in_process
+from pipeline.classifier.train import begin_run, describe_result
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, trained_clips
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.classifier_training import interrupted_at, train_run
 from tests.helpers.html_page import Page
 from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import load_weights, tensors_equal
@@ -32,11 +32,6 @@ def refit_settings(shards: Path, run: Path, **overrides: object) -> TrainClassif
     # The best of six epochs is not the last one.
     settings = {"refit": True, "fold": 1, "epochs": 6, "warmup_epochs": None, "learning_rate": 1e-2}
     return train_config(shards, run, **settings | overrides)
-
-
-def train_run(config: TrainClassifierConfig) -> dict[str, Any]:
-    summary = begin_run(config)
-    return train_in_process(config) if summary is None else summary
 
 
 @pytest.fixture(scope="module")
@@ -104,22 +99,12 @@ def test_evaluation_on_validation_clips_is_refused(undisturbed: Path, tmp_path: 
 
 @pytest.mark.parametrize("step", [5, 17, 33])
 def test_interrupted_refit_equals_undisturbed(
-    undisturbed: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    undisturbed: Path, shards: Path, tmp_path: Path, step: int
 ) -> None:
     """The training with validation takes 18 steps; then follow those on all clips."""
-    calls: list[int] = []
-
-    def interrupted_step(*args: Any) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == step:
-            raise KeyboardInterrupt
-        return train_step(*args)
-
     config = refit_settings(shards, tmp_path / "run")
-    monkeypatch.setattr(loop, "train_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(step):
         train_run(config)
-    monkeypatch.setattr(loop, "train_step", train_step)
     train_run(config)
     assert tensors_equal(load_weights(undisturbed), load_weights(config.run))
     assert (

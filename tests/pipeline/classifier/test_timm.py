@@ -13,17 +13,16 @@ import torch
 
 from models.config import ConfigError
 from models.settings import ClassifierConfig
-from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.state import prepare
-from pipeline.classifier.step import train_step
-from pipeline.classifier.train import begin_run, train_in_process
+from pipeline.classifier.train import begin_run
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier
+from tests.helpers.classifier_training import interrupted_at, train_run
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config
 from tests.helpers.timm import needs_timm
@@ -36,11 +35,6 @@ def timm_config(shards: Path, run: Path, name: str = NAME, **overrides: object) 
     pretrained = overrides.pop("pretrained", False)
     model = ClassifierConfig(arch=f"timm:{name}", embedding_dim=16, pretrained=pretrained)  # type: ignore[arg-type]
     return train_config(shards, run, **{"model": model, "epochs": 2} | overrides)
-
-
-def train_run(config: TrainClassifierConfig) -> dict[str, Any]:
-    summary = begin_run(config)
-    return train_in_process(config) if summary is None else summary
 
 
 def weights_file(path: Path) -> dict[str, torch.Tensor]:
@@ -81,23 +75,11 @@ def test_network_is_trained_saved_and_evaluated(
 
 
 @needs_timm
-def test_resumed_timm_run_equals_uninterrupted(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_timm_run_equals_uninterrupted(shards: Path, tmp_path: Path) -> None:
     train_run(timm_config(shards, tmp_path / "whole"))
-    calls: list[int] = []
-
-    def interrupted_step(*args: Any) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return train_step(*args)
-
     config = timm_config(shards, tmp_path / "parts")
-    monkeypatch.setattr(loop, "train_step", interrupted_step)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(5):
         train_run(config)
-    monkeypatch.setattr(loop, "train_step", train_step)
     train_run(config)
     assert tensors_equal(load_weights(tmp_path / "whole"), load_weights(config.run))
 
