@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 
 from models.config import diff_settings
-from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.label_mode import MONITORS, check_label_mode
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.data_checks import check_single_label
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -32,7 +29,7 @@ from tune.config import RESUMABLE_SETTINGS, SearchConfig
 from tune.live_table import LiveTable
 from tune.plan import ConcurrencyLimit, Plan, plan_trials
 from tune.result import write_results
-from tune.settings import base_settings, load_search_space
+from tune.settings import base_settings, base_values, choose_metric, load_search_space
 from tune.trial.spec import TrialSpec
 from tune.trials import SearchFolder, Trial
 
@@ -120,27 +117,6 @@ def check(config: SearchConfig) -> None:
     known_trials(config, make_spec(config))
 
 
-def choose_metric(config: SearchConfig) -> SearchConfig:
-    """Return the settings with the metric of multi-label runs if the trials are, and no other is set.
-
-    Raises:
-        UserError, ConfigError: unusable shards or settings, or a metric that the trials do not have.
-    """
-    base = base_settings(config, base_values(config))
-    if not isinstance(base, TrainClassifierConfig):
-        check_single_label(config.shards)
-        return config
-    multi_label = check_label_mode(base.model_copy(update={"monitor": None}))
-    if config.metric is None:
-        return config.model_copy(update={"metric": MONITORS[True][0]}) if multi_label else config
-    if config.metric not in MONITORS[multi_label]:
-        kind = "multi-label runs" if multi_label else "runs with one class per clip"
-        raise UserError(
-            f"--metric {config.metric}: not a metric of {kind}; available: {', '.join(MONITORS[multi_label])}"
-        )
-    return config
-
-
 def make_spec(config: SearchConfig) -> TrialSpec:
     """Return the specification of the trials, checked before the first one starts.
 
@@ -205,15 +181,6 @@ def identity(config: SearchConfig, spec: TrialSpec) -> dict[str, Any]:
         "space": spec.space.to_dict(),
         "base": spec.base.identity(),
     }
-
-
-def base_values(config: SearchConfig) -> dict[str, Any]:
-    """Return the content of the file --base; empty if there is none.
-
-    Raises:
-        UserError: unreadable file.
-    """
-    return read_yaml(config.base, "--base") if config.base else {}
 
 
 def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:

@@ -7,7 +7,11 @@ from typing import Any
 
 from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.label_mode import MONITORS, check_label_mode
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.data_checks import check_single_label
+from pipeline.io.errors import UserError
+from pipeline.io.yaml_files import read_yaml
 from pipeline.training.config import TrainingConfig
 from tune.config import SearchConfig
 from tune.space import Choice, Range, SearchSpace, parse_space
@@ -74,6 +78,36 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
     if isinstance(parsed, TrainGanConfig):
         overrides |= {"select_best": True, "sample_every": min(parsed.sample_every, config.grace_period)}
     return parsed.model_copy(update=overrides)
+
+
+def base_values(config: SearchConfig) -> dict[str, Any]:
+    """Return the content of the file --base; empty if there is none.
+
+    Raises:
+        UserError: unreadable file.
+    """
+    return read_yaml(config.base, "--base") if config.base else {}
+
+
+def choose_metric(config: SearchConfig) -> SearchConfig:
+    """Return the settings with the metric of multi-label runs if the trials are, and no other is set.
+
+    Raises:
+        UserError, ConfigError: unusable shards or settings, or a metric that the trials do not have.
+    """
+    base = base_settings(config, base_values(config))
+    if not isinstance(base, TrainClassifierConfig):
+        check_single_label(config.shards)
+        return config
+    multi_label = check_label_mode(base.model_copy(update={"monitor": None}))
+    if config.metric is None:
+        return config.model_copy(update={"metric": MONITORS[True][0]}) if multi_label else config
+    if config.metric not in MONITORS[multi_label]:
+        kind = "multi-label runs" if multi_label else "runs with one class per clip"
+        raise UserError(
+            f"--metric {config.metric}: not a metric of {kind}; available: {', '.join(MONITORS[multi_label])}"
+        )
+    return config
 
 
 def load_search_space(

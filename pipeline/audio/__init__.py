@@ -6,6 +6,7 @@ In the order in which a clip passes through them:
 - `clip_files`: reads the files of clips in object stores ahead of decoding.
 - `decode`: audio file → mono samples at one sample rate, of all streams of the file, with warnings; damaged
   files are used if enough is there. `decoding/` has its parts.
+- `recordings`: windows of recordings of any length, read in blocks.
 - `waveform`: resample, trim silence, crop or pad to a fixed length, write WAV files.
 - `augment`: waveform augmentations of a given strength, and the random generator of each row.
 - `mel`, `mel_filters`: samples → log-mel spectrogram in dB, equal to librosa's.

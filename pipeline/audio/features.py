@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,12 +121,22 @@ def _decodable(source: ClipSource) -> str | os.PathLike[str] | bytes:
         source = RemoteFile.fetch(source)
     if not isinstance(source, RemoteFile):
         return source
-    try:
+    with report_source_errors(source.uri):
         return source.read()
+
+
+@contextmanager
+def report_source_errors(name: str) -> Iterator[None]:
+    """Raise an error of the object that is read as `AudioDecodeError`, one of its store as `UserError`.
+
+    `name` is the URI of the object.
+    """
+    try:
+        yield
     except FileNotFoundError:
         raise AudioDecodeError("no such file") from None
     except OSError as error:
-        raise UserError(explain_os_error(error, f"reading {source.uri}")) from error
+        raise UserError(explain_os_error(error, f"reading {name}")) from error
     except ValueError as error:  # a key that the storage layer does not accept
         raise AudioDecodeError(f"unreadable: {error}") from None
 

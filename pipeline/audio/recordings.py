@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from pipeline.audio.decoding.object_source import open_object
 from pipeline.audio.decoding.readers import open_readers
 from pipeline.audio.decoding.stream_reader import DECODER_ERRORS
 from pipeline.audio.decoding.timeline import Timeline
-from pipeline.audio.features import ClipSource
+from pipeline.audio.features import ClipSource, report_source_errors
 from pipeline.audio.file_types import HEADER_BYTES, unsupported_reason
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.storage import is_store_uri
@@ -103,6 +104,25 @@ def read_windows(
                 yield error
 
 
+def read_each_window(
+    source: ClipSource,
+    starts: Sequence[float],
+    seconds: float,
+    sample_rate: int,
+    min_complete: float = DecodeConfig().min_complete,
+    on_warning: OnWarning = ignore_warning,
+) -> Generator[np.ndarray | AudioDecodeError]:
+    """Yield as `read_windows`; if nothing of the recording can be read, the reason for every window.
+
+    Raises:
+        UserError: the object store cannot be reached.
+    """
+    try:
+        yield from read_windows(source, starts, seconds, sample_rate, min_complete, on_warning)
+    except AudioDecodeError as error:
+        yield from itertools.repeat(error, len(starts))
+
+
 class _Window(NamedTuple):
     """A window, in samples."""
 
@@ -167,17 +187,11 @@ def _readers(source: ClipSource) -> Iterator[list[FrameReader]]:
 
 
 def _open(source: ClipSource) -> ByteSource:
-    try:
+    with report_source_errors(_name(source)):
         if isinstance(source, RemoteFile):
             return ByteSource(source.read())
         if isinstance(source, str) and is_store_uri(source):
             return open_object(source)
-    except FileNotFoundError:
-        raise AudioDecodeError("no such file") from None
-    except OSError as error:
-        raise UserError(explain_os_error(error, f"reading {_name(source)}")) from error
-    except ValueError as error:  # a key that the storage layer does not accept
-        raise AudioDecodeError(f"unreadable: {error}") from None
     return open_source(source)
 
 

@@ -14,7 +14,7 @@ In the order to read:
     inference    class probabilities from spectrograms
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
-    report       HTML report of an evaluation
+    report       HTML report of an evaluation; examples: its clips of each class
     multi_label_evaluation  the same for multi-label models, with multi_label_report
     crossval     `melray crossval`: each fold held out once
     predict      `melray predict`: a resumable batch job over audio files

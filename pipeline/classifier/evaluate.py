@@ -18,6 +18,7 @@ from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
 from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
+from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label_evaluation import (
     LabelSetPredictions,
@@ -36,7 +37,6 @@ from pipeline.distributed.devices import process_device
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
-from pipeline.report.selection import evenly_spaced
 from pipeline.training.run_folder import RunFolder
 
 MAX_MISTAKES = 12
@@ -262,12 +262,10 @@ def class_examples(predictions: Predictions, class_names: Sequence[str]) -> list
 
     Of many classes with clips, evenly spaced ones have an example.
     """
-    examples, clip_ids = [], predictions.clip_ids
     labels, probability = predictions.scores.labels, predictions.scores.true_probability
-    classes = np.unique(labels)
-    for label in classes[evenly_spaced(len(classes))]:
-        class_clips = np.flatnonzero(labels == label)
-        best = class_clips[probability[class_clips].argmax()]
-        audio = row_audio(predictions.dataset, predictions.rows[best])
-        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best), audio))
-    return examples
+
+    def clips_of(label: int) -> tuple[np.ndarray, np.ndarray]:
+        clips = np.flatnonzero(labels == label)
+        return clips, probability[clips]
+
+    return most_probable(predictions, np.unique(labels), clips_of, class_names)

@@ -15,7 +15,6 @@ import torch
 
 from models.group_bootstrap import map_interval
 from models.multi_label_metrics import (
-    DEFAULT_THRESHOLD,
     choose_thresholds,
     multi_label_metrics,
     rank_classes,
@@ -23,6 +22,7 @@ from models.multi_label_metrics import (
 )
 from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
+from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label_report import ClassError, write_multi_label_report
 from pipeline.classifier.predictor_model import AnyClassifier, model_facts
@@ -33,8 +33,6 @@ from pipeline.io.errors import report_os_errors
 from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.report.precision_recall import PrecisionRecall
-from pipeline.report.selection import evenly_spaced
-from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.run_folder import RunFolder
 
 BACKGROUND = "background"
@@ -75,14 +73,7 @@ def predict_label_sets(
     parts = [
         predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device) for chunk in chunks
     ]
-    return LabelSetPredictions(dataset, rows, classes[:], np.concatenate(parts), class_thresholds(metadata))
-
-
-def class_thresholds(metadata: ClassifierMetadata) -> np.ndarray:
-    """Return the thresholds of a multi-label model `[shape=(C,)]`; 1/2 if none were chosen."""
-    if metadata.thresholds is None:
-        return np.full(len(metadata.class_names), DEFAULT_THRESHOLD)
-    return np.array(metadata.thresholds)
+    return LabelSetPredictions(dataset, rows, classes[:], np.concatenate(parts), metadata.class_thresholds())
 
 
 def join_label_set_predictions(
@@ -224,11 +215,10 @@ def _error_entry(error: ClassError) -> dict[str, Any]:
 
 def class_examples(predictions: LabelSetPredictions, class_names: Sequence[str]) -> list[Example]:
     """Return the clip of each class in which it is most probable; of many classes, evenly spaced ones."""
-    present = np.flatnonzero(predictions.targets.any(axis=0))
-    examples, clip_ids = [], predictions.clip_ids
-    for label in present[evenly_spaced(len(present))].tolist():
-        clips = np.flatnonzero(predictions.targets[:, label])
-        best = int(clips[predictions.probabilities[clips, label].argmax()])
-        audio = row_audio(predictions.dataset, predictions.rows[best])
-        examples.append(Example(str(clip_ids[best]), class_names[label], predictions.mel(best), audio))
-    return examples
+    targets, probabilities = predictions.targets, predictions.probabilities
+
+    def clips_of(label: int) -> tuple[np.ndarray, np.ndarray]:
+        clips = np.flatnonzero(targets[:, label])
+        return clips, probabilities[clips, label]
+
+    return most_probable(predictions, np.flatnonzero(targets.any(axis=0)), clips_of, class_names)

@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from pipeline.audio.decode import AudioDecodeError
-from pipeline.audio.recordings import read_recording
+from pipeline.data.recording_headers import read_headers
 from pipeline.data.windows import window_id, window_starts
-from pipeline.io.concurrent import map_concurrently
-from pipeline.io.console import Progress
 
 
 @dataclass(frozen=True)
@@ -67,17 +64,6 @@ def read_recordings(clips: pd.DataFrame, window: float, hop: float) -> Recording
     Raises:
         UserError: the object store of a recording cannot be reached.
     """
-    seconds = np.empty(len(clips))
-    with Progress("reading lengths", len(clips), "recordings") as progress:
-        for position, length in enumerate(map_concurrently(_length, clips["path"])):
-            seconds[position] = length
-            progress.add(1)
-        progress.finish()
-    return RecordingList(clips, seconds, window, hop)
-
-
-def _length(path: str) -> float:
-    try:
-        return read_recording(path).seconds
-    except AudioDecodeError:  # the reason is found again, and reported, when its window is read
-        return math.nan
+    headers = read_headers(clips["path"])
+    seconds = [math.nan if recording is None else recording.seconds for recording in headers]
+    return RecordingList(clips, np.array(seconds, np.float64), window, hop)

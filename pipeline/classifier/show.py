@@ -31,7 +31,6 @@ from pipeline.report.recording_media import RecordingMedia, read_media
 
 # Windows whose spectrograms are in memory together.
 CHUNK_WINDOWS = 64
-DEFAULT_THRESHOLD = 0.5
 # Endings of files that browsers play; others cannot be linked.
 PLAYABLE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm")
 
@@ -123,34 +122,22 @@ def score_recording(config: ShowConfig, predictor: PredictorModel, recording: Re
             rows, mels = [], []
             for row in range(first, min(first + CHUNK_WINDOWS, len(starts))):
                 samples = next(reader)
-                if isinstance(samples, np.ndarray) and samples.size:
+                if isinstance(samples, np.ndarray):
                     rows.append(row)
                     mels.append(spectrogram(samples, metadata.features))
             if rows:
                 probabilities[rows] = predict_probabilities(model, np.stack(mels), device=device)
             progress.add(min(CHUNK_WINDOWS, len(starts) - first))
         progress.finish()
-    thresholds = event_thresholds(config.threshold, metadata.thresholds, len(metadata.class_names))
+    thresholds = metadata.class_thresholds(config.threshold)
     return Scores(window, hop, metadata.class_names, probabilities, thresholds)
-
-
-def event_thresholds(
-    requested: float | None, of_model: Sequence[float] | None, num_classes: int
-) -> np.ndarray:
-    """Return the probability from which on each class is an event `[shape=(C,)]`."""
-    if requested is None and of_model is not None:
-        return np.array(of_model)
-    return np.full(num_classes, DEFAULT_THRESHOLD if requested is None else requested)
 
 
 def find_events(scores: Scores, seconds: float) -> list[Span]:
     """Return the events of a recording of this length in seconds, sorted by start."""
     starts = [round(i * scores.hop, 3) for i in range(len(scores.probabilities))]
-    events = merge_events(starts, scores.window, scores.probabilities, scores.thresholds)
-    return [
-        Span(event.start, min(event.end, seconds), scores.names[event.label], event.probability)
-        for event in events
-    ]
+    events = merge_events(starts, scores.window, scores.probabilities, scores.thresholds, scores.hop, seconds)
+    return [Span(event.start, event.end, scores.names[event.label], event.probability) for event in events]
 
 
 def audio_link(config: ShowConfig, media: RecordingMedia) -> tuple[str | None, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig, OnWarning
 from pipeline.audio.features import ClipSource, FeatureConfig, Spectrogram, sample_rows, spectrogram_rows
-from pipeline.audio.recordings import read_windows
+from pipeline.audio.recordings import read_each_window
 from pipeline.data.shards import ClipWarning, Rejected
 
 # A row of the manifest.
@@ -119,20 +119,11 @@ class ClipExtractor:
                     result.add(window, list(rows), texts)
                     texts.clear()
 
-    def _read(
-        self, group: Sequence[Clip], on_warning: OnWarning
-    ) -> Generator[np.ndarray | AudioDecodeError, None, None]:
+    def _read(self, group: Sequence[Clip], on_warning: OnWarning) -> Generator[np.ndarray | AudioDecodeError]:
         """Yield the samples of windows of one recording, or why a window cannot be read."""
         starts = [window["start"] for window in group]
-        rate = self.features.mel.sample_rate
-        try:
-            for samples in read_windows(
-                group[0]["path"], starts, self.features.seconds, rate, self.min_complete, on_warning
-            ):
-                is_empty = isinstance(samples, np.ndarray) and not samples.size
-                yield AudioDecodeError("the recording ends before this window") if is_empty else samples
-        except AudioDecodeError as error:
-            yield from itertools.repeat(error)
+        seconds, rate = self.features.seconds, self.features.mel.sample_rate
+        return read_each_window(group[0]["path"], starts, seconds, rate, self.min_complete, on_warning)
 
 
 def _neighbors(windows: Sequence[Clip]) -> Iterator[list[Clip]]:

@@ -25,11 +25,7 @@ from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
 from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
-from pipeline.gan.reference_classifier import (
-    embed_and_classify,
-    load_other_classifier,
-    warn_if_trained_on,
-)
+from pipeline.gan.reference_classifier import embed_and_classify, load_other_classifier
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clips, write_run_report
 from pipeline.gan.sampling import (
@@ -88,8 +84,7 @@ def evaluate_gan(
     if reference_run is None:
         classifier = get_reference_classifier(config, "evaluation", device)
     else:
-        classifier = load_other_classifier(reference_run, saved.metadata)
-        warn_if_trained_on(reference_run, dataset.table.iloc[held_out_rows])
+        classifier = load_other_classifier(reference_run, saved.metadata, dataset.table.iloc[held_out_rows])
     classifier.model.to(device)
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")

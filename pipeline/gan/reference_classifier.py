@@ -44,8 +44,10 @@ def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | 
     return load_classifier(folder) if (folder / "summary.json").is_file() else None
 
 
-def load_other_classifier(run: Path, generator: GeneratorMetadata) -> SavedClassifier:
+def load_other_classifier(run: Path, generator: GeneratorMetadata, scored: pd.DataFrame) -> SavedClassifier:
     """Load a classifier of any run to evaluate a generator with.
+
+    Logs a warning if it was trained on clips, rows of a dataset, with which generated ones are compared.
 
     Raises:
         UserError: an unusable run, or other spectrograms or classes than those of the generator.
@@ -56,11 +58,11 @@ def load_other_classifier(run: Path, generator: GeneratorMetadata) -> SavedClass
         raise UserError(f"{flag} uses {mismatch}; train it on the dataset of the generator")
     if saved.metadata.class_names != generator.class_names or saved.metadata.multi_label:
         raise UserError(f"{flag} has other classes than the generator; train it on the same classes")
+    _warn_if_trained_on(run, scored)
     return saved
 
 
-def warn_if_trained_on(run: Path, scored: pd.DataFrame) -> None:
-    """Log a warning if a classifier was trained on clips, rows of a dataset, that score a generator."""
+def _warn_if_trained_on(run: Path, scored: pd.DataFrame) -> None:
     record = read_split_record(run / SPLIT_NAME)
     count = 0 if record is None else int(shared_rows(scored, trained_clips(record)).sum())
     if count:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.classifier import Classifier, ClassifierConfig
 from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
+from models.multi_label_metrics import DEFAULT_THRESHOLD
 from pipeline.audio.features import FeatureConfig
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
@@ -49,6 +51,15 @@ class ClassifierMetadata(ModelMetadata):
     thresholds: tuple[float, ...] | None = None
     """Of a multi-label model: probability from which on each class counts as present, chosen on the
     validation clips; None is 0.5 for all."""
+
+    def class_thresholds(self, requested: float | None = None) -> np.ndarray:
+        """Return the probability from which on each class is present `[shape=(C,)]`, float64.
+
+        `requested` is that of the user for all classes; without one those of the model are used.
+        """
+        if requested is None and self.thresholds is not None:
+            return np.array(self.thresholds)
+        return np.full(len(self.class_names), DEFAULT_THRESHOLD if requested is None else requested)
 
 
 class GeneratorMetadata(ModelMetadata):

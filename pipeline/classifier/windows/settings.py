@@ -13,7 +13,6 @@ from pipeline.io.errors import UserError
 from pipeline.training.model_file import ClassifierMetadata
 
 Pool = Literal["mean", "max", "noisy-or"]
-DEFAULT_THRESHOLD = 0.5
 
 
 class WindowOutputConfig(Config):
@@ -80,19 +79,9 @@ def window_settings(config: WindowOutputConfig, metadata: ClassifierMetadata) ->
     if hop > window:
         raise UserError(f"--hop {hop:g}: leaves gaps between windows of {window:g} s; lower it to {window:g}")
     default: Pool = "max" if metadata.multi_label else "mean"
-    return WindowSettings(window, hop, config.pool or default, class_thresholds(metadata, config.threshold))
-
-
-def class_thresholds(metadata: ClassifierMetadata, threshold: float | None) -> np.ndarray:
-    """Return the probability from which on each class is present `[shape=(C,)]`, float64.
-
-    `threshold` is that of the user for all classes; without one those of the model are used.
-    """
-    values = metadata.thresholds if threshold is None and metadata.thresholds else None
-    default = DEFAULT_THRESHOLD if threshold is None else threshold
-    return np.array(values or [default] * len(metadata.class_names), np.float64)
+    return WindowSettings(window, hop, config.pool or default, metadata.class_thresholds(config.threshold))
 
 
 def label_thresholds(metadata: ClassifierMetadata, threshold: float | None) -> tuple[float, ...] | None:
     """Return the thresholds of the labels of a multi-label model; None for one label per clip."""
-    return tuple(class_thresholds(metadata, threshold).tolist()) if metadata.multi_label else None
+    return tuple(metadata.class_thresholds(threshold).tolist()) if metadata.multi_label else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, spectrogram
-from pipeline.audio.recordings import read_windows
+from pipeline.audio.recordings import read_each_window
 from pipeline.classifier.predict_stages import UnitSpectrograms
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
@@ -48,32 +49,25 @@ class WindowReader:
         """Add the spectrograms of windows of a recording, or the reasons why they cannot be read."""
         # After a crash only the current window may be read.
         parts = [[window] for window in windows] if quarantine.after_crash else [windows]
+        features = self._features
         for part in parts:
             texts: list[str] = []
-            outcomes = self._read(part[0]["path"], [window["start"] for window in part], texts)
-            for window in part:
-                if quarantine.begin(window["clip_id"]):
-                    self._add(next(outcomes), result)
-                else:
-                    result.reasons.append(CRASH_REASON)
-                result.warnings.append("" if result.reasons[-1] else "; ".join(texts))
-                texts.clear()
-            if result.reasons[-1] != CRASH_REASON:  # an error of the object store may be found at the end
-                next(outcomes, None)
-
-    def _read(
-        self, path: str, starts: Sequence[float], warnings: list[str]
-    ) -> Iterator[np.ndarray | AudioDecodeError]:
-        """Yield the samples of each window, or why it cannot be read; append warnings as they occur."""
-        features, count = self._features, 0
-        try:
-            for samples in read_windows(
-                path, starts, features.seconds, features.mel.sample_rate, self._min_complete, warnings.append
-            ):
-                count += 1
-                yield samples
-        except AudioDecodeError as error:
-            yield from itertools.repeat(error, len(starts) - count)
+            outcomes = read_each_window(
+                part[0]["path"],
+                [window["start"] for window in part],
+                features.seconds,
+                features.mel.sample_rate,
+                self._min_complete,
+                texts.append,
+            )
+            with closing(outcomes):
+                for window in part:
+                    if quarantine.begin(window["clip_id"]):
+                        self._add(next(outcomes), result)
+                    else:
+                        result.reasons.append(CRASH_REASON)
+                    result.warnings.append("" if result.reasons[-1] else "; ".join(texts))
+                    texts.clear()
 
     def _add(self, samples: np.ndarray | AudioDecodeError, result: UnitSpectrograms) -> None:
         if isinstance(samples, np.ndarray):

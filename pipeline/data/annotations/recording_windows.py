@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.feature_defaults import ClipFormat
-from pipeline.audio.recordings import Recording, read_recording
 from pipeline.data.annotations.annotation import Annotation
 from pipeline.data.annotations.window_labels import WindowLabels, choose_background, label_windows
 from pipeline.data.clips import shown_list
+from pipeline.data.recording_headers import read_headers
 from pipeline.data.windows import WindowConfig, parse_overlap, window_id, window_starts
-from pipeline.io.concurrent import map_concurrently
-from pipeline.io.console import Progress
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 
@@ -81,22 +78,13 @@ def _read_lengths(paths: pd.Series) -> tuple[list[float], list[ClipFormat]]:
     Raises:
         UserError: an object store cannot be reached.
     """
-    seconds, formats = [], []
-    with Progress("reading lengths", len(paths), "recordings") as progress:
-        for recording in map_concurrently(_read_recording, paths):
-            seconds.append(0.0 if recording is None else recording.seconds)
-            if recording is not None:
-                formats.append(ClipFormat(recording.sample_rate, recording.seconds))
-            progress.add(1)
-        progress.finish()
-    return seconds, formats
-
-
-def _read_recording(path: str) -> Recording | None:
-    try:
-        return read_recording(path)
-    except AudioDecodeError:
-        return None  # the extraction reports it
+    recordings = list(read_headers(paths))
+    seconds = [0.0 if recording is None else recording.seconds for recording in recordings]
+    return seconds, [
+        ClipFormat(recording.sample_rate, recording.seconds)
+        for recording in recordings
+        if recording is not None
+    ]
 
 
 def _label_all(

@@ -12,7 +12,7 @@ import soundfile
 from cluster.arguments.common_flags import CommonFlags
 from cluster.arguments.flags import parse
 from cluster.model_commands import show as show_command
-from pipeline.classifier.show import ShowConfig, event_thresholds, show
+from pipeline.classifier.show import ShowConfig, show
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.io.errors import UserError
 from tests.helpers.html_page import Page, parse_checked
@@ -100,12 +100,6 @@ def test_unusable_recording_is_one_line(content: bytes | None, run: Path, tmp_pa
     with pytest.raises(UserError, match=r"^[^\n]*a\.wav: [^\n]+$"):
         show(ShowConfig(recording=path, run=run, out=tmp_path / "show.html"))
     assert not (tmp_path / "show.html").exists()
-
-
-def test_thresholds_are_those_of_the_model_unless_given() -> None:
-    assert event_thresholds(None, (0.2, 0.7), 2).tolist() == [0.2, 0.7]
-    assert event_thresholds(0.4, (0.2, 0.7), 2).tolist() == [0.4, 0.4]
-    assert event_thresholds(None, None, 2).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("kind", ["audacity", "raven", "csv"])

@@ -70,14 +70,14 @@ def test_unreadable_recording_rejects_its_windows_only(tmp_path: Path):
 
 
 def test_damaged_window_is_rejected_with_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    read_windows = extraction.read_windows
+    read_windows = extraction.read_each_window
 
     def damage_first(path: str, starts: Sequence[float], *arguments: Any) -> Iterator[Any]:
         arguments[-1]("odd")
         for number, samples in enumerate(read_windows(path, starts, *arguments)):
             yield samples if number else AudioDecodeError("damaged")
 
-    monkeypatch.setattr(extraction, "read_windows", damage_first)
+    monkeypatch.setattr(extraction, "read_each_window", damage_first)
     write_recording(tmp_path / "a.wav", 5.0, [])
     clips = windows(tmp_path / "a.wav", 0.0, 1.0, 2.0)
     result = EXTRACTOR.extract_windows(clips)
@@ -88,13 +88,13 @@ def test_damaged_window_is_rejected_with_its_id(tmp_path: Path, monkeypatch: pyt
 
 def test_recording_is_read_once_for_neighboring_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls: list[list[float]] = []
-    read_windows = extraction.read_windows
+    read_windows = extraction.read_each_window
 
     def count(path: str, starts: Sequence[float], *arguments: Any) -> Iterator[Any]:
         calls.append(list(starts))
         return read_windows(path, starts, *arguments)
 
-    monkeypatch.setattr(extraction, "read_windows", count)
+    monkeypatch.setattr(extraction, "read_each_window", count)
     for name in ("a.wav", "b.wav"):
         write_recording(tmp_path / name, 5.0, [])
     EXTRACTOR.extract_windows(windows(tmp_path / "a.wav", 0.0, 1.0, 4.0) + windows(tmp_path / "b.wav", 2.0))

@@ -241,11 +241,13 @@ def test_classifier_of_another_run_can_score(
     assert "was trained on 6 of the 6 real clips" in caplog.text
 
 
-def test_classifier_of_other_classes_is_refused(gan: Path, shards: Path, tmp_path: Path) -> None:
+def test_classifier_of_other_classes_is_refused(gan: Path) -> None:
     metadata = load_generator(gan).metadata
     with pytest.raises(UserError, match="has other classes than the generator; train it on the same"):
         load_other_classifier(
-            gan / "reference_classifiers/evaluation", metadata.model_copy(update={"class_names": ("a", "b")})
+            gan / "reference_classifiers/evaluation",
+            metadata.model_copy(update={"class_names": ("a", "b")}),
+            pd.DataFrame(),
         )
 
 

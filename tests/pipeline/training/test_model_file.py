@@ -61,6 +61,15 @@ def test_classifier_is_loaded_unchanged(tmp_path: Path) -> None:
         assert torch.equal(saved.model.state_dict()[name], value)
 
 
+def test_thresholds_are_those_of_the_model_unless_given(tmp_path: Path) -> None:
+    save_classifier(tmp_path)
+    metadata = load_classifier(tmp_path).metadata.model_copy(update={"class_names": ("a", "b")})
+    chosen = metadata.model_copy(update={"thresholds": (0.2, 0.7)})
+    assert chosen.class_thresholds().tolist() == [0.2, 0.7]
+    assert chosen.class_thresholds(0.4).tolist() == [0.4, 0.4]
+    assert metadata.class_thresholds().tolist() == [0.5, 0.5]
+
+
 def test_generator_is_loaded_unchanged(tmp_path: Path) -> None:
     model = save_generator(tmp_path)
     saved = load_generator(tmp_path)

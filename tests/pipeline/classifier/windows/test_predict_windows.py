@@ -174,14 +174,14 @@ def test_unreadable_recording_is_one_rejected_line(run: Path, audio: Path) -> No
 
 def damage(monkeypatch: pytest.MonkeyPatch, first: float, last: float) -> None:
     """Have the windows of `1.wav` that begin from `first` to `last` seconds be unreadable."""
-    read = stage.read_windows
+    read = stage.read_each_window
 
     def read_damaged(path: str, starts: list[float], *arguments: Any) -> Iterator[Any]:
         for start, samples in zip(starts, read(path, starts, *arguments), strict=True):
             is_damaged = path.endswith("test/1.wav") and first <= start <= last
             yield stage.AudioDecodeError("damaged frame") if is_damaged else samples
 
-    monkeypatch.setattr(stage, "read_windows", read_damaged)
+    monkeypatch.setattr(stage, "read_each_window", read_damaged)
 
 
 def test_damaged_part_leaves_readable_windows(
