@@ -53,7 +53,7 @@ class ShowConfig(Config):
     """True events, shown for comparison: a Raven selection table, an Audacity label file, or a CSV with the
     columns path,label,start,end."""
     max_audio_mb: float = Field(20.0, ge=0, le=500)
-    """Put the compressed audio into the page up to this size in MB (an hour takes about 12); of a longer
+    """Put the compressed audio into the page up to this size in MB (an hour takes about 14); of a longer
     recording the page plays the file itself, as long as that is at the same path. 0 never puts it in."""
     device: Device = "auto"
     """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
