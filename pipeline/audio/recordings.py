@@ -66,7 +66,7 @@ def read_windows(
     sample_rate: int,
     min_complete: float = DecodeConfig().min_complete,
     on_warning: OnWarning = ignore_warning,
-) -> Iterator[np.ndarray | AudioDecodeError]:
+) -> Generator[np.ndarray | AudioDecodeError]:
     """Yield the samples of windows of a recording, or why a window cannot be read.
 
     Memory does not depend on the length of the recording, of which only the blocks of these windows are

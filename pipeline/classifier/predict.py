@@ -2,7 +2,7 @@
 
 A work unit of clips becomes one table of predictions in `OUT/.parts` (`pipeline/distributed/batch_job.py`);
 the tables are merged at the end. The stages are in `pipeline/classifier/predict_stages.py`, for windows of
-recordings (`--window`) also in `window_stage.py`. The prediction is planned first (`prediction_plan.py`): a
+recordings (`--window`) also in `windows/stage.py`. The prediction is planned first (`prediction_plan.py`): a
 sample submission that does not fit the audio files fails before anything is predicted.
 
 Units are larger for GPUs, which one of 32 clips does not keep busy. Their size is recorded in `OUT/.parts`,

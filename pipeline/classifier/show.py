@@ -14,23 +14,17 @@ from tyro.conf import Positional
 
 from models.config import Config
 from pipeline.audio.decode import AudioDecodeError
-from pipeline.audio.features import spectrogram
-from pipeline.audio.recordings import Recording, read_recording, read_windows
-from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.predictor_model import PredictorModel, load_predictor
+from pipeline.audio.recordings import Recording, read_recording
+from pipeline.classifier.sound_classifier import SoundClassifier, WindowProbabilities
 from pipeline.classifier.true_events import read_true_events
-from pipeline.classifier.windows.events import merge_events
-from pipeline.data.windows import window_starts
-from pipeline.distributed.devices import Device, process_device
-from pipeline.io.console import Progress, duration
+from pipeline.distributed.devices import Device
+from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import PathOrURI, is_remote
 from pipeline.io.text import plural
 from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
 from pipeline.report.recording_media import RecordingMedia, read_media
 
-# Windows whose spectrograms are in memory together.
-CHUNK_WINDOWS = 64
 # Endings of files that browsers play; others cannot be linked.
 PLAYABLE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm")
 
@@ -65,29 +59,31 @@ def show(config: ShowConfig) -> None:
     Raises:
         UserError: an unusable run or recording, unreadable annotations, or a full disk.
     """
-    predictor = load_predictor(config.run)
-    mel = predictor.metadata.features.mel
+    classifier = SoundClassifier(config.run, config.device)
+    mel = classifier.metadata.features.mel
     source = str(config.recording)
     try:
         recording = read_recording(source)
         annotations = _read_annotations(config, recording)
         media = read_media(source, recording, mel, round(1e6 * config.max_audio_mb))
-        scores = score_recording(config, predictor, recording)
+        windows = classifier.classify_windows(source, config.hop, config.threshold, show_progress=True)
     except AudioDecodeError as error:
         raise UserError(f"{config.recording}: {error}") from None
-    events = find_events(scores, recording.seconds)
+    events = [Span(event.start, event.end, event.label, event.probability) for event in windows.events()]
     link, note = audio_link(config, media)
     page = RecordingPage(
         title=config.recording.name,
         seconds=recording.seconds,
         media=media,
         mel=mel,
-        scores=scores,
+        scores=Scores(
+            windows.window, windows.hop, windows.class_names, windows.probabilities, windows.thresholds
+        ),
         events=events,
         annotations=annotations,
         audio_link=link,
         audio_note=note,
-        summary=_summary(config, recording, scores, events),
+        summary=_summary(config, windows, events),
         settings={"recording": source, "run": str(config.run), "features": mel.to_dict()},
     )
     with report_os_errors("writing to", config.out):
@@ -101,43 +97,6 @@ def _read_annotations(config: ShowConfig, recording: Recording) -> list[Span] | 
     if config.annotations is None:
         return None
     return read_true_events(config.annotations, config.recording, recording.seconds)
-
-
-def score_recording(config: ShowConfig, predictor: PredictorModel, recording: Recording) -> Scores:
-    """Return the probabilities of all windows of a recording.
-
-    Raises:
-        AudioDecodeError: nothing of it can be read.
-    """
-    metadata = predictor.metadata
-    window = metadata.features.seconds
-    hop = config.hop or window / 2
-    starts = window_starts(recording.seconds, window, hop)
-    device = process_device(config.device)
-    model = predictor.model.to(device)
-    probabilities = np.full((len(starts), len(metadata.class_names)), np.nan, np.float32)
-    reader = read_windows(str(config.recording), starts, window, metadata.features.mel.sample_rate)
-    with Progress("classifying", len(starts), "windows") as progress:
-        for first in range(0, len(starts), CHUNK_WINDOWS):
-            rows, mels = [], []
-            for row in range(first, min(first + CHUNK_WINDOWS, len(starts))):
-                samples = next(reader)
-                if isinstance(samples, np.ndarray):
-                    rows.append(row)
-                    mels.append(spectrogram(samples, metadata.features))
-            if rows:
-                probabilities[rows] = predict_probabilities(model, np.stack(mels), device=device)
-            progress.add(min(CHUNK_WINDOWS, len(starts) - first))
-        progress.finish()
-    thresholds = metadata.class_thresholds(config.threshold)
-    return Scores(window, hop, metadata.class_names, probabilities, thresholds)
-
-
-def find_events(scores: Scores, seconds: float) -> list[Span]:
-    """Return the events of a recording of this length in seconds, sorted by start."""
-    starts = [round(i * scores.hop, 3) for i in range(len(scores.probabilities))]
-    events = merge_events(starts, scores.window, scores.probabilities, scores.thresholds, scores.hop, seconds)
-    return [Span(event.start, event.end, scores.names[event.label], event.probability) for event in events]
 
 
 def audio_link(config: ShowConfig, media: RecordingMedia) -> tuple[str | None, str]:
@@ -156,14 +115,12 @@ def audio_link(config: ShowConfig, media: RecordingMedia) -> tuple[str | None, s
     return quote(relative), f"Plays the file {relative}, which must stay there. A higher {more}."
 
 
-def _summary(
-    config: ShowConfig, recording: Recording, scores: Scores, events: Sequence[Span]
-) -> dict[str, str]:
+def _summary(config: ShowConfig, scores: WindowProbabilities, events: Sequence[Span]) -> dict[str, str]:
     thresholds = np.unique(scores.thresholds)
     unreadable = int(np.isnan(scores.probabilities).any(axis=1).sum())
     facts = {
-        "length": duration(recording.seconds),
-        "sample rate": f"{recording.sample_rate:,} Hz",
+        "length": duration(scores.recording.seconds),
+        "sample rate": f"{scores.recording.sample_rate:,} Hz",
         "model": config.run.name,
         "windows": f"{len(scores.probabilities):,} of {scores.window:g} s, every {scores.hop:g} s",
         "threshold": f"{thresholds[0]:.2f}" if len(thresholds) == 1 else "one per class",

@@ -17,6 +17,7 @@ train                         command `train-gan`: start, resume or report a run
 reference_classifier          embed and classify clips with a reference classifier
 train_reference_classifier    configuration and training of the reference classifiers
 sampling                      from a seed to a spectrogram to audio
+sound_generator               a generator that makes clips in one process
 clip_generator                stages of `generate`: generate the clips of a work unit, write their files
 generation_folder             output folder of `generate`: what may be replaced
 generate                      command `generate`: batch job that writes audio or shards

@@ -24,11 +24,10 @@ from pipeline.data.shard_manifest import open_shards, write_manifest
 from pipeline.data.split import split_rows
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import extract
-from pipeline.gan import train_reference_classifier
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.loop import train_loop
 from pipeline.gan.sampling import generate_mel, latents_from_seed, roundtrip_mel, slerp
-from pipeline.gan.train_reference_classifier import get_reference_classifier, reference_classifier_config
+from pipeline.gan.train_reference_classifier import reference_classifier_config
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier, load_generator
 from tests.helpers.runs import SINGLE_WORKER
@@ -39,25 +38,6 @@ from tests.helpers.sounds import (
     train_config,
     write_tones,
 )
-
-
-@pytest.fixture(scope="module")
-def gan(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a GAN for a hundred steps, and its reference classifier."""
-    torch.set_num_threads(1)
-    config = gan_config(
-        shards,
-        tmp_path_factory.mktemp("gan"),
-        epochs=1,
-        epoch_steps=100,
-        select_best=True,
-        penalty_weight=1.0,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_reference_classifier, "EPOCHS", 8)
-        get_reference_classifier(config, "selection")
-    train_loop(config, SINGLE_WORKER)
-    return config.run
 
 
 def generate_clips(gan: Path, out: Path, **overrides: object) -> pd.DataFrame:

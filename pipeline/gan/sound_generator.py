@@ -1,0 +1,117 @@
+"""A trained generator that makes clips in this process: for notebooks, pages and servers.
+
+`melray generate` makes thousands of files on a cluster. On a CPU both make the same clip of a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.audio.vocoder import Vocoder
+from pipeline.data.clips import shown_list
+from pipeline.distributed.devices import Device, process_device
+from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
+from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
+from pipeline.io.errors import UserError
+from pipeline.training.model_file import load_generator
+
+
+@dataclass(frozen=True)
+class GeneratedClip:
+    """A generated clip."""
+
+    label: str
+    """Requested class."""
+    seed: int
+    samples: np.ndarray
+    """float32 in [-1, 1] `[shape=(num_samples,)]`."""
+    sample_rate: int
+    """In Hz."""
+    mel: np.ndarray
+    """Spectrogram that the audio was made from, in dB, float32 `[shape=(n_mels, num_frames)]`."""
+    predicted_label: str = ""
+    """Class that the run's reference classifier predicts; empty without one."""
+    confidence: float = float("nan")
+    """Its probability of the requested class; NaN without one."""
+
+
+class SoundGenerator:
+    """A trained generator of `melray train-gan`."""
+
+    def __init__(self, run: str | Path, device: Device = "auto", iterations: int = 32):
+        """Load the generator of a run, and the reference classifier that selected its epoch if there is one.
+
+        Args:
+            run: folder of the run.
+            device: auto is a GPU if there is one; cpu; or cuda, a GPU.
+            iterations: Griffin-Lim iterations of the vocoder.
+
+        Raises:
+            UserError: an unusable run, or `cuda` without a GPU.
+        """
+        run = Path(run)
+        self._device = process_device(device)
+        saved = load_generator(run)
+        self._model = saved.model.to(self._device)
+        self.metadata = saved.metadata
+        """Classes, settings of spectrograms, and facts about the training."""
+        self._classifier = load_reference_classifier(run, "selection")
+        if self._classifier is not None:
+            self._classifier.model.to(self._device)
+        self._vocoder = Vocoder(self.metadata.features.mel, iterations, self._device)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes that it generates."""
+        return self.metadata.class_names
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the clips in Hz."""
+        return self.metadata.features.mel.sample_rate
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clips in seconds."""
+        return self.metadata.features.seconds
+
+    def generate(self, label: str, seed: int = 0) -> GeneratedClip:
+        """Generate the clip of a class and a seed.
+
+        Raises:
+            UserError: an unknown class, or a negative seed.
+        """
+        return self.generate_many(label, [seed])[0]
+
+    def generate_many(self, label: str, seeds: Sequence[int]) -> list[GeneratedClip]:
+        """Generate a clip of a class for each seed; each is independent of the others.
+
+        Raises:
+            UserError: as `generate`.
+        """
+        if label not in self.class_names:
+            available = shown_list(self.class_names, 20)
+            raise UserError(f"label '{label}': unknown class; available: {available}")
+        if any(seed < 0 for seed in seeds):
+            raise UserError(f"seed {min(seeds)}: must be 0 or more")
+        labels = np.full(len(seeds), self.class_names.index(label))
+        features = self.metadata.features
+        mels = generate_mels(self._model, latents_from_seeds(self._model, seeds), labels, features.mel)
+        samples = mels_to_samples(mels, features, self._vocoder, seeds)
+        predicted, confidence = self._classify(mels, labels)
+        return [
+            GeneratedClip(label, seed, samples[i], self.sample_rate, mels[i], predicted[i], confidence[i])
+            for i, seed in enumerate(seeds)
+        ]
+
+    def _classify(self, mels: np.ndarray, labels: np.ndarray) -> tuple[list[str], list[float]]:
+        if self._classifier is None:
+            return [""] * len(mels), [float("nan")] * len(mels)
+        # One at a time on a CPU, so that the result for a clip does not depend on the others.
+        batch_size = 1 if self._device.type == "cpu" else None
+        classified = embed_and_classify(self._classifier, mels, labels, batch_size)
+        return [self.class_names[i] for i in classified.predictions], classified.confidence.tolist()

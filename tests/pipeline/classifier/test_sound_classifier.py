@@ -1,0 +1,96 @@
+"""A classifier in this process: the probabilities of `melray predict` for files, samples and windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.waveform import resample
+from pipeline.classifier.predict import PredictConfig, write_predictions
+from pipeline.classifier.sound_classifier import SoundClassifier
+from pipeline.distributed.batch_job import run_in_process
+from tests.helpers.sounds import RATE, tone
+from tests.pipeline.classifier.test_predict import save_classifier
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_classifier(tmp_path_factory.mktemp("classifier") / "run")
+
+
+@pytest.fixture(scope="module")
+def classifier(run: Path) -> SoundClassifier:
+    return SoundClassifier(run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a recording of 3.7 s, 3 s of tones, and a clip shorter than the model's."""
+    folder = tmp_path_factory.mktemp("audio")
+    long = np.concatenate([tone(400), tone(900, 2.0), np.zeros(round(0.7 * RATE), np.float32)])
+    soundfile.write(folder / "long.wav", long, RATE)
+    soundfile.write(folder / "short.wav", tone(600, 0.3), RATE)
+    return folder
+
+
+def predict(run: Path, audio: Path, out: Path, **settings: object) -> pd.DataFrame:
+    write_predictions(PredictConfig(run=run, audio=audio, out=out, device="cpu", **settings), run_in_process)
+    name = "windows.parquet" if "window" in settings else "predictions.parquet"
+    return pd.read_parquet(out / name)
+
+
+@pytest.mark.parametrize("windows", [1, 5])
+def test_files_have_probabilities_of_predict(
+    run: Path, classifier: SoundClassifier, audio: Path, tmp_path: Path, windows: int
+) -> None:
+    table = predict(run, audio, tmp_path, windows=windows)
+    expected = table[[f"p:{name}" for name in classifier.class_names]].to_numpy()
+    for source in (str, Path.read_bytes):
+        actual = [classifier.classify(source(audio / name), windows) for name in ("long.wav", "short.wav")]
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_samples_of_another_rate_are_resampled(classifier: SoundClassifier, audio: Path) -> None:
+    samples, rate = soundfile.read(audio / "long.wav", dtype="float32")
+    expected = classifier.classify(audio / "long.wav")
+    np.testing.assert_allclose(classifier.classify_samples(samples, rate), expected, atol=2e-3)
+    doubled = resample(samples, rate, 2 * rate)
+    np.testing.assert_allclose(classifier.classify_samples(doubled, 2 * rate), expected, atol=0.01)
+
+
+def test_windows_have_probabilities_of_predict(
+    run: Path, classifier: SoundClassifier, audio: Path, tmp_path: Path
+) -> None:
+    table = predict(run, audio / "long.wav", tmp_path, window=classifier.seconds, hop=0.5)
+    windows = classifier.classify_windows(audio / "long.wav", hop=0.5)
+    np.testing.assert_allclose(
+        windows.probabilities, table[[f"p:{name}" for name in classifier.class_names]], atol=1e-6
+    )
+    np.testing.assert_array_equal(windows.starts, table["start"])
+    assert windows.recording.seconds == pytest.approx(3.7)
+
+
+def test_events_end_with_recording(classifier: SoundClassifier, audio: Path) -> None:
+    events = classifier.classify_windows((audio / "long.wav").read_bytes(), threshold=0.0).events()
+    assert [(event.start, event.end) for event in events] == [(0.0, 3.7)] * len(classifier.class_names)
+    assert {event.label for event in events} == set(classifier.class_names)
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros(0), np.zeros((2, RATE)), np.full(RATE, np.nan)], ids=["empty", "stereo", "nan"]
+)
+def test_unusable_samples_are_error(classifier: SoundClassifier, samples: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="mono samples"):
+        classifier.classify_samples(samples, RATE)
+
+
+def test_unusable_file_is_error_with_its_reason(classifier: SoundClassifier, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("no audio")
+    for method in (classifier.classify, classifier.classify_windows):
+        with pytest.raises(AudioDecodeError, match="unreadable"):
+            method(tmp_path / "a.wav")

@@ -1,0 +1,58 @@
+"""Generation in this process: the clips of `melray generate`, with the prediction of their class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.audio.waveform import encode_wav
+from pipeline.gan.config import GenerateConfig
+from pipeline.gan.generate import generate
+from pipeline.gan.sound_generator import SoundGenerator
+from pipeline.io.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def generator(gan: Path) -> SoundGenerator:
+    return SoundGenerator(gan, device="cpu")
+
+
+def test_clips_equal_those_of_generate(gan: Path, generator: SoundGenerator, tmp_path: Path) -> None:
+    table = generate(GenerateConfig(run=gan, out=tmp_path, label=("tone 1",), count=3, seed=4, device="cpu"))
+    clips = generator.generate_many("tone 1", [4, 5, 6])
+    for clip, row in zip(clips, table.to_dict("records"), strict=True):
+        assert encode_wav(clip.samples, clip.sample_rate) == (tmp_path / row["file"]).read_bytes()
+        assert (clip.predicted_label, clip.confidence) == (row["predicted_label"], row["confidence"])
+
+
+def test_clip_does_not_depend_on_others(generator: SoundGenerator) -> None:
+    one, two = generator.generate("tone 0", 7), generator.generate_many("tone 0", [3, 7])[1]
+    np.testing.assert_array_equal(one.samples, two.samples)
+    assert one.confidence == two.confidence
+    assert one.samples.shape == (round(generator.seconds * generator.sample_rate),)
+
+
+@pytest.mark.parametrize(
+    ("label", "seed", "message"),
+    [
+        ("dog", 0, "label 'dog': unknown class; available: 'tone 0'"),
+        ("tone 0", -1, "seed -1: must be 0 or more"),
+    ],
+)
+def test_unknown_class_or_negative_seed_is_error(
+    generator: SoundGenerator, label: str, seed: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        generator.generate(label, seed)
+
+
+def test_run_without_reference_classifier_predicts_nothing(gan: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in gan.iterdir():
+        if path.name != "reference_classifiers":
+            (run / path.name).symlink_to(path)
+    clip = SoundGenerator(run, device="cpu").generate("tone 0")
+    assert clip.predicted_label == "" and np.isnan(clip.confidence)
