@@ -44,7 +44,15 @@ def test_borders_are_sharper_than_window(window: float, hop: float) -> None:
     found = spans(merge_events(starts.tolist(), window, detector(truth, starts, window), HALF))
     assert len(found) == len(truth)
     for (start, end), (true_start, true_end) in zip(found, truth, strict=True):
-        assert max(abs(start - true_start), abs(end - true_end)) <= max(hop, window / 6)
+        assert max(abs(start - true_start), abs(end - true_end)) <= window / 4 + hop / 2
+
+
+def test_event_extends_to_cells_below_threshold() -> None:
+    dip = column(0.01, 0.9, 0.9, 0.45, 0.9, 0.9, 0.01, 0.01, 0.4, 0.4, 0.01)
+    events = merge_events(list(range(11)), 2, dip, HALF, hop=1)
+    # The cells between windows 2 and 4 have 0.64, and no other window confirms those of 0.4.
+    assert spans(events) == [(2.0, 6.0)]
+    assert spans(merge_events(list(range(11)), 1, dip, HALF)) == [(1.0, 3.0), (4.0, 6.0)]
 
 
 def test_unconfirmed_window_counts_by_best_cell() -> None:
