@@ -1,4 +1,4 @@
-"""`melray evaluate`, `show` and `generate`: how they run depends on the model and on the amount of work."""
+"""Commands that use a trained model, and how they run: it depends on the kind of model and the work."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from cluster.connection.execution import command_execution
 from pipeline.classifier import evaluate as classifier_evaluation
 from pipeline.classifier import show as recording_page
 from pipeline.classifier.evaluation_rows import EvaluateConfig
+from pipeline.classifier.export import export_classifier
 from pipeline.classifier.show import ShowConfig
 from pipeline.distributed.devices import process_device
 from pipeline.gan import generate as generation
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.evaluate import evaluate_gan
+from pipeline.gan.export import export_generator
 from pipeline.io.errors import UserError
+from pipeline.training.export.config import ExportConfig
 from pipeline.training.model_file import model_kind
 
 
@@ -34,6 +37,15 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
         evaluate_gan(config.run, config.clips_per_class, config.out, device, config.reference_run)
     else:
         classifier_evaluation.evaluate(config)
+    return 0
+
+
+def export(config: ExportConfig, common: CommonFlags) -> int:
+    """Export a classifier or a generator, in this process."""
+    if model_kind(config.run) == "generator":
+        export_generator(config)
+    else:
+        export_classifier(config)
     return 0
 
 

@@ -46,8 +46,9 @@ def repeat_short_clips(mel_BMT: Tensor) -> Tensor:
         mel_BMT: spectrograms in dB, float32 `[shape=(B, n_mels, num_frames)]`.
     """
     num_frames, period_B = mel_BMT.shape[2], sounding_frames(mel_BMT)
-    # Only on a CPU: a GPU would have to be waited for.
-    if mel_BMT.device.type == "cpu" and bool((period_B == num_frames).all()):
+    # Only on a CPU: a GPU would have to be waited for. An exported network cannot choose.
+    is_eager_cpu = mel_BMT.device.type == "cpu" and not torch.compiler.is_exporting()
+    if is_eager_cpu and bool((period_B == num_frames).all()):
         return mel_BMT
     position_T = torch.arange(num_frames, device=mel_BMT.device)
     return take_frames(mel_BMT, position_T % period_B[:, None])

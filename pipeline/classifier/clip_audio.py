@@ -25,7 +25,7 @@ def row_audio(dataset: ShardDataset, row: int) -> str | None:
     """
     features = dataset.features
     try:
-        samples = _read(dataset.table.iloc[row], features)
+        samples = read_row(dataset.table.iloc[row], features)
     except (AudioDecodeError, UserError, OSError):
         return None
     if samples is None or not samples.size:
@@ -36,10 +36,13 @@ def row_audio(dataset: ShardDataset, row: int) -> str | None:
     return audio_data_uri(fix_length(samples, features.num_samples), features.mel.sample_rate)
 
 
-def _read(row: pd.Series, features: FeatureConfig) -> np.ndarray | None:
+def read_row(row: pd.Series, features: FeatureConfig) -> np.ndarray | None:
     """Return the samples of a clip or of a window; None of a window in an object store.
 
-    To play a few seconds, a long recording would be downloaded.
+    For a few seconds, a long recording would be downloaded.
+
+    Raises:
+        AudioDecodeError, UserError, OSError: the file is gone, or cannot be read.
     """
     path, start = row["path"], row.get("start")
     if start is None:

@@ -1,0 +1,166 @@
+"""`melray export` of a classifier: one file from samples to calibrated probabilities.
+
+The signal path and the network are exported one after the other and joined, so that only the network is
+quantized, calibrated with spectrograms of the dataset, whose audio may be gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import Dim
+
+from models.signal_path import AudioClassifier
+from pipeline.audio.signal_path import signal_path
+from pipeline.classifier.export_checks import (
+    describe_latency,
+    describe_sounds,
+    largest_difference,
+    quantization_loss,
+)
+from pipeline.classifier.export_clips import RunClips, load_run_clips, read_sounds, synthetic_sounds
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor, predictor_digest
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.files import write_atomically
+from pipeline.training.export.config import ExportConfig
+from pipeline.training.export.metadata import as_texts, check_output_file, common_metadata
+from pipeline.training.export.onnx_model import check_onnx, file_content, join, to_onnx
+from pipeline.training.export.runtime import Run, run_onnx, run_program
+from pipeline.training.export.torch_program import batch_axis, export_program, program_content
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+# Difference of a probability from which on a model is not the same.
+MAX_DIFFERENCE = 1e-3
+
+
+def export_classifier(config: ExportConfig) -> None:
+    """Write the classifier of a run, check it, and print size, differences and time.
+
+    Raises:
+        UserError: an unusable run, a missing package, a file that exists, a network that cannot be traced, or
+            with `quantize` a missing dataset.
+    """
+    check_output_file(config)
+    if config.resolved_format == "onnx":
+        check_onnx()
+    saved = load_predictor(config.run)
+    features = saved.metadata.features
+    if config.max_seconds < features.seconds:
+        raise UserError(
+            f"--max-seconds {config.max_seconds:g}: less than a clip of the run, {features.seconds:g} s"
+        )
+    clips = _find_clips(config, saved)
+    metadata = as_texts(classifier_metadata(config, saved))
+    content, run, result = _build(config, saved, clips, metadata)
+    with report_os_errors("writing to", config.out):
+        write_atomically(config.out, lambda file: file.write(content))
+    sounds = [] if clips is None else read_sounds(clips, features)
+    synthetic = list(synthetic_sounds(features))
+    difference = largest_difference(saved, run, sounds + synthetic, config.trim)
+    names = describe_sounds(len(sounds), len(synthetic), "clips" if clips is None else clips.description)
+    if difference > MAX_DIFFERENCE and config.quantize is None:
+        logger.warning(
+            "%s: a probability differs by %.2g from that of melray: check it before use",
+            config.out,
+            difference,
+        )
+    print(f"largest difference from `melray predict`: {difference:.1e} ({names})")
+    print("\n".join([*result, describe_latency(saved, run, config.trim)]))
+    print(f"model: {config.out} ({len(content) / 1e6:.1f} MB)", flush=True)
+
+
+def classifier_metadata(config: ExportConfig, saved: PredictorModel) -> dict[str, Any]:
+    """Return the metadata of the file of a classifier."""
+    metadata = saved.metadata
+    trims = config.trim and metadata.features.trim_db is not None
+    return common_metadata(metadata, predictor_digest(config.run)) | {
+        "input": "samples: float32 [batch, num_samples], mono, full scale 1",
+        "output": "probabilities: float32 [batch, classes]",
+        "max_seconds": config.max_seconds,
+        "trim_db": metadata.features.trim_db if trims else None,
+        "multi_label": metadata.multi_label,
+        "thresholds": metadata.class_thresholds().tolist() if metadata.multi_label else None,
+        "models": saved.members,
+        "quantization": config.quantize,
+    }
+
+
+def _find_clips(config: ExportConfig, saved: PredictorModel) -> RunClips | None:
+    """Return clips of the run; without its dataset None, unless they are needed."""
+    try:
+        return load_run_clips(config, saved.metadata.features)
+    except UserError as error:
+        if config.quantize is not None or config.shards is not None:
+            raise
+        logger.info("checked with synthetic sounds only: %s", error)
+        return None
+
+
+def _build(
+    config: ExportConfig, saved: PredictorModel, clips: RunClips | None, metadata: Mapping[str, str]
+) -> tuple[bytes, Run, list[str]]:
+    """Return the content of the file, the model in it as a function, and lines to print."""
+    parts = ClassifierParts(config, saved)
+    if config.resolved_format == "torch":
+        content = parts.program(metadata)
+        return content, run_program(content), []
+    network, lines = parts.network_onnx(), []
+    if config.quantize is not None:
+        from pipeline.training.export.quantization import quantize_int8
+
+        assert clips is not None
+        mels = np.asarray(clips.dataset.mels[clips.calibration], np.float32)
+        quantized = quantize_int8(network, mels)
+        runs = [run_onnx(model.SerializeToString()) for model in (network, quantized)]
+        lines.append(quantization_loss(saved, clips, *runs).describe(clips.description))
+        network = quantized
+    content = file_content(join(parts.signal_onnx(), network), metadata)
+    return content, run_onnx(content), lines
+
+
+class ClassifierParts:
+    """Signal path and network of a classifier, to be exported."""
+
+    def __init__(self, config: ExportConfig, saved: PredictorModel):
+        features = saved.metadata.features
+        self._signal = signal_path(features, config.trim)
+        self._network = AudioClassifier(saved.model, saved.model.temperature, saved.model.multi_label).eval()
+        max_samples = round(config.max_seconds * features.mel.sample_rate)
+        self._sample_axes = {0: batch_axis(), 1: Dim("num_samples", min=1, max=max_samples)}
+        self._samples = (torch.zeros(2, features.num_samples + 1),)
+        self._mels = (torch.zeros(2, *features.shape),)
+
+    def program(self, metadata: Mapping[str, str]) -> bytes:
+        """Return the content of a file of `torch.export`."""
+        model = nn.Sequential(self._signal, self._network).eval()
+        with _report_tracing():
+            return program_content(export_program(model, self._samples, [self._sample_axes]), metadata)
+
+    def signal_onnx(self) -> ModelProto:
+        """Return the signal path as ONNX."""
+        return to_onnx(self._signal, self._samples, [self._sample_axes], ["samples"], "mel")
+
+    def network_onnx(self) -> ModelProto:
+        """Return the network as ONNX."""
+        with _report_tracing():
+            return to_onnx(self._network, self._mels, [{0: batch_axis()}], ["mel"], "probabilities")
+
+
+@contextmanager
+def _report_tracing() -> Iterator[None]:
+    """Convert errors of torch's tracing and of the ONNX exporter, of many kinds, to one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"the network cannot be exported ({type(error).__name__}: {reason})") from error

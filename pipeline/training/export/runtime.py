@@ -1,0 +1,57 @@
+"""Exported models as functions of arrays, on one thread, and how long a call takes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+# One or several input arrays to the output array.
+Run = Callable[..., np.ndarray]
+# Calls that are timed, after one that is not, and the seconds after which no further one begins.
+TIMED_CALLS, MAX_TIMED_S = 30, 5.0
+
+
+def run_onnx(content: bytes) -> Run:
+    """Return a function that runs an ONNX model by ONNX Runtime on a CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def run(*inputs: np.ndarray) -> np.ndarray:
+        result: np.ndarray = session.run(None, dict(zip(names, inputs, strict=True)))[0]
+        return result
+
+    return run
+
+
+def run_program(content: bytes) -> Run:
+    """Return a function that runs a program of `torch.export`."""
+    module: Any = torch.export.load(io.BytesIO(content)).module()
+
+    def run(*inputs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            result: np.ndarray = module(*map(torch.from_numpy, inputs)).numpy()
+        return result
+
+    return run
+
+
+def milliseconds_per_call(work: Callable[[], Any]) -> float:
+    """Return the median wall time of a call in milliseconds."""
+    work()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < TIMED_CALLS and time.perf_counter() - begin < MAX_TIMED_S:
+        start_time = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start_time)
+    return 1000 * median(times)
