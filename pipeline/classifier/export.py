@@ -1,7 +1,7 @@
 """`melray export` of a classifier: one file from samples to calibrated probabilities.
 
-The signal path and the network are exported one after the other and joined, so that only the network is
-quantized, calibrated with spectrograms of the dataset, whose audio may be gone.
+To be quantized, signal path and network are exported one by one and then joined: only the network is
+quantized, and it is calibrated with spectrograms of the dataset, whose audio may be gone.
 """
 
 from __future__ import annotations
@@ -109,49 +109,60 @@ def _build(
 ) -> tuple[bytes, Run, list[str]]:
     """Return the content of the file, the model in it as a function, and lines to print."""
     parts = ClassifierParts(config, saved)
-    if config.resolved_format == "torch":
-        content = parts.program(metadata)
-        return content, run_program(content), []
-    network, lines = parts.network_onnx(), []
-    if config.quantize is not None:
-        from pipeline.training.export.quantization import quantize_int8
+    with _report_tracing():
+        if config.resolved_format == "torch":
+            content = parts.program(metadata)
+            return content, run_program(content), []
+        if config.quantize is None:
+            content = file_content(parts.onnx(), metadata)
+            return content, run_onnx(content), []
+        signal, network = parts.separate_onnx()
+    assert clips is not None
+    quantized, loss = _quantize(saved, clips, network)
+    content = file_content(join(signal, quantized), metadata)
+    return content, run_onnx(content), [loss]
 
-        assert clips is not None
-        mels = np.asarray(clips.dataset.mels[clips.calibration], np.float32)
-        quantized = quantize_int8(network, mels)
-        runs = [run_onnx(model.SerializeToString()) for model in (network, quantized)]
-        lines.append(quantization_loss(saved, clips, *runs).describe(clips.description))
-        network = quantized
-    content = file_content(join(parts.signal_onnx(), network), metadata)
-    return content, run_onnx(content), lines
+
+def _quantize(saved: PredictorModel, clips: RunClips, network: ModelProto) -> tuple[ModelProto, str]:
+    """Return a network in 8-bit integers, and the loss by that as a line to print."""
+    from pipeline.training.export.quantization import quantize_int8
+
+    mels = np.asarray(clips.dataset.mels[clips.calibration], np.float32)
+    quantized = quantize_int8(network, mels)
+    runs = [run_onnx(model.SerializeToString()) for model in (network, quantized)]
+    return quantized, quantization_loss(saved, clips, *runs).describe(clips.description)
 
 
 class ClassifierParts:
-    """Signal path and network of a classifier, to be exported."""
+    """Signal path and network of a classifier, to be exported together or one by one."""
 
     def __init__(self, config: ExportConfig, saved: PredictorModel):
         features = saved.metadata.features
         self._signal = signal_path(features, config.trim)
         self._network = AudioClassifier(saved.model, saved.model.temperature, saved.model.multi_label).eval()
         max_samples = round(config.max_seconds * features.mel.sample_rate)
-        self._sample_axes = {0: batch_axis(), 1: Dim("num_samples", min=1, max=max_samples)}
+        self._sample_axes = [{0: batch_axis(), 1: Dim("num_samples", min=1, max=max_samples)}]
         self._samples = (torch.zeros(2, features.num_samples + 1),)
         self._mels = (torch.zeros(2, *features.shape),)
 
+    @property
+    def _model(self) -> nn.Module:
+        return nn.Sequential(self._signal, self._network).eval()
+
     def program(self, metadata: Mapping[str, str]) -> bytes:
         """Return the content of a file of `torch.export`."""
-        model = nn.Sequential(self._signal, self._network).eval()
-        with _report_tracing():
-            return program_content(export_program(model, self._samples, [self._sample_axes]), metadata)
+        return program_content(export_program(self._model, self._samples, self._sample_axes), metadata)
 
-    def signal_onnx(self) -> ModelProto:
-        """Return the signal path as ONNX."""
-        return to_onnx(self._signal, self._samples, [self._sample_axes], ["samples"], "mel")
+    def onnx(self) -> ModelProto:
+        """Return both as one ONNX model."""
+        return to_onnx(self._model, self._samples, self._sample_axes, ["samples"], "probabilities")
 
-    def network_onnx(self) -> ModelProto:
-        """Return the network as ONNX."""
-        with _report_tracing():
-            return to_onnx(self._network, self._mels, [{0: batch_axis()}], ["mel"], "probabilities")
+    def separate_onnx(self) -> tuple[ModelProto, ModelProto]:
+        """Return signal path and network as ONNX models."""
+        return (
+            to_onnx(self._signal, self._samples, self._sample_axes, ["samples"], "mel"),
+            to_onnx(self._network, self._mels, [{0: batch_axis()}], ["mel"], "probabilities"),
+        )
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def check_onnx() -> None:
 def to_onnx(
     module: nn.Module, example: tuple[Any, ...], axes: Sequence[Axes], inputs: Sequence[str], output: str
 ) -> ModelProto:
-    """Convert a module in evaluation mode; its names begin with that of its output, unlike those of others.
+    """Convert a module in evaluation mode.
 
     Args:
         module: the module, with one output.
@@ -77,6 +77,7 @@ def join(first: ModelProto, second: ModelProto) -> ModelProto:
     names = [(first.graph.output[0].name, second.graph.input[0].name)]
     second = compose.add_prefix(second, "network.", rename_inputs=False, rename_outputs=False)
     joined: ModelProto = compose.merge_models(first, second, io_map=names)
+    del joined.opset_import[1:]  # one for each of the two
     return joined
 
 
