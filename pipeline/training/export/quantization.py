@@ -61,7 +61,7 @@ def _with_preprocessing_mark(model: ModelProto) -> ModelProto:
 def _calibration_reader(name: str, inputs: np.ndarray) -> object:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         """Returns one input after another, and then None."""
 
         def __init__(self) -> None:
