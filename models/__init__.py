@@ -17,6 +17,7 @@ In the order to read:
 - `ranking_metrics`, `bootstrap`: metrics of ranking, and confidence intervals.
 - `multi_label_loss`, `multi_label_metrics`, `group_bootstrap`: of classifiers with a probability per class.
 - `calibration`: temperature scaling of probabilities.
+- `signal_path`, `exported_generator`: what exported models have besides their networks.
 - `gan`: conditional generator and discriminator.
 - `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.
 - `gan_metrics`: Fréchet distance, density, coverage and diversity of generated clips.

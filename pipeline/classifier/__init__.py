@@ -29,6 +29,7 @@ In the order to read:
     recording_list     recordings, their lengths and windows
     windows/           `--window`: from windows of recordings to events
     submission/        submission.csv as a sample submission asks for it
+    export       `melray export`; export_clips: its clips, export_checks: its checks against predict
     show         `melray show`: page of a recording; true_events: its annotations; clip_audio: audio of rows
     baseline     linear baseline on the time-averaged spectrum
 
