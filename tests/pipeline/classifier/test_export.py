@@ -30,7 +30,8 @@ from tests.helpers.sounds import train_config
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.usefixtures("single_thread")
+# Tracing takes seconds, and minutes where many processes share the CPUs.
+pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.timeout(600)]
 
 FEATURES = FeatureConfig(mel=MelConfig(sample_rate=RATE, n_fft=256, hop_length=100, n_mels=32), seconds=1.0)
 TOLERANCE = 1e-3

@@ -21,7 +21,8 @@ from tests.helpers.sounds import SMALL_FEATURES
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.usefixtures("single_thread")
+# Tracing takes seconds, and minutes where many processes share the CPUs.
+pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.timeout(600)]
 
 LABELS = np.array([1, 0, 1])
 
