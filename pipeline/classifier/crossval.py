@@ -31,6 +31,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.trackers.tracking import tracked
 
 # Metrics of the results, for runs with one class per clip and multi-label runs; the first is their main one.
 SCORES = {
@@ -70,8 +71,9 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     start_time = time.monotonic()
     config.run.mkdir(parents=True, exist_ok=True)
     runs = {fold: fold_config(config, fold) for fold in folds}
-    train_many({f"fold {fold}": run for fold, run in runs.items()})
-    return report_folds(config, dataset, runs, time.monotonic() - start_time)
+    with tracked(config):
+        train_many({f"fold {fold}": run for fold, run in runs.items()})
+        return report_folds(config, dataset, runs, time.monotonic() - start_time)
 
 
 def known_folds(dataset: ShardDataset, config: TrainClassifierConfig) -> list[int]:

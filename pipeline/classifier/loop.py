@@ -177,7 +177,10 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
     checkpoint = checkpoints.read(world)
     if checkpoint is not None:
         restore(state, *checkpoint)
-    log = world.run_on_all_ranks(partial(open_run_log, run, world.rank == 0, state.history, config.epochs))
+    tensorboard = config.logs_to_tensorboard
+    log = world.run_on_all_ranks(
+        partial(open_run_log, run, world.rank == 0, state.history, config.epochs, tensorboard)
+    )
     with closing(log), watch_preemption() as is_preempted:
         if state.data.stream is not None:
             log.note(STREAM_NOTE)

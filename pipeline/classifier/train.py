@@ -30,6 +30,7 @@ from pipeline.training.launch import fit, run_tasks
 from pipeline.training.run import finish_run, start_run, training_clips
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.single_worker_runs import TrainingTask
+from pipeline.training.trackers.tracking import tracked
 
 if TYPE_CHECKING:
     import torch
@@ -73,10 +74,11 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers.
     """
     summary = begin_run(config)
-    if summary is None:
-        summary = _train_pending({"": config}, 1)[""]
-    else:
-        logger.info("run %s is already complete", config.run)
+    with tracked(config):
+        if summary is None:
+            summary = _train_pending({"": config}, 1)[""]
+        else:
+            logger.info("run %s is already complete", config.run)
     print(describe_result(summary), flush=True)
     model = "model.safetensors" if config.ensemble == 1 else "member_*/model.safetensors"
     print(f"model: {config.run / model}", flush=True)

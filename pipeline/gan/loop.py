@@ -138,7 +138,10 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
     if checkpoint is not None:
         restore(state, *checkpoint)
     is_main = world.rank == 0
-    log = world.run_on_all_ranks(partial(open_run_log, run, is_main, state.history, config.epochs))
+    tensorboard = config.logs_to_tensorboard
+    log = world.run_on_all_ranks(
+        partial(open_run_log, run, is_main, state.history, config.epochs, tensorboard)
+    )
     with closing(log), watch_preemption() as is_preempted:
         if state.data.stream is not None:
             log.note(STREAM_NOTE)

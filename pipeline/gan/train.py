@@ -22,6 +22,7 @@ from pipeline.io.text import plural
 from pipeline.training.launch import fit
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.trackers.tracking import tracked
 
 
 def train_gan(config: TrainGanConfig) -> dict[str, Any]:
@@ -34,23 +35,12 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
     check_single_label(config.shards)
-    run = RunFolder(config.run)
     summary = start_run("train-gan", config)
-    if summary is None:
-        start_time = time.monotonic()
-        check_clips(config)
-        if config.select_best:
-            train_selection_classifier(config)
-        if epochs := len(run.read_history()):
-            logger.info("resuming from epoch %d", epochs)
-        result = fit(
-            partial(train_loop, owner=run.acquire()), config, config.subset(ResourceConfig), config.run
-        )
-        seconds = time.monotonic() - start_time
-        write_run_report(config.run, device=driver_device(config.device))
-        summary = finish_run(config, result, seconds)
-    else:
-        logger.info("run %s is already complete", config.run)
+    with tracked(config):
+        if summary is None:
+            summary = _train(config)
+        else:
+            logger.info("run %s is already complete", config.run)
     print(describe_result(summary), flush=True)
     for label, name in (
         ("model", "model.safetensors"),
@@ -60,6 +50,20 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     ):
         print(f"{label}: {config.run / name}", flush=True)
     return summary
+
+
+def _train(config: TrainGanConfig) -> dict[str, Any]:
+    """Train a run whose folder is open; return its summary."""
+    run, start_time = RunFolder(config.run), time.monotonic()
+    check_clips(config)
+    if config.select_best:
+        train_selection_classifier(config)
+    if epochs := len(run.read_history()):
+        logger.info("resuming from epoch %d", epochs)
+    result = fit(partial(train_loop, owner=run.acquire()), config, config.subset(ResourceConfig), config.run)
+    seconds = time.monotonic() - start_time
+    write_run_report(config.run, device=driver_device(config.device))
+    return finish_run(config, result, seconds)
 
 
 def check_clips(config: TrainGanConfig) -> None:

@@ -10,13 +10,14 @@ from pydantic import Field
 from pipeline.data.split import SplitConfig
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.io.storage import PathOrURI
+from pipeline.training.trackers.names import TENSORBOARD, TrackerNames
 
 if TYPE_CHECKING:
     import torch  # slow to import, and a command line is parsed without it
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 # Settings in addition to those of resources that may differ when a run is resumed.
-CHANGEABLE = ("run", "shards", "data_placement", "checkpoint_minutes")
+CHANGEABLE = ("run", "shards", "data_placement", "checkpoint_minutes", "log_to")
 
 
 class TrainingConfig(ResourceConfig, SplitConfig):
@@ -35,6 +36,13 @@ class TrainingConfig(ResourceConfig, SplitConfig):
     checkpoint_minutes: float = Field(30.0, ge=0)
     """Minutes between checkpoints within an epoch; 0 writes them only after epochs, and when a node is to be
     taken away."""
+    log_to: TrackerNames = (TENSORBOARD,)
+    """Where metrics are logged, besides metrics.jsonl: tensorboard, mlflow, wandb, one or more of them."""
+
+    @property
+    def logs_to_tensorboard(self) -> bool:
+        """Whether runs write files of TensorBoard."""
+        return TENSORBOARD in self.log_to
 
     @property
     def shard_folders(self) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
 from pipeline.io.storage import is_remote
 from pipeline.training.run_folder import NOTES_NAME, RunFolder
+from pipeline.training.trackers.run_files import epoch_values
 
 PROGRESS_INTERVAL_S = 1.0
 # Minimum seconds between two writes of a file to an object store, where each costs a request.
@@ -25,7 +26,14 @@ STORE_INTERVAL_S = 15.0
 class RunLog:
     """Writes the log of a run on rank 0; a no-op on the other ranks."""
 
-    def __init__(self, run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int):
+    def __init__(
+        self,
+        run: RunFolder,
+        active: bool,
+        history: list[dict[str, Any]],
+        epochs: int,
+        tensorboard: bool = True,
+    ):
         """Open the log.
 
         Args:
@@ -33,21 +41,16 @@ class RunLog:
             active: true on rank 0.
             history: metrics of the finished epochs; later lines of an interrupted run are removed.
             epochs: total number of epochs.
+            tensorboard: whether to write files of TensorBoard.
         """
         self._run, self._active, self._epochs = run, active, epochs
         self._last_write = 0.0
         self._writer: Any = None
         self._notes: list[str] = []
         if active:
-            # Slow to import, and not needed on the other ranks.
-            from torch.utils.tensorboard import SummaryWriter
-
-            # An object store cannot append: the files, which are small, are uploaded again and again.
-            self._target = run.path / "tensorboard"
             interval_s = STORE_INTERVAL_S if is_remote(run.path) else 0.0
-            self._folder = Path(tempfile.mkdtemp(prefix="melray-")) if is_remote(run.path) else self._target
-            self._uploads = NewestValueWriter(self._upload, "tensorboard", interval_s)
-            self._writer = SummaryWriter(str(self._folder), purge_step=len(history) + 1)
+            if tensorboard:
+                self._open_tensorboard(interval_s, purge_step=len(history) + 1)
             self._notes = run.read_json(NOTES_NAME) or []
             run.write_history(history)
             # A write to an object store can take seconds. Best effort: if the disk is full, writing the
@@ -55,6 +58,17 @@ class RunLog:
             self._progress = NewestValueWriter(
                 partial(run.write_json, "progress.json"), "progress", interval_s
             )
+
+    def _open_tensorboard(self, interval_s: float, purge_step: int) -> None:
+        # Slow to import, and not needed on the other ranks.
+        from torch.utils.tensorboard import SummaryWriter
+
+        # An object store cannot append: the files, which are small, are uploaded again and again.
+        remote = is_remote(self._run.path)
+        self._target = self._run.path / "tensorboard"
+        self._folder = Path(tempfile.mkdtemp(prefix="melray-")) if remote else self._target
+        self._uploads = NewestValueWriter(self._upload, "tensorboard", interval_s)
+        self._writer = SummaryWriter(str(self._folder), purge_step=purge_step)
 
     def step(self, epoch: int, step: int, steps: int, start_time: float) -> None:
         """Have the current step written, at most once per second; returns immediately.
@@ -89,13 +103,12 @@ class RunLog:
             return
         self._run.write_history(history)
         epoch_metrics = history[-1]
-        for name, value in epoch_metrics.items():
-            if isinstance(value, float):
-                tag = name.replace("train_", "train/").replace("val_", "val/")
+        if self._writer is not None:
+            for tag, value in epoch_values(epoch_metrics).items():
                 self._writer.add_scalar(tag, value, epoch_metrics["epoch"])
-        self._writer.flush()
-        if self._folder != self._target:
-            self._uploads.put(None)
+            self._writer.flush()
+            if self._folder != self._target:
+                self._uploads.put(None)
         show_epoch(self._run.path.name, epoch_metrics)
 
     def _upload(self, _: None) -> None:
@@ -114,19 +127,22 @@ class RunLog:
 
     def close(self) -> None:
         """Close the TensorBoard files, and end the threads that write in the background."""
-        if self._writer is not None:
+        if self._active:
             self._progress.close()
+        if self._writer is not None:
             self._writer.close()
             self._uploads.close()
             if self._folder != self._target:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def open_run_log(run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int) -> RunLog:
+def open_run_log(
+    run: RunFolder, active: bool, history: list[dict[str, Any]], epochs: int, tensorboard: bool = True
+) -> RunLog:
     """Open the log of a run; the arguments are those of `RunLog`.
 
     Raises:
         UserError: if it cannot be written.
     """
     with report_os_errors("writing to", run.path):
-        return RunLog(run, active, history, epochs)
+        return RunLog(run, active, history, epochs, tensorboard)
