@@ -17,6 +17,7 @@ from pipeline.gan.export import export_generator
 from pipeline.io.errors import UserError
 from pipeline.training.export.config import ExportConfig
 from pipeline.training.model_file import model_kind
+from pipeline.training.trackers.tracking import tracked
 
 
 def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
@@ -25,6 +26,12 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
     Raises:
         UserError: an unusable run or dataset, or settings that a generator does not have.
     """
+    with tracked(config):
+        _evaluate(config)
+    return 0
+
+
+def _evaluate(config: EvaluateConfig) -> None:
     if model_kind(config.run) == "generator":
         for name in ("shards", "split", "tta_shifts"):
             value = getattr(config, name)
@@ -37,7 +44,6 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
         evaluate_gan(config.run, config.clips_per_class, config.out, device, config.reference_run)
     else:
         classifier_evaluation.evaluate(config)
-    return 0
 
 
 def export(config: ExportConfig, common: CommonFlags) -> int:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.distributed.devices import Device, check_gpus, resolve_gpus
 from pipeline.distributed.resources import AutoscalingConfig, NodeResources, ResourceRequest
 from pipeline.io.storage import PathOrURI
+from pipeline.training.trackers.names import TENSORBOARD, TrackerNames
 from tune.trials import Mode
 
 # Metrics that a search can optimize, and in which direction.
@@ -83,6 +84,8 @@ class SearchConfig(AutoscalingConfig):
     """Random seed of the suggestions, and of split and weights of every trial."""
     resume: bool = False
     """Require an existing search to resume."""
+    log_to: TrackerNames = (TENSORBOARD,)
+    """Where metrics are logged, besides the files of each trial: tensorboard, mlflow, wandb, one or more."""
 
     @model_validator(mode="after")
     def _check(self) -> SearchConfig:
@@ -111,6 +114,11 @@ class SearchConfig(AutoscalingConfig):
                 f"--workers-per-trial {self.workers_per_trial}"
             )
         return self
+
+    @property
+    def trials_log_to(self) -> tuple[str, ...]:
+        """Where the workers of trials log to; trackers get them from the folder of the search."""
+        return tuple(name for name in self.log_to if name == TENSORBOARD)
 
     @property
     def metric_name(self) -> str:
@@ -170,4 +178,5 @@ RESUMABLE_SETTINGS = (
     "device",
     "gpus_per_trial",
     "resume",
+    "log_to",
 )

@@ -14,13 +14,15 @@ from pydantic import Field, model_validator
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.crossval import CrossvalConfig, known_folds, main_score, report_folds
 from pipeline.classifier.train import train_many
-from pipeline.data.dataset import open_dataset
+from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.trackers.tracking import tracked
 from tune.config import SearchConfig
 from tune.search import base_values, check, search
 from tune.settings import base_settings
+from tune.tracked_search import NESTED_RUNS
 
 
 class NestedCrossvalConfig(SearchConfig):
@@ -60,10 +62,17 @@ def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
     Raises:
         UserError, ConfigError: fewer than two folds, or as searches and training runs do.
     """
-    start = time.monotonic()
     dataset = open_dataset(config.shards)
-    base = base_config(config)
-    folds = known_folds(dataset, base)
+    folds = known_folds(dataset, base_config(config))
+    with tracked(config, NESTED_RUNS):
+        return _run_and_evaluate(config, dataset, folds)
+
+
+def _run_and_evaluate(
+    config: NestedCrossvalConfig, dataset: ShardDataset, folds: list[int]
+) -> dict[str, Any]:
+    """Run the searches and the runs of all folds, and evaluate them; return results."""
+    start, base = time.monotonic(), base_config(config)
     runs: dict[str, dict[int, TrainClassifierConfig]] = {"tuned": {}}
     for fold in folds:
         logger.info("fold %d held out: searching on the other folds", fold)
@@ -111,7 +120,8 @@ def base_config(config: NestedCrossvalConfig) -> TrainClassifierConfig:
 
 def fold_search(config: NestedCrossvalConfig, fold: int) -> SearchConfig:
     """Return the settings of the search that holds out `fold`."""
-    return config.subset(SearchConfig).model_copy(update={"fold": fold, "run": config.run / f"search_{fold}"})
+    update = {"fold": fold, "run": config.run / f"search_{fold}", "log_to": config.trials_log_to}
+    return config.subset(SearchConfig).model_copy(update=update)
 
 
 def final_training(
@@ -127,6 +137,7 @@ def final_training(
         "val_fraction": 0.0,
         "val_split": None,
         "keep": "last",
+        "log_to": config.trials_log_to,
     }
     # Both arms use the same resources, not those of a trial.
     resources = ("device", "cpus_per_worker", "gpus_per_worker")

@@ -116,7 +116,7 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
     values = {
         key: value
         for key, value in settings.to_dict().items()
-        if key not in ("shards", "run") and (key != "extra_shards" or value)
+        if key not in ("shards", "run", "log_to") and (key != "extra_shards" or value)
     }
     point = best.best(config.mode)
     assert point is not None
@@ -168,4 +168,5 @@ def print_results(config: SearchConfig, trials: list[Trial], summary: dict[str, 
         ("report", "report.html"),
     ):
         print(f"{name}: {config.run / file}")
-    print(f"tensorboard --logdir {config.run / 'trials'} shows all learning curves", flush=True)
+    if config.trials_log_to:
+        print(f"tensorboard --logdir {config.run / 'trials'} shows all learning curves", flush=True)

@@ -25,11 +25,13 @@ from pipeline.io.storage import copy_tree, remove_tree, storage_arguments
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run import training_clips
+from pipeline.training.trackers.tracking import tracked
 from tune.config import RESUMABLE_SETTINGS, SearchConfig
 from tune.live_table import LiveTable
 from tune.plan import ConcurrencyLimit, Plan, plan_trials
 from tune.result import write_results
 from tune.settings import base_settings, base_values, choose_metric, load_search_space
+from tune.tracked_search import SEARCH_RUNS
 from tune.trial.spec import TrialSpec
 from tune.trials import SearchFolder, Trial
 
@@ -69,7 +71,8 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     remaining = config.trials - completed
     if remaining <= 0:
         logger.info("the search in %s is already complete", config.run)
-        return write_results(config, spec, known)
+        with tracked(config, SEARCH_RUNS):
+            return write_results(config, spec, known)
     chosen = config.on_nodes(cluster_nodes())
     nodes = wait_for_resources(chosen.min_resources, config.wait_for_nodes, SHORTAGE_HINT)
     plan = plan_trials(chosen, nodes, remaining)
@@ -93,6 +96,15 @@ def _search(config: SearchConfig) -> dict[str, Any]:
         plural(config.max_epochs, "epoch"),
         keys,
     )
+    with tracked(config, SEARCH_RUNS):
+        return _run_and_report(config, spec, plan, known, remaining)
+
+
+def _run_and_report(
+    config: SearchConfig, spec: TrialSpec, plan: Plan, known: list[Trial], remaining: int
+) -> dict[str, Any]:
+    """Run the remaining trials and write the results; return their summary."""
+    folder = SearchFolder(config.run)
     if isinstance(spec.base, TrainGanConfig):
         train_and_share_reference_classifier(spec, range(config.trials))
     try:

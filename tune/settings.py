@@ -72,6 +72,7 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
         "workers": config.workers_per_trial,
         "device": config.device,
         "gpus_per_worker": config.gpus_per_worker,
+        "log_to": config.trials_log_to,
     }
     if isinstance(parsed, TrainClassifierConfig):
         overrides |= {"keep": "best", "monitor": config.metric_name}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.config import Config
 from pipeline.audio.features import FeatureConfig, feature_mismatch
@@ -29,6 +29,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.trackers.names import TrackerNames
 
 
 class EvaluateConfig(Config):
@@ -53,6 +54,14 @@ class EvaluateConfig(Config):
     """Folder for evaluation.json, confusion.csv and report.html (default: the run folder)."""
     device: Device = "auto"
     """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
+    log_to: TrackerNames = ()
+    """Trackers that get the results, mlflow, wandb or both: in the run of the training if they have it."""
+
+    @model_validator(mode="after")
+    def _check_log_to(self) -> Self:
+        if self.log_to and self.out is not None:
+            raise ValueError(f"--log-to sends the results in the run folder: drop --out {self.out}")
+        return self
 
 
 @dataclass(frozen=True)

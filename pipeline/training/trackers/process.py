@@ -21,11 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline.io.storage import is_remote, to_path
 from pipeline.training.trackers.follower import Command, Follower, project_name
 from pipeline.training.trackers.mlflow_client import MlflowTracker
+from pipeline.training.trackers.tracked_runs import State
 from pipeline.training.trackers.wandb_client import WandbTracker
 
 # Seconds between two looks at the run folders; in an object store each look costs requests.
@@ -71,7 +72,8 @@ def main() -> None:
     sender = _Sender(task, send)
     while not has_ended.wait(sender.delay_s):
         sender.attempt(Follower.poll)
-    state = end[0] if end else "stopped"
+    # A command that was killed does not say how it has ended.
+    state = next((state for state in get_args(State) if [state] == end), "stopped")
     sender.attempt(lambda follower: follower.finish(state))
 
 

@@ -1,0 +1,86 @@
+"""Runs of a search and of a nested cross-validation for experiment trackers: parent and child runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.trackers.tracked_runs import State, TrackedRun, child_runs, subfolders
+from tune.config import METRICS
+from tune.trials import better
+
+# The functions below by name, as `tracked` takes them.
+SEARCH_RUNS, NESTED_RUNS = f"{__name__}:search_runs", f"{__name__}:nested_runs"
+_STATES: dict[str, State] = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
+
+
+def search_runs(root: Path) -> Iterator[TrackedRun]:
+    """Yield a search, then each trial and its inner folds."""
+    yield from _search_runs(TrackedRun(root, root.name, "search"))
+
+
+def nested_runs(root: Path) -> Iterator[TrackedRun]:
+    """Yield a nested cross-validation, its searches, and the runs that are trained with their results."""
+    parent = TrackedRun(root, root.name, "run")
+    yield parent
+    for folder in subfolders(root):
+        child = TrackedRun(folder, f"{root.name}/{folder.name}", "search", root)
+        if folder.name.startswith("search_"):
+            yield from _search_runs(child)
+        elif folder.name in ("tuned", "base"):
+            arm = replace(child, kind="crossval")
+            yield arm
+            yield from child_runs(arm)
+
+
+def _search_runs(search: TrackedRun) -> Iterator[TrackedRun]:
+    scores = _read_scores(search.folder)
+    yield replace(search, scores=_best_scores(search.folder, scores))
+    for folder in subfolders(search.folder / "trials"):
+        record = RunFolder(folder).read_object("trial.json", ("number", "params", "state"))
+        if record is None:
+            continue
+        trial = TrackedRun(
+            folder,
+            f"{search.name}/{folder.name}",
+            "trial",
+            search.folder,
+            has_ended=record["state"] != "running",
+            state=_STATES.get(record["state"], "finished"),
+            parameters=record["params"],
+            scores=[
+                {"epoch": point["epoch"], "score": float(point["score"])}
+                for point in scores
+                if point["trial"] == record["number"]
+            ],
+        )
+        yield trial
+        for fold in child_runs(trial):
+            yield replace(fold, has_ended=trial.has_ended, state=trial.state)
+
+
+def _read_scores(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of `scores.jsonl`; the last one may be incomplete while it is written."""
+    try:
+        lines = (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _best_scores(folder: Path, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each improvement of a search, with the number of scored epochs of all trials as its epoch."""
+    config = (RunFolder(folder).read_object("search.json") or {}).get("config", {})
+    default = "frechet" if config.get("model") == "gan" else "val_macro_f1"
+    best_of = better(METRICS[config.get("metric") or default])
+    improvements: list[dict[str, Any]] = []
+    for number, point in enumerate(scores, start=1):
+        score = float(point["score"])
+        best = improvements[-1]["best_score"] if improvements else None
+        if best is None or (score != best and best_of(score, best) == score):
+            improvements.append({"epoch": number, "best_score": score})
+    return improvements
