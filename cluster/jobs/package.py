@@ -6,7 +6,7 @@ import hashlib
 import os
 import tomllib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -117,8 +117,11 @@ def constraints_name(root: Path) -> str:
     return f"constraints-{hashlib.sha256((root / 'constraints.txt').read_bytes()).hexdigest()[:8]}.txt"
 
 
-def requirements(root: Path, ray_version: str) -> list[str]:
-    """Return melray's dependencies pinned to the tested releases, and Ray to the release of the cluster."""
+def requirements(root: Path, ray_version: str, extras: Iterable[str] = ()) -> list[str]:
+    """Return melray's dependencies pinned to the tested releases, and Ray to the release of the cluster.
+
+    `extras` are names of its optional dependencies, of which unknown ones need nothing.
+    """
     pins = {}
     for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -126,7 +129,8 @@ def requirements(root: Path, ray_version: str) -> list[str]:
             pins[pin.name.lower()] = str(pin.specifier)
     pinned = []
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for text in project["dependencies"]:
+    optional = project.get("optional-dependencies", {})
+    for text in [*project["dependencies"], *(text for name in extras for text in optional.get(name, []))]:
         requirement = Requirement(text)
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
         version = (

@@ -37,7 +37,7 @@ from cluster.jobs.package import (
     write_package,
 )
 from cluster.jobs.shared_folders import describe_local_paths
-from cluster.jobs.variables import describe_variables, job_variables
+from cluster.jobs.variables import describe_variables, job_variables, tracker_warnings
 from cluster.jobs.versions import check_versions, read_versions
 from models.config import Config
 from pipeline.distributed.worker_options import parse_amounts, parse_labels
@@ -69,8 +69,8 @@ class SubmitConfig(Config):
     value, but everyone with access to the cluster can read it, by Ray's job API and in Ray's log files:
     prefer a role of the nodes to AWS_SECRET_ACCESS_KEY."""
     storage_env: bool = True
-    """Also send the variables that say where storage is, if they are set here, such as AWS_ENDPOINT_URL and
-    AWS_REGION; never keys."""
+    """Also send the variables that say where storage and trackers (--log-to) are, if they are set here, such
+    as AWS_ENDPOINT_URL, AWS_REGION and MLFLOW_TRACKING_URI; never keys."""
     entrypoint_num_cpus: float | None = Field(None, ge=0)
     """CPUs that the command's own process holds, on any node (default: up to 4 for evaluate, which computes
     in it; 0 for others, whose process runs on the head)."""
@@ -97,6 +97,8 @@ class Job(NamedTuple):
     install_ray: str | None
     """Release of Ray that the packages are installed for; None if they are preinstalled."""
     install_timeout_s: int
+    extras: tuple[str, ...] = ()
+    """Optional packages of melray that it needs, by the names of their extras."""
 
 
 def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] | None) -> int:
@@ -116,7 +118,8 @@ def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] |
     files = packed_files(root)
     # Before any request to the cluster: an invalid flag is found in a second, not after the installation.
     command = validate_command(job_arguments, root, set(files), server.is_local)
-    variables = job_variables(config.env, config.storage_env, os.environ)
+    trackers = getattr(command.config, "log_to", ())
+    variables = job_variables(config.env, config.storage_env, os.environ, trackers)
     check_size(root, files)
     versions = read_versions(server)
     check_versions(server.url, versions, root, not config.preinstalled)
@@ -126,8 +129,10 @@ def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] |
         logger.warning("%s", line)
     if line := describe_variables(config.env, variables):
         logger.info("%s", line)
+    for line in tracker_warnings(trackers, variables, os.environ):
+        logger.warning("%s", line)
     install_ray = None if config.preinstalled else versions.ray
-    job = Job(command, variables, entrypoint, install_ray, round(60 * config.install_timeout))
+    job = Job(command, variables, entrypoint, install_ray, round(60 * config.install_timeout), trackers)
     job_id = send(job_client(server), root, files, job)
     print(f"job {job_id} submitted to {server.url}", flush=True)
     _print_places(common, server, job_id)
@@ -207,7 +212,7 @@ def runtime_env(package: Path, root: Path, job: Job) -> dict[str, Any]:
         # Ray replaces the variable by the folder of the unpacked package.
         constraint = f"--constraint ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{constraints_name(root)}"
         environment["pip"] = {
-            "packages": [constraint, *requirements(root, job.install_ray)],
+            "packages": [constraint, *requirements(root, job.install_ray, job.extras)],
             "pip_check": False,
         }
         # Ray's own limit is 10 minutes, in which a slow network does not transfer CUDA.

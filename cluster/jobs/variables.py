@@ -1,4 +1,4 @@
-"""Environment variables that a job gets: those that `--env` names, and the public ones of storage."""
+"""Environment variables of a job: those that `--env` names, and the public ones of storage and trackers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,40 @@ STORAGE_VARIABLES = (
     "AZURE_STORAGE_ENDPOINT",
     "HF_ENDPOINT",
 )
+# The same of experiment trackers, for commands that log to them.
+TRACKER_VARIABLES = {
+    "mlflow": ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"),
+    "wandb": ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE"),
+}
+# Credentials of trackers, which are sent only if they are named.
+_TRACKER_SECRETS = {
+    "mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    "wandb": ("WANDB_API_KEY",),
+}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def job_variables(named: Iterable[str], with_storage: bool, environment: Mapping[str, str]) -> dict[str, str]:
+def job_variables(
+    named: Iterable[str],
+    with_storage: bool,
+    environment: Mapping[str, str],
+    trackers: Iterable[str] = (),
+) -> dict[str, str]:
     """Return the environment variables of a job.
 
     Args:
         named: `NAME`, with its value in `environment`, or `NAME=value`.
-        with_storage: whether to add those of `STORAGE_VARIABLES` that are set and not named.
+        with_storage: whether to add those of `STORAGE_VARIABLES` and `TRACKER_VARIABLES` that are set.
         environment: the variables of this process.
+        trackers: trackers that the command logs to.
 
     Raises:
         UserError: a name that is invalid or not set here; no message has a value.
     """
-    variables = storage_variables(environment) if with_storage else {}
+    variables = {}
+    if with_storage:
+        public = [name for tracker in trackers for name in TRACKER_VARIABLES.get(tracker, ())]
+        variables = _public_values((*STORAGE_VARIABLES, *public), environment)
     for text in named:
         name, has_value, value = text.partition("=")
         _check_name(name)
@@ -46,9 +65,9 @@ def job_variables(named: Iterable[str], with_storage: bool, environment: Mapping
     return variables
 
 
-def storage_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return those of `STORAGE_VARIABLES` that are set, except URLs that contain a password."""
-    values = {name: environment[name] for name in STORAGE_VARIABLES if environment.get(name)}
+def _public_values(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are set, except URLs that contain a password."""
+    values = {name: environment[name] for name in names if environment.get(name)}
     return {name: value for name, value in values.items() if not _has_password(value)}
 
 
@@ -62,6 +81,30 @@ def _check_name(name: str) -> None:
         raise UserError("--env: give NAME or NAME=value, where NAME has letters, digits and _ only")
     if name in AUTH_ENV_VARS:
         raise UserError(f"--env {name}: jobs use the token of their cluster; drop it")
+
+
+def tracker_warnings(
+    trackers: Iterable[str], variables: Mapping[str, str], environment: Mapping[str, str]
+) -> list[str]:
+    """Return what a job lacks to reach its trackers, one line each; arguments as those of `job_variables`."""
+    warnings = []
+    for tracker in trackers:
+        missing = [
+            name
+            for name in _TRACKER_SECRETS.get(tracker, ())
+            if name in environment and name not in variables
+        ]
+        if missing:
+            flags = " ".join(f"--env {name}" for name in missing)
+            warnings.append(
+                f"--log-to {tracker}: the job does not get {', '.join(missing)} (to send: {flags})"
+            )
+    if "mlflow" in trackers and "MLFLOW_TRACKING_URI" not in variables:
+        warnings.append(
+            "--log-to mlflow: the job does not get MLFLOW_TRACKING_URI, so its runs are in its own folder on "
+            "the cluster (--env MLFLOW_TRACKING_URI=http://…)"
+        )
+    return warnings
 
 
 def describe_variables(named: Iterable[str], variables: Iterable[str]) -> str:

@@ -136,6 +136,12 @@ def test_requirements_are_pinned_and_ray_matches_the_cluster() -> None:
     assert all(str(requirement.specifier).startswith("==") for requirement in pinned.values())
 
 
+def test_requirements_of_extras_are_added() -> None:
+    root = project_root()
+    added = set(requirements(root, "9.8.7", ("timm", "tensorboard"))) - set(requirements(root, "9.8.7"))
+    assert [Requirement(text).name for text in added] == ["timm"]
+
+
 def test_constraints_name_depends_on_their_content(checkout: Path) -> None:
     before = constraints_name(checkout)
     (checkout / "constraints.txt").write_text("numpy==1")

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.arguments.flags import parse
 from cluster.jobs.submit import SubmitConfig
-from cluster.jobs.variables import describe_variables, job_variables
+from cluster.jobs.variables import describe_variables, job_variables, tracker_warnings
 from pipeline.io.errors import UserError
 
 HERE = {
@@ -39,6 +39,28 @@ def test_url_with_a_password_is_sent_only_when_named() -> None:
     here = {"AWS_ENDPOINT_URL": "https://me:sesame@store:9000"}
     assert job_variables([], True, here) == {}
     assert job_variables(["AWS_ENDPOINT_URL"], True, here) == here
+
+
+def test_variables_of_trackers_are_sent_where_used() -> None:
+    here = {"MLFLOW_TRACKING_URI": "http://h:5000", "WANDB_API_KEY": "sesame", "WANDB_MODE": "online"}
+    assert job_variables([], True, here) == {}
+    assert job_variables([], True, here, ("tensorboard", "mlflow")) == {
+        "MLFLOW_TRACKING_URI": "http://h:5000"
+    }
+    sent = job_variables([], True, here, ("wandb",))
+    assert sent == {"WANDB_MODE": "online"}
+    assert tracker_warnings(("wandb",), sent, here) == [
+        "--log-to wandb: the job does not get WANDB_API_KEY (to send: --env WANDB_API_KEY)"
+    ]
+    assert tracker_warnings(("wandb",), job_variables(["WANDB_API_KEY"], True, here), here) == []
+    assert tracker_warnings(("tensorboard",), {}, here) == []
+
+
+def test_mlflow_uri_with_a_password_is_missed() -> None:
+    here = {"MLFLOW_TRACKING_URI": "http://me:sesame@h:5000"}
+    sent = job_variables([], True, here, ("mlflow",))
+    (warning,) = tracker_warnings(("mlflow",), sent, here)
+    assert sent == {} and "does not get MLFLOW_TRACKING_URI" in warning and "sesame" not in warning
 
 
 def test_description_has_names_and_no_values() -> None:

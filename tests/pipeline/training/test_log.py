@@ -34,6 +34,14 @@ def test_step_is_written_with_rate_and_time_left(tmp_path: Path):
     assert progress["seconds_left"] == pytest.approx(35, rel=0.1)
 
 
+def test_log_without_tensorboard_has_metrics_only(tmp_path: Path):
+    log = RunLog(RunFolder(tmp_path), True, [], epochs=1, tensorboard=False)
+    log.step(1, 1, 2, time.perf_counter())
+    log.epoch([{"epoch": 1, "train_loss": 0.5}])
+    log.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "progress.json"]
+
+
 def test_slow_storage_does_not_delay_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(log_module, "PROGRESS_INTERVAL_S", 0.0)
     run, start = SlowRunFolder(tmp_path), time.perf_counter()
