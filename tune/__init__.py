@@ -15,6 +15,7 @@ live_table.py      live view on the console
 result.py          best.yaml, table, report and printed results
 result_grid.py     trials as `ray.tune.ResultGrid`, for programs
 report/            HTML report
+tracked_search.py  parent and child runs for experiment trackers
 search.py          melray tune
 nested_crossval.py melray crossval --tuned
 

@@ -4,6 +4,7 @@ RUN/config.json             resolved configuration, digest of the shards, format
 RUN/split.parquet           clips that the run trains on, validates on and holds out
 RUN/metrics.jsonl           metrics, one line per epoch
 RUN/tensorboard/            the same for TensorBoard
+RUN/tracker_mlflow.json     id of the run in MLflow, and what it has; the same for W&B
 RUN/progress.json           current step
 RUN/notes.json              warnings of the workers, such as rollbacks
 RUN/owner.json              id of the process that writes to the run

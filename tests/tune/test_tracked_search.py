@@ -27,7 +27,7 @@ def write_search(root: Path, **config: object) -> None:
     folder.save(Trial(2, {"learning_rate": 0.3}, "failed", "an error"))
     RunFolder(folder.trial(0)).write_history([{"epoch": 1, "val_loss": 0.5}])
     for fold in (1, 2):
-        (folder.trial(1) / f"fold_{fold}").mkdir()
+        (folder.trial(1) / f"fold_{fold}").mkdir(exist_ok=True)
     scores = [(0, 1, 0.5), (1, 1, 0.7), (1, 2, 0.6), (0, 2, 0.8)]
     lines = [score_line(number, Point(epoch, score, 1.0)) for number, epoch, score in scores]
     # The last line is being written.

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pipeline.io.storage import is_remote, to_path
 from pipeline.training.trackers.follower import Command, Follower, project_name
@@ -73,7 +73,7 @@ def main() -> None:
     while not has_ended.wait(sender.delay_s):
         sender.attempt(Follower.poll)
     # A command that was killed does not say how it has ended.
-    state = next((state for state in get_args(State) if [state] == end), "stopped")
+    state: State = "finished" if end == ["finished"] else "failed" if end == ["failed"] else "stopped"
     sender.attempt(lambda follower: follower.finish(state))
 
 
