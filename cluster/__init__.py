@@ -11,6 +11,7 @@
     connection/     address, token, dashboard client, nodes, Ray session
     jobs/           `melray submit` and `melray jobs`
     local/          `melray cluster`: several nodes on this host
+    serving/        `melray serve`: trained runs over HTTP, on Ray Serve
     doctor/         `melray doctor`: checks of host, cluster and storage
     launch/         configurations for AWS, Google Cloud and Kubernetes; Dockerfiles; set-up scripts of nodes
 

@@ -86,6 +86,13 @@ COMMAND_SPECS = {
         config_module="pipeline.training.export.config",
         computes_in_process=True,
     ),
+    "serve": CommandSpec(
+        "cluster.serving.serve",
+        "ServeConfig",
+        "serve",
+        in_session=False,
+        config_module="cluster.serving.config",
+    ),
     "submit": CommandSpec("cluster.jobs.submit", "SubmitConfig", "submit", in_session=False),
     "jobs": CommandSpec("cluster.jobs.jobs", "JobsConfig", "show_jobs", in_session=False),
     "jobs logs": CommandSpec("cluster.jobs.jobs", "LogsConfig", "show_logs", in_session=False),

@@ -41,19 +41,24 @@ class Recording(NamedTuple):
     sample_rate: int
 
 
-def read_recording(source: ClipSource) -> Recording:
+def read_recording(source: ClipSource, max_seconds: float = math.inf) -> Recording:
     """Return length and sample rate of a recording, from its header where that has them.
 
     A file that is cut off has the length that it declares: the windows of the missing part are errors.
+
+    Args:
+        source: the recording.
+        max_seconds: length from which on counting stops, where the header does not have it.
 
     Raises:
         AudioDecodeError: no usable audio.
         UserError: the object store cannot be reached.
     """
     with _readers(source) as readers:
-        seconds = sum(
-            (reader.declared_frames or count_frames(reader)) / reader.sample_rate for reader in readers
-        )
+        seconds = 0.0
+        for reader in readers:
+            limit = (max_seconds - seconds) * reader.sample_rate
+            seconds += (reader.declared_frames or count_frames(reader, limit)) / reader.sample_rate
         if not seconds:
             raise AudioDecodeError("no samples")
         return Recording(seconds, readers[0].sample_rate)

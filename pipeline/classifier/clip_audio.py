@@ -24,16 +24,28 @@ def row_audio(dataset: ShardDataset, row: int) -> str | None:
     None if its file is gone, cannot be read, or has changed since extraction, which its spectrogram shows.
     """
     features = dataset.features
+    samples = row_samples(dataset.table.iloc[row], dataset.mels[row], features)
+    return None if samples is None else audio_data_uri(samples, features.mel.sample_rate)
+
+
+def row_samples(row: pd.Series, mel: np.ndarray, features: FeatureConfig) -> np.ndarray | None:
+    """Return the samples of a row of a dataset `[shape=(features.num_samples,)]`; None as `row_audio`.
+
+    Args:
+        row: its columns.
+        mel: its spectrogram in dB `[shape=(n_mels, num_frames)]`.
+        features: settings of the spectrograms.
+    """
     try:
-        samples = read_row(dataset.table.iloc[row], features)
+        samples = read_row(row, features)
     except (AudioDecodeError, UserError, OSError):
         return None
     if samples is None or not samples.size:
         return None
-    stored = np.asarray(dataset.mels[row], np.float32)
+    stored = np.asarray(mel, np.float32)
     if not np.abs(spectrogram(samples, features) - stored).mean() <= MAX_DIFFERENCE_DB:
         return None
-    return audio_data_uri(fix_length(samples, features.num_samples), features.mel.sample_rate)
+    return fix_length(samples, features.num_samples)
 
 
 def read_row(row: pd.Series, features: FeatureConfig) -> np.ndarray | None:

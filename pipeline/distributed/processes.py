@@ -36,6 +36,8 @@ _THREADS = "OMP_NUM_THREADS"
 _OOM_SCORE = "500"
 # Linux only: the libraries of macOS do not survive a fork, and Windows has none.
 _METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+# Threads with a pool each: the start of a process changes the environment and the main module for a moment.
+_starting = threading.RLock()
 
 
 def start_fork_server(modules: Sequence[str] = ()) -> None:
@@ -53,7 +55,7 @@ def start_fork_server(modules: Sequence[str] = ()) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONSAFEPATH": "1",  # not the current folder, in which a file may have the name of a library
     }
-    with _environment(variables), _ignored_interrupts():
+    with _starting, _environment(variables), _ignored_interrupts():
         forkserver.ensure_running()
 
 
@@ -138,10 +140,10 @@ class _Worker:
         start_fork_server()
         context: Any = multiprocessing.get_context(_METHOD)
         self.connection, worker_end = context.Pipe()
-        # Not this process's, which may have changed since the fork server was started.
-        arguments = worker_end, dict(os.environ), threads, logger.level
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        with _no_main_module():
+        with _starting, _no_main_module():
+            # Not the fork server's environment: this process's may have changed since.
+            arguments = worker_end, dict(os.environ), threads, logger.level
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
             self._process.start()
         worker_end.close()  # so that the end of the process closes the connection
 

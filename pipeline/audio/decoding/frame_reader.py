@@ -6,6 +6,7 @@ of an MP3 may differ by 1e-7, as its decoder rounds differently after each seek.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -211,16 +212,20 @@ def _joined(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def count_frames(reader: FrameReader) -> int:
-    """Return the number of frames: as the header declares it, or by reading all of them."""
+def count_frames(reader: FrameReader, limit: float = math.inf) -> int:
+    """Return the number of frames: as the header declares it, or by reading all of them.
+
+    Reading stops once there are more than `limit`.
+    """
     if reader.num_frames is not None:
         return reader.num_frames
     count = 0
-    while True:
+    while count <= limit:
         section = read_section(reader, count, BLOCK_FRAMES)
         if section.unreadable:
             return section.unreadable[0][0]
         count += BLOCK_FRAMES
+    return count
 
 
 def find_end(reader: FrameReader, num_frames: int) -> int:

@@ -1,0 +1,123 @@
+"""From the bytes of a sound to its spectrograms: what a worker process of a replica does.
+
+Bytes are not trusted. The length of a sound is checked before it is decoded, by its header or, where that
+has none, by decoding block by block without keeping the samples; no decoder returns more samples than the
+header declares. A decoder that hangs ends its process.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from cluster.serving.messages import Rejection, Sound, SoundImage
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
+from pipeline.audio.file_types import unsupported_reason
+from pipeline.audio.recordings import Recording, read_recording, read_windows
+from pipeline.data.windows import window_starts
+from pipeline.distributed.worker import watchdog
+from pipeline.report.clips import MAX_BANDS, spectrogram_data_uri
+from pipeline.report.recording_media import read_media
+from pipeline.report.tiles import contrast_scale, mean_columns
+
+# Sounds up to this many lengths of a clip are classified as a whole, like the clips of a dataset.
+WHOLE_LENGTHS = 1.5
+# Their spectrograms take about 0.1 MB each.
+MAX_WINDOWS = 2000
+# Seconds after which a decoder has failed: the longest sounds of common formats take a few.
+DECODE_TIMEOUT_S = 60.0
+MAX_IMAGE_COLUMNS = 4096
+MAX_WARNINGS = 20
+
+
+@dataclass(frozen=True)
+class SoundSpectrograms:
+    """Spectrograms of a sound."""
+
+    recording: Recording
+    mels: np.ndarray
+    """Of what can be read of it, in dB, float16 `[shape=(N, n_mels, num_frames)]`."""
+    starts: list[float] | None = None
+    """Start of each window in seconds, also of unreadable ones; None: it is one clip."""
+    hop: float = 0.0
+    readable: list[int] = field(default_factory=list)
+    """Indices of the windows that `mels` are of."""
+    warnings: list[str] = field(default_factory=list)
+    image: SoundImage | None = None
+
+
+def analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundSpectrograms | Rejection:
+    """Decode a sound of up to `max_seconds`, and compute its spectrograms; exit the process if that hangs."""
+    with watchdog(DECODE_TIMEOUT_S):
+        try:
+            result = _analyze(sound, features, max_seconds)
+            if isinstance(result, SoundSpectrograms) and sound.wants_image:
+                return replace(result, image=_image(sound.content, result.recording, features))
+            return result
+        except AudioDecodeError as error:
+            return Rejection(422, unsupported_reason(sound.name, sound.content) or str(error))
+
+
+def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundSpectrograms | Rejection:
+    try:
+        recording = read_recording(sound.content, max_seconds)
+    except AudioDecodeError:
+        load_clip(sound.content, features)  # raises the reason that `melray predict` gives
+        raise
+    if recording.seconds > max_seconds:
+        return Rejection(413, f"longer than the {max_seconds:g} s that this server accepts")
+    if sound.hop is None and recording.seconds <= WHOLE_LENGTHS * features.seconds:
+        return _whole(sound.content, recording, features)
+    hop = features.seconds / 2 if sound.hop is None else sound.hop
+    count = math.ceil(max(0.0, recording.seconds - features.seconds) / hop) + 1
+    if count > MAX_WINDOWS:
+        return Rejection(422, f"hop {hop:g}: {count:,} windows, more than {MAX_WINDOWS:,}; raise it")
+    return _windows(sound.content, recording, features, hop)
+
+
+def _whole(content: bytes, recording: Recording, features: FeatureConfig) -> SoundSpectrograms:
+    warnings: list[str] = []
+    samples = load_clip(content, features, on_warning=warnings.append)
+    return SoundSpectrograms(recording, spectrogram(samples, features)[None], warnings=warnings)
+
+
+def _windows(content: bytes, recording: Recording, features: FeatureConfig, hop: float) -> SoundSpectrograms:
+    """Compute the spectrograms of all windows.
+
+    Raises:
+        AudioDecodeError: none of them can be read.
+    """
+    starts = window_starts(recording.seconds, features.seconds, hop)
+    warnings: list[str] = []
+    mels, readable, errors = [], [], []
+    outcomes = read_windows(
+        content, starts, features.seconds, features.mel.sample_rate, on_warning=warnings.append
+    )
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, AudioDecodeError):
+            errors.append(outcome)
+        else:
+            readable.append(index)
+            mels.append(spectrogram(outcome, features))
+    if not mels:
+        raise errors[0]
+    if errors:
+        warnings.append(f"{len(errors)} of {len(starts)} windows cannot be read: {errors[0]}")
+    shown = list(dict.fromkeys(warnings))[-MAX_WARNINGS:]
+    return SoundSpectrograms(recording, np.stack(mels), starts, hop, readable, shown)
+
+
+def _image(content: bytes, recording: Recording, features: FeatureConfig) -> SoundImage | None:
+    """Return the image of a sound; None of one that can be decoded as a whole, but not in blocks."""
+    try:
+        columns = read_media(content, recording, features.mel, max_audio_bytes=0).columns
+    except AudioDecodeError:
+        return None
+    factor = -(-columns.columns.shape[1] // MAX_IMAGE_COLUMNS)
+    image = mean_columns(columns.columns, factor)
+    width = image.shape[1]
+    png = spectrogram_data_uri(image, contrast_scale(image), (MAX_BANDS, width))
+    return SoundImage(png, width * factor * columns.column_seconds)

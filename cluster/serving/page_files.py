@@ -1,0 +1,43 @@
+"""Files of the server's page: its own, and the scripts and style sheets that it shares with reports.
+
+All of them are read when the server starts: a request can name a file of this list, and no path.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+
+import pipeline.report
+
+PAGE_FOLDER = Path(__file__).parent / "page"
+REPORT_FOLDER = Path(pipeline.report.__file__).parent / "templates"
+INDEX = "index.html"
+_SUFFIXES = (".css", ".js", ".svg", ".png", ".woff2", ".webmanifest")
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """A file of the page."""
+
+    content: bytes
+    media_type: str
+
+
+def read_page_files() -> dict[str, PageFile]:
+    """Return the files by path: `/`, and `/page/NAME` for all others."""
+    files = {}
+    for folder in (REPORT_FOLDER, PAGE_FOLDER):
+        for path in sorted(folder.glob("*")):
+            if path.suffix in _SUFFIXES:
+                files[f"/page/{path.name}"] = PageFile(path.read_bytes(), _media_type(path))
+    index = PAGE_FOLDER / INDEX
+    if index.is_file():
+        files["/"] = PageFile(index.read_bytes(), _media_type(index))
+    return files
+
+
+def _media_type(path: Path) -> str:
+    return _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"

@@ -1,0 +1,80 @@
+"""Reads an uploaded file, as the raw body or as a multipart field, within limits of size and time.
+
+The size is limited while the body is read, whatever its header declares, and the file stays in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+FIELD = "file"
+# Of a multipart body, in addition to the file: boundaries, headers, and small fields.
+ENVELOPE_BYTES = 1 << 16
+MAX_FIELDS = 8
+# A client that sends nothing must not occupy one of the concurrent requests forever.
+UPLOAD_TIMEOUT_S = 300.0
+
+
+async def read_upload(request: Request, max_bytes: int) -> tuple[str, bytes]:
+    """Return the name of the uploaded file, without folders and possibly empty, and its content.
+
+    Raises:
+        HTTPException: 413 for too large a file, 408 for too slow a client, 400 for a malformed body, or 422
+            for one without a file.
+    """
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    try:
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+            if is_form:
+                name, content = await _read_form(request, max_bytes)
+            else:
+                name, content = (
+                    "",
+                    b"".join([chunk async for chunk in _limited(request, max_bytes, max_bytes)]),
+                )
+    except TimeoutError:
+        raise HTTPException(408, f"the upload took longer than {UPLOAD_TIMEOUT_S:g} s") from None
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    return name.replace("\\", "/").rpartition("/")[2], content
+
+
+async def _read_form(request: Request, max_bytes: int) -> tuple[str, bytes]:
+    stream = _limited(request, max_bytes + ENVELOPE_BYTES, max_bytes)
+    parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS)
+    parser.spool_max_size = max_bytes + ENVELOPE_BYTES  # in memory, never in a temporary file
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"malformed multipart body: {error.message}") from None
+    file = form.get(FIELD)
+    if not isinstance(file, UploadFile):
+        raise HTTPException(422, f"the multipart body has no file in a field '{FIELD}'")
+    try:
+        return file.filename or "", await file.read()
+    finally:
+        await form.close()
+
+
+async def _limited(request: Request, limit: int, max_bytes: int) -> AsyncGenerator[bytes]:
+    """Yield the body; raise an error once it exceeds `limit`, or if its header says that it does."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(max_bytes)
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def _too_large(max_bytes: int) -> HTTPException:
+    return HTTPException(
+        413, f"larger than the {max_bytes / 1e6:g} MB that this server accepts", {"Connection": "close"}
+    )
