@@ -92,7 +92,7 @@ def _run_command(command: str, flags: list[str], job_arguments: list[str] | None
     from cluster.commands import dispatch
     from pipeline.io.console import setup_logging
 
-    common, flags = split_common_flags(flags)
+    common, flags = split_common_flags(flags, command)
     if common.address is None and common.ray is not False and in_job():
         common = common._replace(address="auto")
     setup_logging(common.log_level)

@@ -25,13 +25,15 @@ class CommonFlags(NamedTuple):
     """Whether to use Ray; None: if the work is worth it, or with `address`."""
 
 
-def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
+def split_common_flags(arguments: list[str], command: str = "") -> tuple[CommonFlags, list[str]]:
     """Parse the common flags of a command line; return them and the remaining arguments in their order.
+
+    Flags that `command` allows to be repeated may be.
 
     Raises:
         UserError: a flag given twice, a missing, empty or invalid value, or contradicting flags.
     """
-    _check_duplicates(arguments)
+    _check_duplicates(arguments, REPEATABLE.get(command, ()))
     _check_empty_values(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", type=Path)
@@ -55,8 +57,8 @@ def split_common_flags(arguments: list[str]) -> tuple[CommonFlags, list[str]]:
     return CommonFlags(values.config, values.address, values.cpus, level, values.debug, values.ray), rest
 
 
-def _check_duplicates(arguments: Sequence[str]) -> None:
-    """Raise an error for a flag that is given twice: only one of its values would be used.
+def _check_duplicates(arguments: Sequence[str], repeatable: Sequence[str]) -> None:
+    """Raise an error for a flag that is given twice and not repeatable: one of its values would be used.
 
     `--flag` and `--no-flag` are the same flag.
 
@@ -68,7 +70,7 @@ def _check_duplicates(arguments: Sequence[str]) -> None:
         if not argument.startswith("--") or not argument[2:3].isalpha():
             continue
         flag = argument.partition("=")[0]
-        if flag in REPEATABLE:
+        if flag in repeatable:
             continue
         name = flag.removeprefix("--").replace("_", "-").removeprefix("no-")
         if name in seen:

@@ -19,7 +19,7 @@ from cluster.arguments.dash_values import mark_dash_values
 from cluster.arguments.errors import one_line_errors
 from cluster.arguments.optional_switches import switch_values
 from cluster.arguments.registry import actions, command_specs, load_config_class
-from cluster.arguments.repeated_flags import join_repeated_flags, repeatable_flags
+from cluster.arguments.repeated_flags import join_repeated_flags
 from cluster.arguments.usage import COMMON_FLAGS
 from models.config import Config
 from pipeline.io.yaml_files import read_yaml
@@ -49,9 +49,7 @@ def parse(cls: type[C], command: str, arguments: list[str], config: Path | None 
         return tyro.cli(
             cls,
             prog=f"melray {command}",
-            args=mark_dash_values(
-                cls, switch_values(cls, join_repeated_flags(arguments, repeatable_flags(cls)))
-            ),
+            args=mark_dash_values(cls, switch_values(cls, join_repeated_flags(command, arguments))),
             default=default,
             description=f"{_wrap_description(cls)}\n\n{COMMON_FLAGS}",
         )

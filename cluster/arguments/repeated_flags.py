@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_origin
 
-from pydantic import BaseModel
-
-REPEATABLE = ("env", "run")
+# By command.
+REPEATABLE = {"submit": ("--env",), "serve": ("--run",)}
 
 
-def repeatable_flags(cls: type[BaseModel]) -> list[str]:
-    """Return the flags of a configuration that take several values, and may be given several times."""
-    fields = cls.model_fields
-    return [
-        f"--{name}" for name in REPEATABLE if name in fields and get_origin(fields[name].annotation) is tuple
-    ]
-
-
-def join_repeated_flags(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Return the arguments with the values of each of some flags after one flag, at the end."""
+def join_repeated_flags(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the values of each repeatable flag after one flag, at the end."""
+    repeatable = REPEATABLE.get(command, ())
     values: dict[str, list[str]] = {}
     others: list[str] = []
     current = others
     for argument in arguments:
         flag, has_equals, value = argument.partition("=")
-        if flag in flags:
+        if flag in repeatable:
             current = values.setdefault(flag, [])
             current += [value] if has_equals else []
             continue

@@ -54,7 +54,7 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
             f"`melray {name}` cannot be submitted as a job; "
             "submit a pipeline command such as extract, or doctor"
         )
-    common, flags = split_common_flags(rest)
+    common, flags = split_common_flags(rest, name)
     if common.address is not None:
         raise UserError(
             f"--address {common.address} must come before `--`: the job itself joins the cluster it runs on"

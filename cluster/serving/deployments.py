@@ -10,8 +10,9 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class ServedClassifier(classifier_replica.ClassifierReplica):
         batch.set_batch_wait_timeout_s(batches.wait_s)
 
     @serve.batch
-    async def predict(self, mels: list[np.ndarray]) -> list[np.ndarray]:  # type: ignore[override]
+    async def predict(self, mels: list[np.ndarray]) -> list[np.ndarray]:
         """Classify the spectrograms of several requests."""
         return await self.predict_all(mels)
 
@@ -153,11 +154,17 @@ def _run(targets: Sequence[Any]) -> list[DeploymentHandle]:
 
 def _stop(names: Sequence[str]) -> None:
     """Stop the replicas, and Ray Serve itself if no one else uses it."""
-    for name in names:
-        serve.delete(name, _blocking=False)
-    others = [name for name in serve.status().applications if name not in names]
-    if not others:
+    if set(serve.status().applications) - set(names):
+        for name in names:
+            serve.delete(name)
+        return
+    with quiet_end():
         serve.shutdown()
+
+
+def quiet_end() -> AbstractContextManager[object]:
+    """Hide what Ray prints on stdout within the `with` block, when Ray Serve ends: that its calls fail."""
+    return redirect_stdout(StringIO())
 
 
 def _application(model: ServedModel, config: ServeConfig, resources: ReplicaResources) -> Any:

@@ -53,7 +53,7 @@ class SharedResults(Generic[T]):
         """Return the result of a key, computed if it is not there; errors are not kept."""
         task = self._tasks.get(key)
         if task is None:
-            task = asyncio.ensure_future(compute())  # type: ignore[arg-type]
+            task = asyncio.ensure_future(compute())
             self._tasks[key] = task
             task.add_done_callback(lambda task: self._forget_error(key, task))
             while len(self._tasks) > self._limit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,10 +46,7 @@ def serve(config: ServeConfig, common: CommonFlags) -> int:
     path = token_file(config)
     token = None if path is None else read_serve_token(path)
     models = load_models(config.run)
-    with (
-        listen(config.host, config.port) as listener,
-        command_execution(common, needs_ray=True, command="serve"),
-    ):
+    with listen(config.host, config.port) as listener, _session(common):
         if common.address is not None:
             for run in config.run:
                 check_shared_folders(ServedRun(run=run))
@@ -63,6 +62,20 @@ def serve(config: ServeConfig, common: CommonFlags) -> int:
             logger.info("stopping")
     print("stopped", flush=True)
     return 0
+
+
+@contextmanager
+def _session(common: CommonFlags) -> Iterator[None]:
+    """Run the work of the command on Ray within the `with` block."""
+    with ExitStack() as stack:
+        stack.enter_context(command_execution(common, needs_ray=True, command="serve"))
+        try:
+            yield
+        finally:
+            from cluster.serving.deployments import quiet_end
+
+            with quiet_end():
+                stack.close()
 
 
 def check_packages() -> None:
