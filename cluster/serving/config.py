@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from models.config import Config
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
-from pipeline.training.optim import Precision
 
 
 def _to_tuple(value: Any) -> Any:
@@ -63,8 +62,8 @@ class ServeConfig(UploadLimits, DeviceConfig):
     """Concurrent requests of a model, waiting ones included. More are refused with status 503."""
     tta_shifts: int = Field(1, ge=1, le=64)
     """Test-time augmentation: circular time shifts to average over."""
-    precision: Precision = "fp32"
-    """Numeric precision of the network."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Numeric precision of the network; with fp32 probabilities do not depend on the batch."""
 
     @model_validator(mode="after")
     def _check_replicas(self) -> ServeConfig:

@@ -30,7 +30,6 @@ from cluster.serving.models import ServedModel
 from cluster.serving.requests import unavailable
 from pipeline.distributed.failures import is_worker_lost
 from pipeline.io.errors import UserError
-from pipeline.training.optim import Precision
 
 # A request is repeated once if its replica is lost: no request can be the reason, as decoders are processes
 # of their own.
@@ -173,9 +172,8 @@ def _application(model: ServedModel, config: ServeConfig, resources: ReplicaReso
     arguments: tuple[Any, ...]
     if model.kind == "classifier":
         replica: Any = ServedClassifier
-        precision: Precision = config.precision
         settings = ClassifierSettings(
-            config.max_seconds, resources.threads, device, config.tta_shifts, precision
+            config.max_seconds, resources.threads, device, config.tta_shifts, config.precision
         )
         batches = BatchSettings(config.batch_size, config.batch_wait_ms / 1000)
         arguments = (model.run, settings, batches, resources.threads)

@@ -46,7 +46,12 @@ def server_url(listener: socket.socket) -> str:
 
 def run_until_interrupt(app: ASGIApp, listener: socket.socket) -> None:
     """Answer requests until Ctrl-C or SIGTERM; a second one does not wait for requests."""
-    config = uvicorn.Config(
+    asyncio.run(_serve(_Server(server_config(app)), listener))
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """Return the settings of the HTTP server."""
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -54,7 +59,6 @@ def run_until_interrupt(app: ASGIApp, listener: socket.socket) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S,
         ws="none",
     )
-    asyncio.run(_serve(_Server(config), listener))
 
 
 class _Server(uvicorn.Server):
