@@ -29,6 +29,8 @@ from tests.helpers.sounds import RATE, tone
 from tests.pipeline.classifier.test_predict import save_classifier
 
 MAX_REQUESTS = 12
+# Four replicas import torch at the same time.
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def server(
     process = start_command("serve", "--run", runs[0], "--run", runs[1], *flags, log=log)
     process.log = log  # type: ignore[attr-defined]
     try:
-        wait_until(lambda: process.poll() is not None or "ready" in log.read_text(), 110)
+        wait_until(lambda: process.poll() is not None or "ready" in log.read_text(), 280)
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -109,7 +111,7 @@ def test_generate_has_bytes_of_generate(
     assert response.content == (tmp_path / file).read_bytes()
 
 
-def test_bad_audio_and_excess_requests_are_refused(client: httpx.Client) -> None:
+def test_bad_audio_is_refused(client: httpx.Client) -> None:
     response = client.post("/classify", files={"file": ("a.wav", b"no sound")})
     assert (response.status_code, response.json()) == (422, {"detail": "unreadable: Format not recognised"})
 
