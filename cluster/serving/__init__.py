@@ -3,8 +3,10 @@
     config          settings of the command
     serve           the command: checks, Ray session, deployments, HTTP server, shutdown
     models          which runs are served, and under which names
+    http_server     HTTP server in the process of the command
     token           file of the bearer token
-    app             HTTP interface: paths, parameters, responses
+    app             HTTP interface; its paths are in classify_routes and clip_routes
+    served          models as the HTTP interface sees them
     security        access (token, host names, other sites' pages) and headers of every response
     uploads         reads an uploaded file within limits of size and time
     requests        concurrent requests of a model; results that several requests share
@@ -13,6 +15,7 @@
     examples        real clips of a run's dataset
     deployments     replicas of Ray Serve, and calls of them
     classifier_replica, generator_replica   what a replica does, without Ray
+    clip_media      images of clips
     decoders        worker processes of a replica, which decode
     analysis        from the bytes of a file to spectrograms, within a limit of length
     messages        what is sent between the server and its replicas

@@ -16,12 +16,13 @@ import torch
 import uvicorn
 from starlette.types import ASGIApp
 
-from cluster.serving.app import ClassifierModel, GeneratorModel, create_app
+from cluster.serving.app import create_app
 from cluster.serving.classifier_replica import ClassifierReplica, ClassifierSettings
 from cluster.serving.config import UploadLimits
 from cluster.serving.generator_replica import GeneratorReplica, GeneratorSettings
 from cluster.serving.http_server import listen, server_config, server_url
 from cluster.serving.models import ServedModel, load_models
+from cluster.serving.served import ClassifierModel, GeneratorModel
 from models.gan import GanConfig, Generator
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from tests.helpers.sounds import SMALL_FEATURES

@@ -139,7 +139,7 @@ def test_killed_replica_loses_no_request(
 
 
 def test_requests_beyond_limit_are_told_to_retry(client: httpx.Client, tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "long.flac", tone(400, 500.0), RATE)
+    soundfile.write(tmp_path / "long.flac", tone(400, 150.0), RATE)
     content = (tmp_path / "long.flac").read_bytes()
     with ThreadPoolExecutor(3 * MAX_REQUESTS) as pool:
         posts = [pool.submit(client.post, "/classify", content=content) for _ in range(3 * MAX_REQUESTS)]
