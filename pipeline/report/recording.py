@@ -30,7 +30,7 @@ MAX_ROWS = 1000
 SCORE_STEPS = 1000
 # Points of the frequency axis, between which the page interpolates.
 FREQUENCY_POINTS = 33
-SCRIPTS = ("timeline.js", "spectrogram_view.js", "recording_view.js", "recording.js")
+SCRIPTS = ("timeline.js", "spectrogram_view.js", "recording_view.js", "timeline_controls.js", "recording.js")
 
 
 class Span(NamedTuple):

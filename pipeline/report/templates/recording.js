@@ -8,7 +8,7 @@ const overview = document.querySelector(".overview");
 const readout = document.querySelector(".readout");
 const follow = document.querySelector(".follow");
 const view = new RecordingView(data, timeline.querySelector("canvas"), overview.querySelector("canvas"));
-const ZOOM = 1.6, DRAG_PIXELS = 4, READOUT_CLASSES = 3;
+const ZOOM = 1.6;
 // Digits of times: enough for the columns of the spectrogram.
 const DIGITS = data.columnSeconds < 0.05 ? 2 : 1;
 
@@ -39,13 +39,8 @@ function showPosition() {
   if (!timeline.matches(":hover")) describe(time);
 }
 
-// Show time, frequency and the highest scores in words.
 function describe(time, frequency = null) {
-  const texts = view.scoresAt(time).slice(0, READOUT_CLASSES).map(([i, score]) => `${data.names[i]} ${(score / 10).toFixed(0)}\u202f%`);
-  if (frequency != null) texts.unshift(frequency < 1000 ? `${frequency.toFixed(0)} Hz` : `${(frequency / 1000).toFixed(2)} kHz`);
-  const bold = document.createElement("b");
-  bold.textContent = clockTime(time, DIGITS, data.seconds);
-  readout.replaceChildren(bold, texts.length ? ` · ${texts.join(" · ")}` : "");
+  describePosition(readout, view, time, frequency, DIGITS);
 }
 
 function seek(time) {
@@ -91,78 +86,8 @@ if (player) {
   }
 }
 
-// Mouse and touch on the time axis: a click moves the position, dragging scrolls, two fingers zoom.
-const pointers = new Map();
-let dragged = false;
-
-const offset = (event) => {
-  const box = timeline.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
-};
-const spread = () => {
-  const [a, b] = [...pointers.values()];
-  return { distance: Math.max(10, Math.abs(a - b)), center: (a + b) / 2 };
-};
-
-timeline.addEventListener("pointerdown", (event) => {
-  if (event.button) return;
-  timeline.setPointerCapture(event.pointerId);
-  if (!pointers.size) dragged = false;
-  pointers.set(event.pointerId, offset(event)[0]);
-  timeline.dataset.start = offset(event)[0];
-});
-timeline.addEventListener("pointermove", (event) => {
-  const [x, y] = offset(event);
-  if (!pointers.has(event.pointerId)) {
-    describe(view.time(x), view.frequencyAt(y));
-    timeline.style.cursor = view.eventAt(x, y) < 0 ? "" : "pointer";
-    return;
-  }
-  const before = pointers.size === 2 ? spread() : null;
-  const moved = x - pointers.get(event.pointerId);
-  if (Math.abs(x - timeline.dataset.start) > DRAG_PIXELS) dragged = true;
-  if (!dragged) return;
-  pointers.set(event.pointerId, x);
-  if (before) {
-    const after = spread();
-    view.axis.zoom(after.distance / before.distance, view.time(after.center));
-  } else {
-    view.axis.pan((-moved / view.plotWidth) * view.axis.span);
-  }
-  redraw();
-});
-for (const name of ["pointerup", "pointercancel"]) {
-  timeline.addEventListener(name, (event) => {
-    if (!pointers.delete(event.pointerId) || dragged || name === "pointercancel") return;
-    const [x, y] = offset(event);
-    const index = view.eventAt(x, y);
-    const isBar = y >= view.areas.events.top;
-    if (index >= 0 && isBar && y < view.areas.annotations.top) return playEvent(index);
-    view.selected = index;
-    seek(view.time(x));
-  });
-}
-timeline.addEventListener("pointerleave", () => describe(now()));
-timeline.addEventListener("wheel", (event) => {
-  const isZoom = event.ctrlKey || event.metaKey;
-  const amount = event.shiftKey && !event.deltaX ? event.deltaY : event.deltaX;
-  if (!isZoom && Math.abs(amount) <= (event.shiftKey ? 0 : Math.abs(event.deltaY))) return; // scrolls the page
-  event.preventDefault();
-  if (isZoom) view.axis.zoom(Math.exp(-event.deltaY / 300), view.time(offset(event)[0]));
-  else view.axis.pan((amount / view.plotWidth) * view.axis.span);
-  redraw();
-}, { passive: false });
-
-// The overview: the part that is shown is moved to the pointer.
-function moveTo(event) {
-  const box = overview.getBoundingClientRect();
-  const time = ((event.clientX - box.left - MARGIN.left) / view.plotWidth) * data.seconds;
-  view.axis.show(time - view.axis.span / 2, view.axis.span);
-  if (view.axis.span >= data.seconds) seek(clamp(time, 0, data.seconds));
-  redraw();
-}
-overview.addEventListener("pointerdown", (event) => (overview.setPointerCapture(event.pointerId), moveTo(event)));
-overview.addEventListener("pointermove", (event) => event.buttons && moveTo(event));
+controlTimeline(timeline, view, { seek, playEvent, redraw, describe, leave: () => describe(now()) });
+controlOverview(overview, view, { seek, redraw });
 
 // Buttons and tables.
 const center = () => (view.axis.contains(now()) ? now() : (view.axis.start + view.axis.end) / 2);

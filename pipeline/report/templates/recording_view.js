@@ -31,7 +31,9 @@ class RecordingView extends SpectrogramView {
     const spectrogram = { top: MARGIN.top, height: SPECTROGRAM[size] };
     const events = { top: spectrogram.top + spectrogram.height + 6, height: rowsHeight(this.eventRows) };
     const annotations = { top: events.top + events.height, height: rowsHeight(this.annotationRows) };
-    const curves = { top: annotations.top + annotations.height + CAPTION + 4, height: CURVES[size] };
+    // A sound that was classified as a whole has no curves.
+    const [caption, height] = this.data.curves.length ? [CAPTION + 4, CURVES[size]] : [0, 0];
+    const curves = { top: annotations.top + annotations.height + caption, height };
     this.areas = { spectrogram, events, annotations, curves };
     this.height = curves.top + curves.height + MARGIN.bottom;
     this.canvas.parentElement.style.height = `${this.height}px`;
@@ -202,6 +204,7 @@ class RecordingView extends SpectrogramView {
   }
 
   drawCurves(context) {
+    if (!this.data.curves.length) return;
     const area = this.areas.curves;
     const y = (score) => area.top + area.height * (1 - score / 1000);
     this.text(context, "Probability", MARGIN.left, area.top - CAPTION / 2 - 2, { weight: 600 });
