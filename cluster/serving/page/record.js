@@ -34,7 +34,8 @@ export function startRecord(limits, use, errorBox) {
     levels.push(samples.reduce((maximum, sample) => Math.max(maximum, Math.abs(sample)), 0));
     drawLevels(byId("level"), levels);
     byId("record-time").textContent = clockTime(recorder.seconds, 1, recorder.seconds);
-    if (recorder.seconds >= limits.max_seconds - 1 || recorder.bytes >= (limits.max_megabytes - 1) * 1e6) finish();
+    // The next block could be beyond a limit.
+    if (recorder.seconds >= limits.max_seconds - 0.1 || recorder.bytes >= 1e6 * limits.max_megabytes - 10_000) finish();
   };
 
   button.addEventListener("click", async () => {
