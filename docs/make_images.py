@@ -1,18 +1,22 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
 Trains a classifier on all classes and a GAN on four in runs/docs (rerun to resume), then plots real and
-generated spectrograms and takes screenshots of the classifier's report, and of the page of a recording made
-of test clips, with headless Chromium.
+generated spectrograms and takes screenshots of the classifier's report, of the page of a recording made of
+test clips, and of the page of a server of both models, with headless Chromium.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +30,7 @@ from pipeline.report.clips import decibel_scale
 from pipeline.report.figures import spectrogram_grid_png
 from pipeline.training.model_file import load_generator
 from pipeline.training.run import load_run_data
+from tests.helpers.browser import open_browser
 
 IMAGES = Path(__file__).parent / "images"
 RUNS = Path("runs/docs")
@@ -36,6 +41,7 @@ REAL, GENERATED = 2, 3
 RECORDING_CLIPS, RECORDING_STEP = 12, 5.5
 # Width and height of the screenshots in pixels, and the size limit of an image file in bytes.
 VIEWPORT, RECORDING_VIEWPORT, MAX_BYTES = (1280, 1600), (1280, 1010), 300_000
+SERVER_VIEWPORT = (1280, 1640)
 
 
 def main() -> None:
@@ -54,6 +60,8 @@ def main() -> None:
     save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
     save("classifier_report.png", screenshot(RUNS / "classifier" / "report.html", VIEWPORT))
     save("recording.png", screenshot(recording_page(), RECORDING_VIEWPORT))
+    sound = RUNS / "sounds" / "test" / test_clips()[0]["id"]
+    save("server_page.png", server_page([RUNS / "classifier", RUNS / "gan"], sound, CLASSES[0]))
 
 
 def gan_sounds() -> Path:
@@ -66,8 +74,7 @@ def gan_sounds() -> Path:
 
 def recording_page() -> Path:
     """Write a recording of test clips in noise, their labels for Audacity, and its page; return the page."""
-    with (RUNS / "sounds" / "test_labels.csv").open(encoding="utf-8", newline="") as file:
-        clips = list(csv.DictReader(file))[:RECORDING_CLIPS]
+    clips = test_clips()
     rate = soundfile.info(RUNS / "sounds" / "test" / clips[0]["id"]).samplerate
     size = round((1 + RECORDING_CLIPS * RECORDING_STEP) * rate)
     samples = np.random.default_rng(0).normal(0, 0.003, size)
@@ -83,6 +90,12 @@ def recording_page() -> Path:
     annotations = ("--annotations", labels, "--hop", 1, "--out", page)
     melray("show", recording, "--run", RUNS / "classifier", *annotations)
     return page
+
+
+def test_clips() -> list[dict[str, str]]:
+    """Return `id` and `label` of the first test clips."""
+    with (RUNS / "sounds" / "test_labels.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))[:RECORDING_CLIPS]
 
 
 def melray(*words: object) -> None:
@@ -120,6 +133,37 @@ def screenshot(page: Path, viewport: tuple[int, int]) -> Image.Image:
         command = [browser, *flags, f"--screenshot={path}", page.absolute().as_uri()]
         subprocess.run(command, check=True, capture_output=True)
         return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def server_page(runs: list[Path], sound: Path, label: str) -> Image.Image:
+    """Serve a classifier and a generator; render the page after it has classified and generated a sound."""
+    with tempfile.TemporaryDirectory() as folder, serving(runs) as url, open_browser(Path(folder)) as browser:
+        browser.resize(*SERVER_VIEWPORT)
+        browser.set_color_scheme("light")
+        browser.open(url)
+        browser.wait("!document.querySelector('#classify').hidden")
+        browser.choose_files("#file", [sound])
+        browser.wait("document.querySelector('#result audio')?.readyState > 2")
+        browser.evaluate(f"document.querySelector('#label').value = {json.dumps(label)}")
+        for count, button in enumerate(("#generate-form .primary", *["#next-seed"] * 2), 1):
+            browser.evaluate(f"document.querySelector('{button}').click()")
+            browser.wait(f"document.querySelectorAll('#generated figure').length === {count}")
+        loaded = "[...document.querySelectorAll('audio')].every((audio) => audio.readyState > 2)"
+        browser.wait(f"document.querySelector('#examples audio[src]') && {loaded}")
+        return Image.open(io.BytesIO(browser.screenshot()))
+
+
+@contextmanager
+def serving(runs: list[Path]) -> Iterator[str]:
+    """Run `melray serve` for runs; yield the URL of its page."""
+    flags = [word for run in runs for word in ("--run", str(run))]
+    command = [Path(sys.executable).with_name("melray"), "serve", *flags, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield next(line.split()[1] for line in process.stdout if line.startswith("page: "))
+        finally:
+            process.send_signal(signal.SIGINT)
 
 
 def save(name: str, image: Image.Image) -> None:
