@@ -219,7 +219,7 @@ export class SoundViewer {
 
   showSummary(result, thresholdOf) {
     const { predictions, windows, warnings, multi_label: isMultiLabel, run } = result;
-    this.find(".top-note").textContent = run;
+    this.find(".top-note").textContent = windows ? `${run}, ${isMultiLabel ? "maximum" : "mean"} of all windows` : run;
     this.find(".top-label").textContent = summary(result, thresholdOf);
     const present = isMultiLabel ? presentLabels(result, thresholdOf).length : 1;
     this.find(".top-value").textContent = present > 1 ? `${present} classes above their thresholds` : percent(predictions[0].probability);
