@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("models", "pipeline", "tune", "cluster", "benchmarks", "docs")
+PACKAGES = ("melray", "models", "pipeline", "tune", "cluster", "benchmarks", "docs")
 MODULES = sorted(
     str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
 )

@@ -13,6 +13,7 @@ recorder.py        Ray Tune callback that records trials
 search_writer.py   writes their records in the background
 live_table.py      live view on the console
 result.py          best.yaml, table, report and printed results
+trials_table.py    trials.csv, and `melray.read_search`
 result_grid.py     trials as `ray.tune.ResultGrid`, for programs
 report/            HTML report
 tracked_search.py  parent and child runs for experiment trackers

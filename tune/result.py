@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
@@ -19,6 +17,7 @@ from tune.report.report import write_search_report
 from tune.study import importances
 from tune.trial.spec import COMMANDS, TrialSpec
 from tune.trials import Trial, best_trial
+from tune.trials_table import trials_table
 
 
 def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) -> dict[str, Any]:
@@ -88,24 +87,7 @@ def summarize(config: SearchConfig, trials: list[Trial], best: Trial) -> dict[st
 
 def write_table(path: Path, trials: list[Trial], config: SearchConfig) -> None:
     """Write `trials.csv`: one line per trial, best first."""
-    records = []
-    for trial in trials:
-        point = trial.best(config.mode)
-        records.append(
-            {
-                "trial": trial.number,
-                "state": trial.state,
-                "score": point.score if point else None,
-                "best_epoch": point.epoch if point else None,
-                "epochs": trial.points[-1].epoch if trial.points else 0,
-                "seconds": trial.seconds,
-                "reason": trial.reason,
-                **trial.params,
-            }
-        )
-    table = pd.DataFrame(records)
-    if len(table):
-        table = table.sort_values("score", ascending=config.mode == "min", kind="stable", na_position="last")
+    table = trials_table(trials, config.mode)
     write_text_atomically(path, table.to_csv(index=False))
 
 

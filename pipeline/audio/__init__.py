@@ -14,6 +14,7 @@ In the order in which a clip passes through them:
   prediction and generation share.
 - `feature_settings`, `feature_defaults`, `clip_formats`: what a user leaves out of these settings is chosen
   from sample rates and lengths of the clips.
+- `sounds`: all that for programs and notebooks.
 - `cpu_time`: estimated CPU time of all that.
 - `vocoder`: log-mel spectrogram → samples.
 - `loudness`: loudness and peak of synthesized clips.

@@ -24,11 +24,15 @@ def normalize_loudness(samples_BN: Tensor, sample_rate: int) -> Tensor:
     clip with a higher peak is attenuated to 0.97. Other clips are unchanged, as are silent ones, whose peak
     is below 2^-15, the quantization step of 16-bit audio.
     """
-    window = min(samples_BN.shape[1], round(LOUDNESS_WINDOW_S * sample_rate))
-    energy_BN = F.avg_pool1d(samples_BN.square()[:, None], window, max(1, window // 4))[:, 0]
     peak_B = samples_BN.abs().amax(dim=1)
-    amplification_B = (10 ** (TARGET_RMS_DB / 20) / energy_BN.amax(dim=1).clamp_min(TINY).sqrt()).clamp_min(
-        1.0
-    )
+    amplification_B = (
+        10 ** (TARGET_RMS_DB / 20) / max_power(samples_BN, sample_rate).clamp_min(TINY).sqrt()
+    ).clamp_min(1.0)
     gain_B = torch.minimum(amplification_B, MAX_PEAK / peak_B.clamp_min(TINY))
     return samples_BN * torch.where(peak_B < SILENCE_PEAK, 1.0, gain_B)[:, None]
+
+
+def max_power(samples_BN: Tensor, sample_rate: float) -> Tensor:
+    """Return the mean square of the loudest 0.4 s of clips `[shape=(B, num_samples)]`, `[shape=(B,)]`."""
+    window = min(samples_BN.shape[1], round(LOUDNESS_WINDOW_S * sample_rate))
+    return F.avg_pool1d(samples_BN.square()[:, None], window, max(1, window // 4))[:, 0].amax(dim=1)

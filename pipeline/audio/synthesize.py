@@ -132,8 +132,10 @@ def synthesize_clip(name: str, rng: np.random.Generator, sample_rate: int = 22_0
     return clip * np.float32(10 ** (rng.uniform(*PEAK_DB) / 20) / np.abs(clip).max())
 
 
-def write_dataset(out: Path, *, train_per_class: int = 50, test_per_class: int = 12, seed: int = 42) -> None:
-    """Write a labeled training dataset and an unlabeled test dataset.
+def write_dataset(
+    out: Path | str, *, train_per_class: int = 50, test_per_class: int = 12, seed: int = 42
+) -> None:
+    """Write a labeled training dataset and an unlabeled test dataset of synthetic sounds of ten classes.
 
     Training clips are `out/train/<class>/<class>_000.wav` and so on. Test clips are `out/test/clip_000.wav`
     and so on, in random order, with their labels in `out/test_labels.csv` (`id` is the file name). A clip
@@ -146,6 +148,7 @@ def write_dataset(out: Path, *, train_per_class: int = 50, test_per_class: int =
         test_per_class: test clips per class.
         seed: random seed.
     """
+    out = Path(out) if isinstance(out, str) else out
     arguments = {
         "version": DATASET_VERSION,
         "train_per_class": train_per_class,

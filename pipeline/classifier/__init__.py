@@ -17,7 +17,7 @@ In the order to read:
     report       HTML report of an evaluation; examples: its clips of each class
     multi_label_evaluation  the same for multi-label models, with multi_label_report
     crossval     `melray crossval`: each fold held out once
-    sound_classifier  a model that is ready for audio, in one process
+    sound_classifier  a model that is ready for audio, in one process; sound_results, file_table: its results
     predict      `melray predict`: a resumable batch job over audio files
     predict_config     its settings
     prediction_plan    what it will write, checked before anything is predicted

@@ -6,72 +6,41 @@ thousands of files on a cluster. Both have the same probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pipeline.audio.decode import OnWarning, ignore_warning
-from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
-from pipeline.audio.recordings import Recording, read_recording, read_windows
-from pipeline.audio.waveform import resample, trim_silence
+from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
+from pipeline.audio.recordings import read_recording, read_windows
+from pipeline.audio.sounds import check_samples, note_source, source_name
+from pipeline.audio.waveform import fix_length, resample, trim_silence
+from pipeline.classifier.file_table import (
+    ReadClip,
+    file_table,
+    list_sources,
+    mean_probabilities,
+    read_files,
+)
 from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.predictions import predicted_labels
 from pipeline.classifier.predictor_model import load_predictor
-from pipeline.classifier.windows.events import merge_events
+from pipeline.classifier.sound_results import Prediction, WindowProbabilities
+from pipeline.data.labels import split_labels
 from pipeline.data.loader import batch_slices
 from pipeline.data.windows import window_starts
 from pipeline.distributed.devices import Device, process_device
 from pipeline.io.console import Progress
+from pipeline.io.errors import errors_without_flags
+from pipeline.io.storage import user_path
+from pipeline.io.text import plural
 from pipeline.training.optim import Precision
 
 # Windows whose spectrograms are in memory together.
 CHUNK_WINDOWS = 64
-
-
-@dataclass(frozen=True)
-class DetectedEvent:
-    """A class is in a recording from `start` to `end`, in seconds."""
-
-    start: float
-    end: float
-    label: str
-    probability: float
-    """Maximum within the event."""
-
-
-@dataclass(frozen=True)
-class WindowProbabilities:
-    """Class probabilities of all N windows of a recording."""
-
-    recording: Recording
-    """Length and sample rate of the recording."""
-    window: float
-    """Length of a window in seconds."""
-    hop: float
-    """Distance between the starts of windows in seconds; the first is at 0."""
-    class_names: tuple[str, ...]
-    probabilities: np.ndarray
-    """float32 `[shape=(N, C)]`; NaN for windows that cannot be read."""
-    thresholds: np.ndarray
-    """Probability from which on a class is an event `[shape=(C,)]`."""
-
-    @property
-    def starts(self) -> np.ndarray:
-        """First second of each window `[shape=(N,)]`."""
-        return np.round(np.arange(len(self.probabilities)) * self.hop, 3)
-
-    def events(self) -> list[DetectedEvent]:
-        """Return the spans in which a class is above its threshold, sorted by start."""
-        starts = self.starts.tolist()
-        events = merge_events(
-            starts, self.window, self.probabilities, self.thresholds, self.hop, self.recording.seconds
-        )
-        return [
-            DetectedEvent(event.start, event.end, self.class_names[event.label], event.probability)
-            for event in events
-        ]
 
 
 class SoundClassifier:
@@ -87,7 +56,7 @@ class SoundClassifier:
         """Load the model of a run.
 
         Args:
-            run: folder of the run.
+            run: folder of the run, or its URI.
             device: auto is a GPU if there is one; cpu; or cuda, a GPU.
             tta_shifts: circular time shifts to average over (test-time augmentation); 1 is none.
             precision: numeric precision of the network.
@@ -95,12 +64,25 @@ class SoundClassifier:
         Raises:
             UserError: an unusable run, or `cuda` without a GPU.
         """
-        self._device = process_device(device)
+        self._run = user_path(run)
         self._tta_shifts, self._precision = tta_shifts, precision
-        predictor = load_predictor(Path(run))
+        with errors_without_flags():
+            self._device = process_device(device)
+            predictor = load_predictor(self._run)
         self._model = predictor.model.to(self._device)
         self.metadata = predictor.metadata
         """Classes, settings of spectrograms, and facts about the training."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<SoundClassifier {self._run.name}: {plural(len(self.class_names), 'class')}, "
+            f"clips of {self.seconds:g} s at {self.sample_rate:,} Hz>"
+        )
+
+    @property
+    def features(self) -> FeatureConfig:
+        """Settings of the spectrograms."""
+        return self.metadata.features
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -136,8 +118,7 @@ class SoundClassifier:
             AudioDecodeError: the file has no usable audio.
             UserError: its object store cannot be reached.
         """
-        samples = load_clip(source, self.metadata.features, on_warning=on_warning)
-        return self._classify_samples(samples, windows)
+        return self._classify_samples(self._load(source, on_warning), windows)
 
     def classify_samples(self, samples: np.ndarray, sample_rate: float, windows: int = 1) -> np.ndarray:
         """Return the probability of each class for samples, float32 `[shape=(C,)]`.
@@ -150,19 +131,102 @@ class SoundClassifier:
         Raises:
             ValueError: no samples, several channels, or values that are not finite.
         """
-        samples = np.asarray(samples, np.float32)
-        if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
-            raise ValueError(f"expected finite mono samples (num_samples,), got shape {samples.shape}")
-        samples = resample(samples, sample_rate, self.sample_rate)
-        trim_db = self.metadata.features.trim_db
-        return self._classify_samples(samples if trim_db is None else trim_silence(samples, trim_db), windows)
+        return self._classify_samples(self._prepare(samples, sample_rate), windows)
+
+    def predict(
+        self, sound: ClipSource | np.ndarray, sample_rate: float | None = None, windows: int = 1
+    ) -> Prediction:
+        """Return the classes of a sound together with its spectrogram, to look at and listen to.
+
+        Example:
+            >>> classifier.predict("dog.flac")
+            <Prediction of dog.flac: dog 97.1%, rooster 1.0%, baby 0.6%>
+
+        Args:
+            sound: path or URI of an audio file, its content as bytes, or mono samples
+                `[shape=(num_samples,)]`.
+            sample_rate: rate of samples in Hz.
+            windows: as for `classify`.
+
+        Raises:
+            AudioDecodeError: the file has no usable audio.
+            UserError: its object store cannot be reached.
+            ValueError: samples without a rate, of several channels, or values that are not finite.
+        """
+        warnings: list[str] = []
+        if isinstance(sound, np.ndarray):
+            file, samples = "", self._prepare(sound, sample_rate)
+        else:
+            file, samples = source_name(sound), self._load(sound, warnings.append)
+        probabilities = self._classify_samples(samples, windows)
+        label = predicted_labels(probabilities[None], self.class_names, self._label_thresholds)[0]
+        center = fix_length(samples, self.features.num_samples)
+        return Prediction(
+            file,
+            self.class_names,
+            probabilities,
+            tuple(split_labels(label)) if self.multi_label else (label,),
+            spectrogram(center, self.features),
+            center,
+            self.features.mel,
+            tuple(warnings),
+        )
+
+    def classify_many(
+        self, sources: str | Path | Iterable[ClipSource], windows: int = 1, show_progress: bool = False
+    ) -> pd.DataFrame:
+        """Classify many audio files; one that cannot be read is a row with the reason.
+
+        Example:
+            >>> table = classifier.classify_many("recordings/")
+            >>> table[["file", "label", "probability"]]
+
+        Args:
+            sources: paths or URIs, or a folder, which is searched recursively.
+            windows: as for `classify`.
+            show_progress: whether to show progress, rate and time left on standard error.
+
+        Returns:
+            A row per file, in order: `file`; `label`, the most probable class, or of a multi-label model all
+            classes above their thresholds, joined by `;`; `probability`, the highest; `error`, empty for
+            files that were read; and the probability of each class as `p:<class>`, NaN for others.
+
+        Raises:
+            UserError: no audio in the folder, or an object store that cannot be reached.
+        """
+        files = list_sources(sources)
+        clips: list[ReadClip] = []
+        probabilities = np.empty((len(files), len(self.class_names)), np.float32)
+        outcomes = read_files(files, self.features, windows)
+        with closing(outcomes), _progress(len(files), "files", show_progress) as add:
+            for chunk in batch_slices(len(files), CHUNK_WINDOWS):
+                read = [next(outcomes) for _ in files[chunk]]
+                probabilities[chunk] = mean_probabilities(read, self.classify_mels, len(self.class_names))
+                clips += [clip._replace(mels=[]) for clip in read]
+                add(len(read))
+        return file_table(clips, probabilities, self.class_names, self._label_thresholds)
+
+    @property
+    def _label_thresholds(self) -> list[float] | None:
+        """Probability from which on each class of a multi-label model is present; None for other models."""
+        thresholds: list[float] = self.metadata.class_thresholds().tolist()
+        return thresholds if self.multi_label else None
+
+    def _load(self, source: ClipSource, on_warning: OnWarning) -> np.ndarray:
+        with note_source(source):
+            return load_clip(source, self.features, on_warning=on_warning)
+
+    def _prepare(self, samples: np.ndarray, sample_rate: float | None) -> np.ndarray:
+        """Return samples of any rate as the model needs them: resampled, without silence at the ends."""
+        samples = check_samples(samples, sample_rate)
+        samples = resample(samples, float(sample_rate or 0), self.sample_rate)
+        trim_db = self.features.trim_db
+        return samples if trim_db is None else trim_silence(samples, trim_db)
 
     def _classify_samples(self, samples: np.ndarray, windows: int) -> np.ndarray:
-        features = self.metadata.features
-        parts = split_windows(samples, features, windows)
-        mean: np.ndarray = self.classify_mels(np.stack([spectrogram(part, features) for part in parts])).mean(
-            0
-        )
+        parts = split_windows(samples, self.features, windows)
+        mels = np.stack([spectrogram(part, self.features) for part in parts])
+        mean: np.ndarray = self.classify_mels(mels).mean(0)
         return mean
 
     def classify_mels(self, mels: np.ndarray) -> np.ndarray:
@@ -198,11 +262,12 @@ class SoundClassifier:
         hop = self.seconds / 2 if hop is None else hop
         if hop <= 0:
             raise ValueError(f"hop {hop:g}: must be greater than 0")
-        recording = read_recording(source)
+        with note_source(source):
+            recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)
         probabilities = np.full((len(starts), len(self.class_names)), np.nan, np.float32)
         outcomes = read_windows(source, starts, self.seconds, self.sample_rate, on_warning=on_warning)
-        with closing(outcomes), _progress(len(starts), show_progress) as add:
+        with closing(outcomes), _progress(len(starts), "windows", show_progress) as add:
             for chunk in batch_slices(len(starts), CHUNK_WINDOWS):
                 part = probabilities[chunk]
                 self._classify_chunk(outcomes, part)
@@ -223,11 +288,11 @@ class SoundClassifier:
 
 
 @contextmanager
-def _progress(windows: int, is_shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show the progress of so many windows if wanted; yield a function that adds windows that are done."""
+def _progress(total: int, unit: str, is_shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress if wanted; yield a function that adds units that are done."""
     if not is_shown:
         yield lambda count: None
         return
-    with Progress("classifying", windows, "windows") as progress:
+    with Progress("classifying", total, unit) as progress:
         yield progress.add
         progress.finish()

@@ -25,6 +25,7 @@ In the order to read:
 - `extra_rows`: additional training rows, generated or of other datasets.
 - `loader`: epoch order, batch loading and normalization statistics.
 - `partition`: rows that are shared among nodes, and batches in which every rank has rows of its node.
+- `sound_dataset`, `torch_dataset`: a dataset for programs and notebooks, and for PyTorch.
 - `uncached`, `shard_stream`: spectrograms read from the shards, where a cache would not fit.
 
 Principle: a recording is never on both sides of a split, bad files are reported instead of dropped silently,

@@ -11,18 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.audio.features import FeatureConfig
+from pipeline.audio.mel import MelConfig
 from pipeline.audio.vocoder import Vocoder
+from pipeline.audio.waveform import write_wav
 from pipeline.data.clips import shown_list
 from pipeline.distributed.devices import Device, process_device
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, errors_without_flags, report_os_errors
+from pipeline.io.storage import user_path
+from pipeline.io.text import plural
 from pipeline.training.model_file import load_generator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GeneratedClip:
-    """A generated clip."""
+    """A generated clip. A notebook shows it with spectrogram and player."""
 
     label: str
     """Requested class."""
@@ -37,6 +42,33 @@ class GeneratedClip:
     """Class that the run's reference classifier predicts; empty without one."""
     confidence: float = float("nan")
     """Its probability of the requested class; NaN without one."""
+    mel_config: MelConfig = MelConfig()
+    """Settings of the spectrogram."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the clip as a 16-bit WAV file, to a path or URI.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with report_os_errors("writing to", path):
+            write_wav(user_path(path), self.samples, self.sample_rate)
+
+    def __repr__(self) -> str:
+        seconds = f"{len(self.samples) / self.sample_rate:g} s"
+        return f"<GeneratedClip of {self.label}, seed {self.seed}: {seconds}{self._prediction}>"
+
+    @property
+    def _prediction(self) -> str:
+        if not self.predicted_label:
+            return ""
+        return f", predicted as {self.predicted_label} (p({self.label}) = {self.confidence:.1%})"
+
+    def _repr_html_(self) -> str:
+        from pipeline.report.notebook import clip_html
+
+        title = f"{self.label}, seed {self.seed}{self._prediction}"
+        return clip_html(title, self.mel, self.mel_config, self.samples)
 
 
 class SoundGenerator:
@@ -46,16 +78,17 @@ class SoundGenerator:
         """Load the generator of a run, and the reference classifier that selected its epoch if there is one.
 
         Args:
-            run: folder of the run.
+            run: folder of the run, or its URI.
             device: auto is a GPU if there is one; cpu; or cuda, a GPU.
             iterations: Griffin-Lim iterations of the vocoder.
 
         Raises:
             UserError: an unusable run, or `cuda` without a GPU.
         """
-        run = Path(run)
-        self._device = process_device(device)
-        saved = load_generator(run)
+        self._run = run = user_path(run)
+        with errors_without_flags():
+            self._device = process_device(device)
+            saved = load_generator(run)
         self._model = saved.model.to(self._device)
         self.metadata = saved.metadata
         """Classes, settings of spectrograms, and facts about the training."""
@@ -63,6 +96,17 @@ class SoundGenerator:
         if self._classifier is not None:
             self._classifier.model.to(self._device)
         self._vocoder = Vocoder(self.metadata.features.mel, iterations, self._device)
+
+    def __repr__(self) -> str:
+        return (
+            f"<SoundGenerator {self._run.name}: {plural(len(self.class_names), 'class')}, "
+            f"clips of {self.seconds:g} s at {self.sample_rate:,} Hz>"
+        )
+
+    @property
+    def features(self) -> FeatureConfig:
+        """Settings of the spectrograms."""
+        return self.metadata.features
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,6 +125,10 @@ class SoundGenerator:
 
     def generate(self, label: str, seed: int = 0) -> GeneratedClip:
         """Generate the clip of a class and a seed.
+
+        Example:
+            >>> clip = generator.generate("dog", seed=1)
+            >>> clip.save("dog_1.wav")
 
         Raises:
             UserError: an unknown class, or a negative seed.
@@ -104,7 +152,16 @@ class SoundGenerator:
         samples = mels_to_samples(mels, features, self._vocoder, seeds)
         predicted, confidence = self._classify(mels, labels)
         return [
-            GeneratedClip(label, seed, samples[i], self.sample_rate, mels[i], predicted[i], confidence[i])
+            GeneratedClip(
+                label,
+                seed,
+                samples[i],
+                self.sample_rate,
+                mels[i],
+                predicted[i],
+                confidence[i],
+                features.mel,
+            )
             for i, seed in enumerate(seeds)
         ]
 

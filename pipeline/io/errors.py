@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,15 @@ def explain_os_error(error: OSError, action: str) -> str:
         return f"permission denied while {action}: {error.strerror}; choose a writable location"
     # Errors of object stores have no strerror, and span several lines.
     return f"{error.strerror or ' '.join(str(error).split())} while {action}"
+
+
+@contextmanager
+def errors_without_flags() -> Iterator[None]:
+    """Remove the flag of a path at the start of a message, as in `--run x: …`: a function has no flags."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(re.sub(r"^--(run|shards|audio) ", "", str(error))) from error.__cause__
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import UserError
 from pipeline.io.ray_filesystem import ray_filesystem
 from pipeline.io.remote_path import RemotePath, parse_uri
 from pipeline.io.store_connections import ALIASES, SCHEMES, check_options
@@ -50,6 +51,19 @@ def to_path(path: Path | str) -> Any:
     options = re.sub(r"\b(https?):/+", r"\1://", options)  # pathlib replaces double slashes
     check_options(options)
     return RemotePath(scheme, key.strip("/"), options)
+
+
+def user_path(path: Path | str) -> Path:
+    """Return the path of a folder or URI that a Python program gives, as `to_path`.
+
+    Raises:
+        UserError: an unusable path, which the message names.
+    """
+    try:
+        converted: Path = to_path(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    return converted
 
 
 def _expand_home(path: Path) -> Path:

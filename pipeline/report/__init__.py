@@ -9,6 +9,7 @@ confusion    confusion matrix and reliability diagram
 clips        spectrograms and audio as data URIs
 selection    which of many classes are shown
 fonts        fonts that have the characters of a text, for images
+notebook     clips as HTML for the output of a notebook's cell
 figures      spectrogram grids as PNG, and the training animation
 
 Principle: Python computes what a page shows, templates say how; libraries render. A page works without a

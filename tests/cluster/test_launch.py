@@ -347,7 +347,7 @@ def user(name: str) -> int:
 @pytest.mark.parametrize("name", DOCKER)
 def test_image_copies_existing_files_only(name: str) -> None:
     assert copied(name) and all((ROOT / source).exists() for source in copied(name))
-    assert {"models", "pipeline", "tune", "cluster"} < set(copied(name))
+    assert {"melray", "models", "pipeline", "tune", "cluster"} < set(copied(name))
     first, *rules = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")
     ]

@@ -19,7 +19,7 @@ DOCTOR = "import cluster, sys; from cluster.cli import main; print(cluster.__fil
 def install_wheel(folder: Path) -> Path:
     """Build the wheel from a copy of the checkout and install it, without its dependencies; return where."""
     source, site = folder / "source", folder / "site"
-    for name in ("models", "pipeline", "tune", "cluster"):
+    for name in ("melray", "models", "pipeline", "tune", "cluster"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
@@ -35,6 +35,7 @@ def install_wheel(folder: Path) -> Path:
 def test_doctor_of_installed_wheel_checks_packages(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     site = install_wheel(tmp_path)
+    assert (site / "melray/__init__.py").is_file() and (site / "melray/py.typed").is_file()
     environment = os.environ | {"PYTHONPATH": str(site), "MELRAY_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", DOCTOR, "doctor", "--json", "--start", "--run", str(tmp_path)]
     doctor = subprocess.run(

@@ -55,6 +55,56 @@ def test_files_have_probabilities_of_predict(
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
+def test_many_files_have_probabilities_of_single_ones(classifier: SoundClassifier, audio: Path) -> None:
+    (audio / "broken.wav").write_text("no audio", encoding="utf-8")
+    table = classifier.classify_many(
+        [audio / "long.wav", audio / "broken.wav", audio / "short.wav"], windows=3
+    )
+    (audio / "broken.wav").unlink()
+    columns = [f"p:{name}" for name in classifier.class_names]
+    expected = [classifier.classify(audio / name, windows=3) for name in ("long.wav", "short.wav")]
+    np.testing.assert_allclose(table[columns].to_numpy()[[0, 2]], expected, atol=1e-6)
+    assert table["label"].to_list() == [classifier.class_names[row.argmax()] for row in expected[:1]] + [
+        "",
+        classifier.class_names[expected[1].argmax()],
+    ]
+    assert table["error"].str.startswith("unreadable").to_list() == [False, True, False]
+    assert table.loc[1, ["probability", *columns]].isna().all()
+
+
+def test_folder_without_files_gives_empty_table(classifier: SoundClassifier) -> None:
+    assert list(classifier.classify_many([]).columns[:4]) == ["file", "label", "probability", "error"]
+
+
+def test_prediction_has_label_and_sound(classifier: SoundClassifier, audio: Path) -> None:
+    prediction = classifier.predict(audio / "long.wav")
+    expected = classifier.classify(audio / "long.wav")
+    np.testing.assert_array_equal(prediction.probabilities, expected)
+    assert prediction.labels == (prediction.label,) == (classifier.class_names[expected.argmax()],)
+    assert prediction.probability == pytest.approx(expected.max()) and prediction.warnings == ()
+    assert prediction.mel.shape == classifier.features.shape
+    assert f"{prediction.label} {expected.max():.1%}" in repr(prediction)
+    html = prediction._repr_html_()
+    assert html.count("<img") == html.count("<audio") == 1 and "long.wav" in html and len(html) < 40_000
+
+
+def test_prediction_of_samples_equals_that_of_file(classifier: SoundClassifier, audio: Path) -> None:
+    samples, rate = soundfile.read(audio / "short.wav", dtype="float32")
+    np.testing.assert_allclose(
+        classifier.predict(samples, rate).probabilities,
+        classifier.predict(audio / "short.wav").probabilities,
+        atol=2e-3,
+    )
+
+
+def test_windows_are_tables_by_start(classifier: SoundClassifier, audio: Path) -> None:
+    windows = classifier.classify_windows(audio / "long.wav", hop=0.5, threshold=0.0)
+    assert windows.table.index.to_list() == windows.starts.tolist()
+    assert list(windows.table.columns) == list(classifier.class_names)
+    assert windows.event_table["end"].to_list() == [3.7] * len(classifier.class_names)
+    assert "windows of 1 s every 0.5 s, 2 events" in repr(windows)
+
+
 def test_samples_of_another_rate_are_resampled(classifier: SoundClassifier, audio: Path) -> None:
     samples, rate = soundfile.read(audio / "long.wav", dtype="float32")
     expected = classifier.classify(audio / "long.wav")
@@ -92,5 +142,6 @@ def test_unusable_samples_are_error(classifier: SoundClassifier, samples: np.nda
 def test_unusable_file_is_error_with_its_reason(classifier: SoundClassifier, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no audio")
     for method in (classifier.classify, classifier.classify_windows):
-        with pytest.raises(AudioDecodeError, match="unreadable"):
+        with pytest.raises(AudioDecodeError, match="unreadable") as error:
             method(tmp_path / "a.wav")
+        assert error.value.__notes__ == [str(tmp_path / "a.wav")]

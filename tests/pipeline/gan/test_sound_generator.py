@@ -34,6 +34,18 @@ def test_clip_does_not_depend_on_others(generator: SoundGenerator) -> None:
     assert one.samples.shape == (round(generator.seconds * generator.sample_rate),)
 
 
+def test_clip_is_saved_and_shown(generator: SoundGenerator, tmp_path: Path) -> None:
+    clip = generator.generate("tone 0", 7)
+    clip.save(str(tmp_path / "clip.wav"))
+    assert (tmp_path / "clip.wav").read_bytes() == encode_wav(clip.samples, clip.sample_rate)
+    assert repr(clip).startswith(
+        f"<GeneratedClip of tone 0, seed 7: 1 s, predicted as {clip.predicted_label}"
+    )
+    assert "tone 0, seed 7" in clip._repr_html_()
+    with pytest.raises(UserError, match="writing to"):
+        clip.save(tmp_path / "missing" / "clip.wav")
+
+
 @pytest.mark.parametrize(
     ("label", "seed", "message"),
     [

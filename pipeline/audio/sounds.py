@@ -1,0 +1,165 @@
+"""Sounds as arrays, for programs and notebooks: files decoded, spectrograms, loudness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.feature_defaults import ClipFormat, resolve_features
+from pipeline.audio.feature_settings import FeatureSettings
+from pipeline.audio.features import ClipSource, FeatureConfig, load_clip
+from pipeline.audio.features import spectrogram as clip_spectrogram
+from pipeline.audio.mel import MelConfig
+from pipeline.audio.recordings import read_recording
+from pipeline.audio.waveform import resample, trim_silence
+
+
+def load_audio(source: ClipSource, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Decode an audio file of any supported format to mono.
+
+    Example:
+        >>> samples, rate = melray.load_audio("dog.flac")
+
+    Args:
+        source: path or URI of the file, or its content as bytes.
+        sample_rate: resample to this rate in Hz (default: that of the file).
+
+    Returns:
+        Samples in [-1, 1], float32 `[shape=(num_samples,)]`, and their sample rate in Hz.
+
+    Raises:
+        AudioDecodeError: the file has no usable audio.
+        UserError: its object store cannot be reached.
+    """
+    with note_source(source):
+        rate = read_recording(source).sample_rate if sample_rate is None else sample_rate
+        config = FeatureConfig(mel=MelConfig(sample_rate=rate), trim_db=None)
+        return load_clip(source, config), rate
+
+
+def spectrogram(
+    sound: ClipSource | np.ndarray, features: FeatureConfig | None = None, sample_rate: float | None = None
+) -> np.ndarray:
+    """Compute the log-mel spectrogram of a sound, as training and prediction see it.
+
+    Example:
+        >>> melray.spectrogram("dog.flac").shape
+        (128, 216)
+        >>> melray.spectrogram("dog.flac", classifier.features).shape
+        (128, 216)
+
+    Args:
+        sound: path or URI of an audio file, its content as bytes, or mono samples `[shape=(num_samples,)]`.
+        features: settings, such as `classifier.features` or `dataset.features`: the sound is resampled,
+            trimmed and cropped or padded by them (default: the whole sound at its own rate of up to
+            22,050 Hz).
+        sample_rate: rate of samples in Hz.
+
+    Returns:
+        dB, float16 `[shape=(n_mels, num_frames)]`.
+
+    Raises:
+        AudioDecodeError: the file has no usable audio.
+        UserError: its object store cannot be reached.
+        ValueError: samples without a rate, of several channels, or values that are not finite.
+    """
+    if isinstance(sound, np.ndarray):
+        samples, rate = check_samples(sound, sample_rate), float(sample_rate or 0)
+    else:
+        samples, rate = load_audio(sound, None if features is None else features.mel.sample_rate)
+    if features is None:
+        features = _whole_sound(samples.size / rate, rate)
+    samples = resample(samples, rate, features.mel.sample_rate)
+    return clip_spectrogram(
+        samples if features.trim_db is None else trim_silence(samples, features.trim_db), features
+    )
+
+
+def _whole_sound(seconds: float, rate: float) -> FeatureConfig:
+    """Return settings as `melray extract` chooses them for clips of a rate, with the length of a sound."""
+    chosen = resolve_features(FeatureSettings(trim_db=None), lambda: [ClipFormat(rate, min(seconds, 5.0))])
+    return chosen.model_copy(update={"seconds": seconds})
+
+
+def loudness(samples: np.ndarray, sample_rate: float) -> float:
+    """Return the level of the loudest 0.4 s in dB RMS, 0 for full scale; minus infinity for silence.
+
+    Example:
+        >>> melray.loudness(samples, 22_050)
+        -23.4
+
+    Args:
+        samples: mono, in [-1, 1] `[shape=(num_samples,)]`.
+        sample_rate: their rate in Hz.
+
+    Raises:
+        ValueError: no samples, several channels, or values that are not finite.
+    """
+    import torch  # slow to import
+
+    from pipeline.audio.loudness import max_power
+
+    power = float(max_power(torch.from_numpy(check_samples(samples, sample_rate))[None], sample_rate)[0])
+    return 10 * math.log10(power) if power > 0 else -math.inf
+
+
+def normalize_loudness(samples: np.ndarray, sample_rate: float) -> np.ndarray:
+    """Amplify a quiet sound until its loudest 0.4 s are at -26 dB RMS, and attenuate one that clips.
+
+    Example:
+        >>> samples = melray.normalize_loudness(samples, 22_050)
+
+    Args:
+        samples: mono, in [-1, 1] `[shape=(num_samples,)]`.
+        sample_rate: their rate in Hz.
+
+    Returns:
+        float32 `[shape=(num_samples,)]`, with a peak of at most 0.97.
+
+    Raises:
+        ValueError: no samples, several channels, or values that are not finite.
+    """
+    import torch  # slow to import
+
+    from pipeline.audio import loudness as tensors
+
+    batch_BN = torch.from_numpy(check_samples(samples, sample_rate))[None]
+    normalized: np.ndarray = tensors.normalize_loudness(batch_BN, round(sample_rate))[0].numpy()
+    return normalized
+
+
+def check_samples(samples: np.ndarray, sample_rate: float | None) -> np.ndarray:
+    """Return mono samples as float32.
+
+    Raises:
+        ValueError: no samples, several channels, values that are not finite, or no rate.
+    """
+    if sample_rate is None or not sample_rate > 0:
+        raise ValueError(f"sample_rate {sample_rate}: give the rate of the samples in Hz, such as 22050")
+    if np.issubdtype(np.asarray(samples).dtype, np.integer):
+        raise ValueError(f"expected samples in [-1, 1], got {samples.dtype}: divide them by full scale")
+    samples = np.ascontiguousarray(samples, np.float32)
+    if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
+        raise ValueError(f"expected finite mono samples (num_samples,), got shape {samples.shape}")
+    return samples
+
+
+@contextmanager
+def note_source(source: ClipSource) -> Iterator[None]:
+    """Add the path of an audio file to errors, which a traceback shows below their reason."""
+    try:
+        yield
+    except AudioDecodeError as error:
+        error.add_note(source_name(source))
+        raise
+
+
+def source_name(source: ClipSource) -> str:
+    """Return the path of an audio file, or of content without one the number of its bytes."""
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    return source if isinstance(source, str) else str(getattr(source, "uri", source))

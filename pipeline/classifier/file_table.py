@@ -1,0 +1,103 @@
+"""Table of the classes of many audio files, which are read by threads and classified in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
+from pipeline.audio.sounds import source_name
+from pipeline.classifier.predictions import predicted_labels
+from pipeline.data.manifest import read_unlabeled
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import errors_without_flags
+from pipeline.io.storage import user_path
+
+# Files that are decoded concurrently.
+THREADS = 4
+
+
+class ReadClip(NamedTuple):
+    """Spectrograms of the windows of a file, or the reason why it cannot be read."""
+
+    file: str
+    mels: list[np.ndarray]
+    reason: str
+
+
+def list_sources(sources: str | Path | Iterable[ClipSource]) -> list[ClipSource]:
+    """Return the given files, or all audio files of a folder.
+
+    Raises:
+        UserError: no audio in the folder.
+    """
+    if not isinstance(sources, (str, Path)):
+        return list(sources)
+    with errors_without_flags():
+        return list(read_unlabeled(user_path(sources)).clips["path"])
+
+
+def read_files(
+    sources: Sequence[ClipSource], features: FeatureConfig, windows: int
+) -> Generator[ReadClip, None, None]:
+    """Yield the spectrograms of up to `windows` windows of each file, in order.
+
+    Raises:
+        UserError: an object store cannot be reached.
+    """
+
+    def read(source: ClipSource) -> ReadClip:
+        try:
+            samples = load_clip(source, features)
+        except AudioDecodeError as error:
+            return ReadClip(source_name(source), [], str(error))
+        parts = split_windows(samples, features, windows)
+        return ReadClip(source_name(source), [spectrogram(part, features) for part in parts], "")
+
+    return map_concurrently(read, sources, THREADS)
+
+
+def mean_probabilities(
+    clips: Sequence[ReadClip], classify: Callable[[np.ndarray], np.ndarray], num_classes: int
+) -> np.ndarray:
+    """Return the mean over the windows of each clip, float32 `[shape=(N, C)]`; NaN for unreadable ones.
+
+    Args:
+        clips: N clips.
+        classify: returns the probabilities of spectrograms, as `SoundClassifier.classify_mels`.
+        num_classes: C.
+    """
+    means = np.full((len(clips), num_classes), np.nan, np.float32)
+    mels = [mel for clip in clips for mel in clip.mels]
+    if mels:
+        probabilities = iter(classify(np.stack(mels)))
+        for row, clip in enumerate(clips):
+            if clip.mels:
+                means[row] = np.mean([next(probabilities) for _ in clip.mels], axis=0)
+    return means
+
+
+def file_table(
+    clips: Sequence[ReadClip],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: Sequence[float] | None,
+) -> pd.DataFrame:
+    """Return the columns file, label, probability, error and `p:<class>`; arguments as `predicted_labels`."""
+    reasons = [clip.reason for clip in clips]
+    is_read = np.array([not reason for reason in reasons], bool)
+    known = np.where(is_read[:, None], probabilities, -1.0)
+    labels = predicted_labels(known, class_names, thresholds)
+    facts = {
+        "file": [clip.file for clip in clips],
+        "label": [label if read else "" for label, read in zip(labels, is_read, strict=True)],
+        "probability": np.where(is_read, known.max(axis=1), np.nan).astype(np.float32),
+        "error": reasons,
+    }
+    columns = [f"p:{name}" for name in class_names]
+    return pd.concat([pd.DataFrame(facts), pd.DataFrame(probabilities, columns=columns)], axis=1)

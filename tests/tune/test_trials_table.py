@@ -1,0 +1,40 @@
+"""Trials of a search as a table with all metrics, read without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.io.errors import UserError
+from pipeline.training.run_folder import RunFolder
+from tests.tune.test_result_grid import search as search  # a fixture
+from tune.trials import SearchFolder
+from tune.trials_table import read_search
+
+
+def test_best_trial_is_first_with_metrics_of_its_best_epoch(search: Path) -> None:
+    history = [{"epoch": epoch, "val_accuracy": 0.1 * epoch, "val_macro_f1": 0.5} for epoch in (1, 2, 3)]
+    RunFolder(SearchFolder(search).trial(0)).write_history(history)
+    table = read_search(str(search))
+    assert table["trial"].to_list() == [1, 0, 2, 3] and table.index.to_list() == [0, 1, 2, 3]
+    assert table["state"].to_list() == ["stopped", "finished", "failed", "running"]
+    assert table["learning_rate"].to_list() == [2e-3, 1e-3, 9e-3, 4e-3]
+    assert table.loc[1, ["score", "best_epoch", "val_accuracy"]].to_list() == [0.7, 2, 0.2]
+    assert pd.isna(table.loc[0, "val_accuracy"]) and table["reason"][2] == "the loss is nan"
+    assert Path(table["path"][1]) == search / "trials" / "0000"
+    assert table.attrs == {"metric": "val_macro_f1", "mode": "max"}
+
+
+def test_metrics_of_inner_folds_are_averaged(search: Path) -> None:
+    for fold, accuracy in ((1, 0.5), (2, 0.7)):
+        folder = SearchFolder(search).trial(1) / f"fold_{fold}"
+        folder.mkdir()
+        RunFolder(folder).write_history([{"epoch": 1, "val_accuracy": accuracy}])
+    assert read_search(search)["val_accuracy"][0] == pytest.approx(0.6)
+
+
+def test_folder_without_search_is_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no search in it"):
+        read_search(tmp_path)

@@ -1,0 +1,97 @@
+"""Table of the trials of a search: `trials.csv`, and for programs and notebooks with all metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import UserError
+from pipeline.io.storage import user_path
+from pipeline.training.run_folder import RunFolder
+from tune.config import SearchConfig
+from tune.trials import Mode, SearchFolder, Trial
+
+
+def trials_table(trials: list[Trial], mode: Mode) -> pd.DataFrame:
+    """Return one row per trial, best first: state, score, epochs and seconds, then its hyperparameters."""
+    records = []
+    for trial in trials:
+        point = trial.best(mode)
+        records.append(
+            {
+                "trial": trial.number,
+                "state": trial.state,
+                "score": point.score if point else None,
+                "best_epoch": point.epoch if point else None,
+                "epochs": trial.points[-1].epoch if trial.points else 0,
+                "seconds": trial.seconds,
+                "reason": trial.reason,
+                **trial.params,
+            }
+        )
+    table = pd.DataFrame(records)
+    if len(table):
+        table = table.sort_values("score", ascending=mode == "min", kind="stable", na_position="last")
+    return table
+
+
+def read_search(run: str | Path) -> pd.DataFrame:
+    """Read the trials of a search of `melray tune`, finished or not. Ray is not started.
+
+    Example:
+        >>> trials = melray.read_search("runs/search")
+        >>> trials.plot.scatter("learning_rate", "score", logx=True)
+        >>> trials.iloc[0][["trial", "score", "val_accuracy"]]
+
+    Args:
+        run: folder of the search, or its URI.
+
+    Returns:
+        A row per trial, best first: `trial`, its number; `state` (finished, stopped, failed, running);
+        `score`, of its best epoch `best_epoch`; `epochs`; `seconds`; `reason` of a failure; the
+        hyperparameters by dotted key; all metrics of the best epoch, with inner folds their means; and
+        `path`, its run folder, for `read_run`. `attrs` has the metric (`metric`) and whether a high one is
+        better (`mode`: max or min).
+
+    Raises:
+        UserError: no search, or a damaged file.
+    """
+    folder = SearchFolder(user_path(run))
+    content = folder.read_config()
+    if content is None:
+        raise UserError(f"{run}: no search in it; the folder is that of --run of `melray tune`")
+    settings = SearchConfig.parse({**content["config"], "shards": "unknown", "run": str(folder.path)})
+    trials = folder.read()
+    table = trials_table(trials, settings.mode)
+    table = table.merge(_metrics(folder, trials, settings.mode), on="trial") if len(table) else table
+    table = table.reset_index(drop=True)
+    table.attrs.update(metric=settings.metric_name, mode=settings.mode)
+    return table
+
+
+def _metrics(folder: SearchFolder, trials: list[Trial], mode: Mode) -> pd.DataFrame:
+    """Return the metrics of the best epoch of each trial by its number, and its path."""
+
+    def read(trial: Trial) -> dict[str, Any]:
+        path, point = folder.trial(trial.number), trial.best(mode)
+        metrics = {} if point is None else _epoch_metrics(path, point.epoch)
+        known = {name: value for name, value in metrics.items() if name not in trial.params}
+        return {"trial": trial.number, **known, "path": str(path)}
+
+    return pd.DataFrame(list(map_concurrently(read, trials)))
+
+
+def _epoch_metrics(path: Path, epoch: int) -> dict[str, float]:
+    """Return the metrics of an epoch of a trial, the mean over its inner folds; empty if they are missing."""
+    runs = [path] if (path / "metrics.jsonl").is_file() else sorted(path.glob("fold_*"))
+    lines = [line for run in runs for line in RunFolder(run).read_history() if line.get("epoch") == epoch]
+    names = [name for name, value in (lines[0] if lines else {}).items() if isinstance(value, int | float)]
+    return {
+        name: float(np.mean([line[name] for line in lines]))
+        for name in names
+        if name != "epoch" and all(isinstance(line.get(name), int | float) for line in lines)
+    }
