@@ -8,7 +8,7 @@ arrays of shape `(num_samples,)`; frequencies are in Hz.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +133,14 @@ def synthesize_clip(name: str, rng: np.random.Generator, sample_rate: int = 22_0
 
 
 def write_dataset(
-    out: Path | str, *, train_per_class: int = 50, test_per_class: int = 12, seed: int = 42
+    out: Path | str,
+    *,
+    train_per_class: int = 50,
+    test_per_class: int = 12,
+    seed: int = 42,
+    classes: Sequence[str] = CLASS_NAMES,
 ) -> None:
-    """Write a labeled training dataset and an unlabeled test dataset of synthetic sounds of ten classes.
+    """Write a labeled training dataset and an unlabeled test dataset of synthetic sounds.
 
     Training clips are `out/train/<class>/<class>_000.wav` and so on. Test clips are `out/test/clip_000.wav`
     and so on, in random order, with their labels in `out/test_labels.csv` (`id` is the file name). A clip
@@ -147,7 +152,13 @@ def write_dataset(
         train_per_class: training clips per class.
         test_per_class: test clips per class.
         seed: random seed.
+        classes: names of some of the ten classes (default: all).
+
+    Raises:
+        ValueError: an unknown class.
     """
+    if unknown := set(classes) - set(CLASS_NAMES):
+        raise ValueError(f"class '{min(unknown)}': unknown; available: {', '.join(CLASS_NAMES)}")
     out = Path(out) if isinstance(out, str) else out
     arguments = {
         "version": DATASET_VERSION,
@@ -155,13 +166,13 @@ def write_dataset(
         "test_per_class": test_per_class,
         "seed": seed,
     }
-    marker, marker_text = out / MARKER, json.dumps(arguments | {"classes": CLASS_NAMES}, indent=1) + "\n"
+    marker, marker_text = out / MARKER, json.dumps(arguments | {"classes": tuple(classes)}, indent=1) + "\n"
     train = {
         out / "train" / name / f"{name}_{i:03d}.wav": (name, i)
-        for name in CLASS_NAMES
+        for name in classes
         for i in range(train_per_class)
     }
-    test_clips = [(name, i) for name in CLASS_NAMES for i in range(test_per_class)]
+    test_clips = [(name, i) for name in classes for i in range(test_per_class)]
     order = row_rng(seed, "test order", 0).permutation(len(test_clips))
     test = {out / "test" / f"clip_{i:03d}.wav": test_clips[index] for i, index in enumerate(order)}
     labels = out / "test_labels.csv"

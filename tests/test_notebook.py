@@ -1,0 +1,40 @@
+"""The notebook of the documentation: up to date, small, and it runs from top to bottom."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+
+from docs.make_notebook import NOTEBOOK, execute, make_notebook  # noqa: E402
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    """Return what the cells of a notebook have printed."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def percents(text: str, name: str) -> float:
+    return float(re.search(rf"{name}:? (\d+)%", text)[1])
+
+
+def test_stored_notebook_has_current_cells_and_outputs() -> None:
+    stored = nbformat.read(NOTEBOOK, 4)
+    assert [cell.source for cell in stored.cells] == [cell.source for cell in make_notebook().cells]
+    assert percents(printed(stored), "accuracy on 20 test clips") >= 70
+    assert NOTEBOOK.stat().st_size < 250_000
+
+
+@pytest.mark.timeout(600)
+def test_notebook_runs_and_classifies_most_clips(tmp_path: Path) -> None:
+    text = printed(execute(make_notebook(), tmp_path))
+    assert percents(text, "accuracy on 20 test clips") >= 60
+    linear, network = percents(text, "validation accuracy"), percents(text, "the network")
+    assert network > linear
