@@ -26,7 +26,7 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
     Raises:
         UserError: an unusable run or dataset, or settings that a generator does not have.
     """
-    with tracked(config):
+    with tracked(config, with_settings=False):
         _evaluate(config)
     return 0
 

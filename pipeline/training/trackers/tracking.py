@@ -39,18 +39,21 @@ class TrackedConfig(Protocol):
 
 
 @contextmanager
-def tracked(config: TrackedConfig, read_runs: str = TRAINING_RUNS) -> Iterator[None]:
+def tracked(
+    config: TrackedConfig, read_runs: str = TRAINING_RUNS, with_settings: bool = True
+) -> Iterator[None]:
     """Send the runs in the run folder of a command to its trackers during the block, and at its end.
 
     Args:
         config: settings of the command, whose run folder is its own.
         read_runs: function that finds the runs in it, as `module:function`.
+        with_settings: whether the settings are those of the run in it, and so its parameters.
 
     Raises:
         UserError: the package of a tracker is missing.
     """
     names = client_names(config.log_to)
-    settings = config.to_dict() if isinstance(config, Config) else {}
+    settings = config.to_dict() if with_settings and isinstance(config, Config) else {}
     with ExitStack() as stack:
         for name in names:
             task = Task(name, str(config.run), read_runs, settings)
