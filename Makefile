@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # Python of `make gpu`; without .venv: make gpu READY= RUN_PYTHON=python3
 RUN_PYTHON := $(RUN)/python
 
-.PHONY: help setup demo test test-slow lint format bench gpu docs docs-images clean
+.PHONY: help setup demo test test-slow lint format bench gpu docs docs-notebook docs-images clean
 
 help:
 	@echo "make setup               create .venv with pinned packages"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench AUDIO=FOLDER  benchmarks on your audio, into benchmarks/results"
 	@echo "make gpu                 all checks and benchmarks on a GPU, under 8 minutes"
 	@echo "make docs                regenerate docs/cli.md from --help"
+	@echo "make docs-notebook       execute docs/melray.ipynb again"
 	@echo "make docs-images         regenerate the images of the README (needs Chromium)"
 	@echo "make clean               delete .venv and runs"
 
@@ -61,6 +62,9 @@ gpu: $(READY)
 
 docs: $(READY)
 	$(RUN)/python -m docs.make_cli_reference
+
+docs-notebook: $(READY)
+	$(RUN)/python -m docs.make_notebook
 
 docs-images: $(READY)
 	$(RUN)/python -m docs.make_images

@@ -24,12 +24,14 @@ CELLS = [
     """\
 # melray in a notebook
 
-From synthetic sounds to a trained classifier, its results, and its dataset in PyTorch, in a minute or two on two
-cores. With your own audio, replace the first cell by a folder with one sub-folder per class. All functions: [docs/python.md](python.md).""",
+From synthetic sounds to a trained classifier, its results, and its dataset in PyTorch, in a minute or two on
+two cores. With your own audio, replace the first cell by a folder with one sub-folder per class. All functions:
+[docs/python.md](python.md).""",
     """\
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import soundfile
 
 import melray
 
@@ -77,8 +79,6 @@ four test clips follow each other.""",
     """\
 clips = [melray.load_audio(f"sounds/test/clip_{i:03d}.wav", 22_050)[0] for i in range(4)]
 recording = np.concatenate([np.pad(clip, (0, 22_050)) for clip in clips])
-import soundfile
-
 soundfile.write("recording.wav", recording, 22_050)
 windows = classifier.classify_windows("recording.wav", hop=0.5)
 windows.table.plot(figsize=(8, 2.5), xlabel="start of the window in seconds", ylabel="probability")
