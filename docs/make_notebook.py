@@ -25,8 +25,8 @@ CELLS = [
 # melray in a notebook
 
 From synthetic sounds to a trained classifier, its results, and its dataset in PyTorch, in a minute or two on
-two cores. With your own audio, replace the first cell by a folder with one sub-folder per class. All functions:
-[docs/python.md](python.md).""",
+two cores. With your own audio, replace the first cell by a folder with one sub-folder per class. All
+functions: [docs/python.md](python.md).""",
     """\
 import matplotlib.pyplot as plt
 import numpy as np
