@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
@@ -18,6 +16,7 @@ from pipeline.classifier.step import train_step
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
+from tests.helpers.ranks import run_ranks
 from tests.helpers.runs import load_weights
 
 
@@ -43,19 +42,15 @@ def interrupted_at(step: int) -> Iterator[None]:
         yield
 
 
-def train_as_rank(rank: int, rendezvous: str, config: TrainClassifierConfig, workers: int) -> None:
+def train_as_rank(world: World, config: TrainClassifierConfig) -> None:
     """Train as one of several workers, in a process of its own."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
-    loop.train_loop(config, World.current(torch.device("cpu")))
-    dist.destroy_process_group()
+    loop.train_loop(config, world)
 
 
 def train_on_workers(config: TrainClassifierConfig, rendezvous: Path, workers: int = 2) -> None:
     """Train a run by several workers, which meet at the file `rendezvous`."""
     config.run.mkdir()
-    arguments = (str(rendezvous), config, workers)
-    mp.start_processes(train_as_rank, arguments, nprocs=workers, start_method="spawn")
+    run_ranks(train_as_rank, workers, rendezvous, config)
 
 
 def assert_nearly_equal(one: Path, other: Path, metrics: Sequence[str]) -> None:

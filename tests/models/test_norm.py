@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from models.classifier import Classifier, ClassifierConfig
 from models.norm import NormName, SyncBatchNorm2d, make_norm
+from pipeline.training.world import World
+from tests.helpers.ranks import run_ranks
 
 # Rows of the two workers in each step: unequal slices, one of a single row.
 SLICES = (slice(0, 1), slice(1, 7))
@@ -37,10 +37,9 @@ def train_steps(model: Classifier, rows: slice) -> dict[str, Tensor]:
     return {"logits": logits.detach(), **gradients, **dict(model.named_buffers())}
 
 
-def work_as_rank(rank: int, folder: str) -> None:
+def work_as_rank(world: World, folder: Path) -> None:
     """Save what `train_steps` returns on one of two workers, and the output of one layer for large values."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    rank = world.rank
     model = classifier("sync")
     assert model.has_collectives
     values = train_steps(model, SLICES[rank])
@@ -48,8 +47,7 @@ def work_as_rank(rank: int, folder: str) -> None:
     values["half"] = SyncBatchNorm2d(4)(large_values()[SLICES[rank]].bfloat16()).detach()
     if rank == 0:  # in evaluation no other worker takes part
         values["evaluated"] = model.eval()(mels(9)).detach()
-    torch.save(values, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(values, folder / f"rank{rank}.pt")
 
 
 def large_values() -> Tensor:
@@ -62,7 +60,7 @@ def large_values() -> Tensor:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     """The results of `work_as_rank` of both workers."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.start_processes(work_as_rank, (str(folder),), nprocs=2, start_method="spawn")
+    run_ranks(work_as_rank, 2, folder / "rendezvous", folder)
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 

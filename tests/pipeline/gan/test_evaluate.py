@@ -64,10 +64,8 @@ def train(config: TrainGanConfig) -> TrainGanConfig:
 
 @pytest.fixture(scope="module")
 def gan(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run of a GAN trained for a few hundred steps, with its evaluation classifier."""
-    config = gan_config(
-        shards, tmp_path_factory.mktemp("gan"), epochs=6, epoch_steps=50, sample_every=6, fold=1
-    )
+    """Run of a GAN trained for a few steps, with its evaluation classifier."""
+    config = gan_config(shards, tmp_path_factory.mktemp("gan"), epochs=1, epoch_steps=50, fold=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_reference_classifier, "EPOCHS", 15)
         get_reference_classifier(config, "evaluation")

@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from models.gan import Latents, sample_latents
 from models.gan_losses import discriminator_loss, diversity_loss, generator_loss
@@ -34,6 +32,7 @@ from pipeline.training.model_file import load_generator
 from pipeline.training.progress import TrainingProgress, epoch_line
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
+from tests.helpers.ranks import run_ranks
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import RATE, SMALL_FEATURES, gan_config, tone, write_shards
 
@@ -58,7 +57,7 @@ def read_checkpoint(run: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict
 
 
 def test_run_writes_model_log_audio_and_images(shards: Path, tmp_path: Path) -> None:
-    result = run_loop(gan_config(shards, tmp_path, epochs=3, sample_every=2))
+    result = run_loop(gan_config(shards, tmp_path, epochs=3, sample_every=2, samples_per_class=2))
     assert result["epochs"] == 3 and result["best_epoch"] == 3
     assert [metrics["epoch"] for metrics in read_metrics(tmp_path)] == [1, 2, 3]
     assert any((tmp_path / "tensorboard").iterdir())
@@ -138,10 +137,7 @@ def test_resumed_run_equals_uninterrupted_run(
         assert values_a[name] == values_b[name]
 
 
-def _train_on_rank(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    world = World.current(torch.device("cpu"))
+def _train_on_rank(world: World, config: TrainGanConfig) -> None:
     train_loop(config, world)
     # The networks of each rank: a checkpoint holds those of rank 0 only.
     state = prepare(config, world)
@@ -153,8 +149,7 @@ def _train_on_rank(rank: int, rendezvous: str, config: TrainGanConfig) -> None:
         for model in (state.generator, state.discriminator)
         for name, value in model.state_dict(prefix=type(model).__name__).items()
     }
-    torch.save(tensors, config.run / f"rank{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(tensors, config.run / f"rank{world.rank}.pt")
 
 
 @pytest.mark.slow
@@ -170,7 +165,7 @@ def test_two_workers_equal_one_and_each_other(shards: Path, tmp_path: Path) -> N
     run_loop(gan_config(shards, tmp_path / "one", **changes))
     config = gan_config(shards, tmp_path / "two", **changes)
     config.run.mkdir()
-    mp.start_processes(_train_on_rank, (str(tmp_path / "rendezvous"), config), nprocs=2, start_method="spawn")
+    run_ranks(_train_on_rank, 2, tmp_path / "rendezvous", config)
     assert tensors_equal(*(torch.load(config.run / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)))
     single, double = (read_checkpoint(tmp_path / name)[0] for name in ("one", "two"))
     for group in ("generator", "discriminator", "ema"):
