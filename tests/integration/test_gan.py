@@ -104,6 +104,7 @@ class TestInOneSession:
                 select_best=True,
                 epochs=2,
                 epoch_steps=50,
+                sample_every=1,
                 penalty_weight=1.0,
             )
             train_gan(config)
