@@ -23,7 +23,9 @@ pytestmark = pytest.mark.usefixtures("fake_gpu_session")
 def fake_gpu_session() -> Iterator[None]:
     import ray
 
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # "local": otherwise it would join a cluster that runs on this host.
+    settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init("local", num_cpus=2, num_gpus=1, **settings)
     yield
     ray.shutdown()
 
