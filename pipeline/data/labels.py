@@ -5,6 +5,7 @@ An empty text is a clip without any class (background). In shapes: N number of c
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,6 +22,24 @@ def join_labels(names: Iterable[str]) -> str:
 def split_labels(label: str) -> list[str]:
     """Return the classes of a label, sorted; blanks around them and empty ones are left out."""
     return sorted({name.strip() for name in label.split(SEPARATOR)} - {""})
+
+
+def parse_label_list(text: str) -> list[str]:
+    """Return the classes in the text of a list: `['a', 'b']` as Python writes it, `a;b` or `a,b`.
+
+    Raises:
+        ValueError: brackets without a list of texts in them.
+    """
+    text = text.strip()
+    if not text.startswith("["):
+        return split_labels(text if SEPARATOR in text else text.replace(",", SEPARATOR))
+    try:
+        names = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{text!r} is not a list of class names such as ['a', 'b']")
+    return split_labels(SEPARATOR.join(names))
 
 
 def target_matrix(labels: Iterable[str], class_names: Sequence[str]) -> np.ndarray:

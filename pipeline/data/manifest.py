@@ -23,27 +23,27 @@ from pipeline.audio.file_types import (
 from pipeline.data.annotations.annotated_folder import Events, read_annotated_folder
 from pipeline.data.annotations.annotation import parse_label
 from pipeline.data.annotations.birdnet_folders import birdnet_label
-from pipeline.data.annotations.event_table import has_times, read_event_table
+from pipeline.data.annotations.event_table import read_event_table
 from pipeline.data.annotations.recording_windows import cut_recordings
-from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, to_table
 from pipeline.data.labels import count_classes
+from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
-from pipeline.data.sources.clip_table import read_labeled_table, read_path_list, read_unlabeled_table
+from pipeline.data.sources.clip_table import read_path_list, read_unlabeled_table
 from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
 from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.folder_tree import open_tree
+from pipeline.io.folder_tree import FolderTree, open_tree
 from pipeline.io.text import first_messages
 
 _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
 _OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
-class ManifestConfig(PatternConfig, LabelConfig, WindowConfig):
+class ManifestConfig(PatternConfig, TableConfig):
     """Which clips there are, and what is known about them."""
 
 
@@ -127,7 +127,7 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder or CSV file")
     if config.annotations is None:
-        return _read_class_folders(data, config)
+        return _read_folder_data(data, config)
     if config.window is None and not config.multi_label:
         raise UserError(
             f"--annotations {config.annotations} needs --window: events label windows of recordings (or "
@@ -176,17 +176,36 @@ def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
     for flag, value in (("annotations", config.annotations), ("birdnet-folders", config.birdnet_folders)):
         if value:
             raise UserError(f"--data {data}: is a table of clips, but --{flag} needs a folder of recordings")
-    if config.multi_label or (config.window is not None and has_times(data, "--data")):
-        read = read_event_table(data, "--data", data.parent, config.label_column, config.window is not None)
-        return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)
-    return Manifest(*read_labeled_table(data, config.label_column))
+    return _of_table(read_table(data, config.subset(TableConfig)))
 
 
-def _read_class_folders(data: Path, config: ManifestConfig) -> Manifest:
+def _of_table(read: LabeledData) -> Manifest:
+    return Manifest(read.clips, read.warnings, multi_label=read.events is not None, events=read.events)
+
+
+def _read_folder_data(data: Path, config: ManifestConfig) -> Manifest:
+    """Return the clips of class folders; without these, of a table that lists the files of the folder."""
+    with report_os_errors("reading", f"--data {data}"):
+        tree = open_tree(data)
+    error: UserError | None = None
+    try:
+        found = _read_class_folders(tree, data, config)
+        if found.clips["label"].nunique() >= 2 or config.birdnet_folders:
+            return found
+    except UserError as layout_error:
+        error = layout_error
+    table = read_folder_table(tree, data, config.subset(TableConfig))
+    if table is not None:
+        return _of_table(table)
+    if error is not None:
+        raise error
+    return found
+
+
+def _read_class_folders(tree: FolderTree, data: Path, config: ManifestConfig) -> Manifest:
     """Return the clips of the class folders in a folder, and warnings."""
     multi_label = config.multi_label or config.birdnet_folders
     with report_os_errors("reading", f"--data {data}"):
-        tree = open_tree(data)
         layout = find_classes(tree, data)
         if multi_label:
             read_label = birdnet_label if config.birdnet_folders else parse_label

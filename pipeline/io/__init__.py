@@ -15,6 +15,7 @@
 - `bucket_listing`: listings of large folders by concurrent requests.
 - `folder_tree`: listings of local and remote folders.
 - `csv_files`: CSV and text files with any separator, in UTF-8 or UTF-16.
+- `table_files`: tables in CSV, JSON lines or Parquet, read in the same way.
 - `folder_lock`: `own_folder`, one command at a time in an output folder.
 - `output_folder`: which command wrote an output folder.
 - `storage`: `PathOrURI` for configurations, and functions that accept local and remote paths alike.

@@ -34,6 +34,8 @@ class AnnotatedClips:
     events: Events
     """Events of each clip, by its id."""
     warnings: list[str] = field(default_factory=list)
+    columns: str = ""
+    """Which columns of a table were used for what."""
 
 
 def union_label(events: list[Annotation]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.data.clips import shown
 from pipeline.data.sources.table_columns import LABEL_COLUMNS, chosen_label_column
-from pipeline.io.csv_files import CsvFile
 from pipeline.io.errors import UserError
+from pipeline.io.table_files import Table
 
 _UNITS = ("", "_s", "_sec", "_secs", "_seconds")
 
@@ -23,6 +23,8 @@ START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time"
 END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time")
 # Of Raven and BirdNET: file in which an event begins, and its start in that file.
 FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")
+# Of a slice that is a file of its own (UrbanSound8K); times are those of the recording it was cut from.
+SLICE_COLUMN = "slice_file_name"
 EVENT_LABEL_COLUMNS = (
     *LABEL_COLUMNS,
     *"species annotation annotations common_name event_label event sound_type call_type".split(),
@@ -45,7 +47,7 @@ class EventColumns:
     """Start of the event in that file; the other times are those of a sequence of files."""
 
 
-def plain_names(table: CsvFile) -> list[str]:
+def plain_names(table: Table) -> list[str]:
     """Return the names of columns in lower case with `_` for all but letters and digits: `begin_time_s`."""
     return [re.sub(r"[\W_]+", "_", name.lower()).strip("_") for name in table.header]
 
@@ -55,13 +57,15 @@ def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:
     return next((names.index(name) for name in accepted if name in names), None)
 
 
-def time_columns(table: CsvFile) -> tuple[int, int] | None:
-    """Return the positions of start and end of events; None if the table has neither.
+def time_columns(table: Table) -> tuple[int, int] | None:
+    """Return the positions of start and end of events; None if the table has neither, or lists slices.
 
     Raises:
         UserError: it has only one of them.
     """
     names = plain_names(table)
+    if SLICE_COLUMN in names:
+        return None
     start, end = first_column(names, START_COLUMNS), first_column(names, END_COLUMNS)
     if start is None and end is None:
         return None
@@ -75,7 +79,7 @@ def time_columns(table: CsvFile) -> tuple[int, int] | None:
     return start, end
 
 
-def event_columns(table: CsvFile, label_column: str | None) -> EventColumns:
+def event_columns(table: Table, label_column: str | None) -> EventColumns:
     """Return the columns of a table with the events of one recording.
 
     Raises:

@@ -19,11 +19,13 @@ from pipeline.data.annotations.event_columns import (
     time_columns,
 )
 from pipeline.data.clips import normalize_id, shown_list
-from pipeline.data.sources.clip_table import NO_VALUES, TableReader, row_value, table_rows
+from pipeline.data.labels import join_labels, parse_label_list, split_labels
+from pipeline.data.sources.audio_location import AudioLocation
+from pipeline.data.sources.clip_table import NO_VALUES, TableReader, group_columns, row_value, table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
-from pipeline.data.sources.table_columns import Columns, labeled_columns
-from pipeline.io.csv_files import open_csv
+from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.io.errors import UserError
+from pipeline.io.table_files import open_table
 
 
 def has_times(path: Path, flag: str) -> bool:
@@ -32,12 +34,17 @@ def has_times(path: Path, flag: str) -> bool:
     Raises:
         UserError: not a CSV, or it has only one of the two.
     """
-    with open_csv(path, flag) as table:
+    with open_table(path, flag) as table:
         return time_columns(table) is not None
 
 
 def read_event_table(
-    path: Path, flag: str, folder: Path, label_column: str | None, with_times: bool
+    path: Path,
+    flag: str,
+    folder: Path,
+    label_column: str | None,
+    with_times: bool,
+    location: AudioLocation | None = None,
 ) -> AnnotatedClips:
     """Read clips from a CSV with the columns `path,label[,start,end][,fold][,group]`.
 
@@ -50,27 +57,37 @@ def read_event_table(
         folder: folder to which paths are relative.
         label_column: column of the classes.
         with_times: whether start and end are read, if the table has them.
+        location: where the files are, if not in `folder` as the table writes their paths.
 
     Raises:
-        UserError: not a CSV, a missing column, an invalid value, or no listed file exists.
+        NoListedFileError: no listed file exists.
+        UserError: not a CSV, a missing column or an invalid value.
     """
-    with open_csv(path, flag) as table:
+    with open_table(path, flag) as table:
         names = plain_names(table)
         columns = labeled_columns(
             table,
             label_column,
             (first_column(names, FILE_COLUMNS), first_column(names, EVENT_LABEL_COLUMNS)),
             time_columns(table) if with_times else None,
+            group_columns(location),
         )
         offset = (
             first_column(names, OFFSET_COLUMNS) if first_column(names, FILE_COLUMNS) is not None else None
         )
         reader = _EventTableReader(
-            table.name, FileFinder(folder), label_is_optional=True, offset_column=offset
+            table.name,
+            FileFinder(folder if location is None else location.folder),
+            label_is_optional=True,
+            location=location,
+            offset_column=offset,
         )
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
-    clips, events = reader.merge(rows)
-    return AnnotatedClips(clips, events, reader.check_files(path, clips))
+        clips, events = reader.merge(rows)
+        warnings = reader.check_files(path, clips)
+        if location is None:
+            log_columns(table, columns)
+        return AnnotatedClips(clips, events, warnings, describe_columns(table, columns))
 
 
 @dataclass
@@ -91,7 +108,7 @@ class _EventTableReader(TableReader):
         return record
 
     def _annotation(self, line: int, values: Sequence[str], columns: Columns) -> Annotation | None:
-        label = normalize_id(row_value(values, columns.label))
+        label = self._classes(line, values, columns)
         times = [row_value(values, column) for column in columns.times or ()]
         if any(time.lower() not in NO_VALUES for time in times):
             location = f"{self.name}, line {line}"
@@ -99,6 +116,18 @@ class _EventTableReader(TableReader):
             return shift_to_file(event, row_value(values, self.offset_column), location)
         classes = parse_label(label)
         return Annotation.of_recording(classes) if classes else None
+
+    def _classes(self, line: int, values: Sequence[str], columns: Columns) -> str:
+        """Return the classes of a row, in one text."""
+        label = normalize_id(row_value(values, columns.label))
+        more = normalize_id(row_value(values, columns.more_labels))
+        try:
+            names = parse_label_list(more) if more.lower() not in NO_VALUES else []
+            if columns.label_is_list and label.lower() not in NO_VALUES:
+                label = join_labels(parse_label_list(label))
+        except ValueError as error:
+            raise UserError(f"{self.name}, line {line}: {error}") from None
+        return join_labels([*split_labels(parse_label(label)), *names]) if names else label
 
     def _find(self, line: int, path: str) -> FoundFile:
         if path not in self._files:

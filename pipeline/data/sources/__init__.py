@@ -5,6 +5,7 @@
 - `audio_folders`: recordings below a folder, links included, and what is left out.
 - `file_kinds`: which of many files are recordings; reads first bytes concurrently.
 - `clip_table`: clips of a CSV or a list of paths.
+- `audio_location`: where the files are that a table names.
 - `name_patterns`: recordings and folds that file names contain.
 - `class_warnings`: classes that cannot be learned, or look like one class.
 - `table_columns`: which columns of a table are used.

@@ -12,15 +12,24 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, clip_record, shown, to_table
+from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile, is_normal_path
 from pipeline.data.sources.split_names import split_of
-from pipeline.data.sources.table_columns import Columns, labeled_columns, unlabeled_columns
+from pipeline.data.sources.table_columns import (
+    RECORDING_COLUMNS,
+    Columns,
+    describe_columns,
+    labeled_columns,
+    log_columns,
+    unlabeled_columns,
+)
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import is_store_uri
+from pipeline.io.table_files import open_table
 from pipeline.io.text import plural
 
 # Empty, or as pandas may write a missing value.
@@ -29,6 +38,10 @@ NO_VALUES = ("", "nan")
 _REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
 # Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
 _FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
+
+
+class NoListedFileError(UserError):
+    """No file that a table lists exists."""
 
 
 # Number and values of a row.
@@ -43,6 +56,8 @@ class TableReader:
     """Flag and path, for error messages."""
     finder: FileFinder
     label_is_optional: bool = False
+    location: AudioLocation | None = None
+    """Where the files are, if not as the table writes their paths."""
     found: int = 0
     missing: int = 0
     first_missing: FoundFile | None = None
@@ -84,7 +99,15 @@ class TableReader:
         """Yield the names of the files of the training split."""
         for _, values in rows:
             if columns.split is None or split_of(row_value(values, columns.split)) != "held out":
-                yield row_value(values, columns.path, strip=False)
+                yield self.file_name(values, columns)
+
+    def file_name(self, values: Sequence[str], columns: Columns) -> str:
+        """Return the path of the file of a row."""
+        path = row_value(values, columns.path, strip=False)
+        if self.location is None:
+            return path
+        label, fold = row_value(values, columns.label), row_value(values, columns.fold)
+        return self.location.file_name(path, label, fold)
 
     def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
         """Return the manifest row of a table row; None if the row belongs to another split.
@@ -94,9 +117,12 @@ class TableReader:
         """
         if columns.split is not None and self._is_held_out(line, row_value(values, columns.split), columns):
             return None
-        path, label = row_value(values, columns.path, strip=False), row_value(values, columns.label)
-        if not path.strip():
+        label = row_value(values, columns.label)
+        if not row_value(values, columns.path):
             raise UserError(f"{self.name}, line {line}: path is empty")
+        path = self.file_name(values, columns)
+        if self.location is not None and self.location.splits_are_folders and self._is_in_held_out(path):
+            return None
         if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")
         fold = NO_FOLD if columns.fold is None else self._fold(line, row_value(values, columns.fold))
@@ -116,6 +142,13 @@ class TableReader:
         if kind == "held out":
             self.held_out[split] += 1
         return kind == "held out"
+
+    def _is_in_held_out(self, path: str) -> bool:
+        folder = path.strip().replace("\\", "/").partition("/")
+        if not folder[1] or split_of(folder[0]) != "held out":
+            return False
+        self.held_out[folder[0]] += 1
+        return True
 
     def _fold(self, line: int, text: str) -> int:
         """Return a fold number."""
@@ -158,7 +191,7 @@ class TableReader:
                 )
             warnings.append(f"ignoring {plural(self.held_out.total(), 'row')} of other splits ({counts})")
         if example is not None and not self.found:
-            raise UserError(
+            raise NoListedFileError(
                 f"{self.name}: none of the {self.missing} listed files exists; the first was expected as "
                 f"{shown(example.path)}{_neighbor_hint(path, example.name)}"
             )
@@ -184,20 +217,47 @@ class TableReader:
                 )
 
 
-def read_labeled_table(path: Path, label_column: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Read labeled clips from a CSV with the columns `path,label[,fold][,group]`; return them and warnings.
+@dataclass(frozen=True)
+class TableClips:
+    """Clips of a table."""
 
-    Paths are relative to the folder of the CSV. Rows of other splits than `train` are left out. The column of
-    the classes may be chosen by `label_column`.
+    clips: pd.DataFrame
+    warnings: list[str]
+    columns: str
+    """Which columns were used for what."""
+
+
+def read_labeled_table(
+    path: Path, label_column: str | None = None, location: AudioLocation | None = None
+) -> TableClips:
+    """Read labeled clips from a table with the columns `path,label[,fold][,group]`.
+
+    Paths are relative to the folder of the table, or as `location` states. Rows of other splits than `train`
+    are left out. The column of the classes may be chosen by `label_column`.
 
     Raises:
-        UserError: not a CSV, a missing column, an invalid value, or no listed file exists.
+        NoListedFileError: no listed file exists.
+        UserError: not a table, a missing column or an invalid value.
     """
-    with open_csv(path, "--data") as table:
-        columns = labeled_columns(table, label_column)
-        reader = TableReader(table.name, FileFinder(path.parent))
+    with open_table(path, "--data") as table:
+        columns = labeled_columns(table, label_column, group_columns=group_columns(location))
+        if columns.label_is_list:
+            raise UserError(
+                f"{table.name}: column 'labels' may have several classes in a row: add --multi-label, or "
+                "name another column by --label-column"
+            )
+        folder = path.parent if location is None else location.folder
+        reader = TableReader(table.name, FileFinder(folder), location=location)
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
-    return clips, reader.check_files(path, clips)
+        warnings = reader.check_files(path, clips)
+        if location is None:
+            log_columns(table, columns)
+        return TableClips(clips, warnings, describe_columns(table, columns))
+
+
+def group_columns(location: AudioLocation | None) -> Sequence[str]:
+    """Return the columns that may name recordings: more of them in the tables of published datasets."""
+    return ("group",) if location is None else RECORDING_COLUMNS
 
 
 def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -233,8 +293,8 @@ def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def table_rows(path: Path, flag: str) -> Iterator[Row]:
-    """Yield the rows of a CSV file without its header."""
-    with open_csv(path, flag) as table:
+    """Yield the rows of a table without its header."""
+    with open_table(path, flag) as table:
         yield from table.rows()
 
 

@@ -10,8 +10,8 @@ from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.io.console import logger
-from pipeline.io.csv_files import CsvFile
 from pipeline.io.errors import UserError
+from pipeline.io.table_files import Table
 
 # Names of columns in lower case, with `_` for blanks; the first one that a table has is used.
 PATH_COLUMNS = (
@@ -19,6 +19,10 @@ PATH_COLUMNS = (
     "clip clip_name clip_id recording_id id"
 ).split()
 LABEL_COLUMNS = "label primary_label class category class_name label_name target".split()
+# Columns of all classes, or of those in addition to the first one: lists of names in one text.
+LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
+# Columns of published datasets that name the recording a clip was cut from (ESC-50, UrbanSound8K).
+RECORDING_COLUMNS = ("group", "src_file", "fsid")
 ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
@@ -37,13 +41,18 @@ class Columns:
     """Whether all values of `split` must be names of splits."""
     times: tuple[int, int] | None = None
     """Columns of start and end of an event."""
+    label_is_list: bool = False
+    """Whether the label is the text of a list."""
+    more_labels: int | None = None
+    """Further classes, as the text of a list."""
 
 
 def labeled_columns(
-    table: CsvFile,
+    table: Table,
     label_column: str | None = None,
     other_columns: tuple[int | None, int | None] = (None, None),
     times: tuple[int, int] | None = None,
+    group_columns: Sequence[str] = ("group",),
 ) -> Columns:
     """Return the columns of a table of labeled clips.
 
@@ -52,6 +61,7 @@ def labeled_columns(
         label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`).
         other_columns: positions of paths and classes if the table has no column of the usual names.
         times: positions of start and end of events.
+        group_columns: names of columns of recordings.
 
     Raises:
         UserError: no column of paths or classes.
@@ -63,28 +73,32 @@ def labeled_columns(
     )
     if label_column is not None:
         label = chosen_label_column(table, label_column)
+    elif label is None:
+        label = _first(names, LABEL_LIST_COLUMNS)
     if path is None or label is None:
         missing = "path" if path is None else "label"
         raise UserError(
             f"{table.name}: no column '{missing}'; the first line must be path,label[,fold][,group], "
             f"not {shown(','.join(table.header))}"
+            + ("; if another column has the classes, name it by --label-column" if label is None else "")
         )
     split = _first(names, SPLIT_COLUMNS)
-    columns = Columns(
+    return Columns(
         path,
         label,
         _first(names, ("fold",)),
-        _first(names, ("group",)),
+        _first(names, group_columns),
         split=split,
         split_is_strict=split is not None and names[split] == "split",
         times=times,
+        label_is_list=names[label] in LABEL_LIST_COLUMNS,
+        more_labels=_first(names, MORE_LABEL_COLUMNS),
     )
-    _log_columns(table, names, columns)
-    return columns
 
 
-def _log_columns(table: CsvFile, names: Sequence[str], columns: Columns) -> None:
+def log_columns(table: Table, columns: Columns) -> None:
     """Log which columns are used, unless the table has exactly those that are documented."""
+    names = _column_names(table)
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
     used |= dict(zip(columns.times or (), ("start", "end"), strict=False))
     ignored = [name for position, name in enumerate(table.header) if name and position not in used]
@@ -98,7 +112,23 @@ def _log_columns(table: CsvFile, names: Sequence[str], columns: Columns) -> None
         logger.info("%s: columns %s%s", table.name, ", ".join(renamed), note)
 
 
-def chosen_label_column(table: CsvFile, label_column: str) -> int:
+def describe_columns(table: Table, columns: Columns) -> str:
+    """Return which columns are used for what, such as `column 'fname' = path, 'category' = label`."""
+    roles = {"path": columns.path, "label": columns.label, "further labels": columns.more_labels}
+    roles |= {"fold": columns.fold, "group": columns.group, "split": columns.split}
+    roles |= dict(zip(("start", "end"), columns.times or (), strict=False))
+    texts = [
+        f"{shown(table.header[column])} = {role}" for role, column in roles.items() if column is not None
+    ]
+    return f"column {', '.join(texts)}"
+
+
+def path_column(table: Table) -> int | None:
+    """Return the position of the column of paths; None if there is none."""
+    return _first(_column_names(table), PATH_COLUMNS)
+
+
+def chosen_label_column(table: Table, label_column: str) -> int:
     """Return the position of the column that `--label-column` names, in any case.
 
     Raises:
@@ -113,7 +143,7 @@ def chosen_label_column(table: CsvFile, label_column: str) -> int:
     return names.index(label_column.strip().casefold())
 
 
-def unlabeled_columns(table: CsvFile, finder: FileFinder) -> tuple[Columns, bool]:
+def unlabeled_columns(table: Table, finder: FileFinder) -> tuple[Columns, bool]:
     """Return the columns, and whether the first line is a header and not a clip."""
     names = _column_names(table)
     path = _first(names, PATH_COLUMNS)
@@ -131,7 +161,7 @@ def unlabeled_columns(table: CsvFile, finder: FileFinder) -> tuple[Columns, bool
     )
 
 
-def _column_names(table: CsvFile) -> list[str]:
+def _column_names(table: Table) -> list[str]:
     """Return the names of the columns in lower case, with `_` for blanks.
 
     Raises:

@@ -143,8 +143,8 @@ def test_other_splits_are_not_requested(server: S3Server, bucket: Any):
 def test_missing_objects_are_found_next_to_table(server: S3Server, bucket: Any):
     write_objects(bucket, [f"data/sounds/{index}.wav" for index in range(20)])
     table = write_table(bucket / "data/table.csv", [f"{index}.wav" for index in range(20)])
-    with pytest.raises(UserError, match=r"none of the 20 listed files exists.*but it is in '.*/data/sounds"):
-        read_manifest(table)
+    clips = read_manifest(table).clips
+    assert len(clips) == 20 and clips["path"][0] == str(bucket / "data/sounds/0.wav")
     root_table = write_table(bucket / "table.csv", ["nowhere.wav"])
     with pytest.raises(UserError, match="paths are relative to the folder of the CSV"):
         read_unlabeled(root_table)

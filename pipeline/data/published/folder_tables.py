@@ -1,0 +1,127 @@
+"""Which table of a folder lists its audio files, with their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.audio.file_types import ending, is_hidden
+from pipeline.data.clips import shown, shown_list
+from pipeline.data.published.audio_search import find_location, sample_files
+from pipeline.data.sources.audio_folders import is_output
+from pipeline.data.sources.audio_location import AudioLocation
+from pipeline.data.sources.split_names import split_of, splits_in
+from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_columns, path_column
+from pipeline.io.errors import UserError
+from pipeline.io.folder_tree import FolderTree, join
+from pipeline.io.storage import to_path
+from pipeline.io.table_files import open_table
+
+# Of Parquet files, which may also be large shards with audio in them, only those named so are tables.
+METADATA = "metadata"
+_TEXT_EXTENSIONS = ("csv", "tsv", "jsonl")
+# Folders whose tables are read; a folder with more of them is no dataset with a table in one.
+_MAX_FOLDERS = 100
+
+
+@dataclass(frozen=True)
+class FolderTable:
+    """A table of a folder and where the files are that it lists."""
+
+    path: Path
+    location: AudioLocation
+
+
+def find_table(tree: FolderTree, data: Path, label_column: str | None) -> FolderTable | None:
+    """Return the table that lists the audio files of a folder; None if there is none.
+
+    `metadata.*` is preferred to tables that are named like a training split, and these to others. Tables of a
+    test or validation split, and sample submissions, are left out.
+
+    Raises:
+        UserError: several tables list audio files, or the only one has no column of classes.
+        OSError: an object store cannot be reached.
+    """
+    ranked: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for name in _table_names(tree):
+        ranked[_rank(name)].append(name)
+    for names in ranked.values():
+        found = {name: location for name in names if (location := _location(tree, data, name, label_column))}
+        if len(found) > 1:
+            raise UserError(
+                f"--data {data}: {shown_list(found)} all list audio files of this folder: pass one of these "
+                f"tables, such as --data {tree.path(next(iter(found)))}"
+            )
+        for name, location in found.items():
+            path = to_path(tree.path(name))
+            _check_labels(path, label_column)
+            return FolderTable(path, location)
+    return None
+
+
+def _table_names(tree: FolderTree) -> Iterator[str]:
+    """Yield the tables in the root and in the folders in it."""
+    root = tree.list("")
+    folders = [name for name in root.folders + root.linked_folders if not is_hidden(name)]
+    for folder in ["", *folders[:_MAX_FOLDERS]]:
+        if split_of(folder) == "held out":
+            continue
+        try:
+            listing = tree.list(folder)
+        except OSError:  # an unreadable folder, which is reported otherwise
+            continue
+        if not is_output(listing):
+            yield from (join(folder, name) for name in listing.files if _is_table(name))
+
+
+def _is_table(name: str) -> bool:
+    stem = _stem(name)
+    if is_hidden(name) or "submission" in stem or splits_in(stem) == {"held out"}:
+        return False
+    return ending(name) in _TEXT_EXTENSIONS or (ending(name) == "parquet" and stem == METADATA)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0].lower()
+
+
+def _rank(name: str) -> int:
+    stem = _stem(name)
+    return 0 if stem == METADATA else 1 if "train" in splits_in(stem) else 2
+
+
+def _location(tree: FolderTree, data: Path, name: str, label_column: str | None) -> AudioLocation | None:
+    """Return where the files are that a table lists; None if it is no table of audio files."""
+    path = to_path(tree.path(name))
+    try:
+        with open_table(path, "--data") as table:
+            paths = path_column(table)
+            if paths is None:
+                return None
+            try:
+                columns = labeled_columns(table, label_column)
+            except UserError:  # without classes, which is an error if it lists the files
+                columns = Columns(paths)
+            files = sample_files(table, columns)
+    except UserError:
+        return None
+    if not files:
+        return None
+    bases = list(dict.fromkeys((path.parent, data)))
+    location = find_location(path, files, bases, held_out=False)
+    return location and replace(location, splits_are_folders=True)
+
+
+def _check_labels(path: Path, label_column: str | None) -> None:
+    with open_table(path, "--data") as table:
+        try:
+            labeled_columns(table, label_column)
+        except UserError as error:
+            if label_column is not None:
+                raise
+            raise UserError(
+                f"{table.name}: lists the audio files, but no column has a usual name of classes "
+                f"({', '.join(LABEL_COLUMNS)}): name it by --label-column; its columns are "
+                f"{', '.join(map(shown, table.header[:20]))}"
+            ) from error

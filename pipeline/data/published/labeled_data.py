@@ -1,0 +1,121 @@
+"""Labeled clips of a table, or of a folder with a table, and one line of what was recognized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.data.annotations.annotated_folder import Events
+from pipeline.data.annotations.event_table import has_times, read_event_table
+from pipeline.data.annotations.settings import LabelConfig
+from pipeline.data.clips import shown_list, to_table
+from pipeline.data.published.audio_search import (
+    describe_location,
+    find_location,
+    relative_folder,
+    sample_files,
+)
+from pipeline.data.published.folder_tables import find_table
+from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
+from pipeline.data.sources.audio_location import AudioLocation
+from pipeline.data.sources.clip_table import NoListedFileError, read_labeled_table
+from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.table_columns import labeled_columns
+from pipeline.data.windows import WindowConfig
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.folder_tree import FolderTree, open_tree
+from pipeline.io.table_files import open_table
+from pipeline.io.text import plural
+
+
+class TableConfig(LabelConfig, WindowConfig):
+    """How the rows of a table become clips."""
+
+
+@dataclass(frozen=True)
+class LabeledData:
+    """Clips, warnings, and events of each clip if labels have any number of classes."""
+
+    clips: pd.DataFrame
+    warnings: list[str]
+    events: Events | None = None
+    columns: str = ""
+    """Which columns of the table were used for what."""
+
+
+def read_table(path: Path, config: TableConfig) -> LabeledData:
+    """Read the clips of a table, whose files may be in a folder next to it or to its folder.
+
+    Raises:
+        UserError: unusable table, files that do not exist, or that are in several folders.
+    """
+    try:
+        return _read(path, config, None)
+    except NoListedFileError as error:
+        with report_os_errors("reading", f"--data {path}"):
+            location = _search(path, config)
+        if location is None:
+            raise error
+    return _read_recognized(path, config, location, path.parent)
+
+
+def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> LabeledData | None:
+    """Read the clips of the table that lists the audio files of a folder; None if there is none.
+
+    Raises:
+        UserError: several such tables, or unusable ones.
+    """
+    with report_os_errors("reading", f"--data {data}"):
+        table = find_table(tree, data, config.label_column)
+    return None if table is None else _read_recognized(table.path, config, table.location, data)
+
+
+def _search(path: Path, config: TableConfig) -> AudioLocation | None:
+    with open_table(path, "--data") as table:
+        try:
+            files = sample_files(table, labeled_columns(table, config.label_column))
+        except UserError:  # columns of event tables, whose paths are written in full
+            return None
+    bases = [path.parent] if path.parent == path.parent.parent else [path.parent, path.parent.parent]
+    return find_location(path, files, bases)
+
+
+def _read(path: Path, config: TableConfig, location: AudioLocation | None) -> LabeledData:
+    is_windowed = config.window is not None
+    if config.multi_label or (is_windowed and has_times(path, "--data")):
+        read = read_event_table(path, "--data", path.parent, config.label_column, is_windowed, location)
+        return LabeledData(read.clips, read.warnings, read.events, read.columns)
+    table = read_labeled_table(path, config.label_column, location)
+    return LabeledData(table.clips, table.warnings, columns=table.columns)
+
+
+def _read_recognized(path: Path, config: TableConfig, location: AudioLocation, base: Path) -> LabeledData:
+    """Read a table whose files are elsewhere, log what was recognized, and name files without a row.
+
+    `base` is the folder to which names in the line are relative.
+    """
+    found = _read(path, config, location)
+    folder = relative_folder(path.parent, base)
+    name = path.name if folder == "." else f"{folder}/{path.name}"
+    count = f"{len(found.clips):,} {plural(len(found.clips), 'clip').partition(' ')[2]}"
+    logger.info(
+        "data: %s (%s; %s) with audio in %s", name, found.columns, count, describe_location(location, base)
+    )
+    with report_os_errors("reading", f"--data {base}"):
+        found.warnings.extend(_unlisted_warning(path, location, found.clips["path"]))
+    return found
+
+
+def _unlisted_warning(table: Path, location: AudioLocation, listed: pd.Series) -> list[str]:
+    """Return a warning about audio files without a row, except those of other splits."""
+    clips = to_table(AudioWalk(open_tree(location.folder)).records([ClassFolder("", "")]))
+    names = clips["clip_id"][~clips["path"].isin(listed)].tolist()
+    names = [name for name in names if "/" not in name or split_of(name.partition("/")[0]) != "held out"]
+    if not names:
+        return []
+    return [
+        f"{plural(len(names), 'audio file')} without a row in {table.name}, left out: {shown_list(names, 3)}"
+    ]

@@ -1,0 +1,27 @@
+"""Where the audio files are that a table names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# How the path of a file below its folder consists of values of its row: as it is, in the folder of its class
+# (BirdCLEF 2021), in the folder of its fold (UrbanSound8K).
+AS_WRITTEN = "{path}"
+PATTERNS = (AS_WRITTEN, "{label}/{path}", "fold{fold}/{path}")
+
+
+@dataclass(frozen=True)
+class AudioLocation:
+    """A folder and how paths below it are written; ids of clips are these paths."""
+
+    folder: Path
+    pattern: str = AS_WRITTEN
+    splits_are_folders: bool = False
+    """Whether files in folders that are named like a test or validation split are held out."""
+
+    def file_name(self, path: str, label: str, fold: str) -> str:
+        """Return the path of a file below the folder, from the values of its row."""
+        if self.pattern == AS_WRITTEN:
+            return path
+        return self.pattern.format(path=path.strip(), label=label, fold=fold.removesuffix(".0"))

@@ -1,0 +1,168 @@
+"""Tables of text in CSV, JSON lines or Parquet files, read row by row in the same way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.io.csv_files import open_csv, open_text
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.storage import pyarrow_source
+
+TABLE_EXTENSIONS = ("csv", "tsv", "jsonl", "parquet")
+# Separator of the values of a list, which becomes one text.
+LIST_SEPARATOR = ";"
+_BATCH_ROWS = 4096
+
+
+class Table(Protocol):
+    """An open table."""
+
+    name: str
+    """Flag and path, for error messages."""
+    header: list[str]
+    """Names of the columns."""
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield number of the line, and values, of each row.
+
+        Raises:
+            UserError: a row cannot be read.
+        """
+
+
+def open_table(path: Path, flag: str) -> AbstractContextManager[Table]:
+    """Open a table by the ending of its name: `.jsonl`, `.parquet`, otherwise CSV.
+
+    `flag` is the command-line flag that names it.
+
+    Raises:
+        UserError: on entry or while rows are read, if the file has another content.
+    """
+    if path.name.lower().endswith(".jsonl"):
+        return _open_json_lines(path, flag)
+    if path.name.lower().endswith(".parquet"):
+        return _open_parquet(path, flag)
+    return open_csv(path, flag)
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text: nothing as an empty one, the values of a list joined by `;`."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return LIST_SEPARATOR.join(map(value_text, value))
+    return str(value)
+
+
+@dataclass
+class _JsonLines:
+    """Objects of a JSON lines file; the columns are the keys of the first one."""
+
+    name: str
+    _file: IO[str]
+
+    def __post_init__(self) -> None:
+        self._objects = self._read()
+        first = next(self._objects, None)
+        self._first = [] if first is None else [first]
+        self.header: list[str] = list(first[1]) if first else []
+
+    def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for line, text in enumerate(self._file, start=1):
+            if text.strip():
+                yield line, self._parse(line, text)
+
+    def _parse(self, line: int, text: str) -> dict[str, Any]:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{self.name}, line {line}: not JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise UserError(f'{self.name}, line {line}: expected an object such as {{"file_name": "a.wav"}}')
+        return value
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        for objects in (self._first, self._objects):
+            for line, values in objects:
+                yield line, [value_text(values.get(name)) for name in self.header]
+
+
+@contextmanager
+def _open_json_lines(path: Path, flag: str) -> Iterator[_JsonLines]:
+    with open_text(path, flag) as file:
+        yield _JsonLines(f"{flag} {path}", file)
+
+
+@dataclass
+class ParquetTable:
+    """Columns of a Parquet file that have text, numbers or lists of these; labels by their names."""
+
+    name: str
+    _file: pq.ParquetFile
+
+    def __post_init__(self) -> None:
+        self.header = [field.name for field in self._file.schema_arrow if _is_text(field.type)]
+        self._class_names = class_names(self._file.schema_arrow)
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        line = 0
+        for batch in self._file.iter_batches(_BATCH_ROWS, columns=self.header):
+            columns = [self._texts(name, batch.column(name).to_pylist()) for name in self.header]
+            for values in zip(*columns, strict=True):
+                line += 1
+                yield line, list(values)
+
+    def _texts(self, column: str, values: list[Any]) -> list[str]:
+        names = self._class_names.get(column)
+        return [value_text(values if names is None else _named(values, names)) for values in values]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """Return the name of a class by its number, -1 if there is none; of a list, the names of its classes."""
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+
+
+def class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the class names of the columns of numbers that Hugging Face `datasets` wrote for labels."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: _feature_names(feature) for name, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    return {name: names for name, names in found.items() if names}
+
+
+def _feature_names(feature: Any) -> list[str]:
+    """Return the names of a `ClassLabel`, or of those in a list."""
+    if isinstance(feature, list):
+        return _feature_names(feature[0]) if feature else []
+    if not isinstance(feature, dict):
+        return []
+    return list(feature.get("names") or _feature_names(feature.get("feature")))
+
+
+@contextmanager
+def _open_parquet(path: Path, flag: str) -> Iterator[ParquetTable]:
+    name = f"{flag} {path}"
+    with report_os_errors("reading", name):
+        try:
+            with pq.ParquetFile(pyarrow_source(path, partial=True)) as file:
+                yield ParquetTable(name, file)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{name}: not a Parquet file ({' '.join(str(error).split())[:200]})") from None

@@ -1,0 +1,173 @@
+"""Layouts of published datasets: which table and audio folder are recognized, and refusals in one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError
+from tests.helpers.object_store import upload_folder
+from tests.helpers.s3_server import S3Server
+from tests.helpers.sounds import RATE, tone
+
+
+def write(root: Path, table: str, text: str, *sounds: str) -> Path:
+    """Write a table and sounds; return their folder."""
+    for index, name in enumerate(sounds):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(300 + 50 * index, 0.1), RATE)
+    (root / table).parent.mkdir(parents=True, exist_ok=True)
+    (root / table).write_text(text)
+    return root
+
+
+def labels(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
+
+
+def test_freesound_layout_is_recognized_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    sounds = (
+        "FSD.audio_train/a.wav",
+        "FSD.audio_train/b.wav",
+        "FSD.audio_train/c.wav",
+        "FSD.audio_test/a.wav",
+    )
+    write(tmp_path, "train.csv", "fname,label,manually_verified\na.wav,Bark,1\nb.wav,Cello,0\n", *sounds)
+    (tmp_path / "sample_submission.csv").write_text("fname,label\na.wav,Bark\n")
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, "melray"):
+        manifest = read_manifest(tmp_path)
+    logger.removeHandler(caplog.handler)
+    assert set(caplog.messages) == {
+        "data: train.csv (column 'fname' = path, 'label' = label; 2 clips) with audio in FSD.audio_train/"
+    }
+    assert labels(manifest) == {"a.wav": "Bark", "b.wav": "Cello"}
+    assert "1 audio file without a row in train.csv, left out: 'c.wav'" in manifest.warnings
+    table = read_manifest(tmp_path / "train.csv")
+    assert table.clips.equals(manifest.clips)
+
+
+def test_esc50_layout_has_folds_and_recordings(tmp_path: Path):
+    header = "filename,fold,target,category,esc10,src_file,take"
+    text = f"{header}\n1-7-A-0.wav,1,0,dog,True,7,A\n2-8-A-1.wav,2,1,rain,False,8,A\n"
+    root = write(tmp_path, "meta/esc50.csv", text, "audio/1-7-A-0.wav", "audio/2-8-A-1.wav")
+    clips = read_manifest(root).clips
+    assert clips["label"].tolist() == ["dog", "rain"] and clips["fold"].tolist() == [1, 2]
+    assert clips["group"].tolist() == ["7", "8"]
+
+
+URBAN = """slice_file_name,fsID,start,end,salience,fold,classID,class
+7-3-0-0.wav,7,100.5,104.5,1,1,3,dog_bark
+8-2-0-0.wav,8,0.0,0.4,1,2,2,children
+"""
+
+
+@pytest.mark.parametrize("window", [None, 0.1])
+def test_urbansound_times_are_no_events(window: float | None, tmp_path: Path):
+    sounds = "audio/fold1/7-3-0-0.wav", "audio/fold2/8-2-0-0.wav"
+    root = write(tmp_path, "metadata/UrbanSound8K.csv", URBAN, *sounds)
+    manifest = read_manifest(root, ManifestConfig(window=window))
+    assert labels(manifest) == {"fold1/7-3-0-0.wav": "dog_bark", "fold2/8-2-0-0.wav": "children"}
+    assert manifest.events is None and not manifest.multi_label
+    assert manifest.clips["group"].tolist() == ["7", "8"]
+
+
+BIRDS = """primary_label,secondary_labels,filename
+gre,"['blu', 'red']",gre/1.wav
+blu,[],blu/2.wav
+"""
+
+
+def test_birdclef_secondary_labels_are_classes(tmp_path: Path):
+    root = write(tmp_path, "train_metadata.csv", BIRDS, "train_audio/gre/1.wav", "train_audio/blu/2.wav")
+    assert labels(read_manifest(root)) == {"gre/1.wav": "gre", "blu/2.wav": "blu"}
+    manifest = read_manifest(root / "train_metadata.csv", ManifestConfig(multi_label=True))
+    assert labels(manifest) == {"gre/1.wav": "blu;gre;red", "blu/2.wav": "blu"}
+
+
+def test_files_in_folders_of_classes_are_found(tmp_path: Path):
+    text = "filename,primary_label\n1.wav,gre\n2.wav,blu\n"
+    root = write(tmp_path, "train.csv", text, "train_short_audio/gre/1.wav", "train_short_audio/blu/2.wav")
+    assert labels(read_manifest(root / "train.csv")) == {"gre/1.wav": "gre", "blu/2.wav": "blu"}
+
+
+ROWS = [{"file_name": "a.wav", "label": "dog"}, {"file_name": "b.wav", "label": "rain"}]
+
+
+def write_metadata(folder: Path, ending: str) -> None:
+    if ending == "csv":
+        (folder / "metadata.csv").write_text("file_name,label\na.wav,dog\nb.wav,rain\n")
+    elif ending == "jsonl":
+        (folder / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+    else:
+        names = {"info": {"features": {"label": {"names": ["dog", "rain"], "_type": "ClassLabel"}}}}
+        table = pa.table({"file_name": ["a.wav", "b.wav"], "label": [0, 1]})
+        metadata = {b"huggingface": json.dumps(names).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), folder / "metadata.parquet")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_hugging_face_metadata_gives_labels(ending: str, split: str, tmp_path: Path):
+    write(tmp_path, "README.md", "", f"{split}a.wav", f"{split}b.wav", "test/c.wav")
+    write_metadata(tmp_path / split, ending)
+    assert labels(read_manifest(tmp_path)) == {"a.wav": "dog", "b.wav": "rain"}
+
+
+def test_rows_in_test_folder_are_held_out(tmp_path: Path):
+    text = "file_name,label\ntrain/a.wav,dog\ntrain/b.wav,rain\ntest/c.wav,dog\n"
+    manifest = read_manifest(
+        write(tmp_path, "metadata.csv", text, "train/a.wav", "train/b.wav", "test/c.wav")
+    )
+    assert labels(manifest) == {"train/a.wav": "dog", "train/b.wav": "rain"}
+    assert "ignoring 1 row of other splits ('test': 1)" in manifest.warnings
+
+
+def test_missing_and_duplicate_files_are_reported(tmp_path: Path):
+    write(tmp_path, "train.csv", "fname,label\na.wav,x\nb.wav,y\nc.wav,y\n", "audio/a.wav", "audio/b.wav")
+    expected = f"1 of 3 listed files do not exist, e.g. '{tmp_path}/audio/c.wav'"
+    assert expected in read_manifest(tmp_path).warnings
+    write(tmp_path, "train.csv", "fname,label\na.wav,x\nb.wav,y\nb.wav,y\n")
+    with pytest.raises(UserError, match=r"1 duplicate paths, e.g. 'b.wav'"):
+        read_manifest(tmp_path)
+
+
+def test_ambiguous_layouts_are_refused(tmp_path: Path):
+    text = "fname,label\na.wav,x\nb.wav,y\n"
+    root = write(tmp_path, "train.csv", text, "one/a.wav", "one/b.wav", "two/a.wav", "two/b.wav")
+    with pytest.raises(UserError, match=r"audio files are in 'one/', 'two/': .* such as 'one/a.wav' in it"):
+        read_manifest(root / "train.csv")
+    single = write(tmp_path / "tables", "x.csv", text, "audio/a.wav", "audio/b.wav")
+    (single / "y.csv").write_text(text)
+    with pytest.raises(UserError, match=r"'x.csv', 'y.csv' all list audio files.* --data .*/x.csv"):
+        read_manifest(single)
+    unnamed = write(
+        tmp_path / "unnamed", "x.csv", "fname,kind\na.wav,x\nb.wav,y\n", "audio/a.wav", "audio/b.wav"
+    )
+    with pytest.raises(UserError, match=r"name it by --label-column; its columns are 'fname', 'kind'"):
+        read_manifest(unnamed)
+    assert labels(read_manifest(unnamed, ManifestConfig(label_column="kind"))) == {"a.wav": "x", "b.wav": "y"}
+
+
+def test_class_folders_are_read_despite_tables(tmp_path: Path):
+    root = write(
+        tmp_path, "metadata.csv", "file_name,label\ndog/a.wav,x\nrain/b.wav,y\n", "dog/a.wav", "rain/b.wav"
+    )
+    assert labels(read_manifest(root)) == {"dog/a.wav": "dog", "rain/b.wav": "rain"}
+
+
+def test_layout_in_object_store_is_recognized(server: S3Server, tmp_path: Path):
+    root = write(tmp_path, "train.csv", "fname,label\na.wav,x\nb.wav,y\n", "audio/a.wav", "audio/b.wav")
+    bucket = server.bucket("published")
+    upload_folder(root, bucket / "data")
+    assert labels(read_manifest(bucket / "data")) == {"a.wav": "x", "b.wav": "y"}
+    assert labels(read_manifest(bucket / "data/train.csv")) == {"a.wav": "x", "b.wav": "y"}
