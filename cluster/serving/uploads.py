@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 FIELD = "file"
 # Of a multipart body, in addition to the file: boundaries, headers, and small fields.
@@ -24,24 +25,25 @@ async def read_upload(request: Request, max_bytes: int) -> tuple[str, bytes]:
     """Return the name of the uploaded file, without folders and possibly empty, and its content.
 
     Raises:
-        HTTPException: 413 for too large a file, 408 for too slow a client, 400 for a malformed body, or 422
-            for one without a file.
+        HTTPException: 413 for too large a file, 408 for too slow a client, 400 for a malformed or incomplete
+            body, or 422 for one without a file.
     """
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    read = _read_form if is_form else _read_body
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            if is_form:
-                name, content = await _read_form(request, max_bytes)
-            else:
-                name, content = (
-                    "",
-                    b"".join([chunk async for chunk in _limited(request, max_bytes, max_bytes)]),
-                )
+            name, content = await read(request, max_bytes)
     except TimeoutError:
         raise HTTPException(408, f"the upload took longer than {UPLOAD_TIMEOUT_S:g} s") from None
+    except ClientDisconnect:  # canceled uploads are no errors of the server, which would log a traceback
+        raise HTTPException(400, "the client has closed the connection") from None
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
     return name.replace("\\", "/").rpartition("/")[2], content
+
+
+async def _read_body(request: Request, max_bytes: int) -> tuple[str, bytes]:
+    return "", b"".join([chunk async for chunk in _limited(request, max_bytes, max_bytes)])
 
 
 async def _read_form(request: Request, max_bytes: int) -> tuple[str, bytes]:

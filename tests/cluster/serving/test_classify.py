@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from pathlib import Path
 
 import httpx
@@ -19,6 +21,7 @@ from cluster.serving.models import load_models
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.distributed.batch_job import run_in_process
 from tests.helpers.crashing import crash
+from tests.helpers.processes import wait_until
 from tests.helpers.serving import LIMITS, URL, client_of, flac_of_silence, serve_here, wav_bytes
 from tests.helpers.sounds import RATE, tone
 
@@ -205,6 +208,23 @@ def test_form_without_file_is_refused(client: httpx.Client, content: bytes, stat
     assert detail in response.json()["detail"]
 
 
+@pytest.mark.parametrize("header", ["", "Content-Type: multipart/form-data; boundary=x\r\n"])
+def test_canceled_upload_ends_its_request_quietly(
+    classifier_run: Path, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    def upload() -> int:
+        return client.post("/classify", content=SOUND).status_code
+
+    start = f"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}Content-Length: 1000\r\n\r\n--x"
+    with client_of(serve_here([classifier_run], max_requests=1)) as client:
+        address = client.base_url.host, client.base_url.port
+        with socket.create_connection(address) as connection:
+            connection.sendall(start.encode())
+            wait_until(lambda: upload() == 503)
+        wait_until(lambda: upload() == 200)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 class SlowClassifier:
     """Classifier that answers when it is released."""
 
@@ -218,7 +238,7 @@ class SlowClassifier:
         return Classification(1.0, np.array([0.7, 0.3], np.float32))
 
 
-def test_requests_beyond_limit_are_told_to_retry(classifier_run: Path) -> None:
+def test_requests_beyond_limit_are_refused(classifier_run: Path) -> None:
     async def run() -> None:
         slow = SlowClassifier()
         app = create_app(load_models([classifier_run]), {"birds": slow}, LIMITS, max_requests=2)
