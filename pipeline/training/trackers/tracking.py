@@ -25,6 +25,8 @@ from pipeline.training.trackers.process import Task
 # Seconds at the end of the command in which a tracker has to take something, and altogether: fewer if it did
 # not answer before, or the user has ended the command.
 FLUSH_S, MAX_FLUSH_S, SHORT_FLUSH_S = 30.0, 1800.0, 8.0
+# Increment of the niceness of the process, so that the training is not slower.
+NICENESS = 10
 TRAINING_RUNS = "pipeline.training.trackers.tracked_runs:training_runs"
 
 
@@ -65,7 +67,7 @@ class _TrackerProcess:
     """Runs `process.main`."""
 
     def __init__(self, task: Task):
-        """Start the process. It gets no Ctrl-C, and low priority, so that the training is not slower."""
+        """Start the process, with low priority; it gets no Ctrl-C of the terminal."""
         self._task = task
         self._is_down = False
         self._deadline = 0.0
@@ -80,6 +82,9 @@ class _TrackerProcess:
             encoding="utf-8",
             start_new_session=True,
         )
+        priority = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+        with suppress(OSError):  # the process has failed
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, priority)
         self._write(json.dumps(asdict(task)) + "\n")
         self._reader = threading.Thread(target=self._read, name=task.tracker, daemon=True)
         self._reader.start()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.classifier.loop import train_epochs
@@ -167,6 +168,14 @@ def test_server_that_is_down_changes_nothing(
     (warning,) = (record.getMessage() for record in caplog.records if record.name == "melray")
     assert warning.startswith("--log-to mlflow: ") and "sesame" not in warning and "\n" not in warning
     assert "the work continues" in warning
+
+
+def test_tracker_process_has_low_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "FLUSH_S", 0.0)
+    with tracked(train_config(tmp_path, tmp_path, log_to="mlflow")):
+        children = psutil.Process().children()
+        (process,) = [child for child in children if tracking.process.__name__ in child.cmdline()]
+        assert process.nice() == min(psutil.Process().nice() + tracking.NICENESS, 19)
 
 
 def test_server_that_does_not_answer_is_given_up(
