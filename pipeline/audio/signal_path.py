@@ -16,7 +16,7 @@ def signal_path(features: FeatureConfig, trim: bool) -> SignalPath:
         features: spectrogram settings.
         trim: whether silence is trimmed, where the settings trim it.
     """
-    trims = trim and features.trim_db is not None
+    trim_db = features.trim_db if trim else None
     settings = SignalSettings(
         num_samples=features.num_samples,
         hop_length=features.mel.hop_length,
@@ -24,6 +24,6 @@ def signal_path(features: FeatureConfig, trim: bool) -> SignalPath:
         bank_MF=filter_bank_of(features.mel),
         min_power=AMIN,
         top_db=features.mel.top_db,
-        trim=TrimSettings(features.trim_db, TRIM_HOP, TRIM_AMIN) if trims and features.trim_db else None,
+        trim=None if trim_db is None else TrimSettings(trim_db, TRIM_HOP, TRIM_AMIN),
     )
     return SignalPath(settings).eval()

@@ -26,11 +26,11 @@ from pipeline.classifier.export_checks import (
 from pipeline.classifier.export_clips import RunClips, load_run_clips, read_sounds, synthetic_sounds
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor, predictor_digest
 from pipeline.io.console import logger
-from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_atomically
+from pipeline.io.errors import UserError
 from pipeline.training.export.config import ExportConfig
-from pipeline.training.export.metadata import as_texts, check_output_file, common_metadata
-from pipeline.training.export.onnx_model import check_onnx, file_content, join, to_onnx
+from pipeline.training.export.metadata import as_texts, common_metadata
+from pipeline.training.export.onnx_model import file_content, join, to_onnx
+from pipeline.training.export.output_file import check_output, write_output
 from pipeline.training.export.runtime import Run, run_onnx, run_program
 from pipeline.training.export.torch_program import batch_axis, export_program, program_content
 
@@ -48,9 +48,7 @@ def export_classifier(config: ExportConfig) -> None:
         UserError: an unusable run, a missing package, a file that exists, a network that cannot be traced, or
             with `quantize` a missing dataset.
     """
-    check_output_file(config)
-    if config.resolved_format == "onnx":
-        check_onnx()
+    check_output(config)
     saved = load_predictor(config.run)
     features = saved.metadata.features
     if config.max_seconds < features.seconds:
@@ -60,8 +58,14 @@ def export_classifier(config: ExportConfig) -> None:
     clips = _find_clips(config, saved)
     metadata = as_texts(classifier_metadata(config, saved))
     content, run, result = _build(config, saved, clips, metadata)
-    with report_os_errors("writing to", config.out):
-        write_atomically(config.out, lambda file: file.write(content))
+    write_output(config, content)
+    print("\n".join([_check(config, saved, clips, run), *result, describe_latency(saved, run, config.trim)]))
+    print(f"model: {config.out} ({len(content) / 1e6:.1f} MB)", flush=True)
+
+
+def _check(config: ExportConfig, saved: PredictorModel, clips: RunClips | None, run: Run) -> str:
+    """Return the largest difference from melray in one line; warn if it is too large."""
+    features = saved.metadata.features
     sounds = [] if clips is None else read_sounds(clips, features)
     synthetic = list(synthetic_sounds(features))
     difference = largest_difference(saved, run, sounds + synthetic, config.trim)
@@ -72,9 +76,7 @@ def export_classifier(config: ExportConfig) -> None:
             config.out,
             difference,
         )
-    print(f"largest difference from `melray predict`: {difference:.1e} ({names})")
-    print("\n".join([*result, describe_latency(saved, run, config.trim)]))
-    print(f"model: {config.out} ({len(content) / 1e6:.1f} MB)", flush=True)
+    return f"largest difference from `melray predict`: {difference:.1e} ({names})"
 
 
 def classifier_metadata(config: ExportConfig, saved: PredictorModel) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from models.multi_label_metrics import rank_classes
 from pipeline.audio.features import FeatureConfig, spectrogram
@@ -66,13 +65,8 @@ def describe_latency(saved: PredictorModel, run: Run, trim: bool) -> str:
     """Return the time for a clip of exported model and melray, on one thread, in one line."""
     features = saved.metadata.features
     clip = synthetic_clip(features)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        exported = milliseconds_per_call(lambda: run(clip[None]))
-        own = milliseconds_per_call(lambda: predict_sound(saved, clip, trim))
-    finally:
-        torch.set_num_threads(threads)
+    exported = milliseconds_per_call(lambda: run(clip[None]))
+    own = milliseconds_per_call(lambda: predict_sound(saved, clip, trim))
     return f"time for a clip of {features.seconds:g} s on one thread: {exported:.1f} ms, melray {own:.1f} ms"
 
 

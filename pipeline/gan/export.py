@@ -11,11 +11,11 @@ import torch
 from models.exported_generator import ExportedGenerator
 from pipeline.audio.mel import AMIN
 from pipeline.gan.sampling import generate_mels, latents_from_seeds
-from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_atomically
+from pipeline.io.errors import UserError
 from pipeline.training.export.config import ExportConfig
-from pipeline.training.export.metadata import as_texts, check_output_file, common_metadata
-from pipeline.training.export.onnx_model import check_onnx, file_content, to_onnx
+from pipeline.training.export.metadata import as_texts, common_metadata
+from pipeline.training.export.onnx_model import file_content, to_onnx
+from pipeline.training.export.output_file import check_output, write_output
 from pipeline.training.export.runtime import Run, milliseconds_per_call, run_onnx, run_program
 from pipeline.training.export.torch_program import batch_axis, export_program, program_content
 from pipeline.training.model_file import GeneratorMetadata, SavedGenerator, load_generator, model_digest
@@ -39,13 +39,10 @@ def export_generator(config: ExportConfig) -> None:
         if value != ExportConfig.model_fields[name].default:
             flag = "--no-trim" if name == "trim" else f"--{name.replace('_', '-')} {value}"
             raise UserError(f"{flag}: {config.run} holds a generator, which is exported without; drop it")
-    check_output_file(config)
-    if config.resolved_format == "onnx":
-        check_onnx()
+    check_output(config)
     saved = load_generator(config.run)
     content, run = _build(config, saved)
-    with report_os_errors("writing to", config.out):
-        write_atomically(config.out, lambda file: file.write(content))
+    write_output(config, content)
     difference, milliseconds = _check(saved, run)
     print(f"largest difference from `melray generate`: {difference:.1e} dB ({CHECKED_CLIPS} seeds)")
     print(f"time for a spectrogram on one thread: {milliseconds:.1f} ms")
@@ -89,9 +86,4 @@ def _check(saved: SavedGenerator, run: Run) -> tuple[float, float]:
     arrays = latents.z_BZ.numpy(), latents.noise_BMT.numpy(), labels
     expected = generate_mels(saved.model, latents, labels, saved.metadata.features.mel)
     difference = float(np.abs(run(*arrays) - expected).max())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return difference, milliseconds_per_call(lambda: run(*(values[:1] for values in arrays)))
-    finally:
-        torch.set_num_threads(threads)
+    return difference, milliseconds_per_call(lambda: run(*(values[:1] for values in arrays)))

@@ -6,9 +6,6 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.storage import PathOrURI
-from pipeline.training.export.config import ExportConfig
 from pipeline.training.model_file import ModelMetadata
 
 # Version of inputs, outputs and metadata of exported files.
@@ -37,17 +34,6 @@ def as_texts(metadata: dict[str, Any]) -> dict[str, str]:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in metadata.items()
     }
-
-
-def check_output_file(config: ExportConfig) -> None:
-    """Raise `UserError` if the file exists and may not be replaced, or its folder cannot be created."""
-    out: PathOrURI = config.out
-    with report_os_errors("writing to", out):
-        if out.is_dir():
-            raise UserError(f"--out {out} is a folder: give a file, such as {out / 'model.onnx'}")
-        if out.exists() and not config.overwrite:
-            raise UserError(f"--out {out} exists: choose another --out, or add --overwrite to replace it")
-        out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _melray_version() -> str:

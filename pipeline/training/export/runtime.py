@@ -46,12 +46,17 @@ def run_program(content: bytes) -> Run:
 
 
 def milliseconds_per_call(work: Callable[[], Any]) -> float:
-    """Return the median wall time of a call in milliseconds."""
-    work()
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < TIMED_CALLS and time.perf_counter() - begin < MAX_TIMED_S:
-        start_time = time.perf_counter()
+    """Return the median wall time of a call in milliseconds, with torch on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         work()
-        times.append(time.perf_counter() - start_time)
+        times: list[float] = []
+        begin = time.perf_counter()
+        while len(times) < TIMED_CALLS and time.perf_counter() - begin < MAX_TIMED_S:
+            start_time = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start_time)
+    finally:
+        torch.set_num_threads(threads)
     return 1000 * median(times)
