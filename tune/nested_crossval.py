@@ -17,7 +17,7 @@ from pipeline.classifier.train import train_many
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
 from pipeline.io.yaml_files import read_yaml
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
 from tune.config import SearchConfig
 from tune.search import base_values, check, search
@@ -93,7 +93,7 @@ def _run_and_evaluate(
             shards=config.shards, run=config.run / arm, tta_shifts=config.tta_shifts, device=config.device
         )
         results[arm] = report_folds(evaluation, dataset, fold_runs, time.monotonic() - start)
-    RunFolder(config.run).write_json("crossval.json", results)
+    RunFolder(config.run).write_json(CROSSVAL_NAME, results)
     if config.compare:
         _print_gain(results)
     logger.info("nested cross-validation took %s", duration(time.monotonic() - start))

@@ -30,7 +30,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.report.page import number
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
 
 # Metrics of the results, for runs with one class per clip and multi-label runs; the first is their main one.
@@ -140,7 +140,7 @@ def report_folds(
     }
     if isinstance(pooled, LabelSetPredictions):
         results["thresholds"] = best_thresholds(pooled, saved.metadata.class_names)
-    RunFolder(config.run).write_json("crossval.json", results)
+    RunFolder(config.run).write_json(CROSSVAL_NAME, results)
     if unscored := int((dataset.table["copy"] == 0).sum()) - len(pooled.rows):
         logger.warning(
             "%s without a fold: trained on in every run, and never scored", plural(unscored, "clip")

@@ -37,7 +37,7 @@ from pipeline.distributed.devices import process_device
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 
 MAX_MISTAKES = 12
 CHUNK_ROWS = 1024
@@ -61,7 +61,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: an unusable run, or shards that the model cannot be evaluated on.
     """
-    if config.out is None and (config.run / "crossval.json").is_file():
+    if config.out is None and (config.run / CROSSVAL_NAME).is_file():
         raise UserError(
             f"--run {config.run} is a cross-validation, whose own report is in this folder: add --out for "
             "this one"

@@ -19,7 +19,7 @@ from pipeline.training.model_file import (
     load_classifier,
     model_digest,
 )
-from pipeline.training.run_folder import ENSEMBLE_NAME, RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, ENSEMBLE_NAME, RunFolder
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class EnsembleRecord:
             return EnsembleRecord(
                 runs, ensemble.get("temperature", 1.0), thresholds=ensemble.get("thresholds")
             )
-        results = folder.read_json("crossval.json") or {}
+        results = folder.read_json(CROSSVAL_NAME) or {}
         runs = [run / f"fold_{fold['fold']}" for fold in results.get("folds", [])]
         if not runs:
             return None

@@ -30,7 +30,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
-NOTES_NAME, ENSEMBLE_NAME = "notes.json", "ensemble.json"
+NOTES_NAME, ENSEMBLE_NAME, CROSSVAL_NAME = "notes.json", "ensemble.json", "crossval.json"
 # What to do about a damaged file: those of the first kind cannot be written again.
 RESTORE = "restore it from a copy, or start over in another --run"
 _DELETE = "delete it and run the command again"

@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.config import flat_values
-from pipeline.training.run_folder import ENSEMBLE_NAME, RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, ENSEMBLE_NAME, RunFolder
 from pipeline.training.trackers.tracked_runs import subfolders, training_runs
 
 CONFIG_NAME = "config.json"
-CROSSVAL_NAME = "crossval.json"
 MODEL_NAMES = ("model.safetensors", "model.json")
 # Files of a run, if it has them.
 RESULT_NAMES = (

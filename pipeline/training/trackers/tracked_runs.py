@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,8 @@ from pipeline.training.run_folder import RunFolder
 
 # State of a run that has ended: `stopped` by the scheduler of a search, or with the command by its user.
 State = Literal["finished", "stopped", "failed"]
-# Beginning of the folder's name of each kind of child run, after which comes its number.
-_NUMBERED = {"fold": "fold_", "member": "member_"}
-_NAMED = {"validated": "validated"}
+# Names of the folders of child runs; the group is their kind.
+_CHILD = re.compile(r"(fold|member)_\d+|(validated)")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,5 @@ def subfolders(folder: Path) -> list[Path]:
 
 def _kind(name: str) -> str:
     """Return the kind of a child run by the name of its folder; empty if it is none."""
-    for kind, start in _NUMBERED.items():
-        if name.startswith(start) and name.removeprefix(start).isdigit():
-            return kind
-    return next((kind for kind, exact in _NAMED.items() if name == exact), "")
+    match = _CHILD.fullmatch(name)
+    return "" if match is None else match[1] or match[2]
