@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from pipeline.distributed.devices import Device, check_gpus, resolve_gpus
 from pipeline.distributed.resources import AutoscalingConfig, NodeResources, ResourceRequest
+from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
 from pipeline.training.trackers.names import TENSORBOARD, TrackerNames
-from tune.trials import Mode
+from tune.trials import Mode, SearchFolder
 
 # Metrics that a search can optimize, and in which direction.
 METRICS: dict[str, Mode] = {
@@ -180,3 +181,27 @@ RESUMABLE_SETTINGS = (
     "resume",
     "log_to",
 )
+
+
+def recorded_config(folder: SearchFolder) -> SearchConfig | None:
+    """Read the settings of a search, of the resumable ones their defaults; None if there is no search.
+
+    Raises:
+        UserError: a damaged file, or one of another format.
+    """
+    content = folder.read_config()
+    if content is None:
+        return None
+    return SearchConfig.parse({**content["config"], "shards": "unknown", "run": str(folder.path)})
+
+
+def existing_config(folder: SearchFolder) -> SearchConfig:
+    """Read the settings of a search as `recorded_config`.
+
+    Raises:
+        UserError: no search, a damaged file, or one of another format.
+    """
+    config = recorded_config(folder)
+    if config is None:
+        raise UserError(f"{folder.path}: no search in it; the folder is that of --run of `melray tune`")
+    return config

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline.io.errors import UserError
 from pipeline.io.storage import storage_arguments, to_path
 from pipeline.training.run_folder import RunFolder
-from tune.config import SearchConfig
+from tune.config import existing_config
 from tune.trials import SearchFolder, Trial
 
 if TYPE_CHECKING:
@@ -45,10 +44,7 @@ def result_grid(run: str | Path) -> ResultGrid:
     from ray.tune import ExperimentAnalysis, ResultGrid, TuneError
 
     folder = SearchFolder(to_path(Path(run).absolute() if "://" not in str(run) else Path(run)))
-    content = folder.read_config()
-    if content is None:
-        raise UserError(f"{run}: no search in it; the folder is that of --run of `melray tune`")
-    settings = SearchConfig.parse({**content["config"], "shards": "unknown", "run": str(folder.path)})
+    settings = existing_config(folder)
     records = {f"{trial.number:04d}": trial for trial in folder.read()}
 
     class Analysis(ExperimentAnalysis):

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracked_runs import State, TrackedRun, child_runs, subfolders
-from tune.config import METRICS
-from tune.trials import better
+from tune.config import recorded_config
+from tune.trials import SearchFolder, better
 
 # The functions below by name, as `tracked` takes them.
 SEARCH_RUNS, NESTED_RUNS = f"{__name__}:search_runs", f"{__name__}:nested_runs"
@@ -74,9 +74,10 @@ def _read_scores(folder: Path) -> list[dict[str, Any]]:
 
 def _best_scores(folder: Path, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each improvement of a search, with the number of scored epochs of all trials as its epoch."""
-    config = (RunFolder(folder).read_object("search.json") or {}).get("config", {})
-    default = "frechet" if config.get("model") == "gan" else "val_macro_f1"
-    best_of = better(METRICS[config.get("metric") or default])
+    config = recorded_config(SearchFolder(folder))
+    if config is None:
+        return []
+    best_of = better(config.mode)
     improvements: list[dict[str, Any]] = []
     for number, point in enumerate(scores, start=1):
         score = float(point["score"])

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.io.concurrent import map_concurrently
-from pipeline.io.errors import UserError
 from pipeline.io.storage import user_path
 from pipeline.training.run_folder import RunFolder
-from tune.config import SearchConfig
+from tune.config import existing_config
 from tune.trials import Mode, SearchFolder, Trial
 
 
@@ -61,10 +60,7 @@ def read_search(run: str | Path) -> pd.DataFrame:
         UserError: no search, or a damaged file.
     """
     folder = SearchFolder(user_path(run))
-    content = folder.read_config()
-    if content is None:
-        raise UserError(f"{run}: no search in it; the folder is that of --run of `melray tune`")
-    settings = SearchConfig.parse({**content["config"], "shards": "unknown", "run": str(folder.path)})
+    settings = existing_config(folder)
     trials = folder.read()
     table = trials_table(trials, settings.mode)
     table = table.merge(_metrics(folder, trials, settings.mode), on="trial") if len(table) else table
