@@ -5,7 +5,6 @@ All of them are read when the server starts: a request can name a file of this l
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import pipeline.report
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 REPORT_FOLDER = Path(pipeline.report.__file__).parent / "templates"
-INDEX = "index.html"
-_SUFFIXES = (".css", ".js", ".svg", ".png", ".woff2", ".webmanifest")
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+# Media types by suffix, not those of the host's table, which may lack some.
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,7 @@ def read_page_files() -> dict[str, PageFile]:
     files = {}
     for folder in (REPORT_FOLDER, PAGE_FOLDER):
         for path in sorted(folder.glob("*")):
-            if path.suffix in _SUFFIXES:
-                files[f"/page/{path.name}"] = PageFile(path.read_bytes(), _media_type(path))
-    index = PAGE_FOLDER / INDEX
-    if index.is_file():
-        files["/"] = PageFile(index.read_bytes(), _media_type(index))
+            if path.suffix in _TYPES:
+                files[f"/page/{path.name}"] = PageFile(path.read_bytes(), _TYPES[path.suffix])
+    files["/"] = PageFile((PAGE_FOLDER / "index.html").read_bytes(), "text/html")
     return files
-
-
-def _media_type(path: Path) -> str:
-    return _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -112,7 +113,7 @@ def _announce(config: ServeConfig, url: str, token: Path | None) -> None:
     """Print where the server is, and how to use its token."""
     header = ""
     if token is not None:
-        header = f'-H "Authorization: Bearer $(cat {token})" '
+        header = f'-H "Authorization: Bearer $(cat {shlex.quote(str(token))})" '
         print(f"token: in {token}, which only you can read")
     if not is_loopback(config.host):
         logger.warning(
