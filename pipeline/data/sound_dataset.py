@@ -93,7 +93,7 @@ class SoundDataset:
             return self.split.val
         if part == "held-out":
             return self.split.held_out
-        raise ValueError(f"split '{part}': expected 'train', 'validation', 'held-out' or 'all'")
+        raise ValueError(f"part '{part}': expected 'train', 'validation', 'held-out' or 'all'")
 
     def arrays(self, part: Part = "all") -> tuple[np.ndarray, np.ndarray]:
         """Return the spectrograms and labels of a part of the split, in memory.
@@ -112,7 +112,7 @@ class SoundDataset:
         rows = self.rows(part)
         return self.mels[rows].astype(np.float32), (self.targets if self.multi_label else self.labels)[rows]
 
-    def torch(self, split: Part = "train", augment: bool | SpecAugmentConfig = False) -> MelDataset:
+    def torch(self, part: Part = "train", augment: bool | SpecAugmentConfig = False) -> MelDataset:
         """Return the rows of a part of the split as a map-style PyTorch dataset.
 
         Its items are a spectrogram in dB, float32 `(n_mels, num_frames)`, and a class index, or in a
@@ -125,7 +125,7 @@ class SoundDataset:
             >>> loader = DataLoader(dataset.torch("train", augment=True), batch_size=32, shuffle=True)
 
         Args:
-            split: train, validation, held-out or all.
+            part: train, validation, held-out or all.
             augment: True for the shifts, stretches, gains and masks of `train-classifier` (SpecAugment), or
                 their settings. MixUp, which combines clips of a batch, is left to the training loop.
 
@@ -136,9 +136,9 @@ class SoundDataset:
         from pipeline.data.torch_dataset import MelDataset
 
         settings = SpecAugmentConfig() if augment is True else (augment or None)
-        statistics = self.rows("train" if split == "train" else "all")
+        statistics = self.rows("train" if part == "train" else "all")
         strength = self.split_config.augmentation_strength
-        return MelDataset(self.path, self.data, self.rows(split), settings, strength, statistics)
+        return MelDataset(self.path, self.data, self.rows(part), settings, strength, statistics)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -31,7 +31,7 @@ def _check(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in NAMES:
             matches = difflib.get_close_matches(name.lower(), NAMES, n=1)
-            hint = f"did you mean {matches[0]}?" if matches else f"choose of {', '.join(NAMES)}"
+            hint = f"did you mean {matches[0]}?" if matches else f"choose one of {', '.join(NAMES)}"
             raise ValueError(f"{name} is no tracker; {hint}")
     return names
 

@@ -73,7 +73,7 @@ def test_spawned_workers_load_all_rows(dataset: SoundDataset) -> None:
 
 
 def test_unknown_part_or_fold_is_error(dataset: SoundDataset, shards: Path) -> None:
-    with pytest.raises(ValueError, match="split 'test': expected 'train'"):
+    with pytest.raises(ValueError, match="part 'test': expected 'train'"):
         dataset.rows("test")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="fold not found"):
         open_sound_dataset(shards, fold=77).rows("train")

@@ -36,7 +36,7 @@ def test_names_are_separated_by_commas_or_blanks(flags: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("mlfow", "did you mean mlflow?"), ("x", "choose of tensorboard, mlflow, wandb")]
+    ("name", "hint"), [("mlfow", "did you mean mlflow?"), ("x", "choose one of tensorboard, mlflow, wandb")]
 )
 def test_unknown_name_is_an_error_with_hint(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match="is no tracker") as error:
