@@ -4,7 +4,7 @@
 - `text`: numbers with their nouns.
 - `console`: log messages, progress bars and live displays on stderr.
 - `standard_error`: hides lines that libraries write directly to file descriptor 2.
-- `object_store`: what melray needs of a bucket; `obstore_bucket` and `fsspec_bucket` implement it.
+- `object_store`: what melray needs of a bucket; `obstore_bucket` and `hub_bucket` implement it.
 - `store_connections`: credentials, endpoints and retries of each kind of object store.
 - `range_reader`: random access to an object.
 - `remote_path`: `RemotePath`, the subset of `pathlib.Path` that melray uses, for objects in a bucket.

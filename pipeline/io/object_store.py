@@ -1,6 +1,7 @@
 """Object stores: what melray needs of them.
 
-`obstore_bucket.py` implements it for S3, Google Cloud Storage and Azure, `fsspec_bucket.py` for others.
+`obstore_bucket.py` implements it for S3, Google Cloud Storage and Azure, `hub_bucket.py` for the Hugging Face
+hub.
 
 Keys are relative to the bucket, without slash at the start and the end. All functions raise `OSError` if a
 store cannot be reached, and are safe to call from several threads.

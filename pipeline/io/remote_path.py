@@ -15,6 +15,7 @@ from mmap import mmap
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO
 
+from pipeline.io.hub_bucket import split_hub_key
 from pipeline.io.object_store import ObjectInfo, ObjectStore
 from pipeline.io.range_reader import open_range_reader
 from pipeline.io.store_connections import open_bucket
@@ -93,6 +94,19 @@ class RemotePath:
         """Options of the connection in URI query syntax; empty for most."""
         return self._options
 
+    @property
+    def is_in_bucket(self) -> bool:
+        """Whether the path is a bucket or below one, which parents of a path may not be."""
+        return bool(self._parts[0])
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        """Name of the bucket, and the key in it."""
+        if self._scheme == "hf":
+            return split_hub_key(self._key)
+        bucket, _, key = self._key.partition("/")
+        return bucket, key
+
     def without_options(self) -> str:
         """Return the URI without options: equal for all endpoints at which the object can be reached."""
         return f"{self._scheme}://{self._key}"
@@ -100,9 +114,7 @@ class RemotePath:
     @property
     def _bucket(self) -> tuple[ObjectStore, str]:
         """The bucket, and the key in it."""
-        if self._scheme == "hf":
-            return open_bucket(self._scheme, "", self._options), self._key
-        bucket, _, key = self._key.partition("/")
+        bucket, key = self._parts
         return open_bucket(self._scheme, bucket, self._options), key
 
     def info(self) -> ObjectInfo | None:
@@ -228,9 +240,9 @@ class RemotePath:
         return ((info.key[start:], info) for info in store.walk(key))
 
     def _sorted(self, infos: Iterable[ObjectInfo]) -> Iterator[tuple[RemotePath, ObjectInfo]]:
-        start = "" if self._scheme == "hf" else f"{self._key.partition('/')[0]}/"
+        bucket = self._parts[0]
         for info in sorted(infos):
-            yield self.with_key(start + info.key), info
+            yield self.with_key(f"{bucket}/{info.key}"), info
 
 
 def parse_uri(text: str) -> tuple[str, str, str] | None:

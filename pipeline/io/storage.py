@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
+from pipeline.io.hub_bucket import split_hub_key
 from pipeline.io.ray_filesystem import ray_filesystem
 from pipeline.io.remote_path import RemotePath, parse_uri
 from pipeline.io.store_connections import ALIASES, SCHEMES, check_options
@@ -48,6 +49,8 @@ def to_path(path: Path | str) -> Any:
         raise ValueError(
             f"unsupported storage URI; use a local path, {supported} or {SCHEMES[-1]}://datasets/owner/name/…"
         )
+    if scheme == "hf" and not split_hub_key(key.strip("/"))[0]:
+        raise ValueError("names no dataset on the hub; expected hf://datasets/owner/name[@revision][/folder]")
     options = re.sub(r"\b(https?):/+", r"\1://", options)  # pathlib replaces double slashes
     check_options(options)
     return RemotePath(scheme, key.strip("/"), options)

@@ -7,7 +7,7 @@
   instance's account; `STORAGE_EMULATOR_HOST`.
 - Azure: `AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, a SAS, a service principal, a managed
   identity, or `az login` with `AZURE_USE_AZURE_CLI=true`.
-- Hugging Face hub: `HF_TOKEN` or `huggingface-cli login`; needs the package `huggingface_hub`.
+- Hugging Face hub: `HF_TOKEN` or `hf auth login`, `HF_ENDPOINT`; needs the package `huggingface_hub`.
 
 A URI can have settings of its own, but no credentials:
 `s3://bucket/folder?endpoint=http://127.0.0.1:9000&region=us-east-1`.
@@ -18,14 +18,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache, lru_cache, partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 from pipeline.io.errors import UserError
-from pipeline.io.fsspec_bucket import fsspec_bucket
+from pipeline.io.hub_bucket import HubBucket
 from pipeline.io.object_store import ObjectInfo, ObjectStore
 from pipeline.io.obstore_bucket import ObstoreBucket
 
@@ -71,7 +71,7 @@ def check_options(options: str) -> None:
 
 @cache
 def open_bucket(scheme: str, bucket: str, options: str) -> ObjectStore:
-    """Return the bucket of a URI, one per process; for `hf`, `bucket` is empty and keys are whole paths.
+    """Return the bucket of a URI, one per process; for `hf`, a dataset.
 
     Raises:
         UserError: a setting that the store does not accept, or a package that is missing.
@@ -79,10 +79,16 @@ def open_bucket(scheme: str, bucket: str, options: str) -> ObjectStore:
     name, settings = f"{scheme}://{bucket}", dict(parse_qsl(options))
     os.environ.setdefault("TOKIO_WORKER_THREADS", str(_CLIENT_THREADS))
     try:
-        if scheme == "hf":
-            return fsspec_bucket(scheme)
-        return {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[scheme](bucket, settings)
+        openers: dict[str, Callable[[str, dict[str, str]], ObjectStore]] = {
+            "s3": _open_s3,
+            "gs": _open_gcs,
+            "az": _open_azure,
+            "hf": _open_hub,
+        }
+        return openers[scheme](bucket, settings)
     except ImportError as error:
+        if scheme == "hf":
+            raise UserError(f"{name} needs huggingface_hub ({error}): pip install 'melray[hf]'") from None
         raise UserError(f"{name}: {error}; install it with `pip install {error.name}`") from None
     except UserError:
         raise
@@ -222,3 +228,7 @@ def _open_azure(container: str, settings: dict[str, str]) -> ObstoreBucket:
     if _is_anonymous(settings):
         config["skip_signature"] = True
     return ObstoreBucket(AzureStore(container, **config, **_common(settings)), f"az://{container}")
+
+
+def _open_hub(dataset: str, settings: dict[str, str]) -> HubBucket:
+    return HubBucket(dataset, _endpoint(settings, "HF_ENDPOINT"), _is_anonymous(settings))

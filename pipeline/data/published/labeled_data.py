@@ -27,6 +27,7 @@ from pipeline.data.windows import WindowConfig
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
+from pipeline.io.remote_path import RemotePath
 from pipeline.io.table_files import open_table
 from pipeline.io.text import plural
 
@@ -79,8 +80,13 @@ def _search(path: Path, config: TableConfig) -> AudioLocation | None:
             files = sample_files(table, labeled_columns(table, config.label_column))
         except UserError:  # columns of event tables, whose paths are written in full
             return None
-    bases = [path.parent] if path.parent == path.parent.parent else [path.parent, path.parent.parent]
-    return find_location(path, files, bases)
+    return find_location(path, files, [path.parent, *_folder_above(path.parent)])
+
+
+def _folder_above(folder: Path) -> list[Path]:
+    """Return the folder that contains a folder; none for the root of a disk or a bucket."""
+    is_root = not folder.parent.is_in_bucket if isinstance(folder, RemotePath) else folder == folder.parent
+    return [] if is_root else [folder.parent]
 
 
 def _read(path: Path, config: TableConfig, location: AudioLocation | None) -> LabeledData:

@@ -349,5 +349,5 @@ def _neighbor_hint(table: Path, name: str) -> str:
 def _folders_in(folder: Path) -> list[Path]:
     if isinstance(folder, RemotePath):
         # Of a bucket's root, the folder would be the list of all buckets.
-        return [path for path, info in folder.children() if info.is_folder] if folder.key else []
+        return [path for path, info in folder.children() if info.is_folder] if folder.is_in_bucket else []
     return sorted(path for path in folder.iterdir() if path.is_dir())

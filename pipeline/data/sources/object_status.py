@@ -133,7 +133,7 @@ def folders_to_list(rows: Mapping[RemotePath, int]) -> dict[RemotePath, int]:
             deepest, count = pending.pop(folder)
             if count >= MIN_ROWS:
                 listed[deepest] = count
-            elif depth:
+            elif folder.parent.is_in_bucket:
                 parents[folder.parent].append((deepest, count))
         for parent, children in parents.items():
             if parent in pending:

@@ -7,7 +7,6 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
@@ -16,7 +15,6 @@ import requests
 
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
-from pipeline.io.fsspec_bucket import FsspecBucket
 from pipeline.io.ray_filesystem import ray_filesystem
 from pipeline.io.storage import pyarrow_source, to_path
 from pipeline.io.transient_errors import is_transient
@@ -157,34 +155,3 @@ class TestRayFilesystem:
         assert files == [f"{key}/{name}" for name in ("a.wav", "b.wav", "new/file", "sub/c.wav")]
         filesystem.delete_dir(f"{key}/new")
         assert not (folder / "new").exists()
-
-
-class TestFsspec:
-    @pytest.fixture
-    def bucket(self) -> FsspecBucket:
-        memory = fsspec.filesystem("memory", skip_instance_cache=True)
-        memory.store.clear()
-        memory.pseudo_dirs[:] = [""]
-        return FsspecBucket(memory, "memory")
-
-    def test_objects_can_be_written_listed_and_read(self, bucket: FsspecBucket) -> None:
-        for key in ("data/a.wav", "data/b/c.wav"):
-            bucket.put(key, key.encode())
-        assert bucket.get("data/a.wav") == b"data/a.wav" and bucket.get("data/a.wav", 5, 3) == b"a.w"
-        assert bucket.get_end("data/a.wav", 3) == (b"wav", 10)
-        assert sorted((info.key, info.size) for info in bucket.walk("data")) == [
-            ("data/a.wav", 10),
-            ("data/b/c.wav", 12),
-        ]
-        assert sorted((info.key, info.is_folder) for info in bucket.list("data")) == [
-            ("data/a.wav", False),
-            ("data/b", True),
-        ]
-        bucket.copy("data/a.wav", "data/d.wav")
-        bucket.delete(["data/a.wav"])
-        assert bucket.head("data/a.wav") is None and bucket.head("data/d.wav") is not None
-        assert bucket.head("data/b") is None and list(bucket.list("none")) == []
-
-    def test_missing_object_is_named(self, bucket: FsspecBucket) -> None:
-        with pytest.raises(FileNotFoundError, match=r"^memory://none: no such object$"):
-            bucket.get("none")

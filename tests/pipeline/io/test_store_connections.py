@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.io import store_connections
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
 from pipeline.io.store_connections import bucket_region, endpoint_url, open_bucket
@@ -110,12 +109,9 @@ def test_scheme_option_applies_to_endpoint_without_scheme(server: S3Server) -> N
 
 
 def test_missing_package_is_named_with_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_without_package(scheme: str) -> Any:
-        raise ImportError("Install huggingface_hub to access HfFileSystem", name="huggingface_hub")
-
-    monkeypatch.setattr(store_connections, "fsspec_bucket", open_without_package)
-    with pytest.raises(UserError, match="`pip install huggingface_hub`"):
-        to_path("hf://datasets/user/name/x").read_bytes()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"^hf://datasets/user/none needs .*: pip install 'melray\[hf\]'$"):
+        to_path("hf://datasets/user/none/x").read_bytes()
 
 
 def test_unknown_profile_is_reported_in_one_line() -> None:
