@@ -76,7 +76,12 @@ def spectrogram(mel: np.ndarray, config: MelConfig, scale: Scale) -> Spectrogram
 def spectrogram_data_uri(
     mel: np.ndarray, scale: Scale, max_shape: tuple[int, int] = (MAX_BANDS, MAX_FRAMES)
 ) -> str:
-    """Return a PNG of a spectrogram as a data URI: a pixel per value, up to `max_shape`; low bands below."""
+    """Return a PNG of a spectrogram as a data URI; arguments as `pixel_png`."""
+    return "data:image/png;base64," + base64.b64encode(pixel_png(mel, scale, max_shape)).decode()
+
+
+def pixel_png(mel: np.ndarray, scale: Scale, max_shape: tuple[int, int]) -> bytes:
+    """Return a PNG of a spectrogram: a pixel per value, up to `max_shape`; low bands below."""
     low, high = scale
     values = np.nan_to_num(_reduce(np.asarray(mel, np.float32), max_shape), nan=low, posinf=high, neginf=low)
     steps = np.clip((values - low) / (high - low) * NUM_COLORS, 0, NUM_COLORS - 1).astype(np.uint8)
@@ -85,7 +90,7 @@ def spectrogram_data_uri(
     image.putpalette(_palette())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=9)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
