@@ -26,8 +26,17 @@ class Token:
 
 
 def write_token(path: Path) -> None:
-    """Create a random token; its file is never readable by other users, not even briefly."""
+    """Replace the token in a file by a new random one."""
     path.unlink(missing_ok=True)
+    create_token(path)
+
+
+def create_token(path: Path) -> None:
+    """Create a random token; its file is never readable by other users, not even briefly.
+
+    Raises:
+        FileExistsError: there is one already, perhaps of a command that was started at the same time.
+    """
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
 

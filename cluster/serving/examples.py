@@ -23,6 +23,7 @@ from pipeline.data.rows import read_rows
 from pipeline.data.shard_manifest import ShardManifest, open_shards
 from pipeline.data.shards import mel_values, read_shard
 from pipeline.gan.sampling import mels_to_samples
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
 from pipeline.report.selection import evenly_spaced
@@ -60,7 +61,8 @@ class Examples:
             if key not in self._clips:
                 try:
                     self._clips[key] = _read_examples(self._runs[name], label)
-                except (UserError, OSError):
+                except (UserError, OSError) as error:
+                    logger.warning("no real clips of %s: %s", name, error)
                     return []
                 while len(self._clips) > MAX_CLASSES:
                     self._clips.popitem(last=False)

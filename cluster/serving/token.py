@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hmac
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.connection.loopback import is_loopback
-from cluster.connection.token import read_token, write_token
+from cluster.connection.token import create_token, read_token
 from cluster.serving.config import ServeConfig
 from pipeline.data.row_cache import cache_folder
 from pipeline.io.errors import UserError, report_os_errors
@@ -29,9 +30,9 @@ def token_file(config: ServeConfig) -> Path | None:
             return None
         path = cache_folder() / DEFAULT_NAME
     with report_os_errors("writing", path):
-        if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_token(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            create_token(path)
         mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise UserError(f"--token-file {path}: other users may read it; run `chmod 600 {path}`")

@@ -36,7 +36,7 @@ MAX_RETRY_S = 60.0
 # Longest text of an error.
 MAX_ERROR = 300
 # Names of variables whose values are never printed.
-_SECRET = re.compile(r"(KEY|TOKEN|PASSWORD|SECRET)")
+_SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|PASSWORD|SECRET)(_|$)")
 # Class of each tracker, and the variable with the name of its project or experiment.
 _CLIENTS: dict[str, tuple[str, type]] = {
     "mlflow": ("MLFLOW_EXPERIMENT_NAME", MlflowTracker),
