@@ -178,6 +178,7 @@ def test_crashing_decoder_fails_its_request_only(
         ({"hop": 0}, 422, "hop: Input should be greater than 0"),
         ({"hop": "nan"}, 422, "hop: Input should be a finite number"),
         ({"hop": 1e-6}, 422, "hop 1e-06: 200,001 windows, more than 2,000; raise it"),
+        ({"hop": 4e-4}, 422, "hop 0.0004: less than 0.0005 s, 1/2,000 of a clip; raise it"),
         ({"run": "none"}, 404, "run 'none': no such classifier; available: birds"),
         ({"run": "tones"}, 404, "run 'tones': no such classifier; available: birds"),
     ],
