@@ -161,9 +161,11 @@ def _read(
     kind = metadata_class.model_fields["kind"].default
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
-    RunFolder(run).read_config()  # rejects a run of an older format, also without a model
+    content = RunFolder(run).read_config()  # rejects a run of an older format, also without a model
     RunFolder(run).check_single_model("--run")
     if not path.is_file():
+        if content is not None and content.get("command") == "train-gan":
+            command = "train-gan"  # a command that takes both kinds asks for a classifier
         raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
     tensors, metadata = load(path)
     if metadata.get("kind") not in ("classifier", "generator"):

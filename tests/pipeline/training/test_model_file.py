@@ -13,6 +13,7 @@ from models.classifier import Classifier, ClassifierConfig
 from models.gan import GanConfig, Generator
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import load_tensors, save_tensors
+from pipeline.training.format_version import FORMAT_VERSION
 from pipeline.training.model_file import (
     MODEL_NAME,
     ClassifierMetadata,
@@ -90,6 +91,13 @@ def test_missing_model_error_names_the_command(tmp_path: Path) -> None:
         load_classifier(tmp_path / "missing")
     with pytest.raises(UserError, match=r"no model.safetensors in it; train it with `melray train-gan --run"):
         load_generator(tmp_path)
+
+
+def test_missing_model_error_names_the_command_that_the_run_was_started_with(tmp_path: Path) -> None:
+    content = {"format_version": FORMAT_VERSION, "command": "train-gan"}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"train it with `melray train-gan --run"):
+        load_classifier(tmp_path)
 
 
 def test_other_kind_of_model_is_refused(tmp_path: Path) -> None:
