@@ -6,7 +6,7 @@ import math
 import socket
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -109,10 +109,12 @@ def process_device(device: Device) -> torch.device:
     """Return the device of a command that computes in its own process; log it if it is a GPU.
 
     Raises:
-        UserError: `cuda` without a GPU that torch can use.
+        UserError: `cuda` without a GPU that torch can use, or an unknown name given from Python.
     """
     import torch
 
+    if device not in get_args(Device):
+        raise UserError(f"device {device!r}: unknown; choose {', '.join(get_args(Device))}")
     if device != "cpu" and torch.cuda.is_available():
         hint = " (--device cpu for the CPU)" if device == "auto" else ""
         logger.info("using GPU %s%s", torch.cuda.get_device_name(0), hint)

@@ -128,3 +128,8 @@ def test_missing_gpu_is_an_error() -> None:
         process_device("cuda")
     with pytest.raises(UserError, match=r"has 0.5 GPU of Ray, but torch .*: use --device cpu"):
         worker_device(0.5)
+
+
+def test_unknown_device_is_refused() -> None:
+    with pytest.raises(UserError, match="device 'tpu': unknown; choose auto, cpu, cuda"):
+        process_device("tpu")  # type: ignore[arg-type]
