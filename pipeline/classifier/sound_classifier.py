@@ -257,11 +257,11 @@ class SoundClassifier:
         Raises:
             AudioDecodeError: nothing of the recording can be read.
             UserError: its object store cannot be reached.
-            ValueError: a hop that is not positive.
+            ValueError: a hop that is not positive and finite.
         """
         hop = self.seconds / 2 if hop is None else hop
-        if hop <= 0:
-            raise ValueError(f"hop {hop:g}: must be greater than 0")
+        if not 0 < hop < float("inf"):
+            raise ValueError(f"hop {hop:g}: must be finite and greater than 0")
         with note_source(source):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)
