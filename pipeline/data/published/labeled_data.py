@@ -60,7 +60,9 @@ def read_table(path: Path, config: TableConfig) -> LabeledData:
             location = _search(path, config)
         if location is None:
             raise error
-    return _read_recognized(path, config, location, path.parent)
+    with report_os_errors("reading", f"--data {path}"):
+        audio = open_tree(location.folder)
+    return _read_recognized(path, config, location, path.parent, audio)
 
 
 def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> LabeledData | None:
@@ -71,7 +73,11 @@ def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> Labe
     """
     with report_os_errors("reading", f"--data {data}"):
         table = find_table(tree, data, config.label_column)
-    return None if table is None else _read_recognized(table.path, config, table.location, data)
+    if table is None:
+        return None
+    folder = relative_folder(table.location.folder, data)
+    audio = tree if folder == "." else tree.subtree(folder)
+    return _read_recognized(table.path, config, table.location, data, audio)
 
 
 def _search(path: Path, config: TableConfig) -> AudioLocation | None:
@@ -98,10 +104,12 @@ def _read(path: Path, config: TableConfig, location: AudioLocation | None) -> La
     return LabeledData(table.clips, table.warnings, columns=table.columns)
 
 
-def _read_recognized(path: Path, config: TableConfig, location: AudioLocation, base: Path) -> LabeledData:
+def _read_recognized(
+    path: Path, config: TableConfig, location: AudioLocation, base: Path, audio: FolderTree
+) -> LabeledData:
     """Read a table whose files are elsewhere, log what was recognized, and name files without a row.
 
-    `base` is the folder to which names in the line are relative.
+    `base` is the folder to which names in the line are relative, `audio` the tree of the location's folder.
     """
     found = _read(path, config, location)
     folder = relative_folder(path.parent, base)
@@ -111,13 +119,13 @@ def _read_recognized(path: Path, config: TableConfig, location: AudioLocation, b
         "data: %s (%s; %s) with audio in %s", name, found.columns, count, describe_location(location, base)
     )
     with report_os_errors("reading", f"--data {base}"):
-        found.warnings.extend(_unlisted_warning(path, location, found.clips["path"]))
+        found.warnings.extend(_unlisted_warning(path, audio, found.clips["path"]))
     return found
 
 
-def _unlisted_warning(table: Path, location: AudioLocation, listed: pd.Series) -> list[str]:
+def _unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series) -> list[str]:
     """Return a warning about audio files without a row, except those of other splits."""
-    clips = to_table(AudioWalk(open_tree(location.folder)).records([ClassFolder("", "")]))
+    clips = to_table(AudioWalk(audio).records([ClassFolder("", "")]))
     names = clips["clip_id"][~clips["path"].isin(listed)].tolist()
     names = [name for name in names if "/" not in name or split_of(name.partition("/")[0]) != "held out"]
     if not names:

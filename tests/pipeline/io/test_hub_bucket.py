@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.io import store_connections
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.hub_bucket import split_hub_key
 from pipeline.io.storage import to_path
-from tests.helpers.hub_server import TOKEN, HubServer, hub_server
+from tests.helpers.hub_server import TOKEN, HubServer
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """Start a hub with the dataset `me/sounds`, and a revision `v1` of it with one file."""
-    import huggingface_hub.constants as constants
-
+def hub(empty_hub: HubServer) -> HubServer:
+    """Return a hub with the dataset `me/sounds`, and a revision `v1` of it with one file."""
     for name in ("sounds/a.wav", "sounds/dog/b.wav", "sounds@v1/old.wav"):
-        path = tmp_path / "me" / name
+        path = empty_hub.root / "me" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    store_connections.open_bucket.cache_clear()
-    with hub_server(tmp_path) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-        yield server
-    store_connections.open_bucket.cache_clear()
+    return empty_hub
 
 
 @pytest.mark.parametrize(
