@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from pipeline.data.labels import join_labels, split_labels
-from pipeline.data.sources.clip_table import NO_VALUES
+from pipeline.data.sources.row_values import NO_VALUES
 from pipeline.io.errors import UserError
 
 

@@ -21,9 +21,11 @@ from pipeline.data.annotations.event_columns import (
 from pipeline.data.clips import normalize_id, shown_list
 from pipeline.data.labels import join_labels, parse_label_list, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import NO_VALUES, TableReader, group_columns, row_value, table_rows
+from pipeline.data.sources.clip_table import group_columns, table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.row_values import NO_VALUES, row_value
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
+from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import open_table
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from pipeline.audio.file_types import is_hidden
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
-from pipeline.data.sources.clip_table import row_value
 from pipeline.data.sources.file_finder import FileFinder
+from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError

@@ -20,7 +20,8 @@ from pipeline.data.published.audio_search import (
 from pipeline.data.published.folder_tables import find_table
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import NoListedFileError, read_labeled_table
+from pipeline.data.sources.clip_table import read_labeled_table
+from pipeline.data.sources.listed_files import NoListedFileError
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import labeled_columns
 from pipeline.data.windows import WindowConfig

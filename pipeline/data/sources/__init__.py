@@ -4,7 +4,8 @@
 - `split_names`: names of data splits in folders and tables.
 - `audio_folders`: recordings below a folder, links included, and what is left out.
 - `file_kinds`: which of many files are recordings; reads first bytes concurrently.
-- `clip_table`: clips of a CSV or a list of paths.
+- `clip_table`: clips of a CSV or a list of paths; `table_reader` reads its rows, `row_values` their values,
+  `listed_files` finds their files.
 - `audio_location`: where the files are that a table names.
 - `name_patterns`: recordings and folds that file names contain.
 - `class_warnings`: classes that cannot be learned, or look like one class.

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.manifest import read_manifest, read_unlabeled
-from pipeline.data.sources import clip_table, object_status
+from pipeline.data.sources import object_status, row_values, table_reader
 from pipeline.data.sources.object_status import MIN_ROWS, PAGE_OBJECTS, folders_to_list
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
@@ -80,7 +80,8 @@ def test_few_objects_of_large_folder_are_requested(server: S3Server, bucket: Any
 def test_folders_of_long_table_are_listed_once(
     server: S3Server, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(clip_table, "CHUNK_ROWS", 10)
+    for module in (row_values, table_reader):
+        monkeypatch.setattr(module, "CHUNK_ROWS", 10)
     names = [f"{folder}/{index:03d}.wav" for folder in "abcd" for index in range(50)]
     write_objects(bucket, names)
     random.Random(0).shuffle(names)

@@ -1,0 +1,66 @@
+"""Rows of a table and the values in them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD
+from pipeline.data.sources.file_finder import is_normal_path
+from pipeline.io.storage import is_store_uri
+
+# Number and values of a row.
+Row = tuple[int, Sequence[str]]
+
+# Empty, or as pandas may write a missing value.
+NO_VALUES = ("", "nan")
+# Slashes and dots that a path does not need.
+_REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
+# Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
+_FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
+
+
+def row_chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Yield rows in chunks; an error of the table is raised after the rows before it."""
+    error: Exception | None = None
+    while error is None:
+        chunk: list[Row] = []
+        try:
+            chunk.extend(itertools.islice(rows, CHUNK_ROWS))
+        except Exception as table_error:
+            error = table_error
+        if not chunk:
+            break
+        yield chunk
+    if error is not None:
+        raise error
+
+
+def row_value(values: Sequence[str], column: int | None, strip: bool = True) -> str:
+    """Return a value; empty if the column or the rest of the row is missing."""
+    if column is None or column >= len(values):
+        return ""
+    return values[column].strip() if strip else values[column]
+
+
+def parse_fold(text: str) -> int:
+    """Return a fold number, `NO_FOLD` for a missing value.
+
+    Raises:
+        ValueError: not a number, or too large.
+    """
+    if text.lower() in NO_VALUES:
+        return NO_FOLD
+    match = _FOLD.fullmatch(text)
+    if match is not None and NO_FOLD <= int(match[1]) <= MAX_FOLD:
+        return int(match[1])
+    raise ValueError(f"fold '{text}' is not an integer up to {MAX_FOLD:,}")
+
+
+def file_clip_id(name: str) -> str:
+    """Return the id of a clip whose file has a name: without slashes and dots that a path does not need."""
+    if is_normal_path(name) or is_store_uri(name) or not _REDUNDANT.search(name):
+        return name
+    return PurePosixPath(name).as_posix()

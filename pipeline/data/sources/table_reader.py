@@ -1,0 +1,148 @@
+"""Reads the rows of a table as clips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.data.clips import CHUNK_ROWS, clip_record, shown, to_table
+from pipeline.data.sources.audio_location import AudioLocation
+from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.listed_files import ListedFiles
+from pipeline.data.sources.row_values import NO_VALUES, Row, file_clip_id, parse_fold, row_chunks, row_value
+from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.table_columns import Columns
+from pipeline.io.errors import UserError
+from pipeline.io.text import plural
+
+
+@dataclass
+class TableReader:
+    """Reads the rows of one table as manifest rows, and notes what is odd."""
+
+    name: str
+    """Flag and path, for error messages."""
+    finder: FileFinder
+    label_is_optional: bool = False
+    location: AudioLocation | None = None
+    """Where the files are, if not as the table writes their paths."""
+    held_out: Counter[str] = field(default_factory=Counter)
+    """Number of rows by split, without those of the training split."""
+
+    def __post_init__(self) -> None:
+        self._listed = ListedFiles(self.name, self.finder)
+
+    def read(
+        self, rows: Iterable[Row], columns: Columns, read_again: Callable[[], Iterable[Row]]
+    ) -> pd.DataFrame:
+        """Return the clips of the training split.
+
+        `read_again` returns the rows another time: before objects in object stores are looked up, the
+        objects in each folder are counted, unless the table is short.
+
+        Raises:
+            UserError: a value is missing or invalid, or a name stands for several files.
+        """
+        return to_table(self._records(rows, columns, read_again))
+
+    def _records(
+        self, rows: Iterable[Row], columns: Columns, read_again: Callable[[], Iterable[Row]]
+    ) -> Iterator[tuple]:
+        is_planned = False
+        for number, chunk in enumerate(row_chunks(iter(rows))):
+            names = list(filter(self.finder.is_remote, self._names(chunk, columns)))
+            if names and not is_planned:
+                is_short = number == 0 and len(chunk) < CHUNK_ROWS
+                self.finder.plan(names if is_short else self._names(read_again(), columns))
+                is_planned = True
+            self.finder.prepare(names)
+            for line, values in chunk:
+                record = self.record(line, values, columns)
+                if record is not None:
+                    yield record
+
+    def _names(self, rows: Iterable[Row], columns: Columns) -> Iterator[str]:
+        """Yield the names of the files of the training split."""
+        for _, values in rows:
+            if columns.split is None or split_of(row_value(values, columns.split)) != "held out":
+                yield self.file_name(values, columns)
+
+    def file_name(self, values: Sequence[str], columns: Columns) -> str:
+        """Return the path of the file of a row."""
+        path = row_value(values, columns.path, strip=False)
+        if self.location is None:
+            return path
+        label, fold = row_value(values, columns.label), row_value(values, columns.fold)
+        return self.location.file_name(path, label, fold)
+
+    def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
+        """Return the manifest row of a table row; None if the row belongs to another split.
+
+        Raises:
+            UserError: a value is missing or invalid, or a name stands for several files.
+        """
+        if columns.split is not None and self._is_held_out(line, row_value(values, columns.split), columns):
+            return None
+        label = row_value(values, columns.label)
+        if not row_value(values, columns.path):
+            raise UserError(f"{self.name}, line {line}: path is empty")
+        path = self.file_name(values, columns)
+        if self.location is not None and self.location.splits_are_folders and self._is_in_held_out(path):
+            return None
+        if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
+            raise UserError(f"{self.name}, line {line}: label is empty")
+        fold = self._fold(line, row_value(values, columns.fold))
+        file = self._find(line, path)
+        clip_id = row_value(values, columns.clip_id) or file_clip_id(file.name)
+        group = row_value(values, columns.group)
+        group = "" if group.lower() in NO_VALUES else group
+        return clip_record(clip_id, file.path, label, file.status, fold, group)
+
+    def _is_held_out(self, line: int, split: str, columns: Columns) -> bool:
+        kind = split_of(split)
+        if kind is None and columns.split_is_strict:
+            raise UserError(
+                f"{self.name}, line {line}: split '{split}' is not train, val or test; "
+                "if the column means something else, rename it"
+            )
+        if kind == "held out":
+            self.held_out[split] += 1
+        return kind == "held out"
+
+    def _is_in_held_out(self, path: str) -> bool:
+        folder = path.strip().replace("\\", "/").partition("/")
+        if not folder[1] or split_of(folder[0]) != "held out":
+            return False
+        self.held_out[folder[0]] += 1
+        return True
+
+    def _fold(self, line: int, text: str) -> int:
+        try:
+            return parse_fold(text)
+        except ValueError as error:
+            raise UserError(f"{self.name}, line {line}: {error}") from None
+
+    def _find(self, line: int, path: str) -> FoundFile:
+        return self._listed.find(line, path)
+
+    def check_files(self, path: Path, clips: pd.DataFrame) -> list[str]:
+        """Return warnings about rows that were left out and about missing files.
+
+        Raises:
+            UserError: none of the files exists, no row belongs to the training split, or one file is listed
+                in upper and in lower case.
+        """
+        warnings = []
+        if self.held_out:
+            counts = ", ".join(f"{shown(split)}: {count}" for split, count in sorted(self.held_out.items()))
+            if not len(self._listed):
+                raise UserError(
+                    f"{self.name}: no row belongs to the training split ({counts}); "
+                    "remove the column that names the split, or write 'train' in it"
+                )
+            warnings.append(f"ignoring {plural(self.held_out.total(), 'row')} of other splits ({counts})")
+        return warnings + self._listed.check(path, clips["path"])
