@@ -28,6 +28,7 @@ from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
+from pipeline.data.published.parquet_audio import refuse_parquet_audio
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
 from pipeline.data.sources.clip_table import read_path_list, read_unlabeled_table
@@ -87,6 +88,7 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     """
     found = _read_labeled(data, config)
     if found.clips.empty:
+        refuse_parquet_audio(data, "--data")
         notes = "".join(f"; {warning}" for warning in found.warnings)
         expected = "recordings" if config.annotations else "<class>/<clip>.wav"
         if config.window is not None and config.annotations is None:
@@ -160,6 +162,7 @@ def read_unlabeled(audio: Path) -> Manifest:
     else:
         raise UserError(f"{name}: no such folder, audio file, CSV or list of files")
     if clips.empty:
+        refuse_parquet_audio(audio, "--audio")
         notes = "".join(f"; {warning}" for warning in warnings)
         raise UserError(f"{name}: no audio files found (wav, {_OTHER_FORMATS}){notes}")
     return Manifest(_sorted(clips, name), warnings)
@@ -171,6 +174,8 @@ def _is_file(path: Path, flag: str) -> bool:
 
 
 def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
+    if ending(data.name) == "parquet":
+        refuse_parquet_audio(data, "--data")
     if _is_recording(data):
         raise UserError(f"--data {data}: is an audio file; expected a folder of class folders, or a CSV")
     for flag, value in (("annotations", config.annotations), ("birdnet-folders", config.birdnet_folders)):
@@ -261,6 +266,8 @@ def _read_unlabeled_file(audio: Path) -> tuple[pd.DataFrame, list[str]]:
         return read_path_list(audio)
     if _is_recording(audio) or not ending(audio.name):
         return to_table([clip_record(audio.name, str(audio), "", file_status(str(audio)))]), []
+    if ending(audio.name) == "parquet":
+        refuse_parquet_audio(audio, "--audio")
     raise UserError(f"--audio {audio}: neither an audio file nor a CSV or a list of files (.txt)")
 
 
