@@ -17,6 +17,7 @@ from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.recordings import Recording, read_recording
 from pipeline.classifier.sound_classifier import SoundClassifier, WindowProbabilities
 from pipeline.classifier.true_events import read_true_events
+from pipeline.data.windows import MIN_HOP
 from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
@@ -39,7 +40,7 @@ class ShowConfig(Config):
     """Folder of a trained classifier, or of a cross-validation, whose models then predict together."""
     out: PathOrURI = Path("show.html")
     """HTML file to write."""
-    hop: float | None = Field(None, gt=0)
+    hop: float | None = Field(None, ge=MIN_HOP)
     """Seconds between the starts of windows, which are as long as the model's clips (default: half)."""
     threshold: float | None = Field(None, ge=0, le=1)
     """Probability from which on a class is an event (default: those of the model, or 0.5)."""

@@ -31,7 +31,7 @@ from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.sound_results import Prediction, WindowProbabilities
 from pipeline.data.labels import split_labels
 from pipeline.data.loader import batch_slices
-from pipeline.data.windows import window_starts
+from pipeline.data.windows import MIN_HOP, window_starts
 from pipeline.distributed.devices import Device, process_device
 from pipeline.io.console import Progress
 from pipeline.io.errors import errors_without_flags
@@ -257,11 +257,11 @@ class SoundClassifier:
         Raises:
             AudioDecodeError: nothing of the recording can be read.
             UserError: its object store cannot be reached.
-            ValueError: a hop that is not positive and finite.
+            ValueError: a hop that is not finite, or shorter than `MIN_HOP`.
         """
         hop = self.seconds / 2 if hop is None else hop
-        if not 0 < hop < float("inf"):
-            raise ValueError(f"hop {hop:g}: must be finite and greater than 0")
+        if not MIN_HOP <= hop < float("inf"):
+            raise ValueError(f"hop {hop:g}: must be finite and at least {MIN_HOP:g} s")
         with note_source(source):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
 
+# Shortest distance of windows in seconds: their starts are in milliseconds.
+MIN_HOP = 0.001
 # A rest at the end of a recording that is shorter than this fraction of a window gets no window of its own.
 MIN_REST = 0.1
 
@@ -39,7 +41,7 @@ class WindowConfig(Config):
 
     window: float | None = Field(None, gt=0, le=600)
     """Cut recordings into windows of this many seconds; each is a clip (default: one clip per file)."""
-    hop: float | None = Field(None, ge=0.001, le=600)
+    hop: float | None = Field(None, ge=MIN_HOP, le=600)
     """Seconds from the start of a window to that of the next one (default: `--window`)."""
     min_overlap: str = "0.25"
     """Overlap from which on an annotated event labels a window: seconds such as `0.25`, or a percentage such

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from models.config import Config
+from pipeline.data.windows import MIN_HOP
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import ClassifierMetadata
 
@@ -21,7 +22,7 @@ class WindowOutputConfig(Config):
     window: float | None = Field(None, gt=0, le=600)
     """Predict every window of this many seconds, which is the clip length of the model; writes also
     windows.csv, windows.parquet, events.csv, raven/ and audacity/."""
-    hop: float | None = Field(None, ge=0.001, le=600)
+    hop: float | None = Field(None, ge=MIN_HOP, le=600)
     """Seconds from the start of a window to that of the next one (default: `--window`)."""
     threshold: float | None = Field(None, gt=0, le=1)
     """Probability from which on a class is present: in events, and in the labels of a multi-label model

@@ -10,7 +10,7 @@ from models.config import Config
 from pipeline.io.storage import PathOrURI
 
 ExportFormat = Literal["onnx", "torch"]
-TORCH_ENDING = ".pt2"
+ENDINGS: dict[str, ExportFormat] = {".onnx": "onnx", ".pt2": "torch"}
 
 
 class ExportConfig(Config):
@@ -24,7 +24,7 @@ class ExportConfig(Config):
     """File to write, such as model.onnx or model.pt2."""
     format: ExportFormat | None = None
     """onnx: for ONNX Runtime and other runtimes; torch: a program of torch.export (default: by the ending of
-    --out: .pt2 is torch, all else onnx)."""
+    --out, .onnx or .pt2)."""
     quantize: Literal["int8"] | None = None
     """int8: convolutions of a classifier in 8-bit integers, calibrated on clips of the training data; a
     quarter of the size (ONNX only)."""
@@ -43,7 +43,13 @@ class ExportConfig(Config):
     @property
     def resolved_format(self) -> ExportFormat:
         """The format, as set or by the ending of the file."""
-        return self.format or ("torch" if self.out.suffix == TORCH_ENDING else "onnx")
+        return self.format or ENDINGS[self.out.suffix.lower()]
+
+    @model_validator(mode="after")
+    def _check_ending(self) -> Self:
+        if self.format is None and self.out.suffix.lower() not in ENDINGS:
+            raise ValueError(f"--out {self.out}: must end with .onnx or .pt2, or add --format onnx or torch")
+        return self
 
     @model_validator(mode="after")
     def _check_quantize(self) -> Self:

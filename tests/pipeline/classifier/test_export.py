@@ -219,7 +219,9 @@ def test_unusable_settings_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--max-seconds 0.5: less than a clip of the run, 1 s$"):
         export(run, tmp_path / "model.onnx", max_seconds=0.5)
     with pytest.raises(UserError, match=r"^--out .* is a folder"):
-        export(run, tmp_path)
+        export(run, tmp_path, format="onnx")
+    with pytest.raises(ConfigError, match=r"--out .*model.tflite: must end with .onnx or .pt2"):
+        ExportConfig.parse({"run": str(run), "out": str(tmp_path / "model.tflite")})
     with pytest.raises(ConfigError, match="--quantize int8: only of --format onnx"):
         ExportConfig.parse({"run": str(run), "out": str(tmp_path / "model.pt2"), "quantize": "int8"})
     assert not list(tmp_path.iterdir())

@@ -147,7 +147,7 @@ def test_unusable_file_is_error_with_its_reason(classifier: SoundClassifier, tmp
         assert error.value.__notes__ == [str(tmp_path / "a.wav")]
 
 
-@pytest.mark.parametrize("hop", [0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("hop", [0.0, 1e-7, float("nan"), float("inf")])
 def test_invalid_hop_is_named(classifier: SoundClassifier, audio: Path, hop: float) -> None:
-    with pytest.raises(ValueError, match=f"hop {hop:g}: must be finite and greater than 0"):
+    with pytest.raises(ValueError, match=f"hop {hop:g}: must be finite and at least 0.001 s"):
         classifier.classify_windows(audio / "long.wav", hop=hop)
