@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_tree(self, folder: Path, path: str, query: dict[str, list[str]]) -> None:
         if not (folder / path).is_dir():
             raise _HubError(404, "EntryNotFound", f"{path} does not exist")
-        is_recursive = query.get("recursive") == ["true"]
+        is_recursive = query.get("recursive", [""])[0].lower() == "true"
         entries = sorted((folder / path).rglob("*") if is_recursive else (folder / path).iterdir())
         start = int(query.get("cursor", ["0"])[0])
         end, headers = start + PAGE_ENTRIES, {}

@@ -40,8 +40,8 @@ def refuse_parquet_audio(data: Path, flag: str) -> None:
 
 
 def _parquet_paths(data: Path) -> list[Path]:
-    if ending(data.name) == "parquet" and data.is_file():
-        return [data]
+    if not data.is_dir():
+        return [data] if ending(data.name) == "parquet" else []
     tree = open_tree(data)
     return [to_path(tree.path(name)) for name in _parquet_files(tree, "", _MAX_DEPTH)]
 
