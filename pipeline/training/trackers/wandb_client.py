@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.io.errors import UserError
 from pipeline.io.storage import is_remote
 from pipeline.training.trackers.client import Artifact, NewRun
 from pipeline.training.trackers.record import TrackerRecord
@@ -22,10 +23,22 @@ class WandbTracker:
     """Sends runs as its environment variables and `wandb login` say; its own files are in RUN/wandb."""
 
     def __init__(self, root: Path):
-        """`root` is the command's run folder; in an object store its files are temporary."""
+        """`root` is the command's run folder; if it is in an object store, these files are temporary.
+
+        Raises:
+            UserError: they would be the only result, as it is offline, and be lost.
+        """
         os.environ.setdefault("WANDB_SILENT", "true")
-        self._folder = tempfile.mkdtemp(prefix="melray-") if is_remote(root) else str(root)
         self._runs: dict[str, Any] = {}
+        self._folder = os.environ.get("WANDB_DIR") or str(root)
+        if self._folder == str(root) and is_remote(root):
+            if os.environ.get("WANDB_MODE") == "offline":
+                raise UserError(
+                    f"WANDB_MODE=offline: its files cannot be in {root}; set WANDB_DIR to a folder"
+                )
+            # Deleted at the end of this process.
+            self._temporary = tempfile.TemporaryDirectory(prefix="melray-", ignore_cleanup_errors=True)
+            self._folder = self._temporary.name
 
     def open(self, record: TrackerRecord, new: NewRun) -> None:
         import wandb
@@ -37,7 +50,7 @@ class WandbTracker:
             group=new.group,
             job_type=new.kind,
             config={"melray_parent": new.parent_id, **new.parameters},
-            dir=os.environ.get("WANDB_DIR", self._folder),
+            dir=self._folder,
             resume="allow",
             # Runs of a command are open at the same time.
             reinit="create_new",

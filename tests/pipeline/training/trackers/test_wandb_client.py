@@ -9,6 +9,8 @@ import pytest
 
 from pipeline.audio.waveform import write_wav
 from pipeline.classifier.train import begin_run, train_in_process
+from pipeline.io.errors import UserError
+from pipeline.io.storage import to_path
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.follower import Command, Follower
 from pipeline.training.trackers.tracked_runs import training_runs
@@ -106,3 +108,11 @@ def test_samples_are_media_of_their_epoch(run: Path) -> None:
         "samples/grid._type": "image-file",
     }
     assert not [key for row in (rows[0], *rows[2:]) for key in row if key.startswith(("samples/", "real/"))]
+
+
+def test_offline_files_are_not_lost_with_remote_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = to_path("s3://bucket/runs/first")
+    with pytest.raises(UserError, match=r"WANDB_MODE=offline: .* set WANDB_DIR"):
+        WandbTracker(run)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    WandbTracker(run)
