@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audio.decode import OnWarning, ignore_warning
-from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
+from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
 from pipeline.audio.recordings import read_recording, read_windows
 from pipeline.audio.sounds import check_samples, note_source, source_name
 from pipeline.audio.waveform import fix_length, resample, trim_silence
@@ -36,14 +36,15 @@ from pipeline.distributed.devices import Device, process_device
 from pipeline.io.console import Progress
 from pipeline.io.errors import errors_without_flags
 from pipeline.io.storage import user_path
-from pipeline.io.text import plural
+from pipeline.training.loaded_model import LoadedModel
+from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.optim import Precision
 
 # Windows whose spectrograms are in memory together.
 CHUNK_WINDOWS = 64
 
 
-class SoundClassifier:
+class SoundClassifier(LoadedModel[ClassifierMetadata]):
     """A trained classifier, an ensemble, or the models of a cross-validation, which then predict together."""
 
     def __init__(
@@ -64,40 +65,13 @@ class SoundClassifier:
         Raises:
             UserError: an unusable run, or `cuda` without a GPU.
         """
-        self._run = user_path(run)
-        self._tta_shifts, self._precision = tta_shifts, precision
+        run = user_path(run)
         with errors_without_flags():
             self._device = process_device(device)
-            predictor = load_predictor(self._run)
+            predictor = load_predictor(run)
+        super().__init__(run, predictor.metadata)
         self._model = predictor.model.to(self._device)
-        self.metadata = predictor.metadata
-        """Classes, settings of spectrograms, and facts about the training."""
-
-    def __repr__(self) -> str:
-        return (
-            f"<SoundClassifier {self._run.name}: {plural(len(self.class_names), 'class')}, "
-            f"clips of {self.seconds:g} s at {self.sample_rate:,} Hz>"
-        )
-
-    @property
-    def features(self) -> FeatureConfig:
-        """Settings of the spectrograms."""
-        return self.metadata.features
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes, in the order of the probabilities."""
-        return self.metadata.class_names
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate in Hz that audio is converted to."""
-        return self.metadata.features.mel.sample_rate
-
-    @property
-    def seconds(self) -> float:
-        """Clip length of the model in seconds."""
-        return self.metadata.features.seconds
+        self._tta_shifts, self._precision = tta_shifts, precision
 
     @property
     def multi_label(self) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
@@ -21,8 +20,8 @@ from pipeline.gan.reference_classifier import embed_and_classify, load_reference
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
 from pipeline.io.errors import UserError, errors_without_flags, report_os_errors
 from pipeline.io.storage import user_path
-from pipeline.io.text import plural
-from pipeline.training.model_file import load_generator
+from pipeline.training.loaded_model import LoadedModel
+from pipeline.training.model_file import GeneratorMetadata, load_generator
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +70,7 @@ class GeneratedClip:
         return clip_html(title, self.mel, self.mel_config, self.samples)
 
 
-class SoundGenerator:
+class SoundGenerator(LoadedModel[GeneratorMetadata]):
     """A trained generator of `melray train-gan`."""
 
     def __init__(self, run: str | Path, device: Device = "auto", iterations: int = 32):
@@ -85,43 +84,16 @@ class SoundGenerator:
         Raises:
             UserError: an unusable run, or `cuda` without a GPU.
         """
-        self._run = run = user_path(run)
+        run = user_path(run)
         with errors_without_flags():
             self._device = process_device(device)
             saved = load_generator(run)
+        super().__init__(run, saved.metadata)
         self._model = saved.model.to(self._device)
-        self.metadata = saved.metadata
-        """Classes, settings of spectrograms, and facts about the training."""
         self._classifier = load_reference_classifier(run, "selection")
         if self._classifier is not None:
             self._classifier.model.to(self._device)
         self._vocoder = Vocoder(self.metadata.features.mel, iterations, self._device)
-
-    def __repr__(self) -> str:
-        return (
-            f"<SoundGenerator {self._run.name}: {plural(len(self.class_names), 'class')}, "
-            f"clips of {self.seconds:g} s at {self.sample_rate:,} Hz>"
-        )
-
-    @property
-    def features(self) -> FeatureConfig:
-        """Settings of the spectrograms."""
-        return self.metadata.features
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes that it generates."""
-        return self.metadata.class_names
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of the clips in Hz."""
-        return self.metadata.features.mel.sample_rate
-
-    @property
-    def seconds(self) -> float:
-        """Length of the clips in seconds."""
-        return self.metadata.features.seconds
 
     def generate(self, label: str, seed: int = 0) -> GeneratedClip:
         """Generate the clip of a class and a seed.

@@ -20,9 +20,12 @@ In the order to read:
     checkpoint       checkpoints: safetensors and JSON, written atomically
     epoch_position   checkpoints within an epoch: by time, and when a node is to be taken away
     model_file       models: weights with all that inference needs
+    loaded_model     what a model that is ready for use states about itself
     format_version   version of all these files; others are refused
     log              metrics.jsonl and TensorBoard
     progress         progress of runs on the console
+    trackers/        `--log-to`: runs in MLflow and Weights & Biases
+    export/          `melray export`: models as ONNX or torch files
 
 Principle: a run is defined by its settings and the content of its shards. Interrupted at any point, it
 resumes from its last epoch and ends with the same weights. Ray is used in `ray_train`, `single_worker_runs`
