@@ -26,9 +26,9 @@ from models.metrics import concatenate, score_clips
 from pipeline.audio.features import FeatureConfig
 from pipeline.classifier.evaluate import CHUNK_ROWS, Predictions, write_evaluation
 from pipeline.classifier.loop import evaluate_epoch
-from pipeline.classifier.merge import merge_predictions
 from pipeline.classifier.predict import CLIPS_PER_UNIT
-from pipeline.classifier.predictions import unit_table, write_unit
+from pipeline.classifier.prediction.merge import merge_predictions
+from pipeline.classifier.prediction.tables import unit_table, write_unit
 from pipeline.classifier.submission.plan import plan_submission
 from pipeline.data.loader import BatchLoader, batch_slices
 from pipeline.distributed.batch_job import BatchJob

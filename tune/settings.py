@@ -7,7 +7,7 @@ from typing import Any
 
 from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.label_mode import MONITORS, check_label_mode
+from pipeline.classifier.multi_label.label_mode import MONITORS, check_label_mode
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_single_label
 from pipeline.io.errors import UserError

@@ -7,28 +7,21 @@ In the order to read:
     step         training step: inputs, gradients, weights
     state        training state: prepared, published to the run folder, restored from a checkpoint
     initial_weights  fine-tuning: weights of another run, frozen stages, learning rates of stages
-    label_mode   whether a run is multi-label, as its dataset or as set
-    multi_label  its targets and loss; multi_label_validation: its validation and thresholds
+    multi_label/  classifiers of several labels: targets, loss, validation, evaluation
     train        `melray train-classifier`: one run, or several concurrently
     refit        training on all clips after the one with validation; ensemble_run: several models as one run
     inference    class probabilities from spectrograms
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
     report       HTML report of an evaluation; examples: its clips of each class
-    multi_label_evaluation  the same for multi-label models, with multi_label_report
     crossval     `melray crossval`: each fold held out once
     sound_classifier  a model that is ready for audio, in one process; sound_results, file_table: its results
     predict      `melray predict`: a resumable batch job over audio files
-    predict_config     its settings
-    prediction_plan    what it will write, checked before anything is predicted
-    predictor_model    the model that predicts: one, an ensemble, or those of a cross-validation
+    prediction/  its settings, plan, stages and tables
+    predictor_model  the model that predicts: one, an ensemble, or those of a cross-validation
     ensemble_calibration  temperature of an ensemble, and of the models of a cross-validation
-    predict_stages     its stages: spectrograms, then probabilities
-    predictions        its tables, of few and of thousands of classes
-    merge              its tables become predictions.parquet, submission.csv and lists of conspicuous files
-    recording_list     recordings, their lengths and windows
-    windows/           `--window`: from windows of recordings to events
-    submission/        submission.csv as a sample submission asks for it
+    windows/     `--window`: from windows of recordings to events
+    submission/  submission.csv as a sample submission asks for it
     export       `melray export`; export_clips: its clips, export_checks: its checks against predict
     show         `melray show`: page of a recording; true_events: its annotations; clip_audio: audio of rows
     baseline     linear baseline on the time-averaged spectrum

@@ -18,7 +18,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.ensemble_calibration import fit_temperature
 from pipeline.classifier.evaluate import AnyPredictions, join_predictions, predict_any, write_any
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
-from pipeline.classifier.multi_label_evaluation import LabelSetPredictions, best_thresholds
+from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, best_thresholds
 from pipeline.classifier.predictor_model import AnyClassifier, load_predictor
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD

@@ -32,7 +32,7 @@ from models.calibration import (
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import CHUNK_ROWS, predict_any, write_any
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.multi_label_evaluation import LabelSetPredictions, best_thresholds
+from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, best_thresholds
 from pipeline.classifier.predictor_model import AnyClassifier, EnsembleRecord, combine, load_predictor
 from pipeline.classifier.refit import VALIDATED_NAME
 from pipeline.data.dataset import ShardDataset

@@ -20,7 +20,7 @@ from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.multi_label_evaluation import (
+from pipeline.classifier.multi_label.evaluation import (
     LabelSetPredictions,
     describe_metrics,
     join_label_set_predictions,

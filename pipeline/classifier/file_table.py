@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.audio.sounds import source_name
-from pipeline.classifier.predictions import predicted_labels
+from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.data.manifest import read_unlabeled
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import errors_without_flags

@@ -25,8 +25,8 @@ from models.calibration import TEMPERATURES, best_temperature, likelihood_at_tem
 from models.confusion import ClassCounts, scores
 from models.device_batches import to_device
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.label_mode import monitored_metric
-from pipeline.classifier.multi_label_validation import evaluate_multi_label_epoch
+from pipeline.classifier.multi_label.label_mode import monitored_metric
+from pipeline.classifier.multi_label.validation import evaluate_multi_label_epoch
 from pipeline.classifier.state import TrainState, prepare, publish, restore, write_checkpoint
 from pipeline.classifier.step import learning_rate, plan_step, train_step
 from pipeline.data.loader import batch_slices

@@ -1,8 +1,8 @@
 """Prediction: unlabeled audio files to `submission.csv`, as a batch job on a Ray cluster.
 
 A work unit of clips becomes one table of predictions in `OUT/.parts` (`pipeline/distributed/batch_job.py`);
-the tables are merged at the end. The stages are in `pipeline/classifier/predict_stages.py`, for windows of
-recordings (`--window`) also in `windows/stage.py`. The prediction is planned first (`prediction_plan.py`): a
+the tables are merged at the end. The stages are in `pipeline/classifier/prediction/stages.py`, for windows of
+recordings (`--window`) also in `windows/stage.py`. The prediction is planned first (`prediction/plan.py`): a
 sample submission that does not fit the audio files fails before anything is predicted.
 
 Units are larger for GPUs, which one of 32 clips does not keep busy. Their size is recorded in `OUT/.parts`,
@@ -18,11 +18,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline.classifier.merge import SUBMISSION_NAME, MergedPredictions
-from pipeline.classifier.predict_config import PredictConfig
-from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
-from pipeline.classifier.prediction_plan import PredictionPlan, plan_prediction
-from pipeline.classifier.predictions import PREDICTIONS_NAME, UNIT_FORMAT
+from pipeline.classifier.prediction.config import PredictConfig
+from pipeline.classifier.prediction.merge import SUBMISSION_NAME, MergedPredictions
+from pipeline.classifier.prediction.plan import PredictionPlan, plan_prediction
+from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
+from pipeline.classifier.prediction.tables import PREDICTIONS_NAME, UNIT_FORMAT
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
 from pipeline.classifier.windows.settings import window_settings

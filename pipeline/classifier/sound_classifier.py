@@ -26,7 +26,7 @@ from pipeline.classifier.file_table import (
     read_files,
 )
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.predictions import predicted_labels
+from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.sound_results import Prediction, WindowProbabilities
 from pipeline.data.labels import split_labels

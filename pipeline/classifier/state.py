@@ -15,8 +15,8 @@ from models.ema import Ema
 from models.repetition import repeat_short_clips
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.initial_weights import initialize, parameter_groups
-from pipeline.classifier.label_mode import is_multi_label
-from pipeline.classifier.multi_label import MultiLabelTargets, multi_label_targets, set_output_bias
+from pipeline.classifier.multi_label.label_mode import is_multi_label
+from pipeline.classifier.multi_label.targets import MultiLabelTargets, multi_label_targets, set_output_bias
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.extra_rows import append_extra_rows
 from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.ensemble_run import describe_ensemble, finish_ensemble, member_configs
-from pipeline.classifier.label_mode import check_label_mode
+from pipeline.classifier.multi_label.label_mode import check_label_mode
 from pipeline.classifier.refit import describe_refit, finish_refit, refit_config, validated_config
 from pipeline.data.split_warnings import name_list
 from pipeline.distributed.resource_config import ResourceConfig

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from models.gan import GanConfig, Generator
-from pipeline.classifier.merge import merge_predictions
 from pipeline.classifier.predict import PredictConfig, plan_job, read_audio
-from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
+from pipeline.classifier.prediction.merge import merge_predictions
+from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
 from pipeline.classifier.submission.plan import plan_submission
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.distributed.devices import worker_device

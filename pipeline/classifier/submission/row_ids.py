@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
 from pipeline.data.clips import shown
 from pipeline.data.windows import window_id

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.row_ids import FLAG, RowIdPattern, WindowIndex

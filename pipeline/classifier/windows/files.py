@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.classifier.predictions import TIMES, published_table
+from pipeline.classifier.prediction.tables import TIMES, published_table
 from pipeline.io.files import csv_text
 
 WINDOWS_NAME, WINDOWS_CSV_NAME = "windows.parquet", "windows.csv"

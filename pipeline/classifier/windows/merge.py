@@ -12,21 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.classifier.merge import (
+from pipeline.classifier.prediction.merge import (
     SUBMISSION_NAME,
     MergedPredictions,
     copy_tables,
     large_tables,
     write_lists,
 )
-from pipeline.classifier.predictions import (
+from pipeline.classifier.prediction.recording_list import RecordingList
+from pipeline.classifier.prediction.tables import (
     PREDICTIONS_NAME,
     predicted_clips,
     read_unit,
     unit_table,
     write_classes,
 )
-from pipeline.classifier.recording_list import RecordingList
 from pipeline.classifier.submission.filled_values import PredictedClips
 from pipeline.classifier.submission.plan import SubmissionPlan
 from pipeline.classifier.windows.annotation_files import (

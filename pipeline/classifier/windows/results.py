@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.windows.events import Event, EventFinder
 from pipeline.classifier.windows.pooling import PooledWindows
 from pipeline.classifier.windows.settings import WindowSettings

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.audio.recordings import read_each_window
-from pipeline.classifier.predict_stages import UnitSpectrograms
+from pipeline.classifier.prediction.stages import UnitSpectrograms
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 

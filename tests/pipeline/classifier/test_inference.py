@@ -13,8 +13,8 @@ from pipeline.classifier import inference
 from pipeline.classifier.evaluate import predict_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, plan_job, read_audio
-from pipeline.classifier.predict_stages import Predictor, SpectrogramReader
-from pipeline.classifier.predictions import predicted_clips, read_unit
+from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
+from pipeline.classifier.prediction.tables import predicted_clips, read_unit
 from pipeline.data.dataset import open_dataset
 from pipeline.training.model_file import load_classifier
 from tests.helpers.simulated_device import DEVICE, TO_CPU, TO_DEVICE, simulated_device

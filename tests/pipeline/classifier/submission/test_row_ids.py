@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.row_ids import RowIdPattern, WindowIndex, time_text
 from pipeline.io.errors import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.classifier.recording_list import RecordingList
+from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.submission.filled_values import PredictedClips
 from pipeline.classifier.submission.sample import SampleSubmission
 from pipeline.classifier.submission.window_plan import plan_window_submission

@@ -20,7 +20,7 @@ from models.config import ConfigError
 from pipeline.audio.features import spectrogram
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, plan_job, predict, read_audio
-from pipeline.classifier.recording_list import read_recordings
+from pipeline.classifier.prediction.recording_list import read_recordings
 from pipeline.classifier.windows import stage
 from pipeline.data.windows import window_starts
 from pipeline.distributed.batch_job import UnitResult, run_in_process
@@ -255,7 +255,7 @@ def test_parts_of_merge_do_not_change_files(run: Path, audio: Path, monkeypatch:
     predict(config(run, audio, row_id="{id}@{start}"), run_in_process)
     whole = outputs(run)
     tables = {name: pd.read_parquet(run.parent / "out" / name) for name in whole if name.endswith("parquet")}
-    monkeypatch.setattr("pipeline.classifier.merge.ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr("pipeline.classifier.prediction.merge.ROW_GROUP_BYTES", 1)
     predict(config(run, audio, row_id="{id}@{start}"), run_in_process)
     parts = outputs(run)
     for name, table in tables.items():  # which have other row groups

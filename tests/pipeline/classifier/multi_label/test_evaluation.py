@@ -14,8 +14,8 @@ from pipeline.classifier.crossval import CrossvalConfig, crossval
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.multi_label_evaluation import LabelSetPredictions, class_errors
-from pipeline.classifier.multi_label_report import shown_curves, weakest_classes
+from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, class_errors
+from pipeline.classifier.multi_label.report import shown_curves, weakest_classes
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.train import train_in_process
 from pipeline.data.dataset import open_dataset

@@ -24,7 +24,7 @@ from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.multi_label_report import ClassError, write_multi_label_report
+from pipeline.classifier.multi_label.report import ClassError, write_multi_label_report
 from pipeline.classifier.predictor_model import AnyClassifier, model_facts
 from pipeline.classifier.report import MAX_MISTAKES, Example
 from pipeline.data.dataset import ShardDataset

@@ -19,7 +19,7 @@ from pipeline.audio.clip_files import clip_sources
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
-from pipeline.classifier.predictions import unit_table, write_unit
+from pipeline.classifier.prediction.tables import unit_table, write_unit
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.devices import worker_device

@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.classifier import merge
-from pipeline.classifier.merge import merge_predictions
-from pipeline.classifier.predictions import unit_table, write_unit
+from pipeline.classifier.prediction import merge
+from pipeline.classifier.prediction.merge import merge_predictions
+from pipeline.classifier.prediction.tables import unit_table, write_unit
 from pipeline.classifier.submission.plan import plan_submission
 from pipeline.classifier.submission.sample import SampleSubmission
 from pipeline.distributed.batch_job import BatchJob

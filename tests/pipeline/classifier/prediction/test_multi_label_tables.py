@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from pipeline.classifier import predict_stages
 from pipeline.classifier.predict import PredictConfig, predict
-from pipeline.classifier.predictions import predicted_labels
+from pipeline.classifier.prediction import stages as predict_stages
+from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import ClassifierMetadata, load_classifier, save_model

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.classifier.merge import merge_predictions
-from pipeline.classifier.predictions import (
+from pipeline.classifier.prediction.merge import merge_predictions
+from pipeline.classifier.prediction.tables import (
     MAX_CLASS_COLUMNS,
     predicted_clips,
     read_unit,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.classifier.predictions import (
+from pipeline.classifier.prediction.tables import (
     PREDICTIONS_NAME,
     REPEATED_COLUMNS,
     predicted_clips,

@@ -11,10 +11,10 @@ import pandas as pd
 
 from pipeline.audio.cpu_time import clip_seconds
 from pipeline.classifier.inference import class_priors
-from pipeline.classifier.merge import MergedPredictions, merge_predictions
-from pipeline.classifier.predict_config import PredictConfig
+from pipeline.classifier.prediction.config import PredictConfig
+from pipeline.classifier.prediction.merge import MergedPredictions, merge_predictions
+from pipeline.classifier.prediction.recording_list import read_recordings
 from pipeline.classifier.predictor_model import PredictorModel
-from pipeline.classifier.recording_list import read_recordings
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.sample import SampleSubmission, read_sample
 from pipeline.classifier.submission.window_plan import plan_window_submission
