@@ -42,15 +42,15 @@ def server(run: Path, replicas: int, clients: int, log: Path) -> Iterator[str]:
     """Serve a run within the `with` block; yield the URL."""
     flags = ["--run", run, "--port", 0, "--replicas", replicas, "--max-requests", 2 * clients]
     command = [sys.executable, "-m", "cluster", "serve", *map(str, flags)]
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while "ready" not in log.read_text():
+        while "ready" not in log.read_text(encoding="utf-8"):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the server did not start:\n{log.read_text()}")
+                raise SystemExit(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
             time.sleep(0.1)
-        (line,) = [line for line in log.read_text().splitlines() if line.startswith("page: ")]
+        (line,) = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("page: ")]
         yield line.removeprefix("page: ").rstrip("/")
     finally:
         process.send_signal(signal.SIGINT)
@@ -64,7 +64,7 @@ def load(url: str, files: list[Path], clients: int, seconds: float) -> dict[str,
         [*map(str, command), f"{url}/classify", "--", *map(str, files)],
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     ).stdout
     (line,) = [line for line in output.splitlines() if line.startswith("RESULT ")]
     requests, duration, p50, p95, failed = map(float, line.split()[1:])

@@ -140,7 +140,7 @@ def server_page(runs: list[Path], sound: Path, label: str) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder, serving(runs) as url, open_browser(Path(folder)) as browser:
         browser.resize(*SERVER_VIEWPORT)
         browser.set_color_scheme("light")
-        browser.open(url)
+        browser.navigate(url)
         browser.wait("!document.querySelector('#classify').hidden")
         browser.choose_files("#file", [sound])
         browser.wait("document.querySelector('#result audio')?.readyState > 2")
@@ -158,7 +158,7 @@ def serving(runs: list[Path]) -> Iterator[str]:
     """Run `melray serve` for runs; yield the URL of its page."""
     flags = [word for run in runs for word in ("--run", str(run))]
     command = [Path(sys.executable).with_name("melray"), "serve", *flags, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             assert process.stdout is not None
             yield next(line.split()[1] for line in process.stdout if line.startswith("page: "))

@@ -14,7 +14,7 @@ COMMANDS = {
     "predict": "classify unlabeled audio files; writes submission.csv",
     "show": "show a recording with its detected events; HTML page",
     "generate": "generate sounds of chosen classes with a trained generator",
-    "export": "write a model as one ONNX or torch file, for use without melray",
+    "export": "write a model as one ONNX or torch file",
     "serve": "serve trained runs over HTTP, with a page to use them",
     "submit": "submit a command as a cluster job",
     "jobs": "list cluster jobs, show their logs, stop them",

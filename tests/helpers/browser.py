@@ -74,7 +74,7 @@ class Browser:
         elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.messages.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
-    def open(self, url: str) -> None:
+    def navigate(self, url: str) -> None:
         """Open a page and wait until it is loaded."""
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")

@@ -33,7 +33,7 @@ class NewRun(NamedTuple):
 class TrackerClient(Protocol):
     """A tracker; every function may raise any error of its library."""
 
-    def open(self, record: TrackerRecord, new: NewRun) -> None:
+    def start(self, record: TrackerRecord, new: NewRun) -> None:
         """Continue the run of a record, or create it; sets `remote_id` and `epoch` of the record."""
 
     def log_epoch(

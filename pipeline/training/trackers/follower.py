@@ -108,7 +108,7 @@ class Follower:
         record.state = ""
         record.write(run.folder, self._tracker)
         self._on_progress(0)
-        self._client.open(record, self._new_run(run))
+        self._client.start(record, self._new_run(run))
         record.write(run.folder, self._tracker)
         self._open.add(run.folder)
 

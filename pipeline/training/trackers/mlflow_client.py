@@ -36,7 +36,7 @@ class MlflowTracker:
 
         self._client = MlflowClient()
 
-    def open(self, record: TrackerRecord, new: NewRun) -> None:
+    def start(self, record: TrackerRecord, new: NewRun) -> None:
         run = self._find(record) or self._create(record, new)
         record.remote_id = run.info.run_id
         # What the server has, not what was recorded: the command may have been killed in between.

@@ -40,7 +40,7 @@ class WandbTracker:
             self._temporary = tempfile.TemporaryDirectory(prefix="melray-", ignore_cleanup_errors=True)
             self._folder = self._temporary.name
 
-    def open(self, record: TrackerRecord, new: NewRun) -> None:
+    def start(self, record: TrackerRecord, new: NewRun) -> None:
         import wandb
 
         run = wandb.init(

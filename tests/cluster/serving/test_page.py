@@ -76,7 +76,7 @@ def page(browser: Browser, server: httpx.Client) -> Iterator[Browser]:
     browser.messages.clear()
     browser.resize(1280)
     browser.set_color_scheme("light")
-    browser.open(str(server.base_url))
+    browser.navigate(str(server.base_url))
     browser.wait("!document.querySelector('#classify').hidden")
     yield browser
     assert [text for text in browser.messages if "422" not in text] == []
@@ -274,7 +274,7 @@ def test_text_has_contrast_in_color_scheme(page: Browser, sounds: Path, scheme: 
 
 def test_token_is_asked_for_once(browser: Browser, generator_run: Path) -> None:
     with client_of(serve_here([generator_run], token=TOKEN)) as client:
-        browser.open(str(client.base_url))
+        browser.navigate(str(client.base_url))
         browser.wait("document.querySelector('#token-dialog').open")
         browser.type("wrong")
         browser.press("Enter")
@@ -282,7 +282,7 @@ def test_token_is_asked_for_once(browser: Browser, generator_run: Path) -> None:
         browser.type(TOKEN)
         browser.press("Enter")
         browser.wait("!document.querySelector('#generate').hidden")
-        browser.open(str(client.base_url))
+        browser.navigate(str(client.base_url))
         browser.wait("!document.querySelector('#generate').hidden")
         # A server without a classifier has no such section.
         assert browser.evaluate("document.querySelector('#classify').hidden")

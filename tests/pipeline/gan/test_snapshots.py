@@ -31,7 +31,7 @@ def test_samples_of_many_classes_are_of_some(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "evenly_spaced", lambda count, limit=50: evenly_spaced(count, 2))
-    state = prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
+    state = prepare(gan_config(shards, tmp_path, samples_per_class=2), SINGLE_WORKER)
     device = SINGLE_WORKER.device
     state.snapshots.write(state.ema.model, 1, device)
     for name in ("real", "epoch_0001"):
