@@ -6,9 +6,8 @@ length of the hop, and a cell has the geometric mean of the probabilities of all
 so that an arithmetic mean of probabilities would extend events by up to half a window on both sides; in the
 geometric mean a window without the class counts more: none of its cells should have it.
 
-The geometric mean decreases toward the borders of an event, so that where windows overlap a class is present
-from two thresholds on (hysteresis, as in Canny 1986): an event needs a cell above the threshold, and extends
-over neighboring cells above three quarters of it.
+Where windows overlap, short dips do not split an event: cells above the threshold belong together if all
+between them are above three quarters of it (hysteresis, as in Canny 1986, without moving the borders).
 
 A window above the threshold that has no cell above it, as its neighbors do not confirm it, counts by its best
 cell: every window above the threshold is part of an event.
@@ -24,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Fraction of the threshold to which an event extends. Of 1, 0.75, 0.6, 0.5, 0.4 and 0.3 this one had the best
-# event-based F1 of windows of 2 s (0.38; 1 had 0.36), and 0.36 instead of 0.32 of windows of 1 s, on
-# soundscapes of ESC-10 (`benchmarks/bench_soundscapes.py`).
-EXTENT = 0.75
+# Fraction of the threshold above which a dip does not split an event. On soundscapes of ESC-10 it raised the
+# event-based F1 of windows of 1 s from 0.32 to 0.34 (`benchmarks/bench_soundscapes.py`). Borders that extend
+# to such cells were better there, and worse on clean sounds, whose borders are sharp.
+DIP = 0.75
 # Lower bound of probabilities in logarithms.
 TINY = 1e-12
 # Tolerance of comparisons with thresholds.
@@ -48,10 +47,14 @@ class Event(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Neighboring cells to which an event may extend: from `first` to before `stop`."""
+    """Neighboring cells above the lower threshold, until before `reach`.
+
+    Those above the threshold are from `first` to before `stop`; -1 and -1 if there is none.
+    """
 
     first: int
     stop: int
+    reach: int
     probability: float
 
 
@@ -89,8 +92,8 @@ class EventFinder:
         self._thresholds = np.asarray(thresholds) - ROUNDING
         # Windows that cover the center of a cell.
         self._cover = max(1, math.ceil(window / hop - 0.5 - ROUNDING))
-        extent = EXTENT if self._cover > 1 else 1.0  # without overlap nothing decreases toward the borders
-        self._low_thresholds = extent * np.asarray(thresholds) - ROUNDING
+        dip = DIP if self._cover > 1 else 1.0  # without overlap each cell has a window of its own
+        self._low_thresholds = dip * np.asarray(thresholds) - ROUNDING
         self._block = max(8 * self._cover, BLOCK_VALUES // len(self._thresholds))
         # Windows in memory, of which the first has the index `_low`; nan where one is missing.
         self._values = np.empty((0, len(self._thresholds)), np.float32)
@@ -137,7 +140,7 @@ class EventFinder:
         self._finished_cells = stop
 
     def _cells(self, last: bool) -> np.ndarray:
-        """Return the probability of each cell to which an event may extend, nan elsewhere.
+        """Return the probability of each cell above the lower threshold, nan elsewhere.
 
         Cells begin at that of the first window in memory. Those at both ends lack windows, unless these are
         the ends of the recording.
@@ -178,20 +181,28 @@ class EventFinder:
         for label in np.flatnonzero(present.any(axis=0)).tolist():
             edges = np.flatnonzero(np.diff(present[:, label].astype(np.int8), prepend=0, append=0))
             for start, stop in edges.reshape(-1, 2).tolist():
-                probability = float(cells[start:stop, label].max())
-                self._add_run(label, _Run(first + start, first + stop, probability))
+                values = cells[start:stop, label]
+                above = np.flatnonzero(values >= self._thresholds[label]).tolist()
+                ends = (first + start + above[0], first + start + above[-1] + 1) if above else (-1, -1)
+                self._add_run(label, first + start, _Run(*ends, first + stop, float(values.max())))
 
-    def _add_run(self, label: int, run: _Run) -> None:
+    def _add_run(self, label: int, first: int, run: _Run) -> None:
+        """Add a run that begins at the cell `first`, perhaps as the continuation of the one before."""
         before = self._last_runs.get(label)
-        if before is not None and before.stop == run.first:
-            run = _Run(before.first, run.stop, max(before.probability, run.probability))
+        if before is not None and before.reach == first:
+            run = _Run(
+                run.first if before.first < 0 else before.first,
+                before.stop if run.first < 0 else run.stop,
+                run.reach,
+                max(before.probability, run.probability),
+            )
         elif before is not None:
             self._keep(label, before)
         self._last_runs[label] = run
 
     def _keep(self, label: int, run: _Run) -> None:
         """Add a complete run to the events, if it has a cell above the threshold."""
-        if run.probability >= self._thresholds[label]:
+        if run.first >= 0:
             self._runs.append((label, run))
 
     def _event(self, label: int, run: _Run) -> Event:
