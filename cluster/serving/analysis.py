@@ -75,9 +75,8 @@ def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> Sound
     count = math.ceil(max(0.0, recording.seconds - features.seconds) / hop) + 1
     if count > MAX_WINDOWS:
         return Rejection(422, f"hop {hop:g}: {count:,} windows, more than {MAX_WINDOWS:,}; raise it")
-    if (
-        features.seconds / hop > MAX_WINDOWS
-    ):  # of a short sound there is one window, but events have this grid
+    # Of a short sound there is one window, but its events are on a grid of the hop.
+    if features.seconds / hop > MAX_WINDOWS:
         least = features.seconds / MAX_WINDOWS
         return Rejection(422, f"hop {hop:g}: less than {least:g} s, 1/{MAX_WINDOWS:,} of a clip; raise it")
     return _windows(sound.content, recording, features, hop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,11 @@ def _read_examples(run: Path, label: str) -> list[Example]:
     manifest = open_shards(folder)
     table = read_rows(folder).table
     rows = _rows_of(table, label, manifest.multi_label)
-    return [_read_example(folder, manifest, table, row) for row in rows.tolist()]
+    mels = _read_mels(folder, manifest, rows)
+    return [
+        _make_example(table.iloc[row], mel, manifest.features)
+        for row, mel in zip(rows.tolist(), mels, strict=True)
+    ]
 
 
 def _rows_of(table: pd.DataFrame, label: str, multi_label: bool) -> np.ndarray:
@@ -97,18 +101,24 @@ def _rows_of(table: pd.DataFrame, label: str, multi_label: bool) -> np.ndarray:
     return rows[evenly_spaced(len(rows), MAX_EXAMPLES)]
 
 
-def _read_example(folder: Path, manifest: ShardManifest, table: pd.DataFrame, row: int) -> Example:
-    """Read a clip: from its file, or if that is gone or has changed, from its spectrogram."""
+def _read_mels(folder: Path, manifest: ShardManifest, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the spectrograms of ascending rows, float32; a shard is read once for all of its rows."""
     ends = np.cumsum([shard.rows for shard in manifest.shards])
-    index = int(np.searchsorted(ends, row, side="right"))
-    shard = manifest.shards[index]
-    mels = mel_values(read_shard(folder / shard.name, ["mel"]), manifest.features.shape)
-    mel = np.asarray(mels[row - (ends[index] - shard.rows)], np.float32)
-    samples = row_samples(table.iloc[row], mel, manifest.features)
+    indices = np.searchsorted(ends, rows, side="right")
+    for index in np.unique(indices).tolist():
+        shard = manifest.shards[index]
+        mels = mel_values(read_shard(folder / shard.name, ["mel"]), manifest.features.shape)
+        for row in rows[indices == index] - (ends[index] - shard.rows):
+            yield np.asarray(mels[row], np.float32)
+
+
+def _make_example(row: pd.Series, mel: np.ndarray, features: FeatureConfig) -> Example:
+    """Return a clip: from its file, or if that is gone or has changed, from its spectrogram."""
+    samples = row_samples(row, mel, features)
     if samples is None:
-        samples = _vocode(mel, manifest.features)
-    wav = encode_wav(np.clip(samples, -1.0, 1.0), manifest.features.mel.sample_rate)
-    return Example(str(table["clip_id"].iloc[row]), ServedClip(wav, mel_png(mel)))
+        samples = _vocode(mel, features)
+    wav = encode_wav(np.clip(samples, -1.0, 1.0), features.mel.sample_rate)
+    return Example(str(row["clip_id"]), ServedClip(wav, mel_png(mel)))
 
 
 def _vocode(mel: np.ndarray, features: FeatureConfig) -> np.ndarray:

@@ -22,27 +22,9 @@ from pipeline.training.trackers.tracked_runs import training_runs
 from pipeline.training.trackers.tracking import tracked
 from tests.helpers.mlflow_server import MlflowServer
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import train_config, write_shards
+from tests.helpers.sounds import train_config
 
 mlflow = pytest.importorskip("mlflow")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("tones"))
-
-
-@pytest.fixture(scope="module")
-def complete_run(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
-    config = train_config(shards, tmp_path_factory.mktemp("runs") / "complete", epochs=4)
-    begin_run(config)
-    train_in_process(config)
-    return config.run
-
-
-@pytest.fixture
-def run(complete_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(complete_run, tmp_path / "project" / "first"))
 
 
 @pytest.fixture

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.audio.waveform import write_wav
-from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.follower import Command, Follower
 from pipeline.training.trackers.tracked_runs import training_runs
 from pipeline.training.trackers.wandb_client import WandbTracker
-from tests.helpers.sounds import tone, train_config, write_shards
+from tests.helpers.sounds import tone
 from tests.helpers.wandb_files import offline_runs
 
 pytest.importorskip("wandb")
@@ -30,20 +28,6 @@ PNG = bytes.fromhex(
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_DIR", raising=False)
-
-
-@pytest.fixture(scope="module")
-def complete_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    config = train_config(write_shards(folder), folder / "complete", epochs=4)
-    begin_run(config)
-    train_in_process(config)
-    return config.run
-
-
-@pytest.fixture
-def run(complete_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(complete_run, tmp_path / "project" / "first"))
 
 
 def follow(run: Path) -> Follower:
