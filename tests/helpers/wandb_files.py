@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.helpers.processes import wait_until
+
 HEADER_BYTES, BLOCK_BYTES, RECORD_HEADER_BYTES = 7, 32768, 7
 FULL, LAST = 1, 4
 
@@ -27,14 +29,14 @@ class OfflineRun(NamedTuple):
 
 
 def offline_runs(folder: Path) -> list[OfflineRun]:
-    """Return what all sessions in `folder/wandb` have written, oldest first."""
-    return [_read(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+    """Return what all sessions in `folder/wandb`, which have ended, have written, oldest first."""
+    return [_read(session) for session in sorted(folder.glob("wandb/offline-run-*"))]
 
 
-def _read(path: Path) -> OfflineRun:
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    records = [Record.FromString(data) for data in _log_records(path.read_bytes())]
+def _read(session: Path) -> OfflineRun:
+    # A process of its own writes the file: `finish` may return before its last records are there.
+    wait_until(lambda: any(record.HasField("exit") for record in _records(session)), timeout_s=20)
+    records = _records(session)
     run = next(record.run for record in records if record.HasField("run"))
     artifacts: dict[str, list[str]] = {}
     summary: dict[str, Any] = {}
@@ -55,6 +57,13 @@ def _read(path: Path) -> OfflineRun:
     )
 
 
+def _records(session: Path) -> list[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    files = session.glob("*.wandb")
+    return [Record.FromString(data) for path in files for data in _log_records(path.read_bytes())]
+
+
 def _values(items: Any) -> dict[str, Any]:
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 
@@ -69,6 +78,8 @@ def _log_records(data: bytes) -> Iterator[bytes]:
             continue
         _, length, kind = struct.unpack_from("<IHB", data, position)
         position += RECORD_HEADER_BYTES
+        if position + length > len(data):
+            return  # not yet written as a whole
         parts.append(data[position : position + length])
         position += length
         if kind in (FULL, LAST):
