@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, Spectrogram
-from pipeline.audio.synthesize import write_dataset
+from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.data.shard_manifest import ShardManifest, write_manifest
 from pipeline.data.shards import write_shard
 from pipeline.distributed.batch_job import run_in_process

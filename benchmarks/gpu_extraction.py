@@ -19,7 +19,7 @@ from benchmarks.gpu_rows import PartResult, measured, part_arguments, run_attemp
 from cluster.connection.session import session
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig, spectrogram_rows
-from pipeline.audio.synthesize import write_dataset
+from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.extract import ExtractConfig, extract
 

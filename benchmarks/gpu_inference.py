@@ -25,7 +25,8 @@ from benchmarks.gpu_rows import PartResult, measured, part_arguments, run_attemp
 from cluster.connection.session import session
 from models.classifier import Classifier, ClassifierConfig
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
-from pipeline.audio.synthesize import CLASS_NAMES, write_dataset
+from pipeline.audio.synthesize import CLASS_NAMES
+from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.audio.vocoder import Vocoder
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.distributed.devices import Device

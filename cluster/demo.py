@@ -11,7 +11,7 @@ from pydantic import Field
 
 from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
-from pipeline.audio.synthesize import write_dataset
+from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.classifier.baseline import linear_baseline
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from pipeline.audio.synthesize import write_dataset
+from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.sampling import generate_mel, latents_from_seed
 from pipeline.report.clips import decibel_scale

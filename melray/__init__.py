@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pipeline.audio.sounds import loudness as loudness
     from pipeline.audio.sounds import normalize_loudness as normalize_loudness
     from pipeline.audio.sounds import spectrogram as spectrogram
-    from pipeline.audio.synthesize import write_dataset as synthesize_sounds
+    from pipeline.audio.synthetic_dataset import write_dataset as synthesize_sounds
     from pipeline.classifier.sound_classifier import SoundClassifier as SoundClassifier
     from pipeline.classifier.sound_results import DetectedEvent as DetectedEvent
     from pipeline.classifier.sound_results import Prediction as Prediction
@@ -112,7 +112,7 @@ _MODULES = {
     "read_search": "tune.trials_table",
     "set_log_level": "pipeline.io.console",
     "spectrogram": "pipeline.audio.sounds",
-    "synthesize_sounds": "pipeline.audio.synthesize",
+    "synthesize_sounds": "pipeline.audio.synthetic_dataset",
 }
 # Names that are others in their modules.
 _ORIGINAL_NAMES = {

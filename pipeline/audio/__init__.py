@@ -18,7 +18,8 @@ In the order in which a clip passes through them:
 - `cpu_time`: estimated CPU time of all that.
 - `vocoder`: log-mel spectrogram → samples.
 - `loudness`: loudness and peak of synthesized clips.
-- `synthesize`: a synthetic labeled dataset for `melray demo`, tests and benchmarks.
+- `synthesize`: synthetic sounds of ten classes.
+- `synthetic_dataset`: a labeled dataset of them for `melray demo`, tests and benchmarks.
 
 Randomness is passed in as a `numpy.random.Generator`, seeded per row: results do not depend on the worker or
 on the processing order.

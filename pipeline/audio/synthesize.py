@@ -1,4 +1,4 @@
-"""Synthetic labeled dataset: sound events that differ in their temporal structure, with reverb and noise.
+"""Synthetic sound events that differ in their temporal structure, with reverb and noise.
 
 Most classes come in pairs with the same average spectrum (a chirp and its time reversal), so a model that
 averages over time cannot distinguish them, and a model of the temporal structure can. Sounds are float32
@@ -7,14 +7,11 @@ arrays of shape `(num_samples,)`; frequencies are in Hz.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-import soundfile
 
-from pipeline.audio.augment import add_noise, add_reverb, row_rng
+from pipeline.audio.augment import add_noise, add_reverb
 
 # Ranges that parameters are sampled from, uniformly.
 CLIP_SECONDS = (2.0, 6.0)
@@ -22,13 +19,6 @@ PEAK_DB = (-22.0, -1.0)  # relative to full scale
 REVERB_STRENGTH = (0.02, 0.4)  # of `add_reverb`: decay times of 0.13 to 0.66 s
 NOISE_STRENGTH = (0.3, 1.3)  # of `add_noise`: signal-to-noise ratios of 30 to -5 dB
 REVERB_TAIL_SECONDS = 0.5
-# A minority of clips has another sample rate or two channels, so that decoding is exercised.
-SAMPLE_RATES, SAMPLE_RATE_PROBS = (22_050, 16_000, 44_100), (0.8, 0.1, 0.1)
-STEREO_PROB = 0.2
-
-# Raise it when the same arguments produce different sounds; existing datasets are then rewritten.
-DATASET_VERSION = 1
-MARKER = "_complete.json"
 BAR_PARTIALS = np.array([1.0, 2.756, 5.404, 8.933])  # of a free bar, relative to the lowest
 
 
@@ -130,79 +120,6 @@ def synthesize_clip(name: str, rng: np.random.Generator, sample_rate: int = 22_0
     clip[start : start + event.size] = event
     clip = add_noise(clip, sample_rate, rng.uniform(*NOISE_STRENGTH), rng)
     return clip * np.float32(10 ** (rng.uniform(*PEAK_DB) / 20) / np.abs(clip).max())
-
-
-def write_dataset(
-    out: Path | str,
-    *,
-    train_per_class: int = 50,
-    test_per_class: int = 12,
-    seed: int = 42,
-    classes: Sequence[str] = CLASS_NAMES,
-) -> None:
-    """Write a labeled training dataset and an unlabeled test dataset of synthetic sounds.
-
-    Training clips are `out/train/<class>/<class>_000.wav` and so on. Test clips are `out/test/clip_000.wav`
-    and so on, in random order, with their labels in `out/test_labels.csv` (`id` is the file name). A clip
-    depends only on the seed, its class and its number. A complete dataset with the same arguments is not
-    written again.
-
-    Args:
-        out: output folder; created if missing.
-        train_per_class: training clips per class.
-        test_per_class: test clips per class.
-        seed: random seed.
-        classes: names of some of the ten classes (default: all).
-
-    Raises:
-        ValueError: an unknown class.
-    """
-    if unknown := set(classes) - set(CLASS_NAMES):
-        raise ValueError(f"class '{min(unknown)}': unknown; available: {', '.join(CLASS_NAMES)}")
-    out = Path(out) if isinstance(out, str) else out
-    arguments = {
-        "version": DATASET_VERSION,
-        "train_per_class": train_per_class,
-        "test_per_class": test_per_class,
-        "seed": seed,
-    }
-    marker, marker_text = out / MARKER, json.dumps(arguments | {"classes": tuple(classes)}, indent=1) + "\n"
-    train = {
-        out / "train" / name / f"{name}_{i:03d}.wav": (name, i)
-        for name in classes
-        for i in range(train_per_class)
-    }
-    test_clips = [(name, i) for name in classes for i in range(test_per_class)]
-    order = row_rng(seed, "test order", 0).permutation(len(test_clips))
-    test = {out / "test" / f"clip_{i:03d}.wav": test_clips[index] for i, index in enumerate(order)}
-    labels = out / "test_labels.csv"
-    if (
-        marker.is_file()
-        and marker.read_text(encoding="utf-8") == marker_text
-        and all(path.is_file() for path in (*train, *test, labels))
-    ):
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    marker.unlink(missing_ok=True)
-    # Delete the surplus clips of an earlier, larger dataset.
-    for path in {*out.glob("train/*/*_[0-9]*.wav"), *out.glob("test/clip_[0-9]*.wav")} - {*train, *test}:
-        path.unlink()
-    for split, clips in (("train", train), ("test", test)):
-        for path, (name, number) in clips.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_clip(path, name, row_rng(seed, f"{split}/{name}", number))
-    labels.write_text(
-        "id,label\n" + "".join(f"{path.name},{name}\n" for path, (name, _) in test.items()), encoding="utf-8"
-    )
-    marker.write_text(marker_text, encoding="utf-8")
-
-
-def _write_clip(path: Path, name: str, rng: np.random.Generator) -> None:
-    """Write a clip of class `name` as a 16-bit WAV file of random sample rate and number of channels."""
-    rate, stereo = int(rng.choice(SAMPLE_RATES, p=SAMPLE_RATE_PROBS)), rng.random() < STEREO_PROB
-    gains = rng.uniform(0.5, 1.0, 2).astype(np.float32)
-    clip = synthesize_clip(name, rng, rate)
-    soundfile.write(path, clip[:, None] * gains if stereo else clip, rate, subtype="PCM_16")
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -1,6 +1,7 @@
 """Input and output: errors, console, files, and paths on local disk or in an object store.
 
 - `errors`: `UserError`, reported in one line with a fix; conversion of operating system errors.
+- `arguments`: checks of what a Python program passes.
 - `text`: numbers with their nouns.
 - `console`: log messages, progress bars and live displays on stderr.
 - `standard_error`: hides lines that libraries write directly to file descriptor 2.
