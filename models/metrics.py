@@ -107,10 +107,7 @@ def classification_metrics(clips: ClipScores, class_names: Sequence[str]) -> dic
         "top5_accuracy": float((clips.rank < TOP).mean()) if num_classes > TOP else None,
         **_ranking(clips, num_classes),
         "log_loss": log_loss(clips.true_probability),
-        "ece": sum(
-            entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]
-        )
-        / len(clips.labels),
+        "ece": calibration_error(bins),
         "classes_without_clips": [
             name for name, count in zip(class_names, counts.support, strict=True) if not count
         ],
@@ -143,6 +140,13 @@ def log_loss(true_probability: np.ndarray) -> float:
     """
     eps = float(np.finfo(true_probability.dtype).eps)
     return float(-np.log(np.clip(true_probability.astype(np.float64), eps, 1.0 - eps)).mean())
+
+
+def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
+    """Return the mean distance of confidence and accuracy over all entries of `calibration_bins`."""
+    filled = [entry for entry in bins if entry["count"]]
+    gaps = sum(entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in filled)
+    return float(gaps / sum(entry["count"] for entry in filled))
 
 
 def calibration_bins(

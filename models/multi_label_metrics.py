@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.metrics import calibration_bins
+from models.metrics import calibration_bins, calibration_error
 
 # True clips with probability 1 that are added to each class by the padded metric of BirdCLEF 2023.
 PADDING = 5
@@ -174,8 +174,8 @@ def multi_label_metrics(
     correct, count = (targets & predicted).sum(axis=0), predicted.sum(axis=0)
     f1 = 2 * correct / np.maximum(support + count, 1)
     bins = calibration_bins(probabilities.ravel(), targets.ravel())
-    gaps = [entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in bins if entry["count"]]
     columns = {
+        "name": list(class_names),
         "average_precision": [_defined(value) for value in precisions],
         "roc_auc": [_defined(value) for value in areas],
         "threshold": np.asarray(thresholds, float).tolist(),
@@ -194,14 +194,13 @@ def multi_label_metrics(
         "macro_f1": float(f1[support > 0].mean()) if support.any() else None,
         "micro_f1": float(2 * correct.sum() / max(1, support.sum() + count.sum())),
         "log_loss": binary_log_loss(targets, probabilities),
-        "ece": sum(gaps) / targets.size,
+        "ece": calibration_error(bins),
         "classes_without_clips": [
             name for name, clips in zip(class_names, support, strict=True) if not clips
         ],
         "calibration": bins,
         "per_class": [
-            {"name": name, **{key: values[c] for key, values in columns.items()}}
-            for c, name in enumerate(class_names)
+            dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
         ],
     }
 

@@ -13,7 +13,7 @@ In the order to read:
     inference    class probabilities from spectrograms
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
-    report       HTML report of an evaluation; examples: its clips of each class
+    report       HTML report of an evaluation; report_page: of both kinds; examples: clips of each class
     crossval     `melray crossval`: each fold held out once
     sound_classifier  a model that is ready for audio, in one process; sound_results, file_table: its results
     predict      `melray predict`: a resumable batch job over audio files

@@ -28,7 +28,8 @@ from pipeline.classifier.multi_label.evaluation import (
     write_label_set_evaluation,
 )
 from pipeline.classifier.predictor_model import AnyClassifier, load_predictor, model_facts
-from pipeline.classifier.report import Example, Mistake, write_report
+from pipeline.classifier.report import MAX_MISTAKES, Mistake, write_report
+from pipeline.classifier.report_page import Example, ReportContent
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import row_labels
 from pipeline.data.loader import batch_slices
@@ -39,7 +40,6 @@ from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
 from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 
-MAX_MISTAKES = 12
 CHUNK_ROWS = 1024
 CONFUSION_NAME = "confusion.csv"
 
@@ -160,7 +160,7 @@ def write_evaluation(
     tta_shifts: int,
 ) -> dict[str, Any]:
     """Write `evaluation.json`, `confusion.csv` and `report.html` to `out`; return the metrics."""
-    class_names, training = saved.metadata.class_names, saved.metadata.training
+    class_names = saved.metadata.class_names
     metrics: dict[str, Any] = classification_metrics(predictions.scores, class_names)
     confusion = count_confusions(predictions.scores.labels, predictions.scores.predictions, len(class_names))
     mistakes = confident_mistakes(predictions, class_names)
@@ -183,22 +183,23 @@ def write_evaluation(
         write_text_atomically(out / CONFUSION_NAME, confusion_csv(confusion, class_names))
         write_report(
             out / "report.html",
-            title="Sound classifier",
-            summary={
-                "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')})",
-                **_scored_classes(metrics),
-                "accuracy, 95 % interval": _interval(metrics),
-                **_ranking_facts(metrics),
-                **model_facts(saved),
-                "TTA shifts": str(tta_shifts),
-            },
-            metrics=metrics,
+            ReportContent(
+                summary={
+                    "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')})",
+                    **_scored_classes(metrics),
+                    "accuracy, 95 % interval": _interval(metrics),
+                    **_ranking_facts(metrics),
+                    **model_facts(saved),
+                    "TTA shifts": str(tta_shifts),
+                },
+                metrics=metrics,
+                history=history,
+                examples=class_examples(predictions, class_names),
+                features=saved.metadata.features,
+                settings=saved.metadata.training.get("config") or {},
+            ),
             confusion=confusion,
-            history=history,
             mistakes=mistakes,
-            examples=class_examples(predictions, class_names),
-            features=saved.metadata.features,
-            settings=training.get("config"),
         )
     return metrics
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
-from pipeline.classifier.report import Example
+from pipeline.classifier.report_page import Example
 from pipeline.report.selection import evenly_spaced
 
 

@@ -8,9 +8,9 @@ and with those of an untrained generator.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -41,7 +41,7 @@ from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_text_atomically
-from pipeline.training.model_file import load_generator
+from pipeline.training.model_file import SavedClassifier, load_generator
 from pipeline.training.optim import set_float32_precision
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
@@ -53,6 +53,18 @@ CLIPS_PER_CLASS, MIN_CLIPS_PER_CLASS, MAX_GENERATED_CLIPS = 30, 2, 15_000
 # Training clips that represent the training data, in total and of each class; held-out clips.
 MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS, MAX_HELD_OUT_CLIPS = 2000, 4, 20_000
 MAX_REPORTED_PAIRS = 6
+
+
+class ComparedClips(NamedTuple):
+    """The sets of clips that an evaluation compares, each with the outputs of the classifier."""
+
+    generated: EvaluatedClips
+    untrained: EvaluatedClips
+    """Of an untrained generator."""
+    train: EvaluatedClips
+    """Real clips that the generator was trained on."""
+    held_out: EvaluatedClips
+    """Other real clips."""
 
 
 def evaluate_gan(
@@ -88,41 +100,67 @@ def evaluate_gan(
     classifier.model.to(device)
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")
-
-    def evaluated(mels: np.ndarray, labels: np.ndarray) -> EvaluatedClips:
-        return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))
-
-    num_classes, labels = len(dataset.class_names), dataset.labels
-    clips_per_class = clips_per_class or default_clips_per_class(num_classes)
+    num_classes, features = len(dataset.class_names), saved.metadata.features
     train_rows = subsample_evenly(split.train, max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes))
-    features = saved.metadata.features
-    generated = evaluated(
-        *generate_and_resynthesize(saved.model.to(device), features, clips_per_class, "generating")
-    )
+    clips_per_class = clips_per_class or default_clips_per_class(num_classes)
     untrained_model, _ = create_networks(config, dataset, saved.model.mel_mean_M, saved.model.mel_std_M)
-    untrained = evaluated(
-        *generate_and_resynthesize(
-            untrained_model.eval().to(device),
-            features,
-            clips_per_class,
-            "generating with an untrained generator",
-        )
+    compared = ComparedClips(
+        *score_generators(
+            (saved.model.to(device), untrained_model.eval().to(device)), features, clips_per_class, classifier
+        ),
+        *(
+            classify_clips(classifier, dataset.mels[rows], dataset.labels[rows])
+            for rows in (train_rows, held_out_rows)
+        ),
     )
-    train = evaluated(dataset.mels[train_rows], labels[train_rows])
-    held_out = evaluated(dataset.mels[held_out_rows], labels[held_out_rows])
-    metrics = compute_metrics(generated, untrained, train, held_out, dataset.class_names)
+    metrics = compute_metrics(*compared, dataset.class_names)
+    write_results(run, out, compared, metrics, features, dataset.class_names, device)
+    print(f"{describe_metrics(metrics)}\nreport: {(out or run) / 'report.html'}", flush=True)
+    return metrics
+
+
+def score_generators(
+    models: tuple[Generator, Generator],
+    features: FeatureConfig,
+    clips_per_class: int,
+    classifier: SavedClassifier,
+) -> Iterator[EvaluatedClips]:
+    """Yield the clips of a trained and of an untrained generator with the outputs of the classifier."""
+    descriptions = ("generating", "generating with an untrained generator")
+    for model, description in zip(models, descriptions, strict=True):
+        clips = generate_and_resynthesize(model, features, clips_per_class, description)
+        yield classify_clips(classifier, *clips)
+
+
+def classify_clips(classifier: SavedClassifier, mels: np.ndarray, labels: np.ndarray) -> EvaluatedClips:
+    """Return clips, as of `generate_and_resynthesize`, with the outputs of the classifier."""
+    return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))
+
+
+def write_results(
+    run: Path,
+    out: Path | None,
+    compared: ComparedClips,
+    metrics: dict[str, Any],
+    features: FeatureConfig,
+    class_names: Sequence[str],
+    device: torch.device,
+) -> None:
+    """Write `evaluation.json`, `confusion.csv` and `report.html` to `out`, by default to the run.
+
+    Raises:
+        UserError: a full disk, or another problem of writing.
+    """
+    generated, folder = compared.generated, out or run
     unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
     vocoder = Vocoder(features.mel, device=device)
-    pairs = nearest_pairs(generated, train, unit, features, dataset.class_names, vocoder)
-    confusion = count_confusions(generated.labels, generated.predictions, num_classes)
-    folder = out or run
+    pairs = nearest_pairs(generated, compared.train, unit, features, class_names, vocoder)
+    confusion = count_confusions(generated.labels, generated.predictions, len(class_names))
     with report_os_errors("writing to", folder):
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json("evaluation.json", metrics)
-        write_text_atomically(folder / CONFUSION_NAME, confusion_csv(confusion, dataset.class_names))
+        write_text_atomically(folder / CONFUSION_NAME, confusion_csv(confusion, class_names))
         write_run_report(run, metrics, confusion, pairs, out, device)
-    print(f"{describe_metrics(metrics)}\nreport: {folder / 'report.html'}", flush=True)
-    return metrics
 
 
 def default_clips_per_class(num_classes: int) -> int:

@@ -89,16 +89,23 @@ def train_epoch(
             if checkpoints is not None:
                 checkpoints.after_step(steps, sums, time.perf_counter() - start_time)
         means = (world.sum(epoch_sums) / len(batches)).tolist()
-    seconds = time.perf_counter() - start_time
+    return _epoch_metrics(state, means, len(batches), time.perf_counter() - start_time)
+
+
+def _epoch_metrics(
+    state: GanTrainState, means: list[float], num_steps: int, seconds: float
+) -> dict[str, float]:
+    """Return the metrics of an epoch from the means over its steps: those of `METRIC_NAMES`, and r_t."""
+    config = state.config
     metrics = dict(zip(METRIC_NAMES, means[:-1], strict=True))
     # The mean over the steps that had a penalty.
-    metrics["penalty"] *= min(config.penalty_interval, len(batches))
+    metrics["penalty"] *= min(config.penalty_interval, num_steps)
     return {
         **metrics,
         "ada_rt": means[-1],
         "augment_p": float(state.ada_p),
         "seconds": seconds,
-        "steps_per_second": len(batches) / seconds,
+        "steps_per_second": num_steps / seconds,
         "learning_rate": config.generator_lr * learning_rate_factor(state, state.step - 1),
     }
 
@@ -155,24 +162,7 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
                 rollback(state, reason, checkpoints.read(world, within_epochs=False), log)
                 continue
             state.epoch += 1
-            sampled = state.epoch % config.sample_every == 0 or state.epoch == config.epochs
-            write_snapshot = partial(state.snapshots.write, state.ema.model, state.epoch, world.device)
-            # `dict` is a no-op for the other ranks: `run_on_all_ranks` is a collective.
-            sample_metrics: dict[str, float] = world.run_on_all_ranks(
-                write_snapshot if is_main and sampled else dict
-            )
-            improved = update_best(state, sample_metrics, sampled) if is_main else False
-            state.history.append(
-                {
-                    "epoch": state.epoch,
-                    **metrics,
-                    **sample_metrics,
-                    **pop_collapse(state),
-                    "best": improved,
-                }
-            )
-            world.run_on_all_ranks(partial(run.check_owner, owner) if is_main else dict)
-            world.run_on_all_ranks(partial(publish, state, checkpoints, log, improved) if is_main else dict)
+            end_epoch(state, metrics, checkpoints, log, owner)
             yield state.history[-1]
     return {
         "epochs": state.epoch,
@@ -180,6 +170,38 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
         "rollbacks": state.rollbacks,
         **(state.history[state.best_epoch - 1] if is_main else {}),
     }
+
+
+def end_epoch(
+    state: GanTrainState,
+    metrics: dict[str, Any],
+    checkpoints: Checkpoints,
+    log: RunLog,
+    owner: str | None,
+) -> None:
+    """Write the samples of an epoch that is good, add it to the history, and publish it; a collective.
+
+    Raises:
+        UserError: on every rank, if rank 0 cannot write, or another process has taken over the run.
+    """
+    config, world = state.config, state.world
+    is_main = world.rank == 0
+    sampled = state.epoch % config.sample_every == 0 or state.epoch == config.epochs
+    write_snapshot = partial(state.snapshots.write, state.ema.model, state.epoch, world.device)
+    # `dict` is a no-op for the other ranks: `run_on_all_ranks` is a collective.
+    sample_metrics: dict[str, float] = world.run_on_all_ranks(write_snapshot if is_main and sampled else dict)
+    improved = update_best(state, sample_metrics, sampled) if is_main else False
+    state.history.append(
+        {
+            "epoch": state.epoch,
+            **metrics,
+            **sample_metrics,
+            **pop_collapse(state),
+            "best": improved,
+        }
+    )
+    world.run_on_all_ranks(partial(RunFolder(config.run).check_owner, owner) if is_main else dict)
+    world.run_on_all_ranks(partial(publish, state, checkpoints, log, improved) if is_main else dict)
 
 
 def save_within_epoch(

@@ -63,19 +63,9 @@ def spectrogram_grid_png(
     axes = figure.subplots(
         rows, columns, squeeze=False, gridspec_kw=edges | {"hspace": GAP / CELL[1], "wspace": 0.06}
     )
-    hertz, seconds = frequency_ticks(config, bands)[::2], time_ticks(config, frames)
     for (row, column), ax in np.ndenumerate(axes):
         image = _draw_spectrogram(ax, mels[row, column], scale)
-        ax.set_yticks(
-            [position for _, position in hertz],
-            [f"{value:g}" if column == 0 else "" for value, _ in hertz],
-            fontsize=6,
-        )
-        ax.set_xticks(
-            [position for _, position in seconds],
-            [f"{value:g}" if row == rows - 1 else "" for value, _ in seconds],
-            fontsize=6,
-        )
+        _label_axes(ax, config, (bands, frames), column == 0, row == rows - 1)
     for row, name in enumerate(names):
         axes[row, 0].set_title(name, loc="left", font=font, fontsize=8, pad=3, parse_math=False)
     axes[rows // 2, 0].set_ylabel("Hz", fontsize=7)
@@ -125,6 +115,21 @@ def _draw_spectrogram(axes: Any, mel: np.ndarray, scale: Scale, **options: Any) 
         vmax=scale[1],
         extent=(0, 1, 0, 1),
         **options,
+    )
+
+
+def _label_axes(axes: Any, config: MelConfig, shape: tuple[int, int], is_left: bool, is_bottom: bool) -> None:
+    """Set the ticks of a spectrogram `(n_mels, num_frames)` in a grid, with numbers only at its edges."""
+    hertz, seconds = frequency_ticks(config, shape[0])[::2], time_ticks(config, shape[1])
+    axes.set_yticks(
+        [position for _, position in hertz],
+        [f"{value:g}" if is_left else "" for value, _ in hertz],
+        fontsize=6,
+    )
+    axes.set_xticks(
+        [position for _, position in seconds],
+        [f"{value:g}" if is_bottom else "" for value, _ in seconds],
+        fontsize=6,
     )
 
 

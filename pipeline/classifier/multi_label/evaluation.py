@@ -26,7 +26,8 @@ from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.report import ClassError, write_multi_label_report
 from pipeline.classifier.predictor_model import AnyClassifier, model_facts
-from pipeline.classifier.report import MAX_MISTAKES, Example
+from pipeline.classifier.report import MAX_MISTAKES
+from pipeline.classifier.report_page import Example, ReportContent
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import label_sets
 from pipeline.io.errors import report_os_errors
@@ -105,7 +106,7 @@ def write_label_set_evaluation(
     tta_shifts: int,
 ) -> dict[str, Any]:
     """Write `evaluation.json` and `report.html` to `out`; return the metrics."""
-    class_names, training = saved.metadata.class_names, saved.metadata.training
+    class_names = saved.metadata.class_names
     p = predictions
     interval = map_interval(p.targets, p.probabilities, p.recordings)
     false_positives, false_negatives = class_errors(p, class_names, 1), class_errors(p, class_names, -1)
@@ -124,23 +125,25 @@ def write_label_set_evaluation(
         RunFolder(out).write_json("evaluation.json", metrics)
         write_multi_label_report(
             out / "report.html",
-            summary={
-                "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')} of "
-                f"{plural(metrics['recordings'], 'recording')}, {metrics['background_clips']:,} without any "
-                "class)",
-                "macro average precision, 95 % interval": describe_interval(metrics),
-                "log-loss": f"{metrics['log_loss']:.3f}",
-                **model_facts(saved),
-                "TTA shifts": str(tta_shifts),
-            },
-            metrics=metrics,
+            ReportContent(
+                summary={
+                    "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')} of "
+                    f"{plural(metrics['recordings'], 'recording')}, {metrics['background_clips']:,} without "
+                    "any class)",
+                    "macro average precision, 95 % interval": describe_interval(metrics),
+                    "log-loss": f"{metrics['log_loss']:.3f}",
+                    **model_facts(saved),
+                    "TTA shifts": str(tta_shifts),
+                },
+                metrics=metrics,
+                history=history,
+                examples=class_examples(p, class_names),
+                features=saved.metadata.features,
+                settings=saved.metadata.training.get("config") or {},
+            ),
             curves=precision_recall_curves(p, metrics["per_class"]),
-            history=history,
             false_positives=false_positives,
             false_negatives=false_negatives,
-            examples=class_examples(p, class_names),
-            features=saved.metadata.features,
-            settings=training.get("config"),
         )
     return metrics
 

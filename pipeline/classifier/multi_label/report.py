@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pipeline.classifier.report import MAX_CLASSES, Example, learning_curves
-from pipeline.report.charts import History
-from pipeline.report.clips import color_bar, decibel_scale, spectrogram
-from pipeline.report.confusion import reliability_chart
-from pipeline.report.page import write_page
+from pipeline.classifier.report_page import MAX_CLASSES, ReportContent, write_classifier_page
 from pipeline.report.precision_recall import MAX_CURVES, PrecisionRecall, precision_recall_chart
 from pipeline.report.selection import describe_selection, evenly_spaced
-
-if TYPE_CHECKING:
-    from pipeline.audio.features import FeatureConfig
 
 
 @dataclass(frozen=True)
@@ -38,64 +31,43 @@ class ClassError:
 
 def write_multi_label_report(
     path: Path,
+    content: ReportContent,
     *,
-    summary: Mapping[str, str],
-    metrics: Mapping[str, Any],
     curves: Sequence[PrecisionRecall],
-    history: History,
     false_positives: Sequence[ClassError],
     false_negatives: Sequence[ClassError],
-    examples: Sequence[Example],
-    features: FeatureConfig,
-    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report atomically.
 
     Args:
         path: HTML file; its folder is created.
-        summary: short facts of the run, shown below the title.
-        metrics: result of `models.multi_label_metrics.multi_label_metrics`.
+        content: metrics of `models.multi_label_metrics.multi_label_metrics`, examples and facts.
         curves: precision-recall curves of the classes with clips.
-        history: one entry per epoch, as for `pipeline.classifier.report.write_report`.
         false_positives: wrongly predicted classes, to be shown in this order.
         false_negatives: missed classes, to be shown in this order.
-        examples: one clip of each class to show, in this order.
-        features: settings of the spectrograms.
-        settings: more resolved settings, nested, listed with those of `features`.
     """
-    errors = [*false_positives, *false_negatives]
-    scale = decibel_scale([clip.mel for clip in examples] + [clip.mel for clip in errors])
-    learning, curve_note = learning_curves(history)
-    total = len(metrics["per_class"])
+    metrics, total = content.metrics, len(content.metrics["per_class"])
     classes = weakest_classes(metrics["per_class"])
     support = np.array([entry["support"] for entry in metrics["per_class"]])
     num_scored = int((support > 0).sum())
     shown = shown_curves(curves)
-    write_page(
+    write_classifier_page(
         path,
         "multi_label.html.j2",
-        title="Sound classifier",
-        summary=summary,
-        metrics=metrics,
+        content,
+        [clip.mel for clip in (*false_positives, *false_negatives)],
         scored=f"{total} classes" if num_scored == total else f"{num_scored} of {total} classes with clips",
         # The expected average precision of random probabilities is about the frequency of the class.
         chance_map=float(support[support > 0].mean() / metrics["clips"]) if num_scored else None,
-        curves=learning,
-        curve_note=curve_note,
         precision_recall=precision_recall_chart(shown) if shown else None,
         precision_recall_note=describe_selection(
             len(shown), len(curves), "from the lowest to the highest average precision"
         ),
         classes=classes,
         class_note=describe_selection(len(classes), total, "those with the lowest average precision"),
-        reliability=reliability_chart(metrics["calibration"]),
-        examples=examples,
-        example_note=describe_selection(len(examples), num_scored),
+        example_note=describe_selection(len(content.examples), num_scored),
         false_positives=false_positives,
         false_negatives=false_negatives,
-        plot=lambda mel: spectrogram(mel, features.mel, scale),
-        color_bar=color_bar(scale),
-        settings={**(settings or {}), "features": features.to_dict()},
     )
 
 

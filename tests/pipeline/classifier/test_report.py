@@ -13,7 +13,8 @@ import pytest
 from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, score_clips
 from pipeline.audio.features import FeatureConfig
-from pipeline.classifier.report import MAX_MISTAKES, Example, Mistake, write_report
+from pipeline.classifier.report import MAX_MISTAKES, Mistake, write_report
+from pipeline.classifier.report_page import Example, ReportContent
 from tests.helpers.html_page import EVIL_NAMES, Page, assert_accessible, parse_checked
 
 FEATURES = FeatureConfig()
@@ -82,7 +83,9 @@ def write(folder: Path, names: list[str], num_mistakes: int = 3, **changes: Any)
         "features": FEATURES,
         "settings": {"optimizer": {"name": "<adamw>", "betas": [0.9, 0.95]}, "resume": None},
     }
-    write_report(path, **(values | changes))
+    values |= changes
+    other = {name: values.pop(name) for name in ("confusion", "mistakes")}
+    write_report(path, ReportContent(**values), **other)
     return path.read_text(encoding="utf-8")
 
 
