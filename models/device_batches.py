@@ -31,7 +31,11 @@ def device_batch_size(item_bytes: float, device: torch.device, cpu: int, most: i
 
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Copy values to a device without waiting for the copy; on a CPU they are not copied."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if isinstance(values, Tensor):
+        tensor = values
+    else:
+        # A part of a read-only memory map is copied: PyTorch warns that it could be written to.
+        tensor = torch.from_numpy(np.require(values, requirements=["C_CONTIGUOUS", "WRITEABLE"]))
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

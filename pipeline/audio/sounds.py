@@ -15,6 +15,7 @@ from pipeline.audio.features import ClipSource, FeatureConfig, load_clip
 from pipeline.audio.features import spectrogram as clip_spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.recordings import read_recording
+from pipeline.audio.sound_arguments import check_features, check_samples, check_source, is_samples
 from pipeline.audio.waveform import resample, trim_silence
 
 
@@ -34,11 +35,14 @@ def load_audio(source: ClipSource, sample_rate: int | None = None) -> tuple[np.n
     Raises:
         AudioDecodeError: the file has no usable audio.
         UserError: its object store cannot be reached.
+        ConfigError: a rate below 1000 Hz, or above 384,000 Hz.
+        ValueError: no path, URI or content.
     """
+    source = check_source(source)
     with note_source(source):
         rate = read_recording(source).sample_rate if sample_rate is None else sample_rate
         config = FeatureConfig(mel=MelConfig(sample_rate=rate), trim_db=None)
-        return load_clip(source, config), rate
+        return load_clip(source, config), config.mel.sample_rate
 
 
 def spectrogram(
@@ -65,12 +69,16 @@ def spectrogram(
     Raises:
         AudioDecodeError: the file has no usable audio.
         UserError: its object store cannot be reached.
-        ValueError: samples without a rate, of several channels, or values that are not finite.
+        ValueError: samples without a rate, of several channels, or values that are not finite; or no
+            settings.
     """
-    if isinstance(sound, np.ndarray):
+    features = check_features(features)
+    if is_samples(sound):
         samples, rate = check_samples(sound, sample_rate), float(sample_rate or 0)
     else:
-        samples, rate = load_audio(sound, None if features is None else features.mel.sample_rate)
+        samples, rate = load_audio(
+            check_source(sound), None if features is None else features.mel.sample_rate
+        )
     if features is None:
         features = _whole_sound(samples.size / rate, rate)
     samples = resample(samples, rate, features.mel.sample_rate)
@@ -130,22 +138,6 @@ def normalize_loudness(samples: np.ndarray, sample_rate: float) -> np.ndarray:
     batch_BN = torch.from_numpy(check_samples(samples, sample_rate))[None]
     normalized: np.ndarray = tensors.normalize_loudness(batch_BN, round(sample_rate))[0].numpy()
     return normalized
-
-
-def check_samples(samples: np.ndarray, sample_rate: float | None) -> np.ndarray:
-    """Return mono samples as float32.
-
-    Raises:
-        ValueError: no samples, several channels, values that are not finite, or no rate.
-    """
-    if sample_rate is None or not sample_rate > 0:
-        raise ValueError(f"sample_rate {sample_rate}: give the rate of the samples in Hz, such as 22050")
-    if np.issubdtype(np.asarray(samples).dtype, np.integer):
-        raise ValueError(f"expected samples in [-1, 1], got {samples.dtype}: divide them by full scale")
-    samples = np.ascontiguousarray(samples, np.float32)
-    if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
-        raise ValueError(f"expected finite mono samples (num_samples,), got shape {samples.shape}")
-    return samples
 
 
 @contextmanager

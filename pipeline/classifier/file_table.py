@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,11 @@ import pandas as pd
 
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
+from pipeline.audio.sound_arguments import check_source
 from pipeline.audio.sounds import source_name
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.data.manifest import read_unlabeled
+from pipeline.io.arguments import shown_value
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import errors_without_flags
 from pipeline.io.storage import user_path
@@ -35,9 +38,14 @@ def list_sources(sources: str | Path | Iterable[ClipSource]) -> list[ClipSource]
 
     Raises:
         UserError: no audio in the folder.
+        ValueError: neither a folder nor audio files.
     """
-    if not isinstance(sources, (str, Path)):
-        return list(sources)
+    if isinstance(sources, bytes):
+        return [sources]
+    if not isinstance(sources, (str, os.PathLike)):
+        if not isinstance(sources, Iterable):
+            raise ValueError(f"sources {shown_value(sources)}: expected a folder, or a list of audio files")
+        return [check_source(source) for source in sources]
     with errors_without_flags():
         return list(read_unlabeled(user_path(sources)).clips["path"])
 

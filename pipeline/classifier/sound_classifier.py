@@ -16,7 +16,8 @@ import pandas as pd
 from pipeline.audio.decode import OnWarning, ignore_warning
 from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
 from pipeline.audio.recordings import read_recording, read_windows
-from pipeline.audio.sounds import check_samples, note_source, source_name
+from pipeline.audio.sound_arguments import check_mels, check_samples, check_source, is_samples
+from pipeline.audio.sounds import note_source, source_name
 from pipeline.audio.waveform import fix_length, resample, trim_silence
 from pipeline.classifier.file_table import (
     ReadClip,
@@ -33,6 +34,7 @@ from pipeline.data.labels import split_labels
 from pipeline.data.loader import batch_slices
 from pipeline.data.windows import MIN_HOP, window_starts
 from pipeline.distributed.devices import Device, process_device
+from pipeline.io.arguments import check_integer, check_number
 from pipeline.io.console import Progress
 from pipeline.io.errors import errors_without_flags
 from pipeline.io.storage import user_path
@@ -85,13 +87,14 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
 
         Args:
             source: path or URI of an audio file, or its content as bytes.
-            windows: average over up to this many windows of a longer file; 1 uses its center.
+            windows: average over up to this many windows of a longer file, at least 1, which is its center.
             on_warning: called with each reason why the samples may not be what they should be.
 
         Raises:
             AudioDecodeError: the file has no usable audio.
             UserError: its object store cannot be reached.
         """
+        windows = check_integer("windows", windows, 1)
         return self._classify_samples(self._load(source, on_warning), windows)
 
     def classify_samples(self, samples: np.ndarray, sample_rate: float, windows: int = 1) -> np.ndarray:
@@ -105,6 +108,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Raises:
             ValueError: no samples, several channels, or values that are not finite.
         """
+        windows = check_integer("windows", windows, 1)
         return self._classify_samples(self._prepare(samples, sample_rate), windows)
 
     def predict(
@@ -128,10 +132,12 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             ValueError: samples without a rate, of several channels, or values that are not finite.
         """
         warnings: list[str] = []
-        if isinstance(sound, np.ndarray):
+        windows = check_integer("windows", windows, 1)
+        if is_samples(sound):
             file, samples = "", self._prepare(sound, sample_rate)
         else:
-            file, samples = source_name(sound), self._load(sound, warnings.append)
+            source = check_source(sound)
+            file, samples = source_name(source), self._load(source, warnings.append)
         probabilities = self._classify_samples(samples, windows)
         label = predicted_labels(probabilities[None], self.class_names, self._label_thresholds)[0]
         center = fix_length(samples, self.features.num_samples)
@@ -168,6 +174,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Raises:
             UserError: no audio in the folder, or an object store that cannot be reached.
         """
+        windows = check_integer("windows", windows, 1)
         files = list_sources(sources)
         clips: list[ReadClip] = []
         probabilities = np.empty((len(files), len(self.class_names)), np.float32)
@@ -187,6 +194,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         return thresholds if self.multi_label else None
 
     def _load(self, source: ClipSource, on_warning: OnWarning) -> np.ndarray:
+        source = check_source(source)
         with note_source(source):
             return load_clip(source, self.features, on_warning=on_warning)
 
@@ -208,8 +216,17 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
 
         Returns:
             float32 `[shape=(N, C)]`.
+
+        Raises:
+            ValueError: another shape than that of the model's spectrograms, or values that are not finite.
         """
-        return predict_probabilities(self._model, mels, self._tta_shifts, self._precision, self._device)
+        mels = check_mels(mels, self.features)
+        values = predict_probabilities(self._model, mels, self._tta_shifts, self._precision, self._device)
+        # Only these are searched for the cause: the spectrograms may be a large memory map.
+        failed = np.isnan(values).any(axis=1)
+        if failed.any() and not np.isfinite(mels[failed]).all():
+            raise ValueError("mels with values that are NaN or infinite: expected decibels")
+        return values
 
     def classify_windows(
         self,
@@ -231,11 +248,12 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Raises:
             AudioDecodeError: nothing of the recording can be read.
             UserError: its object store cannot be reached.
-            ValueError: a hop that is not finite, or shorter than `MIN_HOP`.
+            ValueError: a hop that is not finite, or shorter than `MIN_HOP`; a threshold outside of [0, 1].
         """
-        hop = self.seconds / 2 if hop is None else hop
-        if not MIN_HOP <= hop < float("inf"):
-            raise ValueError(f"hop {hop:g}: must be finite and at least {MIN_HOP:g} s")
+        source = check_source(source)
+        hop = check_number("hop", self.seconds / 2 if hop is None else hop, MIN_HOP, unit="s")
+        if threshold is not None:
+            threshold = check_number("threshold", threshold, 0, 1)
         with note_source(source):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)

@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.recordings import Recording
 from pipeline.classifier.windows.events import merge_events
+from pipeline.io.arguments import check_integer
 from pipeline.io.console import duration
 from pipeline.io.text import plural
 
@@ -53,7 +54,12 @@ class Prediction:
         return self.mel_config.sample_rate
 
     def top(self, count: int = SHOWN_CLASSES) -> list[tuple[str, float]]:
-        """Return the most probable classes with their probabilities, highest first."""
+        """Return the most probable classes with their probabilities, highest first.
+
+        Raises:
+            ValueError: a count below 1.
+        """
+        count = check_integer("count", count, 1)
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.class_names[i], float(self.probabilities[i])) for i in order]
 

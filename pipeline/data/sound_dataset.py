@@ -14,6 +14,7 @@ from models.settings import SpecAugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.split import Split, SplitConfig, split_rows
+from pipeline.io.arguments import shown_value
 from pipeline.io.errors import errors_without_flags
 from pipeline.io.storage import user_path
 from pipeline.io.text import plural
@@ -76,7 +77,8 @@ class SoundDataset:
         Raises:
             UserError: an impossible split, such as an unknown fold.
         """
-        return split_rows(self.data, self.split_config)
+        with errors_without_flags():
+            return split_rows(self.data, self.split_config)
 
     def rows(self, part: Part = "all") -> np.ndarray:
         """Return the indices of the rows of a part of the split, sorted `[shape=(K,)]`.
@@ -93,7 +95,7 @@ class SoundDataset:
             return self.split.val
         if part == "held-out":
             return self.split.held_out
-        raise ValueError(f"part '{part}': expected 'train', 'validation', 'held-out' or 'all'")
+        raise ValueError(f"part {shown_value(part)}: expected 'train', 'validation', 'held-out' or 'all'")
 
     def arrays(self, part: Part = "all") -> tuple[np.ndarray, np.ndarray]:
         """Return the spectrograms and labels of a part of the split, in memory.
@@ -130,11 +132,14 @@ class SoundDataset:
                 their settings. MixUp, which combines clips of a batch, is left to the training loop.
 
         Raises:
-            ValueError: an unknown part.
+            ValueError: an unknown part, or no settings.
             UserError: an impossible split.
         """
         from pipeline.data.torch_dataset import MelDataset
 
+        if not isinstance(augment, (bool, SpecAugmentConfig)):
+            expected = "expected True, False or melray.SpecAugmentConfig"
+            raise ValueError(f"augment {shown_value(augment)}: {expected}")
         settings = SpecAugmentConfig() if augment is True else (augment or None)
         statistics = self.rows("train" if part == "train" else "all")
         strength = self.split_config.augmentation_strength

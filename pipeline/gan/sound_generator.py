@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.data.clips import shown_list
 from pipeline.distributed.devices import Device, process_device
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
+from pipeline.io.arguments import check_integer, shown_value
 from pipeline.io.errors import UserError, errors_without_flags, report_os_errors
 from pipeline.io.storage import user_path
 from pipeline.training.loaded_model import LoadedModel
@@ -49,9 +50,13 @@ class GeneratedClip:
 
         Raises:
             UserError: it cannot be written.
+            ValueError: a name that ends as another format.
         """
+        file = user_path(path)
+        if file.suffix.lower() not in ("", ".wav"):
+            raise ValueError(f"path {str(path)!r}: clips are written as WAV files; end its name with .wav")
         with report_os_errors("writing to", path):
-            write_wav(user_path(path), self.samples, self.sample_rate)
+            write_wav(file, self.samples, self.sample_rate)
 
     def __repr__(self) -> str:
         seconds = f"{len(self.samples) / self.sample_rate:g} s"
@@ -104,20 +109,27 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
 
         Raises:
             UserError: an unknown class, or a negative seed.
+            ValueError: a seed that is no whole number.
         """
         return self.generate_many(label, [seed])[0]
 
-    def generate_many(self, label: str, seeds: Sequence[int]) -> list[GeneratedClip]:
+    def generate_many(self, label: str, seeds: Iterable[int]) -> list[GeneratedClip]:
         """Generate a clip of a class for each seed; each is independent of the others.
 
         Raises:
             UserError: as `generate`.
+            ValueError: seeds that are no whole numbers.
         """
+        if not isinstance(seeds, Iterable):
+            raise ValueError(f"seeds {shown_value(seeds)}: expected a list of whole numbers")
+        seeds = [check_integer("seed", seed) for seed in seeds]
         if label not in self.class_names:
             available = shown_list(self.class_names, 20)
             raise UserError(f"label '{label}': unknown class; available: {available}")
         if any(seed < 0 for seed in seeds):
             raise UserError(f"seed {min(seeds)}: must be 0 or more")
+        if not seeds:
+            return []
         labels = np.full(len(seeds), self.class_names.index(label))
         features = self.metadata.features
         mels = generate_mels(self._model, latents_from_seeds(self._model, seeds), labels, features.mel)

@@ -18,29 +18,27 @@ def shown_value(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-def check_integer(name: str, value: Any, minimum: int) -> int:
+def check_integer(name: str, value: Any, minimum: int | None = None) -> int:
     """Return a whole number of any type as int.
 
     Raises:
         ValueError: it is none, or below `minimum`.
     """
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or value < minimum:
-        raise ValueError(f"{name} {shown_value(value)}: expected a whole number of {minimum} or more")
+    if not is_whole or (minimum is not None and value < minimum):
+        limit = "" if minimum is None else f" of {minimum} or more"
+        raise ValueError(f"{name} {shown_value(value)}: expected a whole number{limit}")
     return int(value)
 
 
-def check_number(
-    name: str, value: Any, low: float, high: float = math.inf, unit: str = "", open_low: bool = False
-) -> float:
+def check_number(name: str, value: Any, low: float, high: float = math.inf, unit: str = "") -> float:
     """Return a number of any type as float.
 
     Raises:
-        ValueError: it is none, not finite, or outside of [low, high] or (low, high].
+        ValueError: it is none, not finite, or outside of [low, high].
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high or (open_low and value == low):
-        bound = f"above {low:g}" if open_low else f"of at least {low:g}"
-        limit = "" if high == math.inf else f" and at most {high:g}"
-        raise ValueError(f"{name} {shown_value(value)}: expected a number {bound}{limit}{unit and ' '}{unit}")
+    if not is_number or not math.isfinite(value) or not low <= value <= high:
+        limits = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:,.12g}"
+        raise ValueError(f"{name} {shown_value(value)}: expected a number {limits}{unit and ' '}{unit}")
     return float(value)

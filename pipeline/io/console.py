@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from rich.console import Console
 from rich.text import Text
+
+from pipeline.io.arguments import shown_value
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +53,13 @@ class _ConsoleHandler(logging.Handler):
 
 
 def setup_logging(level: LogLevel = "info") -> None:
-    """Send log messages of at least `level` to stderr; repeated calls change the level only."""
+    """Send log messages of at least `level` to stderr; repeated calls change the level only.
+
+    Raises:
+        ValueError: an unknown level.
+    """
+    if not isinstance(level, str) or level.lower() not in get_args(LogLevel):
+        raise ValueError(f"level {shown_value(level)}: unknown; choose {', '.join(get_args(LogLevel))}")
     logger.setLevel(level.upper())
     logger.propagate = False
     if not any(isinstance(handler, _ConsoleHandler) for handler in logger.handlers):

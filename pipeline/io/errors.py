@@ -25,11 +25,16 @@ def explain_os_error(error: OSError, action: str) -> str:
 
 @contextmanager
 def errors_without_flags() -> Iterator[None]:
-    """Remove the flag of a path at the start of a message, as in `--run x: …`: a function has no flags."""
+    """Replace the flag at the start of a message by its path, or as an argument: a function has no flags.
+
+    `--run x: …` becomes `x: …`, and `--fold 9: …` becomes `fold 9: …`.
+    """
     try:
         yield
     except UserError as error:
-        raise UserError(re.sub(r"^--(run|shards|audio) ", "", str(error))) from error.__cause__
+        text = re.sub(r"^--(run|shards|audio) ", "", str(error))
+        text = re.sub(r"^--([a-z-]+)", lambda flag: flag[1].replace("-", "_"), text)
+        raise UserError(text) from error.__cause__
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
+from pipeline.io.arguments import shown_value
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.hub_bucket import split_hub_key
@@ -39,6 +40,8 @@ def to_path(path: Path | str) -> Any:
         str(path).encode()
     except UnicodeEncodeError:
         raise ValueError("not valid UTF-8; rename the folder") from None  # cannot be written to any table
+    if "\0" in str(path):
+        raise ValueError("a path has no null characters")
     parts = parse_uri(str(path))
     if parts is None:
         return without_parent_steps(_expand_home(Path(path)).absolute())
@@ -61,7 +64,10 @@ def user_path(path: Path | str) -> Path:
 
     Raises:
         UserError: an unusable path, which the message names.
+        ValueError: another type than text or a path.
     """
+    if not isinstance(path, (str, os.PathLike, RemotePath)):
+        raise ValueError(f"path {shown_value(path)}: expected a path or URI, as text or pathlib.Path")
     try:
         converted: Path = to_path(path)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,33 @@ def test_unknown_class_or_negative_seed_is_error(
 ) -> None:
     with pytest.raises(UserError, match=message):
         generator.generate(label, seed)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([1.5], "seed 1.5: expected a whole number"),
+        ("12", "seed '1': expected a whole number"),
+        (5, "seeds 5: expected a list of whole numbers"),
+    ],
+)
+def test_seeds_are_whole_numbers(generator: SoundGenerator, seeds: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generator.generate_many("tone 0", seeds)
+
+
+def test_seeds_of_numpy_and_no_seeds(generator: SoundGenerator) -> None:
+    (clip,) = generator.generate_many("tone 0", np.array([7]))
+    np.testing.assert_array_equal(clip.samples, generator.generate("tone 0", 7).samples)
+    assert generator.generate_many("tone 0", []) == []
+
+
+def test_clip_is_saved_as_wav_only(generator: SoundGenerator, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"clip.mp3': clips are written as WAV files; end its name with .wav"
+    ):
+        generator.generate("tone 0", 7).save(tmp_path / "clip.mp3")
+    assert not list(tmp_path.iterdir())
 
 
 def test_run_without_reference_classifier_predicts_nothing(gan: Path, tmp_path: Path) -> None:
