@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.trackers.file_cache import FILES
 from pipeline.training.trackers.tracked_runs import State, TrackedRun, child_runs, subfolders
 from tune.config import recorded_config
-from tune.trials import SearchFolder, better
+from tune.trials import SCORES_NAME, SEARCH_NAME, TRIAL_NAME, SearchFolder, better
 
 # The functions below by name, as `tracked` takes them.
 SEARCH_RUNS, NESTED_RUNS = f"{__name__}:search_runs", f"{__name__}:nested_runs"
@@ -38,10 +40,11 @@ def nested_runs(root: Path) -> Iterator[TrackedRun]:
 
 
 def _search_runs(search: TrackedRun) -> Iterator[TrackedRun]:
-    scores = _read_scores(search.folder)
+    scores = FILES.read(search.folder / SCORES_NAME, partial(_read_scores, search.folder))
     yield replace(search, scores=_best_scores(search.folder, scores))
+    trial_scores = _scores_by_trial(scores)
     for folder in subfolders(search.folder / "trials"):
-        record = RunFolder(folder).read_object("trial.json", ("number", "params", "state"))
+        record = FILES.read(folder / TRIAL_NAME, partial(_read_trial, folder))
         if record is None:
             continue
         trial = TrackedRun(
@@ -52,21 +55,30 @@ def _search_runs(search: TrackedRun) -> Iterator[TrackedRun]:
             has_ended=record["state"] != "running",
             state=_STATES.get(record["state"], "finished"),
             parameters=record["params"],
-            scores=[
-                {"epoch": point["epoch"], "score": float(point["score"])}
-                for point in scores
-                if point["trial"] == record["number"]
-            ],
+            scores=trial_scores.get(record["number"], []),
         )
         yield trial
         for fold in child_runs(trial):
             yield replace(fold, has_ended=trial.has_ended, state=trial.state)
 
 
+def _read_trial(folder: Path) -> dict[str, Any] | None:
+    return RunFolder(folder).read_object(TRIAL_NAME, ("number", "params", "state"))
+
+
+def _scores_by_trial(scores: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """Return epochs and scores of each trial by its number."""
+    trials: dict[int, list[dict[str, Any]]] = {}
+    for point in scores:
+        entry = {"epoch": point["epoch"], "score": float(point["score"])}
+        trials.setdefault(point["trial"], []).append(entry)
+    return trials
+
+
 def _read_scores(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of `scores.jsonl`; the last one may be incomplete while it is written."""
     try:
-        lines = (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = (folder / SCORES_NAME).read_text(encoding="utf-8").splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -74,7 +86,7 @@ def _read_scores(folder: Path) -> list[dict[str, Any]]:
 
 def _best_scores(folder: Path, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each improvement of a search, with the number of scored epochs of all trials as its epoch."""
-    config = recorded_config(SearchFolder(folder))
+    config = FILES.read(folder / SEARCH_NAME, partial(recorded_config, SearchFolder(folder)))
     if config is None:
         return []
     best_of = better(config.mode)

@@ -27,6 +27,7 @@ from pipeline.training.run_folder import RESTORE, RunFolder
 
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
 SEARCH_FORMAT_VERSION = 2
+SEARCH_NAME, SCORES_NAME, TRIAL_NAME = "search.json", "scores.jsonl", "trial.json"
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]
 
@@ -108,9 +109,7 @@ class SearchFolder:
         """Write `search.json`, with the format version."""
         with report_os_errors("creating", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            RunFolder(self.path).write_json(
-                "search.json", {"format_version": SEARCH_FORMAT_VERSION, **config}
-            )
+            RunFolder(self.path).write_json(SEARCH_NAME, {"format_version": SEARCH_FORMAT_VERSION, **config})
 
     def read_config(self) -> dict[str, Any] | None:
         """Read `search.json` without the format version; None if it does not exist.
@@ -118,10 +117,10 @@ class SearchFolder:
         Raises:
             UserError: a damaged file, or one of another format.
         """
-        config: dict[str, Any] | None = RunFolder(self.path).read_object("search.json", fix=RESTORE)
+        config: dict[str, Any] | None = RunFolder(self.path).read_object(SEARCH_NAME, fix=RESTORE)
         if config is None:
             return None
-        check_format_version(config, self.path / "search.json", SEARCH_FORMAT_VERSION, "start a new --run")
+        check_format_version(config, self.path / SEARCH_NAME, SEARCH_FORMAT_VERSION, "start a new --run")
         del config["format_version"]
         return config
 
@@ -131,11 +130,11 @@ class SearchFolder:
         with report_os_errors("writing to", folder):
             folder.mkdir(parents=True, exist_ok=True)
             record = {name: value for name, value in asdict(trial).items() if name != "points"}
-            RunFolder(folder).write_json("trial.json", record)
+            RunFolder(folder).write_json(TRIAL_NAME, record)
 
     def append_scores(self, lines: Iterable[str]) -> None:
         """Append lines to `scores.jsonl`, by `score_line`."""
-        path = self.path / "scores.jsonl"
+        path = self.path / SCORES_NAME
         with report_os_errors("writing to", self.path):
             if is_remote(path):  # object stores cannot append
                 self._stored_scores = (self._stored_scores or self._read_score_text()) + "".join(lines)
@@ -146,7 +145,7 @@ class SearchFolder:
 
     def _read_score_text(self) -> str:
         try:
-            return (self.path / "scores.jsonl").read_text(encoding="utf-8")
+            return (self.path / SCORES_NAME).read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
 
@@ -164,10 +163,8 @@ class SearchFolder:
             UserError: a damaged file.
         """
         trials = {}
-        for path in sorted(self.path.glob("trials/*/trial.json")):
-            record = RunFolder(path.parent).read_json(
-                "trial.json", "delete the folder to run the trial again"
-            )
+        for path in sorted(self.path.glob(f"trials/*/{TRIAL_NAME}")):
+            record = RunFolder(path.parent).read_json(TRIAL_NAME, "delete the folder to run the trial again")
             try:
                 trials[record["number"]] = Trial(**record)
             except (TypeError, KeyError) as error:
@@ -181,7 +178,7 @@ class SearchFolder:
 
     def _read_scores(self) -> list[tuple[int, Point]]:
         """Return the lines of `scores.jsonl` as numbers of trials with their points."""
-        path = self.path / "scores.jsonl"
+        path = self.path / SCORES_NAME
         if not path.is_file():
             return []
         lines = path.read_bytes().splitlines(keepends=True)

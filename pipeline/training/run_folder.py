@@ -30,6 +30,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
+METRICS_NAME = "metrics.jsonl"
 NOTES_NAME, ENSEMBLE_NAME, CROSSVAL_NAME = "notes.json", "ensemble.json", "crossval.json"
 # What to do about a damaged file: those of the first kind cannot be written again.
 RESTORE = "restore it from a copy, or start over in another --run"
@@ -158,7 +159,7 @@ class RunFolder:
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Replace `metrics.jsonl`, so that a resumed run has no duplicate lines."""
         write_text_atomically(
-            self.path / "metrics.jsonl",
+            self.path / METRICS_NAME,
             "".join(json.dumps(epoch_metrics) + "\n" for epoch_metrics in history),
         )
 
@@ -168,7 +169,7 @@ class RunFolder:
         Raises:
             UserError: if it is damaged.
         """
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS_NAME
         try:
             history = [json.loads(line) for line in path.read_bytes().splitlines()]
             if not all(isinstance(epoch_metrics, dict) for epoch_metrics in history):

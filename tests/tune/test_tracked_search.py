@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
@@ -61,6 +64,40 @@ def test_search_has_the_curve_of_its_best_score(tmp_path: Path) -> None:
     assert [(row["epoch"], row["best_score"]) for row in curve] == [(1, 0.5), (2, 0.7), (4, 0.8)]
     write_search(tmp_path, model="gan", metric=None)
     assert [row["best_score"] for row in read_runs(SEARCH_RUNS, tmp_path)["."].history] == [0.5]
+
+
+def opened_files(root: Path, look: Callable[[], object]) -> list[str]:
+    """Return the files in a folder that a function opens, relative to it, sorted."""
+    opened: list[str] = []
+    is_active = [True]
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if is_active[0] and event == "open" and str(arguments[0]).startswith(f"{root}{os.sep}"):
+            opened.append(Path(str(arguments[0])).relative_to(root).as_posix())
+
+    sys.addaudithook(note)  # cannot be removed
+    look()
+    is_active[0] = False
+    return sorted({name for name in opened if (root / name).is_file()})
+
+
+def test_only_files_that_have_changed_are_read_again(tmp_path: Path) -> None:
+    def look() -> list[list[dict[str, object]]]:
+        return [run.history for run in read_runs(SEARCH_RUNS, tmp_path).values()]
+
+    write_search(tmp_path, metric="val_accuracy")
+    long_ago = time.time() - 60
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+    trials = [f"trials/000{number}/trial.json" for number in range(3)]
+    files = ["scores.jsonl", "search.json", "trials/0000/metrics.jsonl", *trials]
+    assert opened_files(tmp_path, look) == files
+    before = look()
+    assert opened_files(tmp_path, look) == []
+    assert look() == before
+    RunFolder(tmp_path / "trials/0001/fold_1").write_history([{"epoch": 1, "val_loss": 0.4}])
+    assert opened_files(tmp_path, look) == ["trials/0001/fold_1/metrics.jsonl"]
+    assert look()[3] == [{"epoch": 1, "val_loss": 0.4}]
 
 
 def test_nested_crossval_has_searches_and_arms(tmp_path: Path) -> None:

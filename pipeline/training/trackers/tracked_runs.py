@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import METRICS_NAME, RunFolder
+from pipeline.training.trackers.file_cache import FILES
 
 # State of a run that has ended: `stopped` by the scheduler of a search, or with the command by its user.
 State = Literal["finished", "stopped", "failed"]
@@ -44,7 +45,7 @@ class TrackedRun:
     @property
     def history(self) -> list[dict[str, Any]]:
         """Metrics of each epoch."""
-        return RunFolder(self.folder).read_history() or self.scores
+        return FILES.read(self.folder / METRICS_NAME, RunFolder(self.folder).read_history) or self.scores
 
 
 def training_runs(root: Path) -> Iterator[TrackedRun]:
