@@ -1,12 +1,17 @@
-"""Files of clips in object stores, read by threads ahead of decoding: a request takes milliseconds."""
+"""Files of clips that are no files on disk, read by threads ahead of decoding.
+
+A request to an object store takes milliseconds; a row of a Parquet file is read after the row before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.io.concurrent import map_concurrently
+from pipeline.audio.parquet_rows import read_row
+from pipeline.io.concurrent import THREADS, map_concurrently
+from pipeline.io.row_location import parse_row
 from pipeline.io.storage import is_store_uri, to_path
 
 # Maximum size of the files that are being read or wait to be decoded; a larger one is read alone.
@@ -14,28 +19,32 @@ MAX_BYTES_AHEAD = 64 << 20
 # Assumed for a file whose size is not in the manifest.
 UNKNOWN_BYTES = 4 << 20
 
+Source = TypeVar("Source")
+
 
 @dataclass(frozen=True)
-class RemoteFile:
-    """A file of an object store that has been read, or could not be."""
+class FetchedFile:
+    """A file of an object store, or one inside a Parquet file, that has been read, or could not be."""
 
-    uri: str
+    path: str
+    """URI, or location of the row."""
     outcome: bytes | Exception
 
     @classmethod
-    def fetch(cls, uri: str) -> RemoteFile:
+    def fetch(cls, path: str) -> FetchedFile:
         """Read the file; an error is raised later, by `read`."""
         try:
-            return cls(uri, to_path(uri).read_bytes())
+            row = parse_row(path)
+            return cls(path, to_path(path).read_bytes() if row is None else read_row(row))
         except Exception as error:
-            return cls(uri, error)
+            return cls(path, error)
 
     def read(self) -> bytes:
         """Return the content.
 
         Raises:
             FileNotFoundError: no such object.
-            ValueError: the store cannot have an object of that name.
+            ValueError: the store cannot have an object of that name, or the row is damaged.
             OSError: the object store cannot be reached.
         """
         if isinstance(self.outcome, Exception):
@@ -43,27 +52,48 @@ class RemoteFile:
         return self.outcome
 
 
-def clip_sources(clips: Sequence[dict[str, Any]], ahead: bool = True) -> Generator[str | RemoteFile]:
-    """Yield what `load_clip` reads of each clip: its path, or a file of an object store that has been read.
+def clip_sources(clips: Sequence[dict[str, Any]], ahead: bool = True) -> Generator[str | FetchedFile]:
+    """Yield what `load_clip` reads of each clip: its path, or a file that has been read.
 
     Of a window, which has a `start`, the path or URI is yielded: `read_windows` reads ranges of long objects.
 
     Args:
         clips: `path` and `size` of each clip, as in the manifest.
-        ahead: read files of object stores before they are due; otherwise yield their URIs.
+        ahead: read files of object stores and rows before they are due; otherwise yield their paths.
     """
     if not ahead or not any(map(_is_fetched, clips)):
         yield from (clip["path"] for clip in clips)
     else:
-        yield from map_concurrently(_source, clips, item_bytes=_size, max_bytes=MAX_BYTES_AHEAD)
+        # Rows are read in their order, each after the row before.
+        threads = 1 if any(is_row(clip["path"]) for clip in clips) else THREADS
+        yield from map_concurrently(_source, clips, threads, item_bytes=_size, max_bytes=MAX_BYTES_AHEAD)
 
 
-def _source(clip: dict[str, Any]) -> str | RemoteFile:
-    return RemoteFile.fetch(clip["path"]) if _is_fetched(clip) else clip["path"]
+def with_rows_read(sources: Iterable[Source]) -> Iterator[Source | FetchedFile]:
+    """Yield sources, those that are rows of Parquet files after they are read: for threads that decode them.
+
+    Rows are read in their order, each after the row before.
+    """
+    for source in sources:
+        yield FetchedFile.fetch(source) if isinstance(source, str) and is_row(source) else source
+
+
+def is_row(path: str) -> bool:
+    """Return whether a path is the location of a row of a Parquet file."""
+    return parse_row(path) is not None
+
+
+def is_fetched(path: str) -> bool:
+    """Return whether a path is no file on disk, so that its content is read first."""
+    return is_store_uri(path) or is_row(path)
+
+
+def _source(clip: dict[str, Any]) -> str | FetchedFile:
+    return FetchedFile.fetch(clip["path"]) if _is_fetched(clip) else clip["path"]
 
 
 def _is_fetched(clip: dict[str, Any]) -> bool:
-    return is_store_uri(clip["path"]) and "start" not in clip
+    return "start" not in clip and is_fetched(clip["path"])
 
 
 def _size(clip: dict[str, Any]) -> int:

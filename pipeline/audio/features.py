@@ -14,7 +14,7 @@ from pydantic import Field
 
 from models.config import flat_values
 from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng
-from pipeline.audio.clip_files import RemoteFile
+from pipeline.audio.clip_files import FetchedFile, is_fetched
 from pipeline.audio.decode import (
     AudioDecodeError,
     DecodeConfig,
@@ -27,7 +27,6 @@ from pipeline.audio.file_types import unsupported_reason
 from pipeline.audio.mel import MelConfig, log_mel
 from pipeline.audio.waveform import fix_length, trim_silence
 from pipeline.io.errors import UserError, explain_os_error
-from pipeline.io.storage import is_store_uri
 
 # Part of the fingerprint; raise it when the same settings produce different spectrograms.
 SIGNAL_VERSION = 2
@@ -86,8 +85,9 @@ class Spectrogram:
     mel: np.ndarray
 
 
-# Path or URI of an audio file, its content, or a file of an object store that has been read.
-ClipSource = str | os.PathLike[str] | bytes | RemoteFile
+# Path or URI of an audio file, its content, or a file that has been read. The location of a row of a Parquet
+# file is a path too.
+ClipSource = str | os.PathLike[str] | bytes | FetchedFile
 
 
 def load_clip(
@@ -117,11 +117,11 @@ def _decodable(source: ClipSource) -> str | os.PathLike[str] | bytes:
 
     An unreachable object store is no property of the clip, so that is another error.
     """
-    if isinstance(source, str) and is_store_uri(source):
-        source = RemoteFile.fetch(source)
-    if not isinstance(source, RemoteFile):
+    if isinstance(source, (str, os.PathLike)) and is_fetched(os.fspath(source)):
+        source = FetchedFile.fetch(os.fspath(source))
+    if not isinstance(source, FetchedFile):
         return source
-    with report_source_errors(source.uri):
+    with report_source_errors(source.path):
         return source.read()
 
 
@@ -129,7 +129,7 @@ def _decodable(source: ClipSource) -> str | os.PathLike[str] | bytes:
 def report_source_errors(name: str) -> Iterator[None]:
     """Raise an error of the object that is read as `AudioDecodeError`, one of its store as `UserError`.
 
-    `name` is the URI of the object.
+    `name` is the URI of the object, or the location of a row of a Parquet file.
     """
     try:
         yield
@@ -137,14 +137,14 @@ def report_source_errors(name: str) -> Iterator[None]:
         raise AudioDecodeError("no such file") from None
     except OSError as error:
         raise UserError(explain_os_error(error, f"reading {name}")) from error
-    except ValueError as error:  # a key that the storage layer does not accept
+    except ValueError as error:  # a key that the storage layer does not accept, or a damaged row
         raise AudioDecodeError(f"unreadable: {error}") from None
 
 
 def _unsupported_reason(source: ClipSource, data: str | os.PathLike[str] | bytes) -> str | None:
     if isinstance(source, bytes):
         return None
-    path = source.uri if isinstance(source, RemoteFile) else os.fspath(source)
+    path = source.path if isinstance(source, FetchedFile) else os.fspath(source)
     return unsupported_reason(path, data if isinstance(data, bytes) else None)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.audio.clip_files import RemoteFile
+from pipeline.audio.clip_files import FetchedFile, is_row
 from pipeline.audio.decode import (
     AudioDecodeError,
     DecodeConfig,
@@ -193,15 +194,17 @@ def _readers(source: ClipSource) -> Iterator[list[FrameReader]]:
 
 def _open(source: ClipSource) -> ByteSource:
     with report_source_errors(_name(source)):
-        if isinstance(source, RemoteFile):
+        if isinstance(source, FetchedFile):
             return ByteSource(source.read())
+        if isinstance(source, (str, os.PathLike)) and is_row(os.fspath(source)):
+            return ByteSource(FetchedFile.fetch(os.fspath(source)).read())
         if isinstance(source, str) and is_store_uri(source):
             return open_object(source)
     return open_source(source)
 
 
 def _name(source: ClipSource) -> str:
-    return source.uri if isinstance(source, RemoteFile) else str(source)
+    return source.path if isinstance(source, FetchedFile) else str(source)
 
 
 def _unsupported_reason(source: ClipSource, data: ByteSource) -> str | None:

@@ -154,4 +154,4 @@ def source_name(source: ClipSource) -> str:
     """Return the path of an audio file, or of content without one the number of its bytes."""
     if isinstance(source, bytes):
         return f"<{len(source)} bytes>"
-    return source if isinstance(source, str) else str(getattr(source, "uri", source))
+    return source if isinstance(source, str) else str(getattr(source, "path", source))

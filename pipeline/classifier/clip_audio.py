@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from pipeline.audio.clip_files import is_row
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
 from pipeline.audio.recordings import read_windows
@@ -49,17 +50,17 @@ def row_samples(row: pd.Series, mel: np.ndarray, features: FeatureConfig) -> np.
 
 
 def read_row(row: pd.Series, features: FeatureConfig) -> np.ndarray | None:
-    """Return the samples of a clip or of a window; None of a window in an object store.
+    """Return the samples of a clip or of a window; None of a window or a Parquet row in an object store.
 
-    For a few seconds, a long recording would be downloaded.
+    For a few seconds, a long recording or a row group would be downloaded.
 
     Raises:
         AudioDecodeError, UserError, OSError: the file is gone, or cannot be read.
     """
     path, start = row["path"], row.get("start")
+    if is_store_uri(path) and (start is not None or is_row(path)):
+        return None
     if start is None:
         return load_clip(path, features)
-    if is_store_uri(path):
-        return None
     samples = next(iter(read_windows(path, [start], features.seconds, features.mel.sample_rate)))
     return samples if isinstance(samples, np.ndarray) else None

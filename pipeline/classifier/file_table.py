@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.audio.clip_files import with_rows_read
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.audio.sound_arguments import check_source
@@ -67,7 +68,7 @@ def read_files(
         parts = split_windows(samples, features, windows)
         return ReadClip(source_name(source), [spectrogram(part, features) for part in parts], "")
 
-    return map_concurrently(read, sources, THREADS)
+    return map_concurrently(read, with_rows_read(sources), THREADS)
 
 
 def mean_probabilities(

@@ -13,6 +13,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from models.config import Config
+from pipeline.audio.clip_files import is_row
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.recordings import Recording, read_recording
 from pipeline.classifier.sound_classifier import SoundClassifier, WindowProbabilities
@@ -35,7 +36,7 @@ class ShowConfig(Config):
     probabilities over time."""
 
     recording: Annotated[PathOrURI, Positional]
-    """Audio file, of any length."""
+    """Audio file, of any length; or the path of one inside a Parquet file, as in the tables of `predict`."""
     run: PathOrURI
     """Folder of a trained classifier, or of a cross-validation, whose models then predict together."""
     out: PathOrURI = Path("show.html")
@@ -105,6 +106,8 @@ def audio_link(config: ShowConfig, media: RecordingMedia) -> tuple[str | None, s
     if media.audio is not None:
         return None, ""
     more = f"--max-audio-mb (now {config.max_audio_mb:g}) puts larger audio into the page"
+    if is_row(str(config.recording)):
+        return None, f"No audio: the recording is inside a Parquet file. A higher {more}."
     if is_remote(config.recording) or is_remote(config.out):
         return None, f"No audio: the recording is in an object store. A higher {more}."
     if config.recording.suffix.lower() not in PLAYABLE:

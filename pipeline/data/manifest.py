@@ -1,4 +1,4 @@
-"""Manifest: the list of clips that a job processes, from folders, a CSV, or a list of paths.
+"""Manifest: the list of clips that a job processes, from folders, a CSV, a list of paths, or Parquet files.
 
 It is a pandas table with the columns `COLUMNS`, sorted by `clip_id`; paths are absolute. A manifest of
 windows has the columns `start` and `end` too, in seconds.
@@ -28,7 +28,7 @@ from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
-from pipeline.data.published.parquet_audio import refuse_parquet_audio
+from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
 from pipeline.data.sources.clip_table import read_path_list, read_unlabeled_table
@@ -88,7 +88,6 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     """
     found = _read_labeled(data, config)
     if found.clips.empty:
-        refuse_parquet_audio(data, "--data")
         notes = "".join(f"; {warning}" for warning in found.warnings)
         expected = "recordings" if config.annotations else "<class>/<clip>.wav"
         if config.window is not None and config.annotations is None:
@@ -141,6 +140,8 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
         )
     else:
         read = read_annotated_folder(data, config.annotations, config.label_column)
+    if read.clips.empty and (inside := read_parquet_folder(data, "--data", config)) is not None:
+        return _of_parquet(inside, config)
     return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)
 
 
@@ -159,10 +160,11 @@ def read_unlabeled(audio: Path) -> Manifest:
         clips, warnings = _read_unlabeled_file(audio)
     elif audio.is_dir():
         clips, warnings = _read_folder(audio)
+        if clips.empty and (inside := read_parquet_folder(audio, "--audio", None)) is not None:
+            clips, warnings = inside.clips, inside.warnings
     else:
         raise UserError(f"{name}: no such folder, audio file, CSV or list of files")
     if clips.empty:
-        refuse_parquet_audio(audio, "--audio")
         notes = "".join(f"; {warning}" for warning in warnings)
         raise UserError(f"{name}: no audio files found (wav, {_OTHER_FORMATS}){notes}")
     return Manifest(_sorted(clips, name), warnings)
@@ -174,8 +176,8 @@ def _is_file(path: Path, flag: str) -> bool:
 
 
 def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
-    if ending(data.name) == "parquet":
-        refuse_parquet_audio(data, "--data")
+    if ending(data.name) == "parquet" and (inside := read_parquet_file(data, "--data", config)) is not None:
+        return _of_parquet(inside, config)
     if _is_recording(data):
         raise UserError(f"--data {data}: is an audio file; expected a folder of class folders, or a CSV")
     for flag, value in (("annotations", config.annotations), ("birdnet-folders", config.birdnet_folders)):
@@ -188,14 +190,21 @@ def _of_table(read: LabeledData) -> Manifest:
     return Manifest(read.clips, read.warnings, multi_label=read.events is not None, events=read.events)
 
 
+def _of_parquet(read: ParquetClips, config: ManifestConfig) -> Manifest:
+    return Manifest(read.clips, read.warnings, config.multi_label)
+
+
 def _read_folder_data(data: Path, config: ManifestConfig) -> Manifest:
-    """Return the clips of class folders; without these, of a table that lists the files of the folder."""
+    """Return the clips of class folders; without these, of a table that lists the files of the folder.
+
+    Without audio files, those inside its Parquet files.
+    """
     with report_os_errors("reading", f"--data {data}"):
         tree = open_tree(data)
     error: UserError | None = None
     try:
         found = _read_class_folders(tree, data, config)
-        if found.clips["label"].nunique() >= 2 or config.birdnet_folders:
+        if found.clips["label"].nunique() >= 2 or (config.birdnet_folders and not found.clips.empty):
             return found
     except UserError as layout_error:
         error = layout_error
@@ -204,6 +213,8 @@ def _read_folder_data(data: Path, config: ManifestConfig) -> Manifest:
         return _of_table(table)
     if error is not None:
         raise error
+    if found.clips.empty and (inside := read_parquet_folder(data, "--data", config, tree)) is not None:
+        return _of_parquet(inside, config)
     return found
 
 
@@ -266,8 +277,8 @@ def _read_unlabeled_file(audio: Path) -> tuple[pd.DataFrame, list[str]]:
         return read_path_list(audio)
     if _is_recording(audio) or not ending(audio.name):
         return to_table([clip_record(audio.name, str(audio), "", file_status(str(audio)))]), []
-    if ending(audio.name) == "parquet":
-        refuse_parquet_audio(audio, "--audio")
+    if ending(audio.name) == "parquet" and (inside := read_parquet_file(audio, "--audio", None)) is not None:
+        return inside.clips, inside.warnings
     raise UserError(f"--audio {audio}: neither an audio file nor a CSV or a list of files (.txt)")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from pipeline.audio.clip_files import MAX_BYTES_AHEAD, FetchedFile, with_rows_read
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.recordings import Recording, read_recording
 from pipeline.io.concurrent import map_concurrently
@@ -21,14 +22,20 @@ def read_headers(paths: pd.Series) -> Iterator[Recording | None]:
         UserError: the object store of a recording cannot be reached.
     """
     with Progress("reading lengths", len(paths), "recordings") as progress:
-        for recording in map_concurrently(_read_header, paths):
+        sources = with_rows_read(paths)
+        for recording in map_concurrently(_read_header, sources, item_bytes=_size, max_bytes=MAX_BYTES_AHEAD):
             yield recording
             progress.add(1)
         progress.finish()
 
 
-def _read_header(path: str) -> Recording | None:
+def _size(source: str | FetchedFile) -> int:
+    """Return the bytes of a source that are in memory."""
+    return len(source.outcome) if isinstance(source, FetchedFile) and isinstance(source.outcome, bytes) else 0
+
+
+def _read_header(source: str | FetchedFile) -> Recording | None:
     try:
-        return read_recording(path)
+        return read_recording(source)
     except AudioDecodeError:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -49,7 +49,7 @@ def open_table(path: Path, flag: str) -> AbstractContextManager[Table]:
     if path.name.lower().endswith(".jsonl"):
         return _open_json_lines(path, flag)
     if path.name.lower().endswith(".parquet"):
-        return _open_parquet(path, flag)
+        return open_parquet(path, flag)
     return open_csv(path, flag)
 
 
@@ -106,23 +106,26 @@ class ParquetTable:
     """Columns of a Parquet file that have text, numbers or lists of these; labels by their names."""
 
     name: str
-    _file: pq.ParquetFile
+    file: pq.ParquetFile
+    class_names: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.header = [field.name for field in self._file.schema_arrow if _is_text(field.type)]
-        self._class_names = class_names(self._file.schema_arrow)
+        self.header = [column.name for column in self.file.schema_arrow if _is_text(column.type)]
+        self.class_names = class_names(self.file.schema_arrow)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         line = 0
-        for batch in self._file.iter_batches(_BATCH_ROWS, columns=self.header):
-            columns = [self._texts(name, batch.column(name).to_pylist()) for name in self.header]
+        for batch in self.file.iter_batches(_BATCH_ROWS, columns=self.header):
+            columns = [column_texts(batch.column(name), self.class_names.get(name)) for name in self.header]
             for values in zip(*columns, strict=True):
                 line += 1
                 yield line, list(values)
 
-    def _texts(self, column: str, values: list[Any]) -> list[str]:
-        names = self._class_names.get(column)
-        return [value_text(values if names is None else _named(values, names)) for values in values]
+
+def column_texts(column: pa.Array, class_names: list[str] | None) -> list[str]:
+    """Return the values of a column as texts, as `value_text`; with `class_names`, labels by their names."""
+    values = column.to_pylist()
+    return [value_text(value if class_names is None else _named(value, class_names)) for value in values]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -140,25 +143,35 @@ def _named(value: Any, names: list[str]) -> Any:
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the class names of the columns of numbers that Hugging Face `datasets` wrote for labels."""
+    found = {name: _feature_names(feature) for name, feature in column_features(schema).items()}
+    return {name: names for name, names in found.items() if names}
+
+
+def column_features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Return what Hugging Face `datasets` wrote about columns: `_type` and, of labels, `names`."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {name: _feature_names(feature) for name, feature in features.items()}
+        return {name: _feature(feature) for name, feature in features.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    return {name: names for name, names in found.items() if names}
+
+
+def _feature(feature: Any) -> dict[str, Any]:
+    if isinstance(feature, list):
+        return {"feature": _feature(feature[0])} if feature else {}
+    return feature if isinstance(feature, dict) else {}
 
 
 def _feature_names(feature: Any) -> list[str]:
     """Return the names of a `ClassLabel`, or of those in a list."""
-    if isinstance(feature, list):
-        return _feature_names(feature[0]) if feature else []
     if not isinstance(feature, dict):
         return []
     return list(feature.get("names") or _feature_names(feature.get("feature")))
 
 
 @contextmanager
-def _open_parquet(path: Path, flag: str) -> Iterator[ParquetTable]:
+def open_parquet(path: Path, flag: str) -> Iterator[ParquetTable]:
+    """Open a Parquet file as a table; arguments and errors as `open_table`."""
     name = f"{flag} {path}"
     with report_os_errors("reading", name):
         try:

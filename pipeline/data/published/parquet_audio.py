@@ -1,72 +1,174 @@
-"""Parquet files with audio in them, as Hugging Face `datasets` writes them: recognized, but not read."""
+"""Which Parquet files of a folder have audio in them, in the form that Hugging Face `datasets` writes.
+
+Splits and configurations are in their names: `data/train-00000-of-00004.parquet`, `en/test/0000.parquet`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audio.file_types import ending, is_hidden
-from pipeline.data.clips import shown
+from pipeline.audio.file_types import HEADER_BYTES, FileKind, ending, is_hidden, kind_by_content
+from pipeline.audio.parquet_column import audio_column
+from pipeline.audio.parquet_rows import read_row
+from pipeline.data.clips import shown_list
 from pipeline.data.sources.audio_folders import is_output
-from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.folder_tree import FolderTree, join, open_tree
+from pipeline.data.sources.file_finder import file_status
+from pipeline.data.sources.split_names import split_of, splits_in
+from pipeline.io.errors import UserError
+from pipeline.io.folder_tree import FileStatus, FolderTree, join
+from pipeline.io.row_location import RowLocation
 from pipeline.io.storage import pyarrow_source, to_path
 from pipeline.io.text import plural
 
-# Levels of folders that are searched, as in `default/train/0000.parquet`, and files whose columns are read.
-_MAX_DEPTH, _MAX_READ = 2, 5
+# Levels of folders that are searched, as in `data/default/train/0000.parquet`; files and rows that are looked
+# at to find out whether there is audio.
+_MAX_DEPTH, _MAX_READ, _MAX_ROWS = 3, 5, 8
+_SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+.*")
 
 
-def refuse_parquet_audio(data: Path, flag: str) -> None:
-    """Refuse a folder without audio files whose Parquet files have audio in them, or such a file.
+class AudioFile(NamedTuple):
+    """A Parquet file with audio in it."""
+
+    name: str
+    """Path below the data folder, with which the ids of its clips begin."""
+    path: Path
+    status: FileStatus
+
+
+@dataclass
+class ParquetFiles:
+    """The Parquet files of a dataset that are read."""
+
+    files: list[AudioFile]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the name of a file states."""
+
+    name: str
+    split: str
+    """Name of the split, such as `validation`; empty if there is none."""
+    kind: str
+    """`train`, `held out`, or empty."""
+    config: str
+    """Folders between the root and the split."""
+
+
+def find_parquet_audio(tree: FolderTree, data: Path, flag: str, all_splits: bool) -> ParquetFiles | None:
+    """Find the Parquet files with audio in a folder; None if there are none.
+
+    Of the splits, the training split is read, or the only one; with `all_splits` all of them.
 
     Raises:
-        UserError: it has, and the message states how to get audio files; or it cannot be read.
+        UserError: several configurations, or no training split next to several others.
+        OSError: a folder, a file or an object store cannot be read.
     """
-    with report_os_errors("reading", f"{flag} {data}"):
-        paths = _parquet_paths(data)
-        audio = ((path.name, column) for path in paths[:_MAX_READ] if (column := _audio_column(path)))
-        example, column = next(audio, ("", ""))
-    if not column:
-        return
-    found = f"{plural(len(paths), 'Parquet file')} with the audio inside (column {shown(column)}"
-    raise UserError(
-        f"{flag} {data}: no audio files, but {found}, e.g. of {shown(example)}): write it to audio files by "
-        "the lines under 'Audio in Parquet files' in docs/data-format.md, and pass their folder"
-    )
+    names = list(_parquet_files(tree, "", _MAX_DEPTH))
+    if not any(has_audio(to_path(tree.path(name))) for name in names[:_MAX_READ]):
+        return None
+    found = ParquetFiles([])
+    files = [_describe(name) for name in names]
+    if not all_splits:
+        files = _training_files(files, f"{flag} {data}", found.warnings)
+    _check_config(tree, files, f"{flag} {data}", flag)
+    found.files = [
+        AudioFile(file.name, to_path(tree.path(file.name)), tree.status(file.name)) for file in files
+    ]
+    return found
 
 
-def _parquet_paths(data: Path) -> list[Path]:
-    if not data.is_dir():
-        return [data] if ending(data.name) == "parquet" else []
-    tree = open_tree(data)
-    return [to_path(tree.path(name)) for name in _parquet_files(tree, "", _MAX_DEPTH)]
+def one_parquet_file(path: Path) -> ParquetFiles:
+    """Return a single file, of any split."""
+    return ParquetFiles([AudioFile(path.name, path, file_status(str(path)))])
+
+
+def has_audio(path: Path) -> bool:
+    """Return whether a Parquet file has a column of audio files; False for a file that is no Parquet file.
+
+    Raises:
+        OSError: the file or the object store cannot be read.
+    """
+    try:
+        with pq.ParquetFile(pyarrow_source(path, partial=True)) as file:
+            column, num_rows = audio_column(file.schema_arrow), file.metadata.num_rows
+    except pa.ArrowInvalid:
+        return False
+    return column is not None and (column.is_declared or _looks_like_audio(path, num_rows))
+
+
+def _looks_like_audio(path: Path, num_rows: int) -> bool:
+    """Return whether the first bytes of the first readable file in the column are those of a recording."""
+    for row in range(min(num_rows, _MAX_ROWS)):
+        with suppress(ValueError):  # NULL or damaged
+            header = read_row(RowLocation(str(path), row))[:HEADER_BYTES]
+            return kind_by_content("x.bin", header) is not FileKind.UNKNOWN
+    return False
 
 
 def _parquet_files(tree: FolderTree, folder: str, depth: int) -> Iterator[str]:
     listing = tree.list(folder)
     if is_output(listing):
         return
-    yield from (join(folder, name) for name in listing.files if ending(name) == "parquet")
+    yield from (
+        join(folder, name) for name in listing.files if ending(name) == "parquet" and not is_hidden(name)
+    )
     for name in listing.folders + listing.linked_folders if depth else []:
         if not is_hidden(name):
             yield from _parquet_files(tree, join(folder, name), depth - 1)
 
 
-def _audio_column(path: Path) -> str | None:
-    """Return the column of a Parquet file that has files in it, with content and name; None without one."""
-    try:
-        with pq.ParquetFile(pyarrow_source(path, partial=True)) as file:
-            return next((field.name for field in file.schema_arrow if _is_file(field.type)), None)
-    except pa.ArrowInvalid:  # no Parquet file
-        return None
+def _describe(name: str) -> _Named:
+    *folders, file = name.split("/")
+    stem = _SHARD.sub("", file.rpartition(".")[0])
+    named = [folder for folder in folders if split_of(folder.removeprefix("partial-")) is not None]
+    config = "/".join(folder for folder in folders if folder not in named and folder.lower() != "data")
+    kinds = splits_in(stem)
+    if len(kinds) == 1:
+        return _Named(name, stem, kinds.pop(), config)
+    if named:
+        split = named[-1].removeprefix("partial-")
+        return _Named(name, split, split_of(split) or "", config)
+    return _Named(name, "", "", config)
 
 
-def _is_file(kind: pa.DataType) -> bool:
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-        return False
-    content = kind.field("bytes").type
-    return pa.types.is_binary(content) or pa.types.is_large_binary(content)
+def _training_files(files: list[_Named], data: str, warnings: list[str]) -> list[_Named]:
+    for kind in ("train", ""):
+        chosen = [file for file in files if file.kind == kind]
+        if chosen:
+            others = [file for file in files if file.kind != kind]
+            splits = sorted({file.split or "files of no split" for file in others})
+            if others:
+                count = plural(len(others), "Parquet file")
+                warnings.append(f"ignoring {count} of other splits ({shown_list(splits)})")
+            return chosen
+    splits = sorted({file.split for file in files})
+    if len(splits) > 1:
+        raise UserError(
+            f"{data}: no training split next to {shown_list(splits)}; to read one of them, pass its file or "
+            f"a folder that has only its files, such as {files[0].name}"
+        )
+    return files
+
+
+def _check_config(tree: FolderTree, files: list[_Named], data: str, flag: str) -> None:
+    configs = sorted({file.config for file in files})
+    if len(configs) <= 1:
+        return
+    last = next(file for file in files if file.config == configs[-1])
+    folders = last.name.split("/")[:-1]
+    end = max((folders.index(part) + 1 for part in last.config.split("/") if part), default=0)
+    shown_names = shown_list(name or "." for name in configs)
+    raise UserError(
+        f"{data}: has {plural(len(configs), 'configuration')} ({shown_names}): "
+        f"pass the folder of one, such as {flag} {tree.path('/'.join(folders[:end]))}"
+    )

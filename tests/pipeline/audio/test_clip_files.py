@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.audio.clip_files import RemoteFile, clip_sources
+from pipeline.audio.clip_files import FetchedFile, clip_sources
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import load_clip
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
@@ -70,7 +70,7 @@ def test_local_clips_are_decoded_from_their_paths(tmp_path: Path) -> None:
 
 def test_missing_object_is_reason_of_its_clip(bucket: Any) -> None:
     path = str(bucket / "missing.wav")
-    for source in (path, RemoteFile.fetch(path)):
+    for source in (path, FetchedFile.fetch(path)):
         with pytest.raises(AudioDecodeError, match=r"^no such file$"):
             load_clip(source, SMALL_FEATURES)
 
@@ -85,7 +85,7 @@ def test_unsupported_object_is_named_without_another_request(bucket: Any, server
 
 def test_unreachable_store_is_no_reason_of_a_clip() -> None:
     path = "s3://bucket/1.wav?endpoint=http://127.0.0.1:9&region=us-east-1"
-    file = RemoteFile(path, OSError("error sending request\nfor url"))
+    file = FetchedFile(path, OSError("error sending request\nfor url"))
     with pytest.raises(UserError, match=r"^error sending request for url while reading s3://bucket/1\.wav"):
         load_clip(file, SMALL_FEATURES)
 

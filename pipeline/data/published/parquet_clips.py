@@ -1,0 +1,107 @@
+"""Clips whose audio lies inside Parquet files: listed with their labels, without reading the audio."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.data.annotations.settings import LabelConfig
+from pipeline.data.clips import shown, shown_list, to_table
+from pipeline.data.published.parquet_audio import (
+    ParquetFiles,
+    find_parquet_audio,
+    has_audio,
+    one_parquet_file,
+)
+from pipeline.data.published.parquet_records import read_rows
+from pipeline.io.concurrent import map_concurrently
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.folder_tree import FolderTree, open_tree
+from pipeline.io.text import plural
+
+# Files whose rows are read concurrently, and files whose rows are in memory.
+_THREADS, _AHEAD = 8, 16
+
+
+@dataclass
+class ParquetClips:
+    """Clips inside Parquet files, and warnings."""
+
+    clips: pd.DataFrame
+    warnings: list[str]
+
+
+def read_parquet_folder(
+    data: Path, flag: str, labels: LabelConfig | None, tree: FolderTree | None = None
+) -> ParquetClips | None:
+    """Read the clips of a dataset of Parquet files in a folder; None if it has none with audio.
+
+    Args:
+        data: the folder.
+        flag: command-line flag that names it.
+        labels: where the classes are, of the training split; None: clips of all splits, without labels.
+        tree: tree of the folder, if it has been listed.
+
+    Raises:
+        UserError: several configurations, no column of classes, or an invalid value.
+    """
+    with report_os_errors("reading", f"{flag} {data}"):
+        tree = open_tree(data) if tree is None else tree
+        found = find_parquet_audio(tree, data, flag, all_splits=labels is None)
+    return None if found is None else _read(found, f"{flag} {data}", flag, labels)
+
+
+def read_parquet_file(path: Path, flag: str, labels: LabelConfig | None) -> ParquetClips | None:
+    """Read the clips of one Parquet file, of any split; None if it has no audio. As `read_parquet_folder`."""
+    with report_os_errors("reading", f"{flag} {path}"):
+        found = one_parquet_file(path) if has_audio(path) else None
+    return None if found is None else _read(found, f"{flag} {path}", flag, labels)
+
+
+def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None) -> ParquetClips:
+    if labels is not None:
+        _check_settings(data, labels)
+    held_out: Counter[str] = Counter()
+    unused: list[str] = []
+    used: list[str] = []
+
+    def records() -> Iterator[tuple]:
+        rows_of = map_concurrently(lambda file: read_rows(file, flag, labels), found.files, _THREADS, _AHEAD)
+        for file, rows in zip(found.files, rows_of, strict=True):
+            (used if rows.columns else unused).append(rows.columns or file.name)
+            held_out.update(rows.held_out)
+            yield from rows.records
+
+    clips = to_table(records())
+    warnings = list(found.warnings)
+    if unused:
+        count = plural(len(unused), "Parquet file")
+        warnings.append(f"ignoring {count} without a column of audio files ({shown_list(unused, 3)})")
+    if held_out:
+        counts = ", ".join(f"{shown(split)}: {count}" for split, count in sorted(held_out.items()))
+        if clips.empty:
+            raise UserError(
+                f"{data}: no row belongs to the training split ({counts}); pass other files, or "
+                "rename the column of the splits"
+            )
+        warnings.append(f"ignoring {plural(held_out.total(), 'row')} of other splits ({counts})")
+    if clips.empty:
+        raise UserError(f"{data}: its Parquet files have a column of audio files, but no rows")
+    files = plural(len(used), "Parquet file")
+    count = f"{len(clips):,} {plural(len(clips), 'clip').partition(' ')[2]}"
+    logger.info("data: audio in %s (e.g. %s; %s; %s)", files, found.files[0].name, used[0], count)
+    return ParquetClips(clips, warnings)
+
+
+def _check_settings(data: str, labels: LabelConfig) -> None:
+    for flag, value in (("annotations", labels.annotations), ("birdnet-folders", labels.birdnet_folders)):
+        if value:
+            raise UserError(
+                f"{data}: the audio is inside Parquet files, but --{flag} needs a folder of audio files: "
+                f"leave out --{flag} to read the classes from a column of the Parquet files"
+            )

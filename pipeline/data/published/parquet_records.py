@@ -1,0 +1,225 @@
+"""Rows of one Parquet file with audio in it, as rows of the manifest; the audio itself is not read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.audio.parquet_column import AudioColumn, audio_column
+from pipeline.data.annotations.settings import LabelConfig
+from pipeline.data.clips import clip_record, shown
+from pipeline.data.labels import join_labels, parse_label_list, split_labels
+from pipeline.data.published.parquet_audio import AudioFile
+from pipeline.data.sources.row_values import NO_VALUES, parse_fold
+from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.table_columns import (
+    LABEL_COLUMNS,
+    RECORDING_COLUMNS,
+    Columns,
+    labeled_columns,
+    path_column,
+)
+from pipeline.io.errors import UserError
+from pipeline.io.folder_tree import FileStatus
+from pipeline.io.row_location import row_path, row_suffix
+from pipeline.io.table_files import ParquetTable, column_texts, open_parquet
+
+_BATCH_ROWS = 4096
+
+
+@dataclass
+class FileRows:
+    """Rows of one file."""
+
+    records: list[tuple] = field(default_factory=list)
+    held_out: Counter[str] = field(default_factory=Counter)
+    """Number of rows by split, without those of the training split."""
+    columns: str = ""
+    """Which columns were used for what; empty for a file without audio."""
+
+
+def read_rows(file: AudioFile, flag: str, labels: LabelConfig | None) -> FileRows:
+    """Read the rows of a file.
+
+    Raises:
+        UserError: no Parquet file, no column of classes, or an invalid value.
+    """
+    with open_parquet(file.path, flag) as table:
+        audio = audio_column(table.file.schema_arrow)
+        if audio is None:
+            return FileRows()
+        name = path_column(table)
+        reader = _RowReader(table, file, audio, name, None if labels is None else _columns(table, labels))
+        if labels is not None:
+            reader.multi_label = labels.multi_label
+            reader.check_label_type()
+        return reader.read()
+
+
+def _columns(table: ParquetTable, labels: LabelConfig) -> Columns:
+    """Return the columns of the classes and what is known about clips; those of paths do not matter."""
+    classes = [position for position, name in enumerate(table.header) if name in table.class_names]
+    only = classes[0] if len(classes) == 1 else None
+    try:
+        return labeled_columns(table, labels.label_column, (0, only), group_columns=RECORDING_COLUMNS)
+    except UserError as error:
+        if labels.label_column is not None:
+            raise
+        raise UserError(
+            f"{table.name}: no column has a usual name of classes ({', '.join(LABEL_COLUMNS)}): name it "
+            f"by --label-column; its columns are {', '.join(map(shown, table.header[:20]))}"
+        ) from error
+
+
+@dataclass
+class _RowReader:
+    """Reads the rows of one file as rows of the manifest."""
+
+    table: ParquetTable
+    file: AudioFile
+    audio: AudioColumn
+    name_column: int | None
+    """Column of names, for rows whose audio has none."""
+    columns: Columns | None
+    """None: labels are not read."""
+    multi_label: bool = False
+
+    def check_label_type(self) -> None:
+        """Check that rows have one class, unless they may have several.
+
+        Raises:
+            UserError: several classes in a row, without `--multi-label`.
+        """
+        assert self.columns is not None and self.columns.label is not None
+        if not self.multi_label and (self.columns.label_is_list or self._is_list(self.columns.label)):
+            name = self.table.header[self.columns.label]
+            raise UserError(
+                f"{self.table.name}: column {shown(name)} may have several classes in a row: add "
+                "--multi-label, or name another column by --label-column"
+            )
+
+    def read(self) -> FileRows:
+        """Read all rows.
+
+        Raises:
+            UserError: a label is missing, or a fold is no number.
+        """
+        rows = FileRows(columns=self._describe())
+        for row, size, values in self._values():
+            split = values.get("split", "").strip()
+            if split and self._is_held_out(row, split):
+                rows.held_out[split] += 1
+            else:
+                rows.records.append(self._record(row, size, values))
+        return rows
+
+    def _roles(self) -> dict[str, int]:
+        """Return the position of each text column that is read, by what it is used for."""
+        columns = self.columns
+        roles: dict[str, int | None] = {"name": self.name_column if columns is None else None}
+        if columns is not None:
+            taken = (columns.label, columns.fold, columns.group, columns.split, columns.more_labels)
+            roles = {
+                "label": columns.label,
+                "further labels": columns.more_labels if self.multi_label else None,
+                "fold": columns.fold,
+                "group": columns.group,
+                "split": columns.split,
+                "name": None if self.name_column in taken else self.name_column,
+            }
+        return {role: position for role, position in roles.items() if position is not None}
+
+    def _describe(self) -> str:
+        roles = [(self.audio.name, "audio")]
+        roles += [(self.table.header[position], role) for role, position in self._roles().items()]
+        return f"column {', '.join(f'{shown(name)} = {role}' for name, role in roles)}"
+
+    def _values(self) -> Iterator[tuple[int, int, dict[str, str]]]:
+        """Yield number, estimated bytes of the audio, and texts by their use, of each row."""
+        row = 0
+        for group in range(self.table.file.metadata.num_row_groups):
+            size = self._mean_size(group)
+            for values in self._group_values(group):
+                yield row, size, values
+                row += 1
+
+    def _group_values(self, group: int) -> Iterable[dict[str, str]]:
+        roles = self._roles()
+        names = [self.table.header[position] for position in roles.values()]
+        leaves = names + ([self.audio.names] if self.audio.names else [])
+        if not leaves:
+            yield from ({} for _ in range(self.table.file.metadata.row_group(group).num_rows))
+            return
+        for batch in self.table.file.iter_batches(_BATCH_ROWS, [group], list(dict.fromkeys(leaves))):
+            texts = [column_texts(batch.column(name), self.table.class_names.get(name)) for name in names]
+            keys = list(roles)
+            if self.audio.names:
+                texts.append(column_texts(batch.column(self.audio.name).field("path"), None))
+                keys.append("audio name")
+            for values in zip(*texts, strict=True):
+                yield dict(zip(keys, values, strict=True))
+
+    def _mean_size(self, group: int) -> int:
+        """Return the mean size of the audio files of a row group, whose own sizes nobody has read."""
+        info: Any = self.table.file.metadata.row_group(group)
+        chunks = (info.column(index) for index in range(info.num_columns))
+        size = next(
+            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == self.audio.content
+        )
+        return int(size) // max(1, info.num_rows)
+
+    def _is_held_out(self, row: int, split: str) -> bool:
+        kind = split_of(split)
+        if kind is None and self.columns is not None and self.columns.split_is_strict:
+            raise self._error(row, f"split {shown(split)} is not train, val or test")
+        return kind == "held out"
+
+    def _record(self, row: int, size: int, values: dict[str, str]) -> tuple:
+        suffix = row_suffix(row, values.get("audio name") or values.get("name", ""))
+        group = values.get("group", "").strip()
+        try:
+            fold = parse_fold(values.get("fold", "").strip())
+        except ValueError as error:
+            raise self._error(row, str(error)) from None
+        return clip_record(
+            self.file.name + suffix,
+            row_path(self.file.path, suffix),
+            "" if self.columns is None else self._label(row, values),
+            FileStatus(size, self.file.status.mtime_ns),
+            fold,
+            "" if group.lower() in NO_VALUES else group,
+        )
+
+    def _label(self, row: int, values: dict[str, str]) -> str:
+        assert self.columns is not None
+        label = values["label"].strip()
+        if not self.multi_label:
+            if label.lower() in NO_VALUES:
+                raise self._error(row, "label is empty")
+            return label
+        try:
+            names = self._classes(label, self.columns.label, self.columns.label_is_list)
+            return join_labels(
+                names + self._classes(values.get("further labels", ""), self.columns.more_labels)
+            )
+        except ValueError as error:
+            raise self._error(row, str(error)) from None
+
+    def _classes(self, text: str, column: int | None, is_list: bool = True) -> list[str]:
+        """Return the classes in the text of a value, which may be that of a list."""
+        if text.strip().lower() in NO_VALUES:
+            return []
+        if column is not None and is_list and not self._is_list(column):
+            return parse_label_list(text)
+        return split_labels(text)
+
+    def _is_list(self, column: int) -> bool:
+        kind = self.table.file.schema_arrow.field(self.table.header[column]).type
+        return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+    def _error(self, row: int, text: str) -> UserError:
+        return UserError(f"{self.table.name}, row {row}: {text}")
