@@ -44,19 +44,17 @@ def write_parquet(
     Args:
         file: the path.
         rows: values by column.
-        features: what the schema states about columns; None: the column `audio` is audio, and a column `label`
+        features: what the schema states of columns; None: the column `audio` is audio, and a column `label`
             of numbers has the classes `CLASS_NAMES`. Empty: nothing, as other programs than `datasets` do.
         row_group_size: rows of a row group.
         types: types of columns, where these do not follow from the values.
         options: other arguments of `pyarrow.parquet.write_table`.
     """
     kinds: dict[str, pa.DataType] = {"audio": AUDIO_TYPE} | (types or {})
-    table = pa.table(
-        {name: pa.array([row.get(name) for row in rows], kinds.get(name)) for name in rows[0]}
-    )
+    table = pa.table({name: pa.array([row.get(name) for row in rows], kinds.get(name)) for name in rows[0]})
     if features is None:
         is_number = "label" in rows[0] and pa.types.is_integer(table.schema.field("label").type)
-        features = {"audio": {"sampling_rate": None, "_type": "Audio"}} | ({"label": LABELS} if is_number else {})
+        features = {"audio": {"_type": "Audio"}} | ({"label": LABELS} if is_number else {})
     metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata(metadata), file, row_group_size=row_group_size, **options)

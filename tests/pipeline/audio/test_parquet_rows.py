@@ -182,7 +182,9 @@ def test_memory_is_that_of_a_page_not_of_a_row_group(tmp_path: Path) -> None:
 def bucket(server: S3Server, tmp_path: Path) -> Any:
     """Write 24 rows of 1 MB in row groups of four to a bucket."""
     rows = [{"audio": {"bytes": bytes([row]) * MB, "path": None}} for row in range(24)]
-    write_parquet(tmp_path / "b/x.parquet", rows, compression="none", use_dictionary=False, write_batch_size=1)
+    write_parquet(
+        tmp_path / "b/x.parquet", rows, compression="none", use_dictionary=False, write_batch_size=1
+    )
     path = server.bucket("rows", tmp_path / "b")
     server.configure(deny=False)
     server.reset()

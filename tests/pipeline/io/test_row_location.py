@@ -40,7 +40,8 @@ def test_options_of_uri_are_at_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/x.parquet", "/x.parquet#", "/x.parquet#a", "/x.parquet#1/a/b", "/x.wav#1", "/x.parquet#1.wav", URI]
+    "path",
+    ["/x.parquet", "/x.parquet#", "/x.parquet#a", "/x.parquet#1/a/b", "/x.wav#1", "/x.parquet#1.wav", URI],
 )
 def test_files_are_no_rows(path: str) -> None:
     assert parse_row(path) is None

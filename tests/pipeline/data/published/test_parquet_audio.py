@@ -1,68 +1,269 @@
-"""Parquet files with audio in them: one line that names them, and documented lines that unpack them."""
+"""Datasets with the audio inside Parquet files as manifests: splits, configurations, classes, names, ids."""
 
 from __future__ import annotations
 
-import json
-import re
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 
-from pipeline.data.manifest import read_manifest, read_unlabeled
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest, read_unlabeled
 from pipeline.io.errors import UserError
-from pipeline.io.storage import to_path
-from tests.helpers.hub_server import HubServer
-from tests.helpers.sounds import RATE, tone, write_shards
+from pipeline.io.row_location import RowLocation, parse_row
+from tests.helpers.parquet_audio import LABELS, clip, labeled_rows, write_parquet
+from tests.helpers.sounds import write_shards, write_tones
 
-ROOT = Path(__file__).parents[4]
-NAMES = ("dog", "rain")
+TRAIN = "data/train-00000-of-00001.parquet"
+AUDIO = {"_type": "Audio"}
+LISTED = {"labels": pa.list_(pa.int64())}
 
 
-def write_dataset(folder: Path, *files: str) -> Path:
-    """Write Parquet files with four clips each, as Hugging Face `datasets` does."""
-    folder.mkdir(parents=True)
-    soundfile.write(folder / "x.wav", tone(440, 0.1), RATE)
-    content = (folder / "x.wav").read_bytes()
-    (folder / "x.wav").unlink()
-    rows = [{"audio": {"bytes": content, "path": f"{i}.wav"}, "label": i % 2} for i in range(4)]
-    features = {"audio": {"_type": "Audio"}, "label": {"names": NAMES, "_type": "ClassLabel"}}
-    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), folder / name)
+def read(data: Path, **settings: Any) -> Manifest:
+    return read_manifest(data, ManifestConfig(**settings))
+
+
+def write_files(folder: Path, *names: str) -> Path:
+    """Write Parquet files with four clips each."""
+    for name in names:
+        write_parquet(folder / name, labeled_rows(4))
     return folder
 
 
+def ids(manifest: Manifest) -> list[str]:
+    return manifest.clips["clip_id"].tolist()
+
+
+def test_rows_are_clips_with_names_of_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = write_parquet(tmp_path / TRAIN, labeled_rows(5))
+    with caplog.at_level(logging.INFO):
+        manifest = read(tmp_path)
+    assert ids(manifest) == [f"{TRAIN}#00000{row}/{row}.wav" for row in range(5)]
+    assert manifest.clips["label"].tolist() == ["dog", "rain", "dog", "rain", "dog"]
+    assert manifest.warnings == [] and not manifest.multi_label
+    paths = manifest.clips["path"].tolist()
+    assert paths == [f"{tmp_path}/{clip_id}" for clip_id in ids(manifest)]
+    assert [parse_row(path) for path in paths] == [RowLocation(str(file), row) for row in range(5)]
+    # Sizes are means over a row group, with what Parquet adds; the time is that of the file.
+    assert manifest.clips["size"].between(len(clip(0)), 4 * len(clip(0))).all()
+    assert set(manifest.clips["mtime_ns"]) == {file.stat().st_mtime_ns}
+    line = f"data: audio in 1 Parquet file (e.g. {TRAIN}; column 'audio' = audio, 'label' = label; 5 clips)"
+    assert line in caplog.messages
+
+
 @pytest.mark.parametrize(
-    "files",
+    ("names", "used"),
     [
-        ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"),
-        ("train/0000.parquet", "test/0000.parquet"),
-        ("default/train/0000.parquet", "default/train/0001.parquet"),
+        (("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"), 2),
+        (("data/train-00000-of-00001-a1b2c3.parquet", "data/test-00000-of-00001-d4e5f6.parquet"), 1),
+        (("train/0000.parquet", "test/0000.parquet"), 1),
+        (("default/train/0000.parquet", "default/train/0001.parquet", "default/test/0000.parquet"), 2),
+        (("default/partial-train/0000.parquet", "default/validation/0000.parquet"), 1),
+        (("data/en/train.parquet", "data/en/dev.parquet"), 1),
+        (("birds-train.parquet", "birds-valid.parquet"), 1),
+        (("0000.parquet", "0001.parquet"), 2),
+        (("a.parquet", "test.parquet"), 1),
+        (("test-00000-of-00002.parquet", "test-00001-of-00002.parquet"), 2),
     ],
 )
-def test_folder_with_audio_in_parquet_is_named(files: tuple[str, ...], tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", *files)
-    for read, flag in ((read_manifest, "--data"), (read_unlabeled, "--audio")):
+def test_training_split_or_only_split_is_read(names: tuple[str, ...], used: int, tmp_path: Path) -> None:
+    manifest = read(write_files(tmp_path, *names))
+    assert sorted({name.partition("#")[0] for name in ids(manifest)}) == sorted(names[:used])
+    assert len(ids(manifest)) == 4 * used
+    ignored = len(names) - used
+    assert len(manifest.warnings) == (ignored > 0)
+    if ignored:
+        assert f"ignoring {ignored} Parquet file of other splits ('" in manifest.warnings[0]
+    # Without labels, all of them; and each file alone, whatever its split.
+    assert len(ids(read_unlabeled(tmp_path))) == 4 * len(names)
+    for name in names:
+        one = read(tmp_path / name)
+        assert ids(one)[0] == f"{Path(name).name}#000000/0.wav" and len(one.clips) == 4
+
+
+def test_several_held_out_splits_are_refused(tmp_path: Path) -> None:
+    write_files(tmp_path, "data/test-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"no training split next to 'test', 'validation'; to read one"):
+        read(tmp_path)
+    assert len(ids(read_unlabeled(tmp_path))) == 8
+
+
+def test_several_configurations_are_asked_for(tmp_path: Path) -> None:
+    write_files(tmp_path, "data/en/train.parquet", "data/de/train.parquet", "data/de/test.parquet")
+    for flag, reader in (("--data", read), ("--audio", read_unlabeled)):
         with pytest.raises(UserError) as error:
-            read(data)
-        text = str(error.value)
-        assert text.startswith(f"{flag} {data}: no audio files, but 2 Parquet files with the audio inside")
-        assert "column 'audio'" in text and "docs/data-format.md" in text and "\n" not in text
-        with pytest.raises(UserError, match=r"but 1 Parquet file with the audio inside"):
-            read(data / files[0])
+            reader(tmp_path)
+        assert str(error.value) == (
+            f"{flag} {tmp_path}: has 2 configurations ('de', 'en'): pass the folder of one, such as "
+            f"{flag} {tmp_path}/data/en"
+        )
+    assert ids(read(tmp_path / "data/en")) == [f"train.parquet#00000{row}/{row}.wav" for row in range(4)]
 
 
-def test_dataset_on_hub_is_named(empty_hub: HubServer) -> None:
-    write_dataset(empty_hub.root / "me/parquet", "data/train-00000-of-00001.parquet")
-    with pytest.raises(UserError, match=r"^--data hf://.*but 1 Parquet file with the audio inside"):
-        read_manifest(to_path("hf://datasets/me/parquet"))
+@pytest.mark.parametrize(
+    ("label", "features", "settings", "classes"),
+    [
+        ("label", {"label": LABELS}, {}, ["dog", "rain"]),
+        ("genre", {"genre": LABELS}, {}, ["dog", "rain"]),
+        ("genre", {}, {"label_column": "Genre"}, ["0", "1"]),
+        ("category", {}, {}, ["0", "1"]),
+    ],
+)
+def test_column_of_classes_is_found(
+    label: str, features: dict[str, Any], settings: dict[str, str], classes: list[str], tmp_path: Path
+) -> None:
+    rows = [{"audio": row["audio"], "speaker": 7, label: row["label"]} for row in labeled_rows(4)]
+    write_parquet(tmp_path / TRAIN, rows, {"audio": AUDIO} | features)
+    assert read(tmp_path, **settings).class_names == classes
 
 
-def test_other_parquet_files_are_not_named(tmp_path: Path) -> None:
+def test_classes_as_texts_with_folds_and_recordings(tmp_path: Path) -> None:
+    columns = [("Éa", 1, "r1"), ("b", 2, ""), ("b", 2, "r1")]
+    rows = [
+        {"audio": {"bytes": clip(0), "path": None}, "category": label, "fold": fold, "src_file": group}
+        for label, fold, group in columns
+    ]
+    write_parquet(tmp_path / TRAIN, rows)
+    manifest = read(tmp_path)
+    assert ids(manifest) == [f"{TRAIN}#00000{row}" for row in range(3)]
+    assert manifest.clips["label"].tolist() == ["Éa", "b", "b"]
+    assert manifest.clips["fold"].tolist() == [1, 2, 2]
+    assert manifest.clips["group"].tolist() == ["r1", f"{TRAIN}#000001", "r1"]
+
+
+def test_patterns_apply_to_names_of_audio(tmp_path: Path) -> None:
+    rows = labeled_rows(4)
+    for number, row in enumerate(rows):
+        row["audio"]["path"] = f"/cache/x/{number + 1}-rec{number // 2}.wav"
+    write_parquet(tmp_path / TRAIN, rows)
+    manifest = read(tmp_path, fold_pattern=r"^(\d)-", group_pattern=r"-(rec\d)")
+    assert manifest.clips["fold"].tolist() == [1, 2, 3, 4]
+    assert manifest.clips["group"].tolist() == ["rec0", "rec0", "rec1", "rec1"]
+
+
+def test_equal_names_are_different_clips_and_never_opened(tmp_path: Path) -> None:
+    rows = labeled_rows(3)
+    for row in rows:
+        row["audio"]["path"] = "/etc/passwd"
+    write_parquet(tmp_path / TRAIN, rows)
+    assert ids(read(tmp_path)) == [f"{TRAIN}#00000{row}/passwd" for row in range(3)]
+
+
+def test_name_may_be_in_a_column(tmp_path: Path) -> None:
+    rows = [
+        {"audio": {"bytes": clip(0), "path": None}, "file": f"clips/{number}.wav", "label": number % 2}
+        for number in range(2)
+    ]
+    write_parquet(tmp_path / TRAIN, rows)
+    expected = [f"{TRAIN}#00000{row}/{row}.wav" for row in range(2)]
+    assert ids(read(tmp_path)) == expected == ids(read_unlabeled(tmp_path))
+
+
+def test_rows_of_other_splits_are_left_out(tmp_path: Path) -> None:
+    splits = ["train", "test", "train", "val"]
+    rows = [row | {"split": split} for row, split in zip(labeled_rows(4), splits, strict=True)]
+    path = write_parquet(tmp_path / "x.parquet", rows)
+    manifest = read(tmp_path)
+    assert ids(manifest) == ["x.parquet#000000/0.wav", "x.parquet#000002/2.wav"]
+    assert "ignoring 2 rows of other splits ('test': 1, 'val': 1)" in manifest.warnings
+    write_parquet(path, [row | {"split": "odd"} for row in rows])
+    with pytest.raises(UserError, match=r"x.parquet, row 0: split 'odd' is not train, val or test"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("label", [None, -1])
+def test_row_without_label_is_named(label: int | None, tmp_path: Path) -> None:
+    rows = labeled_rows(6)
+    rows[5]["label"] = label
+    path = write_parquet(tmp_path / TRAIN, rows)
+    with pytest.raises(UserError, match=rf"^--data {path}, row 5: label is empty$"):
+        read(tmp_path)
+    manifest = read(tmp_path, multi_label=True)
+    assert manifest.multi_label and manifest.clips["label"].tolist()[5] == ""
+
+
+def several_classes(kind: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return rows of three clips, of two classes, of one and of none, and arguments of `write_parquet`."""
+    values: dict[str, tuple[list[Any], dict[str, Any]]] = {
+        "numbers": (
+            [[1, 0], [1], []],
+            {"types": LISTED, "features": {"audio": AUDIO, "labels": {"feature": LABELS}}},
+        ),
+        "old form": ([[1, 0], [1], []], {"types": LISTED, "features": {"audio": AUDIO, "labels": [LABELS]}}),
+        "texts": ([["rain", "dog"], ["rain"], None], {"types": {"labels": pa.list_(pa.string())}}),
+        "text of a list": (["['rain', 'dog']", "rain", ""], {}),
+    }
+    labels, arguments = values[kind]
+    rows = [{"audio": {"bytes": clip(0), "path": None}, "labels": label} for label in labels]
+    return rows, arguments
+
+
+@pytest.mark.parametrize("kind", ["numbers", "old form", "texts", "text of a list"])
+def test_lists_of_classes_need_multi_label(kind: str, tmp_path: Path) -> None:
+    rows, arguments = several_classes(kind)
+    write_parquet(tmp_path / TRAIN, rows, **arguments)
+    with pytest.raises(
+        UserError, match=r"column 'labels' may have several classes in a row: add --multi-label"
+    ):
+        read(tmp_path)
+    manifest = read(tmp_path, multi_label=True)
+    assert manifest.clips["label"].tolist() == ["dog;rain", "rain", ""]
+    assert manifest.class_counts == {"dog": 1, "rain": 2}
+
+
+def test_class_with_comma_in_a_list_is_one(tmp_path: Path) -> None:
+    rows = [{"audio": {"bytes": clip(0), "path": None}, "labels": ["Cello, plucked"]}]
+    write_parquet(tmp_path / TRAIN, rows)
+    assert read(tmp_path, multi_label=True).class_names == ["Cello, plucked"]
+
+
+def test_missing_column_of_classes_is_one_line(tmp_path: Path) -> None:
+    rows = [{"audio": row["audio"], "text": "hello"} for row in labeled_rows(2)]
+    path = write_parquet(tmp_path / TRAIN, rows)
+    with pytest.raises(UserError, match=r"name it by --label-column; its columns are 'text'$"):
+        read(tmp_path)
+    with pytest.raises(UserError, match=rf"^--data {path}: no column 'kind', as --label-column requests"):
+        read(tmp_path, label_column="kind")
+
+
+@pytest.mark.parametrize("settings", [{"annotations": "auto", "window": 1.0}, {"birdnet_folders": True}])
+def test_annotations_need_audio_files(settings: dict[str, Any], tmp_path: Path) -> None:
+    write_files(tmp_path, TRAIN)
+    flag = "--annotations" if "annotations" in settings else "--birdnet-folders"
+    for data in (tmp_path, tmp_path / TRAIN):
+        with pytest.raises(
+            UserError, match=rf"inside Parquet files, but {flag} needs a folder of audio files"
+        ):
+            read(data, **settings)
+
+
+def write_bytes_column(path: Path, contents: list[bytes | None]) -> Path:
+    return write_parquet(path, [{"sound": value, "label": "a"} for value in contents], {})
+
+
+def test_column_of_plain_bytes_is_looked_at(tmp_path: Path) -> None:
+    write_bytes_column(tmp_path / "a/x.parquet", [None, clip(0)])
+    assert ids(read(tmp_path / "a")) == ["x.parquet#000000", "x.parquet#000001"]
+    write_bytes_column(tmp_path / "b/x.parquet", [b"\x89PNG\r\n\x1a\n0123456789"])
+    write_bytes_column(tmp_path / "c/x.parquet", [None, None])
+    for folder in ("b", "c"):
+        with pytest.raises(UserError, match=r"no audio files found"):
+            read(tmp_path / folder)
+
+
+def test_files_without_audio_are_named(tmp_path: Path) -> None:
+    write_files(tmp_path, "train-0.parquet")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "train-1.parquet")
+    manifest = read(tmp_path)
+    assert manifest.warnings == [
+        "ignoring 1 Parquet file without a column of audio files ('train-1.parquet')"
+    ]
+
+
+def test_other_parquet_files_are_no_data(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, classes=2, clips=2)
     (tmp_path / "tables").mkdir()
     pq.write_table(pa.table({"x": [1]}), tmp_path / "tables/x.parquet")
@@ -72,14 +273,15 @@ def test_other_parquet_files_are_not_named(tmp_path: Path) -> None:
             read_manifest(folder)
 
 
-def test_documented_lines_write_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test.parquet"
-    write_dataset(tmp_path / "downloaded", *names)
-    text = (ROOT / "docs/data-format.md").read_text()
-    lines = re.search(r"### Audio in Parquet files.*?```python\n(.*?)```", text, re.DOTALL)
-    assert lines is not None
-    monkeypatch.chdir(tmp_path)
-    exec(lines[1], {})
-    manifest = read_manifest(tmp_path / "clips")
-    assert manifest.class_counts == {"dog": 4, "rain": 4}
-    assert "dog/train-00000-of-00002-0-0.wav" in set(manifest.clips["clip_id"])
+@pytest.mark.parametrize("reader", [read, read_unlabeled])
+def test_audio_files_are_preferred(reader: Callable[[Path], Manifest], tmp_path: Path) -> None:
+    write_files(write_tones(tmp_path, classes=2, clips=2), TRAIN)
+    manifest = reader(tmp_path)
+    assert len(manifest.clips) == 4 and not any("#" in clip_id for clip_id in ids(manifest))
+
+
+def test_file_without_rows_is_one_line(tmp_path: Path) -> None:
+    table = pq.read_table(write_parquet(tmp_path / "x.parquet", labeled_rows(1)))
+    pq.write_table(table.slice(0, 0), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"have a column of audio files, but no rows$"):
+        read(tmp_path)
