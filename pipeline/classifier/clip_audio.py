@@ -19,6 +19,18 @@ from pipeline.report.clips import audio_data_uri
 MAX_DIFFERENCE_DB = 0.5
 
 
+def audio_facts(dataset: ShardDataset) -> dict[str, str]:
+    """Return a fact for the top of a report if it has no players because of where the audio is."""
+    paths = dataset.table["path"]
+    if len(paths) and _is_remote_row(paths.iloc[0]):
+        return {"audio": "not played: it is inside Parquet files in an object store"}
+    return {}
+
+
+def _is_remote_row(path: str) -> bool:
+    return is_store_uri(path) and is_row(path)
+
+
 def row_audio(dataset: ShardDataset, row: int) -> str | None:
     """Return the audio of a row of a dataset as a data URI.
 
@@ -58,7 +70,7 @@ def read_row(row: pd.Series, features: FeatureConfig) -> np.ndarray | None:
         AudioDecodeError, UserError, OSError: the file is gone, or cannot be read.
     """
     path, start = row["path"], row.get("start")
-    if is_store_uri(path) and (start is not None or is_row(path)):
+    if _is_remote_row(path) or (start is not None and is_store_uri(path)):
         return None
     if start is None:
         return load_clip(path, features)

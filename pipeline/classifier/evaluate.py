@@ -16,7 +16,7 @@ import torch
 
 from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
-from pipeline.classifier.clip_audio import row_audio
+from pipeline.classifier.clip_audio import audio_facts, row_audio
 from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
@@ -190,6 +190,7 @@ def write_evaluation(
                     "accuracy, 95 % interval": _interval(metrics),
                     **_ranking_facts(metrics),
                     **model_facts(saved),
+                    **audio_facts(predictions.dataset),
                     "TTA shifts": str(tta_shifts),
                 },
                 metrics=metrics,

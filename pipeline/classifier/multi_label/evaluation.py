@@ -20,7 +20,7 @@ from models.multi_label_metrics import (
     rank_classes,
     rank_clips,
 )
-from pipeline.classifier.clip_audio import row_audio
+from pipeline.classifier.clip_audio import audio_facts, row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
@@ -133,6 +133,7 @@ def write_label_set_evaluation(
                     "macro average precision, 95 % interval": describe_interval(metrics),
                     "log-loss": f"{metrics['log_loss']:.3f}",
                     **model_facts(saved),
+                    **audio_facts(predictions.dataset),
                     "TTA shifts": str(tta_shifts),
                 },
                 metrics=metrics,
