@@ -4,5 +4,6 @@
 - `folder_tables`: which table of a folder lists its audio files (Hugging Face `metadata.csv`, Kaggle
   `train.csv`).
 - `labeled_data`: labeled clips of a table or folder, and what was recognized.
-- `parquet_audio`: Parquet files with audio in them, which are refused in one line.
+- `parquet_audio`: which Parquet files have audio in them, and which of them are read.
+- `parquet_clips`: the clips in these, by the rows that `parquet_records` reads.
 """

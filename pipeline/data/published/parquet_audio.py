@@ -131,14 +131,12 @@ def _describe(name: str) -> _Named:
     *folders, file = name.split("/")
     stem = _SHARD.sub("", file.rpartition(".")[0])
     named = [folder for folder in folders if split_of(folder.removeprefix("partial-")) is not None]
+    if not named and folders and stem.isdecimal() and len(splits_in(folders[-1])) == 1:
+        named = folders[-1:]  # such as `train.360` in `clean/train.360/0000.parquet`
     config = "/".join(folder for folder in folders if folder not in named and folder.lower() != "data")
-    kinds = splits_in(stem)
-    if len(kinds) == 1:
-        return _Named(name, stem, kinds.pop(), config)
-    if named:
-        split = named[-1].removeprefix("partial-")
-        return _Named(name, split, split_of(split) or "", config)
-    return _Named(name, "", "", config)
+    split = stem if len(splits_in(stem)) == 1 else named[-1].removeprefix("partial-") if named else ""
+    kinds = splits_in(split)
+    return _Named(name, split, next(iter(kinds)) if len(kinds) == 1 else split_of(split) or "", config)
 
 
 def _training_files(files: list[_Named], data: str, warnings: list[str]) -> list[_Named]:
