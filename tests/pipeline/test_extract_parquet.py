@@ -24,8 +24,8 @@ CLASSES = ("tone 0", "tone 1", "tone 2")
 
 
 def write_files_and_parquet(folder: Path) -> tuple[Path, Path]:
-    """Write 30 tones as audio files, and the same ones to two Parquet files; return both folders."""
-    files = write_tones(folder / "files")
+    """Write 45 tones as audio files, and the same ones to two Parquet files; return both folders."""
+    files = write_tones(folder / "files", clips=15)
     labels = {"names": list(CLASSES), "_type": "ClassLabel"}
     features = {"audio": {"_type": "Audio"}, "label": labels}
     rows = [
@@ -66,7 +66,7 @@ def run_never(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iter
 def test_spectrograms_equal_those_of_files(folders: tuple[Path, Path], tmp_path: Path) -> None:
     files, data = folders
     expected = mels(files, tmp_path / "files")
-    assert mels(data, tmp_path / "out") == expected and len(expected) == 30
+    assert mels(data, tmp_path / "out") == expected and len(expected) == 45
     assert mels(data, tmp_path / "processes", ProcessRunner(2)) == expected
     for path in (tmp_path / "out").glob("part-*"):
         assert path.read_bytes() == (tmp_path / "processes" / path.name).read_bytes()
@@ -86,7 +86,7 @@ def test_windows_equal_those_of_files(hop: float | None, folders: tuple[Path, Pa
     files, data = folders
     settings = {"features": {"mel": SMALL_FEATURES.mel}, "window": 0.5, "hop": hop}
     expected = mels(files, tmp_path / "files", **settings)
-    assert mels(data, tmp_path / "out", **settings) == expected and len(expected) >= 60
+    assert mels(data, tmp_path / "out", **settings) == expected and len(expected) >= 90
 
 
 def test_bucket_equals_disk(folders: tuple[Path, Path], server: S3Server, tmp_path: Path) -> None:
@@ -112,15 +112,15 @@ def test_unchanged_dataset_is_not_extracted_again(folders: tuple[Path, Path], tm
 
 
 def test_changed_file_makes_its_shards_again(tmp_path: Path) -> None:
-    for name, first in (("train-0.parquet", 0), ("train-1.parquet", 8)):
-        write_parquet(tmp_path / "data" / name, labeled_rows(8, first), row_group_size=8)
+    for name, first in (("train-0.parquet", 0), ("train-1.parquet", 32)):
+        write_parquet(tmp_path / "data" / name, labeled_rows(32, first))
     before = extract(config(tmp_path / "data", tmp_path / "out"), run_in_process)
-    rows = labeled_rows(8, 8)
+    rows = labeled_rows(32, 32)
     rows[3]["audio"]["bytes"] = clip(99)
-    write_parquet(tmp_path / "data/train-1.parquet", rows, row_group_size=8)
+    write_parquet(tmp_path / "data/train-1.parquet", rows)
     after = extract(config(tmp_path / "data", tmp_path / "out"), run_in_process)
     names = [{shard.name for shard in manifest.shards} for manifest in (before, after)]
-    assert after.clips == 16 and len(names[0] & names[1]) == 1 == len(names[1] - names[0])
+    assert after.clips == 64 and len(names[0] & names[1]) == 1 == len(names[1] - names[0])
 
 
 def test_unusable_rows_are_rejected(tmp_path: Path) -> None:

@@ -37,6 +37,14 @@ def test_long_recordings_get_smaller_units(count: int, mebibytes: int, size: int
     assert unit_size(clips(count, mebibytes * CLIP_BYTES), 8, 256) == size
 
 
+@pytest.mark.parametrize(
+    ("count", "mebibytes", "size"), [(400, 0, 32), (400, 100, 32), (16_384, 100, 64), (200_000, 4, 256)]
+)
+def test_units_of_rows_of_parquet_files_share_row_groups(count: int, mebibytes: int, size: int):
+    paths = [f"/data/train.parquet#{row:06d}" for row in range(count)]
+    assert unit_size(clips(count, mebibytes * CLIP_BYTES).assign(path=paths), 8, 256) == size
+
+
 def test_large_jobs_use_a_thousand_cores():
     for count in (65_536, 100_000, 262_144, 1_000_000):
         assert count / unit_size(clips(count), 8, 256) >= 512
