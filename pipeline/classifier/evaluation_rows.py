@@ -29,7 +29,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.trackers.names import TrackerNames
+from pipeline.training.trackers.names import TENSORBOARD, TrackerNames
 
 
 class EvaluateConfig(Config):
@@ -59,6 +59,11 @@ class EvaluateConfig(Config):
 
     @model_validator(mode="after")
     def _check_log_to(self) -> Self:
+        if TENSORBOARD in self.log_to:
+            raise ValueError(
+                "--log-to tensorboard: TensorBoard shows the epochs of a training; results of an evaluation "
+                "are in evaluation.json and report.html, or choose mlflow, wandb"
+            )
         if self.log_to and self.out is not None:
             raise ValueError(f"--log-to sends the results in the run folder: drop --out {self.out}")
         return self

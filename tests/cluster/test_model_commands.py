@@ -8,8 +8,15 @@ import pytest
 
 from cluster.arguments.common_flags import CommonFlags
 from cluster.model_commands import evaluate
+from models.config import ConfigError
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.io.errors import UserError
+
+
+def test_tensorboard_gets_no_evaluation(tmp_path: Path) -> None:
+    message = "^--log-to tensorboard: TensorBoard shows the epochs of a training; .* or choose mlflow, wandb$"
+    with pytest.raises(ConfigError, match=message):
+        EvaluateConfig(run=tmp_path, log_to=("tensorboard", "mlflow"))
 
 
 @pytest.mark.parametrize(
