@@ -38,6 +38,7 @@ from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
+from pipeline.io.read_once import remote_files_read_once
 from pipeline.io.text import first_messages
 
 _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
@@ -86,7 +87,8 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         UserError: no such path, no clip, a missing column, a duplicate id, a pattern that does not match, or
             a folder with several interpretations.
     """
-    found = _read_labeled(data, config)
+    with remote_files_read_once():  # columns, times and rows of a table are read one after the other
+        found = _read_labeled(data, config)
     if found.clips.empty:
         notes = "".join(f"; {warning}" for warning in found.warnings)
         expected = "recordings" if config.annotations else "<class>/<clip>.wav"

@@ -8,6 +8,7 @@
 - `object_store`: what melray needs of a bucket; `obstore_bucket` and `hub_bucket` implement it.
 - `store_connections`: credentials, endpoints and retries of each kind of object store.
 - `range_reader`: random access to an object.
+- `read_once`: remote files that are looked at several times, but requested once.
 - `remote_path`: `RemotePath`, the subset of `pathlib.Path` that melray uses, for objects in a bucket.
 - `ray_filesystem`: an object store as pyarrow filesystem, for Ray's own state.
 - `concurrent`: concurrent reads and writes by threads.

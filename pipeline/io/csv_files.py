@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.read_once import open_binary
 
 _SEPARATORS = ",;\t|"
 _BINARY = {
@@ -89,11 +91,11 @@ def open_text(path: Path, flag: str) -> Iterator[IO[str]]:
         UserError: on entry or while lines are read, if it is not text in UTF-8 or UTF-16.
     """
     name = f"{flag} {path}"
-    with report_os_errors("reading", name), path.open("rb") as binary:
+    with report_os_errors("reading", name), open_binary(path) as binary:
         encoding = _encoding(name, binary.read(4))
-    with report_os_errors("reading", name), path.open(newline="", encoding=encoding) as file:
+        binary.seek(0)
         try:
-            yield file
+            yield io.TextIOWrapper(binary, encoding=encoding, newline="")
         except UnicodeError as error:
             raise UserError(
                 f"{name}: not UTF-8 text ({error}); save it as 'CSV UTF-8', or convert it, e.g. "
