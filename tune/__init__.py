@@ -17,6 +17,7 @@ trials_table.py    trials.csv, and `melray.read_search`
 result_grid.py     trials as `ray.tune.ResultGrid`, for programs
 report/            HTML report
 tracked_search.py  parent and child runs for experiment trackers
+ray_tune.py        runs the trials
 search.py          melray tune
 nested_crossval.py melray crossval --tuned
 
