@@ -19,10 +19,10 @@ from pipeline.data.initial_run import WEIGHT_SUFFIXES
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.storage import local_file
 from pipeline.io.text import plural
-from pipeline.training.checkpoint import load_tensors
 from pipeline.training.model_file import MODEL_NAME
 from pipeline.training.optim import decay_groups, initial_learning_rate
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.tensor_file import load_tensors
 
 # Statistics of the spectrograms are those of the new dataset.
 _STATISTICS = ("mel_mean_M", "mel_std_M")

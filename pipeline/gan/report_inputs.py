@@ -25,10 +25,10 @@ from pipeline.gan.snapshots import FIRST_SAMPLES_NAME
 from pipeline.io.errors import report_os_errors
 from pipeline.report.figures import write_animation
 from pipeline.report.selection import evenly_spaced
-from pipeline.training.checkpoint import load_tensors
 from pipeline.training.model_file import SavedGenerator, load_generator
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.tensor_file import load_tensors
 
 # Clips of each class.
 NUM_REAL, NUM_GENERATED = 2, 3

@@ -32,8 +32,8 @@ from pipeline.io.files import file_names, write_atomically
 from pipeline.report.clips import decibel_scale
 from pipeline.report.figures import spectrogram_grid_png
 from pipeline.report.selection import describe_selection, evenly_spaced
-from pipeline.training.checkpoint import save_tensors
 from pipeline.training.model_file import SavedClassifier
+from pipeline.training.tensor_file import save_tensors
 
 # Generated clips of each class that the selection classifier scores; fewer if there are many classes.
 CLIPS_PER_CLASS, MAX_SCORED_CLIPS = 20, 10_000

@@ -17,7 +17,8 @@ In the order to read:
     step_inputs      inputs of a step: packed, copied to a GPU at once, prepared ahead
     step_runner      steps as CUDA graphs, gradients in one buffer
     placement        spectrograms on all nodes, or shares of them
-    checkpoint       checkpoints: safetensors and JSON, written atomically
+    tensor_file      tensors with metadata: safetensors, written atomically
+    checkpoint       checkpoints of a run: the newest intact one is read
     epoch_position   checkpoints within an epoch: by time, and when a node is to be taken away
     model_file       models: weights with all that inference needs
     loaded_model     what a model that is ready for use states about itself

@@ -20,9 +20,9 @@ from models.multi_label_metrics import DEFAULT_THRESHOLD
 from pipeline.audio.features import FeatureConfig
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
-from pipeline.training.checkpoint import load_metadata, load_tensors, save_tensors
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.tensor_file import load_metadata, load_tensors, save_tensors
 
 MODEL_NAME = "model.safetensors"
 M = TypeVar("M", bound="ModelMetadata")

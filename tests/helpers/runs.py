@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.training.checkpoint import load_tensors
+from pipeline.training.tensor_file import load_tensors
 from pipeline.training.world import SINGLE_WORKER as SINGLE_WORKER
 
 

@@ -18,8 +18,8 @@ from pipeline.gan.generate import GenerateConfig, generate, generate_on_cluster
 from pipeline.gan.loop import train_loop
 from pipeline.gan.train import train_gan
 from pipeline.io.errors import UserError
-from pipeline.training.checkpoint import load_tensors
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.tensor_file import load_tensors
 from pipeline.training.world import World
 from tests.helpers.processes import (
     kill_command_when,

@@ -12,7 +12,7 @@ from pipeline.gan.report_inputs import epoch_snapshot
 from pipeline.gan.snapshots import FIRST_SAMPLES_NAME
 from pipeline.gan.state import prepare
 from pipeline.report.selection import describe_selection, evenly_spaced
-from pipeline.training.checkpoint import save_tensors
+from pipeline.training.tensor_file import save_tensors
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import gan_config
 

@@ -23,8 +23,9 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import copy_tree, local_file, remove_tree, to_path
-from pipeline.training.checkpoint import Checkpoints, load_tensors, save_tensors
+from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.tensor_file import load_tensors, save_tensors
 from tests.helpers.object_store import gcs_bucket, s3_bucket, upload_folder
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import extract_config, train_config, write_tones

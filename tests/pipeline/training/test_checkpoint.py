@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.io.errors import UserError
-from pipeline.training.checkpoint import STATE_NAME, Checkpoints, load_tensors, save_tensors
+from pipeline.training.checkpoint import STATE_NAME, Checkpoints
+from pipeline.training.tensor_file import load_tensors, save_tensors
 
 Groups = dict[str, dict[str, Tensor]]
 

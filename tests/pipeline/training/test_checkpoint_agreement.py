@@ -21,7 +21,8 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.state import TrainState
 from pipeline.io import transient_errors
 from pipeline.io.errors import UserError
-from pipeline.training.checkpoint import STATE_NAME, Checkpoint, Checkpoints, load_tensors, save_tensors
+from pipeline.training.checkpoint import STATE_NAME, Checkpoint, Checkpoints
+from pipeline.training.tensor_file import load_tensors, save_tensors
 from pipeline.training.world import World
 from tests.helpers.runs import SINGLE_WORKER, tensors_equal
 from tests.helpers.sounds import train_config, write_shards

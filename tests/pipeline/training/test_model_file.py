@@ -12,7 +12,6 @@ import torch
 from models.classifier import Classifier, ClassifierConfig
 from models.gan import GanConfig, Generator
 from pipeline.io.errors import UserError
-from pipeline.training.checkpoint import load_tensors, save_tensors
 from pipeline.training.format_version import FORMAT_VERSION
 from pipeline.training.model_file import (
     MODEL_NAME,
@@ -25,6 +24,7 @@ from pipeline.training.model_file import (
     save_model,
 )
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.tensor_file import load_tensors, save_tensors
 from tests.helpers.sounds import SMALL_FEATURES
 
 CLASS_NAMES = ("a", "b")

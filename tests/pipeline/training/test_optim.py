@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.checkpoint import load_tensors, save_tensors
 from pipeline.training.optim import decay_groups, load_optimizer, optimizer_tensors, resolve_precision
+from pipeline.training.tensor_file import load_tensors, save_tensors
 
 
 def small_net() -> nn.Sequential:
