@@ -10,6 +10,7 @@
     security        access (token, host names, other sites' pages) and headers of every response
     uploads         reads an uploaded file within limits of size and time
     requests        concurrent requests of a model; results that several requests share
+    groups          concurrent requests that are sent to a replica together
     page_files      files of the page `page/`, and where they are
     reference       page `/docs`, made from the OpenAPI schema
     examples        real clips of a run's dataset

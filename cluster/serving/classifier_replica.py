@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pipeline.distributed.devices import Device
 from pipeline.distributed.failures import WorkerLostError
 from pipeline.training.optim import Precision
 
+# Seconds in which the sounds of a group are decoded, usually.
+ROUND_S = 0.25
 CRASHED = f"crashes its decoder, or needs more than {analysis.DECODE_TIMEOUT_S:g} s"
 
 
@@ -45,32 +48,79 @@ class ClassifierReplica:
         self._settings = settings
         self._decoders = Decoders(settings.decoders, analysis.__name__)
         self._classifier = SoundClassifier(run, settings.device, settings.tta_shifts, settings.precision)
+        # Batches one after another: each uses all threads of the replica.
+        self._network = asyncio.Lock()
 
     async def classify(self, sound: Sound) -> Classification | Rejection:
         """Classify a sound, or return why that is impossible."""
+        async for results in self.classify_group([sound]):
+            return results[0][1]
+        raise AssertionError("each sound has a result")
+
+    async def classify_group(
+        self, sounds: list[Sound]
+    ) -> AsyncIterator[list[tuple[int, Classification | Rejection]]]:
+        """Yield the results of sounds, each with the index of its sound, as they are ready.
+
+        The network classifies all clips together that are decoded within `ROUND_S`; long sounds, and those on
+        which a decoder hangs, do not delay others by more than that.
+        """
+        decoding = {asyncio.create_task(self._decode(sound)): index for index, sound in enumerate(sounds)}
+        classifying: dict[asyncio.Task[Classification], int] = {}
+        try:
+            while decoding or classifying:
+                done, _ = await asyncio.wait([*decoding, *classifying], timeout=ROUND_S)
+                decoded = {decoding.pop(task): task.result() for task in [*decoding] if task in done}
+                results: dict[int, Classification | Rejection] = {
+                    classifying.pop(task): task.result() for task in [*classifying] if task in done
+                }
+                results |= {i: sound for i, sound in decoded.items() if isinstance(sound, Rejection)}
+                readable = {i: sound for i, sound in decoded.items() if isinstance(sound, SoundSpectrograms)}
+                clips = {i: sound for i, sound in readable.items() if len(sound.mels) == 1}
+                for index in readable.keys() - clips.keys():
+                    task = asyncio.create_task(self._classify_windows(readable[index]))
+                    classifying[task] = index
+                results |= await self._classify_clips(clips)
+                if results:
+                    yield list(results.items())
+        finally:
+            for unfinished in [*decoding, *classifying]:
+                unfinished.cancel()
+
+    async def _decode(self, sound: Sound) -> SoundSpectrograms | Rejection:
         features = self._classifier.metadata.features
         try:
-            spectrograms = await self._decoders.run(analyze, sound, features, self._settings.max_seconds)
+            result: SoundSpectrograms | Rejection = await self._decoders.run(
+                analyze, sound, features, self._settings.max_seconds
+            )
         except WorkerLostError:
             return Rejection(422, CRASHED)
-        if isinstance(spectrograms, Rejection):
-            return spectrograms
-        # Chunks, between which other requests have their turn.
-        chunks = batch_slices(len(spectrograms.mels), CHUNK_WINDOWS)
-        probabilities = np.concatenate([await self.predict(spectrograms.mels[chunk]) for chunk in chunks])
-        return self._result(spectrograms, probabilities)
+        return result
 
-    async def predict(self, mels: np.ndarray) -> np.ndarray:
+    async def _classify_clips(self, clips: dict[int, SoundSpectrograms]) -> dict[int, Classification]:
+        """Classify sounds of one window each as a batch."""
+        if not clips:
+            return {}
+        rows = await self._predict(np.concatenate([clip.mels for clip in clips.values()]))
+        return {
+            index: self._result(clip, row[None])
+            for (index, clip), row in zip(clips.items(), rows, strict=True)
+        }
+
+    async def _classify_windows(self, sound: SoundSpectrograms) -> Classification:
+        """Classify a sound in chunks, between which others have their turn."""
+        chunks = batch_slices(len(sound.mels), CHUNK_WINDOWS)
+        return self._result(
+            sound, np.concatenate([await self._predict(sound.mels[chunk]) for chunk in chunks])
+        )
+
+    async def _predict(self, mels: np.ndarray) -> np.ndarray:
         """Return the probabilities of spectrograms `[shape=(N, n_mels, num_frames)]`, `[shape=(N, C)]`."""
-        return (await self.predict_all([mels]))[0]
-
-    async def predict_all(self, requests: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the probabilities of the spectrograms of several requests, in a thread."""
-        mels = np.concatenate(requests)
-        probabilities = await asyncio.to_thread(self._classifier.classify_mels, mels)
+        async with self._network:
+            probabilities = await asyncio.to_thread(self._classifier.classify_mels, mels)
         if not np.isfinite(probabilities).all():
             raise ValueError("the network returns values that are not finite")
-        return np.split(probabilities, np.cumsum([len(request) for request in requests])[:-1])
+        return probabilities
 
     def _result(self, sound: SoundSpectrograms, probabilities: np.ndarray) -> Classification:
         seconds, warnings = sound.recording.seconds, sound.warnings

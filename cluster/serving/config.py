@@ -55,9 +55,7 @@ class ServeConfig(UploadLimits, DeviceConfig):
     """CPUs per replica, each of which decodes a file at a time (default: 1, or a share of one if there are
     fewer than replicas)."""
     batch_size: int = Field(16, ge=1, le=512)
-    """Sounds of concurrent requests that the network classifies at once, at most."""
-    batch_wait_ms: float = Field(2.0, ge=0, le=1000)
-    """Wait up to this many milliseconds for a batch to fill up."""
+    """Sounds of concurrent requests that a replica is sent and classifies at once, at most."""
     max_requests: int = Field(32, ge=1, le=10_000)
     """Concurrent requests of a model, waiting ones included. More are refused with status 503."""
     tta_shifts: int = Field(1, ge=1, le=64)

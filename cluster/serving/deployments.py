@@ -1,7 +1,9 @@
 """Replicas of Ray Serve, and calls of them.
 
-Ray Serve places replicas on nodes, restarts lost ones, scales and batches. Its HTTP proxies are not used:
-they read uploads into memory as fast as clients send them, before a replica can refuse them.
+Ray Serve places replicas on nodes, restarts lost ones and scales. Its HTTP proxies are not used: they read
+uploads into memory as fast as clients send them, before a replica can refuse them. Nor are its batches: they
+are formed at the replica, of requests that have arrived one by one, each of which costs Ray half as much CPU
+time as it takes to classify a clip.
 """
 
 from __future__ import annotations
@@ -9,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -25,28 +26,27 @@ from cluster.serving import classifier_replica, generator_replica
 from cluster.serving.classifier_replica import ClassifierSettings
 from cluster.serving.config import ServeConfig
 from cluster.serving.generator_replica import GeneratorSettings
+from cluster.serving.groups import Groups
 from cluster.serving.messages import Classification, Rejection, ServedClip, Sound
 from cluster.serving.models import ServedModel
 from cluster.serving.requests import unavailable
 from pipeline.distributed.failures import is_worker_lost
+from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.io.errors import UserError
 
+T = TypeVar("T")
 # A request is repeated once if its replica is lost: no request can be the reason, as decoders are processes
 # of their own.
 ATTEMPTS = 2
 REQUEST_TIMEOUT_S = 300.0
+# One call of a replica is computed while the next one is sent. Autoscaling adds replicas from this number on.
+CALLS_PER_REPLICA = 2
+# Sounds with more bytes are sent in calls of their own, which take long.
+MAX_GROUPED_BYTES = 2_000_000
 # How often Ray Serve checks whether replicas respond, in seconds, and how long it waits for that.
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 30.0
 # Seconds in which a replica may finish its requests at the end.
 SHUTDOWN_S = 2.0
-
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """Batches of a classifier's requests."""
-
-    size: int
-    wait_s: float
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,12 @@ class ReplicaResources:
 
 
 class ServedClassifier(classifier_replica.ClassifierReplica):
-    """Replica that classifies the sounds of concurrent requests together."""
+    """Replica that classifies sounds."""
 
-    def __init__(self, run: Path, settings: ClassifierSettings, batches: BatchSettings, threads: int):
+    def __init__(self, run: Path, settings: ClassifierSettings, threads: int):
         torch.set_num_threads(threads)
+        disable_malloc_trim()
         super().__init__(run, settings)
-        batch: Any = self.predict
-        batch.set_max_batch_size(batches.size)
-        batch.set_batch_wait_timeout_s(batches.wait_s)
-
-    @serve.batch
-    async def predict(self, mels: list[np.ndarray]) -> list[np.ndarray]:
-        """Classify the spectrograms of several requests."""
-        return await self.predict_all(mels)
 
 
 class ServedGenerator(generator_replica.GeneratorReplica):
@@ -89,35 +82,51 @@ class ServedGenerator(generator_replica.GeneratorReplica):
 class RemoteModel:
     """Sends requests to the replicas of a model."""
 
-    def __init__(self, handle: DeploymentHandle):
+    def __init__(self, handle: DeploymentHandle, config: ServeConfig):
         self._handle = handle
+        self._streaming_handle = handle.options(stream=True)
+        calls = CALLS_PER_REPLICA * (config.max_replicas or config.replicas)
+        self._groups = Groups(self._classify_group, config.batch_size, calls)
 
     async def classify(self, sound: Sound) -> Classification | Rejection:
         """Classify a sound."""
-        result: Classification | Rejection = await self._call("classify", sound)
-        return result
+        is_large = len(sound.content) > MAX_GROUPED_BYTES
+        result = self._groups.result_alone if is_large else self._groups.result
+        return await _answer(lambda: result(sound))
 
     async def generate(self, label: str, seed: int) -> ServedClip | Rejection:
         """Generate the clip of a class and a seed."""
-        result: ServedClip | Rejection = await self._call("generate", label, seed)
+        result: ServedClip | Rejection = await _answer(lambda: self._handle.generate.remote(label, seed))
         return result
 
-    async def _call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of a replica.
+    async def _classify_group(
+        self, sounds: list[Sound]
+    ) -> AsyncIterator[list[tuple[int, Classification | Rejection]]]:
+        responses: Any = self._streaming_handle.classify_group.remote(sounds)
+        try:
+            async for results in responses:
+                yield results
+        except (asyncio.CancelledError, GeneratorExit):
+            responses.cancel()
+            raise
 
-        Raises:
-            HTTPException: replicas were lost, or none has answered in time.
-        """
-        for _ in range(ATTEMPTS):
-            try:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    return await getattr(self._handle, method).remote(*arguments)
-            except TimeoutError:
-                raise unavailable(f"no replica has answered within {REQUEST_TIMEOUT_S:g} s") from None
-            except Exception as error:
-                if not is_worker_lost(error):
-                    raise
-        raise unavailable("the replicas that had this request were lost; try again")
+
+async def _answer(call: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of a call of a replica, which is repeated if its replica is lost.
+
+    Raises:
+        HTTPException: replicas were lost, or none has answered in time.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await call()
+        except TimeoutError:
+            raise unavailable(f"no replica has answered within {REQUEST_TIMEOUT_S:g} s") from None
+        except Exception as error:
+            if not is_worker_lost(error):
+                raise
+    raise unavailable("the replicas that had this request were lost; try again")
 
 
 @contextmanager
@@ -138,7 +147,7 @@ def deploy(
     ]
     try:
         handles = _run(targets)
-        yield {model.name: RemoteModel(handle) for model, handle in zip(models, handles, strict=True)}
+        yield {model.name: RemoteModel(handle, config) for model, handle in zip(models, handles, strict=True)}
     finally:
         _stop([target.name for target in targets])
 
@@ -175,13 +184,12 @@ def _application(model: ServedModel, config: ServeConfig, resources: ReplicaReso
         settings = ClassifierSettings(
             config.max_seconds, resources.threads, device, config.tta_shifts, config.precision
         )
-        batches = BatchSettings(config.batch_size, config.batch_wait_ms / 1000)
-        arguments = (model.run, settings, batches, resources.threads)
+        arguments = (model.run, settings, resources.threads)
     else:
         replica, arguments = ServedGenerator, (model.run, GeneratorSettings(device))
     options: dict[str, Any] = {
         "ray_actor_options": {"num_cpus": resources.cpus, "num_gpus": resources.gpus},
-        # All requests are sent on at once: their number is limited by the server.
+        # The number of requests is limited by the server.
         "max_ongoing_requests": config.max_requests,
         "health_check_period_s": HEALTH_PERIOD_S,
         "health_check_timeout_s": HEALTH_TIMEOUT_S,
@@ -194,7 +202,7 @@ def _application(model: ServedModel, config: ServeConfig, resources: ReplicaReso
         options["autoscaling_config"] = {
             "min_replicas": config.replicas,
             "max_replicas": config.max_replicas,
-            "target_ongoing_requests": config.batch_size,
+            "target_ongoing_requests": CALLS_PER_REPLICA,
         }
     deployment: Any = serve.deployment(replica, name=model.kind)
     return deployment.options(**options).bind(*arguments)

@@ -204,6 +204,9 @@ def _open(source: ClipSource) -> ByteSource:
 
 
 def _name(source: ClipSource) -> str:
+    """Return the path or URI of a recording; empty for its content, whose text would be megabytes."""
+    if isinstance(source, bytes):
+        return ""
     return source.path if isinstance(source, FetchedFile) else str(source)
 
 

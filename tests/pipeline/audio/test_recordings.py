@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,15 @@ def test_unusable_recording_is_an_error(tmp_path: Path):
             next(read_windows(tmp_path / name, [0.0], WINDOW, 8000))
     with pytest.raises(AudioDecodeError, match=r"^no samples$"):
         next(read_windows(encode(noise()[:0]), [0.0], WINDOW, 8000))
+
+
+def test_reading_the_length_of_content_copies_none_of_it() -> None:
+    content = encode_long(noise(125, RATE), "WAV", "PCM_16")
+    read_recording(content)
+    tracemalloc.start()
+    try:
+        assert read_recording(content).seconds == 125
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < len(content) / 4
