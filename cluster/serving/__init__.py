@@ -6,9 +6,11 @@
     http_server     HTTP server in the process of the command
     token           file of the bearer token
     app             HTTP interface; its paths are in classify_routes and clip_routes
+    classification_json   the response to /classify
     served          models as the HTTP interface sees them
     security        access (token, host names, other sites' pages) and headers of every response
     uploads         reads an uploaded file within limits of size and time
+    parameters      refuses unknown query parameters
     requests        concurrent requests of a model; results that several requests share
     groups          concurrent requests that are sent to a replica together
     page_files      files of the page `page/`, and where they are

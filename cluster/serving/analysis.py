@@ -7,7 +7,6 @@ header declares. A decoder that hangs ends its process.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,9 +15,9 @@ from cluster.serving.messages import Rejection, Sound, SoundImage
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
 from pipeline.audio.file_types import unsupported_reason
-from pipeline.audio.recordings import Recording, read_recording, read_windows
-from pipeline.data.windows import window_starts
-from pipeline.distributed.worker import watchdog
+from pipeline.audio.recordings import Recording, read_recording, read_windows, window_spectrograms
+from pipeline.data.windows import window_count, window_starts
+from pipeline.distributed.worker import disable_malloc_trim, release_memory, watchdog
 from pipeline.report.clips import MAX_BANDS, spectrogram_data_uri
 from pipeline.report.recording_media import read_media
 from pipeline.report.tiles import contrast_scale, mean_columns
@@ -30,6 +29,8 @@ MAX_WINDOWS = 2000
 # Seconds after which a decoder has failed: the longest sounds of common formats take a few.
 DECODE_TIMEOUT_S = 60.0
 MAX_IMAGE_COLUMNS = 4096
+# Files after which memory is given back to the system.
+LARGE_BYTES = 8_000_000
 MAX_WARNINGS = 20
 
 
@@ -51,6 +52,7 @@ class SoundSpectrograms:
 
 def analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundSpectrograms | Rejection:
     """Decode a sound of up to `max_seconds`, and compute its spectrograms; exit the process if that hangs."""
+    disable_malloc_trim()
     with watchdog(DECODE_TIMEOUT_S):
         try:
             result = _analyze(sound, features, max_seconds)
@@ -59,6 +61,9 @@ def analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundS
             return result
         except AudioDecodeError as error:
             return Rejection(422, unsupported_reason(sound.name, sound.content) or str(error))
+        finally:
+            if len(sound.content) > LARGE_BYTES:
+                release_memory()
 
 
 def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundSpectrograms | Rejection:
@@ -72,7 +77,7 @@ def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> Sound
     if sound.hop is None and recording.seconds <= WHOLE_LENGTHS * features.seconds:
         return _whole(sound.content, recording, features)
     hop = features.seconds / 2 if sound.hop is None else sound.hop
-    count = math.ceil(max(0.0, recording.seconds - features.seconds) / hop) + 1
+    count = window_count(recording.seconds, features.seconds, hop)
     if count > MAX_WINDOWS:
         return Rejection(422, f"hop {hop:g}: {count:,} windows, more than {MAX_WINDOWS:,}; raise it")
     # Of a short sound there is one window, but its events are on a grid of the hop.
@@ -96,22 +101,15 @@ def _windows(content: bytes, recording: Recording, features: FeatureConfig, hop:
     """
     starts = window_starts(recording.seconds, features.seconds, hop)
     warnings: list[str] = []
-    mels, readable, errors = [], [], []
-    outcomes = read_windows(
-        content, starts, features.seconds, features.mel.sample_rate, on_warning=warnings.append
-    )
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, AudioDecodeError):
-            errors.append(outcome)
-        else:
-            readable.append(index)
-            mels.append(spectrogram(outcome, features))
-    if not mels:
+    rate = features.mel.sample_rate
+    outcomes = read_windows(content, starts, features.seconds, rate, on_warning=warnings.append)
+    mels, readable, errors = window_spectrograms(outcomes, features)
+    if not readable:
         raise errors[0]
     if errors:
         warnings.append(f"{len(errors)} of {len(starts)} windows cannot be read: {errors[0]}")
     shown = list(dict.fromkeys(warnings))[-MAX_WARNINGS:]
-    return SoundSpectrograms(recording, np.stack(mels), starts, hop, readable, shown)
+    return SoundSpectrograms(recording, mels, starts, hop, readable, shown)
 
 
 def _image(content: bytes, recording: Recording, features: FeatureConfig) -> SoundImage | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
@@ -15,10 +15,12 @@ from cluster.serving.clip_routes import add_examples, add_generation
 from cluster.serving.config import UploadLimits
 from cluster.serving.models import ServedModel
 from cluster.serving.page_files import PageFile, read_page_files
+from cluster.serving.parameters import check_parameters
 from cluster.serving.reference import reference_page
 from cluster.serving.requests import Slots
 from cluster.serving.security import Gate
 from cluster.serving.served import ClassifierModel, GeneratorModel, Models, Served
+from cluster.serving.uploads import UploadTooLarge, refuse_upload
 
 
 def create_app(
@@ -43,7 +45,9 @@ def create_app(
         description="Classify sounds and generate clips by trained models.",
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(check_parameters)],
     )
+    app.add_exception_handler(UploadTooLarge, refuse_upload)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(Exception, _internal_error)
     add_classification(app, Models("classifier", served), limits)

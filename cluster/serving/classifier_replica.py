@@ -17,6 +17,7 @@ from pipeline.classifier.sound_classifier import CHUNK_WINDOWS, SoundClassifier,
 from pipeline.data.loader import batch_slices
 from pipeline.distributed.devices import Device
 from pipeline.distributed.failures import WorkerLostError
+from pipeline.distributed.worker import release_memory
 from pipeline.training.optim import Precision
 
 # Seconds in which the sounds of a group are decoded, usually.
@@ -110,9 +111,9 @@ class ClassifierReplica:
     async def _classify_windows(self, sound: SoundSpectrograms) -> Classification:
         """Classify a sound in chunks, between which others have their turn."""
         chunks = batch_slices(len(sound.mels), CHUNK_WINDOWS)
-        return self._result(
-            sound, np.concatenate([await self._predict(sound.mels[chunk]) for chunk in chunks])
-        )
+        probabilities = np.concatenate([await self._predict(sound.mels[chunk]) for chunk in chunks])
+        release_memory()  # a chunk needs several times that of a group of clips
+        return self._result(sound, probabilities)
 
     async def _predict(self, mels: np.ndarray) -> np.ndarray:
         """Return the probabilities of spectrograms `[shape=(N, n_mels, num_frames)]`, `[shape=(N, C)]`."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 FIELD = "file"
 # Of a multipart body, in addition to the file: boundaries, headers, and small fields.
@@ -19,13 +22,16 @@ ENVELOPE_BYTES = 1 << 16
 MAX_FIELDS = 8
 # A client that sends nothing must not occupy one of the concurrent requests forever.
 UPLOAD_TIMEOUT_S = 300.0
+# Seconds in which the rest of a refused upload is read, so that its client gets the reason.
+LINGER_S = 2.0
 
 
 async def read_upload(request: Request, max_bytes: int) -> tuple[str, bytes]:
     """Return the name of the uploaded file, without folders and possibly empty, and its content.
 
     Raises:
-        HTTPException: 413 for too large a file, 408 for too slow a client, 400 for a malformed or incomplete
+        UploadTooLarge: the file is larger than `max_bytes`.
+        HTTPException: 408 for too slow a client, 400 for a malformed or incomplete
             body, or 422 for one without a file.
     """
     is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
@@ -38,7 +44,7 @@ async def read_upload(request: Request, max_bytes: int) -> tuple[str, bytes]:
     except ClientDisconnect:  # canceled uploads are no errors of the server, which would log a traceback
         raise HTTPException(400, "the client has closed the connection") from None
     if len(content) > max_bytes:
-        raise _too_large(max_bytes)
+        raise UploadTooLarge(max_bytes)
     return name.replace("\\", "/").rpartition("/")[2], content
 
 
@@ -67,16 +73,43 @@ async def _limited(request: Request, limit: int, max_bytes: int) -> AsyncGenerat
     """Yield the body; raise an error once it exceeds `limit`, or if its header says that it does."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(max_bytes)
+        raise UploadTooLarge(max_bytes)
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise _too_large(max_bytes)
+            raise UploadTooLarge(max_bytes)
         yield chunk
 
 
-def _too_large(max_bytes: int) -> HTTPException:
-    return HTTPException(
-        413, f"larger than the {max_bytes / 1e6:g} MB that this server accepts", {"Connection": "close"}
-    )
+class UploadTooLarge(HTTPException):
+    """An upload exceeds the limit of size."""
+
+    def __init__(self, max_bytes: int):
+        super().__init__(
+            413, f"larger than the {max_bytes / 1e6:g} MB that this server accepts", {"Connection": "close"}
+        )
+
+
+async def refuse_upload(request: Request, error: Exception) -> Response:
+    """Return the response to too large an upload."""
+    assert isinstance(error, UploadTooLarge)
+    return _LingeringResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+class _LingeringResponse(JSONResponse):
+    """Response during an upload, whose rest is read and dropped for a moment after it is sent.
+
+    A connection that is closed with unread data is reset, and its client may lose the response.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_without_end(message: Message) -> None:
+            await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+        await super().__call__(scope, receive, send_without_end)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await receive()).get("more_body"):
+                    await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b""})

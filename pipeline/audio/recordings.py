@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from pipeline.audio.decoding.object_source import open_object
 from pipeline.audio.decoding.readers import open_readers
 from pipeline.audio.decoding.stream_reader import DECODER_ERRORS
 from pipeline.audio.decoding.timeline import Timeline
-from pipeline.audio.features import ClipSource, report_source_errors
+from pipeline.audio.features import ClipSource, FeatureConfig, report_source_errors, spectrogram
 from pipeline.audio.file_types import HEADER_BYTES, unsupported_reason
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.storage import is_store_uri
@@ -108,6 +108,32 @@ def read_windows(
                 yield window.read(timeline, min_complete, on_warning)
             except AudioDecodeError as error:
                 yield error
+
+
+class WindowSpectrograms(NamedTuple):
+    """Spectrograms of those windows of a recording that can be read."""
+
+    mels: np.ndarray
+    """In dB, float16 `[shape=(N, n_mels, num_frames)]`."""
+    readable: list[int]
+    """Index of the window of each."""
+    errors: list[AudioDecodeError]
+    """Why the other windows cannot be read."""
+
+
+def window_spectrograms(
+    windows: Iterable[np.ndarray | AudioDecodeError], features: FeatureConfig
+) -> WindowSpectrograms:
+    """Compute the spectrograms of windows as `read_windows` yields them."""
+    mels, readable, errors = [], [], []
+    for index, samples in enumerate(windows):
+        if isinstance(samples, AudioDecodeError):
+            errors.append(samples)
+        else:
+            readable.append(index)
+            mels.append(spectrogram(samples, features))
+    stacked = np.stack(mels) if mels else np.empty((0, *features.shape), np.float16)
+    return WindowSpectrograms(stacked, readable, errors)
 
 
 def read_each_window(

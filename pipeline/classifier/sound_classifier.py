@@ -6,6 +6,7 @@ thousands of files on a cluster. Both have the same probabilities.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 
 from pipeline.audio.decode import OnWarning, ignore_warning
 from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
-from pipeline.audio.recordings import read_recording, read_windows
+from pipeline.audio.recordings import read_recording, read_windows, window_spectrograms
 from pipeline.audio.sound_arguments import check_mels, check_samples, check_source, is_samples
 from pipeline.audio.sounds import note_source, source_name
 from pipeline.audio.waveform import fix_length, resample, trim_silence
@@ -262,21 +263,12 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         with closing(outcomes), _progress(len(starts), "windows", show_progress) as add:
             for chunk in batch_slices(len(starts), CHUNK_WINDOWS):
                 part = probabilities[chunk]
-                self._classify_chunk(outcomes, part)
+                windows = window_spectrograms(itertools.islice(outcomes, len(part)), self.features)
+                if windows.readable:
+                    part[windows.readable] = self.classify_mels(windows.mels)
                 add(len(part))
         thresholds = self.metadata.class_thresholds(threshold)
         return WindowProbabilities(recording, self.seconds, hop, self.class_names, probabilities, thresholds)
-
-    def _classify_chunk(self, outcomes: Iterator[np.ndarray | Exception], probabilities: np.ndarray) -> None:
-        """Classify as many windows as there are rows of probabilities, and fill in those of readable ones."""
-        rows, mels = [], []
-        for row in range(len(probabilities)):
-            samples = next(outcomes)
-            if isinstance(samples, np.ndarray):
-                rows.append(row)
-                mels.append(spectrogram(samples, self.metadata.features))
-        if rows:
-            probabilities[rows] = self.classify_mels(np.stack(mels))
 
 
 @contextmanager

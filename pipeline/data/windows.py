@@ -84,9 +84,13 @@ def window_starts(seconds: float, window: float, hop: float) -> list[float]:
         window: length of a window in seconds.
         hop: distance between starts in seconds, greater than 0.
     """
+    return [round(i * hop, 3) for i in range(window_count(seconds, window, hop))]
+
+
+def window_count(seconds: float, window: float, hop: float) -> int:
+    """Return the number of windows of a recording, with the arguments of `window_starts`."""
     rest = seconds - window - MIN_REST * window
-    count = 1 if rest <= 0 else 1 + math.ceil(rest / hop - 1e-9)
-    return [round(i * hop, 3) for i in range(count)]
+    return 1 if rest <= 0 else 1 + math.ceil(rest / hop - 1e-9)
 
 
 def window_id(recording_id: str, start: float) -> str:

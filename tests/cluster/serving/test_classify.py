@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from pathlib import Path
@@ -14,18 +15,22 @@ import pytest
 import soundfile
 
 from cluster.serving import classifier_replica
+from cluster.serving.analysis import analyze
 from cluster.serving.app import create_app
+from cluster.serving.classification_json import encode_classification
 from cluster.serving.classifier_replica import CRASHED
-from cluster.serving.messages import Classification, Sound
+from cluster.serving.messages import Classification, Rejection, Sound, WindowScores
 from cluster.serving.models import load_models
+from pipeline.audio.features import FeatureConfig
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.distributed.batch_job import run_in_process
 from tests.helpers.crashing import crash
 from tests.helpers.processes import wait_until
 from tests.helpers.serving import LIMITS, URL, client_of, flac_of_silence, serve_here, wav_bytes
-from tests.helpers.sounds import RATE, tone
+from tests.helpers.sounds import RATE, SMALL_FEATURES, tone
 
 SOUND = wav_bytes(tone(400), RATE)
+TOO_LARGE = "larger than the 1 MB that this server accepts"
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +125,24 @@ def test_warning_of_sound_is_returned(client: httpx.Client) -> None:
 
 
 def test_large_upload_is_refused_while_it_is_read(classifier_run: Path) -> None:
-    app, sent = serve_here([classifier_run]), []
+    app, sent, sent_before_response = serve_here([classifier_run]), [], []
+
+    async def noting_app(scope, receive, send) -> None:
+        async def note(message) -> None:
+            if message["type"] == "http.response.start":
+                sent_before_response.append(len(sent))
+            await send(message)
+
+        await app(scope, receive, note)
 
     async def endless():
+        sent.clear()
         while True:
             sent.append(1)
             yield bytes(100_000)
 
     async def post() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(noting_app)
         async with httpx.AsyncClient(transport=transport, base_url=URL) as http:
             start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
 
@@ -139,17 +153,29 @@ def test_large_upload_is_refused_while_it_is_read(classifier_run: Path) -> None:
 
             headers = {"Content-Type": "multipart/form-data; boundary=x"}
             return [
+                await http.post("/classify", content=endless(), headers={"Content-Length": str(10**10)}),
                 await http.post("/classify", content=endless()),
                 await http.post("/classify", content=form(), headers=headers),
-                await http.post("/classify", content=endless(), headers={"Content-Length": str(10**10)}),
             ]
 
     for response in asyncio.run(post()):
-        assert (response.status_code, response.json()["detail"]) == (
-            413,
-            "larger than the 1 MB that this server accepts",
+        assert (response.status_code, response.json()) == (413, {"detail": TOO_LARGE})
+    assert sent_before_response[0] == 0
+    assert all(10 < count < 15 for count in sent_before_response[1:])
+
+
+def test_client_that_sends_all_of_a_large_upload_first_gets_the_reason(client: httpx.Client) -> None:
+    body = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.settimeout(30)
+        connection.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-    assert len(sent) < 30
+        for _ in range(500):  # 33 MB, more than a connection buffers
+            connection.sendall(body)
+        connection.sendall(b"0\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert received.startswith(b"HTTP/1.1 413") and received.endswith(f'{{"detail":"{TOO_LARGE}"}}'.encode())
 
 
 @pytest.mark.parametrize("declared", [lambda frames: frames, lambda frames: 0, lambda frames: RATE])
@@ -175,10 +201,10 @@ def test_crashing_decoder_fails_its_request_only(
 @pytest.mark.parametrize(
     ("parameters", "status", "detail"),
     [
-        ({"hop": 0}, 422, "hop: Input should be greater than 0"),
+        ({"hop": 0}, 422, "hop: Input should be greater than or equal to 0.001"),
         ({"hop": "nan"}, 422, "hop: Input should be a finite number"),
-        ({"hop": 1e-6}, 422, "hop 1e-06: 200,001 windows, more than 2,000; raise it"),
-        ({"hop": 4e-4}, 422, "hop 0.0004: less than 0.0005 s, 1/2,000 of a clip; raise it"),
+        ({"hop": 0.001}, 422, "hop 0.001: 2,101 windows, more than 2,000; raise it"),
+        ({"hops": 1, "a": 2}, 422, "hops, a: unknown parameter of /classify; known: run, hop, spectrogram"),
         ({"run": "none"}, 404, "run 'none': no such classifier; available: birds"),
         ({"run": "tones"}, 404, "run 'tones': no such classifier; available: birds"),
     ],
@@ -186,7 +212,7 @@ def test_crashing_decoder_fails_its_request_only(
 def test_bad_parameter_is_one_line(
     client: httpx.Client, parameters: dict[str, object], status: int, detail: str
 ) -> None:
-    sound = wav_bytes(tone(400, 1.2), RATE)
+    sound = wav_bytes(tone(400, 3.2), RATE)
     response = client.post("/classify", params=parameters, content=sound)
     assert (response.status_code, response.json()) == (status, {"detail": detail})
 
@@ -224,6 +250,22 @@ def test_canceled_upload_ends_its_request_quietly(
             wait_until(lambda: upload() == 503)
         wait_until(lambda: upload() == 200)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_hop_is_not_tiny_for_the_clip_length() -> None:
+    features = FeatureConfig(mel=SMALL_FEATURES.mel, seconds=10.0)
+    result = analyze(Sound("", SOUND, hop=0.004), features, max_seconds=20)
+    assert result == Rejection(422, "hop 0.004: less than 0.005 s, 1/2,000 of a clip; raise it")
+
+
+def test_unreadable_window_is_null(classifier_run: Path) -> None:
+    (model,) = load_models([classifier_run])
+    rows = np.array([[0.25, 0.75], [np.nan, np.nan], [1.0, 0.0]], np.float32)
+    scores = WindowScores(1.0, 0.5, [0.0, 0.5, 1.0], rows)
+    result = json.loads(encode_classification(model, "ä.wav", Classification(2.0, rows[0], scores)))
+    assert result["file"] == "ä.wav"
+    assert [row["probability"] for row in result["predictions"]] == [0.75, 0.25]
+    assert result["windows"]["probabilities"] == [[0.25, 0.75], [None, None], [1.0, 0.0]]
 
 
 class SlowClassifier:
