@@ -35,6 +35,7 @@ from pipeline.training.optim import (
     resolve_precision,
     set_float32_precision,
 )
+from pipeline.training.optimizers import AdamW
 from pipeline.training.placement import TrainingData, open_data
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
@@ -130,7 +131,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         model=model,
         wrapped_model=compile_model(wrapped_model, config.compile),
         ema=Ema(model, config.ema_decay),
-        optimizer=torch.optim.AdamW(
+        optimizer=AdamW(
             parameter_groups(model, config, world.device),
             fused=True,
             capturable=is_gpu,

@@ -36,6 +36,7 @@ from pipeline.training.optim import (
     reset_optimizer,
     set_float32_precision,
 )
+from pipeline.training.optimizers import Adam
 from pipeline.training.placement import TrainingData, open_data
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
@@ -286,7 +287,7 @@ def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values:
 
 
 def _adam(model: nn.Module, lr: float, device: torch.device) -> torch.optim.Optimizer:
-    return torch.optim.Adam(
+    return Adam(
         model.parameters(),
         lr=initial_learning_rate(lr, device),
         betas=(0.0, 0.99),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,14 @@ from pipeline.classifier.train import train_classifier, train_many
 from pipeline.distributed.execution import Execution, execution
 from pipeline.distributed.processes import start_fork_server, stop_fork_server
 from pipeline.distributed.resource_config import ResourceConfig
+from pipeline.gan import loop as gan
 from pipeline.io.errors import UserError
 from pipeline.training.launch import fit
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.processes import start_command, wait_until
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import train_config
+from tests.helpers.sounds import gan_config, train_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +79,13 @@ def threads(config: TrainClassifierConfig, world: World) -> dict[str, Any]:
     return {"threads": torch.get_num_threads(), "process": os.getpid()}
 
 
-def fit_config(loop: Any, config: TrainClassifierConfig) -> dict[str, Any]:
+def imports_compiler(loop: Any, config: Any, world: World, owner: str | None = None) -> dict[str, Any]:
+    """Train, and return whether PyTorch's compiler has been imported, which takes seconds."""
+    loop(config, world, owner)
+    return {"imported": "torch._dynamo" in sys.modules}
+
+
+def fit_config(loop: Any, config: Any) -> dict[str, Any]:
     return fit(loop, config, config.subset(ResourceConfig), config.run)
 
 
@@ -89,6 +97,18 @@ def test_losses_equal_those_of_one_process(
         train_classifier(config)
     assert "training on this host, 1 CPU per run (--ray: on Ray)" in caplog.messages
     assert_equal_runs(config.run, expected_run)
+
+
+@pytest.mark.parametrize(
+    ("loop", "make_config"),
+    [(train_loop, train_config), (gan.train_loop, gan_config)],
+    ids=["classifier", "gan"],
+)
+def test_training_does_not_import_the_compiler(
+    loop: Any, make_config: Any, shards: Path, tmp_path: Path
+) -> None:
+    config = make_config(shards, tmp_path / "run", epochs=1, cpus_per_worker=1)
+    assert fit_config(partial(imports_compiler, loop), config) == {"imported": False}
 
 
 def test_lost_worker_resumes_with_the_same_losses(
