@@ -37,10 +37,9 @@ demo: $(READY)
 	$(RUN)/melray demo
 
 test: $(READY)
+	# Two processes, one of which runs all tests on Ray (tests/helpers/run_order.py).
 	# --max-worker-restart 0: pytest-xdist 3.8 waits forever after it has replaced a lost worker (its issue 1323).
-	$(RUN)/python -m pytest -m "not slow" --ignore tests/integration -n 2 --dist loadfile --max-worker-restart 0
-	# One at a time: of two Ray sessions on two cores, one was once lost.
-	$(RUN)/python -m pytest -m "not slow" tests/integration
+	$(RUN)/python -m pytest -m "not slow" -n 2 --dist loadfile --max-worker-restart 0
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Test session settings: one thread, a separate cache, Ray without authentication; and shared fixtures."""
+"""Test session settings: one thread, own cache, Ray without authentication, order; fixtures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,24 @@ os.environ.update(RAY_worker_niceness="0")
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.helpers.run_order import make_scheduler, sort_tests
+
 ESC10 = Path(__file__).parents[2] / "shared/data/esc10"
+
+
+@pytest.hookimpl(trylast=True)  # after the deselection by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sort_tests(items)
+
+
+@pytest.hookimpl(optionalhook=True)  # unknown without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let xdist choose unless the tests are distributed by file."""
+    return make_scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,10 +35,13 @@ def run_command(*arguments: object, timeout: float = 90) -> subprocess.Completed
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 60) -> None:
     """Return as soon as `condition()` is true; fail after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
+    start = checked = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"condition not met within {timeout_s} s"
-        time.sleep(0.01)
+        now = time.monotonic()
+        assert now < start + timeout_s, f"condition not met within {timeout_s} s"
+        # A slow condition, such as a search in all processes, must not keep a CPU busy.
+        time.sleep(max(0.01, 2 * (now - checked)))
+        checked = time.monotonic()
 
 
 def listens(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Fixture of a local Ray session per module, with two CPUs."""
+"""Fixtures of local Ray sessions, each of which is kept until a test needs another one or none."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.connection.session import session
+from tests.helpers.local_ray import SharedRay
 
 
-@pytest.fixture(scope="module")
-def ray_session() -> Iterator[None]:
-    """Keep a session open for all tests of a module."""
-    with session(cpus=2):
-        yield
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[SharedRay]:
+    shared = SharedRay()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def ray_session(shared_ray: SharedRay) -> None:
+    """Provide a session with two CPUs."""
+    shared_ray.use(gpus=0)
+
+
+@pytest.fixture
+def two_gpus(shared_ray: SharedRay) -> None:
+    """Provide a session with two CPUs and two GPUs that do not exist."""
+    shared_ray.use(gpus=2)
+
+
+@pytest.fixture
+def no_ray_session(shared_ray: SharedRay) -> None:
+    """End the session: the test starts another one, or forks this process."""
+    shared_ray.close()

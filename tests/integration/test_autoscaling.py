@@ -16,7 +16,7 @@ from tests.helpers.autoscaling_cluster import AutoscalingCluster
 from tests.helpers.processes import wait_until
 from tests.helpers.sounds import extract_config, train_config, write_tones
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray_session"), pytest.mark.timeout(200)]
 
 
 @pytest.fixture

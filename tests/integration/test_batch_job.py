@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,18 +15,7 @@ from pipeline.distributed.ray_runner import RayRunner
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 
-pytestmark = pytest.mark.usefixtures("fake_gpu_session")
-
-
-@pytest.fixture(scope="module")
-def fake_gpu_session() -> Iterator[None]:
-    import ray
-
-    # "local": otherwise it would join a cluster that runs on this host.
-    settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init("local", num_cpus=2, num_gpus=1, **settings)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("two_gpus")
 
 
 class Reader:

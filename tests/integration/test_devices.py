@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import ray
 import torch
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.connection.session import set_environment
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.distributed import devices
 from pipeline.distributed.batch_job import BatchJob, Stage, WorkUnit, run_in_process
@@ -28,24 +25,13 @@ from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 from pipeline.training.launch import fit
 from pipeline.training.world import World
+from tests.helpers.local_ray import fake_gpus
 from tests.helpers.sounds import train_config, write_shards
 from tests.pipeline.distributed.test_failures import GPU_MEMORY_TEXT
 from tests.tune.trial.test_scores import trial_spec
 from tune.trial.workers import TrialWorkers
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-
-
-@contextmanager
-def fake_gpus(cpus: int, gpus: int) -> Iterator[None]:
-    """Start a local Ray that counts on GPUs that do not exist."""
-    set_environment(None)
-    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init("local", num_cpus=cpus, num_gpus=gpus, **settings)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def record_attempt(config: TrainClassifierConfig, world: World) -> None:
@@ -65,12 +51,6 @@ def divide_by_zero(config: TrainClassifierConfig, world: World) -> dict[str, Any
     """Training loop whose last worker has a bug, while the others wait for it."""
     record_attempt(config, world)
     return {"value": 1 / (world.size - 1 - world.rank) and float(world.sum(torch.zeros(1)))}
-
-
-@pytest.fixture(scope="class")
-def two_gpus() -> Iterator[None]:
-    with fake_gpus(cpus=2, gpus=2):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -188,46 +168,39 @@ def make_job(folder: Path, units: int = 6) -> BatchJob:
     return BatchJob("testing", clips, 3, settings=None, folder=folder)
 
 
-@pytest.fixture(scope="class")
-def one_cpu_and_gpu() -> Iterator[None]:
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_ray_session")
+@pytest.mark.parametrize("gpu_stage", [0, 1])
+def test_one_cpu_is_enough_for_one_gpu(gpu_stage: int, tmp_path: Path) -> None:
+    stages = [partial(Reader, tmp_path), make_writer]
+    expected = make_job(tmp_path / "process").run(stages, run_in_process)
     with fake_gpus(cpus=1, gpus=1):
-        yield
-
-
-@pytest.mark.usefixtures("one_cpu_and_gpu")
-@pytest.mark.timeout(120)
-class TestBatchJob:
-    @pytest.mark.parametrize("gpu_stage", [0, 1])
-    @pytest.mark.slow
-    def test_one_cpu_is_enough_for_one_gpu(self, gpu_stage: int, tmp_path: Path) -> None:
-        stages = [partial(Reader, tmp_path), make_writer]
-        expected = make_job(tmp_path / "process").run(stages, run_in_process)
         runner = RayRunner(gpus=1, gpu_stage=gpu_stage)
         assert make_job(tmp_path / "ray").run(stages, runner) == expected
 
-    @pytest.mark.parametrize(
-        ("outcome", "message"),
-        [
-            ("bug", r"^ZeroDivisionError: division by zero; --log-level debug"),
-            pytest.param("unpicklable", r"pickle", marks=pytest.mark.slow),
-        ],
-    )
-    def test_error_of_cpu_stage_is_not_retried(self, outcome: str, message: str, tmp_path: Path) -> None:
-        attempts = tmp_path / "attempts"
-        attempts.mkdir()
-        job = make_job(tmp_path / "out", units=1)
-        with pytest.raises(UserError, match=message) as error:
-            job.run([partial(Reader, attempts, outcome), make_writer], RayRunner(gpus=1))
-        assert len(list(attempts.iterdir())) == 1 and "\n" not in str(error.value)
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        ("bug", r"^ZeroDivisionError: division by zero; --log-level debug"),
+        pytest.param("unpicklable", r"pickle", marks=pytest.mark.slow),
+    ],
+)
+def test_error_of_cpu_stage_is_not_retried(outcome: str, message: str, tmp_path: Path) -> None:
+    attempts = tmp_path / "attempts"
+    attempts.mkdir()
+    job = make_job(tmp_path / "out", units=1)
+    with pytest.raises(UserError, match=message) as error:
+        job.run([partial(Reader, attempts, outcome), make_writer], RayRunner(gpus=1))
+    assert len(list(attempts.iterdir())) == 1 and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.backends.cuda.is_built(), reason="torch is built with CUDA")
-def test_gpus_without_cuda_or_cpus_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with fake_gpus(cpus=0, gpus=1), caplog.at_level(logging.INFO, logger="melray"):
-        devices._log.cache_clear()
-        devices._version_without_cuda.cache_clear()
+@pytest.mark.usefixtures("no_ray_session")
+def test_gpu_of_node_without_cpus_is_unused(tmp_path: Path) -> None:
+    with fake_gpus(cpus=0, gpus=1):
         assert devices.resolve_gpus(devices.DeviceConfig(), 1, cluster_nodes()) == 0
-        text = f"1 GPU in the cluster, but torch {torch.__version__} is built without CUDA: using CPUs"
-        assert caplog.messages == [text]
         with pytest.raises(UserError, match=r"^needs 1 worker with 1 CPU, but only 0 fit"):
             make_job(tmp_path / "out").run([partial(Reader, tmp_path), make_writer], RayRunner(gpus=1))

@@ -21,6 +21,7 @@ from pipeline.io.errors import UserError
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.tensor_file import load_tensors
 from pipeline.training.world import World
+from tests.helpers.local_ray import SharedRay
 from tests.helpers.processes import (
     kill_command_when,
     kill_worker,
@@ -93,8 +94,11 @@ class TestInOneSession:
             train_gan(gan_config(shards, tmp_path / "run", fold=9, workers=2))
 
     @pytest.fixture(scope="class")
-    def run_with_classifier(self, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    def run_with_classifier(
+        self, shards: Path, shared_ray: SharedRay, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Path]:
         """Run of a GAN with its selection classifier."""
+        shared_ray.use(gpus=0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train_reference_classifier, "EPOCHS", 8)
             config = gan_config(

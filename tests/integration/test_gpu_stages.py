@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,17 +22,11 @@ from pipeline.gan.generate import generate, generate_on_cluster
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from tests.helpers.sounds import SMALL_FEATURES, write_tones
-from tests.integration.test_devices import fake_gpus, without_gpu
+from tests.integration.test_devices import without_gpu
 from tests.pipeline.classifier.test_predict import save_classifier
 
 on_cpu = partial(worker_device, 0.0)
-pytestmark = [pytest.mark.usefixtures("ray_with_gpu"), pytest.mark.timeout(240)]
-
-
-@pytest.fixture(scope="module")
-def ray_with_gpu() -> Iterator[None]:
-    with fake_gpus(cpus=2, gpus=1):
-        yield
+pytestmark = [pytest.mark.usefixtures("two_gpus"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture

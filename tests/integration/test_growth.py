@@ -26,7 +26,7 @@ from tune.config import SearchConfig
 from tune.search import search
 from tune.trials import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray_session"), pytest.mark.timeout(300)]
 MAX_NODES = 4
 
 

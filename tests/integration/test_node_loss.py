@@ -39,7 +39,7 @@ from tune.config import SearchConfig
 from tune.search import search
 from tune.trials import SearchFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray_session"), pytest.mark.timeout(170)]
 SLOW = {"model": ClassifierConfig(channels=(64, 64), convs_per_block=3, embedding_dim=16), "epochs": 6}
 
 

@@ -16,6 +16,7 @@ from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.remote_path import RemotePath
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.local_ray import SharedRay
 from tests.helpers.object_store import FlakyServer, gcs_bucket, s3_bucket, upload_folder
 from tests.helpers.runs import load_weights, tensors_equal
 from tests.helpers.sounds import extract_config, train_config, write_tones
@@ -24,8 +25,11 @@ from tune.search import search
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
-def object_store(request: pytest.FixtureRequest) -> Iterator[tuple[RemotePath, FlakyServer | None]]:
-    # Before the session: its workers need the credentials.
+def object_store(
+    request: pytest.FixtureRequest, shared_ray: SharedRay
+) -> Iterator[tuple[RemotePath, FlakyServer | None]]:
+    # Workers need the credentials: those of an earlier session lack them.
+    shared_ray.close()
     if request.param == "gs":
         with gcs_bucket() as bucket:
             yield bucket, None

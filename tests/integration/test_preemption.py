@@ -20,7 +20,7 @@ from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config, write_shards
 from tests.integration.test_node_loss import LoopbackCluster, connected
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray_session"), pytest.mark.timeout(240)]
 # Seconds after the notice until the node is taken away.
 DEADLINE_S = 12
 SLOW = {

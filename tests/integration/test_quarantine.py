@@ -106,6 +106,7 @@ def test_partially_written_record_is_ignored(tmp_path: Path) -> None:
     assert read_clips(tmp_path, "a") == [True]
 
 
+@pytest.mark.usefixtures("no_ray_session")  # processes with threads of Ray must not fork
 @pytest.mark.parametrize(("writer", "timeout_s"), [(CrashingWriter, 0.0), (HangingWriter, 1.0)])
 def test_crashing_clip_is_rejected_and_others_kept(
     writer: type[CrashingWriter], timeout_s: float, tmp_path: Path
@@ -166,6 +167,7 @@ def test_ray_retries_until_crashing_clip_is_rejected(
     assert CRASH_REASON in (config.out / "rejected.csv").read_text()
 
 
+@pytest.mark.usefixtures("no_ray_session")
 def test_crashing_window_is_rejected_and_others_kept(tmp_path: Path) -> None:
     write_recordings(tmp_path / "data", count=1)
     settings = {"annotations": "auto", "window": 1.0, "hop": 0.5, "background_ratio": 0.5}

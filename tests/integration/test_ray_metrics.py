@@ -23,17 +23,17 @@ def exported_lines() -> list[str]:
 
 @pytest.mark.usefixtures("ray_session")
 def test_metrics_are_exported_to_prometheus() -> None:
-    count_clips("extracting", 3)
-    count_clips("extracting", 4)
+    count_clips("counting", 3)
+    count_clips("counting", 4)
     show_epoch("first", {"epoch": 2, "train_loss": 0.25, "best": True, "diversity": None})
 
     def value(name: str, tag: str) -> list[float]:
         return [float(line.split()[-1]) for line in exported_lines() if name in line and tag in line]
 
     wait_until(lambda: value("melray_train_loss{", 'run="first"') == [0.25], 60)
-    assert value("melray_clips_total{", 'job="extracting"') == [7.0]
+    assert value("melray_clips_total{", 'job="counting"') == [7.0]
     assert value("melray_epoch{", 'run="first"') == [2.0]
-    assert not value("melray_best", "") and not value("melray_diversity", "")
+    assert not value("melray_best", 'run="first"') and not value("melray_diversity", 'run="first"')
 
 
 def test_without_ray_there_are_none() -> None:

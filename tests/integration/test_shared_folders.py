@@ -22,6 +22,7 @@ OWN_FILE_SYSTEMS = ["unshare", "--mount", "--uts"]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("no_ray_session"),
     pytest.mark.skipif(
         sys.platform != "linux" or subprocess.run([*OWN_FILE_SYSTEMS, "true"], check=False).returncode != 0,
         reason="needs the right to make mount namespaces",

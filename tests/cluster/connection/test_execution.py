@@ -80,7 +80,7 @@ def test_small_extraction_does_not_import_ray(tmp_path: Path) -> None:
 
 def test_interrupt_ends_workers_in_one_line(tmp_path: Path) -> None:
     data, log = write_tones(tmp_path / "data", classes=2, clips=40), tmp_path / "log"
-    flags = ("--data", data, "--out", tmp_path / "out", "--copies", 100, "--no-ray", *FEATURES)
+    flags = ("--data", data, "--out", tmp_path / "out", "--copies", 30, "--no-ray", *FEATURES)
     command = start_command("extract", *flags, log=log)
     wait_until(lambda: any((tmp_path / "out").glob("part-*")))
     processes = psutil.Process(command.pid).children(recursive=True)

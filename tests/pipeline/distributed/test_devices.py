@@ -66,6 +66,14 @@ def test_resolve_gpus_explains_automatic_choice(
     assert caplog.messages == ([] if message is None else [message])
 
 
+@pytest.mark.skipif(torch.backends.cuda.is_built(), reason="torch is built with CUDA")
+def test_gpus_are_unused_by_torch_without_cuda(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="melray"):
+        assert resolve_gpus(DeviceConfig(), 1, ONE_GPU, cpus=1) == 0
+    text = f"1 GPU in the cluster, but torch {torch.__version__} is built without CUDA: using CPUs"
+    assert caplog.messages == [text]
+
+
 @pytest.mark.usefixtures("cuda_build")
 def test_gpus_on_nodes_with_few_cpus_are_unused(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="melray"):
