@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # One worker runs the tests in this folder, since they share a Ray session.
 RAY_TESTS = "tests/integration/"
 # Fixtures of `tests/integration/conftest.py`, in the order in which their sessions are started.
-SESSIONS = ("ray_session", "two_gpus")
+SESSIONS = ("ray_session", "one_gpu")
 
 
 def sort_tests(items: list[pytest.Item]) -> None:

@@ -23,9 +23,9 @@ def ray_session(shared_ray: SharedRay) -> None:
 
 
 @pytest.fixture
-def two_gpus(shared_ray: SharedRay) -> None:
-    """Provide a session with two CPUs and two GPUs that do not exist."""
-    shared_ray.use(gpus=2)
+def one_gpu(shared_ray: SharedRay) -> None:
+    """Provide a session with two CPUs and a GPU that does not exist."""
+    shared_ray.use(gpus=1)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pipeline.distributed.ray_runner import RayRunner
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 
-pytestmark = pytest.mark.usefixtures("two_gpus")
+pytestmark = pytest.mark.usefixtures("one_gpu")
 
 
 class Reader:

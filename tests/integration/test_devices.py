@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 from pipeline.training.launch import fit
 from pipeline.training.world import World
-from tests.helpers.local_ray import fake_gpus
+from tests.helpers.local_ray import SharedRay, fake_gpus
 from tests.helpers.sounds import train_config, write_shards
 from tests.pipeline.distributed.test_failures import GPU_MEMORY_TEXT
 from tests.tune.trial.test_scores import trial_spec
@@ -63,7 +64,7 @@ def start(loop: Any, shards: Path, run: Path, **resources: Any) -> None:
     fit(loop, config, config.subset(ResourceConfig), run)
 
 
-@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.usefixtures("one_gpu")
 class TestTraining:
     def test_trial_reports_error_of_other_worker(self, tmp_path: Path) -> None:
         group = ray.util.placement_group([{"CPU": 1}] * 2)
@@ -95,8 +96,9 @@ class TestTraining:
         [(1, 1), pytest.param(2, 0.5, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
     )
     def test_torch_without_gpu_is_reported(
-        self, workers: int, gpus: float, shards: Path, tmp_path: Path
+        self, workers: int, gpus: float, shards: Path, tmp_path: Path, shared_ray: SharedRay
     ) -> None:
+        shared_ray.use(gpus=math.ceil(workers * gpus))
         with pytest.raises(UserError, match=r"torch .*(is built without CUDA|finds no GPU).*--device cpu"):
             start(exceed_gpu_memory, shards, tmp_path, workers=workers, gpus_per_worker=gpus)
         assert not list(tmp_path.glob("attempt-*"))
@@ -179,7 +181,7 @@ def test_one_cpu_is_enough_for_one_gpu(gpu_stage: int, tmp_path: Path) -> None:
         assert make_job(tmp_path / "ray").run(stages, runner) == expected
 
 
-@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.usefixtures("one_gpu")
 @pytest.mark.parametrize(
     ("outcome", "message"),
     [

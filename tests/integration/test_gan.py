@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from models.classifier import ClassifierConfig
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate, generate_on_cluster
@@ -30,6 +31,7 @@ from tests.helpers.processes import (
 )
 from tests.helpers.sounds import gan_config, write_shards
 
+SMALL_CLASSIFIER = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1)
 # Slow enough on any hardware that a process is killed in the middle of an epoch.
 SLOW: dict[str, object] = {"epochs": 6, "epoch_steps": 25, "sample_every": 6}
 SLOW_FLAGS = (
@@ -100,14 +102,15 @@ class TestInOneSession:
         """Run of a GAN with its selection classifier."""
         shared_ray.use(gpus=0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_reference_classifier, "EPOCHS", 8)
+            patch.setattr(train_reference_classifier, "EPOCHS", 2)
+            patch.setitem(train_reference_classifier.NETWORKS, "selection", SMALL_CLASSIFIER)
             config = gan_config(
                 shards,
                 tmp_path_factory.mktemp("gan"),
                 fold=5,
                 select_best=True,
                 epochs=2,
-                epoch_steps=50,
+                epoch_steps=20,
                 sample_every=1,
                 penalty_weight=1.0,
             )

@@ -26,7 +26,7 @@ from tests.integration.test_devices import without_gpu
 from tests.pipeline.classifier.test_predict import save_classifier
 
 on_cpu = partial(worker_device, 0.0)
-pytestmark = [pytest.mark.usefixtures("two_gpus"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.usefixtures("one_gpu"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture

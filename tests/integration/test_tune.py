@@ -96,8 +96,9 @@ def scores(folder: Path) -> dict[int, dict[int, float]]:
 
 @pytest.mark.usefixtures("ray_session")
 class TestInOneSession:
-    def test_search_writes_results(self, config: SearchConfig) -> None:
-        summary = search(override(config, scheduler="none"))
+    def test_search_writes_results_and_adds_trials(self, config: SearchConfig) -> None:
+        config = override(config, scheduler="none", max_epochs=2)
+        summary = search(config)
         assert [trial.state for trial in SearchFolder(config.run).read()] == ["finished"] * 3
         table = pd.read_csv(config.run / "trials.csv")
         assert sorted(table["trial"]) == [0, 1, 2]
@@ -106,6 +107,11 @@ class TestInOneSession:
         assert "learning_rate" in (config.run / "report.html").read_text()
         assert load_classifier(config.run / "best").metadata.training["val_macro_f1"] == summary["score"]
         assert not (config.run / ".tune").exists()
+        assert search(config) == summary
+        search(override(config, trials=4))
+        assert len(scores(config.run)) == 4
+        with pytest.raises(UserError, match=r"contains a search with seed = 42 \(requested 7\)"):
+            search(override(config, seed=7))
 
     @pytest.mark.slow
     def test_best_settings_reproduce_best_score(self, config: SearchConfig, tmp_path: Path) -> None:
@@ -116,15 +122,6 @@ class TestInOneSession:
         torch.set_num_threads(settings.cpus_per_worker or 1)
         settings.run.mkdir()
         assert train_loop(settings, World(0, 1, torch.device("cpu")))["val_macro_f1"] == summary["score"]
-
-    def test_complete_search_returns_results_or_adds_trials(self, config: SearchConfig) -> None:
-        config = override(config, scheduler="none", max_epochs=2)
-        summary = search(config)
-        assert search(config) == summary
-        search(override(config, trials=4))
-        assert len(scores(config.run)) == 4
-        with pytest.raises(UserError, match=r"contains a search with seed = 42 \(requested 7\)"):
-            search(override(config, seed=7))
 
     @pytest.mark.slow
     def test_killed_worker_does_not_change_scores(
