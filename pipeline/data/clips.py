@@ -65,3 +65,29 @@ def shown_list(names: Iterable[str], count: int = 5) -> str:
     first = list(names)
     others = f" and {len(first) - count} more" if len(first) > count else ""
     return ", ".join(map(shown, first[:count])) + others
+
+
+def sort_by_id(clips: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the clips sorted by id.
+
+    Raises:
+        UserError: two clips have the same id.
+    """
+    clips = clips.sort_values("clip_id", ignore_index=True)
+    # Duplicates are adjacent in the sorted table; a set of all ids would take as much memory as the table.
+    same_id = clips["clip_id"].eq(clips["clip_id"].shift())
+    if not same_id.any():
+        return clips
+    duplicates = clips.index[same_id]
+    first, second = (clips.loc[position] for position in (duplicates[0] - 1, duplicates[0]))
+    if first["path"] != second["path"]:
+        same_name = normalize_id(first["path"]) == normalize_id(second["path"])
+        reason = ", as they differ only in Unicode form; rename one of them" if same_name else ""
+        raise UserError(
+            f"{name}: {first['path']!a} and {second['path']!a} have the same id "
+            f"{shown(first['clip_id'])}{reason}"
+        )
+    raise UserError(
+        f"{name}: {len(duplicates)} duplicate paths, e.g. {shown(first['clip_id'])}; "
+        "list each path in one row only, or add --multi-label if a file has several classes"
+    )

@@ -25,7 +25,7 @@ from pipeline.data.annotations.annotation import parse_label
 from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.event_table import read_event_table
 from pipeline.data.annotations.recording_windows import cut_recordings
-from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, to_table
+from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
@@ -97,7 +97,7 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         raise UserError(
             f"--data {data}: no audio files found; expected {expected} (or {_OTHER_FORMATS}){notes}"
         )
-    clips = _sorted(apply_patterns(found.clips, config), f"--data {data}")
+    clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
     warnings = class_warnings(manifest.class_counts, manifest.multi_label)
     return replace(manifest, warnings=found.warnings + warnings)
@@ -169,7 +169,7 @@ def read_unlabeled(audio: Path) -> Manifest:
     if clips.empty:
         notes = "".join(f"; {warning}" for warning in warnings)
         raise UserError(f"{name}: no audio files found (wav, {_OTHER_FORMATS}){notes}")
-    return Manifest(_sorted(clips, name), warnings)
+    return Manifest(sort_by_id(clips, name), warnings)
 
 
 def _is_file(path: Path, flag: str) -> bool:
@@ -290,30 +290,4 @@ def _is_recording(path: Path) -> bool:
         extension in EXTENSIONS
         or extension in UNSUPPORTED_EXTENSIONS
         or (extension not in OTHER_EXTENSIONS and is_audio_header(read_header(str(path))))
-    )
-
-
-def _sorted(clips: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the clips sorted by id.
-
-    Raises:
-        UserError: two clips have the same id.
-    """
-    clips = clips.sort_values("clip_id", ignore_index=True)
-    # Duplicates are adjacent in the sorted table; a set of all ids would take as much memory as the table.
-    same_id = clips["clip_id"].eq(clips["clip_id"].shift())
-    if not same_id.any():
-        return clips
-    duplicates = clips.index[same_id]
-    first, second = (clips.loc[position] for position in (duplicates[0] - 1, duplicates[0]))
-    if first["path"] != second["path"]:
-        same_name = normalize_id(first["path"]) == normalize_id(second["path"])
-        reason = ", as they differ only in Unicode form; rename one of them" if same_name else ""
-        raise UserError(
-            f"{name}: {first['path']!a} and {second['path']!a} have the same id "
-            f"{shown(first['clip_id'])}{reason}"
-        )
-    raise UserError(
-        f"{name}: {len(duplicates)} duplicate paths, e.g. {shown(first['clip_id'])}; "
-        "list each path in one row only, or add --multi-label if a file has several classes"
     )
