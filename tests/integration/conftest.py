@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.local_ray import SharedRay
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_ray() -> Iterator[SharedRay]:
     shared = SharedRay()
     yield shared
