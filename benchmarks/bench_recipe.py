@@ -1,95 +1,240 @@
-"""Accuracy of settings of the classifier on validation parts of the training folds.
+"""Accuracy of settings of the classifier on ESC-10, to choose them without the fold that scores them.
 
-    melray extract --config conf/esc10-small-extract.yaml --copies 1 --data ESC-10 --out SHARDS
-    python -m benchmarks.bench_recipe --shards SHARDS --fold 5 [--parts 1 2 3 4 --seeds 1 2 3 --epochs 60]
+    python -m benchmarks.bench_recipe --esc10 ESC-10 --out FOLDER [--variants NAME ... --seeds 1 2 3]
 
-Each run trains on three of four parts of all folds but the held-out one, which is not used. It keeps its last
-epoch, so that nothing is selected on the part that scores, and takes one core.
+Each run trains on three folds and scores the other two: all ten pairs of folds, or five. The settings of a
+held-out fold are chosen by the scores of other folds in runs that left it out as well, so that none of its
+clips has a part in the choice. The last epoch is scored: nothing is selected in a run. Runs take one core
+each; a rerun continues, and adds variants, pairs and seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
+import json
 import multiprocessing
 import os
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.common import save_result
 
-PARTS = 4
-SMALL = {"channels": (16, 32, 64, 128), "embedding_dim": 128}
-NO_WARP = {"time_stretch": 0.0, "freq_shift": 0.0}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "melray 0.2.0": {"model": {"padding": "silence"}, "spec_augment": NO_WARP},
-    "without repetition": {"model": {"padding": "silence"}},
-    "without stretch and shift": {"spec_augment": NO_WARP},
-    "resnet-se": {"model": {"arch": "resnet-se"}},
-    "mobilenet": {"model": {"arch": "mobilenet"}},
-    "ensemble of 3": {"ensemble": 3},
+FOLDS = (1, 2, 3, 4, 5)
+# Each fold is in two of these pairs.
+RING = ((1, 2), (2, 3), (3, 4), (4, 5), (1, 5))
+# A quarter of the values of a spectrogram, and a quarter of the network's multiplications for each of them.
+SMALL_MEL = {"n_mels": 64, "hop_length": 1024}
+SMALL_NETWORK = {"channels": (16, 32, 64, 128), "embedding_dim": 128}
+TTA_SHIFTS = (1, 8)
+
+
+class Variant(NamedTuple):
+    """Settings that differ from the defaults."""
+
+    train: Mapping[str, Any] = MappingProxyType({})
+    mel: Mapping[str, Any] = MappingProxyType({})
+    copies: int = 1
+
+
+def _mixup(rate: float, alpha: float) -> dict[str, Any]:
+    return {"mixup": {"rate": rate, "alpha": alpha}}
+
+
+VARIANTS: dict[str, Variant] = {
+    "default": Variant(),
+    "240 epochs": Variant({"epochs": 240}),
+    "no augmented copy": Variant(copies=0),
+    "4 augmented copies": Variant(copies=4),
+    "4 augmented copies, 32 epochs": Variant({"epochs": 32}, copies=4),
+    "MixUp of every sample, alpha 1": Variant(_mixup(1.0, 1.0)),
+    "MixUp of every sample, alpha 1, 240 epochs": Variant(_mixup(1.0, 1.0) | {"epochs": 240}),
+    "no MixUp": Variant(_mixup(0.0, 0.3)),
+    "44.1 kHz": Variant(mel={"sample_rate": 44_100, "n_fft": 4096, "hop_length": 2048}),
+    "padded clips, no stretch, no shift of bands": Variant(
+        {"model": {"padding": "silence"}, "spec_augment": {"time_stretch": 0.0, "freq_shift": 0.0}}
+    ),
+    "resnet-se": Variant({"model": {"arch": "resnet-se"}}),
+    "mobilenet": Variant({"model": {"arch": "mobilenet"}}),
+    "dropout 0.5": Variant({"model": {"dropout": 0.5}}),
+    "batches of 32": Variant({"batch_size": 32}),
 }
 
 
-def train(arguments: tuple[str, int, int, argparse.Namespace]) -> float:
-    """Train one variant on all parts but one; return the accuracy on that one."""
-    name, part, seed, options = arguments
+class Run(NamedTuple):
+    """One training of one variant, without two folds."""
+
+    variant: str
+    pair: tuple[int, int]
+    seed: int
+
+    def scores_path(self, options: argparse.Namespace) -> Path:
+        """Return the file with the probabilities of the clips that were left out."""
+        name = f"{_slug(self.variant)}_folds_{self.pair[0]}{self.pair[1]}_seed{self.seed}.npz"
+        return Path(options.out) / "scores" / options.size / name
+
+    def shards(self, options: argparse.Namespace) -> Path:
+        """Return the folder of its spectrograms."""
+        variant = VARIANTS[self.variant]
+        parts = [f"copies{variant.copies}", *(f"{key}{value}" for key, value in sorted(variant.mel.items()))]
+        folder = f"{'_'.join(parts)}_folds_{self.pair[0]}{self.pair[1]}"
+        return Path(options.out) / "shards" / options.size / folder
+
+
+def _slug(text: str) -> str:
+    return "".join(char if char.isalnum() else "-" for char in text)
+
+
+def extract_shards(run: Run, options: argparse.Namespace) -> None:
+    """Extract all clips, with those of the pair as the held-out fold 1."""
+    from pipeline.distributed.batch_job import run_in_process
+    from pipeline.extract import ExtractConfig, extract
+
+    table = Path(options.out) / f"clips_{run.pair[0]}{run.pair[1]}.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "fold"])
+        for path in sorted(options.esc10.glob("*/*.ogg")):
+            writer.writerow([path, path.parent.name, 1 if _fold(path.name) in run.pair else 2])
+    variant = VARIANTS[run.variant]
+    mel = (SMALL_MEL if options.size == "small" else {}) | dict(variant.mel)
+    config = ExtractConfig(
+        data=table, out=run.shards(options), copies=variant.copies, features={"mel": mel} if mel else {}
+    )
+    if not (config.out / "_manifest.json").is_file():
+        extract(config, run_in_process)
+
+
+def _fold(name: str) -> int:
+    """Return the fold of a file such as 1-100032-A.ogg."""
+    return int(name.partition("-")[0])
+
+
+def train_and_score(arguments: tuple[Run, argparse.Namespace]) -> None:
+    """Train a run, and save the probabilities of the clips that it left out."""
+    run, options = arguments
+    scores = run.scores_path(options)
+    if scores.is_file():
+        return
     import torch
 
     from pipeline.classifier.config import TrainClassifierConfig
+    from pipeline.classifier.inference import predict_probabilities
+    from pipeline.classifier.predictor_model import load_predictor
     from pipeline.classifier.train import begin_run, train_in_process
+    from pipeline.data.dataset import open_dataset
+    from pipeline.data.split import split_rows
 
     torch.set_num_threads(1)
-    settings = VARIANTS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        config = TrainClassifierConfig(
-            shards=options.shards,
-            run=Path(folder) / "run",
-            fold=options.fold,
-            val_split=(part, PARTS),
-            # Members have the seeds from this one on: those of two ensembles must not overlap.
-            seed=seed if settings.get("ensemble") is None else 100 * seed,
-            split_seed=seed,
-            epochs=options.epochs,
-            keep="last",
-            **settings | {"model": SMALL | settings.get("model", {})},
-        )
-        begin_run(config)
-        return float(train_in_process(config)["val_accuracy"])
+    settings = VARIANTS[run.variant].train
+    network = (SMALL_NETWORK if options.size == "small" else {}) | settings.get("model", {})
+    config = TrainClassifierConfig(
+        shards=run.shards(options),
+        run=Path(options.out) / "runs" / options.size / scores.stem,
+        fold=1,
+        val_fraction=0.0,
+        seed=run.seed,
+        **dict(settings) | {"model": network},
+    )
+    if begin_run(config) is None:
+        train_in_process(config)
+    saved = load_predictor(config.run)
+    dataset = open_dataset(config.shards)
+    rows = split_rows(dataset, config).held_out
+    mels = np.stack([dataset.mels[row] for row in rows])
+    ids = dataset.table["clip_id"].to_numpy()[rows]
+    scores.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = scores.with_suffix(".part.npz")
+    np.savez(
+        unfinished,
+        fold=[_fold(name.rpartition("/")[2]) for name in ids],
+        label=dataset.labels[rows],
+        **{f"shifts{shifts}": predict_probabilities(saved.model, mels, shifts) for shifts in TTA_SHIFTS},
+    )
+    unfinished.replace(scores)
+
+
+def accuracies(runs: Sequence[Run], options: argparse.Namespace, shifts: int) -> dict[tuple[int, int], float]:
+    """Return the accuracy on each fold by the mean probabilities of runs that differ in their seed alone.
+
+    Keys are the fold that was scored and the other one that was left out.
+    """
+    files = [np.load(run.scores_path(options)) for run in runs]
+    predicted = np.mean([file[f"shifts{shifts}"] for file in files], axis=0).argmax(axis=1)
+    is_right, folds = predicted == files[0]["label"], files[0]["fold"]
+    first, second = runs[0].pair
+    return {
+        (first, second): float(is_right[folds == first].mean()),
+        (second, first): float(is_right[folds == second].mean()),
+    }
+
+
+def summarize(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the accuracies of a variant: of each seed, of all together, and those that choose for a fold."""
+    summary: dict[str, Any] = {}
+    for shifts in TTA_SHIFTS:
+        per_seed: dict[int, dict[tuple[int, int], float]] = {seed: {} for seed in options.seeds}
+        together: dict[tuple[int, int], float] = {}
+        for pair in options.pairs:
+            runs = [Run(variant, pair, seed) for seed in options.seeds]
+            together |= accuracies(runs, options, shifts)
+            for run in runs:
+                per_seed[run.seed] |= accuracies([run], options, shifts)
+        means = [float(np.mean(list(values.values()))) for values in per_seed.values()]
+        summary[f"{shifts} shifts"] = {
+            "mean": float(np.mean(means)),
+            "std_over_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+            "ensemble_of_seeds": float(np.mean(list(together.values()))),
+            "selection_score_of_fold": {
+                fold: float(
+                    np.mean(
+                        [
+                            value
+                            for values in per_seed.values()
+                            for key, value in values.items()
+                            if key[1] == fold
+                        ]
+                    )
+                )
+                for fold in FOLDS
+                if any(fold in pair for pair in options.pairs)
+            },
+        }
+    return summary
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shards", type=Path, required=True)
-    parser.add_argument("--fold", type=int, required=True, help="held-out fold, which is not used")
-    parser.add_argument("--parts", type=int, nargs="+", default=list(range(1, PARTS + 1)))
+    parser.add_argument("--esc10", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--size", choices=("small", "full"), default="small", help="full: default features and network"
+    )
+    parser.add_argument("--all-pairs", action="store_true", help="all ten pairs of folds, not five")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()
-    runs = list(itertools.product(options.variants, options.parts, options.seeds))
+    options.pairs = list(itertools.combinations(FOLDS, 2)) if options.all_pairs else list(RING)
+    options.out.mkdir(parents=True, exist_ok=True)
+    runs = [
+        Run(name, pair, seed)
+        for name, seed, pair in itertools.product(options.variants, options.seeds, options.pairs)
+    ]
+    for run in {run.shards(options): run for run in runs}.values():
+        extract_shards(run, options)
     context = multiprocessing.get_context("spawn")
     with context.Pool(os.cpu_count()) as pool:
-        tasks = [(name, part, seed, options) for name, part, seed in runs]
-        accuracies = dict(zip(runs, pool.map(train, tasks, chunksize=1), strict=True))
-    result: dict[str, Any] = {"epochs": options.epochs, "parts": options.parts, "seeds": options.seeds}
+        for _ in pool.imap_unordered(train_and_score, [(run, options) for run in runs]):
+            pass
+    result: dict[str, Any] = {"size": options.size, "pairs": options.pairs, "seeds": options.seeds}
     for name in options.variants:
-        of_seed = [
-            float(np.mean([accuracies[name, part, seed] for part in options.parts])) for seed in options.seeds
-        ]
-        std = float(np.std(of_seed, ddof=1)) if len(of_seed) > 1 else None
-        result[name] = {
-            "mean": float(np.mean(of_seed)),
-            "std_over_seeds": std,
-            "accuracies": {
-                f"part {part}, seed {seed}": accuracies[name, part, seed]
-                for part, seed in itertools.product(options.parts, options.seeds)
-            },
-        }
+        result[name] = summarize(name, options)
+        print(f"{name}: {json.dumps(result[name])}")
     save_result("recipe", result)
 
 
