@@ -47,8 +47,8 @@ MAX_GROUPED_BYTES = 2_000_000
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 30.0
 # Seconds in which a replica may finish its requests at the end.
 SHUTDOWN_S = 2.0
-# A replica of a classifier computes in other threads and processes, so that its code can run in the event loop
-# of Ray Serve, and calls need not be handed over to a thread with an event loop of its own.
+# A replica of a classifier computes in other threads and processes, so that its code can run in the event
+# loop of Ray Serve: its calls need not be handed over to a thread with an event loop of its own.
 ONE_EVENT_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
