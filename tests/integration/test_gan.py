@@ -198,4 +198,4 @@ def test_commands_from_shards_to_audio_and_metrics(shards: Path, tmp_path: Path)
     unknown_class = run_command("generate", "--run", run, "--label", "cat", "--out", sounds)
     assert unknown_class.returncode == 2
     message = unknown_class.stderr.strip().splitlines()[-1]
-    assert "--label 'cat'" in message and message.endswith("tone 0, tone 1, tone 2")
+    assert "--label 'cat'" in message and message.endswith("'tone 0', 'tone 1', 'tone 2'")

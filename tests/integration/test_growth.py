@@ -66,7 +66,7 @@ def make_reader() -> Stage:
 
 @pytest.mark.parametrize(
     ("cluster", "runner"),
-    [(0, RayRunner()), (1, RayRunner(gpus=1))],
+    [({}, RayRunner()), ({"gpus": 1}, RayRunner(gpus=1))],
     indirect=["cluster"],
     ids=["cpu", "gpu"],
 )

@@ -63,7 +63,8 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    return write_shards(tmp_path, clips=40, copies=3)
+    # Epochs of several of the intervals at which notices are looked for, also on fast hosts.
+    return write_shards(tmp_path, clips=100, copies=3)
 
 
 def checkpoints_within_epochs(run: Path) -> list[int]:
