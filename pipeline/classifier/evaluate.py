@@ -16,7 +16,7 @@ import torch
 
 from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
-from pipeline.classifier.clip_audio import audio_facts, row_audio
+from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
@@ -27,9 +27,9 @@ from pipeline.classifier.multi_label.evaluation import (
     predict_label_sets,
     write_label_set_evaluation,
 )
-from pipeline.classifier.predictor_model import AnyClassifier, load_predictor, model_facts
+from pipeline.classifier.predictor_model import AnyClassifier, load_predictor
 from pipeline.classifier.report import MAX_MISTAKES, Mistake, write_report
-from pipeline.classifier.report_page import Example, ReportContent
+from pipeline.classifier.report_page import Example, evaluation_content
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import row_labels
 from pipeline.data.loader import batch_slices
@@ -177,28 +177,20 @@ def write_evaluation(
             for mistake in mistakes
         ],
     }
+    facts = {
+        "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')})",
+        **_scored_classes(metrics),
+        "accuracy, 95 % interval": _interval(metrics),
+        **_ranking_facts(metrics),
+    }
+    examples = class_examples(predictions, class_names)
     with report_os_errors("writing to", out):
         out.mkdir(parents=True, exist_ok=True)
         RunFolder(out).write_json("evaluation.json", metrics)
         write_text_atomically(out / CONFUSION_NAME, confusion_csv(confusion, class_names))
         write_report(
             out / "report.html",
-            ReportContent(
-                summary={
-                    "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')})",
-                    **_scored_classes(metrics),
-                    "accuracy, 95 % interval": _interval(metrics),
-                    **_ranking_facts(metrics),
-                    **model_facts(saved),
-                    **audio_facts(predictions.dataset),
-                    "TTA shifts": str(tta_shifts),
-                },
-                metrics=metrics,
-                history=history,
-                examples=class_examples(predictions, class_names),
-                features=saved.metadata.features,
-                settings=saved.metadata.training.get("config") or {},
-            ),
+            evaluation_content(saved, predictions.dataset, facts, metrics, history, examples, tta_shifts),
             confusion=confusion,
             mistakes=mistakes,
         )

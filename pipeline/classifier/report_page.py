@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.classifier.clip_audio import audio_facts
+from pipeline.classifier.predictor_model import AnyClassifier, model_facts
+from pipeline.data.dataset import ShardDataset
 from pipeline.report.charts import Chart, History, best_epoch, curve_charts, describe_epochs, has_key
 from pipeline.report.clips import color_bar, decibel_scale, spectrogram
 from pipeline.report.confusion import reliability_chart
@@ -51,6 +54,36 @@ class ReportContent:
     """More resolved settings, nested, listed with those of `features`."""
     title: str = "Sound classifier"
     """Heading of the page."""
+
+
+def evaluation_content(
+    saved: AnyClassifier,
+    dataset: ShardDataset,
+    facts: Mapping[str, str],
+    metrics: Mapping[str, Any],
+    history: History,
+    examples: Sequence[Example],
+    tta_shifts: int,
+) -> ReportContent:
+    """Return the content of the report of an evaluation.
+
+    Args:
+        saved: the model.
+        dataset: dataset of the clips.
+        facts: short facts of the evaluation, before those of the model.
+        metrics: as `ReportContent.metrics`.
+        history: as `ReportContent.history`.
+        examples: as `ReportContent.examples`.
+        tta_shifts: number of shifts that predictions are averaged over.
+    """
+    return ReportContent(
+        summary={**facts, **model_facts(saved), **audio_facts(dataset), "TTA shifts": str(tta_shifts)},
+        metrics=metrics,
+        history=history,
+        examples=examples,
+        features=saved.metadata.features,
+        settings=saved.metadata.training.get("config") or {},
+    )
 
 
 def write_classifier_page(

@@ -20,14 +20,14 @@ from models.multi_label_metrics import (
     rank_classes,
     rank_clips,
 )
-from pipeline.classifier.clip_audio import audio_facts, row_audio
+from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.report import ClassError, write_multi_label_report
-from pipeline.classifier.predictor_model import AnyClassifier, model_facts
+from pipeline.classifier.predictor_model import AnyClassifier
 from pipeline.classifier.report import MAX_MISTAKES
-from pipeline.classifier.report_page import Example, ReportContent
+from pipeline.classifier.report_page import Example, evaluation_content
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import label_sets
 from pipeline.io.errors import report_os_errors
@@ -120,28 +120,19 @@ def write_label_set_evaluation(
         "false_positives": [_error_entry(error) for error in false_positives],
         "false_negatives": [_error_entry(error) for error in false_negatives],
     }
+    facts = {
+        "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')} of "
+        f"{plural(metrics['recordings'], 'recording')}, {metrics['background_clips']:,} without any class)",
+        "macro average precision, 95 % interval": describe_interval(metrics),
+        "log-loss": f"{metrics['log_loss']:.3f}",
+    }
+    examples = class_examples(p, class_names)
     with report_os_errors("writing to", out):
         out.mkdir(parents=True, exist_ok=True)
         RunFolder(out).write_json("evaluation.json", metrics)
         write_multi_label_report(
             out / "report.html",
-            ReportContent(
-                summary={
-                    "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')} of "
-                    f"{plural(metrics['recordings'], 'recording')}, {metrics['background_clips']:,} without "
-                    "any class)",
-                    "macro average precision, 95 % interval": describe_interval(metrics),
-                    "log-loss": f"{metrics['log_loss']:.3f}",
-                    **model_facts(saved),
-                    **audio_facts(predictions.dataset),
-                    "TTA shifts": str(tta_shifts),
-                },
-                metrics=metrics,
-                history=history,
-                examples=class_examples(p, class_names),
-                features=saved.metadata.features,
-                settings=saved.metadata.training.get("config") or {},
-            ),
+            evaluation_content(saved, predictions.dataset, facts, metrics, history, examples, tta_shifts),
             curves=precision_recall_curves(p, metrics["per_class"]),
             false_positives=false_positives,
             false_negatives=false_negatives,
