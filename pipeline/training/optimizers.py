@@ -1,4 +1,4 @@
-"""Adam and AdamW without PyTorch's compiler, whose import takes each process two seconds and 100 MB.
+"""Adam and AdamW without PyTorch's compiler, whose import takes each process seconds and memory.
 
 PyTorch's own methods import it before their first use, only to exclude themselves from compiled code. melray
 compiles networks alone, and an optimizer is never called from compiled code.
