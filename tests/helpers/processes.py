@@ -107,6 +107,20 @@ def kill_command_when(
     kill_driver(driver)
 
 
+def kill_and_resume_extraction(out: Path, *flags: object, log: Path) -> None:
+    """Run `melray extract …` into `out`, kill it after two shards, and run it again to its end.
+
+    Fails if the killed run has published the dataset, or if the other one writes a finished shard again.
+    """
+    command = ("extract", *flags, "--out", out)
+    kill_command_when(lambda: len(list(out.glob("part-*"))) >= 2, *command, log=log)
+    assert not (out / "_manifest.json").exists()
+    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    result = run_command(*command)
+    assert result.returncode == 0, result.stderr
+    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
+
+
 def kill_process_tree(pid: int) -> None:
     """Kill a process, then its descendants; return when they have exited."""
     try:

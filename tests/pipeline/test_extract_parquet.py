@@ -16,7 +16,7 @@ from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.extract import ExtractConfig, extract
 from tests.helpers.hub_server import HubServer
 from tests.helpers.parquet_audio import clip, labeled_rows, write_parquet
-from tests.helpers.processes import kill_command_when, run_command
+from tests.helpers.processes import kill_and_resume_extraction
 from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import SMALL_FEATURES, write_tones
 
@@ -148,13 +148,8 @@ def test_resume_after_kill_equals_undisturbed_run(tmp_path: Path) -> None:
     write_parquet(tmp_path / "data/train-00000-of-00002.parquet", rows[:55], row_group_size=20)
     write_parquet(tmp_path / "data/train-00001-of-00002.parquet", rows[55:], row_group_size=20)
     out = tmp_path / "out"
-    command = ("extract", "--data", tmp_path / "data", "--copies", 20, "--no-ray", "--out", out)
-    kill_command_when(lambda: len(list(out.glob("part-*"))) >= 2, *command, log=tmp_path / "log")
-    assert not (out / "_manifest.json").exists()
-    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
-    result = run_command(*command)
-    assert result.returncode == 0, result.stderr
-    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
+    flags = ("--data", tmp_path / "data", "--copies", 20, "--no-ray")
+    kill_and_resume_extraction(out, *flags, log=tmp_path / "log")
     expected = ExtractConfig(data=tmp_path / "data", out=tmp_path / "expected", copies=20)
     assert extract(expected, run_in_process) == open_shards(out)
     for path in expected.out.glob("part-*"):

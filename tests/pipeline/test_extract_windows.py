@@ -22,7 +22,7 @@ from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, r
 from pipeline.extract import ExtractConfig, extract, plan_job
 from pipeline.io.errors import UserError
 from tests.helpers.annotated import write_recording, write_recordings
-from tests.helpers.processes import kill_command_when, run_command
+from tests.helpers.processes import kill_and_resume_extraction
 from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import SMALL_FEATURES
 
@@ -180,13 +180,7 @@ def test_resume_after_kill_equals_undisturbed_run(tmp_path: Path):
     data = write_recordings(tmp_path / "data", count=4, seconds=30.0)
     out = tmp_path / "out"
     flags = ("--data", data, "--annotations", "auto", "--window", 2, "--hop", 0.5, "--background-ratio", 100)
-    command = ("extract", *flags, "--copies", 3, "--no-ray", "--out", out)
-    kill_command_when(lambda: len(list(out.glob("part-*"))) >= 2, *command, log=tmp_path / "log")
-    assert not (out / "_manifest.json").exists()
-    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
-    result = run_command(*command)
-    assert result.returncode == 0, result.stderr
-    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
+    kill_and_resume_extraction(out, *flags, "--copies", 3, "--no-ray", log=tmp_path / "log")
     settings = {"window": 2.0, "hop": 0.5, "background_ratio": 100.0, "copies": 3}
     config = ExtractConfig(data=data, out=tmp_path / "expected", annotations="auto", **settings)
     assert extract(config, run_in_process) == open_shards(out)
