@@ -42,9 +42,12 @@ class Variant(NamedTuple):
     copies: int = 1
 
 
-def _mixup(rate: float, alpha: float) -> dict[str, Any]:
-    return {"mixup": {"rate": rate, "alpha": alpha}}
+def _mixup(rate: float, alpha: float, domain: str = "db") -> dict[str, Any]:
+    return {"mixup": {"rate": rate, "alpha": alpha, "domain": domain}}
 
+
+_DEFAULT_MEL = {"n_mels": 128, "hop_length": 512}
+_EQUALIZER = {"spec_augment": {"band_gain_db": 6.0}}
 
 VARIANTS: dict[str, Variant] = {
     "default": Variant(),
@@ -55,6 +58,17 @@ VARIANTS: dict[str, Variant] = {
     "MixUp of every sample, alpha 1": Variant(_mixup(1.0, 1.0)),
     "MixUp of every sample, alpha 1, 240 epochs": Variant(_mixup(1.0, 1.0) | {"epochs": 240}),
     "no MixUp": Variant(_mixup(0.0, 0.3)),
+    "MixUp of powers, rate 0.8, alpha 1": Variant(_mixup(0.8, 1.0, "power")),
+    "equalizer of 6 dB": Variant(_EQUALIZER),
+    "equalizer of 12 dB": Variant({"spec_augment": {"band_gain_db": 12.0}}),
+    "gain of 15 dB": Variant({"spec_augment": {"gain_db": 15.0}}),
+    # With --size small, these have the default network's features, or as many values in another shape.
+    "128 bands, hop of 23 ms": Variant(mel=_DEFAULT_MEL),
+    "128 bands, hop of 23 ms, MixUp of powers, equalizer": Variant(
+        _mixup(0.8, 1.0, "power") | _EQUALIZER, mel=_DEFAULT_MEL
+    ),
+    "64 bands, windows of 46 ms, hop of 12 ms": Variant(mel={"n_fft": 1024, "hop_length": 256}),
+    "256 bands, windows of 186 ms, hop of 46 ms": Variant(mel={"n_fft": 4096, "n_mels": 256}),
     "44.1 kHz": Variant(mel={"sample_rate": 44_100, "n_fft": 4096, "hop_length": 2048}),
     "padded clips, no stretch, no shift of bands": Variant(
         {"model": {"padding": "silence"}, "spec_augment": {"time_stretch": 0.0, "freq_shift": 0.0}}

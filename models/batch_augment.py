@@ -24,6 +24,8 @@ from models.settings import MaskConfig, MixUpConfig, SpecAugmentConfig
 
 # How much quieter the partner of a sample is at most where their sounds are added.
 MAX_QUIETER_DB = 10.0
+# Frequencies at which the gain of a random equalizer is sampled; between them it is interpolated.
+EQUALIZER_POINTS = 5
 _DB_PER_NEPER = 10 / math.log(10)
 
 
@@ -51,6 +53,9 @@ class BatchAugmentation:
     """Speed as a factor, 1 is that of the clip `[shape=(B,)]`."""
     freq_shift: np.ndarray
     """Shift in frequency, as a fraction of the mel bands; positive is up `[shape=(B,)]`."""
+    band_gain_db: np.ndarray
+    """Gain change in dB at frequencies evenly spread from the lowest to the highest mel band
+    `[shape=(B, EQUALIZER_POINTS)]`."""
 
     def __getitem__(self, index: slice | np.ndarray) -> BatchAugmentation:
         return BatchAugmentation(**{name: values[index] for name, values in vars(self).items()})
@@ -64,6 +69,7 @@ class BatchAugmentation:
             "gain_B": self.gain_db.astype(np.float32),
             "speed_B": self.speed.astype(np.float32),
             "freq_shift_B": (self.freq_shift * n_mels).astype(np.float32),
+            "band_gain_BM": _interpolate(self.band_gain_db, n_mels),
             "lam_B": self.lam.astype(np.float32),
             "time_start_BS": time_start,
             "time_end_BS": time_end,
@@ -84,6 +90,8 @@ class AugmentationTensors:
     """Speed as a factor, float32."""
     freq_shift_B: Tensor
     """Shift in mel bands, not necessarily whole ones, float32; positive is up."""
+    band_gain_BM: Tensor
+    """Gain change of each mel band in dB, besides that of the whole spectrogram, float32."""
     lam_B: Tensor
     """MixUp weight (lambda) of the sample itself, float32."""
     time_start_BS: Tensor
@@ -114,8 +122,10 @@ def sample_batch_augmentation(
     strength: float = 1.0,
 ) -> BatchAugmentation:
     """Sample the augmentation parameters of a whole batch; `strength` in [0, 1] scales all of `spec`."""
-    max_stretch, max_freq_shift = (
-        (spec.time_stretch, spec.freq_shift) if isinstance(spec, SpecAugmentConfig) else (0.0, 0.0)
+    max_stretch, max_freq_shift, max_band_gain_db = (
+        (spec.time_stretch, spec.freq_shift, spec.band_gain_db)
+        if isinstance(spec, SpecAugmentConfig)
+        else (0.0, 0.0, 0.0)
     )
     mixed = rng.random(batch_size) < mixup.rate
     lam = rng.beta(mixup.alpha, mixup.alpha, batch_size)
@@ -133,6 +143,7 @@ def sample_batch_augmentation(
         gain_db=rng.uniform(-1, 1, batch_size) * spec.gain_db * strength,
         speed=(1 - max_stretch * strength) ** rng.uniform(-1, 1, batch_size),
         freq_shift=rng.uniform(-1, 1, batch_size) * max_freq_shift * strength,
+        band_gain_db=rng.uniform(-1, 1, (batch_size, EQUALIZER_POINTS)) * max_band_gain_db * strength,
     )
 
 
@@ -153,7 +164,7 @@ def roll_and_gain(mel_BMT: Tensor, shift_B: Tensor, gain_B: Tensor) -> Tensor:
 
 
 def warp_and_gain(mel_BMT: Tensor, params: AugmentationTensors, repeat: bool) -> Tensor:
-    """Shift each spectrogram circularly in time, change its speed, shift its mel bands, change its gain.
+    """Shift each spectrogram circularly in time, change its speed, shift its mel bands, change their gains.
 
     Values between frames and between bands are interpolated linearly; beyond the outermost bands they are
     those of the outermost bands.
@@ -185,7 +196,16 @@ def warp_and_gain(mel_BMT: Tensor, params: AugmentationTensors, repeat: bool) ->
     shifted_BMT = torch.lerp(
         _take_bands(warped_BMT, lower_BM), _take_bands(warped_BMT, upper_BM), (band_BM - lower_BM)[:, :, None]
     )
-    return shifted_BMT + params.gain_B[:, None, None]
+    return shifted_BMT + (params.gain_B[:, None] + params.band_gain_BM)[:, :, None]
+
+
+def _interpolate(value_BP: np.ndarray, size: int) -> np.ndarray:
+    """Interpolate evenly spread values linearly to `size` values, float32 `[shape=(B, size)]`."""
+    position = np.linspace(0, value_BP.shape[1] - 1, size)
+    lower = np.minimum(position.astype(np.int64), value_BP.shape[1] - 2)
+    weight = position - lower
+    value_BM = value_BP[:, lower] * (1 - weight) + value_BP[:, lower + 1] * weight
+    return value_BM.astype(np.float32)
 
 
 def _take_bands(mel_BMT: Tensor, index_BM: Tensor) -> Tensor:
@@ -195,6 +215,22 @@ def _take_bands(mel_BMT: Tensor, index_BM: Tensor) -> Tensor:
 def mix(mel_BMT: Tensor, partner_BMT: Tensor, lam_B: Tensor) -> Tensor:
     """Interpolate each spectrogram with its partner, in dB: lam * mel + (1 - lam) * partner."""
     return torch.lerp(partner_BMT, mel_BMT, lam_B[:, None, None])
+
+
+def mix_powers(mel_BMT: Tensor, partner_BMT: Tensor, lam_B: Tensor) -> Tensor:
+    """Mix each spectrogram with its partner as their sounds mix in air: their powers add up.
+
+    Between-class learning (Tokozume et al. 2018): the partner is brought to the level of the sample, which is
+    here the mean of its values in dB, and the amplitudes of both are weighted by lam and 1 - lam, at constant
+    power of the mixture. A sample with lam = 1 is not mixed.
+    """
+    level_B = mel_BMT.mean(dim=(1, 2)) - partner_BMT.mean(dim=(1, 2))
+    weight_B = lam_B.square() / (lam_B.square() + (1 - lam_B).square())
+    own_BMT = mel_BMT / _DB_PER_NEPER + weight_B.log()[:, None, None]
+    other_BMT = (partner_BMT + level_B[:, None, None]) / _DB_PER_NEPER
+    # log(0) for lam = 1: the other sound is not heard.
+    mixed_BMT = torch.logaddexp(own_BMT, other_BMT + (1 - weight_B).log()[:, None, None])
+    return torch.where(lam_B[:, None, None] < 1, _DB_PER_NEPER * mixed_BMT, mel_BMT)
 
 
 def mix_targets(target_BC: Tensor, partner_BC: Tensor, lam_B: Tensor) -> Tensor:

@@ -78,6 +78,9 @@ class MixUpConfig(Config):
     """Fraction of samples that are mixed."""
     alpha: float = Field(0.3, gt=0, le=10)
     """Parameter of Beta(alpha, alpha) of the mixing weight: small keeps one sample dominant, 1 is uniform."""
+    domain: Literal["db", "power"] = "db"
+    """db: values in dB are interpolated; power: powers of both at equal level add up, as sounds do in air
+    (between-class learning, Tokozume et al. 2018). Multi-label: always powers."""
 
 
 class MaskConfig(Config):
@@ -105,6 +108,9 @@ class SpecAugmentConfig(MaskConfig):
     freq_shift: float = Field(0.06, ge=0, le=0.5)
     """Maximum shift of all mel bands up or down, as a fraction of their number (Jaitly and Hinton
     2013, VTLP)."""
+    band_gain_db: float = Field(0.0, ge=0, le=40)
+    """Maximum gain change in dB of a random equalizer, which differs between frequencies (FilterAugment, Nam
+    et al. 2022): recordings of other microphones and rooms."""
 
 
 class GanConfig(Config):

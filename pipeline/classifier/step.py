@@ -25,6 +25,7 @@ from models.batch_augment import (
     add_sounds,
     mask,
     mix,
+    mix_powers,
     mix_targets,
     sample_batch_augmentation,
     unite_targets,
@@ -121,7 +122,10 @@ def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
     partner_B = inputs["partner_B"]
     # Partners from the slices of other ranks are loaded after this rank's own samples.
     own = slice(len(partner_B))
-    mix_mels, mix_labels = (mix, mix_targets) if state.multi_label is None else (add_sounds, unite_targets)
+    if state.multi_label is not None:
+        mix_mels, mix_labels = add_sounds, unite_targets
+    else:
+        mix_mels, mix_labels = (mix if state.config.mixup.domain == "db" else mix_powers), mix_targets
     mel_BMT = mix_mels(loaded_BMT[own], loaded_BMT[partner_B], params.lam_B[own])
     target_BC = mix_labels(loaded_BC[own], loaded_BC[partner_B], params.lam_B[own])
     return mask(mel_BMT, params[own], state.model.mel_mean_M), target_BC

@@ -16,6 +16,7 @@ from models.batch_augment import (
     SpecAugmentConfig,
     mask,
     mix,
+    mix_powers,
     mix_targets,
     roll_and_gain,
     sample_batch_augmentation,
@@ -132,6 +133,31 @@ def test_mix_interpolates_linearly():
     )
 
 
+def test_powers_are_mixed_at_equal_level_by_squared_weights():
+    mel, partner = random_mels(0), random_mels(1) - 30
+    assert torch.equal(mix_powers(mel, partner, torch.ones(B)), mel)
+    # Oracle: amplitudes of lam and 1 - lam at constant power, of sounds with the same mean level in dB.
+    leveled = partner + (mel.mean(dim=(1, 2)) - partner.mean(dim=(1, 2)))[:, None, None]
+    power = 0.75**2 * 10 ** (mel.double() / 10) + 0.25**2 * 10 ** (leveled.double() / 10)
+    expected = 10 * torch.log10(power / (0.75**2 + 0.25**2))
+    mixed = mix_powers(mel, partner, torch.full((B,), 0.75))
+    torch.testing.assert_close(mixed.double(), expected, rtol=1e-4, atol=1e-3)
+    # Two sounds that are the same but for their level are that sound.
+    torch.testing.assert_close(mix_powers(mel, mel - 20, torch.full((B,), 0.6)), mel, rtol=1e-4, atol=1e-3)
+
+
+def test_equalizer_interpolates_its_gains_over_the_bands():
+    spec = SpecAugmentConfig(gain_db=0.0, roll=0.0, time_stretch=0.0, freq_shift=0.0, band_gain_db=8.0)
+    params = sample_params(spec=spec)
+    gains = params.band_gain_db
+    assert gains.shape == (B, 5) and (np.abs(gains) <= 8).all() and np.abs(gains).max() > 7
+    mel = random_mels()
+    gain = warp_and_gain(mel, to_tensors(params, M, T), repeat=False) - mel
+    expected = [np.interp(np.linspace(0, 4, M), range(5), row) for row in gains]
+    np.testing.assert_allclose(gain, np.repeat(np.array(expected)[:, :, None], T, axis=2), atol=1e-4)
+    assert not sample_params(strength=0.0, spec=spec).band_gain_db.any()
+
+
 def test_mix_targets_uses_mixing_weights():
     target, partner = torch.eye(3)[[0, 1, 2]], torch.eye(3)[[0, 2, 1]]
     mixed = mix_targets(target, partner, torch.tensor([0.6, 1.0, 0.75]))
@@ -219,6 +245,7 @@ def test_masks_fill_with_band_means():
         gain_db=np.zeros(2),
         speed=np.ones(2),
         freq_shift=np.zeros(2),
+        band_gain_db=np.zeros((2, 5)),
     )
     mel, fill = random_mels()[:2], torch.arange(float(M)) - 100
     expected = mel.clone()
