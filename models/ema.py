@@ -1,4 +1,8 @@
-"""Exponential moving average (EMA) of the weights of a network (Polyak and Juditsky 1992)."""
+"""Averages of the weights of a network over training steps (Polyak and Juditsky 1992).
+
+They are an exponential moving average (EMA), and from a step on, if one is given, the mean of all steps since
+then: stochastic weight averaging (SWA, Izmailov et al. 2018).
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,15 @@ class Ema(Generic[M]):
     quickly. Floating-point buffers (statistics of batch norm) are averaged too; other buffers are copied.
     """
 
-    def __init__(self, model: M, decay: float):
-        """Copy `model`; `decay` in [0, 1) is the weight of the average in an update, 0 copies the model.
+    def __init__(self, model: M, decay: float, mean_from: int | None = None):
+        """Copy `model`, whose weights may change in place only: their tensors are kept.
 
-        The weights of `model` may change in place only: their tensors are kept.
+        Args:
+            model: the network.
+            decay: weight of the average in an update, in [0, 1); 0 copies the model.
+            mean_from: step, counted from 0, from which on the average is the mean of all steps since then.
         """
-        self.decay = decay
+        self.decay, self.mean_from = decay, mean_from
         self.step = 0
         self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
         averages, values = self.model.state_dict(), model.state_dict()
@@ -33,12 +40,14 @@ class Ema(Generic[M]):
 
     def weight_at(self, step: int) -> float:
         """Return the weight of the model in the update of a step, counted from 0."""
+        if self.mean_from is not None and step >= self.mean_from:
+            return 1.0 / (step - self.mean_from + 1)
         return 1.0 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
 
     @torch.no_grad()
     def update(self, weight: float | Tensor) -> None:
         """Move the average towards the weights of the model by `weight`, which is `weight_at(self.step)`."""
-        if not self.decay:
+        if not self.decay and self.mean_from is None:
             torch._foreach_copy_(self._averages, self._values)
         elif isinstance(weight, Tensor):
             # `_foreach_lerp_` takes no scalar tensor, which a CUDA graph needs.

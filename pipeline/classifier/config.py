@@ -51,6 +51,12 @@ class TrainClassifierConfig(TrainingConfig):
     """Maximum gradient norm."""
     ema_decay: float = Field(0.995, ge=0, lt=1)
     """Decay of the EMA weights, which are validated and saved; 0 uses the raw weights."""
+    swa_fraction: float = Field(0.0, ge=0, lt=1)
+    """Stochastic weight averaging (Izmailov et al. 2018): over this last fraction of the epochs, the mean of
+    the weights of all steps takes the place of the EMA weights; 0 is off."""
+    swa_lr_factor: float = Field(0.2, gt=0, le=1)
+    """Factor of the peak learning rate to which it decays before stochastic weight averaging, and at which it
+    stays."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """uniform: every row once per epoch; balanced: equal probability per class, by the rarest of a row."""
     class_weights: bool = False
@@ -77,6 +83,11 @@ class TrainClassifierConfig(TrainingConfig):
         if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"--warmup-epochs {self.warmup_epochs:g} is longer than the training (--epochs {self.epochs})"
+            )
+        if self.num_warmup_epochs > self.decay_epochs:
+            raise ValueError(
+                f"--swa-fraction {self.swa_fraction:g}: weights are averaged before the warmup of "
+                f"{self.num_warmup_epochs:g} epochs ends; lower it, or --warmup-epochs"
             )
         return self
 
@@ -108,6 +119,11 @@ class TrainClassifierConfig(TrainingConfig):
     @property
     def initial_run(self) -> Path | None:
         return self.init_from
+
+    @property
+    def decay_epochs(self) -> float:
+        """Epochs of warmup and cosine decay, after which the weights are averaged if they are."""
+        return self.epochs * (1 - self.swa_fraction)
 
     @property
     def num_warmup_epochs(self) -> float:

@@ -3,6 +3,7 @@
 for each epoch
     for each global batch    same order and same sampled augmentation on every rank
         train_step           slice of this rank: augment, MixUp, forward, backward, clip gradients, AdamW, EMA
+    update_statistics        batch norm of mean weights, if stochastic weight averaging has begun
     evaluate_epoch           EMA weights on the validation clips, reduced over all ranks
     publish                  rank 0 writes model, checkpoint and log; a restart resumes from there
 
@@ -25,6 +26,7 @@ from models.calibration import TEMPERATURES, best_temperature, likelihood_at_tem
 from models.confusion import ClassCounts, scores
 from models.device_batches import to_device
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.mean_weights import update_statistics
 from pipeline.classifier.multi_label.label_mode import monitored_metric
 from pipeline.classifier.multi_label.validation import evaluate_multi_label_epoch
 from pipeline.classifier.state import TrainState, prepare, publish, restore, write_checkpoint
@@ -190,6 +192,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
         epoch_checkpoints = EpochCheckpoints(world, config.checkpoint_minutes, is_preempted, save)
         while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
             metrics = train_epoch(state, log, epoch_checkpoints)
+            update_statistics(state)
             metrics |= evaluate_epoch(state)
             state.epoch += 1
             improved = update_best(state, metrics)

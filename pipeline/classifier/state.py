@@ -66,6 +66,8 @@ class TrainState:
     """On GPUs the gradients, averaged over workers between the parts of a step; on CPUs DDP averages them."""
     runner: StepRunner
     class_weight_C: Tensor | None
+    statistics_rows: np.ndarray
+    """Training rows that every rank can read, from which statistics are computed."""
     multi_label: MultiLabelTargets | None = None
     """Targets of a multi-label run; None if each clip has one class."""
     initial_weights: str = ""
@@ -87,7 +89,17 @@ class TrainState:
     @property
     def steps_per_epoch(self) -> int:
         """Global batches of an epoch."""
-        return max(1, -(-len(self.split.train) // self.config.batch_size))
+        return steps_per_epoch(self.config, self.split)
+
+    @property
+    def swa_start(self) -> int | None:
+        """First step of stochastic weight averaging, counted from 0; None without it."""
+        return self.ema.mean_from
+
+
+def steps_per_epoch(config: TrainClassifierConfig, split: Split) -> int:
+    """Return the number of global batches of an epoch."""
+    return max(1, -(-len(split.train) // config.batch_size))
 
 
 def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
@@ -130,7 +142,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         data=data,
         model=model,
         wrapped_model=compile_model(wrapped_model, config.compile),
-        ema=Ema(model, config.ema_decay),
+        ema=Ema(model, config.ema_decay, _swa_start(config, all_rows)),
         optimizer=AdamW(
             parameter_groups(model, config, world.device),
             fused=True,
@@ -143,9 +155,15 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         class_weight_C=_class_weights(labels[all_rows.train], len(dataset.class_names), world.device)
         if config.class_weights and multi_label is None
         else None,
+        statistics_rows=sampled,
         multi_label=multi_label,
         initial_weights=initial_weights,
     )
+
+
+def _swa_start(config: TrainClassifierConfig, split: Split) -> int | None:
+    """Return the first step of stochastic weight averaging; None without it."""
+    return round(config.decay_epochs * steps_per_epoch(config, split)) if config.swa_fraction else None
 
 
 def _check_workers(clips: int, rows: int, batch_size: int, workers: int) -> None:

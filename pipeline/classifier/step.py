@@ -98,11 +98,14 @@ def choose_samples(world: World, augmentation: BatchAugmentation) -> tuple[np.nd
 
 
 def learning_rate(state: TrainState, step: int) -> float:
-    """Return the learning rate of a step: linear warmup, then cosine decay."""
-    config = state.config
-    return config.learning_rate * cosine_factor(
-        step, config.epochs * state.steps_per_epoch, round(config.num_warmup_epochs * state.steps_per_epoch)
-    )
+    """Return the learning rate of a step: linear warmup, then cosine decay; constant while averaging."""
+    config, steps_per_epoch = state.config, state.steps_per_epoch
+    warmup_steps = round(config.num_warmup_epochs * steps_per_epoch)
+    if state.swa_start is None:
+        factor = cosine_factor(step, config.epochs * steps_per_epoch, warmup_steps)
+    else:
+        factor = cosine_factor(step, state.swa_start, warmup_steps, config.swa_lr_factor)
+    return config.learning_rate * factor
 
 
 def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
