@@ -89,7 +89,7 @@ class Run(NamedTuple):
 
     def scores_path(self, options: argparse.Namespace) -> Path:
         """Return the file with the probabilities of the clips that were left out."""
-        name = f"{_slug(self.variant)}_folds_{self.pair[0]}{self.pair[1]}_seed{self.seed}.npz"
+        name = f"{slug(self.variant)}_folds_{self.pair[0]}{self.pair[1]}_seed{self.seed}.npz"
         return Path(options.out) / "scores" / options.size / name
 
     def shards(self, options: argparse.Namespace) -> Path:
@@ -100,7 +100,8 @@ class Run(NamedTuple):
         return Path(options.out) / "shards" / options.size / folder
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return a text as a part of a file name."""
     return "".join(char if char.isalnum() else "-" for char in text)
 
 

@@ -36,18 +36,22 @@ def likelihood_at_temperatures(logits_BC: Tensor, label_B: Tensor, clips: int) -
     return torch.stack(sums).double()
 
 
-def binary_likelihood_at_temperatures(logits_BC: Tensor, target_BC: Tensor) -> Tensor:
-    """Return the negative log likelihood at each temperature, over clips and classes, float64 `[shape=(K,)]`.
+def binary_likelihood_at_temperatures(
+    logits_BC: Tensor, target_BC: Tensor, present_C: Tensor | None = None, clips: int | None = None
+) -> Tensor:
+    """Return the negative log likelihood at each temperature, summed over a batch, float64 `[shape=(K,)]`.
 
     Targets are smoothed class by class (Platt 1999): (n + 1) / (n + 2) for the n clips with the class, and
     1 / (m + 2) for the m clips without.
 
     Args:
-        logits_BC: logits of all clips, each class with a sigmoid of its own, float32.
+        logits_BC: logits, each class with a sigmoid of its own, float32.
         target_BC: which classes each clip has, float32.
+        present_C: number of clips with each class in all batches (default: in this one).
+        clips: number of clips of all batches (default: of this one).
     """
-    present_C = target_BC.sum(dim=0)
-    absent_C = len(target_BC) - present_C
+    present_C = target_BC.sum(dim=0) if present_C is None else present_C
+    absent_C = (len(target_BC) if clips is None else clips) - present_C
     low_C, high_C = 1 / (absent_C + 2), (present_C + 1) / (present_C + 2)
     smooth_BC = torch.where(target_BC > 0.5, high_C, low_C)
     sums = [

@@ -2,6 +2,9 @@
 
 By default the runs do not validate at all: each trains for all its epochs and keeps the last EMA weights, so
 that nothing is selected on the scored clips. Runs of one worker train concurrently if resources allow.
+
+Probabilities are calibrated all the same: the temperature of each fold's model is fitted on the clips that
+the other folds held out, as predicted by their models.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.ensemble_calibration import fit_temperature
+from pipeline.classifier.ensemble_calibration import cross_fit_temperatures, with_temperature
 from pipeline.classifier.evaluate import AnyPredictions, join_predictions, predict_any, write_any
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, best_thresholds
-from pipeline.classifier.predictor_model import AnyClassifier, load_predictor
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset
@@ -110,21 +113,29 @@ def report_folds(
         seconds: duration of training.
     """
     device = driver_device(config.device)
+    fold_models: list[tuple[PredictorModel, np.ndarray]] = []
+    descriptions: list[str] = []
+    for train_config in runs.values():
+        saved = load_predictor(train_config.run)
+        _, rows, description = select_rows(EvaluateConfig(run=train_config.run, split="held-out"), saved)
+        fold_models.append((saved, rows))
+        descriptions.append(description)
+    temperatures, member_temperature = cross_fit_temperatures(fold_models, dataset, device)
+    keys = SCORES[fold_models[0][0].metadata.multi_label]
     fold_results: list[dict[str, Any]] = []
     fold_predictions: list[AnyPredictions] = []
-    fold_models: list[tuple[AnyClassifier, np.ndarray]] = []
-    for fold, train_config in runs.items():
-        run = RunFolder(train_config.run)
-        saved = load_predictor(run.path)
-        _, rows, description = select_rows(EvaluateConfig(run=run.path, split="held-out"), saved)
-        keys = SCORES[saved.metadata.multi_label]
+    for i, (fold, train_config) in enumerate(runs.items()):
+        run, (saved, rows) = RunFolder(train_config.run), fold_models[i]
+        saved = with_temperature(saved, temperatures[i])
         predictions = predict_any(saved, dataset, rows, config.tta_shifts, device)
-        metrics = write_any(run.path, predictions, saved, run.read_history(), description, config.tta_shifts)
+        metrics = write_any(
+            run.path, predictions, saved, run.read_history(), descriptions[i], config.tta_shifts
+        )
         fold_predictions.append(predictions)
-        fold_models.append((saved, rows))
-        train_seconds = run.read_json("summary.json")["total_seconds"]
         fold_results.append(
-            {"fold": fold, "train_seconds": train_seconds} | {key: metrics[key] for key in keys}
+            {"fold": fold, "train_seconds": run.read_json("summary.json")["total_seconds"]}
+            | {key: metrics[key] for key in keys}
+            | {"temperature": temperatures[i]}
         )
     pooled = join_predictions(dataset, fold_predictions)
     pooled_metrics = write_any(
@@ -135,7 +146,7 @@ def report_folds(
         "mean": {key: _statistic(np.mean, fold_results, key) for key in keys},
         "std": {key: _statistic(partial(np.std, ddof=1), fold_results, key) for key in keys},
         "pooled": {key: pooled_metrics[key] for key in keys},
-        "member_temperature": fit_temperature(fold_models, dataset, device),
+        "member_temperature": member_temperature,
         "seconds": seconds,
     }
     if isinstance(pooled, LabelSetPredictions):
@@ -171,3 +182,5 @@ def _print_results(results: dict[str, Any]) -> None:
         print(f"fold {fold['fold']}: {name} {score}, macro-F1 {f1}")
     score, f1 = f"{number(mean[key], '.1%')} ± {number(std[key], '.1%')}", number(mean["macro_f1"], ".3f")
     print(f"mean of {len(results['folds'])} folds: {name} {score}, macro-F1 {f1}")
+    pooled = results["pooled"]
+    print(f"clips of all folds: log-loss {pooled['log_loss']:.3f}, calibration error {pooled['ece']:.3f}")

@@ -6,8 +6,13 @@ mean, fitted on the validation clips, which none of its members was trained on. 
 are kept: they give a member with extreme logits no more weight than the others.
 
 The models of a cross-validation have no clips in common that none of them was trained on, so their mean
-cannot be calibrated itself. Its members can: each predicts the clips of its fold, and one temperature for all
-of them is fitted on these clips.
+cannot be calibrated itself: on a clip that most of them have seen it is far too confident, and its
+temperature would be that of training clips. Its members can: each predicts the clips of its fold, and one
+temperature for all of them is fitted on these clips. Their mean is then a little too cautious, never
+overconfident by its making: its log loss is at most the mean of theirs, as the logarithm is concave.
+
+To score a fold of the cross-validation, the temperature of its model is fitted on the clips of the other
+folds alone (cross-fitting), so that nothing is chosen on scored clips.
 
 Shape suffixes: B batch, C classes, N clips.
 """
@@ -33,7 +38,13 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import CHUNK_ROWS, predict_any, write_any
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, best_thresholds
-from pipeline.classifier.predictor_model import AnyClassifier, EnsembleRecord, combine, load_predictor
+from pipeline.classifier.predictor_model import (
+    AnyClassifier,
+    EnsembleRecord,
+    PredictorModel,
+    combine,
+    load_predictor,
+)
 from pipeline.classifier.refit import VALIDATED_NAME
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import label_sets, row_labels
@@ -89,34 +100,78 @@ def fit_temperature(
         dataset: dataset of these rows.
         device: device of the computation, to which the models are moved.
     """
-    names = models[0][0].metadata.class_names
-    if models[0][0].metadata.multi_label:
-        return _fit_binary(models, dataset, device)
+    return best_temperature(np.sum(_likelihoods(models, dataset, device), axis=0))
+
+
+def cross_fit_temperatures(
+    models: Sequence[tuple[AnyClassifier, np.ndarray]], dataset: ShardDataset, device: torch.device
+) -> tuple[list[float], float]:
+    """Return the temperature of each model fitted on the rows of all others, and that of `fit_temperature`.
+
+    Arguments as `fit_temperature`; there are at least two models.
+    """
+    likelihoods = _likelihoods(models, dataset, device)
+    total_K = np.sum(likelihoods, axis=0)
+    return [best_temperature(total_K - own_K) for own_K in likelihoods], best_temperature(total_K)
+
+
+def with_temperature(saved: PredictorModel, temperature: float) -> PredictorModel:
+    """Divide the logits of a model by a temperature, in addition to its own, in place; return the model.
+
+    The thresholds of a multi-label model change with its probabilities: it predicts the same classes.
+    """
+    saved.model.temperature *= temperature
+    if saved.metadata.thresholds is None:
+        return saved
+    thresholds = torch.tensor(saved.metadata.thresholds, dtype=torch.float64)
+    scaled = (torch.logit(thresholds, eps=MIN_BINARY_PROBABILITY) / temperature).sigmoid()
+    return replace(saved, metadata=saved.metadata.model_copy(update={"thresholds": tuple(scaled.tolist())}))
+
+
+def _likelihoods(
+    models: Sequence[tuple[AnyClassifier, np.ndarray]], dataset: ShardDataset, device: torch.device
+) -> list[np.ndarray]:
+    """Return the negative log likelihood at each temperature `[shape=(K,)]` of each model on its rows.
+
+    Labels are smoothed as suits the number of rows of all models; arguments as `fit_temperature`.
+    """
     clips = sum(len(rows) for _, rows in models)
-    likelihood_K = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
+    if models[0][0].metadata.multi_label:
+        return _binary_likelihoods(models, dataset, device, clips)
+    likelihoods = []
     for saved, rows in models:
-        labels = row_labels(dataset.table.iloc[rows], names, dataset.multi_label)
+        labels = row_labels(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)
+        likelihood_K = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
         for chunk in batch_slices(len(rows), CHUNK_ROWS):
             logits_BC = _probabilities(saved, dataset, rows[chunk], device).clamp(min=MIN_PROBABILITY).log()
             likelihood_K += likelihood_at_temperatures(logits_BC, torch.from_numpy(labels[chunk]), clips)
-    return best_temperature(likelihood_K.numpy())
+        likelihoods.append(likelihood_K.numpy())
+    return likelihoods
 
 
-def _fit_binary(
-    models: Sequence[tuple[AnyClassifier, np.ndarray]], dataset: ShardDataset, device: torch.device
-) -> float:
-    """Fit the temperature of multi-label models; arguments as `fit_temperature`."""
-    logits, targets = [], []
-    for saved, rows in models:
-        table = dataset.table.iloc[rows]
-        classes = label_sets(table, saved.metadata.class_names, dataset.multi_label)[:]
-        targets.append(torch.from_numpy(classes.astype(np.float32)))
-        logits += [
-            torch.logit(_probabilities(saved, dataset, rows[chunk], device), eps=MIN_BINARY_PROBABILITY)
-            for chunk in batch_slices(len(rows), CHUNK_ROWS)
-        ]
-    likelihood_K = binary_likelihood_at_temperatures(torch.cat(logits), torch.cat(targets))
-    return best_temperature(likelihood_K.numpy())
+def _binary_likelihoods(
+    models: Sequence[tuple[AnyClassifier, np.ndarray]],
+    dataset: ShardDataset,
+    device: torch.device,
+    clips: int,
+) -> list[np.ndarray]:
+    """Return the likelihoods of multi-label models; arguments as `_likelihoods`."""
+    targets = [
+        label_sets(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)[:]
+        for saved, rows in models
+    ]
+    present_C = torch.from_numpy(np.sum([target.sum(axis=0) for target in targets], axis=0)).float()
+    likelihoods = []
+    for (saved, rows), target in zip(models, targets, strict=True):
+        likelihood_K = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
+        for chunk in batch_slices(len(rows), CHUNK_ROWS):
+            logits_BC = torch.logit(
+                _probabilities(saved, dataset, rows[chunk], device), eps=MIN_BINARY_PROBABILITY
+            )
+            target_BC = torch.from_numpy(target[chunk].astype(np.float32))
+            likelihood_K += binary_likelihood_at_temperatures(logits_BC, target_BC, present_C, clips)
+        likelihoods.append(likelihood_K.numpy())
+    return likelihoods
 
 
 def _probabilities(

@@ -229,7 +229,7 @@ def describe_result(summary: dict[str, Any]) -> str:
     text = f"{plural(summary['epochs'], 'epoch')} in {duration(summary['total_seconds'])}"
     text += " (stopped early)" if summary["stopped_early"] else ""
     if "val_loss" not in summary:
-        return f"{text}, kept the last epoch"
+        return f"{text}, kept the last epoch; without validation clips probabilities are not calibrated"
     if "val_map" in summary:
         score = f"macro average precision {summary['val_map']:.3f}"
     else:
