@@ -11,6 +11,10 @@ from models.settings import ClassifierConfig, MixUpConfig, SpecAugmentConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 
+# Last part of the epochs, in which a training may stop early, and epochs without improvement after which it
+# does, both as a fraction of all: the cosine is then below 15 % of the peak learning rate.
+EARLY_STOPPING_FRACTION = 0.25
+
 
 class TrainClassifierConfig(TrainingConfig):
     """Train a classifier on shards."""
@@ -65,8 +69,9 @@ class TrainClassifierConfig(TrainingConfig):
     focal_gamma: float = Field(0.0, ge=0, le=5)
     """Multi-label: exponent of the focal loss (Lin et al. 2017), which emphasizes hard rows; 0 is
     cross-entropy."""
-    patience: int = Field(25, ge=1)
-    """Stop after this many epochs without improvement."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many epochs without improvement (default: a quarter of --epochs, and only in their last
+    quarter: before, the learning rate is high and the best epochs are to come)."""
     keep: Literal["best", "last"] = "best"
     """best: best validation score; last: final epoch, so nothing is selected on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss", "val_map"] | None = None
@@ -124,6 +129,20 @@ class TrainClassifierConfig(TrainingConfig):
     def decay_epochs(self) -> float:
         """Epochs of warmup and cosine decay, after which the weights are averaged if they are."""
         return self.epochs * (1 - self.swa_fraction)
+
+    def stops_early(self, epoch: int, best_epoch: int) -> bool:
+        """Whether to stop after `epoch` epochs, of which `best_epoch` was the best.
+
+        By default the training never stops where the learning rate is high. A mean of weights (SWA) is
+        formed to its end.
+        """
+        if self.patience is not None:
+            return epoch - best_epoch >= self.patience
+        return (
+            not self.swa_fraction
+            and epoch >= (1 - EARLY_STOPPING_FRACTION) * self.epochs
+            and epoch - best_epoch >= EARLY_STOPPING_FRACTION * self.epochs
+        )
 
     @property
     def num_warmup_epochs(self) -> float:

@@ -190,7 +190,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
             log.note(state.initial_weights)
         save = partial(save_within_epoch, state, checkpoints, owner)
         epoch_checkpoints = EpochCheckpoints(world, config.checkpoint_minutes, is_preempted, save)
-        while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
+        while state.epoch < config.epochs and not config.stops_early(state.epoch, state.best_epoch):
             metrics = train_epoch(state, log, epoch_checkpoints)
             update_statistics(state)
             metrics |= evaluate_epoch(state)

@@ -58,7 +58,6 @@ def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> Tra
         # Clips are zero-padded at the end: a large time shift would produce clips unlike any real one.
         spec_augment=SpecAugmentConfig(roll=0.1, time_stretch=0.0, freq_shift=0.0),
         epochs=epochs,
-        patience=epochs,
         keep="last",
         learning_rate=4e-3,
         ema_decay=0.98,

@@ -24,6 +24,31 @@ def test_refused_settings(settings: dict[str, Any], message: str) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "stop"),
+    [
+        ({"epochs": 80}, 60),
+        ({"epochs": 300}, 225),
+        ({"epochs": 4}, 3),
+        ({"epochs": 300, "patience": 25}, 35),
+        ({"epochs": 300, "swa_fraction": 0.5}, None),
+    ],
+)
+def test_training_without_improvement_stops(settings: dict[str, Any], stop: int | None) -> None:
+    """The best epoch is the tenth, or the first of fewer."""
+    config = TrainClassifierConfig(shards=Path("s"), run=Path("r"), **settings)
+    best = min(10, config.epochs // 4)
+    stops = [epoch for epoch in range(best, config.epochs) if config.stops_early(epoch, best)]
+    assert stops == ([] if stop is None else list(range(stop, config.epochs)))
+
+
+@pytest.mark.parametrize("best", [41, 59, 60])
+def test_late_improvement_prolongs_training(best: int) -> None:
+    config = TrainClassifierConfig(shards=Path("s"), run=Path("r"), epochs=80)
+    assert not config.stops_early(min(79, best + 19), best)
+    assert config.stops_early(best + 20, best)
+
+
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.2), (10, 2.0), (15, 3.0), (80, 3.0)])
 def test_default_warmup_leaves_time_to_train(epochs: int, warmup: float) -> None:
     assert TrainClassifierConfig(shards=Path("s"), run=Path("r"), epochs=epochs).num_warmup_epochs == warmup

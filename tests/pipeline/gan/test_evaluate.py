@@ -329,4 +329,4 @@ def test_reference_classifier_epochs_depend_on_rows(
     manifest = open_shards(shards).model_copy(update={"rows": rows})
     monkeypatch.setattr(train_reference_classifier, "open_shards", lambda folder: manifest)
     config = reference_classifier_config(gan_config(shards, tmp_path), "evaluation")
-    assert config.epochs == config.patience == epochs
+    assert config.epochs == epochs
