@@ -19,12 +19,15 @@ from typing import Any
 
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+from ray._private.utils import write_ray_address
 
 
 def main() -> None:
     """Start the nodes, create the file `ready`, and wait until a process of the head has ended."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     head = start_node(settings["head"])
+    # Without this file of `ray start`, Ray gives a job the address of any cluster that it finds on the host.
+    write_ray_address(head.gcs_address, head.get_temp_dir_path())
     workers = [start_node({**node, "gcs_address": head.gcs_address}) for node in settings["workers"]]
     Path(settings["ready"]).touch()
     while not (dead := head.dead_processes()):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import yaml
 from cluster.connection.address import JobServer, job_server
 from cluster.connection.dashboard import get_json, job_client
 from cluster.connection.local_state import local_cluster
+from cluster.connection.token import AUTH_ENV_VARS
 from cluster.jobs.log_stream import LogStream
 from cluster.local.processes import cluster_processes, find_listeners, is_alive
 from models.classifier import ClassifierConfig
@@ -149,7 +151,9 @@ def test_resubmitted_job_resumes_to_the_same_weights(tmp_path: Path) -> None:
     arguments = ["train-classifier", "--config", settings]
     name = job_id(submit(*arguments, follow=False))
     wait_until(lambda: len(RunFolder(config.run).read_history()) == 2, 60)
-    drivers = [process for process in psutil.process_iter() if is_driver(process)]
+    cluster = local_cluster()
+    assert cluster is not None
+    drivers = [process for process in psutil.process_iter() if is_driver(process, cluster.address)]
     assert drivers
     for driver in drivers:
         driver.kill()
@@ -232,6 +236,48 @@ def test_command_joins_the_cluster_by_ray_job_submit(
     assert "processes of this host" not in submitted.stdout + submitted.stderr
 
 
+@pytest.mark.slow
+def test_jobs_join_their_own_cluster_among_several() -> None:
+    server, state = job_server("auto"), local_cluster()
+    assert state is not None
+    client = job_client(server)
+    with other_ray() as address:
+        assert address.startswith("127.0.0.1:") and address != state.address
+        # Without the address file, Ray would give each job one of both, at random.
+        names = [client.submit_job(entrypoint="printenv RAY_ADDRESS") for _ in range(3)]
+        wait_until(lambda: all(client.get_job_status(name).is_terminal() for name in names), 60)
+        lines = [line for name in names for line in client.get_job_logs(name).splitlines()]
+    # Ray's own line about a job may follow what the job printed.
+    assert [line for line in lines if line.startswith("127.0.0.1:")] == 3 * [state.address]
+
+
+@contextmanager
+def other_ray() -> Iterator[str]:
+    """Run a local Ray session in another process; return the address of its GCS."""
+    code = (
+        "from cluster.connection.session import session\n"
+        "with session(cpus=1):\n"
+        "    import ray\n"
+        "    print(ray.get_runtime_context().gcs_address, flush=True)\n"
+        "    input()\n"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name not in AUTH_ENV_VARS}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        env=inherited,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.communicate("\n", timeout=30)
+
+
 COUNT = "import time\nfor number in range({}): print(number, 'é', flush=True); time.sleep({})"
 
 
@@ -277,13 +323,13 @@ def test_followed_log_is_complete_after_lost_connections(
     assert caplog.messages.count(lost) == caplog.messages.count("connected again") >= 3
 
 
-def is_driver(process: psutil.Process) -> bool:
-    """Return whether a process is the driver of a job that trains a classifier."""
+def is_driver(process: psutil.Process, address: str) -> bool:
+    """Return whether a process is the driver of a job of a cluster that trains a classifier."""
     try:
-        arguments = process.cmdline()
+        is_training = "train-classifier" in process.cmdline()
+        return is_training and process.environ().get("RAY_ADDRESS") == address
     except psutil.Error:
         return False
-    return "train-classifier" in arguments and "submit" not in arguments
 
 
 def test_wrong_token_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
