@@ -35,6 +35,9 @@ RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    # Ray Serve's controller and its handles wake up ten times per second each, also without requests.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
 }
 # The line by which Ray confirms RAY_BACKEND_LOG_LEVEL.
 _LEVEL_NOTICE = re.compile(rb".*Set ray log level from environment variable")

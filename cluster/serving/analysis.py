@@ -2,7 +2,7 @@
 
 Bytes are not trusted. The length of a sound is checked before it is decoded, by its header or, where that
 has none, by decoding block by block without keeping the samples; no decoder returns more samples than the
-header declares. A decoder that hangs ends its process.
+header declares. A decoder that hangs is ended by its replica.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
 from pipeline.audio.file_types import unsupported_reason
 from pipeline.audio.recordings import Recording, read_recording, read_windows, window_spectrograms
 from pipeline.data.windows import window_count, window_starts
-from pipeline.distributed.worker import disable_malloc_trim, release_memory, watchdog
+from pipeline.distributed.worker import disable_malloc_trim, release_memory
 from pipeline.report.clips import MAX_BANDS, spectrogram_data_uri
 from pipeline.report.recording_media import read_media
 from pipeline.report.tiles import contrast_scale, mean_columns
@@ -26,8 +26,6 @@ from pipeline.report.tiles import contrast_scale, mean_columns
 WHOLE_LENGTHS = 1.5
 # Their spectrograms take about 0.1 MB each.
 MAX_WINDOWS = 2000
-# Seconds after which a decoder has failed: the longest sounds of common formats take a few.
-DECODE_TIMEOUT_S = 60.0
 MAX_IMAGE_COLUMNS = 4096
 # Files after which memory is given back to the system.
 LARGE_BYTES = 8_000_000
@@ -51,19 +49,18 @@ class SoundSpectrograms:
 
 
 def analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundSpectrograms | Rejection:
-    """Decode a sound of up to `max_seconds`, and compute its spectrograms; exit the process if that hangs."""
+    """Decode a sound of up to `max_seconds`, and compute its spectrograms."""
     disable_malloc_trim()
-    with watchdog(DECODE_TIMEOUT_S):
-        try:
-            result = _analyze(sound, features, max_seconds)
-            if isinstance(result, SoundSpectrograms) and sound.wants_image:
-                return replace(result, image=_image(sound.content, result.recording, features))
-            return result
-        except AudioDecodeError as error:
-            return Rejection(422, unsupported_reason(sound.name, sound.content) or str(error))
-        finally:
-            if len(sound.content) > LARGE_BYTES:
-                release_memory()
+    try:
+        result = _analyze(sound, features, max_seconds)
+        if isinstance(result, SoundSpectrograms) and sound.wants_image:
+            return replace(result, image=_image(sound.content, result.recording, features))
+        return result
+    except AudioDecodeError as error:
+        return Rejection(422, unsupported_reason(sound.name, sound.content) or str(error))
+    finally:
+        if len(sound.content) > LARGE_BYTES:
+            release_memory()
 
 
 def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> SoundSpectrograms | Rejection:

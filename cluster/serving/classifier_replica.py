@@ -22,7 +22,9 @@ from pipeline.training.optim import Precision
 
 # Seconds in which the sounds of a group are decoded, usually.
 ROUND_S = 0.25
-CRASHED = f"crashes its decoder, or needs more than {analysis.DECODE_TIMEOUT_S:g} s"
+# Seconds after which a decoder has failed: the longest sounds of common formats take a few.
+DECODE_TIMEOUT_S = 60.0
+CRASHED = f"crashes its decoder, or needs more than {DECODE_TIMEOUT_S:g} s"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ClassifierReplica:
             UserError: as `SoundClassifier`.
         """
         self._settings = settings
-        self._decoders = Decoders(settings.decoders, analysis.__name__)
+        self._decoders = Decoders(settings.decoders, analysis.__name__, DECODE_TIMEOUT_S)
         self._classifier = SoundClassifier(run, settings.device, settings.tta_shifts, settings.precision)
         # Batches one after another: each uses all threads of the replica.
         self._network = asyncio.Lock()

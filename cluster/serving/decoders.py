@@ -22,8 +22,13 @@ ATTEMPTS = 2
 class Decoders:
     """Worker processes that run a call each; one that is lost is replaced."""
 
-    def __init__(self, count: int, module: str):
-        """Use up to `count` processes, which import `module` when they start."""
+    def __init__(self, count: int, module: str, timeout_s: float):
+        """Use up to `count` processes, which import `module` when they start.
+
+        One whose call takes longer than `timeout_s` is ended: from outside, as a timer in the process itself
+        would be a thread that is started and ended for each sound, which costs as much as to read its file.
+        """
+        self._timeout_s = timeout_s
         start_fork_server([module])
         # Each thread waits for the results of one process, which it starts when it is first used.
         self._threads = ThreadPoolExecutor(count, "decoder")
@@ -33,7 +38,7 @@ class Decoders:
         """Run a call as soon as a process is free; return its result.
 
         Raises:
-            WorkerLostError: it ends its process, each time.
+            WorkerLostError: it ends its process or takes too long, each time.
             Exception: as the function.
         """
         loop = asyncio.get_running_loop()
@@ -41,7 +46,7 @@ class Decoders:
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         if not hasattr(self._local, "pool"):
-            self._local.pool = ProcessPool(1)
+            self._local.pool = ProcessPool(1, timeout_s=self._timeout_s)
         pool: ProcessPool = self._local.pool
         error: Exception | None = None
         for _ in range(ATTEMPTS):

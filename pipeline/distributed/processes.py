@@ -10,12 +10,14 @@ console except under `--log-level debug`. It ends with the command, however that
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections import deque
@@ -83,9 +85,12 @@ class ProcessPool:
     Workers are started as they are needed; one that is lost is replaced.
     """
 
-    def __init__(self, workers: int, threads: int = 1):
-        """Use at most `workers` processes with `threads` threads each."""
-        self._max_workers, self._threads = workers, threads
+    def __init__(self, workers: int, threads: int = 1, timeout_s: float | None = None):
+        """Use at most `workers` processes with `threads` threads each.
+
+        A process whose call takes longer than `timeout_s` is killed, and is then one that is lost.
+        """
+        self._max_workers, self._threads, self._timeout_s = workers, threads, timeout_s
         self._waiting: deque[tuple[Any, bytes]] = deque()
         self._idle: list[_Worker] = []
         self._busy: dict[Any, tuple[_Worker, Any]] = {}
@@ -109,14 +114,14 @@ class ProcessPool:
         """
         self._assign()
         while self._busy:
-            for ready in connections.wait(list(self._busy)):
+            for ready in connections.wait(list(self._busy), self._end_overdue()):
                 worker, key = self._busy[ready]
                 if not worker.has_started:
-                    worker.finish_start()
+                    worker.finish_start(self._timeout_s)
                     continue
                 del self._busy[ready]
                 result = worker.receive(key)
-                if isinstance(result.error, WorkerLostError):
+                if worker.is_overdue or isinstance(result.error, WorkerLostError):
                     worker.kill()
                 else:
                     self._idle.append(worker)
@@ -129,7 +134,19 @@ class ProcessPool:
             worker = self._idle.pop() if self._idle else _Worker(self._threads)
             key, call = self._waiting.popleft()
             self._busy[worker.connection] = worker, key
-            worker.send(call)
+            worker.send(call, self._timeout_s)
+
+    def _end_overdue(self) -> float | None:
+        """Kill processes whose time is over; return the seconds that others have, None without limit."""
+        if self._timeout_s is None:
+            return None
+        now, waits = time.monotonic(), [self._timeout_s]
+        for worker, _ in self._busy.values():
+            if worker.deadline > now:
+                waits.append(worker.deadline - now)
+            else:
+                worker.end_overdue()
+        return min(waits)
 
 
 class _Worker:
@@ -137,6 +154,8 @@ class _Worker:
 
     def __init__(self, threads: int):
         self.has_started = False
+        self.deadline = math.inf
+        self.is_overdue = False
         start_fork_server()
         context: Any = multiprocessing.get_context(_METHOD)
         self.connection, worker_end = context.Pipe()
@@ -147,7 +166,7 @@ class _Worker:
             self._process.start()
         worker_end.close()  # so that the end of the process closes the connection
 
-    def finish_start(self) -> None:
+    def finish_start(self, timeout_s: float | None) -> None:
         """Receive the message that the process has started.
 
         Raises:
@@ -158,10 +177,21 @@ class _Worker:
         except (EOFError, OSError):
             raise RuntimeError(f"a worker process ended when it was started: {self._end()}") from None
         self.has_started = True
+        self._set_deadline(timeout_s)
 
-    def send(self, call: bytes) -> None:
+    def send(self, call: bytes, timeout_s: float | None) -> None:
+        if self.has_started:  # else the time of the call begins with the end of the start
+            self._set_deadline(timeout_s)
         with suppress(OSError):  # lost; `receive` notices it
             self.connection.send_bytes(call)
+
+    def _set_deadline(self, timeout_s: float | None) -> None:
+        self.deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+
+    def end_overdue(self) -> None:
+        """End the process, whose connection then has an end to receive."""
+        self.is_overdue = True
+        self._process.kill()
 
     def receive(self, key: Any) -> CallResult:
         try:
@@ -178,6 +208,8 @@ class _Worker:
     def _end(self) -> str:
         """Return how the process has ended, in a few words."""
         self._process.join()
+        if self.is_overdue:
+            return "its call took too long"
         code = self._process.exitcode or 0
         if code >= 0:
             return f"exit code {code}"

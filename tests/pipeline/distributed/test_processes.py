@@ -138,6 +138,13 @@ def test_call_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(path.read_text()))
 
 
+def test_call_beyond_the_time_limit_is_lost() -> None:
+    with ProcessPool(1, timeout_s=0.2) as pool:
+        pool.submit("slow", time.sleep, 600)
+        (result,) = pool.results()
+    assert isinstance(result.error, WorkerLostError) and "took too long" in str(result.error)
+
+
 # Without `if __name__ == "__main__"`, in a folder with a file that has the name of a library.
 SCRIPT = """
 from tests.pipeline.distributed.test_processes import ProcessPool, sleep_and_write_id
