@@ -59,6 +59,8 @@ WRONG: list[tuple[str, Callable[[Things], Any]]] = [
     ("sample_rate None: give the rate", lambda t: melray.spectrogram(SAMPLES)),
     ("sample_rate '8000': expected a number from 100 to", lambda t: melray.loudness(SAMPLES, "8000")),
     ("sample_rate inf: expected a number", lambda t: t.classifier.predict(SAMPLES, float("inf"))),
+    ("sample_rate 8000: is for samples", lambda t: t.classifier.predict(t.audio, 8000)),
+    ("sample_rate 8000: is for samples", lambda t: melray.spectrogram(t.audio, None, 8000)),
     (
         "samples of type int16: expected floating point in [-1, 1]; divide them by full scale, "
         "as samples / 32768",

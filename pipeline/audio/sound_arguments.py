@@ -43,6 +43,14 @@ def check_source(source: Any) -> ClipSource:
     return source
 
 
+def refuse_rate(sample_rate: Any) -> None:
+    """Raise `ValueError` if a rate is given with an audio file, which has a rate of its own."""
+    if sample_rate is not None:
+        raise ValueError(
+            f"sample_rate {shown_value(sample_rate)}: is for samples, and a file has its own; leave it out"
+        )
+
+
 def check_samples(samples: Any, sample_rate: Any) -> np.ndarray:
     """Return mono samples, of any floating point type, as a float32 array that may be written to.
 

@@ -15,7 +15,13 @@ from pipeline.audio.features import ClipSource, FeatureConfig, load_clip
 from pipeline.audio.features import spectrogram as clip_spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.recordings import read_recording
-from pipeline.audio.sound_arguments import check_features, check_samples, check_source, is_samples
+from pipeline.audio.sound_arguments import (
+    check_features,
+    check_samples,
+    check_source,
+    is_samples,
+    refuse_rate,
+)
 from pipeline.audio.waveform import resample, trim_silence
 
 
@@ -61,7 +67,7 @@ def spectrogram(
         features: settings, such as `classifier.features` or `dataset.features`: the sound is resampled,
             trimmed and cropped or padded by them (default: the whole sound at its own rate of up to
             22,050 Hz).
-        sample_rate: rate of samples in Hz.
+        sample_rate: rate of samples in Hz; not for a file, which has its own.
 
     Returns:
         dB, float16 `[shape=(n_mels, num_frames)]`.
@@ -69,16 +75,16 @@ def spectrogram(
     Raises:
         AudioDecodeError: the file has no usable audio.
         UserError: its object store cannot be reached.
-        ValueError: samples without a rate, of several channels, or values that are not finite; or no
-            settings.
+        ValueError: samples without a rate, of several channels, or values that are not finite; a file
+            with a rate; or no settings.
     """
     features = check_features(features)
     if is_samples(sound):
         samples, rate = check_samples(sound, sample_rate), float(sample_rate or 0)
     else:
-        samples, rate = load_audio(
-            check_source(sound), None if features is None else features.mel.sample_rate
-        )
+        source = check_source(sound)
+        refuse_rate(sample_rate)
+        samples, rate = load_audio(source, None if features is None else features.mel.sample_rate)
     if features is None:
         features = _whole_sound(samples.size / rate, rate)
     samples = resample(samples, rate, features.mel.sample_rate)

@@ -17,7 +17,13 @@ import pandas as pd
 from pipeline.audio.decode import OnWarning, ignore_warning
 from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
 from pipeline.audio.recordings import read_recording, read_windows, window_spectrograms
-from pipeline.audio.sound_arguments import check_mels, check_samples, check_source, is_samples
+from pipeline.audio.sound_arguments import (
+    check_mels,
+    check_samples,
+    check_source,
+    is_samples,
+    refuse_rate,
+)
 from pipeline.audio.sounds import note_source, source_name
 from pipeline.audio.waveform import fix_length, resample, trim_silence
 from pipeline.classifier.file_table import (
@@ -124,13 +130,14 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Args:
             sound: path or URI of an audio file, its content as bytes, or mono samples
                 `[shape=(num_samples,)]`.
-            sample_rate: rate of samples in Hz.
+            sample_rate: rate of samples in Hz; not for a file, which has its own.
             windows: as for `classify`.
 
         Raises:
             AudioDecodeError: the file has no usable audio.
             UserError: its object store cannot be reached.
-            ValueError: samples without a rate, of several channels, or values that are not finite.
+            ValueError: samples without a rate, of several channels, or values that are not finite;
+                a file with a rate.
         """
         warnings: list[str] = []
         windows = check_integer("windows", windows, 1)
@@ -138,6 +145,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             file, samples = "", self._prepare(sound, sample_rate)
         else:
             source = check_source(sound)
+            refuse_rate(sample_rate)
             file, samples = source_name(source), self._load(source, warnings.append)
         probabilities = self._classify_samples(samples, windows)
         label = predicted_labels(probabilities[None], self.class_names, self._label_thresholds)[0]

@@ -21,9 +21,9 @@ from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generate import generate, generate_on_cluster
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import GeneratorMetadata, save_model
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import SMALL_FEATURES, write_tones
 from tests.integration.test_devices import without_gpu
-from tests.pipeline.classifier.test_predict import save_classifier
 
 on_cpu = partial(worker_device, 0.0)
 pytestmark = [pytest.mark.usefixtures("one_gpu"), pytest.mark.timeout(240)]

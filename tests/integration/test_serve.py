@@ -24,9 +24,9 @@ from pipeline.distributed.batch_job import run_in_process
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generate import generate
 from tests.helpers.processes import kill_process_tree, ray_workers, start_command, wait_until
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.serving import save_generator
 from tests.helpers.sounds import RATE, tone
-from tests.pipeline.classifier.test_predict import save_classifier
 
 MAX_REQUESTS = 12
 # Four replicas import torch at the same time.

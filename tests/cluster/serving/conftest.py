@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("python_multipart")
 
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.serving import client_of, save_generator, serve_here
 from tests.helpers.sounds import write_shards
-from tests.pipeline.classifier.test_predict import save_classifier
 
 
 @pytest.fixture(scope="session")

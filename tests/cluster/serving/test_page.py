@@ -14,11 +14,10 @@ import torch
 
 pytest.importorskip("websockets")
 
-from models.classifier import Classifier, ClassifierConfig
 from pipeline.audio.features import spectrogram
-from pipeline.training.model_file import ClassifierMetadata, save_model
 from tests.helpers.browser import EXECUTABLE, SHIFT, Browser, open_browser
 from tests.helpers.contrast import LOW_CONTRAST
+from tests.helpers.saved_classifier import save_run, small_network
 from tests.helpers.serving import client_of, serve_here
 from tests.helpers.sounds import RATE, SMALL_FEATURES, tone
 
@@ -31,25 +30,17 @@ RESULT = "document.querySelector('#result .bars li')"
 
 def save_tone_classifier(run: Path, names: Sequence[str], **metadata: object) -> Path:
     """Save a network that classifies tones of 300, 600 and 1200 Hz, which takes a second to train."""
-    config = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8)
     labels = torch.arange(3).repeat(4)
     tones = [tone(300 * 2**label, seed=seed) for seed, label in enumerate(labels.tolist())]
     mels = torch.from_numpy(np.stack([spectrogram(samples, SMALL_FEATURES) for samples in tones])).float()
-    torch.manual_seed(0)
-    model = Classifier(config, SMALL_FEATURES.mel.n_mels, len(names))
+    model = small_network(len(names))
     model.set_statistics(mels.mean((0, 2)), mels.std((0, 2)) + 1)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(60):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(mels), labels).backward()
         optimizer.step()
-    values = {"features": SMALL_FEATURES, "class_names": tuple(names), "training": {}} | metadata
-    run.mkdir()
-    save_model(run, model, ClassifierMetadata(model=config, **values))
-    (run / "config.json").write_text(
-        json.dumps({"format_version": ClassifierMetadata(model=config, **values).format_version})
-    )
-    return run
+    return save_run(run, model, class_names=tuple(names), **metadata)
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
 from pipeline.classifier.prediction.tables import predicted_clips, read_unit
 from pipeline.data.dataset import open_dataset
 from pipeline.training.model_file import load_classifier
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.simulated_device import DEVICE, TO_CPU, TO_DEVICE, simulated_device
 from tests.helpers.sounds import SMALL_FEATURES, write_shards, write_tones
-from tests.pipeline.classifier.test_predict import save_classifier
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from pipeline.extract import extract
 from tests.helpers.html_page import Page, parse_checked
 from tests.helpers.parquet_audio import write_parquet
 from tests.helpers.s3_server import S3Server
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import RATE, extract_config, tone, train_config
-from tests.pipeline.classifier.test_predict import save_classifier
 
 NUM_CLIPS = 11
 

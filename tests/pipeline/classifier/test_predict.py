@@ -12,35 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 
-from models.classifier import Classifier, ClassifierConfig
 from pipeline.classifier import predict as prediction
 from pipeline.classifier.predict import PredictConfig, plan_job, planned_unit_size, predict, read_audio
 from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import ClassifierMetadata, save_model
-from tests.helpers.sounds import RATE, SMALL_FEATURES, tone
-
-NAMES = ("noise", "whale")
-COUNTS = {"noise": 3, "whale": 1}
-
-
-def save_classifier(run: Path, names: tuple[str, ...] = NAMES, scale: float = 1.0, **training: Any) -> Path:
-    """Save an untrained classifier, with weights multiplied by `scale`."""
-    config = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8)
-    torch.manual_seed(0)
-    model = Classifier(config, SMALL_FEATURES.mel.n_mels, len(names))
-    for parameter in model.parameters():
-        parameter.data.mul_(scale)
-    metadata = ClassifierMetadata(
-        model=config, features=SMALL_FEATURES, class_names=names, training={"class_counts": COUNTS} | training
-    )
-    run.mkdir()
-    save_model(run, model, metadata)
-    (run / "config.json").write_text(json.dumps({"format_version": metadata.format_version}))
-    return run
+from tests.helpers.saved_classifier import NAMES, save_classifier
+from tests.helpers.sounds import RATE, tone
 
 
 def flip_label(data: bytes) -> bytes:

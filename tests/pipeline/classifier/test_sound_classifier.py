@@ -14,8 +14,8 @@ from pipeline.audio.waveform import resample
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.classifier.sound_classifier import SoundClassifier
 from pipeline.distributed.batch_job import run_in_process
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import RATE, tone
-from tests.pipeline.classifier.test_predict import save_classifier
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from pipeline.io import folder_lock
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from tests.helpers.processes import wait_until
 from tests.helpers.s3_server import S3Server, s3_server
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones
-from tests.pipeline.classifier.test_predict import save_classifier
 
 NAMES = ("noise", "whale")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.classifier import Classifier, ClassifierConfig
+from models.classifier import Classifier
 from models.gan import GanConfig, Generator
 from pipeline.io.errors import UserError
 from pipeline.training.format_version import FORMAT_VERSION
@@ -25,6 +25,7 @@ from pipeline.training.model_file import (
 )
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.tensor_file import load_tensors, save_tensors
+from tests.helpers.saved_classifier import small_network
 from tests.helpers.sounds import SMALL_FEATURES
 
 CLASS_NAMES = ("a", "b")
@@ -33,9 +34,8 @@ OLD_FORMAT = r"was written by melray < 0.2: train again in a new --run"
 
 
 def save_classifier(run: Path) -> Classifier:
-    config = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8)
-    model = Classifier(config, SMALL_FEATURES.mel.n_mels, len(CLASS_NAMES))
-    save_model(run, model, ClassifierMetadata(model=config, **SETTINGS))
+    model = small_network(len(CLASS_NAMES))
+    save_model(run, model, ClassifierMetadata(model=model.config, **SETTINGS))
     return model
 
 

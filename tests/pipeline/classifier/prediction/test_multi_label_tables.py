@@ -16,8 +16,9 @@ from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import ClassifierMetadata, load_classifier, save_model
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import RATE, tone
-from tests.pipeline.classifier.test_predict import run_never, save_classifier
+from tests.pipeline.classifier.test_predict import run_never
 
 NAMES = ("cat", "dog", "rain")
 # Of the windows of `a.wav` and `b.wav`: sigmoids do not sum to 1.

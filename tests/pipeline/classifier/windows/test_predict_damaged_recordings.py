@@ -12,8 +12,8 @@ import soundfile
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.distributed.batch_job import run_in_process
 from tests.helpers.s3_server import s3_server
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import RATE
-from tests.pipeline.classifier.test_predict import save_classifier
 from tests.pipeline.classifier.windows.test_predict_windows import CLASSES, chirp, config, plain_loop
 
 

@@ -27,8 +27,9 @@ from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import RATE, SMALL_FEATURES, tone
-from tests.pipeline.classifier.test_predict import run_never, save_classifier
+from tests.pipeline.classifier.test_predict import run_never
 
 CLASSES = ["p:noise", "p:whale"]
 
