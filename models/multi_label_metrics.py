@@ -151,7 +151,8 @@ def multi_label_metrics(
     Args:
         targets: which classes each clip has, bool `[shape=(N, C)]`, N at least 1.
         probabilities: probability of each class, floating point `[shape=(N, C)]`.
-        thresholds: probability from which on each class counts as present `[shape=(C,)]`.
+        thresholds: probability from which on each class counts as present `[shape=(C,)]`, or that of each
+            clip `[shape=(N, C)]`, whose mean is the `threshold` of a class.
         class_names: names of the C classes.
 
     Returns:
@@ -178,7 +179,7 @@ def multi_label_metrics(
         "name": list(class_names),
         "average_precision": [_defined(value) for value in precisions],
         "roc_auc": [_defined(value) for value in areas],
-        "threshold": np.asarray(thresholds, float).tolist(),
+        "threshold": np.atleast_2d(np.asarray(thresholds, float)).mean(axis=0).tolist(),
         "f1": f1.tolist(),
         "precision": (correct / np.maximum(count, 1)).tolist(),
         "recall": (correct / np.maximum(support, 1)).tolist(),
@@ -224,8 +225,9 @@ def _check(
 ) -> None:
     shapes = f"targets {targets.shape}, probabilities {probabilities.shape}, thresholds {thresholds.shape}"
     num_classes = len(class_names)
-    if not len(targets) or targets.shape != probabilities.shape or thresholds.shape != (num_classes,):
-        raise ValueError(f"need (N, C) targets and probabilities and (C,) thresholds, not {shapes}")
+    is_fitting = thresholds.shape in ((num_classes,), targets.shape)
+    if not len(targets) or targets.shape != probabilities.shape or not is_fitting:
+        raise ValueError(f"need (N, C) targets and probabilities and (C,) or (N, C) thresholds, not {shapes}")
     if targets.shape[1] != num_classes:
         raise ValueError(f"need a column for each of {num_classes} classes, not {targets.shape[1]}")
     # Negated so that NaN fails too: it is the output of a diverged model.

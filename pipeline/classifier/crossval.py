@@ -3,8 +3,9 @@
 By default the runs do not validate at all: each trains for all its epochs and keeps the last EMA weights, so
 that nothing is selected on the scored clips. Runs of one worker train concurrently if resources allow.
 
-Probabilities are calibrated all the same: the temperature of each fold's model is fitted on the clips that
-the other folds held out, as predicted by their models.
+What needs clips that a model was not trained on is fitted on those of the other folds, as predicted by their
+models: the temperature that calibrates probabilities, and the thresholds at which several labels are scored.
+The models together predict with those fitted on the clips of all folds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.ensemble_calibration import cross_fit_temperatures, with_temperature
 from pipeline.classifier.evaluate import AnyPredictions, join_predictions, predict_any, write_any
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
-from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, best_thresholds
+from pipeline.classifier.multi_label.evaluation import (
+    LabelSetPredictions,
+    best_thresholds,
+    with_cross_thresholds,
+)
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
@@ -121,26 +126,28 @@ def report_folds(
         fold_models.append((saved, rows))
         descriptions.append(description)
     temperatures, member_temperature = cross_fit_temperatures(fold_models, dataset, device)
-    keys = SCORES[fold_models[0][0].metadata.multi_label]
+    predictions, note = _at_cross_thresholds(
+        [
+            predict_any(with_temperature(saved, temperature), dataset, rows, config.tta_shifts, device)
+            for (saved, rows), temperature in zip(fold_models, temperatures, strict=True)
+        ]
+    )
+    keys = SCORES[saved.metadata.multi_label]
     fold_results: list[dict[str, Any]] = []
-    fold_predictions: list[AnyPredictions] = []
     for i, (fold, train_config) in enumerate(runs.items()):
-        run, (saved, rows) = RunFolder(train_config.run), fold_models[i]
-        saved = with_temperature(saved, temperatures[i])
-        predictions = predict_any(saved, dataset, rows, config.tta_shifts, device)
+        run = RunFolder(train_config.run)
+        model, description = fold_models[i][0], descriptions[i] + note
         metrics = write_any(
-            run.path, predictions, saved, run.read_history(), descriptions[i], config.tta_shifts
+            run.path, predictions[i], model, run.read_history(), description, config.tta_shifts
         )
-        fold_predictions.append(predictions)
         fold_results.append(
             {"fold": fold, "train_seconds": run.read_json("summary.json")["total_seconds"]}
             | {key: metrics[key] for key in keys}
             | {"temperature": temperatures[i]}
         )
-    pooled = join_predictions(dataset, fold_predictions)
-    pooled_metrics = write_any(
-        config.run, pooled, saved, [], f"{len(runs)} folds, each held out once", config.tta_shifts
-    )
+    pooled = join_predictions(dataset, predictions)
+    description = f"{len(runs)} folds, each held out once{note}"
+    pooled_metrics = write_any(config.run, pooled, saved, [], description, config.tta_shifts)
     results: dict[str, Any] = {
         "folds": fold_results,
         "mean": {key: _statistic(np.mean, fold_results, key) for key in keys},
@@ -159,6 +166,14 @@ def report_folds(
     _print_results(results)
     print(f"in {duration(seconds)}; report: {config.run / 'report.html'}", flush=True)
     return results
+
+
+def _at_cross_thresholds(predictions: list[AnyPredictions]) -> tuple[list[AnyPredictions], str]:
+    """Return multi-label predictions of folds at thresholds chosen on the other folds, and a note on that."""
+    parts = [part for part in predictions if isinstance(part, LabelSetPredictions)]
+    if not parts:
+        return predictions, ""
+    return [*with_cross_thresholds(parts)], ", at thresholds chosen on the other folds"
 
 
 def _statistic(function: Callable[[list[float]], Any], folds: list[dict[str, Any]], key: str) -> float | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -24,9 +25,14 @@ from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import PathOrURI, is_remote
 from pipeline.io.text import plural
+from pipeline.report.audio_parts import AudioPart, choose_parts, heard, read_parts
 from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
 from pipeline.report.recording_media import RecordingMedia, read_media
 
+# Browsers refuse larger audio in a page: Firefox, until version 135, data URIs of more than 32 MB.
+MAX_EMBEDDED_BYTES = 24_000_000
+# Size of a second with an event, compared with that of the beginning of the recording: more in quiet ones.
+EVENT_SIZE = 1.3
 # Endings of files that browsers play; others cannot be linked.
 PLAYABLE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm")
 
@@ -50,7 +56,8 @@ class ShowConfig(Config):
     columns path,label,start,end."""
     max_audio_mb: float = Field(20.0, ge=0, le=500)
     """Put the compressed audio into the page up to this size in MB (an hour takes about 14); of a longer
-    recording the page plays the file itself, as long as that is at the same path. 0 never puts it in."""
+    recording that of the events, and the page plays the file itself as long as that is at the same path.
+    0 never puts it in. Above 24 MB all of the audio is a file next to the page."""
     device: Device = "auto"
     """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
 
@@ -72,7 +79,8 @@ def show(config: ShowConfig) -> None:
     except AudioDecodeError as error:
         raise UserError(f"{config.recording}: {error}") from None
     events = [Span(event.start, event.end, event.label, event.probability) for event in windows.events()]
-    link, note = audio_link(config, media)
+    with report_os_errors("writing to", config.out):
+        audio = page_audio(config, recording, media, [*events, *(annotations or ())], mel.sample_rate)
     page = RecordingPage(
         title=config.recording.name,
         seconds=recording.seconds,
@@ -83,8 +91,9 @@ def show(config: ShowConfig) -> None:
         ),
         events=events,
         annotations=annotations,
-        audio_link=link,
-        audio_note=note,
+        audio_link=audio.link,
+        audio_parts=audio.parts,
+        audio_note=audio.note,
         summary=_summary(config, windows, events),
         settings={"recording": source, "run": str(config.run), "features": mel.to_dict()},
     )
@@ -93,6 +102,8 @@ def show(config: ShowConfig) -> None:
         size = config.out.stat().st_size
     print(f"{plural(len(events), 'event')} in {duration(recording.seconds)}")
     print(f"page: {config.out} ({size / 1e6:.1f} MB)", flush=True)
+    if audio.note:
+        print(f"audio: {audio.note}", flush=True)
 
 
 def _read_annotations(config: ShowConfig, recording: Recording) -> list[Span] | None:
@@ -101,22 +112,76 @@ def _read_annotations(config: ShowConfig, recording: Recording) -> list[Span] | 
     return read_true_events(config.annotations, config.recording, recording.seconds)
 
 
-def audio_link(config: ShowConfig, media: RecordingMedia) -> tuple[str | None, str]:
-    """Return the URL of the audio file relative to the page if the page refers to it, and a note on that."""
+class PageAudio(NamedTuple):
+    """Audio of a page, beyond that which is in it as a whole."""
+
+    link: str | None = None
+    """URL of an audio file relative to the page."""
+    parts: Sequence[AudioPart] = ()
+    note: str = ""
+    """What audio is not in the page, and how to change that."""
+
+
+def page_audio(
+    config: ShowConfig, recording: Recording, media: RecordingMedia, spans: Sequence[Span], sample_rate: int
+) -> PageAudio:
+    """Return the audio file that the page refers to, and the audio of events, if all is too large for a page.
+
+    Raises:
+        AudioDecodeError: the recording has changed, and cannot be read.
+        OSError: the audio cannot be written.
+    """
     if media.audio is not None:
-        return None, ""
-    more = f"--max-audio-mb (now {config.max_audio_mb:g}) puts larger audio into the page"
-    if is_row(str(config.recording)):
-        return None, f"No audio: the recording is inside a Parquet file. A higher {more}."
-    if is_remote(config.recording) or is_remote(config.out):
-        return None, f"No audio: the recording is in an object store. A higher {more}."
-    if config.recording.suffix.lower() not in PLAYABLE:
-        return (
-            None,
-            f"No audio: browsers do not play {config.recording.suffix or 'such'} files. A higher {more}.",
+        if len(media.audio) <= MAX_EMBEDDED_BYTES:
+            return PageAudio()
+        path = config.out.with_name(f"{config.out.stem}_audio.ogg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(media.audio)
+        return PageAudio(
+            quote(path.name), note=f"Plays the file {path.name}, which must stay next to the page."
         )
+    parts = _event_audio(config, recording, media, spans, sample_rate)
+    link, file_note = _recording_link(config, "No other audio" if parts else "No audio")
+    notes = [file_note]
+    if parts:
+        seconds = sum(part.end - part.start for part in parts)
+        count = f"{heard((span.start for span in spans), parts):,} of {plural(len(spans), 'event')}"
+        notes.insert(0, f"In the page is the audio of {count} ({duration(seconds)}).")
+    notes.append(f"A higher --max-audio-mb (now {config.max_audio_mb:g}) puts more audio into the page.")
+    return PageAudio(link, parts, " ".join(notes))
+
+
+def _event_audio(
+    config: ShowConfig, recording: Recording, media: RecordingMedia, spans: Sequence[Span], sample_rate: int
+) -> list[AudioPart]:
+    """Return the audio of events: those with the highest probability of each class first."""
+    max_bytes = min(MAX_EMBEDDED_BYTES, round(1e6 * config.max_audio_mb))
+    if not media.bytes_per_second:
+        return []
+    ranked = sorted(spans, key=lambda span: -(1.0 if span.probability is None else span.probability))
+    ranks: Counter[tuple[str, bool]] = Counter()
+    ordered: list[tuple[int, Span]] = []
+    for span in ranked:
+        key = span.name, span.probability is None
+        ordered.append((ranks[key], span))
+        ranks[key] += 1
+    ordered.sort(key=lambda pair: pair[0])
+    times = [(span.start, span.end) for _, span in ordered]
+    chosen = choose_parts(times, recording.seconds, max_bytes, EVENT_SIZE * media.bytes_per_second)
+    return read_parts(str(config.recording), chosen, sample_rate, max_bytes)
+
+
+def _recording_link(config: ShowConfig, missing: str) -> tuple[str | None, str]:
+    """Return the URL of the recording relative to the page if browsers can play it from there, and a note."""
+    if is_row(str(config.recording)):
+        return None, f"{missing}: the recording is inside a Parquet file."
+    if is_remote(config.recording) or is_remote(config.out):
+        return None, f"{missing}: the recording is in an object store."
+    if config.recording.suffix.lower() not in PLAYABLE:
+        suffix = config.recording.suffix or "such"
+        return None, f"{missing}: browsers do not play {suffix} files."
     relative = Path(os.path.relpath(config.recording, config.out.parent)).as_posix()
-    return quote(relative), f"Plays the file {relative}, which must stay there. A higher {more}."
+    return quote(relative), f"Plays the file {relative}, which must stay there."
 
 
 def _summary(config: ShowConfig, scores: WindowProbabilities, events: Sequence[Span]) -> dict[str, str]:

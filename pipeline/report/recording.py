@@ -17,7 +17,9 @@ from markupsafe import Markup
 
 from pipeline.audio.mel import MelConfig
 from pipeline.io.text import plural
+from pipeline.report.audio_parts import AudioPart
 from pipeline.report.clips import color_bar, frequency_ticks
+from pipeline.report.ogg_audio import audio_uri
 from pipeline.report.page import write_page
 from pipeline.report.recording_media import RecordingMedia
 from pipeline.report.tiles import LEVEL_FACTOR, TILE_COLUMNS, contrast_scale
@@ -30,7 +32,14 @@ MAX_ROWS = 1000
 SCORE_STEPS = 1000
 # Points of the frequency axis, between which the page interpolates.
 FREQUENCY_POINTS = 33
-SCRIPTS = ("timeline.js", "spectrogram_view.js", "recording_view.js", "timeline_controls.js", "recording.js")
+SCRIPTS = (
+    "timeline.js",
+    "spectrogram_view.js",
+    "recording_view.js",
+    "timeline_controls.js",
+    "recording_audio.js",
+    "recording.js",
+)
 
 
 class Span(NamedTuple):
@@ -76,9 +85,11 @@ class RecordingPage:
     annotations: Sequence[Span] | None = None
     """True events, sorted by start; None if unknown."""
     audio_link: str | None = None
-    """Relative URL of the audio file, used if the audio is not in the page."""
+    """Relative URL of the audio file, used if not all of the audio is in the page."""
+    audio_parts: Sequence[AudioPart] = ()
+    """Audio in the page of parts of the recording, which plays where the file cannot be loaded."""
     audio_note: str = ""
-    """Why there is no audio in the page, and how to change that."""
+    """What audio is not in the page, and how to change that."""
     summary: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,15 +99,16 @@ def write_recording_page(path: Path, page: RecordingPage) -> None:
     names = shown_classes(page)
     scale = contrast_scale(page.media.columns.columns)
     rows = event_rows(page, names)
-    embedded = page.media.audio
+    embedded = None if page.audio_link or page.media.audio is None else audio_uri(page.media.audio)
     write_page(
         path,
         "recording.html.j2",
         scripts=SCRIPTS,
-        links_media=embedded is None and page.audio_link is not None,
+        links_media=page.audio_link is not None,
         title=page.title,
         summary=page.summary,
         audio=embedded or page.audio_link,
+        has_audio=bool(embedded or page.audio_link or page.audio_parts),
         audio_note=page.audio_note,
         data=Markup(script_json(page_data(page, names, scale))),
         color_bar=color_bar(scale),
@@ -156,6 +168,7 @@ def page_data(page: RecordingPage, names: Sequence[str], scale: tuple[float, flo
         "curves": _curves(page.scores, names[:MAX_CURVES]),
         "events": [_packed(span, index) for span in page.events],
         "annotations": [_packed(span, index) for span in page.annotations or ()],
+        "audio": page.audio_parts,
     }
 
 

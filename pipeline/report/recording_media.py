@@ -18,10 +18,12 @@ class RecordingMedia:
     """Spectrogram and audio of a recording."""
 
     columns: SpectrogramColumns
-    audio: str | None
-    """Audio as a data URI; None beyond the size limit."""
+    audio: bytes | None
+    """Audio as an Ogg file; None beyond the size limit."""
     gaps: list[tuple[float, float]]
     """Start and end in seconds of parts that cannot be read."""
+    bytes_per_second: float = 0.0
+    """Size of a second of the compressed audio, as far as it is known; otherwise 0."""
 
 
 def read_media(
@@ -57,7 +59,7 @@ def read_media(
         if own.size < size:
             gaps.append(((first + own.size) / rate, (first + size) / rate))
         encoder.write(np.pad(own, (0, size - own.size)))
-    return RecordingMedia(columns, encoder.data_uri(), merge_spans(gaps))
+    return RecordingMedia(columns, encoder.content(), merge_spans(gaps), encoder.bytes_per_second)
 
 
 def merge_spans(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ The probabilities of all clips and classes are kept, 4 bytes each: average preci
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class LabelSetPredictions(EvaluatedRows):
     probabilities: np.ndarray
     """Probability of each class, float32 `[shape=(N, C)]`."""
     thresholds: np.ndarray
-    """Probability from which on each class counts as present `[shape=(C,)]`."""
+    """Probability from which on each class counts as present `[shape=(C,)]`, or that of each row `(N, C)`."""
 
     @property
     def recordings(self) -> np.ndarray:
@@ -80,14 +80,29 @@ def predict_label_sets(
 def join_label_set_predictions(
     dataset: ShardDataset, parts: Sequence[LabelSetPredictions]
 ) -> LabelSetPredictions:
-    """Return the predictions of all parts, each by a model of its own; thresholds are the mean of theirs."""
+    """Return the predictions of all parts, each by a model of its own and at its own thresholds."""
     return LabelSetPredictions(
         dataset,
         np.concatenate([part.rows for part in parts]),
         np.concatenate([part.targets for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
-        np.mean([part.thresholds for part in parts], axis=0),
+        np.concatenate([np.broadcast_to(part.thresholds, part.targets.shape) for part in parts]),
     )
+
+
+def with_cross_thresholds(parts: Sequence[LabelSetPredictions]) -> list[LabelSetPredictions]:
+    """Return the predictions of folds, each at the thresholds that those of all other folds choose.
+
+    Thresholds that were chosen on the clips that they are scored on would make F1 too high.
+    """
+    scored = []
+    for i, part in enumerate(parts):
+        others = [*parts[:i], *parts[i + 1 :]]
+        targets = np.concatenate([other.targets for other in others])
+        probabilities = np.concatenate([other.probabilities for other in others])
+        thresholds = choose_thresholds(rank_classes(targets, probabilities), targets, probabilities)
+        scored.append(replace(part, thresholds=thresholds))
+    return scored
 
 
 def best_thresholds(predictions: LabelSetPredictions, class_names: Sequence[str]) -> dict[str, float]:

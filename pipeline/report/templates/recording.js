@@ -12,10 +12,10 @@ const ZOOM = 1.6;
 // Digits of times: enough for the columns of the spectrogram.
 const DIGITS = data.columnSeconds < 0.05 ? 2 : 1;
 
-let position = 0; // without audio: with it, the player has the position
+const audio = new RecordingAudio(player, data.audio);
 let pending = false;
 
-const now = () => (player && player.readyState > 0 ? player.currentTime : position);
+const now = () => audio.time;
 
 // Draw at most once per frame.
 function redraw() {
@@ -41,25 +41,21 @@ function showPosition() {
 
 function describe(time, frequency = null) {
   describePosition(readout, view, time, frequency, DIGITS);
+  if (player && !audio.has(time)) readout.append(" · no audio here");
 }
 
 function seek(time) {
-  position = clamp(time, 0, data.seconds);
-  if (player) player.currentTime = position;
+  const position = clamp(time, 0, data.seconds);
+  audio.seek(position);
   if (!view.axis.contains(position)) view.axis.show(position - view.axis.span / 4, view.axis.span);
   markRows();
   redraw();
 }
 
-function play() {
-  // A browser may refuse, such as a file it cannot decode; the position has been moved nevertheless.
-  player?.play().catch(() => {});
-}
-
 function playEvent(index) {
   view.selected = index;
   seek(data.events[index][0]);
-  play();
+  audio.play();
 }
 
 // Mark the rows of the events at the position.
@@ -80,7 +76,6 @@ function whilePlaying() {
 
 if (player) {
   player.addEventListener("play", whilePlaying);
-  player.addEventListener("loadedmetadata", () => (player.currentTime = position));
   for (const name of ["seeked", "timeupdate", "pause"]) {
     player.addEventListener(name, () => (showPosition(), markRows()));
   }
@@ -102,7 +97,7 @@ document.addEventListener("click", (event) => {
   const { action, event: index, time, class: name } = button.dataset;
   if (action) actions[action]();
   else if (index) playEvent(Number(index));
-  else if (time) seek(Number(time)), play();
+  else if (time) seek(Number(time)), audio.play();
   else if (name) toggleClass(button, Number(name));
   redraw();
 });
@@ -121,7 +116,7 @@ function nextEvent(direction) {
   if (found) (view.selected = found[1]), seek(found[0]);
 }
 const keys = {
-  " ": () => player && (player.paused ? play() : player.pause()),
+  " ": () => player && (player.paused ? audio.play() : player.pause()),
   ArrowLeft: (event) => (event.shiftKey ? view.axis.pan(-view.axis.span / 4) : seek(now() - view.axis.span / 40)),
   ArrowRight: (event) => (event.shiftKey ? view.axis.pan(view.axis.span / 4) : seek(now() + view.axis.span / 40)),
   Home: () => seek(0),

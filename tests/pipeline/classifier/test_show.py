@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,35 @@ def test_longer_audio_is_referred_to(run: Path, recording: Path, tmp_path: Path)
     assert audio["src"] == relative.replace(" ", "%20")
     assert f"Plays the file {relative}, which must stay there." in page.words
     assert "--max-audio-mb (now 0.001)" in page.words
+
+
+def test_audio_of_events_is_in_the_page_of_a_longer_recording(run: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "long.wav", tmp_path / "show.html"
+    quiet = 0.01 * np.random.default_rng(0).standard_normal(60 * RATE).astype(np.float32)
+    soundfile.write(path, np.concatenate([quiet, tone(1220, 4.0), quiet]), RATE)
+    text, page = show_page(run, path, out, max_audio_mb=0.06, threshold=0.95)
+    data = read_data(text)
+    event = next(e for e in data["events"] if abs(e[0] - 60) < 1)
+    part = next(part for part in data["audio"] if part[0] < event[0] < part[1])
+    samples, rate, _ = decode_audio(part[2])
+    spectrum = np.abs(np.fft.rfft(samples[round((62 - part[0]) * rate) :][:rate]))
+    assert spectrum.argmax() == pytest.approx(1220, abs=2)
+    assert sum(len(part[2]) for part in data["audio"]) < 60_000 * 4 / 3 + 100
+    count = len(data["events"])
+    assert re.search(rf"In the page is the audio of \d+ of {count} events? \(\d+", page.words)
+    assert "Plays the file long.wav, which must stay there." in page.words
+
+
+def test_large_audio_is_a_file_next_to_the_page(
+    run: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.classifier.show.MAX_EMBEDDED_BYTES", 1000)
+    out = tmp_path / "a.html"
+    _, page = show_page(run, recording, out)
+    (audio,) = page.find_all("audio")
+    assert audio["src"] == "a_audio.ogg"
+    assert soundfile.info(tmp_path / "a_audio.ogg").frames == 12 * RATE
+    assert "Plays the file a_audio.ogg, which must stay next to the page." in page.words
 
 
 def test_file_that_browsers_cannot_play_has_no_player(run: Path, recording: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def make_page(**changes: Any) -> RecordingPage:
     values: dict[str, Any] = {
         "title": "field <1>.wav",
         "seconds": SECONDS,
-        "media": RecordingMedia(fill(samples), encoder.data_uri(), []),
+        "media": RecordingMedia(fill(samples), encoder.content(), []),
         "mel": CONFIG,
         "scores": make_scores(),
         "events": EVENTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -12,25 +13,39 @@ from typing import Any
 
 import pytest
 
+from pipeline.report.audio_parts import AudioPart
+from pipeline.report.ogg_audio import OggEncoder
 from pipeline.report.recording import Span
 from tests.helpers.html_page import EVIL_NAMES
-from tests.pipeline.report.recording_pages import make_scores, write
+from tests.helpers.sounds import RATE, tone
+from tests.pipeline.report.recording_pages import make_page, make_scores, write
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-# Steps of a visitor; each `check` adds a result. Synthetic pointers cannot be captured.
-STEPS = """
+# Each `check` adds a result. Synthetic pointers cannot be captured.
+BEFORE = """
 Element.prototype.setPointerCapture = () => {};
 const results = {};
 const check = (name, value) => (results[name] = value);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+(async () => {
+"""
+AFTER = """
+})().catch((error) => check("error", String(error))).finally(() => {
+  const element = document.createElement("pre");
+  element.className = "results";
+  element.textContent = JSON.stringify(results);
+  document.body.append(element);
+});
+"""
+# Steps of a visitor.
+STEPS = """
 const pointer = (type, x, y) => {
   const box = timeline.getBoundingClientRect();
   const values = { clientX: box.left + x, clientY: box.top + y, pointerId: 1, bubbles: true };
   timeline.dispatchEvent(new PointerEvent(type, values));
 };
-(async () => {
   for (let i = 0; i < 100 && player.readyState < 1; i++) await wait(50);
   check("duration", player.duration);
   document.querySelectorAll("[data-event]")[1].click();
@@ -60,23 +75,38 @@ const pointer = (type, x, y) => {
   check("sideways", document.documentElement.scrollWidth - innerWidth);
   check("legend", [...document.querySelectorAll(".legend button")].map((button) => button.textContent));
   check("bold", document.querySelectorAll("b[x]").length);
-})().catch((error) => check("error", String(error))).finally(() => {
-  const element = document.createElement("pre");
-  element.className = "results";
-  element.textContent = JSON.stringify(results);
-  document.body.append(element);
-});
+"""
+# Of a visitor to whom the page was sent without the file that it refers to.
+STEPS_WITHOUT_FILE = """
+  for (let i = 0; i < 100 && !audio.usesParts; i++) await wait(50);
+  for (const [number, time] of [5.5, 12.25].entries()) {
+    seek(time);
+    for (let i = 0; i < 100 && player.readyState < 1; i++) await wait(50);
+    await wait(200);
+    check(`part ${number}`, [player.duration, player.currentTime, now()]);
+  }
+  document.querySelectorAll("[data-event]")[0].click();
+  check("plays", [player.paused, audio.current, now()]);
+  player.pause();
+  seek(25);
+  showPosition();
+  check("nothing", [now(), player.readyState, readout.textContent.endsWith("no audio here")]);
+  press(" ");
+  check("silent", player.paused);
 """
 
 
-def run_page(page: Path, width: int) -> tuple[dict[str, Any], str]:
-    """Open a page in headless Chromium and take `STEPS`; return their results, and what it logs."""
+def run_page(page: Path, width: int, steps: str = STEPS) -> tuple[dict[str, Any], str]:
+    """Open a page in headless Chromium and take steps; return their results, and what it logs."""
     text = page.read_text(encoding="utf-8")
     # The policy of the page would not run the script of the test.
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    page.write_text(text.replace("</body>", f"<script>{STEPS}</script></body>"), encoding="utf-8")
+    page.write_text(
+        text.replace("</body>", f"<script>{BEFORE}{steps}{AFTER}</script></body>"), encoding="utf-8"
+    )
     command = [str(BROWSER), "--headless", "--no-sandbox", "--dump-dom", "--enable-logging=stderr"]
     command += [
+        "--autoplay-policy=no-user-gesture-required",
         "--virtual-time-budget=20000",
         f"--window-size={width},900",
         f"--user-data-dir={page.parent}/profile",
@@ -103,3 +133,19 @@ def test_page_works_in_browser(width: int, tmp_path: Path) -> None:
     assert results["colors"] > 30
     assert results["sideways"] <= 0
     assert sorted(results["legend"]) == sorted(names) and results["bold"] == 0
+
+
+def test_parts_play_where_the_file_is_gone(tmp_path: Path) -> None:
+    parts = []
+    for start, end in [(2.0, 7.0), (11.0, 21.0)]:
+        encoder = OggEncoder(RATE, 10**6)
+        encoder.write(tone(500, end - start))
+        parts.append(AudioPart(start, end, encoder.data_uri() or ""))
+    media = dataclasses.replace(make_page().media, audio=None)
+    write(tmp_path, media=media, audio_link="gone.flac", audio_parts=parts)
+    results, _ = run_page(tmp_path / "show.html", 1280, STEPS_WITHOUT_FILE)
+    assert "error" not in results, results["error"]
+    assert results["part 0"] == pytest.approx([5.0, 3.5, 5.5], abs=0.05)
+    assert results["part 1"] == pytest.approx([10.0, 1.25, 12.25], abs=0.05)
+    assert results["plays"] == [False, 0, 3]
+    assert results["nothing"] == [25, 0, True] and results["silent"]

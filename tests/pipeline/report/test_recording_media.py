@@ -11,6 +11,7 @@ import soundfile
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.mel import log_mel
 from pipeline.audio.recordings import Recording, read_recording
+from pipeline.report.ogg_audio import audio_uri
 from pipeline.report.recording_media import merge_spans, read_media
 from tests.helpers.sounds import RATE, tone
 from tests.pipeline.report.test_clips import decode_audio
@@ -32,7 +33,7 @@ def test_media_cover_the_recording(path: Path) -> None:
     whole = log_mel(CONFIG)(samples)[:, : media.columns.columns.shape[1]]
     np.testing.assert_allclose(media.columns.columns, whole, atol=1e-2)
     assert media.gaps == []
-    decoded, _, _ = decode_audio(media.audio or "")
+    decoded, _, _ = decode_audio(audio_uri(media.audio or b""))
     assert decoded.size == samples.size
     assert np.corrcoef(decoded, samples)[0, 1] > 0.95
 
@@ -41,7 +42,7 @@ def test_missing_end_is_a_gap_and_silent(path: Path) -> None:
     media = read_media(str(path), Recording(SECONDS + 40, RATE), CONFIG, 10**7)
     assert media.gaps == [(SECONDS, SECONDS + 40)]
     assert np.isnan(media.columns.columns[:, -1]).all()
-    decoded, _, _ = decode_audio(media.audio or "")
+    decoded, _, _ = decode_audio(audio_uri(media.audio or b""))
     assert decoded.size == (SECONDS + 40) * RATE
     assert np.abs(decoded[-30 * RATE :]).max() < 1e-3 < np.abs(decoded[: 30 * RATE]).max()
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
 
+from models.multi_label_metrics import multi_label_metrics
 from pipeline.classifier import train
 from pipeline.classifier.crossval import CrossvalConfig, crossval
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, class_errors
+from pipeline.classifier.multi_label.evaluation import (
+    LabelSetPredictions,
+    best_thresholds,
+    class_errors,
+    join_label_set_predictions,
+    with_cross_thresholds,
+)
 from pipeline.classifier.multi_label.report import shown_curves, weakest_classes
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.train import train_in_process
@@ -159,3 +167,41 @@ def test_crossval_of_label_sets_reports_average_precision(
     assert predictor.metadata.thresholds == tuple(results["thresholds"].values())
     pooled = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert pooled["clips"] == 120 and pooled["recordings"] == 20
+    assert pooled["split"] == "4 folds, each held out once, at thresholds chosen on the other folds"
+
+
+def folds_of(windows: Path, size: int) -> list[LabelSetPredictions]:
+    """Return random predictions of three folds of the first rows, whose scores are higher in later folds."""
+    dataset, rng = open_dataset(windows), np.random.default_rng(0)
+    folds = []
+    for number in range(3):
+        rows = np.arange(number * size, (number + 1) * size)
+        targets = rng.uniform(size=(size, 2)) < 0.5
+        scores = 0.25 * number + 0.15 * targets + rng.uniform(0, 0.2, (size, 2))
+        folds.append(LabelSetPredictions(dataset, rows, targets, scores, np.full(2, 0.5)))
+    return folds
+
+
+def test_fold_is_scored_at_thresholds_of_the_other_folds(windows: Path) -> None:
+    folds = folds_of(windows, 20)
+    scored = with_cross_thresholds(folds)
+    for number, part in enumerate(scored):
+        others = [fold for i, fold in enumerate(folds) if i != number]
+        joined = join_label_set_predictions(folds[0].dataset, others)
+        assert part.thresholds.tolist() == list(best_thresholds(joined, "ab").values())
+        np.testing.assert_array_equal(part.probabilities, folds[number].probabilities)
+    # Labels of the fold itself make no difference to its thresholds.
+    changed = [replace(folds[0], targets=~folds[0].targets), *folds[1:]]
+    assert with_cross_thresholds(changed)[0].thresholds.tolist() == scored[0].thresholds.tolist()
+
+
+def test_joined_folds_keep_their_thresholds(windows: Path) -> None:
+    scored = with_cross_thresholds(folds_of(windows, 20))
+    pooled = join_label_set_predictions(scored[0].dataset, scored)
+    metrics = multi_label_metrics(pooled.targets, pooled.probabilities, pooled.thresholds, "ab")
+    predicted = np.concatenate([fold.probabilities >= fold.thresholds for fold in scored])
+    assert metrics["micro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(pooled.targets, predicted, average="micro")
+    )
+    means = np.mean([fold.thresholds for fold in scored], axis=0)
+    assert [entry["threshold"] for entry in metrics["per_class"]] == pytest.approx(means)
