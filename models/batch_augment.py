@@ -5,7 +5,7 @@ the same parameters and applies its slice, so the result does not depend on the 
 `BatchAugmentation.arrays` converts them to frames and bands; `warp_and_gain` (or `roll_and_gain` for a GAN),
 `mix` and `mask` apply these on the device of the spectrograms, without any other transfer or synchronization.
 
-Shape suffixes: B batch, M mel bands, T frames, S masks, C classes.
+Shape suffixes: B batch, M mel bands, T frames, S masks, P points of an equalizer, C classes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BatchAugmentation:
             "gain_B": self.gain_db.astype(np.float32),
             "speed_B": self.speed.astype(np.float32),
             "freq_shift_B": (self.freq_shift * n_mels).astype(np.float32),
-            "band_gain_BM": _interpolate(self.band_gain_db, n_mels),
+            "band_gain_BP": self.band_gain_db.astype(np.float32),
             "lam_B": self.lam.astype(np.float32),
             "time_start_BS": time_start,
             "time_end_BS": time_end,
@@ -90,8 +90,9 @@ class AugmentationTensors:
     """Speed as a factor, float32."""
     freq_shift_B: Tensor
     """Shift in mel bands, not necessarily whole ones, float32; positive is up."""
-    band_gain_BM: Tensor
-    """Gain change of each mel band in dB, besides that of the whole spectrogram, float32."""
+    band_gain_BP: Tensor
+    """Gain change in dB at P frequencies evenly spread over the mel bands, besides that of the whole
+    spectrogram, float32."""
     lam_B: Tensor
     """MixUp weight (lambda) of the sample itself, float32."""
     time_start_BS: Tensor
@@ -196,16 +197,16 @@ def warp_and_gain(mel_BMT: Tensor, params: AugmentationTensors, repeat: bool) ->
     shifted_BMT = torch.lerp(
         _take_bands(warped_BMT, lower_BM), _take_bands(warped_BMT, upper_BM), (band_BM - lower_BM)[:, :, None]
     )
-    return shifted_BMT + (params.gain_B[:, None] + params.band_gain_BM)[:, :, None]
+    band_gain_BM = _interpolate(params.band_gain_BP, n_mels)
+    return shifted_BMT + (params.gain_B[:, None] + band_gain_BM)[:, :, None]
 
 
-def _interpolate(value_BP: np.ndarray, size: int) -> np.ndarray:
+def _interpolate(value_BP: Tensor, size: int) -> Tensor:
     """Interpolate evenly spread values linearly to `size` values, float32 `[shape=(B, size)]`."""
-    position = np.linspace(0, value_BP.shape[1] - 1, size)
-    lower = np.minimum(position.astype(np.int64), value_BP.shape[1] - 2)
-    weight = position - lower
-    value_BM = value_BP[:, lower] * (1 - weight) + value_BP[:, lower + 1] * weight
-    return value_BM.astype(np.float32)
+    points = value_BP.shape[1]
+    position = torch.arange(size, device=value_BP.device) * ((points - 1) / max(size - 1, 1))
+    point_P1 = torch.arange(points, device=value_BP.device)[:, None]
+    return value_BP @ (1 - (position - point_P1).abs()).clamp(min=0)
 
 
 def _take_bands(mel_BMT: Tensor, index_BM: Tensor) -> Tensor:
