@@ -16,6 +16,7 @@ import soundfile
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
+from pipeline.audio.decoding.ogg_pages import OggDamage
 from pipeline.audio.decoding.stream import Stream
 from pipeline.audio.decoding.stream_reader import (
     BLOCK_FRAMES,
@@ -32,6 +33,8 @@ from pipeline.audio.decoding.streams import uses_mpg123
 # After a seek, the first frames of these formats are wrong, as a frame needs the previous ones.
 _LOSSY_FORMATS = ("OGG", "MP3")
 _WARM_UP_FRAMES = 1 << 13
+# Units per second of the positions in Ogg pages; 0: frames.
+_OGG_RATES = {"VORBIS": 0, "OPUS": 48_000}
 # A damaged part is found to this length in seconds, about that of a block of FLAC.
 MIN_PART_SECONDS = 0.1
 
@@ -92,6 +95,10 @@ class SoundReader:
         self.num_frames: int | None = sound.frames if is_known else None
         declared = declared_frames(sound, stream, sound.frames) if is_known else 0
         self.declared_frames = int(min(declared, UNKNOWN_FRAMES))
+        self._damage: OggDamage | None = None
+        if is_known and sound.format == "OGG" and sound.subtype in _OGG_RATES:
+            rate = _OGG_RATES[sound.subtype] or sound.samplerate
+            self._damage = OggDamage(source, stream, sound.frames, sound.samplerate / rate)
         self.tolerance = MP3_TOLERANCE if sound.format == "MP3" and not stream.declared_bytes else 0
 
     def _hidden(self) -> AbstractContextManager[None]:
@@ -113,12 +120,18 @@ class SoundReader:
         """Read a section, as `FrameReader.read`."""
         with self._hidden():
             try:
+                self._check(start, count)
                 return self._read(start, count)
             except DECODER_ERRORS:
                 self.close()
                 raise
             finally:
                 self._source.check()
+
+    def _check(self, start: int, count: int) -> None:
+        """Raise an error if the decoder would leave out a damaged part in silence."""
+        if self._damage is not None and self._damage.parts(max(0, start - _WARM_UP_FRAMES), start + count):
+            raise RuntimeError("damaged Ogg pages")
 
     def _read(self, start: int, count: int) -> np.ndarray:
         sound = self._open() if self._sound is None else self._sound

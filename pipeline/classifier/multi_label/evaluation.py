@@ -48,7 +48,7 @@ class LabelSetPredictions(EvaluatedRows):
     probabilities: np.ndarray
     """Probability of each class, float32 `[shape=(N, C)]`."""
     thresholds: np.ndarray
-    """Probability from which on each class counts as present `[shape=(C,)]`, or that of each row `(N, C)`."""
+    """Probability from which on each class counts as present `[shape=(C,)]`, or of each row, `(N, C)`."""
 
     @property
     def recordings(self) -> np.ndarray:

@@ -50,6 +50,23 @@ def test_flac_with_damaged_part_yields_other_windows(channels: int, zero: bool):
         np.testing.assert_allclose(window, whole[int(start * RATE) :][: window.size], atol=2e-7)
 
 
+@pytest.mark.parametrize("kind", ["random bytes", "zeros", "missing bytes"])
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_ogg_with_damaged_pages_yields_other_windows_at_their_times(subtype: str, kind: str):
+    content = encode_long(noise(60.0), "OGG", subtype, RATE)
+    whole, _, _ = read(content)
+    start = int(len(content) * 0.42)
+    broken = damage(content, 0.42, 5000, kind == "zeros")
+    samples, reasons, _ = read(
+        content[:start] + content[start + 5000 :] if kind == "missing bytes" else broken
+    )
+    assert 2 <= len(reasons) <= 5
+    assert all(20 <= window <= 30 for window in reasons)
+    assert all(re.fullmatch(r"unreadable from 00:00:2\d to 00:00:[23]\d", text) for text in reasons.values())
+    for position, window in samples.items():
+        np.testing.assert_allclose(window, whole[position], atol=2e-3)
+
+
 def test_values_that_are_not_finite_are_unreadable():
     signal = noise(60.0)
     signal[31 * RATE] = np.nan
