@@ -13,7 +13,8 @@ import pandas as pd
 from models.settings import SpecAugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.dataset import ShardDataset, open_dataset
-from pipeline.data.split import Split, SplitConfig, split_rows
+from pipeline.data.split import Split, split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.io.arguments import shown_value
 from pipeline.io.errors import errors_without_flags
 from pipeline.io.storage import user_path

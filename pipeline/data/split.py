@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field, field_validator
 
-from models.config import Config
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.duplicates import duplicates_of
 from pipeline.data.group_split import (
@@ -19,41 +17,9 @@ from pipeline.data.group_split import (
 )
 from pipeline.data.label_sets import label_sets
 from pipeline.data.rows import LabeledRows
+from pipeline.data.split_config import SplitConfig
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
-
-
-class SplitConfig(Config):
-    """Split of a dataset into training, validation and held-out rows."""
-
-    augmentation_strength: float = Field(1.0, ge=0, le=1)
-    """Maximum strength of the augmented copies to train on; also scales SpecAugment."""
-    val_fraction: float = Field(0.2, ge=0, lt=1)
-    """Validation fraction (stratified, grouped by recording); 0 trains on all clips."""
-    val_split: tuple[int, int] | None = None
-    """Alternative to --val-fraction: K N splits the clips into N parts and validates on part K, from 1."""
-    fold: int | None = None
-    """Held-out fold: used only by `evaluate`."""
-    num_folds: int | None = Field(None, ge=2)
-    """Assign clips to N folds (stratified, grouped by recording), ignoring the manifest's."""
-    seed: int = Field(42, ge=0)
-    """Random seed for split, initialization, data order and augmentation."""
-    split_seed: int | None = Field(None, ge=0)
-    """Random seed for the split alone (default: --seed), to train with several seeds on the same clips."""
-
-    @field_validator("val_split")
-    @classmethod
-    def _check_val_split(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and (value[1] < 2 or not 1 <= value[0] <= value[1]):
-            raise ValueError(
-                "needs two integers K N with 1 <= K <= N, such as 1 5 for the first of five parts"
-            )
-        return value
-
-    @property
-    def seed_of_split(self) -> int:
-        """Random seed for the split."""
-        return self.seed if self.split_seed is None else self.split_seed
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process
 from pipeline.data.shard_manifest import open_shards
-from pipeline.data.split import SplitConfig
+from pipeline.data.split_config import SplitConfig
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import Purpose, load_reference_classifier

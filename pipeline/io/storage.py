@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from pipeline.io.arguments import shown_value
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.hub_bucket import split_hub_key
-from pipeline.io.ray_filesystem import ray_filesystem
 from pipeline.io.remote_path import RemotePath, parse_uri
 from pipeline.io.store_connections import ALIASES, SCHEMES, check_options
 
@@ -123,6 +121,8 @@ def pyarrow_source(path: Path, partial: bool = False) -> Any:
     """
     if not isinstance(path, RemotePath):
         return path
+    import pyarrow as pa  # slow to import, and command lines with paths are parsed without it
+
     return path.open_input() if partial else pa.BufferReader(path.read_bytes())
 
 
@@ -192,6 +192,8 @@ def local_file(path: Path) -> Iterator[Path]:
 def storage_arguments(path: Path) -> dict[str, Any]:
     """Return the storage arguments of Ray's `RunConfig`."""
     if isinstance(path, RemotePath):
+        from pipeline.io.ray_filesystem import ray_filesystem  # needs pyarrow, which is slow to import
+
         return {"storage_path": path.key, "storage_filesystem": ray_filesystem(path)}
     return {"storage_path": str(path)}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
-from pipeline.data.split import SplitConfig
+from pipeline.data.split_config import SplitConfig
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.trackers.names import TENSORBOARD, TrackerNames

@@ -41,6 +41,15 @@ def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 # Help
 
 
+@pytest.mark.parametrize("key", ["train-classifier", "train-gan", "tune"])
+def test_training_settings_are_parsed_without_slow_libraries(key: str) -> None:
+    code = (
+        f"import sys; from cluster.arguments.registry import load_config_class; load_config_class({key!r}); "
+        "print(sorted({'ray', 'torch', 'numpy', 'pandas', 'pyarrow', 'scipy'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_overview_imports_nothing_heavy_and_is_fast() -> None:
     code = (
         "import sys; from cluster.cli import run; run(['--help']); "

@@ -16,7 +16,8 @@ from pipeline.data.group_split import groups_on_both_sides
 from pipeline.data.rows import read_rows
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard
-from pipeline.data.split import SplitConfig, row_folds, split_rows
+from pipeline.data.split import row_folds, split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.data.windows import window_id
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
 from pipeline.extract import ExtractConfig, extract, plan_job

@@ -21,7 +21,8 @@ from pipeline.data.duplicates import (
     merge_groups,
     read_digests,
 )
-from pipeline.data.split import SplitConfig, row_folds, split_rows
+from pipeline.data.split import row_folds, split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.data.split_warnings import split_warnings
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract

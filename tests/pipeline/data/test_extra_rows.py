@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.data.extra_rows import append_extra_rows, check_extra_shards, extra_warnings
 from pipeline.data.rows import Rows, read_rows
-from pipeline.data.split import SplitConfig, split_rows
+from pipeline.data.split import split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME, split_record, write_split_record
 from pipeline.io.errors import UserError
 from tests.helpers.rows import make_rows

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from pipeline.data.dataset import open_dataset
 from pipeline.data.sound_dataset import SoundDataset, open_sound_dataset
-from pipeline.data.split import SplitConfig, split_rows
+from pipeline.data.split import split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.io.errors import UserError
 
 

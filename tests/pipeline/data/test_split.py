@@ -8,7 +8,8 @@ import pytest
 from pipeline.data import group_split as group_split_module
 from pipeline.data.group_split import group_folds, group_split, groups_on_both_sides, sparse_group_folds
 from pipeline.data.rows import Rows
-from pipeline.data.split import SplitConfig, row_folds, split_rows
+from pipeline.data.split import row_folds, split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.data.split_warnings import split_warnings
 from pipeline.io.errors import UserError
 from tests.helpers.rows import make_rows

@@ -21,7 +21,8 @@ from pipeline.classifier.train import begin_run, describe_result, train_in_proce
 from pipeline.data.dataset import open_dataset
 from pipeline.data.loader import epoch_order
 from pipeline.data.rows import Rows
-from pipeline.data.split import SplitConfig, row_folds, split_rows
+from pipeline.data.split import row_folds, split_rows
+from pipeline.data.split_config import SplitConfig
 from pipeline.data.split_warnings import split_warnings
 from pipeline.gan.train import train_gan
 from pipeline.io.errors import UserError
