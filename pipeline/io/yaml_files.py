@@ -77,19 +77,30 @@ def read_yaml(path: Path, flag: str) -> dict[str, Any]:
         UserError: no such file, not UTF-8, invalid YAML, a key that is given twice, or not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{flag} {path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{flag} {path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    return parse_yaml(text, f"{flag} {path}")
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Return a YAML mapping; `name` is that of its file in error messages.
+
+    Raises:
+        UserError: invalid YAML, a key that is given twice, or not a mapping.
+    """
+    try:
+        values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{flag} {path}: invalid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{name}: invalid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{flag} {path}: must be a mapping of keys to values, not a {type(values).__name__}")
+        raise UserError(f"{name}: must be a mapping of keys to values, not a {type(values).__name__}")
     if texts := [key for key in values if not isinstance(key, str)]:
-        raise UserError(f"{flag} {path}: the key {texts[0]!r} is not a name")
+        raise UserError(f"{name}: the key {texts[0]!r} is not a name")
     return values
 
 

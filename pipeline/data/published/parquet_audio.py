@@ -1,6 +1,7 @@
 """Which Parquet files of a folder have audio in them, in the form that Hugging Face `datasets` writes.
 
-Splits and configurations are in their names: `data/train-00000-of-00004.parquet`, `en/test/0000.parquet`.
+Splits and configurations are listed by the card of the dataset, or are in the names of the files:
+`data/train-00000-of-00004.parquet`, `en/test/0000.parquet`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline.audio.file_types import HEADER_BYTES, FileKind, ending, is_hidden,
 from pipeline.audio.parquet_column import audio_column
 from pipeline.audio.parquet_rows import read_row
 from pipeline.data.clips import shown_list
+from pipeline.data.published.dataset_card import CARD, read_card_configs
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.split_names import split_of, splits_in
@@ -51,9 +53,8 @@ class ParquetFiles:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Named:
-    """What the name of a file states."""
+class _Named(NamedTuple):
+    """What the name of a file, or the card of its dataset, states."""
 
     name: str
     split: str
@@ -77,7 +78,9 @@ def find_parquet_audio(tree: FolderTree, data: Path, flag: str, all_splits: bool
     if not any(has_audio(to_path(tree.path(name))) for name in names[:_MAX_READ]):
         return None
     found = ParquetFiles([])
-    files = [_describe(name) for name in names]
+    files = _files_of_card(tree, names, f"{flag} {data}", flag, found.warnings)
+    if not files:  # without a card, or one that has nothing to do with these files
+        files = [_describe(name) for name in names]
     if not all_splits:
         files = _training_files(files, f"{flag} {data}", found.warnings)
     _check_config(tree, files, f"{flag} {data}", flag)
@@ -127,6 +130,48 @@ def _parquet_files(tree: FolderTree, folder: str, depth: int) -> Iterator[str]:
             yield from _parquet_files(tree, join(folder, name), depth - 1)
 
 
+def _files_of_card(
+    tree: FolderTree, names: list[str], data: str, flag: str, warnings: list[str]
+) -> list[_Named]:
+    """Return the files of the default configuration in the card of the dataset; none without such files.
+
+    Raises:
+        UserError: several configurations, none of which is the default.
+    """
+    splits = {
+        config: {name: split for name in names if (split := config.split_of(name)) is not None}
+        for config in read_card_configs(tree)
+    }
+    splits = {config: files for config, files in splits.items() if files}
+    default = next((config for config in splits if config.is_default), None)
+    others = [config.name for config in splits if config is not default]
+    if splits and default is None:
+        if len(others) == 1:
+            (default,), others = splits, []
+        else:
+            example = next(iter(next(iter(splits.values())))).rpartition("/")[0]
+            raise UserError(
+                f"{data}: {CARD} lists {plural(len(others), 'configuration')} ({shown_list(others)}), none "
+                f"of them as the default: pass the folder of one, such as {flag} {tree.path(example)}"
+            )
+    if default is None:
+        return []
+    if others:
+        warnings.append(
+            f"reading configuration {shown_list([default.name])}, the default in {CARD}, not "
+            f"{shown_list(others)}; to read another, pass its folder"
+        )
+    return [
+        _Named(name, split, _kind(split), "") if split else _describe(name)._replace(config="")
+        for name, split in splits[default].items()
+    ]
+
+
+def _kind(split: str) -> str:
+    kinds = splits_in(split)
+    return next(iter(kinds)) if len(kinds) == 1 else split_of(split) or ""
+
+
 def _describe(name: str) -> _Named:
     *folders, file = name.split("/")
     stem = _SHARD.sub("", file.rpartition(".")[0])
@@ -135,8 +180,7 @@ def _describe(name: str) -> _Named:
         named = folders[-1:]  # such as `train.360` in `clean/train.360/0000.parquet`
     config = "/".join(folder for folder in folders if folder not in named and folder.lower() != "data")
     split = stem if len(splits_in(stem)) == 1 else named[-1].removeprefix("partial-") if named else ""
-    kinds = splits_in(split)
-    return _Named(name, split, next(iter(kinds)) if len(kinds) == 1 else split_of(split) or "", config)
+    return _Named(name, split, _kind(split), config)
 
 
 def _training_files(files: list[_Named], data: str, warnings: list[str]) -> list[_Named]:

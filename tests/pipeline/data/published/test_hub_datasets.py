@@ -12,6 +12,7 @@ from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError
 from tests.helpers.hub_server import TOKEN, HubServer
+from tests.helpers.parquet_audio import clip, write_parquet
 from tests.helpers.sounds import extract_config, write_tones
 
 
@@ -57,6 +58,18 @@ def test_table_of_audio_folder_is_recognized(hub: HubServer, tmp_path: Path) -> 
     assert hub.requests["resolve"] == 12 + 1 and hub.requests["paths-info"] <= 10
     assert hub.requests["tree"] <= 4
     assert mels("hf://datasets/me/flat/metadata.csv", tmp_path / "table") == found
+
+
+def test_configuration_of_the_card_is_read(hub: HubServer, tmp_path: Path) -> None:
+    folder = hub.root / "me/parquet"
+    rows = [{"audio": {"bytes": clip(i), "path": f"1-{i}-x.wav"}, "label": i % 2} for i in range(4)]
+    for name in ("en", "de"):
+        write_parquet(folder / name / "0000.parquet", rows)
+    configs = "- {config_name: en, data_files: en/*, default: true}\n- {config_name: de, data_files: de/*}"
+    card = f"---\nconfigs:\n{configs}\n---\n"
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    found = mels("hf://datasets/me/parquet", tmp_path / "remote")
+    assert len(found) == 4 and found == mels(folder / "en", tmp_path / "local")
 
 
 def test_private_dataset_is_read_with_token(

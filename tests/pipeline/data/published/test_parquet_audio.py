@@ -106,6 +106,57 @@ def test_several_configurations_are_asked_for(tmp_path: Path) -> None:
     assert ids(read(tmp_path / "data/en")) == [f"train.parquet#00000{row}/{row}.wav" for row in range(4)]
 
 
+def write_card(folder: Path, front_matter: str) -> None:
+    (folder / "README.md").write_text(f"---\nlicense: mit\n{front_matter}---\n# Sounds\n", encoding="utf-8")
+
+
+def test_default_configuration_of_the_card_is_read(tmp_path: Path) -> None:
+    write_files(tmp_path, "no/a-0.parquet", "no/b-0.parquet", "de/train.parquet")
+    write_card(
+        tmp_path,
+        """configs:
+- config_name: de
+  data_files: de/*.parquet
+- config_name: no
+  default: true
+  data_files:
+  - {split: train, path: ["no/a-*"]}
+  - {split: test, path: "**/b-?.parquet"}
+""",
+    )
+    manifest = read(tmp_path)
+    assert ids(manifest) == [f"no/a-0.parquet#00000{row}/{row}.wav" for row in range(4)]
+    assert manifest.warnings[:2] == [
+        "reading configuration 'no', the default in README.md, not 'de'; to read another, pass its folder",
+        "ignoring 1 Parquet file of other splits ('test')",
+    ]
+    assert len(ids(read_unlabeled(tmp_path))) == 8  # both splits, without labels
+
+
+@pytest.mark.parametrize(
+    "front_matter", ["configs: 5\n", "configs: [\n", "configs: [{config_name: x, data_files: y}]\n"]
+)
+def test_card_without_usable_configurations_is_ignored(tmp_path: Path, front_matter: str) -> None:
+    write_files(tmp_path, TRAIN)
+    write_card(tmp_path, front_matter)
+    assert len(ids(read(tmp_path))) == 4
+
+
+def test_configurations_without_a_default_are_listed(tmp_path: Path) -> None:
+    write_files(tmp_path, "data/en/x.parquet", "data/de/x.parquet")
+    write_card(
+        tmp_path,
+        "configs:\n- {config_name: en, data_dir: data/en}\n"
+        "- {config_name: german, data_files: {train: data/de/*}}\n",
+    )
+    with pytest.raises(UserError) as error:
+        read(tmp_path)
+    assert str(error.value) == (
+        f"--data {tmp_path}: README.md lists 2 configurations ('en', 'german'), none of them as the default: "
+        f"pass the folder of one, such as --data {tmp_path}/data/en"
+    )
+
+
 @pytest.mark.parametrize(
     ("label", "features", "settings", "classes"),
     [
