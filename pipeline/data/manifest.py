@@ -39,6 +39,8 @@ from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
 from pipeline.io.read_once import remote_files_read_once
+from pipeline.io.row_location import parse_row
+from pipeline.io.storage import to_path
 from pipeline.io.text import first_messages
 
 _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
@@ -152,13 +154,16 @@ def read_unlabeled(audio: Path) -> Manifest:
 
     Every file that may be a recording is a clip, so that it gets a prediction: also one in an unsupported
     format (`pipeline.audio.file_types.unsupported_reason`), one without ending, and a listed one that does
-    not exist. Tables are a CSV with a column `path` (and `id`), or a text file with one path per line.
+    not exist. A row of a Parquet file is one file. Tables are a CSV with a column `path` (and `id`), or a
+    text file with one path per line.
 
     Raises:
         UserError: no such path, no audio file, a folder that cannot be read, or a duplicate id.
     """
     name = f"--audio {audio}"
-    if _is_file(audio, "--audio"):
+    if (row := parse_row(str(audio))) is not None and _is_file(to_path(row.file), "--audio"):
+        clips, warnings = _read_row(audio, row.file), list[str]()
+    elif _is_file(audio, "--audio"):
         clips, warnings = _read_unlabeled_file(audio)
     elif audio.is_dir():
         clips, warnings = _read_folder(audio)
@@ -170,6 +175,12 @@ def read_unlabeled(audio: Path) -> Manifest:
         notes = "".join(f"; {warning}" for warning in warnings)
         raise UserError(f"{name}: no audio files found (wav, {_OTHER_FORMATS}){notes}")
     return Manifest(sort_by_id(clips, name), warnings)
+
+
+def _read_row(audio: Path, file: str) -> pd.DataFrame:
+    """Return one row of a Parquet file, with the id that it has among all of its rows."""
+    clip_id = PurePosixPath(file).name + str(audio).removeprefix(file)
+    return to_table([clip_record(clip_id, str(audio), "", file_status(file))])
 
 
 def _is_file(path: Path, flag: str) -> bool:

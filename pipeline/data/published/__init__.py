@@ -1,6 +1,7 @@
 """Layouts in which datasets are published, recognized by their tables and by which files exist.
 
 - `audio_search`: where the audio files are that a table names.
+- `dataset_card`: configurations and splits that the card of a Hugging Face dataset lists.
 - `folder_tables`: which table of a folder lists its audio files (Hugging Face `metadata.csv`, Kaggle
   `train.csv`).
 - `labeled_data`: labeled clips of a table or folder, and what was recognized.

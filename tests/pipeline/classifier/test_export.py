@@ -26,6 +26,7 @@ from pipeline.training.export.runtime import run_onnx
 from tests.helpers.audio_formats import RATE, noise, sine, write_valid_files
 from tests.helpers.exported import run_torch_program, save_random_classifier
 from tests.helpers.sounds import train_config
+from tests.helpers.timm import needs_timm
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -91,6 +92,15 @@ def test_onnx_model_predicts_odd_audio_as_melray(
     for path, probabilities in expected.items():
         (actual,) = session(decode(path, RATE)[None])
         np.testing.assert_allclose(actual, probabilities, atol=TOLERANCE, err_msg=path.name)
+
+
+@needs_timm
+def test_network_of_timm_is_exported(tmp_path: Path) -> None:
+    network = ClassifierConfig(arch="timm:test_resnet", embedding_dim=16)
+    run = save_random_classifier(tmp_path / "run", FEATURES, config=network)
+    session, samples = run_onnx(export(run, tmp_path / "model.onnx").read_bytes()), noise(1.0, seed=1)
+    expected = predict_sound(load_predictor(run), samples, trim=True)
+    np.testing.assert_allclose(session(samples[None])[0], expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, RATE, 10 * RATE])

@@ -106,6 +106,13 @@ def test_several_configurations_are_asked_for(tmp_path: Path) -> None:
     assert ids(read(tmp_path / "data/en")) == [f"train.parquet#00000{row}/{row}.wav" for row in range(4)]
 
 
+def test_one_row_is_read_by_its_location(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / TRAIN, labeled_rows(3))
+    all_rows = read_unlabeled(file).clips
+    one = read_unlabeled(Path(f"{file}#000001/1.wav")).clips
+    assert one[["clip_id", "path"]].values.tolist() == all_rows[["clip_id", "path"]].values[1:2].tolist()
+
+
 def write_card(folder: Path, front_matter: str) -> None:
     (folder / "README.md").write_text(f"---\nlicense: mit\n{front_matter}---\n# Sounds\n", encoding="utf-8")
 
