@@ -26,7 +26,7 @@ class Decoders:
         """Use up to `count` processes, which import `module` when they start.
 
         One whose call takes longer than `timeout_s` is ended: from outside, as a timer in the process itself
-        would be a thread that is started and ended for each sound, which costs as much as to read its file.
+        would be a thread that is started and ended for each sound.
         """
         self._timeout_s = timeout_s
         start_fork_server([module])
