@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.backbones import build_backbone
 from models.backbones.timm_models import TimmBackbone
 from models.norm import has_several_workers
+from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
 
@@ -21,9 +22,9 @@ from models.settings import ClassifierConfig
 class Classifier(nn.Module):
     """Stem and blocks of the architecture, or a network of timm; projection to a clip embedding; and a head.
 
-    Input is in dB; the network normalizes each mel band itself, and `mel_mean_M` and `mel_std_M` are saved
-    with the weights. Pooling over time adds mean and maximum (Kong et al. 2020, PANNs), so that both
-    sustained and short events are captured.
+    Input is in dB; the network normalizes each mel band itself, after PCEN if the settings say so, and the
+    statistics for it are saved with the weights. Pooling over time adds mean and maximum (Kong et al. 2020,
+    PANNs), so that both sustained and short events are captured.
     """
 
     mel_mean_M: Tensor
@@ -40,6 +41,7 @@ class Classifier(nn.Module):
         self.multi_label = False
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
+        self.pcen = PcenInput(n_mels, config.pcen_smoothing) if config.input == "pcen" else None
         self.backbone = None if config.timm_name is None else TimmBackbone(config.timm_name)
         if self.backbone is None:
             self.stem, blocks = build_backbone(config)
@@ -115,7 +117,10 @@ class Classifier(nn.Module):
         """
         if self.repeats_short_clips and not self.training:
             mel_BMT = repeat_short_clips(mel_BMT)
-        x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
+        if self.pcen is not None:
+            x_BMT = self.pcen(mel_BMT)
+        else:
+            x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
         x_BKMT = x_BMT[:, None].contiguous(memory_format=torch.channels_last)
         if self.backbone is not None:
             return self.projection(self.backbone(x_BKMT))

@@ -25,7 +25,7 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.tensor_file import load_tensors
 
 # Statistics of the spectrograms are those of the new dataset.
-_STATISTICS = ("mel_mean_M", "mel_std_M")
+_STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_M", "pcen.std_M")
 
 
 def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset) -> str:

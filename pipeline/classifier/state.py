@@ -120,8 +120,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     data.train_on(world, all_rows.train, sampled)
     torch.manual_seed(config.seed)
     model = create_classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
-    transform = repeat_short_clips if model.repeats_short_clips else None
-    model.set_statistics(*mel_statistics(dataset.mels, sampled, transform=transform))
+    _set_statistics(model, dataset.mels, sampled)
     if multi_label is not None:
         set_output_bias(model, multi_label.prior_C)
     initial_weights = initialize(model, config, dataset)
@@ -159,6 +158,19 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         multi_label=multi_label,
         initial_weights=initial_weights,
     )
+
+
+def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> None:
+    """Set mean and standard deviation of each mel band of the input of a network."""
+    repeat = repeat_short_clips if model.repeats_short_clips else None
+    model.set_statistics(*mel_statistics(mels, rows, transform=repeat))
+    pcen = model.pcen
+    if pcen is not None:
+        pcen.set_statistics(
+            *mel_statistics(
+                mels, rows, transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT) if repeat else mel_1MT)
+            )
+        )
 
 
 def _swa_start(config: TrainClassifierConfig, split: Split) -> int | None:

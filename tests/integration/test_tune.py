@@ -344,7 +344,8 @@ def initial_population(config: SearchConfig) -> dict[int, dict[str, Any]]:
 def tune_command(config: SearchConfig, base: Path) -> list[object]:
     return [
         *("tune", "--shards", config.shards, "--run", config.run, "--space", config.space, "--base", base),
-        *("--trials", 4, "--max-epochs", 6, "--scheduler", "none", "--cpus", 2),
+        # One CPU per trial, as in the uninterrupted run: sums of several threads round otherwise.
+        *("--trials", 4, "--max-epochs", 6, "--scheduler", "none", "--cpus", 2, "--cpus-per-worker", 1),
     ]
 
 

@@ -103,6 +103,19 @@ def test_network_of_timm_is_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(session(samples[None])[0], expected, atol=TOLERANCE)
 
 
+def test_onnx_model_with_pcen_predicts_as_melray(tmp_path: Path) -> None:
+    config = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, input="pcen")
+    run = save_random_classifier(tmp_path / "run", FEATURES, config=config)
+    saved = load_predictor(run)
+    session = run_onnx(export(run, tmp_path / "model.onnx").read_bytes())
+    sounds = [noise(0.7), sine(1000, 1.0), 0.01 * sine(300, 1.5), np.zeros(RATE, np.float32), 10 * noise(3.0)]
+    expected = np.stack([predict_sound(saved, samples, trim=True) for samples in sounds])
+    assert np.ptp(expected, axis=0).max() > 0.2  # sounds are told apart
+    for samples, probabilities in zip(sounds, expected, strict=True):
+        (actual,) = session(samples[None])
+        np.testing.assert_allclose(actual, probabilities, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("num_samples", [1, 100, RATE, 10 * RATE])
 def test_onnx_model_takes_any_batch_and_length(run: Path, model: Path, num_samples: int) -> None:
     saved, session = load_predictor(run), run_onnx(model.read_bytes())

@@ -27,6 +27,7 @@ from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.classifier_training import assert_nearly_equal, interrupted_at, train_on_workers
@@ -136,6 +137,19 @@ def test_early_stopping_and_learning_rate_decay(shards: Path, tmp_path: Path) ->
     assert result["stopped_early"] and result["epochs"] == result["best_epoch"] + 3
     learning_rates = [metrics["learning_rate"] for metrics in RunFolder(tmp_path).read_history()]
     assert learning_rates[1:] == sorted(learning_rates[1:], reverse=True)
+
+
+def test_training_with_pcen_normalizes_training_rows(shards: Path, tmp_path: Path) -> None:
+    model = ClassifierConfig(
+        channels=(8, 16), convs_per_block=1, embedding_dim=16, input="pcen", padding="silence"
+    )
+    config = train_config(shards, tmp_path, epochs=1, model=model)
+    run_loop(config)
+    state, saved = prepare(config, SINGLE_WORKER), load_classifier(tmp_path).model
+    assert saved.pcen is not None
+    x_BMT = saved.pcen(torch.from_numpy(state.dataset.mels[state.split.train]))
+    torch.testing.assert_close(x_BMT.mean((0, 2)), torch.zeros(x_BMT.shape[1]), rtol=0, atol=1e-3)
+    torch.testing.assert_close(x_BMT.std((0, 2)), torch.ones(x_BMT.shape[1]), rtol=1e-2, atol=0)
 
 
 def test_run_without_validation_keeps_last_epoch(shards: Path, tmp_path: Path) -> None:

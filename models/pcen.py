@@ -1,0 +1,72 @@
+"""Per-channel energy normalization (PCEN, Wang et al. 2017): automatic gain control of each mel band.
+
+The energy E of a band is divided by a power of M, its exponential mean over the frames before, and then
+compressed: PCEN = (E / (eps + M)^gain + bias)^power - bias^power. Stationary background becomes flat, and
+onsets stand out whatever their level. As in librosa, M starts with the first frame, and full scale is 2^31.
+
+Shape suffixes: B batch, M mel bands, T frames.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+# The published settings, for 16-bit audio and larger scales.
+GAIN, BIAS, POWER, EPS = 0.98, 2.0, 0.5, 1e-6
+# In the logarithm: samples of full scale 1 as integers of 32 bits.
+LOG_SCALE = 31 * math.log(2.0)
+
+
+def smoothing_matrix(num_frames: int, smoothing: float, device: torch.device) -> Tensor:
+    """Return the matrix whose product with energies is their exponential mean, float32 `[shape=(T, T)]`.
+
+    Column t has the weight of each frame in the mean at frame t; `smoothing` is that of frame t itself.
+    """
+    frame_T = torch.arange(num_frames, device=device)
+    age_TT = (frame_T[None, :] - frame_T[:, None]).float()
+    weight_T = torch.where(frame_T == 0, 1.0, smoothing)
+    return torch.where(age_TT >= 0, weight_T[:, None] * (1 - smoothing) ** age_TT.clamp(min=0), 0.0)
+
+
+def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
+    """Return the PCEN of spectrograms, float32, at least 0 `[shape=(B, n_mels, num_frames)]`.
+
+    Args:
+        mel_BMT: spectrograms in dB, with reference 1.
+        smoothing: weight of a frame in the mean energy, in (0, 1].
+    """
+    # In half precision energies would overflow: autocast would compute the product with it.
+    with torch.autocast(mel_BMT.device.type, enabled=False):
+        energy_BMT = torch.exp(mel_BMT.float() * (math.log(10.0) / 10) + LOG_SCALE)
+        mean_BMT = energy_BMT @ smoothing_matrix(mel_BMT.shape[2], smoothing, mel_BMT.device)
+        leveled_BMT = energy_BMT * (mean_BMT + EPS) ** -GAIN
+        return (leveled_BMT + BIAS) ** POWER - BIAS**POWER
+
+
+class PcenInput(nn.Module):
+    """PCEN as the input of a network, with each mel band normalized over the training data."""
+
+    mean_M: Tensor
+    std_M: Tensor
+
+    def __init__(self, n_mels: int, smoothing: float):
+        super().__init__()
+        self.smoothing = smoothing
+        self.register_buffer("mean_M", torch.zeros(n_mels))
+        self.register_buffer("std_M", torch.ones(n_mels))
+
+    def forward(self, mel_BMT: Tensor) -> Tensor:
+        """Return normalized PCEN of spectrograms in dB, of the same shape."""
+        return (self.compress(mel_BMT) - self.mean_M[:, None]) / self.std_M[:, None]
+
+    def compress(self, mel_BMT: Tensor) -> Tensor:
+        """Return the PCEN of spectrograms in dB, from which mean and standard deviation are computed."""
+        return pcen(mel_BMT, self.smoothing)
+
+    def set_statistics(self, mean_M: Tensor, std_M: Tensor) -> None:
+        """Set mean and standard deviation of each mel band over the training data, of the PCEN."""
+        self.mean_M.copy_(mean_M)
+        self.std_M.copy_(std_M.clamp(min=1e-3))

@@ -1,0 +1,59 @@
+"""Per-channel energy normalization, compared with its definition as a recursion over frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.classifier import Classifier
+from models.pcen import pcen, smoothing_matrix
+from models.settings import ClassifierConfig
+
+
+def recursive_pcen(mel_MT: np.ndarray, smoothing: float) -> np.ndarray:
+    """Compute Wang et al. 2017, equations 1 and 2, in float64."""
+    energy = 10 ** (mel_MT.astype(np.float64) / 10) * 2**31
+    mean, out = energy[:, 0], np.empty_like(energy)
+    for t in range(energy.shape[1]):
+        mean = (1 - smoothing) * mean + smoothing * energy[:, t]
+        out[:, t] = (energy[:, t] / (1e-6 + mean) ** 0.98 + 2) ** 0.5 - 2**0.5
+    return out
+
+
+@pytest.mark.parametrize("smoothing", [0.025, 0.3, 1.0])
+def test_pcen_equals_recursion(smoothing: float) -> None:
+    mel_BMT = np.random.default_rng(0).uniform(-100, 40, (2, 5, 300)).astype(np.float32)
+    actual = pcen(torch.from_numpy(mel_BMT), smoothing).numpy()
+    for clip, values in zip(mel_BMT, actual, strict=True):
+        np.testing.assert_allclose(values, recursive_pcen(clip, smoothing), rtol=2e-3, atol=2e-3)
+
+
+def test_each_mean_has_weights_of_one() -> None:
+    matrix = smoothing_matrix(200, 0.06, torch.device("cpu"))
+    torch.testing.assert_close(matrix.sum(0), torch.ones(200))
+    assert (matrix.tril(-1) == 0).all()
+
+
+def test_level_of_a_steady_sound_nearly_vanishes() -> None:
+    """Before compression, a factor of 10^4 in energy becomes (10^4)^(1 - 0.98)."""
+    values = pcen(torch.stack([torch.full((1, 50), level) for level in (-40.0, 0.0)]), 0.06)
+    quiet, loud = (values + 2**0.5) ** 2 - 2
+    torch.testing.assert_close(loud / quiet, torch.full((1, 50), 10**0.08), rtol=1e-3, atol=0)
+
+
+def test_classifier_uses_pcen_also_in_half_precision() -> None:
+    torch.manual_seed(0)
+    config = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=4, input="pcen")
+    model = Classifier(config, 16, 3).eval()
+    assert model.pcen is not None
+    mel_BMT = 30 * torch.randn(4, 16, 32) - 40
+    std_M, mean_M = torch.std_mean(model.pcen.compress(mel_BMT), (0, 2))
+    model.pcen.set_statistics(mean_M, std_M)
+    x_BMT = model.pcen(mel_BMT)
+    torch.testing.assert_close(x_BMT.mean((0, 2)), torch.zeros(16), rtol=0, atol=1e-4)
+    torch.testing.assert_close(x_BMT.std((0, 2)), torch.ones(16), rtol=1e-3, atol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(model.pcen(mel_BMT), x_BMT)
+        assert model(mel_BMT).isfinite().all()
+    assert {"pcen.mean_M", "pcen.std_M"} <= set(model.state_dict())
