@@ -14,8 +14,8 @@ import torch
 
 from models.classifier import Classifier, ClassifierConfig
 from pipeline.audio.features import FeatureConfig, spectrogram
+from pipeline.training.model_file import ClassifierMetadata, save_model
 from tests.helpers.audio_formats import noise, sine
-from tests.helpers.saved_classifier import save_run
 
 # Imports of melray fail, also where it is installed.
 _BLOCK = (
@@ -33,7 +33,9 @@ def save_random_classifier(
     model = Classifier(config, features.mel.n_mels, len(settings["class_names"])).eval()
     model.set_statistics(torch.full((features.mel.n_mels,), -40.0), torch.full((features.mel.n_mels,), 15.0))
     settings["temperature"] = _center_predictions(model, features)
-    return save_run(run, model, features=features, **settings)
+    run.mkdir(parents=True)
+    save_model(run, model, ClassifierMetadata(features=features, model=config, **settings))
+    return run
 
 
 @torch.no_grad()
