@@ -110,6 +110,17 @@ def set_mp3_frame_count(mp3: bytes, difference: int) -> bytes:
     return mp3[:position] + struct.pack(">I", count + difference) + mp3[position + 4 :]
 
 
+def encode_mp3(samples: np.ndarray, rate: int = RATE, is_constant: bool = True) -> bytes:
+    """Encode at a constant or a variable bit rate, the latter with a bit rate that is as low as possible."""
+    file, channels = io.BytesIO(), 1 if samples.ndim == 1 else samples.shape[1]
+    mode, level = ("CONSTANT", 0.5) if is_constant else ("VARIABLE", 0.6)
+    with soundfile.SoundFile(
+        file, "w", rate, channels, "MPEG_LAYER_III", format="MP3", bitrate_mode=mode, compression_level=level
+    ) as sound:
+        sound.write(samples)
+    return file.getvalue()
+
+
 def drop_first_mp3_frame(mp3: bytes) -> bytes:
     """Remove the frame that stores the length of an MP3; old encoders and cutting tools omit it."""
     return mp3[mp3.index(mp3[:2], 4) :]

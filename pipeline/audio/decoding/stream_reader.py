@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -91,11 +92,23 @@ def open_stream(source: ByteSource, stream: Stream) -> soundfile.SoundFile:
     """
     whole = not stream.prefix and stream.start == 0 and stream.end == source.size
     file = source.whole() if whole else ByteRange(source, stream.start, stream.end, stream.prefix)
-    sound = soundfile.SoundFile(file)
+    sound = _SoundFile(file)
     if sound.samplerate < MIN_SAMPLE_RATE:
         sound.close()
         raise ValueError(f"implausible sample rate ({sound.samplerate} Hz)")
     return sound
+
+
+class _SoundFile(soundfile.SoundFile):
+    """A file without seeks to where it is: soundfile does one after each block.
+
+    After a seek, the MP3 decoder lacks bytes of previous frames, so that up to 300 samples were wrong.
+    """
+
+    def seek(self, frames: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_SET and frames == self.tell():
+            return frames
+        return super().seek(frames, whence)
 
 
 class _MonoBlocks:

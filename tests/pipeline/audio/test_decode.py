@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import librosa
@@ -11,7 +12,7 @@ import soundfile
 import soxr
 
 from pipeline.audio.decode import decode
-from pipeline.audio.decoding.stream_reader import STREAM_FRAMES
+from pipeline.audio.decoding.stream_reader import BLOCK_FRAMES, STREAM_FRAMES
 from pipeline.audio.waveform import fix_length, resample, trim_silence
 from tests.helpers.audio_formats import (
     FORMATS,
@@ -22,6 +23,7 @@ from tests.helpers.audio_formats import (
     clear_wav_length,
     drop_first_mp3_frame,
     encode,
+    encode_mp3,
     noise,
     peak_frequency,
     rms,
@@ -91,6 +93,14 @@ def test_decode_mp3_without_length_is_complete(mode: str, tmp_path: Path):
     content = path.read_bytes()
     assert decode(content, RATE).size == 10 * RATE
     assert 10 * RATE <= decode(drop_first_mp3_frame(content), RATE).size < 10 * RATE + 2 * 1152
+
+
+def test_mp3_of_low_bit_rate_has_no_errors_between_blocks():
+    """Its frames need bytes of many previous ones, which the decoder lacks after a seek."""
+    content = encode_mp3(noise(60.0, 16_000), 16_000, is_constant=False)
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    assert expected.size > 3 * BLOCK_FRAMES
+    np.testing.assert_allclose(decode(content, 16_000), expected, atol=1e-6)
 
 
 def test_decode_ignores_trailing_bytes():
