@@ -17,6 +17,7 @@ For windows of recordings, which may be long:
 - `object_source`: random access to a large object of an object store, by requests for ranges.
 - `recording_streams`: streams of a file that is too large to be searched.
 - `readers`, `frame_reader`: any section of a stream, also around damaged parts.
+- `mpeg_frames`, `mpeg_reader`: damaged or missing frames of MP3 files, left out in silence as well.
 - `ogg_pages`: damaged pages of Ogg files, which decoders leave out in silence.
 - `blocks`: mono samples of a stream at the target rate, in blocks at fixed positions.
 - `timeline`: samples of any part of a recording.

@@ -105,8 +105,9 @@ class StreamBlocks:
             self._end = find_end(self.reader, self.reader.num_frames)
 
     def _sample_range(self, part: tuple[int, int]) -> tuple[int, int]:
-        ratio = self._sample_rate / self.reader.sample_rate
-        return math.floor(part[0] * ratio), math.ceil(part[1] * ratio)
+        """Return the samples that depend on a part: also its neighbors, by the filter of the resampler."""
+        ratio, (first, last) = self._sample_rate / self.reader.sample_rate, part
+        return max(0, math.floor((first - self._margin) * ratio)), math.ceil((last + self._margin) * ratio)
 
     @cached_property
     def mix(self) -> Mix | None:

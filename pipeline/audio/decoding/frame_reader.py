@@ -89,6 +89,7 @@ class SoundReader:
         estimated = sound.subtype.startswith("MPEG_LAYER") and (
             sound.format != "MP3" or sound.subtype != "MPEG_LAYER_III"
         )
+        self.is_mp3 = sound.format == "MP3" and not estimated
         self._is_exact = sound.format not in _LOSSY_FORMATS and not estimated
         self.is_seekable = sound.seekable() and not estimated
         is_known = sound.frames < UNKNOWN_FRAMES and not estimated

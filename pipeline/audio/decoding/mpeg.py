@@ -9,6 +9,7 @@ import re
 import struct
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.stream import Stream
@@ -57,6 +58,8 @@ class Frame:
     """What a decoder cannot change within a stream: version bits, layer, sample rate in Hz, mono."""
     size: int
     """Bytes from this frame to the next one."""
+    num_samples: int
+    """Samples per channel."""
     xing_offset: int
     """Where a frame of layer 3 may hold a header with the number of frames."""
 
@@ -79,12 +82,13 @@ def parse_frame(header: bytes) -> Frame | None:
     else:
         size = (144 if mpeg1 or layer == 2 else 72) * bit_rate // sample_rate + padding
     xing_offset = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
-    return Frame(header, layer, (version, layer, sample_rate, mono), size, xing_offset)
+    num_samples = 384 if layer == 1 else 1152 if mpeg1 or layer == 2 else 576
+    return Frame(header, layer, (version, layer, sample_rate, mono), size, num_samples, xing_offset)
 
 
 def mpeg_streams(source: ByteSource, position: int) -> list[Stream]:
     """Return the streams of an MP3 file whose first frame is near `position`; none if there is no frame."""
-    start = _find_frame(source, position)
+    start = find_frame(source, position)
     streams: list[Stream] = []
     while start is not None:
         stream, start = _stream(source, start)
@@ -110,17 +114,17 @@ def _stream(source: ByteSource, start: int) -> tuple[Stream, int | None]:
     head = source.read(start, _HEAD_BYTES)
     first = parse_frame(head[:4])
     assert first is not None
-    xing = _xing(head, first)
+    xing = read_xing(head, first)
     if xing is not None and xing.num_bytes and not _may_be_longer(source, start + first.size, first, xing):
         end = start + xing.num_bytes
-        following = None if end >= source.size else _find_frame(source, end, _MIN_FOLLOWING_FRAMES)
+        following = None if end >= source.size else find_frame(source, end, _MIN_FOLLOWING_FRAMES)
         if following is not None and not _has_frames(source, start, following, xing.num_frames):
             following = None  # the declared number of bytes is wrong
         missing = xing.num_bytes if end > source.size else 0
         end = source.size if following is None else following
         return Stream(start, end, declared_bytes=missing), following
     after_header = start if xing is None else start + first.size
-    count, end, cut, following = _count_frames(source, after_header, first.format)
+    count, end, cut, following, has_gaps = _count_frames(source, after_header, first.format)
     warning = _gap_warning(end, following)
     longer = xing is not None and count > xing.num_frames + _MIN_FOLLOWING_FRAMES
     if longer and xing is not None:
@@ -128,7 +132,7 @@ def _stream(source: ByteSource, start: int) -> tuple[Stream, int | None]:
     elif xing is not None or first.layer != 3:
         return Stream(start, end, cut=cut and xing is None, warning=warning), following
     prefix = _xing_frame(first, count, end - after_header)
-    return Stream(after_header, end, prefix, cut=cut, warning=warning), following
+    return Stream(after_header, end, prefix, cut=cut, has_gaps=has_gaps, warning=warning), following
 
 
 def _gap_warning(end: int, following: int | None) -> str:
@@ -138,32 +142,34 @@ def _gap_warning(end: int, following: int | None) -> str:
     )
 
 
-def _may_be_longer(source: ByteSource, position: int, first: Frame, xing: _Xing) -> bool:
+def _may_be_longer(source: ByteSource, position: int, first: Frame, xing: Xing) -> bool:
     """Return whether a stream, whose audio begins at `position`, has more bytes than its frames need."""
-    count, end, _, _ = _count_frames(source, position, first.format, position + _SAMPLE_BYTES)
-    return xing.num_bytes * count > _PLAUSIBLE_SIZE * xing.num_frames * (end - position)
+    sample = _count_frames(source, position, first.format, position + _SAMPLE_BYTES)
+    return xing.num_bytes * sample.num_frames > _PLAUSIBLE_SIZE * xing.num_frames * (sample.end - position)
 
 
 def _has_frames(source: ByteSource, start: int, following: int, num_frames: int) -> bool:
     """Return whether a stream ends before `following`: that is a header, or enough frames precede it."""
     head = source.read(following, _HEAD_BYTES)
     first = parse_frame(head[:4])
-    if first is None or _xing(head, first) is not None:
+    if first is None or read_xing(head, first) is not None:
         return True
     own = parse_frame(source.read(start, 4))
     assert own is not None
-    count = _count_frames(source, start + own.size, own.format, following)[0]
+    count = _count_frames(source, start + own.size, own.format, following).num_frames
     return count >= num_frames - _MIN_FOLLOWING_FRAMES
 
 
 @dataclass(frozen=True)
-class _Xing:
+class Xing:
+    """What a stream declares in its first frame."""
+
     num_frames: int
     num_bytes: int
     """Size of the stream from its first frame on, 0: not declared."""
 
 
-def _xing(data: bytes, frame: Frame) -> _Xing | None:
+def read_xing(data: bytes, frame: Frame) -> Xing | None:
     """Return the header with the number of frames that the frame at the start of `data` holds, if any."""
     if frame.layer != 3 or not data.startswith((b"Xing", b"Info"), frame.xing_offset):
         return None
@@ -173,7 +179,17 @@ def _xing(data: bytes, frame: Frame) -> _Xing | None:
     flags, *values = struct.unpack(">III", tag[4:])
     num_frames = values.pop(0) if flags & 1 else 0
     # The decoder ignores a header without a number of frames.
-    return _Xing(num_frames, values.pop(0) if flags & 2 else 0) if num_frames else None
+    return Xing(num_frames, values.pop(0) if flags & 2 else 0) if num_frames else None
+
+
+def patch_xing(data: bytes, frame: Frame, num_frames: int, num_bytes: int) -> bytes:
+    """Return a frame that declares other numbers of frames, and of bytes if it has them."""
+    patched = bytearray(data)
+    (flags,) = struct.unpack_from(">I", data, frame.xing_offset + 4)
+    struct.pack_into(">I", patched, frame.xing_offset + 8, num_frames)
+    if flags & 2:
+        struct.pack_into(">I", patched, frame.xing_offset + 12, num_bytes)
+    return bytes(patched)
 
 
 def _xing_frame(like: Frame, num_frames: int, num_bytes: int) -> bytes:
@@ -187,44 +203,52 @@ def _xing_frame(like: Frame, num_frames: int, num_bytes: int) -> bytes:
     return bytes(body)
 
 
+class _Count(NamedTuple):
+    """Complete frames of a stream."""
+
+    num_frames: int
+    end: int
+    """End of the stream."""
+    cut: bool
+    """Whether its last frame is cut off."""
+    following: int | None
+    """Start of the next stream, if any."""
+    has_gaps: bool
+
+
 def _count_frames(
     source: ByteSource, position: int, stream_format: tuple[int, int, int, bool], limit: int | None = None
-) -> tuple[int, int, bool, int | None]:
-    """Count the frames of a stream from `position` on, and up to `limit` (None: the end of the file).
-
-    Returns:
-        Number of complete frames, end of the stream, whether its last frame is cut off, and the start of the
-        next stream, if any.
-    """
-    count, base, window = 0, position, b""
+) -> _Count:
+    """Count the frames of a stream from `position` on, and up to `limit` (None: the end of the file)."""
+    count, base, window, gaps = 0, position, b"", False
     while limit is None or position < limit:
         if position + _HEAD_BYTES > base + len(window):
             base, window = position, source.read(position, _WINDOW)
         head = window[position - base : position - base + _HEAD_BYTES]
         frame = parse_frame(head[:4])
-        if frame is None or frame.format != stream_format or _xing(head, frame):
-            following = _find_frame(source, position)
+        if frame is None or frame.format != stream_format or read_xing(head, frame):
+            following = find_frame(source, position)
             if following is None:
-                following = _find_distant_frame(source, position)
-                return count, source.size if following is None else position, False, following
-            if not _continues(source, following, stream_format):
-                return count, following, False, following
-            position = following
+                following = find_distant_frame(source, position)
+                return _Count(count, source.size if following is None else position, False, following, gaps)
+            if not can_continue(source, following, stream_format):
+                return _Count(count, following, False, following, gaps)
+            position, gaps = following, True
             continue
         if position + frame.size > source.size:
-            return count, source.size, True, None
+            return _Count(count, source.size, True, None, gaps)
         count, position = count + 1, position + frame.size
-    return count, position, False, None
+    return _Count(count, position, False, None, gaps)
 
 
-def _continues(source: ByteSource, position: int, stream_format: tuple[int, int, int, bool]) -> bool:
+def can_continue(source: ByteSource, position: int, stream_format: tuple[int, int, int, bool]) -> bool:
     """Return whether the frame at `position` can belong to a stream of that format."""
     head = source.read(position, _HEAD_BYTES)
     frame = parse_frame(head[:4])
-    return frame is not None and frame.format == stream_format and _xing(head, frame) is None
+    return frame is not None and frame.format == stream_format and read_xing(head, frame) is None
 
 
-def _find_frame(source: ByteSource, position: int, min_frames: int = 1) -> int | None:
+def find_frame(source: ByteSource, position: int, min_frames: int = 1) -> int | None:
     """Return the position of the next frame, after tags and junk; None if there is none nearby.
 
     At least `min_frames` must follow, except after a header with their number.
@@ -247,10 +271,10 @@ def _find_frame(source: ByteSource, position: int, min_frames: int = 1) -> int |
     return None
 
 
-def _find_distant_frame(source: ByteSource, position: int) -> int | None:
+def find_distant_frame(source: ByteSource, position: int) -> int | None:
     """Return the position of frames after junk of any size, such as an unreadable part of a disk."""
     for start in range(position + _MAX_JUNK, source.size, _MAX_JUNK):
-        following = _find_frame(source, start, _MIN_FOLLOWING_FRAMES)
+        following = find_frame(source, start, _MIN_FOLLOWING_FRAMES)
         if following is not None:
             return following
     return None
@@ -269,7 +293,7 @@ def _is_frame_sequence(source: ByteSource, position: int, min_frames: int) -> bo
     """Return whether three frames of one format begin at `position`, or fewer up to the end of the file."""
     head = source.read(position, _HEAD_BYTES)
     first = frame = parse_frame(head[:4])
-    if first is not None and _xing(head, first):
+    if first is not None and read_xing(head, first):
         min_frames = 1
     for number in range(max(min_frames, _SURE_FRAMES)):
         if first is None or frame is None or frame.format != first.format:

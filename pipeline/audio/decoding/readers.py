@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pipeline.audio.decoding.av_reader import AvReader, needs_av
 from pipeline.audio.decoding.byte_source import ByteSource
-from pipeline.audio.decoding.frame_reader import FrameReader, SoundReader
+from pipeline.audio.decoding.frame_reader import FrameReader
+from pipeline.audio.decoding.mpeg_reader import join_mpeg_streams, mpeg_reader
 from pipeline.audio.decoding.recording_streams import recording_streams
 from pipeline.audio.decoding.stream_reader import DECODER_ERRORS
 
@@ -16,7 +17,8 @@ def open_readers(source: ByteSource) -> list[FrameReader]:
         RuntimeError, TypeError, OSError, ValueError: it cannot be decoded.
     """
     try:
-        return [SoundReader(source, stream) for stream in recording_streams(source)]
+        streams = join_mpeg_streams(source, recording_streams(source))
+        return [mpeg_reader(source, stream) for stream in streams]
     except DECODER_ERRORS:
         if not needs_av(source):
             raise

@@ -24,6 +24,8 @@ class Stream:
     """Samples per channel that the header of such a compressed stream declares, 0: not declared."""
     cut: bool = False
     """Whether an unknown amount is missing at the end."""
+    has_gaps: bool = False
+    """Whether bytes that the decoder leaves out are between the frames that were found."""
     warning: str = ""
     """Why the samples may not be what they should be."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.audio.decode import AudioDecodeError, decode
 from pipeline.audio.recordings import read_recording, read_windows
-from tests.helpers.audio_formats import RATE, encode, noise
+from tests.helpers.audio_formats import RATE, drop_first_mp3_frame, encode, encode_mp3, noise
 from tests.pipeline.audio.test_recordings import encode_long
 
 WINDOW = 2.0
@@ -65,6 +65,54 @@ def test_ogg_with_damaged_pages_yields_other_windows_at_their_times(subtype: str
     assert all(re.fullmatch(r"unreadable from 00:00:2\d to 00:00:[23]\d", text) for text in reasons.values())
     for position, window in samples.items():
         np.testing.assert_allclose(window, whole[position], atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["300", "5000", "zeros", "missing", "inserted", "two parts"])
+@pytest.mark.parametrize("is_constant", [True, False])
+def test_mp3_with_damaged_frames_yields_other_windows_at_their_times(kind: str, is_constant: bool):
+    content = encode_mp3(noise(60.0, 16_000), 16_000, is_constant)
+    whole, _, _ = read(content)
+    start = int(len(content) * 0.42)
+    broken = {
+        "300": damage(content, 0.42),
+        "5000": damage(content, 0.42, 5000),
+        "zeros": damage(content, 0.42, 20_000, zero=True),
+        "missing": content[:start] + content[start + 5000 :],
+        "inserted": content[:start] + bytes(5000) + content[start:],
+        "two parts": damage(damage(content, 0.42), 0.44),
+    }[kind]
+    samples, reasons, _ = read(broken)
+    assert 1 <= len(reasons) <= 6
+    assert all(24 <= window <= 36 for window in reasons)
+    assert all(text.startswith("unreadable from 00:00:2") for text in reasons.values())
+    for position, window in samples.items():
+        np.testing.assert_allclose(window, whole[position], atol=2e-6)
+
+
+def test_mp3_without_declared_length_keeps_times_after_damaged_bytes():
+    content = drop_first_mp3_frame(encode_mp3(noise(60.0)))
+    whole, _, _ = read(content)
+    for size in (700, 20_000):  # beyond 8 KiB, the frames after it are found as a stream of their own
+        broken = damage(content, 0.42, size, zero=True)
+        assert read_recording(broken) == read_recording(content)
+        samples, reasons, warnings = read(broken)
+        assert reasons and not warnings
+        for position, window in samples.items():
+            np.testing.assert_allclose(window, whole[position], atol=2e-6)
+    start = len(content) // 2
+    _, _, warnings = read(content[:start] + content[start + 5000 :])
+    assert warnings == ["damaged, and without a declared length: times after the damaged part may be wrong"]
+
+
+def test_tags_of_an_mp3_are_no_damage():
+    content = encode_mp3(noise(60.0))
+    whole, _, _ = read(content)
+    tagged = b"ID3\4\0\0\0\0\1\0" + bytes(128) + content + b"TAG" + bytes(range(125))
+    samples, reasons, warnings = read(tagged)
+    assert not reasons and not warnings
+    assert samples.keys() == whole.keys()
+    for position, window in samples.items():
+        np.testing.assert_allclose(window, whole[position], atol=2e-6)
 
 
 def test_values_that_are_not_finite_are_unreadable():
