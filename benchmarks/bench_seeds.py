@@ -53,6 +53,13 @@ def summarize(folds: list[Scored]) -> dict[str, Any]:
     }
 
 
+def count_mistakes(seeds: list[list[Scored]]) -> list[int]:
+    """Return the number of clips that are mistaken with 0, 1, … of the seeds."""
+    joined = [Scored.join(folds) for folds in seeds]
+    is_wrong = np.array([clips.probabilities.argmax(1) != clips.labels for clips in joined])
+    return np.bincount(is_wrong.sum(axis=0), minlength=len(seeds) + 1).tolist()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=Path, nargs="+", required=True)
@@ -64,6 +71,7 @@ def main() -> None:
         "seeds": singles,
         "mean": float(np.mean(means)),
         "std_over_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        "clips_by_seeds_that_mistake_them": count_mistakes(seeds),
         "mean_ece": float(np.mean([single["clips"]["ece"] for single in singles])),
         # Members at their own temperatures, as `predict` averages them; then the mean is calibrated itself.
         "ensemble": summarize(
