@@ -6,7 +6,7 @@ In the order in which a file passes through them:
 - `streams`: where each audio stream of a file begins and ends, and whether its end is missing; Ogg and FLAC.
 - `stream`: one of them, as a file for the decoder.
 - `containers`: uncompressed files (WAV, AIFF, AU, CAF …), whose headers may be wrong.
-- `mpeg`: MP3 files, their frames and tags.
+- `mpeg`, `mpeg_header`: MP3 files, their streams and tags; headers of their frames.
 - `stream_reader`: samples of a stream by libsndfile, block by block.
 - `channels`: mixes channels to mono, without those that are silent or cancel out.
 - `decoder_output`: hides messages of the MP3 decoder.

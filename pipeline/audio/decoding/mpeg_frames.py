@@ -10,16 +10,8 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from pipeline.audio.decoding.byte_source import ByteSource
-from pipeline.audio.decoding.mpeg import (
-    Frame,
-    can_continue,
-    find_distant_frame,
-    find_frame,
-    parse_frame,
-    patch_xing,
-    read_xing,
-    skip_id3v2,
-)
+from pipeline.audio.decoding.mpeg import can_continue, find_distant_frame, find_frame, skip_id3v2
+from pipeline.audio.decoding.mpeg_header import Frame, parse_frame, patch_xing, read_xing
 from pipeline.audio.decoding.stream import Stream
 
 _LAYER_3, _WINDOW = 3, 1 << 18

@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.frame_reader import FrameReader, SoundReader
-from pipeline.audio.decoding.mpeg import parse_frame
 from pipeline.audio.decoding.mpeg_frames import MpegFrames, Run
+from pipeline.audio.decoding.mpeg_header import parse_frame
 from pipeline.audio.decoding.stream import Stream
 
 # The first frames of a run need bytes of those before them, up to 511, and overlap with them.

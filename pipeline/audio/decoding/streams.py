@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.containers import container_streams
 from pipeline.audio.decoding.flac import flac_streams
-from pipeline.audio.decoding.mpeg import mpeg_streams, parse_frame, skip_id3v2
+from pipeline.audio.decoding.mpeg import mpeg_streams, skip_id3v2
+from pipeline.audio.decoding.mpeg_header import parse_frame
 from pipeline.audio.decoding.stream import Stream, split_at
 
 # Codes of MPEG layers 1 and 2, and of layer 3, in the header of a WAV file.
