@@ -85,6 +85,14 @@ def mean(parts: Sequence[Scored]) -> Scored:
     return Scored(np.mean([part.probabilities for part in parts], axis=0), parts[0].labels)
 
 
+def calibrated(folds: Sequence[Scored]) -> list[Scored]:
+    """Return the predictions of each fold at the temperature that is best for all others."""
+    return [
+        fold.scaled(Scored.join([other for other in folds if other is not fold]).temperature)
+        for fold in folds
+    ]
+
+
 def summarize(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return the calibration of a variant: single models and their mean, before and after each step."""
     single, single_scaled, averaged, averaged_scaled = [], [], [], []
@@ -97,10 +105,7 @@ def summarize(variant: str, options: argparse.Namespace) -> dict[str, Any]:
         averaged.append(mean(on_fold))
         averaged_scaled.append(mean(scaled))
     # What held-out clips of the ensemble itself would add, which a cross-validation does not have.
-    refined = [
-        part.scaled(Scored.join([other for other in averaged_scaled if other is not part]).temperature)
-        for part in averaged_scaled
-    ]
+    refined = calibrated(averaged_scaled)
     steps = {
         "one model": single,
         "one model, with its temperature": single_scaled,

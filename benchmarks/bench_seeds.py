@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_calibration import Scored, mean
+from benchmarks.bench_calibration import Scored, calibrated, mean
 from benchmarks.common import save_result
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.inference import predict_probabilities
@@ -32,14 +32,6 @@ def predict_folds(run: Path) -> list[Scored]:
         mels = np.stack([dataset.mels[row] for row in rows])
         scored.append(Scored(predict_probabilities(saved.model, mels), dataset.labels[rows]))
     return scored
-
-
-def calibrated(folds: list[Scored]) -> list[Scored]:
-    """Return the predictions of each fold at the temperature that is best for all others."""
-    return [
-        fold.scaled(Scored.join([other for other in folds if other is not fold]).temperature)
-        for fold in folds
-    ]
 
 
 def summarize(folds: list[Scored]) -> dict[str, Any]:

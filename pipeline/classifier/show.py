@@ -23,6 +23,7 @@ from pipeline.data.windows import MIN_HOP
 from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.files import write_atomically
 from pipeline.io.storage import PathOrURI, is_remote
 from pipeline.io.text import plural
 from pipeline.report.audio_parts import AudioPart, choose_parts, heard, read_parts
@@ -136,7 +137,8 @@ def page_audio(
             return PageAudio()
         path = config.out.with_name(f"{config.out.stem}_audio.ogg")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(media.audio)
+        content = media.audio
+        write_atomically(path, lambda file: file.write(content))
         return PageAudio(
             quote(path.name), note=f"Plays the file {path.name}, which must stay next to the page."
         )
