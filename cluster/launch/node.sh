@@ -47,8 +47,8 @@ if [ "$role" = head ] && [ "$share" = head ]; then
     # NFS has no password: the firewalls of aws.yaml and gcp.yaml admit the cluster's nodes only. All writes are
     # made as the head's user, whose id may differ on a worker.
     options="rw,sync,no_subtree_check,all_squash,anonuid=$(id -u),anongid=$(id -g)"
-    echo "$folder 10.0.0.0/8($options) 172.16.0.0/12($options) 192.168.0.0/16($options)" |
-        sudo tee /etc/exports.d/melray.exports > /dev/null
+    sudo tee /etc/exports.d/melray.exports > /dev/null \
+        <<< "$folder 10.0.0.0/8($options) 172.16.0.0/12($options) 192.168.0.0/16($options)"
     sudo exportfs -ra
 elif ! mountpoint --quiet "$folder"; then
     # Ray sets RAY_HEAD_IP on the workers.

@@ -422,7 +422,7 @@ def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) 
     (tmp_path / ".ray" / "auth_token").write_text("secret")
     calls = tmp_path / "calls"
     calls.write_text("")
-    write_stub(programs, "sudo")
+    write_stub(programs, "sudo", '[ "$1" != tee ] || cat >> "$CALLS"')
     write_stub(programs, "mountpoint", "exit 1")
     write_stub(programs, "nvidia-smi", f"exit {0 if gpu else 1}")
     write_stub(tmp_path / "melray-venv" / "bin", "python", f'[ "$1" != -c ] || {sys.executable} -I "$@"')
@@ -468,7 +468,11 @@ def test_head_exports_its_disk(tmp_path: Path) -> None:
     (tmp_path / "melray" / "share").write_text("head\n")
     for _ in range(2):
         calls = run_script(tmp_path, "node.sh", "head", "boto3")
-    assert "sudo exportfs -ra" in calls and "sudo tee /etc/exports.d/melray.exports" in calls
+    assert "sudo exportfs -ra" in calls
+    line = calls[calls.index("sudo tee /etc/exports.d/melray.exports") + 1]
+    networks = [client.partition("(")[0] for client in line.removeprefix("/mnt/melray ").split()]
+    assert networks == ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]  # the private ones of RFC 1918
+    assert line.count("(rw,sync,no_subtree_check,all_squash,") == 3
     assert calls.index("python -m pip install boto3") > calls.index(
         "python -m pip install --constraint constraints.txt --requirement requirements.txt"
     )
