@@ -67,6 +67,9 @@ VARIANTS: dict[str, Variant] = {
     "128 bands, hop of 23 ms, MixUp of powers, equalizer": Variant(
         _mixup(0.8, 1.0, "power") | _EQUALIZER, mel=_DEFAULT_MEL
     ),
+    "128 bands, hop of 23 ms, mobilenet": Variant({"model": {"arch": "mobilenet"}}, mel=_DEFAULT_MEL),
+    "128 bands, hop of 23 ms, weights averaged": Variant({"swa_fraction": 0.25}, mel=_DEFAULT_MEL),
+    "128 bands, hop of 23 ms, PCEN": Variant({"model": {"input": "pcen"}}, mel=_DEFAULT_MEL),
     "64 bands, windows of 46 ms, hop of 12 ms": Variant(mel={"n_fft": 1024, "hop_length": 256}),
     "256 bands, windows of 186 ms, hop of 46 ms": Variant(mel={"n_fft": 4096, "n_mels": 256}),
     "44.1 kHz": Variant(mel={"sample_rate": 44_100, "n_fft": 4096, "hop_length": 2048}),
