@@ -7,6 +7,7 @@ with the same bytes at every attempt. `_manifest.json` is written last and marks
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from pipeline.audio.augment import AugmentConfig
-from pipeline.audio.clip_files import clip_sources
+from pipeline.audio.clip_files import ClipsAhead, FetchedFile, clip_sources
 from pipeline.audio.clip_formats import read_formats
 from pipeline.audio.cpu_time import clip_seconds
 from pipeline.audio.decode import DecodeConfig
@@ -211,6 +212,15 @@ class ShardWriter:
         """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
         self._extractor = ClipExtractor(features, augment, min_complete)
         self._clip_timeout_s = clip_timeout_s
+        self._ahead = ClipsAhead()
+
+    def prefetch(self, unit: WorkUnit) -> None:
+        """Read the first files of a unit that follows; called by another thread.
+
+        Raises:
+            OSError: the clip list cannot be read.
+        """
+        self._ahead.add(unit.name, unit.read_clips())
 
     def __call__(self, unit: WorkUnit) -> ShardSummary:
         """Write the shard of a unit.
@@ -220,9 +230,9 @@ class ShardWriter:
             OSError: the clip list cannot be read or the shard cannot be written.
         """
         with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
-            clips = unit.read_clips()
+            clips, files = self._ahead.take(unit.name, unit.read_clips)
             is_windowed = "start" in clips[0]
-            extracted = self._extract(clips, is_windowed, quarantine)
+            extracted = self._extract(clips, files, is_windowed, quarantine)
         summary = write_shard(
             unit.path,
             extracted.clips,
@@ -236,13 +246,20 @@ class ShardWriter:
         return summary
 
     def _extract(
-        self, clips: list[dict[str, Any]], is_windowed: bool, quarantine: CrashQuarantine
+        self,
+        clips: list[dict[str, Any]],
+        files: Sequence[str | FetchedFile],
+        is_windowed: bool,
+        quarantine: CrashQuarantine,
     ) -> ExtractedClips:
-        """Extract the clips of a unit; after a crash one at a time, each after it is recorded."""
+        """Extract the clips of a unit; after a crash one at a time, each after it is recorded.
+
+        Of the first clips, `files` have been read already.
+        """
         is_alone = quarantine.after_crash
         if is_windowed:
             return self._extractor.extract_windows(clips, quarantine.begin, CRASH_REASON, not is_alone)
-        with closing(clip_sources(clips, ahead=not is_alone)) as sources:
+        with closing(clip_sources(clips, not is_alone, files)) as sources:
             return self._extractor.extract_clips(clips, sources, quarantine.begin, CRASH_REASON)
 
 

@@ -5,7 +5,8 @@ A request to an object store takes milliseconds; a row of a Parquet file is read
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -52,7 +53,39 @@ class FetchedFile:
         return self.outcome
 
 
-def clip_sources(clips: Sequence[dict[str, Any]], ahead: bool = True) -> Generator[str | FetchedFile]:
+class ClipsAhead:
+    """Clips of work units that are not due yet, of which the first files have been read."""
+
+    def __init__(self) -> None:
+        self._units: dict[str, tuple[list[dict[str, Any]], list[str | FetchedFile]]] = {}
+
+    def add(self, unit: str, clips: list[dict[str, Any]]) -> None:
+        """Read the first files of a unit, given by its name, with as many bytes as may be read ahead.
+
+        Rows of Parquet files are left to the unit itself: a damaged one may crash the process.
+        """
+        files: list[str | FetchedFile] = []
+        if clips and is_store_uri(clips[0]["path"]) and not any(is_row(clip["path"]) for clip in clips):
+            ends = itertools.accumulate(map(_size, clips))
+            count = sum(end <= MAX_BYTES_AHEAD for end in ends)
+            files = list(map_concurrently(_source, clips[:count]))
+        self._units[unit] = clips, files
+
+    def take(
+        self, unit: str, read: Callable[[], list[dict[str, Any]]]
+    ) -> tuple[list[dict[str, Any]], list[str | FetchedFile]]:
+        """Return the clips of a unit, and those of its files that have been read.
+
+        Args:
+            unit: name of the unit.
+            read: reads the clips of a unit that has not been added.
+        """
+        return self._units.pop(unit) if unit in self._units else (read(), [])
+
+
+def clip_sources(
+    clips: Sequence[dict[str, Any]], ahead: bool = True, first: Sequence[str | FetchedFile] = ()
+) -> Generator[str | FetchedFile]:
     """Yield what `load_clip` reads of each clip: its path, or a file that has been read.
 
     Of a window, which has a `start`, the path or URI is yielded: `read_windows` reads ranges of long objects.
@@ -60,9 +93,13 @@ def clip_sources(clips: Sequence[dict[str, Any]], ahead: bool = True) -> Generat
     Args:
         clips: `path` and `size` of each clip, as in the manifest.
         ahead: read files of object stores and rows before they are due; otherwise yield their paths.
+        first: files of the first clips, if they have been read already.
     """
     if not ahead or not any(map(_is_fetched, clips)):
         yield from (clip["path"] for clip in clips)
+    elif first:
+        yield from first
+        yield from clip_sources(clips[len(first) :])
     else:
         # Rows are read in their order, each after the row before.
         threads = 1 if any(is_row(clip["path"]) for clip in clips) else THREADS

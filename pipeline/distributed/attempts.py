@@ -20,21 +20,25 @@ MAX_LOST = 4
 
 
 @contextmanager
-def counted_attempt(unit: WorkUnit, hint: str, later_stages: str = "") -> Iterator[None]:
+def counted_attempt(
+    unit: WorkUnit, hint: str, later_stages: str = "", record: AttemptRecord | None = None
+) -> Iterator[None]:
     """Count an attempt at a unit, if it is lost within the `with` block.
 
     Args:
         unit: work unit.
         hint: suggests how to use less memory.
         later_stages: name of the stages of this attempt, unless it begins with the first stage.
+        record: record of the attempt, if it exists already.
 
     Raises:
         UserError: too many earlier attempts were lost.
         OSError: the record of the attempt before cannot be read.
     """
-    record = AttemptRecord(unit.folder, unit.name + later_stages)
-    if is_remote(unit.folder) and not later_stages:
-        unit.read_clips()  # for the first stage, while the record is being read
+    if record is None:
+        record = AttemptRecord(unit.folder, unit.name + later_stages)
+        if is_remote(unit.folder) and not later_stages:
+            unit.read_clips()  # for the first stage, while the record is being read
     record.start()
     if record.lost >= MAX_LOST:
         record.delete(wait=True)

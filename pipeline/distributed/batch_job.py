@@ -66,6 +66,8 @@ class WorkUnit:
     """Name of the clip list, which contains a digest of the plan: no other plan's list is ever read."""
     position: ByteRange
     """Where the clips are in the list."""
+    windows: bool = False
+    """Whether the clips are windows of recordings, of which parts are read."""
 
     @property
     def path(self) -> Path:
@@ -246,6 +248,7 @@ def make_work_units(clips: pd.DataFrame, clips_per_unit: int, settings: Any, fol
             index,
             list_name,
             position,
+            "start" in clips,
         )
         for index, (unit_digest, (list_name, position)) in enumerate(zip(digests, positions, strict=True))
     ]
@@ -287,10 +290,16 @@ def run_stages(
         with attempt:
             for stage in build():
                 arguments = (stage(unit, *arguments),)
-    except UserError as error:
-        return UnitResult(unit.name, error=str(error))
-    except OSError as error:
-        return UnitResult(unit.name, error=explain_os_error(error, f"writing {unit.path}"))
     except Exception as error:
-        return UnitResult(unit.name, error=describe_bug(error), traceback=traceback.format_exc())
+        return failed_unit(unit, error)
     return UnitResult(unit.name, arguments[0])
+
+
+def failed_unit(unit: WorkUnit, error: Exception) -> UnitResult:
+    """Return the result of a unit whose output could not be made or written."""
+    if isinstance(error, UserError):
+        return UnitResult(unit.name, error=str(error))
+    if isinstance(error, OSError):
+        return UnitResult(unit.name, error=explain_os_error(error, f"writing {unit.path}"))
+    text = "".join(traceback.format_exception(error))
+    return UnitResult(unit.name, error=describe_bug(error), traceback=text)

@@ -79,8 +79,9 @@ def read_clips(path: Path, position: ByteRange) -> list[dict[str, Any]]:
     return pa.ipc.open_stream(_read_range(path, *position)).read_all().to_pylist()
 
 
-# An attempt reads the clips while it reads the record of the attempt before, and again in its first stage.
-@lru_cache(maxsize=1)
+# An attempt reads the clips while it reads the record of the attempt before, and again in its first stage;
+# those of the next unit may be read in between.
+@lru_cache(maxsize=2)
 def _read_range(path: Path, start: int, size: int) -> bytes:
     if isinstance(path, RemotePath):
         return path.read_range(start, size)

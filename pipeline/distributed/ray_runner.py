@@ -31,6 +31,7 @@ from pipeline.distributed.resources import (
     max_workers,
     wait_for_resources,
 )
+from pipeline.distributed.unit_sequence import run_sequence, unit_groups
 from pipeline.distributed.worker import build_once
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path
@@ -48,7 +49,8 @@ class RayRunner:
     wait_for_nodes: float = 0.0
     """Minutes to wait for missing nodes."""
     workers: int | None = None
-    """Maximum number of concurrent units (default: `units_per_cpu` of each CPU, or one per GPU)."""
+    """Maximum number of concurrent units (default: one per CPU, two of windows in an object store, or one per
+    GPU)."""
     gpus: float = 0.0
     """GPUs per worker; the other stages run in separate CPU tasks then."""
     gpu_stage: int = -1
@@ -67,14 +69,26 @@ class RayRunner:
         nodes = self._wait_for_resources(len(stages))
         for folder in {unit.folder for unit in units}:
             forget_lost_attempts(folder)
-        rows = _dataset(units)
         if self.gpus:
+            rows = _dataset([_to_row(unit) for unit in units])
             rows = self._map_on_gpus(rows, stages, self._actor_pool(nodes, len(units)))
+            yield from _results(rows)
         else:
-            function = _row_function(stages, self.memory_hint)
-            num_cpus = 1 if self.workers else 1 / units_per_cpu(units)
-            rows = _map_on_cpus(rows, function, num_cpus, self.workers and min(self.workers, len(units)))
-        yield from _results(rows)
+            yield from self._run_on_cpus(units, stages, nodes)
+
+    def _run_on_cpus(
+        self, units: Sequence[WorkUnit], stages: Sequence[StageBuilder], nodes: Sequence[NodeResources]
+    ) -> Iterator[UnitResult]:
+        """Run units by tasks with one or several units each; yield the results of a task when it ends."""
+        groups = unit_groups(units, self.workers or max_workers(self._need, nodes))
+        # Windows are read by requests in between, which a second unit on the same CPU hides.
+        num_cpus = 1 if self.workers or not units[0].windows else 1 / units_per_cpu(units)
+        function = _group_function(stages, self.memory_hint)
+        rows = _dataset([{"units": pickle.dumps(group)} for group in groups])
+        rows = _map_on_cpus(rows, function, num_cpus, self.workers and min(self.workers, len(groups)))
+        for row in _rows(rows):
+            for result in pickle.loads(row["results"]):
+                yield result if result.error else result._replace(summary=pickle.loads(result.summary))
 
     @property
     def _need(self) -> ResourceRequest:
@@ -114,9 +128,14 @@ class RayRunner:
 
 
 def _results(rows: Any) -> Iterator[UnitResult]:
-    """Yield the results of all units; errors of Ray itself become a `UserError` of one line."""
+    """Yield the results of all units."""
+    yield from map(_to_result, _rows(rows))
+
+
+def _rows(rows: Any) -> Iterator[dict[str, Any]]:
+    """Yield computed rows; errors of Ray itself become a `UserError` of one line."""
     try:
-        yield from map(_to_result, rows.iter_rows())
+        yield from rows.iter_rows()
     except Exception as error:
         raise UserError(f"Ray could not run a work unit: {_last_line(error)}") from error
 
@@ -127,11 +146,11 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _dataset(units: Sequence[WorkUnit]) -> Any:
-    """Return a Ray dataset with one block per unit: each unit is a task with its own progress and retries."""
+def _dataset(rows: list[dict[str, Any]]) -> Any:
+    """Return a Ray dataset with one block per row: each row is a task with its own progress and retries."""
     import ray.data
 
-    return ray.data.from_items([_to_row(unit) for unit in units], override_num_blocks=len(units))
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
 def _map_on_cpus(rows: Any, function: Callable[..., Any], num_cpus: float, max_concurrent: int | None) -> Any:
@@ -155,6 +174,23 @@ def _row_function(
 
     run_row.__name__ = _display_name(stages)
     return run_row
+
+
+def _group_function(
+    stages: Sequence[StageBuilder], memory_hint: str
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return the function that Ray Data maps over groups of units, named as that over rows."""
+    build = partial(build_once, uuid.uuid4().hex, stages)
+
+    def build_all() -> list[Stage]:
+        return [*build(), _dump_value]  # as a stage, so that its errors are values too
+
+    def run_group(row: dict[str, Any]) -> dict[str, Any]:
+        results = list(run_sequence(pickle.loads(row["units"]), build_all, memory_hint))
+        return {"results": pickle.dumps(results)}
+
+    run_group.__name__ = _display_name(stages)
+    return run_group
 
 
 def _row_class(stages: Sequence[StageBuilder], memory_hint: str) -> type:

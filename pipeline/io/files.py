@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.io.background_uploads import upload
 from pipeline.io.remote_path import RemotePath
 
 # Size up to which a file for an object store is in memory before it is uploaded.
@@ -48,7 +49,7 @@ def _upload(file: Any, path: RemotePath) -> None:
     size = file.tell()
     file.seek(0)
     if size <= _MAX_MEMORY_BYTES:
-        path.write_bytes(file.read())
+        upload(path, file.read())
         return
     file.flush()
     # Memory that is backed by the file, of which the system keeps as much as it has space for.

@@ -40,8 +40,7 @@ class PredictConfig(DecodeConfig, DeviceConfig, WindowOutputConfig):
     """Split longer clips into at most N windows and average; 1 uses the center crop, as evaluation does. Not
     for `--window`, which predicts all windows."""
     workers: int | None = Field(None, ge=1)
-    """Parallel workers (default: one per CPU, two if --out is in an object store, or one per GPU; with GPUs,
-    CPUs compute the spectrograms)."""
+    """Parallel workers (default: one per CPU, or one per GPU; with GPUs, CPUs compute the spectrograms)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Numeric precision of the network; with fp32 scores do not depend on how files are batched."""
 

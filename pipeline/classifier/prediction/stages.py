@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.audio.clip_files import clip_sources
+from pipeline.audio.clip_files import ClipsAhead, clip_sources
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
@@ -56,6 +56,15 @@ class SpectrogramReader:
         """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
         self._features, self._max_windows = features, max_windows
         self._clip_timeout_s, self._min_complete = clip_timeout_s, min_complete
+        self._ahead = ClipsAhead()
+
+    def prefetch(self, unit: WorkUnit) -> None:
+        """Read the first files of a unit that follows; called by another thread.
+
+        Raises:
+            OSError: the clip list cannot be read.
+        """
+        self._ahead.add(unit.name, unit.read_clips())
 
     def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
         """Read the clips of a unit.
@@ -64,10 +73,11 @@ class SpectrogramReader:
             UserError: the object store of a clip cannot be reached.
             OSError: the clip list cannot be read.
         """
-        result = UnitSpectrograms(unit.read_clips())
+        clips, files = self._ahead.take(unit.name, unit.read_clips)
+        result = UnitSpectrograms(clips)
         with (
             CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine,
-            closing(clip_sources(result.clips, ahead=not quarantine.after_crash)) as sources,
+            closing(clip_sources(clips, not quarantine.after_crash, files)) as sources,
         ):
             for clip, source in zip(result.clips, sources, strict=True):
                 if quarantine.begin(clip["clip_id"]):
