@@ -26,7 +26,7 @@ from cluster.serving import classifier_replica, generator_replica
 from cluster.serving.classifier_replica import ClassifierSettings
 from cluster.serving.config import ServeConfig
 from cluster.serving.generator_replica import GeneratorSettings
-from cluster.serving.groups import Groups
+from cluster.serving.groups import CALLS_PER_REPLICA, Groups
 from cluster.serving.messages import Classification, Rejection, ServedClip, Sound
 from cluster.serving.models import ServedModel
 from cluster.serving.requests import unavailable
@@ -39,8 +39,6 @@ T = TypeVar("T")
 # of their own.
 ATTEMPTS = 2
 REQUEST_TIMEOUT_S = 300.0
-# One call of a replica is computed while the next one is sent. Autoscaling adds replicas from this number on.
-CALLS_PER_REPLICA = 2
 # Sounds with more bytes are sent in calls of their own, which take long.
 MAX_GROUPED_BYTES = 2_000_000
 # How often Ray Serve checks whether replicas respond, in seconds, and how long it waits for that.
@@ -88,8 +86,8 @@ class RemoteModel:
     def __init__(self, handle: DeploymentHandle, config: ServeConfig):
         self._handle = handle
         self._streaming_handle = handle.options(stream=True)
-        calls = CALLS_PER_REPLICA * (config.max_replicas or config.replicas)
-        self._groups = Groups(self._classify_group, config.batch_size, calls)
+        replicas = config.max_replicas or config.replicas
+        self._groups = Groups(self._classify_group, config.batch_size, replicas)
 
     async def classify(self, sound: Sound) -> Classification | Rejection:
         """Classify a sound."""

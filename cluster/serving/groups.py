@@ -1,8 +1,8 @@
 """Concurrent requests that are sent to a replica together: a call costs Ray about as much as a clip costs the
 network, whatever is in it.
 
-A request is sent at once while there are fewer than `calls` of them, and a group is never waited for while
-nothing is being computed.
+Each replica has a call in progress; of many requests a second one, which is sent while the first is computed.
+A group is never waited for while nothing is being computed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+# Calls in progress for each replica at most, and the requests that are worth a second one.
+CALLS_PER_REPLICA, WORTHWHILE = 2, 8
 # Seconds in which a group fills up after results were sent: clients then send their next requests.
 GATHER_S = 0.01
 # Seconds after which a request is sent although all calls are in progress: they may be long ones.
@@ -32,16 +34,19 @@ class _Request(Generic[T, R]):
 class Groups(Generic[T, R]):
     """Groups requests into calls."""
 
-    def __init__(self, call: Callable[[list[T]], AsyncIterator[list[tuple[int, R]]]], size: int, calls: int):
+    def __init__(
+        self, call: Callable[[list[T]], AsyncIterator[list[tuple[int, R]]]], size: int, replicas: int
+    ):
         """Take the call.
 
         Args:
             call: yields results of the items that it is given, each with the index of its item, as they are
                 ready.
             size: limit of the items of a call.
-            calls: number of calls in progress from which on requests wait for others.
+            replicas: number of replicas.
         """
-        self._call, self._size, self._max_calls = call, size, calls
+        self._call, self._size, self._replicas = call, size, replicas
+        self._max_calls = CALLS_PER_REPLICA * replicas
         self._waiting: deque[_Request[T, R]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._sent = 0
@@ -77,13 +82,18 @@ class Groups(Generic[T, R]):
 
     def _is_due(self) -> bool:
         waited = asyncio.get_running_loop().time() - self._waiting[0].time
-        if len(self._calls) >= self._max_calls:
-            return waited >= MAX_WAIT_S
-        return not self._calls or len(self._waiting) >= self._share() or waited >= GATHER_S
+        if waited >= MAX_WAIT_S:
+            return True
+        if len(self._calls) < self._replicas:
+            return not self._calls or len(self._waiting) >= self._share() or waited >= GATHER_S
+        is_worthwhile = len(self._waiting) >= min(self._size, WORTHWHILE)
+        return len(self._calls) < self._max_calls and is_worthwhile
 
     def _share(self) -> int:
-        """Return the size of a group if all calls have equally many requests, at most the limit."""
-        return min(self._size, -(-(len(self._waiting) + self._sent) // self._max_calls))
+        """Return the size of a group if all replicas have equally many requests, at most the limit."""
+        requests = len(self._waiting) + self._sent
+        share = max(-(-requests // self._max_calls), min(WORTHWHILE, -(-requests // self._replicas)))
+        return min(self._size, share)
 
     def _start(self, requests: list[_Request[T, R]]) -> None:
         self._sent += len(requests)

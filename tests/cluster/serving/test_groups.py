@@ -53,7 +53,7 @@ def request(requests: Groups[str, str], items: str) -> list[asyncio.Task[str]]:
 def test_waiting_requests_are_sent_in_equal_groups() -> None:
     async def run() -> None:
         calls = Calls()
-        requests = Groups[str, str](calls.call, size=16, calls=2)
+        requests = Groups[str, str](calls.call, size=16, replicas=2)
         first = request(requests, "ab")
         await calls.wait_for(2)
         assert calls.items == [["a"], ["b"]]  # nothing is waited for while a call is free
@@ -76,10 +76,37 @@ def test_waiting_requests_are_sent_in_equal_groups() -> None:
     asyncio.run(run())
 
 
+def test_replicas_that_compute_are_sent_large_groups_only() -> None:
+    async def run() -> None:
+        calls = Calls()
+        requests = Groups[str, str](calls.call, size=16, replicas=1)
+        tasks = request(requests, "a")
+        await calls.wait_for(1)
+        tasks += request(requests, "bcdefgh")
+        await asyncio.sleep(2 * groups.GATHER_S)
+        assert len(calls.items) == 1
+        tasks += request(requests, "i")
+        await calls.wait_for(2)
+        assert calls.items[1] == list("bcdefghi")
+        tasks += request(requests, "jklmnopqr")  # more than two calls are not in progress
+        await asyncio.sleep(2 * groups.GATHER_S)
+        assert len(calls.items) == 2
+        calls.answer(0, 0)
+        calls.end(0)
+        await calls.wait_for(3)
+        assert calls.items[2] == list("jklmnopqr")
+        for number in (1, 2):
+            calls.answer(number, *range(len(calls.items[number])))
+            calls.end(number)
+        assert await asyncio.gather(*tasks) == list("ABCDEFGHIJKLMNOPQR")
+
+    asyncio.run(run())
+
+
 def test_group_has_at_most_its_size() -> None:
     async def run() -> None:
         calls = Calls()
-        requests = Groups[str, str](calls.call, size=3, calls=1)
+        requests = Groups[str, str](calls.call, size=3, replicas=1)
         tasks = request(requests, "abcdefgh")
         for number, items in enumerate(["a", "bcd", "efg", "h"]):
             await calls.wait_for(number + 1)
@@ -94,7 +121,7 @@ def test_group_has_at_most_its_size() -> None:
 def test_result_does_not_wait_for_others_of_its_group() -> None:
     async def run() -> None:
         calls = Calls()
-        requests = Groups[str, str](calls.call, size=16, calls=1)
+        requests = Groups[str, str](calls.call, size=16, replicas=1)
         tasks = request(requests, "abc")
         await calls.wait_for(1)
         calls.end(0, ValueError("lost"))
@@ -114,7 +141,7 @@ def test_result_does_not_wait_for_others_of_its_group() -> None:
 def test_request_does_not_wait_for_long_calls() -> None:
     async def run() -> None:
         calls = Calls()
-        requests = Groups[str, str](calls.call, size=16, calls=1)
+        requests = Groups[str, str](calls.call, size=16, replicas=1)
         (long,) = request(requests, "a")
         await calls.wait_for(1)
         (short,) = request(requests, "b")
@@ -135,7 +162,7 @@ def test_request_does_not_wait_for_long_calls() -> None:
 def test_call_is_canceled_once_nobody_wants_its_results() -> None:
     async def run() -> None:
         calls = Calls()
-        requests = Groups[str, str](calls.call, size=16, calls=1)
+        requests = Groups[str, str](calls.call, size=16, replicas=1)
         tasks = request(requests, "abcd")
         await calls.wait_for(1)
         tasks[3].cancel()
@@ -157,7 +184,7 @@ def test_call_is_canceled_once_nobody_wants_its_results() -> None:
 def test_call_without_a_result_is_an_error() -> None:
     async def run() -> None:
         calls = Calls()
-        requests = Groups[str, str](calls.call, size=16, calls=1)
+        requests = Groups[str, str](calls.call, size=16, replicas=1)
         for result in (requests.result, requests.result_alone):
             task = asyncio.create_task(result("a"))
             await calls.wait_for(len(calls.items) + 1)
