@@ -9,15 +9,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from models.classifier import Classifier
 from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import FeatureConfig
 from pipeline.audio.recordings import read_recording, read_windows
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.audio_formats import encode, noise
 from tests.helpers.s3_server import S3Server
+from tests.helpers.saved_classifier import COUNTS, NAMES, NETWORK, save_run
 from tests.pipeline.audio.test_recordings import encode_long
 
 RATE, HOURS = 48_000, 12
@@ -100,6 +104,35 @@ def test_twelve_hours_of_flac_are_read_in_bounded_memory(tmp_path: Path):
     assert seconds == 3600 * HOURS
     assert rms == pytest.approx([RMS] * len(STARTS), rel=0.05)
     assert memory < MAX_BYTES
+
+
+PREDICT = """
+import re, sys
+from pathlib import Path
+from pipeline.classifier.predict import PredictConfig, write_predictions
+from pipeline.distributed.batch_job import run_in_process
+
+run, audio, out = map(Path, sys.argv[1:])
+write_predictions(PredictConfig(run=run, audio=audio, out=out, window=5.0, hop=5.0), run_in_process)
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_twelve_hours_are_predicted_in_bounded_memory(tmp_path: Path):
+    """In one process, with what the command itself needs: table of windows, events, files."""
+    (tmp_path / "audio").mkdir()
+    write_sparse_wave(tmp_path / "audio" / "night.wav", "RF64")
+    features = FeatureConfig()
+    network = Classifier(NETWORK, features.mel.n_mels, len(NAMES))
+    metadata = {"features": features, "class_names": NAMES, "training": {"class_counts": COUNTS}}
+    run = save_run(tmp_path / "run", network, **metadata)
+    command = [sys.executable, "-c", PREDICT, run, tmp_path / "audio", tmp_path / "out"]
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=500)
+    table = pq.read_table(tmp_path / "out" / "windows.parquet")
+    assert table.num_rows == 3600 * HOURS // 5
+    assert 1024 * int(result.stdout.splitlines()[-1]) < MAX_BYTES
 
 
 @pytest.fixture
