@@ -161,6 +161,16 @@ def read_header(path: str) -> bytes:
         return b""
 
 
+def is_recording(path: Path) -> bool:
+    """Return whether a file has the ending or the first bytes of a recording, readable or not."""
+    extension = ending(path.name)
+    return (
+        extension in EXTENSIONS
+        or extension in UNSUPPORTED_EXTENSIONS
+        or (extension not in OTHER_EXTENSIONS and is_audio_header(read_header(str(path))))
+    )
+
+
 def unsupported_reason(path: str, content: bytes | None = None) -> str | None:
     """Return why a file is not in a format that can be read; None if it may be, or is missing or empty.
 

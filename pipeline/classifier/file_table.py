@@ -16,7 +16,7 @@ from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectr
 from pipeline.audio.sound_arguments import check_source
 from pipeline.audio.sounds import source_name
 from pipeline.classifier.prediction.tables import predicted_labels
-from pipeline.data.manifest import read_unlabeled
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.arguments import shown_value
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import errors_without_flags

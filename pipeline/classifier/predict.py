@@ -28,8 +28,9 @@ from pipeline.classifier.windows.annotation_files import EVENTS_NAME
 from pipeline.classifier.windows.settings import window_settings
 from pipeline.classifier.windows.stage import WindowReader
 from pipeline.data.clips import shown
-from pipeline.data.manifest import Manifest, read_unlabeled
+from pipeline.data.manifest import Manifest
 from pipeline.data.shards import REJECTED_NAME, WARNINGS_NAME
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder
 from pipeline.distributed.devices import resolve_gpus, worker_device
 from pipeline.distributed.execution import runs_here, start_ray

@@ -1,4 +1,6 @@
-"""Manifest: the list of clips that a job processes, from folders, a CSV, a list of paths, or Parquet files.
+"""Manifest: the list of clips that a job processes; labeled ones from folders, a CSV or Parquet files.
+
+`unlabeled.py` reads those without labels.
 
 It is a pandas table with the columns `COLUMNS`, sorted by `clip_id`; paths are absolute. A manifest of
 windows has the columns `start` and `end` too, in seconds.
@@ -12,39 +14,28 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from pipeline.audio.feature_defaults import ClipFormat
-from pipeline.audio.file_types import (
-    EXTENSIONS,
-    OTHER_EXTENSIONS,
-    UNSUPPORTED_EXTENSIONS,
-    ending,
-    is_audio_header,
-    read_header,
-)
+from pipeline.audio.file_types import ending, is_recording
 from pipeline.data.annotations.annotated_folder import Events, read_annotated_folder
 from pipeline.data.annotations.annotation import parse_label
 from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.event_table import read_event_table
 from pipeline.data.annotations.recording_windows import cut_recordings
-from pipeline.data.clips import clip_record, normalize_id, shown, shown_list, sort_by_id, to_table
+from pipeline.data.clips import normalize_id, shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
-from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder, Omitted
+from pipeline.data.sources.audio_folders import AudioWalk, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
-from pipeline.data.sources.clip_table import read_path_list, read_unlabeled_table
-from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
 from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
 from pipeline.io.read_once import remote_files_read_once
-from pipeline.io.row_location import parse_row
-from pipeline.io.storage import to_path
 from pipeline.io.text import first_messages
 
-_TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
-_OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
+# Named by messages in addition to wav.
+OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
 class ManifestConfig(PatternConfig, TableConfig):
@@ -97,7 +88,7 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         if config.window is not None and config.annotations is None:
             notes += "; if annotation files are next to the recordings, add --annotations auto"
         raise UserError(
-            f"--data {data}: no audio files found; expected {expected} (or {_OTHER_FORMATS}){notes}"
+            f"--data {data}: no audio files found; expected {expected} (or {OTHER_FORMATS}){notes}"
         )
     clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
@@ -127,7 +118,7 @@ def cut_windows(manifest: Manifest, config: WindowConfig, seed: int) -> Manifest
 
 
 def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
-    if _is_file(data, "--data"):
+    if is_file(data, "--data"):
         return _read_labeled_file(data, config)
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder or CSV file")
@@ -138,7 +129,7 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
             f"--annotations {config.annotations} needs --window: events label windows of recordings (or "
             "--multi-label: each file is a clip with the classes of all of its events)"
         )
-    if config.annotations != "auto" and _is_file(config.annotations, "--annotations"):
+    if config.annotations != "auto" and is_file(config.annotations, "--annotations"):
         read = read_event_table(
             config.annotations, "--annotations", data, config.label_column, config.window is not None
         )
@@ -149,41 +140,12 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
     return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)
 
 
-def read_unlabeled(audio: Path) -> Manifest:
-    """Read clips without labels: the recordings below a folder, one file, or those that a table lists.
-
-    Every file that may be a recording is a clip, so that it gets a prediction: also one in an unsupported
-    format (`pipeline.audio.file_types.unsupported_reason`), one without ending, and a listed one that does
-    not exist. A row of a Parquet file is one file. Tables are a CSV with a column `path` (and `id`), or a
-    text file with one path per line.
+def is_file(path: Path, flag: str) -> bool:
+    """Return whether a path is a file.
 
     Raises:
-        UserError: no such path, no audio file, a folder that cannot be read, or a duplicate id.
+        UserError: an object store cannot be reached, or a folder not be read.
     """
-    name = f"--audio {audio}"
-    if (row := parse_row(str(audio))) is not None and _is_file(to_path(row.file), "--audio"):
-        clips, warnings = _read_row(audio, row.file), list[str]()
-    elif _is_file(audio, "--audio"):
-        clips, warnings = _read_unlabeled_file(audio)
-    elif audio.is_dir():
-        clips, warnings = _read_folder(audio)
-        if clips.empty and (inside := read_parquet_folder(audio, "--audio", None)) is not None:
-            clips, warnings = inside.clips, inside.warnings
-    else:
-        raise UserError(f"{name}: no such folder, audio file, CSV or list of files")
-    if clips.empty:
-        notes = "".join(f"; {warning}" for warning in warnings)
-        raise UserError(f"{name}: no audio files found (wav, {_OTHER_FORMATS}){notes}")
-    return Manifest(sort_by_id(clips, name), warnings)
-
-
-def _read_row(audio: Path, file: str) -> pd.DataFrame:
-    """Return one row of a Parquet file, with the id that it has among all of its rows."""
-    clip_id = PurePosixPath(file).name + str(audio).removeprefix(file)
-    return to_table([clip_record(clip_id, str(audio), "", file_status(file))])
-
-
-def _is_file(path: Path, flag: str) -> bool:
     with report_os_errors("reading", f"{flag} {path}"):
         return path.is_file()
 
@@ -191,7 +153,7 @@ def _is_file(path: Path, flag: str) -> bool:
 def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
     if ending(data.name) == "parquet" and (inside := read_parquet_file(data, "--data", config)) is not None:
         return _of_parquet(inside, config)
-    if _is_recording(data):
+    if is_recording(data):
         raise UserError(f"--data {data}: is an audio file; expected a folder of class folders, or a CSV")
     for flag, value in (("annotations", config.annotations), ("birdnet-folders", config.birdnet_folders)):
         if value:
@@ -263,42 +225,3 @@ def _empty_classes(layout: Layout, clips: pd.DataFrame, omitted: Omitted) -> lis
         for folder in layout.classes
         if normalize_id(folder.label) not in labels and folder.name not in folders
     ]
-
-
-def _read_folder(audio: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return all recordings below a folder, and warnings.
-
-    Raises:
-        UserError: a folder cannot be read, so that predictions would be missing.
-    """
-    with report_os_errors("reading", f"--audio {audio}"):
-        tree = open_tree(audio)
-        walk = AudioWalk(tree, keep_unsupported=True)
-        clips = to_table(walk.records([ClassFolder("", "")]))
-    for name, reason in walk.omitted.unreadable.items():
-        raise UserError(
-            f"--audio {audio}: cannot read folder {shown(tree.path(name))} ({reason}), so its files would "
-            "have no prediction; make it readable, or pass another folder"
-        )
-    return clips, walk.omitted.warnings()
-
-
-def _read_unlabeled_file(audio: Path) -> tuple[pd.DataFrame, list[str]]:
-    if ending(audio.name) in _TABLE_EXTENSIONS:
-        return read_unlabeled_table(audio)
-    if ending(audio.name) in _LIST_EXTENSIONS:
-        return read_path_list(audio)
-    if _is_recording(audio) or not ending(audio.name):
-        return to_table([clip_record(audio.name, str(audio), "", file_status(str(audio)))]), []
-    if ending(audio.name) == "parquet" and (inside := read_parquet_file(audio, "--audio", None)) is not None:
-        return inside.clips, inside.warnings
-    raise UserError(f"--audio {audio}: neither an audio file nor a CSV or a list of files (.txt)")
-
-
-def _is_recording(path: Path) -> bool:
-    extension = ending(path.name)
-    return (
-        extension in EXTENSIONS
-        or extension in UNSUPPORTED_EXTENSIONS
-        or (extension not in OTHER_EXTENSIONS and is_audio_header(read_header(str(path))))
-    )

@@ -1,4 +1,4 @@
-"""Parts of `pipeline/data/manifest.py`: clips in folders and tables, as people have them.
+"""Parts of `manifest.py` and `unlabeled.py`: clips in folders and tables, as people have them.
 
 - `folder_layout`: which folders are classes; recognizes splits and folds, leaves out other folders.
 - `split_names`: names of data splits in folders and tables.

@@ -11,7 +11,8 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.data.clips import COLUMNS, NO_FOLD
-from pipeline.data.manifest import ManifestConfig, read_manifest, read_unlabeled
+from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.errors import UserError
 
 ESC = ManifestConfig(group_pattern=r"^\d-(\d+)-", fold_pattern=r"^(\d)-")

@@ -10,7 +10,8 @@ import requests
 
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import load_clip
-from pipeline.data.manifest import read_manifest, read_unlabeled
+from pipeline.data.manifest import read_manifest
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import to_path
 from tests.helpers.object_store import gcs_bucket, s3_bucket

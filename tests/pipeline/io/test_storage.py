@@ -14,9 +14,10 @@ import torch
 from models.config import ConfigError
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.loop import train_loop
-from pipeline.data.manifest import read_manifest, read_unlabeled
+from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_manifest import ShardManifest, open_shards
 from pipeline.data.shards import read_shard
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError, report_os_errors

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest, read_unlabeled
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.errors import UserError
 from pipeline.io.row_location import RowLocation, parse_row
 from tests.helpers.parquet_audio import LABELS, clip, labeled_rows, write_parquet

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.manifest import Manifest, read_manifest, read_unlabeled
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import LocalTree
 from tests.pipeline.data.test_manifest import touch

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.clips import NO_FOLD
-from pipeline.data.manifest import Manifest, read_manifest, read_unlabeled
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from tests.pipeline.data.test_manifest import touch

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.data.manifest import read_manifest, read_unlabeled
+from pipeline.data.manifest import read_manifest
 from pipeline.data.sources import object_status, row_values, table_reader
 from pipeline.data.sources.object_status import MIN_ROWS, PAGE_OBJECTS, folders_to_list
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.object_store import upload_folder
