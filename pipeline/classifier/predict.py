@@ -79,7 +79,7 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
     """
     saved = load_predictor(config.run)
     settings = window_settings(config, saved.metadata)
-    manifest = read_audio(config.audio)
+    manifest = read_audio(config.audio, config.data_config)
     plan = plan_prediction(config, saved, manifest.clips, settings)
     if saved.members > 1:
         logger.info("ensemble of %d models of %s: mean of their probabilities", saved.members, config.run)
@@ -104,8 +104,8 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
     _print_result(config, merged)
 
 
-def read_audio(audio: tuple[Path, ...]) -> Manifest:
-    """Read the clips of all arguments of `--audio`, sorted by id.
+def read_audio(audio: tuple[Path, ...], data_config: str | None = None) -> Manifest:
+    """Read the clips of all arguments of `--audio`, sorted by id; `data_config` is as for `read_unlabeled`.
 
     Raises:
         UserError: no argument, one without clips, or two clips with the same id.
@@ -113,8 +113,8 @@ def read_audio(audio: tuple[Path, ...]) -> Manifest:
     if not audio:
         raise UserError("--audio: expected a folder, audio files, a CSV or a list of files")
     if len(audio) == 1:
-        return read_unlabeled(audio[0])
-    manifests = [read_unlabeled(path) for path in audio]
+        return read_unlabeled(audio[0], data_config)
+    manifests = [read_unlabeled(path, data_config) for path in audio]
     clips = pd.concat([manifest.clips for manifest in manifests]).sort_values("clip_id", ignore_index=True)
     repeated = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(repeated):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
+from pydantic import model_validator
 
 from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import ending, is_recording
@@ -22,6 +23,9 @@ from pipeline.data.annotations.event_table import read_event_table
 from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.clips import normalize_id, shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
+from pipeline.data.published.card_audio import CardAudio, find_card_audio
+from pipeline.data.published.card_settings import CardSettings
+from pipeline.data.published.dataset_card import check_no_config
 from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
 from pipeline.data.sources.audio_folders import AudioWalk, Omitted
@@ -38,8 +42,17 @@ from pipeline.io.text import first_messages
 OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
-class ManifestConfig(PatternConfig, TableConfig):
+class ManifestConfig(PatternConfig, TableConfig, CardSettings):
     """Which clips there are, and what is known about them."""
+
+    @model_validator(mode="after")
+    def _check_config(self) -> ManifestConfig:
+        if self.annotations is not None and self.data_config is not None:
+            raise ValueError(
+                f"--data-config {self.data_config}: not with --annotations: leave it out, and pass the "
+                "folder of that configuration as --data"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,7 @@ def is_file(path: Path, flag: str) -> bool:
 
 
 def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
+    check_no_config(config.data_config, f"--data {data}")
     if ending(data.name) == "parquet" and (inside := read_parquet_file(data, "--data", config)) is not None:
         return _of_parquet(inside, config)
     if is_recording(data):
@@ -170,27 +184,56 @@ def _of_parquet(read: ParquetClips, config: ManifestConfig) -> Manifest:
 
 
 def _read_folder_data(data: Path, config: ManifestConfig) -> Manifest:
-    """Return the clips of class folders; without these, of a table that lists the files of the folder.
-
-    Without audio files, those inside its Parquet files.
-    """
+    """Return the clips of audio files in a folder; without these, of those inside its Parquet files."""
     with report_os_errors("reading", f"--data {data}"):
         tree = open_tree(data)
+    chosen = find_card_audio(tree, f"--data {data}", config.data_config, all_splits=False)
+    found = Manifest(to_table([]))
+    if chosen is not None or config.data_config is None:
+        found = _read_audio_files(tree, data, config, chosen)
+    if chosen is None and found.clips.empty:
+        inside = read_parquet_folder(data, "--data", config, tree, config.data_config)
+        if inside is not None:
+            return _of_parquet(inside, config)
+    return found
+
+
+def _read_audio_files(
+    tree: FolderTree, data: Path, config: ManifestConfig, chosen: CardAudio | None
+) -> Manifest:
+    """Return the clips of class folders; without these, of a table that lists the files of the folder.
+
+    `chosen` are the only files to read: class folders are those in the deepest folder that has all of them,
+    and the table is there or in a folder above.
+    """
+    folders = [""] if chosen is None else list(chosen.folders)
     error: UserError | None = None
     try:
-        found = _read_class_folders(tree, data, config)
+        found = _keep(_read_class_folders(*_inside(tree, data, folders[0]), config), chosen)
         if found.clips["label"].nunique() >= 2 or (config.birdnet_folders and not found.clips.empty):
             return found
     except UserError as layout_error:
         error = layout_error
-    table = read_folder_table(tree, data, config.subset(TableConfig))
-    if table is not None:
-        return _of_table(table)
+    for folder in folders:
+        read = read_folder_table(*_inside(tree, data, folder), config.subset(TableConfig))
+        if read is not None and not (table := _keep(_of_table(read), chosen)).clips.empty:
+            return table
     if error is not None:
         raise error
-    if found.clips.empty and (inside := read_parquet_folder(data, "--data", config, tree)) is not None:
-        return _of_parquet(inside, config)
     return found
+
+
+def _inside(tree: FolderTree, data: Path, folder: str) -> tuple[FolderTree, Path]:
+    return (tree.subtree(folder), data / folder) if folder else (tree, data)
+
+
+def _keep(found: Manifest, chosen: CardAudio | None) -> Manifest:
+    """Return a manifest with the clips of some files only; of all with None."""
+    if chosen is None:
+        return found
+    clips = chosen.keep(found.clips)
+    events = found.events and {clip_id: found.events[clip_id] for clip_id in clips["clip_id"]}
+    return replace(found, clips=clips, events=events, warnings=chosen.warnings + found.warnings)
 
 
 def _read_class_folders(tree: FolderTree, data: Path, config: ManifestConfig) -> Manifest:

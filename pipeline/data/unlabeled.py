@@ -9,6 +9,8 @@ import pandas as pd
 from pipeline.audio.file_types import ending, is_recording
 from pipeline.data.clips import clip_record, shown, sort_by_id, to_table
 from pipeline.data.manifest import OTHER_FORMATS, Manifest, is_file
+from pipeline.data.published.card_audio import find_card_audio
+from pipeline.data.published.dataset_card import check_no_config
 from pipeline.data.published.parquet_clips import read_parquet_file, read_parquet_folder
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.clip_table import read_path_list, read_unlabeled_table
@@ -21,7 +23,7 @@ from pipeline.io.storage import to_path
 _TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
 
 
-def read_unlabeled(audio: Path) -> Manifest:
+def read_unlabeled(audio: Path, config: str | None = None) -> Manifest:
     """Read clips without labels: the recordings below a folder, one file, or those that a table lists.
 
     Every file that may be a recording is a clip, so that it gets a prediction: also one in an unsupported
@@ -29,18 +31,25 @@ def read_unlabeled(audio: Path) -> Manifest:
     not exist. A row of a Parquet file is one file. Tables are a CSV with a column `path` (and `id`), or a
     text file with one path per line.
 
+    `config` is a configuration of the dataset card of a folder, whose files alone are read. Without it all
+    audio files are read; of a folder with Parquet files those of the default configuration.
+
     Raises:
-        UserError: no such path, no audio file, a folder that cannot be read, or a duplicate id.
+        UserError: no such path or configuration, no audio file, a folder that cannot be read, or a duplicate
+            id.
     """
     name = f"--audio {audio}"
+    if config is not None and not audio.is_dir():
+        check_no_config(config, name)
     if (row := parse_row(str(audio))) is not None and is_file(to_path(row.file), "--audio"):
         clips, warnings = _read_row(audio, row.file), list[str]()
     elif is_file(audio, "--audio"):
         clips, warnings = _read_unlabeled_file(audio)
     elif audio.is_dir():
-        clips, warnings = _read_folder(audio)
-        if clips.empty and (inside := read_parquet_folder(audio, "--audio", None)) is not None:
-            clips, warnings = inside.clips, inside.warnings
+        clips, warnings = _read_folder(audio, config)
+        if clips.empty:
+            inside = read_parquet_folder(audio, "--audio", None, config=config)
+            clips, warnings = (inside.clips, inside.warnings) if inside else (clips, warnings)
     else:
         raise UserError(f"{name}: no such folder, audio file, CSV or list of files")
     if clips.empty:
@@ -55,8 +64,8 @@ def _read_row(audio: Path, file: str) -> pd.DataFrame:
     return to_table([clip_record(clip_id, str(audio), "", file_status(file))])
 
 
-def _read_folder(audio: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return all recordings below a folder, and warnings.
+def _read_folder(audio: Path, config: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return all recordings below a folder, or those of a configuration, and warnings.
 
     Raises:
         UserError: a folder cannot be read, so that predictions would be missing.
@@ -70,6 +79,9 @@ def _read_folder(audio: Path) -> tuple[pd.DataFrame, list[str]]:
             f"--audio {audio}: cannot read folder {shown(tree.path(name))} ({reason}), so its files would "
             "have no prediction; make it readable, or pass another folder"
         )
+    if config is not None:
+        chosen = find_card_audio(tree, f"--audio {audio}", config, all_splits=True)
+        clips = clips.iloc[:0] if chosen is None else chosen.keep(clips)
     return clips, walk.omitted.warnings()
 
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pipeline.audio.decode import DecodeConfig
 from pipeline.classifier.submission.values import SubmissionValues
 from pipeline.classifier.windows.settings import WindowOutputConfig
+from pipeline.data.published.card_settings import CardSettings
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
 
@@ -17,7 +18,7 @@ def _to_tuple(value: Any) -> Any:
     return value if isinstance(value, tuple | list) else (value,)
 
 
-class PredictConfig(DecodeConfig, DeviceConfig, WindowOutputConfig):
+class PredictConfig(DecodeConfig, DeviceConfig, WindowOutputConfig, CardSettings):
     """Classify unlabeled audio files."""
 
     run: PathOrURI

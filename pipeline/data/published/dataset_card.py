@@ -11,17 +11,22 @@ configs:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree
+from pipeline.io.read_once import open_binary
 from pipeline.io.storage import to_path
+from pipeline.io.text import plural
 from pipeline.io.yaml_files import parse_yaml
 
 CARD = "README.md"
+# Configurations that a message lists: multilingual datasets have one for each of a hundred languages.
+_SHOWN_CONFIGS = 30
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 # Parts of a pattern: any folders, any names of folders, any characters of a name, one of them.
 _WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -39,6 +44,7 @@ class CardConfig:
 
     def split_of(self, name: str) -> str | None:
         """Return the split of a file, empty if unknown; None if it is no file of this configuration."""
+        name = normalize_id(name)
         return next((split for split, pattern in self.files if pattern.fullmatch(name)), None)
 
 
@@ -50,12 +56,87 @@ def read_card_configs(tree: FolderTree) -> list[CardConfig]:
     """
     if CARD not in tree.list("").files:
         return []
-    match = _FRONT_MATTER.match(to_path(tree.path(CARD)).read_bytes().decode("utf-8-sig", "replace"))
+    with open_binary(to_path(tree.path(CARD))) as file:
+        match = _FRONT_MATTER.match(file.read().decode("utf-8-sig", "replace"))
     if match is None:
         return []
     with suppress(UserError):  # a page for people, which may be anything
         return _configs(parse_yaml(match[1], CARD).get("configs"))
     return []
+
+
+def check_config(configs: Sequence[CardConfig], name: str | None, data: str) -> None:
+    """Check that a configuration is one of those of the card; `data` is flag and folder, for messages.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name is None or any(config.name == name for config in configs):
+        return
+    if not configs:
+        raise UserError(
+            f"{data}: --data-config {name} needs a dataset card ({CARD} with `configs`), and this folder has "
+            "none: leave it out"
+        )
+    raise UserError(f"{data}: --data-config {name}: {CARD} lists {_listed(configs)}; choose one of these")
+
+
+def check_no_config(name: str | None, data: str) -> None:
+    """Check that no configuration is chosen for data that has no dataset card.
+
+    Raises:
+        UserError: one is.
+    """
+    if name is not None:
+        raise UserError(f"{data}: --data-config {name} is for a folder with a dataset card: leave it out")
+
+
+def choose_config(
+    usable: Sequence[CardConfig], name: str | None, data: str, warnings: list[str]
+) -> CardConfig | None:
+    """Return the configuration to read: that of a name, the default, or the only one; None without any.
+
+    Args:
+        usable: configurations that have files.
+        name: name of a configuration of the card.
+        data: flag and folder, for messages.
+        warnings: gets a warning if the default was chosen among several.
+
+    Raises:
+        UserError: that of the name has no files, or there are several and none is the default.
+    """
+    if name is not None:
+        chosen = next((config for config in usable if config.name == name), None)
+        if chosen is None:
+            raise no_files_error(name, data, usable)
+        return chosen
+    if not usable:
+        return None
+    default = next((config for config in usable if config.is_default), None)
+    if len(usable) == 1:
+        return usable[0]
+    if default is None:
+        raise UserError(
+            f"{data}: {CARD} lists {_listed(usable)}, none of them as the default: choose one, such as "
+            f"--data-config {usable[0].name}"
+        )
+    others = [config.name for config in usable if config is not default]
+    warnings.append(
+        f"reading configuration {shown(default.name)}, the default in {CARD}, not {shown_list(others)}; "
+        "--data-config reads another"
+    )
+    return default
+
+
+def no_files_error(name: str, data: str, usable: Sequence[CardConfig] = ()) -> UserError:
+    """Return the error that a configuration has no files; `usable` are those that have some."""
+    others = f"; choose one of {_listed(usable)}" if usable else ""
+    return UserError(f"{data}: --data-config {name}: no audio files that {CARD} lists for it{others}")
+
+
+def _listed(configs: Sequence[CardConfig]) -> str:
+    names = shown_list((config.name for config in configs), _SHOWN_CONFIGS)
+    return f"{plural(len(configs), 'configuration')} ({names})"
 
 
 def _configs(values: Any) -> list[CardConfig]:
@@ -93,4 +174,5 @@ def _data_files(value: Any, split: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
+    path = normalize_id(path)
     return re.compile("".join(_WILDCARDS.get(part, re.escape(part)) for part in _WILDCARD.split(path)))

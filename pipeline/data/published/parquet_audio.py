@@ -7,7 +7,7 @@ Splits and configurations are listed by the card of the dataset, or are in the n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,8 @@ from pipeline.audio.file_types import HEADER_BYTES, FileKind, ending, is_hidden,
 from pipeline.audio.parquet_column import audio_column
 from pipeline.audio.parquet_rows import read_row
 from pipeline.data.clips import shown_list
-from pipeline.data.published.dataset_card import CARD, read_card_configs
+from pipeline.data.published.dataset_card import CardConfig, check_config, choose_config, read_card_configs
+from pipeline.data.published.named_files import NamedFile, files_of, split_kind, training_files
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.split_names import split_of, splits_in
@@ -53,22 +54,13 @@ class ParquetFiles:
     warnings: list[str] = field(default_factory=list)
 
 
-class _Named(NamedTuple):
-    """What the name of a file, or the card of its dataset, states."""
-
-    name: str
-    split: str
-    """Name of the split, such as `validation`; empty if there is none."""
-    kind: str
-    """`train`, `held out`, or empty."""
-    config: str
-    """Folders between the root and the split."""
-
-
-def find_parquet_audio(tree: FolderTree, data: Path, flag: str, all_splits: bool) -> ParquetFiles | None:
+def find_parquet_audio(
+    tree: FolderTree, data: Path, flag: str, all_splits: bool, config: str | None = None
+) -> ParquetFiles | None:
     """Find the Parquet files with audio in a folder; None if there are none.
 
-    Of the splits, the training split is read, or the only one; with `all_splits` all of them.
+    Of the splits, the training split is read, or the only one; with `all_splits` all of them. `config` is the
+    name of a configuration of the dataset card.
 
     Raises:
         UserError: several configurations, or no training split next to several others.
@@ -78,11 +70,13 @@ def find_parquet_audio(tree: FolderTree, data: Path, flag: str, all_splits: bool
     if not any(has_audio(to_path(tree.path(name))) for name in names[:_MAX_READ]):
         return None
     found = ParquetFiles([])
-    files = _files_of_card(tree, names, f"{flag} {data}", flag, found.warnings)
+    configs = read_card_configs(tree)
+    check_config(configs, config, f"{flag} {data}")
+    files = _files_of_card(configs, names, config, f"{flag} {data}", found.warnings)
     if not files:  # without a card, or one that has nothing to do with these files
         files = [_describe(name) for name in names]
     if not all_splits:
-        files = _training_files(files, f"{flag} {data}", found.warnings)
+        files = training_files(files, f"{flag} {data}", "Parquet file", found.warnings)
     _check_config(tree, files, f"{flag} {data}", flag)
     found.files = [
         AudioFile(file.name, to_path(tree.path(file.name)), tree.status(file.name)) for file in files
@@ -131,48 +125,21 @@ def _parquet_files(tree: FolderTree, folder: str, depth: int) -> Iterator[str]:
 
 
 def _files_of_card(
-    tree: FolderTree, names: list[str], data: str, flag: str, warnings: list[str]
-) -> list[_Named]:
-    """Return the files of the default configuration in the card of the dataset; none without such files.
+    configs: Sequence[CardConfig], names: list[str], config: str | None, data: str, warnings: list[str]
+) -> list[NamedFile]:
+    """Return the files of a configuration in the card of the dataset; none without such files.
 
     Raises:
-        UserError: several configurations, none of which is the default.
+        UserError: as `choose_config`.
     """
-    splits = {
-        config: {name: split for name in names if (split := config.split_of(name)) is not None}
-        for config in read_card_configs(tree)
-    }
-    splits = {config: files for config, files in splits.items() if files}
-    default = next((config for config in splits if config.is_default), None)
-    others = [config.name for config in splits if config is not default]
-    if splits and default is None:
-        if len(others) == 1:
-            (default,), others = splits, []
-        else:
-            example = next(iter(next(iter(splits.values())))).rpartition("/")[0]
-            raise UserError(
-                f"{data}: {CARD} lists {plural(len(others), 'configuration')} ({shown_list(others)}), none "
-                f"of them as the default: pass the folder of one, such as {flag} {tree.path(example)}"
-            )
-    if default is None:
+    splits = {config: files_of(config, names) for config in configs}
+    chosen = choose_config([config for config in configs if splits[config]], config, data, warnings)
+    if chosen is None:
         return []
-    if others:
-        warnings.append(
-            f"reading configuration {shown_list([default.name])}, the default in {CARD}, not "
-            f"{shown_list(others)}; to read another, pass its folder"
-        )
-    return [
-        _Named(name, split, _kind(split), "") if split else _describe(name)._replace(config="")
-        for name, split in splits[default].items()
-    ]
+    return [file if file.split else _describe(file.name)._replace(config="") for file in splits[chosen]]
 
 
-def _kind(split: str) -> str:
-    kinds = splits_in(split)
-    return next(iter(kinds)) if len(kinds) == 1 else split_of(split) or ""
-
-
-def _describe(name: str) -> _Named:
+def _describe(name: str) -> NamedFile:
     *folders, file = name.split("/")
     stem = _SHARD.sub("", file.rpartition(".")[0])
     named = [folder for folder in folders if split_of(folder.removeprefix("partial-")) is not None]
@@ -180,29 +147,10 @@ def _describe(name: str) -> _Named:
         named = folders[-1:]  # such as `train.360` in `clean/train.360/0000.parquet`
     config = "/".join(folder for folder in folders if folder not in named and folder.lower() != "data")
     split = stem if len(splits_in(stem)) == 1 else named[-1].removeprefix("partial-") if named else ""
-    return _Named(name, split, _kind(split), config)
+    return NamedFile(name, split, split_kind(split), config)
 
 
-def _training_files(files: list[_Named], data: str, warnings: list[str]) -> list[_Named]:
-    for kind in ("train", ""):
-        chosen = [file for file in files if file.kind == kind]
-        if chosen:
-            others = [file for file in files if file.kind != kind]
-            splits = sorted({file.split or "files of no split" for file in others})
-            if others:
-                count = plural(len(others), "Parquet file")
-                warnings.append(f"ignoring {count} of other splits ({shown_list(splits)})")
-            return chosen
-    splits = sorted({file.split for file in files})
-    if len(splits) > 1:
-        raise UserError(
-            f"{data}: no training split next to {shown_list(splits)}; to read one of them, pass its file or "
-            f"a folder that has only its files, such as {files[0].name}"
-        )
-    return files
-
-
-def _check_config(tree: FolderTree, files: list[_Named], data: str, flag: str) -> None:
+def _check_config(tree: FolderTree, files: list[NamedFile], data: str, flag: str) -> None:
     configs = sorted({file.config for file in files})
     if len(configs) <= 1:
         return

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import shown, shown_list, to_table
+from pipeline.data.published.dataset_card import no_files_error
 from pipeline.data.published.parquet_audio import (
     ParquetFiles,
     find_parquet_audio,
@@ -37,7 +38,11 @@ class ParquetClips:
 
 
 def read_parquet_folder(
-    data: Path, flag: str, labels: LabelConfig | None, tree: FolderTree | None = None
+    data: Path,
+    flag: str,
+    labels: LabelConfig | None,
+    tree: FolderTree | None = None,
+    config: str | None = None,
 ) -> ParquetClips | None:
     """Read the clips of a dataset of Parquet files in a folder; None if it has none with audio.
 
@@ -46,13 +51,16 @@ def read_parquet_folder(
         flag: command-line flag that names it.
         labels: where the classes are, of the training split; None: clips of all splits, without labels.
         tree: tree of the folder, if it has been listed.
+        config: configuration of the dataset card; None: the default.
 
     Raises:
-        UserError: several configurations, no column of classes, or an invalid value.
+        UserError: several configurations, none of the name, no column of classes, or an invalid value.
     """
     with report_os_errors("reading", f"{flag} {data}"):
         tree = open_tree(data) if tree is None else tree
-        found = find_parquet_audio(tree, data, flag, all_splits=labels is None)
+        found = find_parquet_audio(tree, data, flag, labels is None, config)
+    if found is None and config is not None:
+        raise no_files_error(config, f"{flag} {data}")
     return None if found is None else _read(found, f"{flag} {data}", flag, labels)
 
 

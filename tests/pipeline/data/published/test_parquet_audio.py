@@ -135,10 +135,14 @@ def test_default_configuration_of_the_card_is_read(tmp_path: Path) -> None:
     manifest = read(tmp_path)
     assert ids(manifest) == [f"no/a-0.parquet#00000{row}/{row}.wav" for row in range(4)]
     assert manifest.warnings[:2] == [
-        "reading configuration 'no', the default in README.md, not 'de'; to read another, pass its folder",
+        "reading configuration 'no', the default in README.md, not 'de'; --data-config reads another",
         "ignoring 1 Parquet file of other splits ('test')",
     ]
     assert len(ids(read_unlabeled(tmp_path))) == 8  # both splits, without labels
+    chosen = read(tmp_path, data_config="de")
+    assert ids(chosen) == [f"de/train.parquet#00000{row}/{row}.wav" for row in range(4)]
+    assert not [warning for warning in chosen.warnings if "configuration" in warning]
+    assert ids(read_unlabeled(tmp_path, "de")) == ids(chosen)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +165,38 @@ def test_configurations_without_a_default_are_listed(tmp_path: Path) -> None:
         read(tmp_path)
     assert str(error.value) == (
         f"--data {tmp_path}: README.md lists 2 configurations ('en', 'german'), none of them as the default: "
-        f"pass the folder of one, such as --data {tmp_path}/data/en"
+        "choose one, such as --data-config en"
     )
+    assert ids(read(tmp_path, data_config="german"))[0].startswith("data/de/x.parquet#")
+
+
+def test_configuration_that_is_not_in_the_card_is_refused(tmp_path: Path) -> None:
+    write_files(tmp_path, "en/x.parquet", "de/x.parquet")
+    with pytest.raises(UserError) as error:
+        read(tmp_path, data_config="fr")
+    assert str(error.value) == (
+        f"--data {tmp_path}: --data-config fr needs a dataset card (README.md with `configs`), and this "
+        "folder has none: leave it out"
+    )
+    write_card(
+        tmp_path,
+        "configs:\n- {config_name: en, data_files: en/*}\n- {config_name: de, data_files: de/*}\n"
+        "- {config_name: texts, data_files: '*.txt'}\n",
+    )
+    with pytest.raises(UserError) as error:
+        read_unlabeled(tmp_path, "fr")
+    assert str(error.value) == (
+        f"--audio {tmp_path}: --data-config fr: README.md lists 3 configurations ('en', 'de', 'texts'); "
+        "choose one of these"
+    )
+    with pytest.raises(UserError) as error:
+        read(tmp_path, data_config="texts")
+    assert str(error.value) == (
+        f"--data {tmp_path}: --data-config texts: no audio files that README.md lists for it; choose one of "
+        "2 configurations ('en', 'de')"
+    )
+    with pytest.raises(UserError, match=r"x.parquet: --data-config en is for a folder with a dataset card"):
+        read(tmp_path / "en/x.parquet", data_config="en")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""Audio files of a configuration that the card of a dataset lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from pipeline.data.clips import to_table
+from pipeline.data.published.dataset_card import check_config, choose_config, read_card_configs
+from pipeline.data.published.named_files import files_of, training_files
+from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
+from pipeline.io.errors import report_os_errors
+from pipeline.io.folder_tree import FolderTree
+
+
+@dataclass(frozen=True)
+class CardAudio:
+    """The audio files of a configuration, or of its training split."""
+
+    names: list[str]
+    """Paths below the data folder."""
+    paths: frozenset[str]
+    """Absolute paths or URIs."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def folders(self) -> Iterator[str]:
+        """The deepest folder that has all of the files, and the folders that this is in, up to the root."""
+        folder = os.path.commonpath([name.rpartition("/")[0] for name in self.names])
+        while folder:
+            yield folder
+            folder = folder.rpartition("/")[0]
+        yield ""
+
+    def keep(self, clips: pd.DataFrame) -> pd.DataFrame:
+        """Return the clips whose files are among these."""
+        return clips[clips["path"].isin(self.paths)].reset_index(drop=True)
+
+
+def find_card_audio(tree: FolderTree, data: str, name: str | None, all_splits: bool) -> CardAudio | None:
+    """Find the audio files of a configuration in a folder; None if those of the card have none.
+
+    Args:
+        tree: the folder.
+        data: flag and folder, for messages.
+        name: name of the configuration; None: the default.
+        all_splits: read all splits, not only the training split.
+
+    Raises:
+        UserError: as `choose_config`, no training split next to several others, no such configuration in the
+            card, or the card cannot be read.
+    """
+    with report_os_errors("reading", data):
+        configs = read_card_configs(tree)
+    check_config(configs, name, data)
+    if not configs:
+        return None
+    # The content of a folder that cannot be read is missing, which is reported where the clips are read.
+    clips = to_table(AudioWalk(tree, keep_unsupported=True).records([ClassFolder("", "")]))
+    usable = [
+        config for config in configs if any(config.split_of(clip) is not None for clip in clips["clip_id"])
+    ]
+    warnings: list[str] = []
+    if not usable or (chosen := choose_config(usable, name, data, warnings)) is None:
+        return None
+    files = files_of(chosen, clips["clip_id"])
+    if not all_splits:
+        files = training_files(files, data, "audio file", warnings)
+    names = [file.name for file in files]
+    paths = frozenset(clips["path"][clips["clip_id"].isin(names)])
+    return CardAudio(names, paths, warnings)

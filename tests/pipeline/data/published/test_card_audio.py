@@ -1,0 +1,148 @@
+"""Configurations of a dataset card that list audio files: class folders, tables, splits, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from models.config import ConfigError
+from pipeline.classifier.predict import read_audio
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.data.unlabeled import read_unlabeled
+from pipeline.io.errors import UserError
+from tests.helpers.object_store import upload_folder
+from tests.helpers.s3_server import S3Server
+from tests.helpers.sounds import RATE, tone
+
+TWO_LANGUAGES = """configs:
+- config_name: en
+  data_files:
+  - {split: train, path: en/train/**}
+  - {split: test, path: en/test/**}
+- config_name: german
+  data_dir: ./de
+"""
+SOUNDS = (
+    "en/train/yes/1.wav",
+    "en/train/no/2.wav",
+    "en/test/yes/3.wav",
+    "de/ja/4.wav",
+    "de/nein/5.wav",
+    "de/nein/6.wav",
+)
+NAMES = "('en', 'german')"
+
+
+def write(root: Path, front_matter: str, *sounds: str) -> Path:
+    """Write a dataset card and sounds; return their folder."""
+    for index, name in enumerate(sounds):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(300 + 50 * index, 0.1), RATE)
+    (root / "README.md").write_text(f"---\n{front_matter}---\n# Words\n", encoding="utf-8")
+    return root
+
+
+def read(data: Path, **settings: Any) -> Manifest:
+    return read_manifest(data, ManifestConfig(**settings))
+
+
+def labels(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
+
+
+def test_chosen_configuration_has_its_class_folders(tmp_path: Path) -> None:
+    write(tmp_path, TWO_LANGUAGES, *SOUNDS)
+    english = read(tmp_path, data_config="en")
+    assert labels(english) == {"yes/1.wav": "yes", "no/2.wav": "no"}
+    assert "ignoring 1 audio file of other splits ('test')" in english.warnings
+    german = {"ja/4.wav": "ja", "nein/5.wav": "nein", "nein/6.wav": "nein"}
+    assert labels(read(tmp_path, data_config="german")) == german
+    assert labels(read(tmp_path / "de")) == german  # as by its folder
+
+
+def test_chosen_configuration_in_object_store_is_read(tmp_path: Path, server: S3Server) -> None:
+    write(tmp_path, TWO_LANGUAGES, *SOUNDS)
+    data = server.bucket("words") / "data"
+    upload_folder(tmp_path, data)
+    assert labels(read(data, data_config="en")) == {"yes/1.wav": "yes", "no/2.wav": "no"}
+
+
+def test_default_configuration_is_read_without_a_choice(tmp_path: Path) -> None:
+    write(tmp_path, TWO_LANGUAGES.replace("german", "default"), *SOUNDS)
+    manifest = read(tmp_path)
+    assert labels(manifest) == {"ja/4.wav": "ja", "nein/5.wav": "nein", "nein/6.wav": "nein"}
+    warning = (
+        "reading configuration 'default', the default in README.md, not 'en'; --data-config reads another"
+    )
+    assert manifest.warnings[0] == warning
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (None, f"{NAMES}, none of them as the default: choose one, such as --data-config en"),
+        ("French", f"--data-config French: README.md lists 2 configurations {NAMES}; choose one of these"),
+    ],
+)
+def test_missing_or_unknown_choice_lists_the_names(name: str | None, message: str, tmp_path: Path) -> None:
+    write(tmp_path, TWO_LANGUAGES, *SOUNDS)
+    with pytest.raises(UserError) as error:
+        read(tmp_path, data_config=name)
+    assert str(error.value).startswith(f"--data {tmp_path}: ") and str(error.value).endswith(message)
+
+
+def test_table_above_the_files_of_a_configuration_has_the_classes(tmp_path: Path) -> None:
+    sounds = ("clips/a_1.wav", "clips/a_2.wav", "clips/b_1.wav", "clips/b_2.wav")
+    configs = (
+        "configs:\n- {config_name: a, data_files: clips/a_*}\n- {config_name: b, data_files: clips/b_*}\n"
+    )
+    write(tmp_path, configs, *sounds)
+    rows = "".join(f"{name},{label}\n" for name, label in zip(sounds, "xyxz", strict=True))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{rows}", encoding="utf-8")
+    assert labels(read(tmp_path, data_config="a")) == {"clips/a_1.wav": "x", "clips/a_2.wav": "y"}
+    assert labels(read(tmp_path, data_config="b")) == {"clips/b_1.wav": "x", "clips/b_2.wav": "z"}
+    config = {"data_config": "b", "multi_label": True}
+    assert labels(read(tmp_path, **config)) == {"clips/b_1.wav": "x", "clips/b_2.wav": "z"}
+
+
+def test_table_of_another_configuration_is_not_read(tmp_path: Path) -> None:
+    configs = "configs:\n- {config_name: a, data_dir: a}\n- {config_name: b, data_dir: b}\n"
+    write(tmp_path, configs, "a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav")
+    for folder, classes in (("a", "xy"), ("b", "vw")):
+        rows = "".join(f"{number}.wav,{label}\n" for number, label in enumerate(classes, 1))
+        (tmp_path / folder / "metadata.csv").write_text(f"file_name,label\n{rows}", encoding="utf-8")
+    assert labels(read(tmp_path, data_config="b")) == {"1.wav": "v", "2.wav": "w"}
+
+
+def test_prediction_reads_all_splits_of_the_chosen_configuration(tmp_path: Path) -> None:
+    write(tmp_path, TWO_LANGUAGES, *SOUNDS)
+    chosen = read_unlabeled(tmp_path, "en").clips["clip_id"].tolist()
+    assert chosen == ["en/test/yes/3.wav", "en/train/no/2.wav", "en/train/yes/1.wav"]
+    assert read_audio((tmp_path,), "en").clips["clip_id"].tolist() == chosen
+    # Without a choice every audio file gets a prediction.
+    assert read_unlabeled(tmp_path).clips["clip_id"].tolist() == sorted(SOUNDS)
+
+
+@pytest.mark.parametrize("front_matter", ["license: mit\n", "configs: [{config_name: x, data_files: y/*}]\n"])
+def test_card_without_audio_files_changes_nothing(front_matter: str, tmp_path: Path) -> None:
+    write(tmp_path, front_matter, "dog/1.wav", "rain/2.wav")
+    assert labels(read(tmp_path)) == {"dog/1.wav": "dog", "rain/2.wav": "rain"}
+
+
+def test_configuration_of_table_or_annotations_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, TWO_LANGUAGES, *SOUNDS)
+    (tmp_path / "clips.csv").write_text("path,label\nde/ja/4.wav,ja\n", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"clips.csv: --data-config en is for a folder with a dataset card: leave"
+    ):
+        read(tmp_path / "clips.csv", data_config="en")
+    with pytest.raises(
+        UserError, match=r"4.wav: --data-config en is for a folder with a dataset card: leave"
+    ):
+        read_unlabeled(tmp_path / "de/ja/4.wav", "en")
+    with pytest.raises(ConfigError, match="--data-config en: not with --annotations: leave it out, and pass"):
+        ManifestConfig(annotations="auto", data_config="en")
