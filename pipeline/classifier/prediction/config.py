@@ -25,7 +25,8 @@ class PredictConfig(DecodeConfig, DeviceConfig, WindowOutputConfig, CardSettings
     """Folder of a trained run, or of a cross-validation, whose models then predict together."""
     audio: Annotated[tuple[PathOrURI, ...], BeforeValidator(_to_tuple)]
     """Folder of audio files, searched recursively; ids are relative paths. Also audio files, a CSV with a
-    column `path`, a text file with a path in each line, or Parquet files with the audio inside."""
+    column `path`, a text file with a path in each line, or Parquet files with the audio inside; one row of
+    these as `FILE.parquet#17`, counted from 0."""
     out: PathOrURI
     """Folder for submission.csv, predictions.parquet and rejected.csv. Rerun to resume."""
     sample_submission: PathOrURI | None = None

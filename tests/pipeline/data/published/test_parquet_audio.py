@@ -112,6 +112,8 @@ def test_one_row_is_read_by_its_location(tmp_path: Path) -> None:
     all_rows = read_unlabeled(file).clips
     one = read_unlabeled(Path(f"{file}#000001/1.wav")).clips
     assert one[["clip_id", "path"]].values.tolist() == all_rows[["clip_id", "path"]].values[1:2].tolist()
+    (path,) = read_unlabeled(Path(f"{file}#1")).clips["path"]  # the name and zeros may be left out
+    assert parse_row(path) == RowLocation(str(file), 1)
 
 
 def write_card(folder: Path, front_matter: str) -> None:
