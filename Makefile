@@ -19,7 +19,7 @@ help:
 	@echo "make gpu                 all checks and benchmarks on a GPU, under 8 minutes"
 	@echo "make docs                regenerate docs/cli.md from --help"
 	@echo "make docs-notebook       execute docs/melray.ipynb again"
-	@echo "make docs-images         regenerate the images of the README (needs Chromium)"
+	@echo "make docs-images         regenerate images of the README (Chromium); one: IMAGES=recording"
 	@echo "make clean               delete .venv and runs"
 
 setup: $(READY)
@@ -67,7 +67,7 @@ docs-notebook: $(READY)
 	$(RUN)/python -m docs.make_notebook
 
 docs-images: $(READY)
-	$(RUN)/python -m docs.make_images
+	$(RUN)/python -m docs.make_images $(IMAGES)
 
 clean:
 	rm -rf $(VENV) runs

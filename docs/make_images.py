@@ -1,28 +1,31 @@
 """Makes the images of the README in docs/images from synthesized sounds: `make docs-images`.
 
-Trains a classifier on all classes and a GAN on four in runs/docs (rerun to resume), then plots real and
-generated spectrograms and takes screenshots of the classifier's report, of the page of a recording made of
-test clips, and of the page of a server of both models, with headless Chromium.
+`make docs-images IMAGES=server_page` makes one of them; several are separated by blanks. What an image needs
+is trained in runs/docs first (rerun to resume): within minutes a classifier of all classes for its report,
+the page of a recording made of test clips and the page of a server, of which headless Chromium takes
+screenshots; within half an hour a GAN of four classes for real and generated spectrograms.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
-import json
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from PIL import Image
 
+from pipeline.audio.decode import decode
 from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.sampling import generate_mel, latents_from_seed
@@ -37,31 +40,54 @@ RUNS = Path("runs/docs")
 # Classes with clearly different time-frequency patterns, and clips of each.
 CLASSES = ("bell_struck", "chirp_rising", "siren", "ticks_accelerating")
 REAL, GENERATED = 2, 3
-# Clips of the recording, and seconds from the start of one to that of the next.
-RECORDING_CLIPS, RECORDING_STEP = 12, 5.5
+# Clips of the recording, seconds from the start of one to that of the next, and its sample rate in Hz.
+RECORDING_CLIPS, RECORDING_STEP, RATE = 12, 5.5, 22_050
 # Width and height of the screenshots in pixels, and the size limit of an image file in bytes.
-VIEWPORT, RECORDING_VIEWPORT, MAX_BYTES = (1280, 1600), (1280, 1010), 300_000
-SERVER_VIEWPORT = (1280, 1640)
+VIEWPORT, RECORDING_VIEWPORT, MAX_BYTES = (1280, 1600), (1280, 992), 300_000
+# The page of the server, and the class of the sound that it classifies.
+SERVER_VIEWPORT, SERVER_CLASS = (1280, 930), "siren"
+# Small spectrograms: minutes on two cores.
+FEATURES = ("--features.mel.n-mels", 64, "--features.mel.hop-length", 1024)
 
 
 def main() -> None:
-    """Train what is missing, then write all images."""
-    write_dataset(RUNS / "sounds")
-    # Small spectrograms and no reference classifier: minutes on two cores.
-    features = ("--features.mel.n-mels", 64, "--features.mel.hop-length", 1024)
-    melray("extract", "--data", RUNS / "sounds", "--out", RUNS / "shards", *features)
-    # Few epochs, so that the report has mistakes to show.
-    melray("train-classifier", "--shards", RUNS / "shards", "--run", RUNS / "classifier", "--epochs", 6)
-    melray("evaluate", "--run", RUNS / "classifier")
-    melray("extract", "--data", gan_sounds(), "--out", RUNS / "gan_shards", *features)
-    gan = ("--run", RUNS / "gan", "--epochs", 60, "--no-select-best")
-    melray("train-gan", "--shards", RUNS / "gan_shards", *gan)
+    """Make the images that are named on the command line, or all, after training what they need."""
+    makers: dict[str, Callable[[], Image.Image]] = {
+        "classifier_report": classifier_report,
+        "recording": recording,
+        "server_page": server_page,
+        "real_and_generated": real_and_generated,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"{', '.join(makers)} (default: all)")
+    names = parser.parse_args().images or list(makers)
+    if unknown := [name for name in names if name not in makers]:
+        parser.error(f"no image {', '.join(unknown)}: choose of {', '.join(makers)}")
     IMAGES.mkdir(exist_ok=True)
-    save("real_and_generated.png", Image.open(io.BytesIO(real_and_generated(RUNS / "gan"))))
-    save("classifier_report.png", screenshot(RUNS / "classifier" / "report.html", VIEWPORT))
-    save("recording.png", screenshot(recording_page(), RECORDING_VIEWPORT))
-    sound = RUNS / "sounds" / "test" / test_clips()[0]["id"]
-    save("server_page.png", server_page([RUNS / "classifier", RUNS / "gan"], sound, CLASSES[0]))
+    for name in names:
+        save(f"{name}.png", makers[name]())
+
+
+@cache
+def classifier() -> Path:
+    """Train a classifier on synthesized sounds; return its run."""
+    run = RUNS / "classifier"
+    write_dataset(RUNS / "sounds")
+    melray("extract", "--data", RUNS / "sounds", "--out", RUNS / "shards", *FEATURES)
+    # Few epochs, so that the report has mistakes to show.
+    melray("train-classifier", "--shards", RUNS / "shards", "--run", run, "--epochs", 6)
+    return run
+
+
+@cache
+def gan() -> Path:
+    """Train a GAN on the sounds of `CLASSES`; return its run."""
+    run = RUNS / "gan"
+    write_dataset(RUNS / "sounds")
+    melray("extract", "--data", gan_sounds(), "--out", RUNS / "gan_shards", *FEATURES)
+    # No reference classifier.
+    melray("train-gan", "--shards", RUNS / "gan_shards", "--run", run, "--epochs", 60, "--no-select-best")
+    return run
 
 
 def gan_sounds() -> Path:
@@ -72,24 +98,35 @@ def gan_sounds() -> Path:
     return folder
 
 
-def recording_page() -> Path:
-    """Write a recording of test clips in noise, their labels for Audacity, and its page; return the page."""
-    clips = test_clips()
-    rate = soundfile.info(RUNS / "sounds" / "test" / clips[0]["id"]).samplerate
-    size = round((1 + RECORDING_CLIPS * RECORDING_STEP) * rate)
+def classifier_report() -> Image.Image:
+    """Return the report of the classifier."""
+    melray("evaluate", "--run", classifier())
+    return screenshot(classifier() / "report.html", VIEWPORT)
+
+
+def recording() -> Image.Image:
+    """Return the page of a recording with detected and annotated events."""
+    run = classifier()
+    audio, labels = write_recording()
+    page = audio.with_suffix(".html")
+    melray("show", audio, "--run", run, "--annotations", labels, "--hop", 1, "--out", page)
+    return screenshot(page, RECORDING_VIEWPORT)
+
+
+def write_recording() -> tuple[Path, Path]:
+    """Write a recording of test clips in noise, and their labels for Audacity; return both files."""
+    size = round((1 + RECORDING_CLIPS * RECORDING_STEP) * RATE)
     samples = np.random.default_rng(0).normal(0, 0.003, size)
     lines = []
-    for i, clip in enumerate(clips):
-        sound, _ = soundfile.read(RUNS / "sounds" / "test" / clip["id"])
-        start = round((1 + i * RECORDING_STEP) * rate)
+    for i, clip in enumerate(test_clips()):
+        sound = decode(RUNS / "sounds" / "test" / clip["id"], RATE)
+        start = round((1 + i * RECORDING_STEP) * RATE)
         samples[start : start + sound.size] += sound[: size - start]
-        lines.append(f"{start / rate}\t{(start + sound.size) / rate}\t{clip['label']}\n")
-    recording, labels, page = (RUNS / f"recording.{ending}" for ending in ("flac", "txt", "html"))
-    soundfile.write(recording, np.clip(samples, -1, 1), rate)
+        lines.append(f"{start / RATE}\t{(start + sound.size) / RATE}\t{clip['label']}\n")
+    audio, labels = RUNS / "recording.flac", RUNS / "recording.txt"
+    soundfile.write(audio, np.clip(samples, -1, 1), RATE)
     labels.write_text("".join(lines), encoding="utf-8")
-    annotations = ("--annotations", labels, "--hop", 1, "--out", page)
-    melray("show", recording, "--run", RUNS / "classifier", *annotations)
-    return page
+    return audio, labels
 
 
 def test_clips() -> list[dict[str, str]]:
@@ -100,11 +137,12 @@ def test_clips() -> list[dict[str, str]]:
 
 def melray(*words: object) -> None:
     """Run a melray command."""
-    subprocess.run([Path(sys.executable).with_name("melray"), *map(str, words)], check=True)
+    subprocess.run([sys.executable, "-m", "cluster", *map(str, words)], check=True)
 
 
-def real_and_generated(run: Path) -> bytes:
-    """Return a PNG with a row per class: real training clips, then generated ones."""
+def real_and_generated() -> Image.Image:
+    """Return an image with a row per class: real training clips, then generated ones."""
+    run = gan()
     _, dataset, split = load_run_data(run, TrainGanConfig)
     saved = load_generator(run)
     mels = []
@@ -118,7 +156,8 @@ def real_and_generated(run: Path) -> bytes:
     grid = np.stack(mels)
     scale = decibel_scale(list(grid[:, :REAL].reshape(-1, *grid.shape[2:])))
     title = f"{REAL} real clips (left) and {GENERATED} generated clips (right) per class"
-    return spectrogram_grid_png(grid, CLASSES, dataset.features.mel, scale, title)
+    content = spectrogram_grid_png(grid, CLASSES, dataset.features.mel, scale, title)
+    return Image.open(io.BytesIO(content))
 
 
 def screenshot(page: Path, viewport: tuple[int, int]) -> Image.Image:
@@ -135,29 +174,25 @@ def screenshot(page: Path, viewport: tuple[int, int]) -> Image.Image:
         return Image.open(io.BytesIO(path.read_bytes()))
 
 
-def server_page(runs: list[Path], sound: Path, label: str) -> Image.Image:
-    """Serve a classifier and a generator; render the page after it has classified and generated a sound."""
-    with tempfile.TemporaryDirectory() as folder, serving(runs) as url, open_browser(Path(folder)) as browser:
+def server_page() -> Image.Image:
+    """Serve the classifier; return its page after it has classified a test clip."""
+    run = classifier()
+    clip = next(clip for clip in test_clips() if clip["label"] == SERVER_CLASS)
+    sound = RUNS / "sounds" / "test" / clip["id"]
+    with tempfile.TemporaryDirectory() as folder, serving(run) as url, open_browser(Path(folder)) as browser:
         browser.resize(*SERVER_VIEWPORT)
         browser.set_color_scheme("light")
         browser.navigate(url)
         browser.wait("!document.querySelector('#classify').hidden")
         browser.choose_files("#file", [sound])
         browser.wait("document.querySelector('#result audio')?.readyState > 2")
-        browser.evaluate(f"document.querySelector('#label').value = {json.dumps(label)}")
-        for count, button in enumerate(("#generate-form .primary", *["#next-seed"] * 2), 1):
-            browser.evaluate(f"document.querySelector('{button}').click()")
-            browser.wait(f"document.querySelectorAll('#generated figure').length === {count}")
-        loaded = "[...document.querySelectorAll('audio')].every((audio) => audio.readyState > 2)"
-        browser.wait(f"document.querySelector('#examples audio[src]') && {loaded}")
         return Image.open(io.BytesIO(browser.screenshot()))
 
 
 @contextmanager
-def serving(runs: list[Path]) -> Iterator[str]:
-    """Run `melray serve` for runs; yield the URL of its page."""
-    flags = [word for run in runs for word in ("--run", str(run))]
-    command = [Path(sys.executable).with_name("melray"), "serve", *flags, "--port", "0"]
+def serving(run: Path) -> Iterator[str]:
+    """Run `melray serve` for a run; yield the URL of its page."""
+    command = [sys.executable, "-m", "cluster", "serve", "--run", str(run), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             assert process.stdout is not None
