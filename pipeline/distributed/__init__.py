@@ -5,6 +5,7 @@ In the order to read:
 worker          worker processes: watchdog, memory allocator, stages that are built once
 this_host       CPUs and GPUs of this host
 processes       pool of worker processes of this host
+child_process   what these do with the calls that they receive
 execution       where the work of a command runs: on this host if it is small, else on Ray
 failures        errors of workers: lost processes, lack of GPU memory, bugs
 attempt_record  what a lost attempt at a work unit leaves behind

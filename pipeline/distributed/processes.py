@@ -4,8 +4,7 @@ They are forked from a process that does nothing but import the libraries (the f
 multiprocessing), while the command itself still imports: a worker then starts within milliseconds. Forking
 the command itself would not be safe, since it has threads.
 
-As with Ray, a worker has one thread per CPU of its own, low priority for memory, and no output on the
-console except under `--log-level debug`. It ends with the command, however that ends.
+What runs inside of a worker is in `child_process.py`.
 """
 
 from __future__ import annotations
@@ -18,24 +17,19 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection as connections
 from multiprocessing import forkserver
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pipeline.distributed import worker_imports
+from pipeline.distributed.child_process import THREADS_VARIABLE, serve
 from pipeline.distributed.failures import WorkerLostError
 from pipeline.io.console import logger
 
-# Number of threads of numerical libraries. Read when they are loaded; a value of the user is kept.
-_THREADS = "OMP_NUM_THREADS"
-# Linux kills the process with the highest value first when memory is short: a worker, not the command.
-_OOM_SCORE = "500"
 # Linux only: the libraries of macOS do not survive a fork, and Windows has none.
 _METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 # Threads with a pool each: the start of a process changes the environment and the main module for a moment.
@@ -53,7 +47,7 @@ def start_fork_server(modules: Sequence[str] = ()) -> None:
         multiprocessing.get_context(_METHOD).set_forkserver_preload([worker_imports.__name__])
     variables = {
         worker_imports.MODULES_VARIABLE: ",".join([*modules, "threadpoolctl"]),
-        _THREADS: os.environ.get(_THREADS, "1"),  # no threads, which would not survive a fork
+        THREADS_VARIABLE: os.environ.get(THREADS_VARIABLE, "1"),  # no threads, which would not survive a fork
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONSAFEPATH": "1",  # not the current folder, in which a file may have the name of a library
     }
@@ -162,7 +156,7 @@ class _Worker:
         with _starting, _no_main_module():
             # Not the fork server's environment: this process's may have changed since.
             arguments = worker_end, dict(os.environ), threads, logger.level
-            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process = context.Process(target=serve, args=arguments, daemon=True)
             self._process.start()
         worker_end.close()  # so that the end of the process closes the connection
 
@@ -254,59 +248,3 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _serve(connection: Any, environment: dict[str, str], threads: int, log_level: int) -> None:
-    """Run the calls that arrive, in a worker process, until the command closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_command, daemon=True).start()
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
-    os.environ.clear()
-    os.environ.update(environment)
-    _set_threads(threads)
-    if log_level > 10:  # above debug
-        _discard_output()
-    connection.send(None)
-    while True:
-        try:
-            call = connection.recv_bytes()
-        except EOFError:
-            return
-        connection.send_bytes(_run(call))
-
-
-def _run(call: bytes) -> bytes:
-    """Run a pickled call; return the pickled value and error."""
-    try:
-        function, arguments = pickle.loads(call)
-        return pickle.dumps((function(*arguments), None))
-    except Exception as error:
-        error.add_note("".join(traceback.format_exception(error)))
-        try:
-            return pickle.dumps((None, error))
-        except Exception:
-            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
-
-
-def _exit_with_command() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connections.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _set_threads(threads: int) -> None:
-    """Set the number of threads of numerical libraries, loaded or not, unless the user has chosen it."""
-    from threadpoolctl import threadpool_limits
-
-    if _THREADS not in os.environ:
-        os.environ[_THREADS] = str(threads)
-        threadpool_limits(threads)
-
-
-def _discard_output() -> None:
-    null = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
