@@ -206,7 +206,7 @@ def _read_audio_files(
     `chosen` are the only files to read: class folders are those in the deepest folder that has all of them,
     and the table is there or in a folder above.
     """
-    folders = [""] if chosen is None else list(chosen.folders)
+    folders = [""] if chosen is None else chosen.folders
     error: UserError | None = None
     try:
         found = _keep(_read_class_folders(*_inside(tree, data, folders[0]), config), chosen)

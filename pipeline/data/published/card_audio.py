@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -14,26 +13,24 @@ from pipeline.data.published.named_files import files_of, training_files
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.io.errors import report_os_errors
 from pipeline.io.folder_tree import FolderTree
+from pipeline.io.storage import is_store_uri, to_path
 
 
 @dataclass(frozen=True)
 class CardAudio:
     """The audio files of a configuration, or of its training split."""
 
-    names: list[str]
-    """Paths below the data folder."""
     paths: frozenset[str]
     """Absolute paths or URIs."""
+    folder: str
+    """The deepest folder that has all of the files, below the data folder."""
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def folders(self) -> Iterator[str]:
-        """The deepest folder that has all of the files, and the folders that this is in, up to the root."""
-        folder = os.path.commonpath([name.rpartition("/")[0] for name in self.names])
-        while folder:
-            yield folder
-            folder = folder.rpartition("/")[0]
-        yield ""
+    def folders(self) -> list[str]:
+        """That folder, and those that it is in, up to the data folder."""
+        parts = self.folder.split("/") if self.folder else []
+        return ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
 
     def keep(self, clips: pd.DataFrame) -> pd.DataFrame:
         """Return the clips whose files are among these."""
@@ -69,6 +66,16 @@ def find_card_audio(tree: FolderTree, data: str, name: str | None, all_splits: b
     files = files_of(chosen, clips["clip_id"])
     if not all_splits:
         files = training_files(files, data, "audio file", warnings)
-    names = [file.name for file in files]
-    paths = frozenset(clips["path"][clips["clip_id"].isin(names)])
-    return CardAudio(names, paths, warnings)
+    clips = clips[clips["clip_id"].isin([file.name for file in files])]
+    return CardAudio(frozenset(clips["path"]), _common_folder(clips), warnings)
+
+
+def _common_folder(clips: pd.DataFrame) -> str:
+    """Return the deepest folder that has all clips, below the data folder, by its name on disk."""
+    folders = [clip_id.rpartition("/")[0] for clip_id in clips["clip_id"]]
+    common = os.path.commonpath(folders)
+    # Ids are in composed Unicode form, which the names of files need not have.
+    path = clips["path"].iloc[0]
+    names = (to_path(path).key if is_store_uri(path) else path).split("/")
+    first = len(names) - len(clips["clip_id"].iloc[0].split("/"))
+    return "/".join(names[first : first + len(common.split("/"))]) if common else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def test_chosen_configuration_in_object_store_is_read(tmp_path: Path, server: S3
     data = server.bucket("words") / "data"
     upload_folder(tmp_path, data)
     assert labels(read(data, data_config="en")) == {"yes/1.wav": "yes", "no/2.wav": "no"}
+
+
+def test_decomposed_names_of_files_match_composed_ones_of_the_card(tmp_path: Path) -> None:
+    folder = unicodedata.normalize("NFD", "données/été")  # as written on macOS
+    configs = "configs:\n- {config_name: été, data_files: données/été/**}\n- {config_name: x, data_dir: x}\n"
+    write(tmp_path, configs, f"{folder}/oui/1.wav", f"{folder}/non/2.wav", "x/a/1.wav")
+    assert labels(read(tmp_path, data_config="été")) == {"oui/1.wav": "oui", "non/2.wav": "non"}
 
 
 def test_default_configuration_is_read_without_a_choice(tmp_path: Path) -> None:
