@@ -1,8 +1,13 @@
-"""Learning rate schedule."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+# Relative decrease of a loss that counts as an improvement, where a plateau is looked for: smaller ones come
+# with the decay of the learning rate in any case, and sooner.
+MIN_IMPROVEMENT = 0.05
 
 
 def cosine_factor(step: int, total_steps: int, warmup_steps: int, final: float = 0.01) -> float:
@@ -14,3 +19,28 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int, final: float =
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def decay_start(losses: Sequence[float], patience: int, epochs: int) -> int:
+    """Return the number of epochs after which a constant learning rate starts to decay: at the plateau.
+
+    That is when the loss has not improved for `patience` epochs, at the latest after half of all epochs.
+
+    Args:
+        losses: validation loss of each finished epoch; none without validation, for the latest start.
+        patience: number of epochs without an improvement by at least `MIN_IMPROVEMENT`.
+        epochs: maximum number of epochs.
+    """
+    latest = epochs // 2
+    best, best_epoch = math.inf, 0
+    for epoch, loss in enumerate(losses[:latest], 1):
+        if loss <= best * (1 - MIN_IMPROVEMENT):
+            best, best_epoch = loss, epoch
+        elif epoch - best_epoch >= patience:
+            return epoch
+    return latest
+
+
+def decay_end(start: int, epochs: int) -> int:
+    """Return the last epoch of a decay that starts after `start` epochs: it takes one more than these."""
+    return min(epochs, 2 * start + 1)

@@ -14,6 +14,8 @@ from pipeline.training.config import TrainingConfig
 # Last part of the epochs, in which a training may stop early, and epochs without improvement after which it
 # does, both as a fraction of all: the cosine is then below 15 % of the peak learning rate.
 EARLY_STOPPING_FRACTION = 0.25
+# Epochs without a lower validation loss after which a constant learning rate decays.
+PLATEAU_PATIENCE = 3
 
 
 class TrainClassifierConfig(TrainingConfig):
@@ -46,6 +48,10 @@ class TrainClassifierConfig(TrainingConfig):
     """Peak learning rate of AdamW (Loshchilov 2019)."""
     warmup_epochs: float | None = Field(None, ge=0)
     """Epochs of linear warmup before cosine decay (default: 3, at most a fifth of the epochs)."""
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """Learning rate after the warmup. cosine: decays over all epochs; plateau: constant until the validation
+    loss has not fallen by 5 % for --patience epochs, at most for half of --epochs, then decays over as many
+    epochs, which end the training."""
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Decoupled weight decay."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -71,7 +77,7 @@ class TrainClassifierConfig(TrainingConfig):
     cross-entropy."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many epochs without improvement (default: a quarter of --epochs, and only in their last
-    quarter: before, the learning rate is high and the best epochs are to come)."""
+    quarter: before, the learning rate is high and the best epochs are to come; --schedule plateau: 3)."""
     keep: Literal["best", "last"] = "best"
     """best: best validation score; last: final epoch, so nothing is selected on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss", "val_map"] | None = None
@@ -93,6 +99,11 @@ class TrainClassifierConfig(TrainingConfig):
             raise ValueError(
                 f"--swa-fraction {self.swa_fraction:g}: weights are averaged before the warmup of "
                 f"{self.num_warmup_epochs:g} epochs ends; lower it, or --warmup-epochs"
+            )
+        if self.schedule == "plateau" and self.swa_fraction:
+            raise ValueError(
+                f"--swa-fraction {self.swa_fraction:g} needs --schedule cosine: a plateau ends the training "
+                "at an epoch that is not known when the averaging begins"
             )
         return self
 
@@ -134,8 +145,10 @@ class TrainClassifierConfig(TrainingConfig):
         """Whether to stop after `epoch` epochs, of which `best_epoch` was the best.
 
         By default the training never stops where the learning rate is high. A mean of weights (SWA) is
-        formed to its end.
+        formed to its end, and so is the decay after a plateau, which itself comes early.
         """
+        if self.schedule == "plateau":
+            return False
         if self.patience is not None:
             return epoch - best_epoch >= self.patience
         return (

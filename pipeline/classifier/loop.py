@@ -29,8 +29,9 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.mean_weights import update_statistics
 from pipeline.classifier.multi_label.label_mode import monitored_metric
 from pipeline.classifier.multi_label.validation import evaluate_multi_label_epoch
+from pipeline.classifier.schedule import last_epoch, learning_rate
 from pipeline.classifier.state import TrainState, prepare, publish, restore, write_checkpoint
-from pipeline.classifier.step import learning_rate, plan_step, train_step
+from pipeline.classifier.step import plan_step, train_step
 from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
@@ -190,7 +191,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
             log.note(state.initial_weights)
         save = partial(save_within_epoch, state, checkpoints, owner)
         epoch_checkpoints = EpochCheckpoints(world, config.checkpoint_minutes, is_preempted, save)
-        while state.epoch < config.epochs and not config.stops_early(state.epoch, state.best_epoch):
+        while state.epoch < last_epoch(state) and not config.stops_early(state.epoch, state.best_epoch):
             metrics = train_epoch(state, log, epoch_checkpoints)
             update_statistics(state)
             metrics |= evaluate_epoch(state)

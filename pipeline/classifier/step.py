@@ -31,7 +31,7 @@ from models.batch_augment import (
     unite_targets,
     warp_and_gain,
 )
-from models.schedule import cosine_factor
+from pipeline.classifier.schedule import learning_rate
 from pipeline.classifier.state import TrainState
 from pipeline.training.optim import set_learning_rate
 from pipeline.training.step_inputs import Inputs, PackedInputs, prepare_inputs
@@ -95,17 +95,6 @@ def choose_samples(world: World, augmentation: BatchAugmentation) -> tuple[np.nd
     position = np.zeros(size, np.int64)
     position[samples[::-1]] = np.arange(len(samples))[::-1]
     return samples, position[partner]
-
-
-def learning_rate(state: TrainState, step: int) -> float:
-    """Return the learning rate of a step: linear warmup, then cosine decay; constant while averaging."""
-    config, steps_per_epoch = state.config, state.steps_per_epoch
-    warmup_steps = round(config.num_warmup_epochs * steps_per_epoch)
-    if state.swa_start is None:
-        factor = cosine_factor(step, config.epochs * steps_per_epoch, warmup_steps)
-    else:
-        factor = cosine_factor(step, state.swa_start, warmup_steps, config.swa_lr_factor)
-    return config.learning_rate * factor
 
 
 def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,8 @@ NETWORKS: dict[Purpose, ClassifierConfig] = {
         channels=(24, 48, 96, 128), convs_per_block=1, embedding_dim=128, dropout=0.3, padding="silence"
     ),
 }
-# Epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more steps.
+# Maximum epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more
+# steps.
 EPOCHS, MIN_EPOCHS = 40, 10
 # Rows to train on in all epochs, beyond which the number of epochs is reduced.
 MAX_TRAINING_ROWS = 200_000
@@ -44,7 +45,7 @@ MAX_TRAINING_ROWS = 200_000
 def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> TrainClassifierConfig:
     """Return the configuration of a reference classifier, whose run is `RUN/reference_classifiers/<purpose>`.
 
-    It is trained on the GAN's training clips with all their augmented copies.
+    It is trained on the GAN's training clips with all their augmented copies, until it no longer improves.
     """
     split = config.subset(SplitConfig).model_dump() | {"augmentation_strength": 1.0}
     # By the data alone: generators of different runs are evaluated by classifiers of the same training.
@@ -60,6 +61,7 @@ def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> Tra
         epochs=epochs,
         keep="last",
         learning_rate=4e-3,
+        schedule="plateau",
         ema_decay=0.98,
         weight_decay=0.05 if purpose == "selection" else 0.1,
     )
@@ -115,8 +117,8 @@ def get_reference_classifier(
     if begin_run(classifier_config) is None:
         run = RunFolder(classifier_config.run)
         logger.info(
-            "training the %s classifier for %d epochs in %s, from epoch %d; once per run, and resumed if "
-            "interrupted",
+            "training the %s classifier for at most %d epochs in %s, from epoch %d; once per run, and "
+            "resumed if interrupted",
             purpose,
             classifier_config.epochs,
             run.path,

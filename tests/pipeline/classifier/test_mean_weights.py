@@ -12,8 +12,9 @@ from models.config import ConfigError
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
 from pipeline.classifier.mean_weights import update_statistics
+from pipeline.classifier.schedule import learning_rate
 from pipeline.classifier.state import prepare
-from pipeline.classifier.step import learning_rate, plan_step, train_step
+from pipeline.classifier.step import plan_step, train_step
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.classifier_training import (

@@ -316,7 +316,7 @@ def test_evaluation_classifier_logs_epochs_and_resumes(
         get_reference_classifier(config, "evaluation")
     assert len(epochs) == 3 + 2
     text = caplog.text
-    assert text.count("training the evaluation classifier for 4 epochs") == 2
+    assert text.count("training the evaluation classifier for at most 4 epochs") == 2
     assert "from epoch 3;" in text and text.count("using the trained evaluation classifier") == 1
     for epoch in range(1, 5):
         assert text.count(f"evaluation classifier: epoch {epoch}: train loss") == 1
