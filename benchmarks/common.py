@@ -82,13 +82,14 @@ def summarize_ratios(numerators: Sequence[float], denominators: Sequence[float])
 def held_out_scores(run: Path) -> dict[str, Any]:
     """Evaluate a run on its held-out fold without writing a report."""
     from models.metrics import classification_metrics
-    from pipeline.classifier.evaluate import predict_rows
+    from pipeline.classifier.evaluate import Predictions, predict_any
     from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
     from pipeline.training.model_file import load_classifier
 
     saved = load_classifier(run)
     rows, index, _ = select_rows(EvaluateConfig(run=run, split="held-out"), saved)
-    scored = predict_rows(saved, rows, index, 1)
+    scored = predict_any(saved, rows, index, 1)
+    assert isinstance(scored, Predictions)
     return classification_metrics(scored.scores, list(saved.metadata.class_names))
 
 

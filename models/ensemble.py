@@ -43,11 +43,18 @@ class Ensemble(nn.Module):
         They are logarithms of the probabilities, or of their odds for multi-label classifiers.
         """
         logits = [member(mel_BMT).float() / member.temperature for member in self.members]
-        if self.multi_label:
-            present, absent = (
-                torch.stack([F.logsigmoid(sign * values) for values in logits]).logsumexp(0)
-                for sign in (1, -1)
-            )
-            return present - absent
-        log_probabilities = torch.stack([values.log_softmax(1) for values in logits])
-        return log_probabilities.logsumexp(0) - math.log(len(logits))
+        return logits_of_mean(logits, self.multi_label)
+
+
+def logits_of_mean(logits: Sequence[Tensor], multi_label: bool) -> Tensor:
+    """Return the logits of the mean of probabilities, given by their logits, each `[shape=(B, C)]`, float32.
+
+    They are logarithms of the probabilities, or of their odds for multi-label classifiers.
+    """
+    if multi_label:
+        present, absent = (
+            torch.stack([F.logsigmoid(sign * values) for values in logits]).logsumexp(0) for sign in (1, -1)
+        )
+        return present - absent
+    log_probabilities = torch.stack([values.log_softmax(1) for values in logits])
+    return log_probabilities.logsumexp(0) - math.log(len(logits))

@@ -19,15 +19,20 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.ensemble_calibration import cross_fit_temperatures, with_temperature
-from pipeline.classifier.evaluate import AnyPredictions, join_predictions, predict_any, write_any
+from pipeline.classifier.ensemble_calibration import (
+    RowLogits,
+    cross_fit_temperatures,
+    predict_row_logits,
+    predictions_at,
+)
+from pipeline.classifier.evaluate import AnyPredictions, join_predictions, write_any
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.multi_label.evaluation import (
     LabelSetPredictions,
     best_thresholds,
     with_cross_thresholds,
 )
-from pipeline.classifier.predictor_model import PredictorModel, load_predictor
+from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset
@@ -118,25 +123,25 @@ def report_folds(
         seconds: duration of training.
     """
     device = driver_device(config.device)
-    fold_models: list[tuple[PredictorModel, np.ndarray]] = []
+    logits: list[RowLogits] = []
     descriptions: list[str] = []
     for train_config in runs.values():
         saved = load_predictor(train_config.run)
         _, rows, description = select_rows(EvaluateConfig(run=train_config.run, split="held-out"), saved)
-        fold_models.append((saved, rows))
+        logits.append(predict_row_logits(saved, dataset, rows, config.tta_shifts, device))
         descriptions.append(description)
-    temperatures, member_temperature = cross_fit_temperatures(fold_models, dataset, device)
+    temperatures, member_temperature = cross_fit_temperatures(logits, dataset)
     predictions, note = _at_cross_thresholds(
         [
-            predict_any(with_temperature(saved, temperature), dataset, rows, config.tta_shifts, device)
-            for (saved, rows), temperature in zip(fold_models, temperatures, strict=True)
+            predictions_at(temperature, fold_logits, dataset)
+            for temperature, fold_logits in zip(temperatures, logits, strict=True)
         ]
     )
     keys = SCORES[saved.metadata.multi_label]
     fold_results: list[dict[str, Any]] = []
     for i, (fold, train_config) in enumerate(runs.items()):
         run = RunFolder(train_config.run)
-        model, description = fold_models[i][0], descriptions[i] + note
+        model, description = logits[i].saved, descriptions[i] + note
         metrics = write_any(
             run.path, predictions[i], model, run.read_history(), description, config.tta_shifts
         )

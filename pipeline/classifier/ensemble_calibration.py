@@ -12,21 +12,22 @@ temperature for all of them is fitted on these clips. Their mean is then a littl
 overconfident by its making: its log loss is at most the mean of theirs, as the logarithm is concave.
 
 To score a fold of the cross-validation, the temperature of its model is fitted on the clips of the other
-folds alone (cross-fitting), so that nothing is chosen on scored clips.
+folds alone (cross-fitting), so that nothing is chosen on scored clips. With test-time augmentation, too, the
+mean over the shifts is what is calibrated.
 
 Shape suffixes: B batch, C classes, N clips.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.calibration import (
     TEMPERATURES,
@@ -35,16 +36,11 @@ from models.calibration import (
     likelihood_at_temperatures,
 )
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.evaluate import CHUNK_ROWS, predict_any, write_any
-from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.evaluate import CHUNK_ROWS, AnyPredictions, score_any, write_any
+from pipeline.classifier.evaluation_rows import check_classes
+from pipeline.classifier.inference import predict_logits
 from pipeline.classifier.multi_label.evaluation import LabelSetPredictions, best_thresholds
-from pipeline.classifier.predictor_model import (
-    AnyClassifier,
-    EnsembleRecord,
-    PredictorModel,
-    combine,
-    load_predictor,
-)
+from pipeline.classifier.predictor_model import EnsembleRecord, PredictorModel, combine, load_predictor
 from pipeline.classifier.refit import VALIDATED_NAME
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.label_sets import label_sets, row_labels
@@ -53,8 +49,19 @@ from pipeline.data.split import split_rows
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import driver_device
 
-# Probabilities below, or within this of 1, are those of rounding.
-MIN_PROBABILITY, MIN_BINARY_PROBABILITY = 1e-30, 1e-7
+# Probabilities within this of 0 or 1 are those of rounding.
+MIN_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class RowLogits:
+    """Logits of a model, divided by its own temperature, for rows that it was not trained on."""
+
+    saved: PredictorModel
+    rows: np.ndarray
+    """Indices of the rows `[shape=(N,)]`."""
+    values: np.ndarray
+    """Logits of the mean over the shifts of test-time augmentation, float32 `[shape=(N, C)]`."""
 
 
 def calibrate_ensemble(
@@ -75,10 +82,9 @@ def calibrate_ensemble(
     validated = [run / VALIDATED_NAME if config.refit else run for run in runs]
     ensemble = combine(EnsembleRecord(validated), [load_predictor(run) for run in validated], config.run)
     dataset = open_dataset_to_read(config.shards)
-    rows = split_rows(dataset, config).val
-    record: dict[str, Any] = {"temperature": fit_temperature([(ensemble, rows)], dataset, device)}
-    ensemble.model.temperature = record["temperature"]
-    predictions = predict_any(ensemble, dataset, rows, 1, device)
+    logits = predict_row_logits(ensemble, dataset, split_rows(dataset, config).val, 1, device)
+    record: dict[str, Any] = {"temperature": fit_temperature([logits], dataset)}
+    predictions = predictions_at(record["temperature"], logits, dataset)
     if isinstance(predictions, LabelSetPredictions):
         record["thresholds"] = best_thresholds(predictions, ensemble.metadata.class_names)
         predictions = replace(predictions, thresholds=np.array(list(record["thresholds"].values())))
@@ -90,27 +96,51 @@ def calibrate_ensemble(
     }
 
 
-def fit_temperature(
-    models: Sequence[tuple[AnyClassifier, np.ndarray]], dataset: ShardDataset, device: torch.device
-) -> float:
+def predict_row_logits(
+    saved: PredictorModel, dataset: ShardDataset, rows: np.ndarray, tta_shifts: int, device: torch.device
+) -> RowLogits:
+    """Predict rows of a dataset that a model was not trained on, on `device`, to which the model is moved.
+
+    Raises:
+        UserError: as `check_classes`.
+    """
+    check_classes(dataset, rows, saved)
+    model = saved.model.to(device)
+    # In a file: those of many rows and classes do not fit into memory.
+    with tempfile.TemporaryFile() as file:
+        values = np.memmap(file, np.float32, "w+", shape=(len(rows), model.num_classes))
+    for chunk in batch_slices(len(rows), CHUNK_ROWS):
+        values[chunk] = predict_logits(model, dataset.mels[rows[chunk]], tta_shifts, device)
+    return RowLogits(saved, rows, values)
+
+
+def predictions_at(temperature: float, logits: RowLogits, dataset: ShardDataset) -> AnyPredictions:
+    """Divide the logits of a model by a temperature, from now on, and return its predictions of the rows."""
+    saved = with_temperature(logits.saved, temperature)
+
+    def probabilities(chunk: slice) -> np.ndarray:
+        logits_BC = torch.from_numpy(logits.values[chunk]) / temperature
+        return (logits_BC.sigmoid() if saved.metadata.multi_label else logits_BC.softmax(1)).numpy()
+
+    return score_any(saved, dataset, logits.rows, probabilities)
+
+
+def fit_temperature(logits: Sequence[RowLogits], dataset: ShardDataset) -> float:
     """Return the one temperature by which to divide the logits of models, after their own temperatures.
 
     Args:
-        models: models of the same classes, each with the rows that it was not trained on.
-        dataset: dataset of these rows.
-        device: device of the computation, to which the models are moved.
+        logits: of models of the same classes.
+        dataset: dataset of the rows.
     """
-    return best_temperature(np.sum(_likelihoods(models, dataset, device), axis=0))
+    return best_temperature(np.sum(_likelihoods(logits, dataset), axis=0))
 
 
-def cross_fit_temperatures(
-    models: Sequence[tuple[AnyClassifier, np.ndarray]], dataset: ShardDataset, device: torch.device
-) -> tuple[list[float], float]:
+def cross_fit_temperatures(logits: Sequence[RowLogits], dataset: ShardDataset) -> tuple[list[float], float]:
     """Return the temperature of each model fitted on the rows of all others, and that of `fit_temperature`.
 
     Arguments as `fit_temperature`; there are at least two models.
     """
-    likelihoods = _likelihoods(models, dataset, device)
+    likelihoods = _likelihoods(logits, dataset)
     total_K = np.sum(likelihoods, axis=0)
     return [best_temperature(total_K - own_K) for own_K in likelihoods], best_temperature(total_K)
 
@@ -124,57 +154,44 @@ def with_temperature(saved: PredictorModel, temperature: float) -> PredictorMode
     if saved.metadata.thresholds is None:
         return saved
     thresholds = torch.tensor(saved.metadata.thresholds, dtype=torch.float64)
-    scaled = (torch.logit(thresholds, eps=MIN_BINARY_PROBABILITY) / temperature).sigmoid()
+    scaled = (torch.logit(thresholds, eps=MIN_PROBABILITY) / temperature).sigmoid()
     return replace(saved, metadata=saved.metadata.model_copy(update={"thresholds": tuple(scaled.tolist())}))
 
 
-def _likelihoods(
-    models: Sequence[tuple[AnyClassifier, np.ndarray]], dataset: ShardDataset, device: torch.device
-) -> list[np.ndarray]:
+def _likelihoods(logits: Sequence[RowLogits], dataset: ShardDataset) -> list[np.ndarray]:
     """Return the negative log likelihood at each temperature `[shape=(K,)]` of each model on its rows.
 
     Labels are smoothed as suits the number of rows of all models; arguments as `fit_temperature`.
     """
-    clips = sum(len(rows) for _, rows in models)
-    if models[0][0].metadata.multi_label:
-        return _binary_likelihoods(models, dataset, device, clips)
+    clips = sum(len(part.rows) for part in logits)
+    if logits[0].saved.metadata.multi_label:
+        return _binary_likelihoods(logits, dataset, clips)
     likelihoods = []
-    for saved, rows in models:
-        labels = row_labels(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)
+    for part in logits:
+        labels = row_labels(
+            dataset.table.iloc[part.rows], part.saved.metadata.class_names, dataset.multi_label
+        )
         likelihood_K = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
-        for chunk in batch_slices(len(rows), CHUNK_ROWS):
-            logits_BC = _probabilities(saved, dataset, rows[chunk], device).clamp(min=MIN_PROBABILITY).log()
-            likelihood_K += likelihood_at_temperatures(logits_BC, torch.from_numpy(labels[chunk]), clips)
+        for chunk in batch_slices(len(labels), CHUNK_ROWS):
+            logits_BC, label_B = torch.from_numpy(part.values[chunk]), torch.from_numpy(labels[chunk])
+            likelihood_K += likelihood_at_temperatures(logits_BC, label_B, clips)
         likelihoods.append(likelihood_K.numpy())
     return likelihoods
 
 
-def _binary_likelihoods(
-    models: Sequence[tuple[AnyClassifier, np.ndarray]],
-    dataset: ShardDataset,
-    device: torch.device,
-    clips: int,
-) -> list[np.ndarray]:
+def _binary_likelihoods(logits: Sequence[RowLogits], dataset: ShardDataset, clips: int) -> list[np.ndarray]:
     """Return the likelihoods of multi-label models; arguments as `_likelihoods`."""
     targets = [
-        label_sets(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)[:]
-        for saved, rows in models
+        label_sets(dataset.table.iloc[part.rows], part.saved.metadata.class_names, dataset.multi_label)[:]
+        for part in logits
     ]
     present_C = torch.from_numpy(np.sum([target.sum(axis=0) for target in targets], axis=0)).float()
     likelihoods = []
-    for (saved, rows), target in zip(models, targets, strict=True):
+    for part, target in zip(logits, targets, strict=True):
         likelihood_K = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
-        for chunk in batch_slices(len(rows), CHUNK_ROWS):
-            logits_BC = torch.logit(
-                _probabilities(saved, dataset, rows[chunk], device), eps=MIN_BINARY_PROBABILITY
-            )
+        for chunk in batch_slices(len(target), CHUNK_ROWS):
+            logits_BC = torch.from_numpy(part.values[chunk])
             target_BC = torch.from_numpy(target[chunk].astype(np.float32))
             likelihood_K += binary_likelihood_at_temperatures(logits_BC, target_BC, present_C, clips)
         likelihoods.append(likelihood_K.numpy())
     return likelihoods
-
-
-def _probabilities(
-    saved: AnyClassifier, dataset: ShardDataset, rows: np.ndarray, device: torch.device
-) -> Tensor:
-    return torch.from_numpy(predict_probabilities(saved.model.to(device), dataset.mels[rows], device=device))

@@ -6,7 +6,7 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pipeline.classifier.multi_label.evaluation import (
     LabelSetPredictions,
     describe_metrics,
     join_label_set_predictions,
-    predict_label_sets,
+    score_label_sets,
     write_label_set_evaluation,
 )
 from pipeline.classifier.predictor_model import AnyClassifier, load_predictor
@@ -90,12 +90,47 @@ def predict_any(
     tta_shifts: int,
     device: torch.device | None = None,
 ) -> AnyPredictions:
-    """Predict some rows of a dataset by either kind of model; arguments and errors as `predict_rows`."""
-    if not saved.metadata.multi_label:
-        return predict_rows(saved, dataset, rows, tta_shifts, device)
+    """Predict some rows of a dataset by either kind of model, which is moved to `device` (default: CPU).
+
+    Raises:
+        UserError: as `score_any`.
+    """
+    model = saved.model.to(device)
+
+    def probabilities(chunk: slice) -> np.ndarray:
+        return predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device)
+
+    return score_any(saved, dataset, rows, probabilities)
+
+
+def score_any(
+    saved: AnyClassifier,
+    dataset: ShardDataset,
+    rows: np.ndarray,
+    probabilities: Callable[[slice], np.ndarray],
+) -> AnyPredictions:
+    """Return the predictions of some rows of a dataset by either kind of model.
+
+    Args:
+        saved: model.
+        dataset: dataset of the rows.
+        rows: indices of rows `[shape=(N,)]`.
+        probabilities: returns the probabilities of a slice of the rows `[shape=(B, C)]`, float32. It is
+            called for slices that fit into memory, as neither all rows of a large dataset nor their
+            probabilities do.
+
+    Raises:
+        UserError: if a row has a class that is unknown to the model, or, unless this is a multi-label model,
+            not exactly one.
+    """
     check_classes(dataset, rows, saved)
-    chunks = list(batch_slices(len(rows), CHUNK_ROWS))
-    return predict_label_sets(saved, dataset, rows, chunks, tta_shifts, device)
+    chunks = batch_slices(len(rows), CHUNK_ROWS)
+    if saved.metadata.multi_label:
+        values = np.concatenate([probabilities(chunk) for chunk in chunks])
+        return score_label_sets(saved.metadata, dataset, rows, values)
+    labels = row_labels(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)
+    scores = [score_clips(probabilities(chunk), labels[chunk]) for chunk in chunks]
+    return Predictions(dataset, rows, concatenate(scores))
 
 
 def write_any(
@@ -124,31 +159,6 @@ def join_predictions(dataset: ShardDataset, parts: Sequence[AnyPredictions]) -> 
         np.concatenate([part.rows for part in single_parts]),
         concatenate([part.scores for part in single_parts]),
     )
-
-
-def predict_rows(
-    saved: AnyClassifier,
-    dataset: ShardDataset,
-    rows: np.ndarray,
-    tta_shifts: int,
-    device: torch.device | None = None,
-) -> Predictions:
-    """Predict some rows of a dataset on `device` (default: CPU), to which the model is moved.
-
-    Raises:
-        UserError: if a row has a class that is unknown to the model, or not exactly one.
-    """
-    check_classes(dataset, rows, saved)
-    labels = row_labels(dataset.table.iloc[rows], saved.metadata.class_names, dataset.multi_label)
-    model = saved.model.to(device)
-    # In chunks: neither the rows of a large dataset nor their probabilities fit into memory.
-    chunks = [
-        score_clips(
-            predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device), labels[chunk]
-        )
-        for chunk in batch_slices(len(rows), CHUNK_ROWS)
-    ]
-    return Predictions(dataset, rows, concatenate(chunks))
 
 
 def write_evaluation(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.classifier import Classifier
 from models.device_batches import device_batch_size, to_device
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, logits_of_mean
 from models.repetition import repeat_short_clips
 from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import ClassifierMetadata
@@ -50,23 +52,53 @@ def predict_probabilities(
         device: device of the computation (default: CPU).
     """
     device = device or torch.device("cpu")
+    probabilities = torch.zeros(len(mels), model.num_classes, device=device)
+    for batch, shifted in _batch_logits(model, mels, tta_shifts, precision, device):
+        for logits in shifted:
+            values = logits.sigmoid() if model.multi_label else logits.softmax(1)
+            probabilities[batch] += values / tta_shifts
+    return probabilities.cpu().numpy()
+
+
+@torch.no_grad()
+def predict_logits(
+    model: Classifier | Ensemble, mels: np.ndarray, tta_shifts: int, device: torch.device
+) -> np.ndarray:
+    """Return the logits of the probabilities of `predict_probabilities` `[shape=(N, C)]`, float32."""
+    logits = torch.empty(len(mels), model.num_classes, device=device)
+    for batch, shifted in _batch_logits(model, mels, tta_shifts, "fp32", device):
+        logits[batch] = logits_of_mean(list(shifted), model.multi_label)
+    return logits.cpu().numpy()
+
+
+def _batch_logits(
+    model: Classifier | Ensemble,
+    mels: np.ndarray,
+    tta_shifts: int,
+    precision: Precision,
+    device: torch.device,
+) -> Iterator[tuple[slice, Iterator[Tensor]]]:
+    """Yield each batch with its calibrated logits of each shift; arguments as `predict_probabilities`."""
     dtype = resolve_precision(precision, device)
     if device.type == "cuda":
         set_float32_precision(precision)
     shifts = [round(i * mels.shape[2] / tta_shifts) for i in range(tta_shifts)]
-    probabilities = torch.zeros(len(mels), model.num_classes, device=device)
     batch_size = classifier_batch_size(model, mels.shape[1:], device)
     with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
         for batch in batch_slices(len(mels), batch_size):
             mels_BMT = to_device(mels[batch], device).float()
             if len(shifts) > 1 and model.repeats_short_clips:  # which a shift would move to the middle
                 mels_BMT = repeat_short_clips(mels_BMT)
-            for shift in shifts:
-                logits = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
-                logits = logits.float() / model.temperature
-                values = logits.sigmoid() if model.multi_label else logits.softmax(1)
-                probabilities[batch] += values / tta_shifts
-    return probabilities.cpu().numpy()
+            yield batch, _shifted_logits(model, mels_BMT, shifts)
+
+
+def _shifted_logits(
+    model: Classifier | Ensemble, mels_BMT: Tensor, shifts: Sequence[int]
+) -> Iterator[Tensor]:
+    """Yield the calibrated logits of spectrograms at each shift, float32 `[shape=(B, C)]`."""
+    for shift in shifts:
+        logits_BC = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
+        yield logits_BC.float() / model.temperature
 
 
 def class_priors(metadata: ClassifierMetadata) -> np.ndarray:

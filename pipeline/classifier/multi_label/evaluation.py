@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.group_bootstrap import map_interval
 from models.multi_label_metrics import (
@@ -23,7 +22,6 @@ from models.multi_label_metrics import (
 from pipeline.classifier.clip_audio import row_audio
 from pipeline.classifier.evaluation_rows import EvaluatedRows
 from pipeline.classifier.examples import most_probable
-from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.report import ClassError, write_multi_label_report
 from pipeline.classifier.predictor_model import AnyClassifier
 from pipeline.classifier.report import MAX_MISTAKES
@@ -34,6 +32,7 @@ from pipeline.io.errors import report_os_errors
 from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.report.precision_recall import PrecisionRecall
+from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.run_folder import RunFolder
 
 BACKGROUND = "background"
@@ -60,21 +59,12 @@ class LabelSetPredictions(EvaluatedRows):
         return ", ".join(class_names[c] for c in np.flatnonzero(self.targets[i]).tolist()) or BACKGROUND
 
 
-def predict_label_sets(
-    saved: AnyClassifier,
-    dataset: ShardDataset,
-    rows: np.ndarray,
-    chunks: Sequence[slice],
-    tta_shifts: int,
-    device: torch.device | None,
+def score_label_sets(
+    metadata: ClassifierMetadata, dataset: ShardDataset, rows: np.ndarray, probabilities: np.ndarray
 ) -> LabelSetPredictions:
-    """Predict some rows of a dataset whose classes the model knows, in chunks of rows."""
-    metadata, model = saved.metadata, saved.model.to(device)
+    """Return the predictions of some rows of a dataset, whose classes the model knows, at its thresholds."""
     classes = label_sets(dataset.table.iloc[rows], metadata.class_names, dataset.multi_label)
-    parts = [
-        predict_probabilities(model, dataset.mels[rows[chunk]], tta_shifts, device=device) for chunk in chunks
-    ]
-    return LabelSetPredictions(dataset, rows, classes[:], np.concatenate(parts), metadata.class_thresholds())
+    return LabelSetPredictions(dataset, rows, classes[:], probabilities, metadata.class_thresholds())
 
 
 def join_label_set_predictions(

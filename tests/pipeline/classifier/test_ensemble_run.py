@@ -12,13 +12,13 @@ import torch
 
 from pipeline.classifier import train
 from pipeline.classifier.crossval import fold_config, report_folds
-from pipeline.classifier.ensemble_calibration import fit_temperature
+from pipeline.classifier.ensemble_calibration import fit_temperature, predict_row_logits
 from pipeline.classifier.ensemble_run import member_configs
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
-from pipeline.classifier.predictor_model import load_predictor, predictor_digest
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor, predictor_digest
 from pipeline.classifier.refit import validated_config
 from pipeline.classifier.state import prepare
 from pipeline.classifier.train import describe_result, train_in_process
@@ -27,7 +27,7 @@ from pipeline.data.split import split_rows
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import ClassifierMetadata, SavedClassifier, load_classifier
+from pipeline.training.model_file import ClassifierMetadata, load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.classifier_training import interrupted_at, train_run
 from tests.helpers.label_sets import write_label_set_shards
@@ -242,7 +242,9 @@ def test_temperature_of_overconfident_model_is_found(shards: Path) -> None:
     )
     rows: Any = Rows()
     stub: Any = Stub()
-    temperature = fit_temperature([(SavedClassifier(stub, metadata), np.arange(len(labels)))], rows, CPU)
+    saved = PredictorModel(stub, metadata)
+    logits = predict_row_logits(saved, rows, np.arange(len(labels)), 1, CPU)
+    temperature = fit_temperature([logits], rows)
     confidence = np.exp(4 / temperature) / (np.exp(4 / temperature) + 2)
     accuracy = np.mean(predicted == labels)
     assert confidence == pytest.approx(accuracy, abs=0.02)

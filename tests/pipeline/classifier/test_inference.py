@@ -10,7 +10,7 @@ import torch
 
 from models.classifier import Classifier, ClassifierConfig
 from pipeline.classifier import inference
-from pipeline.classifier.evaluate import predict_rows
+from pipeline.classifier.evaluate import Predictions, predict_any
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, plan_job, read_audio
 from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
@@ -79,9 +79,10 @@ def test_evaluation_on_device_equals_cpu(tmp_path: Path) -> None:
     dataset = open_dataset(write_shards(tmp_path / "shards"))
     run = save_classifier(tmp_path / "run", dataset.class_names)
     saved, rows = load_classifier(run), np.arange(0, len(dataset.labels), 2)
-    expected = predict_rows(saved, dataset, rows, 2)
+    expected = predict_any(saved, dataset, rows, 2)
     with simulated_device():
-        actual = predict_rows(saved, dataset, rows, 2, DEVICE)
+        actual = predict_any(saved, dataset, rows, 2, DEVICE)
+    assert isinstance(actual, Predictions) and isinstance(expected, Predictions)
     for name in ("labels", "predictions"):
         np.testing.assert_array_equal(getattr(actual.scores, name), getattr(expected.scores, name))
     for name in ("confidence", "true_probability"):
