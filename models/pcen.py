@@ -10,6 +10,7 @@ Shape suffixes: B batch, M mel bands, T frames.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,14 @@ def smoothing_matrix(num_frames: int, smoothing: float, device: torch.device) ->
     return torch.where(age_TT >= 0, weight_T[:, None] * (1 - smoothing) ** age_TT.clamp(min=0), 0.0)
 
 
+@lru_cache(maxsize=8)
+def cached_smoothing_matrix(num_frames: int, smoothing: float, device: torch.device) -> Tensor:
+    """Return `smoothing_matrix`, computed once per process: every batch of a run has the same one."""
+    # Validation comes with inference mode, whose tensors are of no use to a later training step.
+    with torch.inference_mode(False):
+        return smoothing_matrix(num_frames, smoothing, device)
+
+
 def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
     """Return the PCEN of spectrograms, float32, at least 0 `[shape=(B, n_mels, num_frames)]`.
 
@@ -41,7 +50,10 @@ def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
     # In half precision energies would overflow: autocast would compute the product with it.
     with torch.autocast(mel_BMT.device.type, enabled=False):
         energy_BMT = torch.exp(mel_BMT.float() * (math.log(10.0) / 10) + LOG_SCALE)
-        mean_BMT = energy_BMT @ smoothing_matrix(mel_BMT.shape[2], smoothing, mel_BMT.device)
+        # A graph that is traced must not hold a tensor of the process, nor the cache one of the graph.
+        is_traced = torch.compiler.is_compiling()
+        matrix = smoothing_matrix if is_traced else cached_smoothing_matrix
+        mean_BMT = energy_BMT @ matrix(mel_BMT.shape[2], smoothing, mel_BMT.device)
         leveled_BMT = energy_BMT * (mean_BMT + EPS) ** -GAIN
         return (leveled_BMT + BIAS) ** POWER - BIAS**POWER
 
