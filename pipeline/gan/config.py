@@ -27,6 +27,9 @@ class TrainGanConfig(TrainingConfig):
     class_weight: float = Field(0.3, ge=0)
     """Weight of the auxiliary classification loss of both networks (Odena et al. 2017, AC-GAN), which
     separates the classes earlier in training than the projection discriminator alone."""
+    class_final_factor: float = Field(1.0, ge=0, le=1)
+    """Fraction of that weight left at the end (linear decay): the loss favors clips that are easy to
+    classify, at the cost of variety."""
     diversity_weight: float = Field(2.0, ge=0)
     """Weight of the diversity loss, which penalizes generated clips of a class that are more similar than
     real ones (against mode collapse)."""

@@ -39,6 +39,9 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.step_inputs import prefetch
 from pipeline.training.world import EpochGenerator, World, exhaust
 
+# Steps between updates of ADA's probability: the discriminator's outputs in one step are too few for r_t.
+ADA_INTERVAL = 8
+
 
 def train_epoch(
     state: GanTrainState, log: RunLog, checkpoints: EpochCheckpoints | None = None
@@ -82,7 +85,7 @@ def train_epoch(
             step_metrics = train_step(state, plan)
             epoch_sums += step_metrics
             ada_sums += step_metrics
-            if steps % config.penalty_interval == 0:
+            if steps % ADA_INTERVAL == 0:
                 _update_ada(state, ada_sums)
             log.step(state.epoch + 1, steps, len(batches), start_time)
             heartbeat()
@@ -113,8 +116,8 @@ def _epoch_metrics(
 def _update_ada(state: GanTrainState, ada_sums: torch.Tensor) -> None:
     """Update ADA's probability from the sums since the last update, and reset these; a collective."""
     config = state.config
-    ada_rt = state.world.sum(ada_sums)[-1].double() / config.penalty_interval
-    clips = config.penalty_interval * config.batch_size
+    ada_rt = state.world.sum(ada_sums)[-1].double() / ADA_INTERVAL
+    clips = ADA_INTERVAL * config.batch_size
     state.ada_p.copy_(update_ada_probability(state.ada_p, ada_rt, clips, config.ada))
     ada_sums.zero_()
 

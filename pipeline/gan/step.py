@@ -81,6 +81,7 @@ def plan_step(state: GanTrainState, rows: np.ndarray, number: int) -> StepPlan:
         "label_B": state.labels[local_rows],
         "rank_weight": rank_weight,
         "rank_fraction": rank_weight / state.world.size,
+        "class_weight": class_weight(state, step),
         "penalty_weight": penalty_weight(state, step),
         "ema_weight": state.ema.weight_at(step),
         "generator_lr": config.generator_lr * learning_rate_factor(state, step),
@@ -100,12 +101,24 @@ def plan_step(state: GanTrainState, rows: np.ndarray, number: int) -> StepPlan:
     )
 
 
+def class_weight(state: GanTrainState, step: int) -> float:
+    """Return the weight of the classification loss in a step."""
+    return state.config.class_weight * _linear_decay(state, step, state.config.class_final_factor)
+
+
 def penalty_weight(state: GanTrainState, step: int) -> float:
-    """Return the weight of the gradient penalties in a step that has them; it decays over all steps."""
+    """Return the weight of the gradient penalties in a step that has them."""
     config = state.config
-    progress = min(1.0, step / state.total_steps)
-    final = config.penalty_final_factor
-    return config.penalty_weight * (final + (1 - final) * (1 - progress)) * config.penalty_interval
+    return (
+        config.penalty_weight
+        * _linear_decay(state, step, config.penalty_final_factor)
+        * config.penalty_interval
+    )
+
+
+def _linear_decay(state: GanTrainState, step: int, final: float) -> float:
+    """Return a factor that decays over all steps from 1 to `final`."""
+    return final + (1 - final) * (1 - min(1.0, step / state.total_steps))
 
 
 def learning_rate_factor(state: GanTrainState, step: int) -> float:
@@ -126,6 +139,8 @@ class Batch:
     augmentation: AugmentationTensors
     rank_weight: Tensor | float
     """Factor that makes the mean of the ranks' mean losses the mean over the global batch."""
+    class_weight: Tensor | float
+    """Weight of the classification loss."""
     penalty_weight: Tensor | float | None
     """Weight of the gradient penalties, None for a step without them."""
 
@@ -145,6 +160,7 @@ def make_batch(state: GanTrainState, plan: StepPlan, inputs: Inputs) -> Batch:
         latents=_latents(state, plan, inputs),
         augmentation=apply_with_probability(augmentation, inputs["uniform_4B"], state.ada_p),
         rank_weight=inputs["rank_weight"],
+        class_weight=inputs["class_weight"],
         penalty_weight=inputs["penalty_weight"] if plan.has_penalty else None,
     )
 
@@ -189,7 +205,7 @@ def discriminator_step(state: GanTrainState, batch: Batch) -> DiscriminatorOutpu
     real_score_B, fake_score_B = scores.chunk(2)
     loss = discriminator_loss(config.loss, real_score_B, fake_score_B)
     class_loss = F.cross_entropy(logits.chunk(2)[0], batch.label_B)
-    (batch.rank_weight * (loss + config.class_weight * class_loss)).backward()
+    (batch.rank_weight * (loss + batch.class_weight * class_loss)).backward()
     penalty = torch.zeros((), device=state.world.device)
     if batch.penalty_weight is not None:
         with state.autocast():
@@ -226,7 +242,7 @@ def generator_step(state: GanTrainState, batch: Batch, d_out: DiscriminatorOutpu
         state.real_difference,
         state.has_variety_C[batch.label_B],
     )
-    total = loss + config.class_weight * class_loss + config.diversity_weight * similarity
+    total = loss + batch.class_weight * class_loss + config.diversity_weight * similarity
     (batch.rank_weight * total).backward()
     discriminator.requires_grad_(True)
     return loss.detach()

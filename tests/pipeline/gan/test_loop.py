@@ -329,7 +329,7 @@ def test_loss_of_diversity_is_detected(shards: Path, tmp_path: Path, monkeypatch
 
 
 def test_augmentation_probability_adapts_or_stays(shards: Path, tmp_path: Path) -> None:
-    run_loop(gan_config(shards, tmp_path / "adaptive", epochs=2, epoch_steps=8))
+    run_loop(gan_config(shards, tmp_path / "adaptive", epochs=2, epoch_steps=8, penalty_interval=100))
     run_loop(gan_config(shards, tmp_path / "fixed", epochs=2, epoch_steps=8, ada={"adapt": False, "p": 0.3}))
     assert read_metrics(tmp_path / "adaptive")[-1]["augment_p"] != 0.2
     assert read_metrics(tmp_path / "fixed")[-1]["augment_p"] == 0.3

@@ -13,7 +13,7 @@ from models.ema import Ema
 from pipeline.data.loader import BatchLoader
 from pipeline.gan import step
 from pipeline.gan.state import GanTrainState, prepare, reset
-from pipeline.gan.step import plan_step, train_step
+from pipeline.gan.step import class_weight, plan_step, train_step
 from pipeline.training.step_inputs import pack
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
@@ -76,6 +76,27 @@ def test_step_copies_once_to_device(
     with CountCopies() as copies:
         train_step(state, plan)
     assert len(copies.names) == 1, copies.names
+
+
+def test_class_loss_decays_linearly(shards: Path, tmp_path: Path) -> None:
+    state = prepare(gan_config(shards, tmp_path, class_weight=0.4, class_final_factor=0.25), SINGLE_WORKER)
+    weights = [class_weight(state, step) for step in (0, state.total_steps / 2, state.total_steps)]
+    assert weights == pytest.approx([0.4, 0.25, 0.1])
+    half = plan_step(state, state.split.train[:7], state.total_steps // 2)
+    assert float(half.inputs["class_weight"]) == pytest.approx(0.25)  # type: ignore[index]
+
+
+def test_class_loss_that_has_decayed_changes_nothing(shards: Path, tmp_path: Path) -> None:
+    """At the last step, whose weight is 0, the step is that of a GAN without a class loss."""
+    settings = {"penalty_weight": 0.0, "epochs": 1}
+    decayed, without = (
+        prepare(gan_config(shards, tmp_path, **settings, **weights), SINGLE_WORKER)
+        for weights in ({"class_weight": 0.5, "class_final_factor": 0.0}, {"class_weight": 0.0})
+    )
+    for state in (decayed, without):
+        train_step(state, plan_step(state, state.split.train[:7], state.total_steps))
+    for name, value in without.generator.state_dict().items():
+        torch.testing.assert_close(decayed.generator.state_dict()[name], value, msg=name)
 
 
 def test_reset_state_repeats_first_steps(shards: Path, tmp_path: Path) -> None:
