@@ -1,26 +1,37 @@
-"""Gain of generated clips as additional training data: four arms with equal held-out clips, steps and seeds.
+"""Gain of generated clips as additional training data: five arms with equal held-out clips, steps and seeds.
 
-    python -m benchmarks.bench_gain --data AUDIO --out FOLDER --folds 5 --gan-epochs 60
+    python -m benchmarks.bench_gain --data AUDIO --out FOLDER --folds 1 2 3 4 5 --gan-epochs 60
+    python -m benchmarks.bench_gain --data AUDIO --out FOLDER-8 --folds 1 2 3 4 5 --gan-epochs 60 --keep 8
 
-For each fold, a GAN is trained on the training clips of that fold and generates a dataset of clips that its
-reference classifier classifies correctly. Then classifiers are trained for the same number of steps in each
-arm:
+For each fold, a GAN is trained on the training clips of that fold and generates datasets of clips. Then
+classifiers are trained for the same number of steps in each arm:
 
     none        original clips
     waveform    original clips and augmented copies
-    generated   original and generated clips
-    both        all three
+    generated   original and generated clips that the reference classifier of the GAN classifies correctly
+    unfiltered  original and generated clips
+    both        original clips, augmented copies, and generated clips that are classified correctly
 
 and evaluated on the held-out fold, which is not used for any selection. SpecAugment and MixUp are active in
-all arms, as by default. A rerun resumes.
+all arms, as by default. With --keep, only so many clips of each class are trained on, by the GAN too: a class
+with few clips is where generated ones should help. A rerun resumes.
+
+The gain of an arm is the mean difference to the arm of the same fold and seed without generated clips. Its p
+value is that of a sign-flip test of the folds' mean differences: seeds of a fold share their clips and their
+GAN. Of five folds it is at least 2 / 32.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import re
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.common import save_result
 from cluster.connection.session import session
@@ -31,50 +42,75 @@ from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.train import begin_run, train_concurrently
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows
-from pipeline.distributed.resources import ResourceConfig
+from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate_on_cluster
 from pipeline.gan.train import train_gan
 from pipeline.training.run_folder import RunFolder
 
-ARMS = ("none", "waveform", "generated", "both")
+ARMS = ("none", "waveform", "generated", "unfiltered", "both")
+# Arms with generated clips, with the minimum confidence of these and the arm that has all else.
+GENERATED = {"generated": (0.5, "none"), "unfiltered": (0.0, "none"), "both": (0.5, "waveform")}
 MAX_CONCURRENT = 2
 # Small, so that a dozen training runs take minutes; equal in all arms.
 NETWORK = ClassifierConfig(channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2)
 
 
-def extract_datasets(arguments: argparse.Namespace) -> dict[bool, Path]:
-    """Extract shards without and with augmented copies."""
-    datasets = {False: arguments.out / "plain", True: arguments.out / "augmented"}
+def extract_datasets(arguments: argparse.Namespace, fold: int) -> dict[bool, Path]:
+    """Extract shards without and with augmented copies; with --keep, of the clips that `fold` trains on."""
+    parent = arguments.out if arguments.keep is None else arguments.out / f"fold_{fold}"
+    datasets = {False: parent / "plain", True: parent / "augmented"}
+    data = arguments.data if arguments.keep is None else few_clips(arguments, fold, parent / "data")
     patterns = {"fold_pattern": arguments.fold_pattern, "group_pattern": arguments.group_pattern}
     for augmented, out in datasets.items():
-        extract(
-            ExtractConfig(
-                data=arguments.data, out=out, copies=arguments.copies if augmented else 0, **patterns
-            )
-        )
+        copies = arguments.copies if augmented else 0
+        extract(ExtractConfig(data=data, out=out, copies=copies, **patterns))
     return datasets
 
 
-def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int) -> Path:
+def few_clips(arguments: argparse.Namespace, fold: int, out: Path) -> Path:
+    """Copy all clips of a fold, and --keep clips of each class of the others, the same in every call."""
+    for folder in sorted(path for path in arguments.data.iterdir() if path.is_dir()):
+        held_out: list[Path] = []
+        others: list[Path] = []
+        for path in sorted(path for path in folder.iterdir() if path.is_file()):
+            match = re.search(arguments.fold_pattern, path.name)
+            (held_out if match and int(match.group(1)) == fold else others).append(path)
+        kept = np.random.default_rng(0).permutation(len(others))[: arguments.keep]
+        (out / folder.name).mkdir(parents=True, exist_ok=True)
+        for path in (*held_out, *(others[index] for index in kept)):
+            shutil.copyfile(path, out / folder.name / path.name)
+    return out
+
+
+def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int, arm: str) -> Path:
     """Train a GAN on the other folds and generate clips; augmented copies train its classifier only."""
     run = arguments.out / f"gan_{fold}"
     train_gan(TrainGanConfig(shards=shards, run=run, fold=fold, epochs=arguments.gan_epochs))
-    out = arguments.out / f"generated_{fold}"
+    confidence = GENERATED[arm][0]
+    out = arguments.out / f"{'generated' if confidence else 'unfiltered'}_{fold}"
     if not (out / "_manifest.json").is_file():
-        job = GenerateConfig(run=run, out=out, count=arguments.per_class, min_confidence=0.5, as_shards=True)
-        generate_on_cluster(job)
+        generate_on_cluster(
+            GenerateConfig(
+                run=run, out=out, count=arguments.per_class, min_confidence=confidence, as_shards=True
+            )
+        )
     return out
 
 
 def arm_config(
-    arguments: argparse.Namespace, datasets: dict[bool, Path], extra: Path, arm: str, fold: int, seed: int
+    arguments: argparse.Namespace,
+    datasets: dict[bool, Path],
+    extra: dict[str, Path],
+    arm: str,
+    fold: int,
+    seed: int,
 ) -> TrainClassifierConfig:
     """Configure a training run of one arm with the number of epochs that gives --steps steps."""
     config = TrainClassifierConfig(
         shards=datasets[arm in ("waveform", "both")],
-        extra_shards=(extra,) if arm in ("generated", "both") else (),
+        extra_shards=(extra[arm],) if arm in extra else (),
         run=arguments.out / "arms" / f"{arm}_fold{fold}_seed{seed}",
         model=NETWORK,
         fold=fold,
@@ -98,18 +134,19 @@ def main() -> None:
     parser.add_argument("--gan-epochs", type=int, default=60)
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--copies", type=int, default=4)
+    parser.add_argument("--keep", type=int)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--fold-pattern", default=r"^(\d)-")
     parser.add_argument("--group-pattern", default=r"^\d-(\d+)-")
     arguments = parser.parse_args()
     arguments.out = arguments.out.absolute()
-    scores: dict[str, dict[str, float]] = {arm: {} for arm in ARMS}
-    generated_rows = {}
+    scores: dict[str, dict[tuple[int, int], float]] = {arm: {} for arm in ARMS}
+    generated_rows: dict[int, dict[str, Any]] = {}
     with session():
-        datasets = extract_datasets(arguments)
         for fold in arguments.folds:
-            extra = generate_dataset(arguments, datasets[True], fold)
-            generated_rows[fold] = open_dataset(extra).table["label"].value_counts().sort_index().to_dict()
+            datasets = extract_datasets(arguments, fold)
+            extra = {arm: generate_dataset(arguments, datasets[True], fold, arm) for arm in GENERATED}
+            generated_rows[fold] = {arm: class_counts(path) for arm, path in extra.items()}
             runs = {
                 (arm, fold, seed): arm_config(arguments, datasets, extra, arm, fold, seed)
                 for arm in ARMS
@@ -118,18 +155,44 @@ def main() -> None:
             pending = {" ".join(map(str, key)): run for key, run in runs.items() if begin_run(run) is None}
             if pending:
                 train_concurrently(pending, ResourceConfig(), MAX_CONCURRENT)
-            for (arm, fold, seed), run in runs.items():
-                scores[arm][f"fold {fold}, seed {seed}"] = evaluate(
-                    EvaluateConfig(run=run.run, split="held-out")
-                )["accuracy"]
+            for (arm, _, seed), run in runs.items():
+                metrics = evaluate(EvaluateConfig(run=run.run, split="held-out"))
+                scores[arm][fold, seed] = metrics["accuracy"]
     save_result(
-        "gain",
+        "gain" if arguments.keep is None else f"gain_{arguments.keep}",
         {
-            "arms": {arm: mean_and_std(list(each.values())) | {"each": each} for arm, each in scores.items()},
+            "arms": {
+                arm: mean_and_std(list(each.values()))
+                | {"each": {f"fold {fold}, seed {seed}": value for (fold, seed), value in each.items()}}
+                for arm, each in scores.items()
+            },
+            "gains": {arm: gain(scores[arm], scores[base]) for arm, (_, base) in GENERATED.items()},
             "generated_rows": generated_rows,
             "gans": gan_summaries(arguments),
         },
     )
+
+
+def class_counts(shards: Path) -> dict[str, int]:
+    """Return the number of rows of each class."""
+    counts = open_dataset(shards).table["label"].value_counts().sort_index()
+    return {str(label): int(count) for label, count in counts.items()}
+
+
+def gain(scores: dict[tuple[int, int], float], base: dict[tuple[int, int], float]) -> dict[str, float]:
+    """Return the mean difference of the scores of each fold and seed, and its p value, of two sides."""
+    folds = sorted({fold for fold, _ in scores})
+    differences = [
+        statistics.mean(scores[key] - base[key] for key in scores if key[0] == fold) for fold in folds
+    ]
+    return {"mean": statistics.mean(differences), "p": sign_flip_p(differences)}
+
+
+def sign_flip_p(differences: list[float]) -> float:
+    """Return the fraction of all choices of signs whose sum is at least as far from 0 as that of the data."""
+    signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
+    sums = np.abs(signs @ np.array(differences))
+    return float((sums >= abs(sum(differences)) - 1e-12).mean())
 
 
 def mean_and_std(values: list[float]) -> dict[str, float]:
