@@ -14,8 +14,9 @@ from pipeline.training.config import TrainingConfig
 # Last part of the epochs, in which a training may stop early, and epochs without improvement after which it
 # does, both as a fraction of all: the cosine is then below 15 % of the peak learning rate.
 EARLY_STOPPING_FRACTION = 0.25
-# Epochs without a lower validation loss after which a constant learning rate decays.
-PLATEAU_PATIENCE = 3
+# Epochs, and steps, without a lower validation loss after which a constant learning rate decays: in the first
+# steps the loss of a network may rise before it falls.
+PLATEAU_EPOCHS, PLATEAU_STEPS = 3, 60
 
 
 class TrainClassifierConfig(TrainingConfig):
@@ -77,7 +78,8 @@ class TrainClassifierConfig(TrainingConfig):
     cross-entropy."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many epochs without improvement (default: a quarter of --epochs, and only in their last
-    quarter: before, the learning rate is high and the best epochs are to come; --schedule plateau: 3)."""
+    quarter: before, the learning rate is high and the best epochs are to come; --schedule plateau: 3,
+    and at least 60 steps)."""
     keep: Literal["best", "last"] = "best"
     """best: best validation score; last: final epoch, so nothing is selected on the validation clips."""
     monitor: Literal["val_macro_f1", "val_accuracy", "val_loss", "val_map"] | None = None

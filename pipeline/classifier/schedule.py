@@ -5,8 +5,10 @@ Both are functions of the finished epochs alone, so that a resumed training goes
 
 from __future__ import annotations
 
+import math
+
 from models.schedule import cosine_factor, decay_end, decay_start
-from pipeline.classifier.config import PLATEAU_PATIENCE
+from pipeline.classifier.config import PLATEAU_EPOCHS, PLATEAU_STEPS
 from pipeline.classifier.state import TrainState
 
 
@@ -40,4 +42,5 @@ def last_epoch(state: TrainState) -> int:
 
 def _decay_start(state: TrainState) -> int:
     losses = [metrics["val_loss"] for metrics in state.history if "val_loss" in metrics]
-    return decay_start(losses, state.config.patience or PLATEAU_PATIENCE, state.config.epochs)
+    patience = state.config.patience or max(PLATEAU_EPOCHS, math.ceil(PLATEAU_STEPS / state.steps_per_epoch))
+    return decay_start(losses, patience, state.config.epochs)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def test_rate_is_constant_until_plateau_and_then_decays(shards: Path, tmp_path: Path) -> None:
-    config = train_config(shards, tmp_path, epochs=40, schedule="plateau", warmup_epochs=1.0)
+    config = train_config(shards, tmp_path, epochs=40, schedule="plateau", patience=3, warmup_epochs=1.0)
     state = prepare(config, SINGLE_WORKER)
     steps = state.steps_per_epoch
 
@@ -35,6 +35,17 @@ def test_rate_is_constant_until_plateau_and_then_decays(shards: Path, tmp_path: 
     decay = factors(4, 9)
     assert decay[0] == pytest.approx(1.0) and 0.01 < decay[-1] < 0.03
     assert decay == sorted(decay, reverse=True)
+
+
+def test_plateau_lasts_enough_steps_by_default(shards: Path, tmp_path: Path) -> None:
+    """Sixty steps, of how many epochs ever: the loss of few clips may rise at first."""
+    state = prepare(train_config(shards, tmp_path, epochs=200, schedule="plateau"), SINGLE_WORKER)
+    epochs = 60 // state.steps_per_epoch
+    assert epochs * state.steps_per_epoch == 60 and epochs > 3
+    state.history = [{"epoch": epoch, "val_loss": 1.0} for epoch in range(1, epochs + 1)]
+    assert last_epoch(state) == 200
+    state.history.append({"epoch": epochs + 1, "val_loss": 1.0})
+    assert last_epoch(state) == 2 * (epochs + 1) + 1
 
 
 def test_resumed_run_equals_uninterrupted(shards: Path, tmp_path: Path) -> None:
