@@ -4,7 +4,7 @@
 - `bench_extract`, `bench_memory`, `bench_vocoder`, `bench_predict`: jobs on audio files.
 - `bench_train`, `bench_gan`: training steps against bare PyTorch loops.
 - `bench_tune`, `bench_search_gain`: efficiency and gain of hyperparameter search.
-- `bench_gain`: generated clips as additional training data.
+- `bench_gan_recipe`, `bench_gain`: settings of the GAN; generated clips as additional training data.
 - `bench_gpu`: checks and benchmarks on a GPU (`make gpu`), whose parts are `gpu_*`.
 - `bench_scale`, `bench_submit`: number of clips and nodes; latency of a cluster job.
 - `bench_cluster_up`, `bench_growth`: start of a local cluster under load; use of nodes that are added.

@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 
 from models.config import ConfigError
+from models.settings import ClassifierConfig
 from pipeline.classifier.schedule import last_epoch, learning_rate
 from pipeline.classifier.state import prepare
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.classifier_training import interrupted_at, train_run
+from tests.helpers.classifier_training import (
+    assert_nearly_equal,
+    interrupted_at,
+    train_on_workers,
+    train_run,
+)
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config
 
@@ -65,6 +71,15 @@ def test_resumed_run_equals_uninterrupted(shards: Path, tmp_path: Path) -> None:
         for run in (uninterrupted, interrupted)
     ]
     assert rates[0] == rates[1] and rates[0][1] == 1e-9 and rates[0][2:] == sorted(rates[0][2:], reverse=True)
+
+
+def test_two_workers_stop_at_the_epoch_of_one(shards: Path, tmp_path: Path) -> None:
+    model = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.0, norm="group")
+    settings = {"model": model, "epochs": 8, "batch_size": 15, "schedule": "plateau", "patience": 1}
+    settings |= {"learning_rate": 1e-5, "ema_decay": 0.0}
+    assert train_run(train_config(shards, tmp_path / "one", **settings))["epochs"] == 5
+    train_on_workers(train_config(shards, tmp_path / "two", **settings), tmp_path / "rendezvous")
+    assert_nearly_equal(tmp_path / "one", tmp_path / "two", ("epoch", "val_loss", "learning_rate"))
 
 
 def test_training_without_validation_decays_in_second_half(shards: Path, tmp_path: Path) -> None:
