@@ -80,6 +80,11 @@ class Config(BaseModel):
         """Return the settings as plain JSON values, to save them with the results they produced."""
         return self.model_dump(mode="json")
 
+    @classmethod
+    def default_settings(cls) -> dict[str, Any]:
+        """Return the settings that have a default, as plain JSON values."""
+        return cls.model_construct().model_dump(mode="json")
+
     def with_overrides(self, overrides: dict[str, Any]) -> Self:
         """Return a validated copy with other values at dotted keys such as `mixup.rate`.
 
@@ -170,6 +175,15 @@ def _field_names(cls: type[BaseModel], path: list[str]) -> list[str]:
             return []
         cls = field.annotation
     return list(cls.model_fields)
+
+
+def with_missing(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with those of `defaults` that they lack, also in sections."""
+    completed = defaults | settings
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            completed[key] = with_missing(value, defaults[key])
+    return completed
 
 
 def diff_settings(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:

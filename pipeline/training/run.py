@@ -42,7 +42,8 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     digest, *extra_digests = map(dataset_digest, manifests)
     # Before the folder is created: settings that cannot be used are not those of the run.
     clips = None if run.read_json("summary.json") else training_clips(config.final)
-    run.begin(command, config.identity(), config.shards, digest, extra_digests)
+    defaults = type(config).default_settings()
+    run.begin(command, config.identity(), config.shards, digest, extra_digests, defaults)
     if clips is not None:
         _record_split(run, *clips)
     return run.read_object("summary.json", SUMMARY_KEYS)

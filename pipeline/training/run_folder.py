@@ -25,7 +25,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.config import diff_settings
+from models.config import diff_settings, with_missing
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
@@ -50,6 +50,7 @@ class RunFolder:
         shards: Path,
         digest: str,
         extra_digests: Sequence[str] = (),
+        defaults: dict[str, Any] | None = None,
     ) -> None:
         """Write `config.json`, or check that an existing one has the same settings and content of shards.
 
@@ -59,6 +60,8 @@ class RunFolder:
             shards: current path of the shards.
             digest: digest of their content.
             extra_digests: digests of the content of additional shards.
+            defaults: values of settings that are missing in a run of an older version. A new setting has the
+                default that was the only possibility before.
 
         Raises:
             UserError: if the folder contains a run with other settings or shards, or of another format.
@@ -72,6 +75,7 @@ class RunFolder:
         }
         existing = self.read_config()
         if existing is not None:
+            existing = with_missing(existing, {"config": defaults or {}})
             changes = diff_settings(existing, requested, "")
             if changes:
                 raise UserError(

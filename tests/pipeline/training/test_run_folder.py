@@ -128,3 +128,20 @@ def test_line_of_history_that_is_no_object_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n[]\n')
     with pytest.raises(UserError, match=r"metrics.jsonl is damaged \(a line is not .*delete it"):
         RunFolder(tmp_path).read_history()
+
+
+def test_run_of_older_version_lacks_new_settings_with_their_defaults(tmp_path: Path) -> None:
+    """It is resumed, unless such a setting is requested to be another one."""
+    defaults = TrainClassifierConfig.default_settings()
+    assert defaults["schedule"] == "cosine" and defaults["mixup"]["domain"] == "db"
+    old = {name: value for name, value in defaults.items() if name != "schedule"}
+    old["mixup"] = {name: value for name, value in defaults["mixup"].items() if name != "domain"}
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("train-classifier", old, Path("/shards"), "digest")
+    folder.begin("train-classifier", defaults, Path("/shards"), "digest", defaults=defaults)
+    other = defaults | {"schedule": "plateau"}
+    with pytest.raises(UserError, match=r"a run with schedule = cosine \(requested plateau\)"):
+        folder.begin("train-classifier", other, Path("/shards"), "digest", defaults=defaults)
+    other = defaults | {"mixup": defaults["mixup"] | {"domain": "power"}}
+    with pytest.raises(UserError, match=r"a run with mixup\.domain = db \(requested power\)"):
+        folder.begin("train-classifier", other, Path("/shards"), "digest", defaults=defaults)
