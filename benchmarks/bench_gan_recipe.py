@@ -57,8 +57,7 @@ class Run(NamedTuple):
 
 def run_variant(arguments: tuple[Run, argparse.Namespace]) -> dict[str, Any]:
     """Train and evaluate one variant; return the metrics."""
-    (name, fold, seed), options = arguments
-    split_name = arguments[0].split_name
+    compared, options = arguments
     import torch
 
     from pipeline.gan.config import TrainGanConfig
@@ -69,22 +68,22 @@ def run_variant(arguments: tuple[Run, argparse.Namespace]) -> dict[str, Any]:
     from pipeline.training.world import World
 
     torch.set_num_threads(1)
-    run = options.work / f"{name.replace(' ', '-')}-{split_name}"
+    run = options.work / f"{compared.variant.replace(' ', '-')}-{compared.split_name}"
     config = TrainGanConfig(
         shards=options.shards,
         run=run,
-        fold=fold,
-        seed=seed,
+        fold=compared.fold,
+        seed=compared.seed,
         epochs=options.epochs,
         sample_every=options.epochs,
         select_best=False,
-        **VARIANTS[name],
+        **VARIANTS[compared.variant],
     )
     if not (run / "evaluation.json").is_file():
         if start_run("train-gan", config) is None:
             result = train_loop(config, World(0, 1, torch.device("cpu")), RunFolder(run).acquire())
             finish_run(config, result, 0.0)
-        classifier = options.work / f"classifier-{split_name}"
+        classifier = options.work / f"classifier-{compared.split_name}"
         if classifier.is_dir():
             shutil.copytree(classifier, run / "reference_classifiers", dirs_exist_ok=True)
         evaluate_gan(run, options.clips_per_class)

@@ -220,7 +220,7 @@ class ShardWriter:
         Raises:
             OSError: the clip list cannot be read.
         """
-        self._ahead.add(unit.name, unit.read_clips())
+        self._ahead.add(unit)
 
     def __call__(self, unit: WorkUnit) -> ShardSummary:
         """Write the shard of a unit.
@@ -230,7 +230,7 @@ class ShardWriter:
             OSError: the clip list cannot be read or the shard cannot be written.
         """
         with CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine:
-            clips, files = self._ahead.take(unit.name, unit.read_clips)
+            clips, files = self._ahead.take(unit)
             is_windowed = "start" in clips[0]
             extracted = self._extract(clips, files, is_windowed, quarantine)
         summary = write_shard(

@@ -90,7 +90,9 @@ class Groups(Generic[T, R]):
         return len(self._calls) < self._max_calls and is_worthwhile
 
     def _share(self) -> int:
-        """Return the size of a group if all replicas have equally many requests, at most the limit."""
+        """Return the size of a group, at most the limit: if all replicas have equally many requests, or of
+        many requests all calls that may be in progress.
+        """
         requests = len(self._waiting) + self._sent
         share = max(-(-requests // self._max_calls), min(WORTHWHILE, -(-requests // self._replicas)))
         return min(self._size, share)

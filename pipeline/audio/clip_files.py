@@ -6,9 +6,9 @@ A request to an object store takes milliseconds; a row of a Parquet file is read
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline.audio.parquet_rows import read_row
 from pipeline.io.concurrent import THREADS, map_concurrently
@@ -53,34 +53,46 @@ class FetchedFile:
         return self.outcome
 
 
+class ClipList(Protocol):
+    """A list of clips that can be read, such as that of a work unit."""
+
+    @property
+    def name(self) -> str:
+        """Name that no other list of the job has."""
+
+    def read_clips(self) -> list[dict[str, Any]]:
+        """Read the clips, with the columns of the manifest."""
+
+
 class ClipsAhead:
-    """Clips of work units that are not due yet, of which the first files have been read."""
+    """Clips of lists that are not due yet, of which the first files have been read."""
 
     def __init__(self) -> None:
-        self._units: dict[str, tuple[list[dict[str, Any]], list[str | FetchedFile]]] = {}
+        self._lists: dict[str, tuple[list[dict[str, Any]], list[str | FetchedFile]]] = {}
 
-    def add(self, unit: str, clips: list[dict[str, Any]]) -> None:
-        """Read the first files of a unit, given by its name, with as many bytes as may be read ahead.
+    def add(self, unit: ClipList) -> None:
+        """Read a list and its first files, with as many bytes as may be read ahead.
 
-        Rows of Parquet files are left to the unit itself: a damaged one may crash the process.
+        Rows of Parquet files are left to when they are due: a damaged one may crash the process.
+
+        Raises:
+            OSError: the list cannot be read.
         """
+        clips = unit.read_clips()
         files: list[str | FetchedFile] = []
         if clips and is_store_uri(clips[0]["path"]) and not any(is_row(clip["path"]) for clip in clips):
             ends = itertools.accumulate(map(_size, clips))
             count = sum(end <= MAX_BYTES_AHEAD for end in ends)
             files = list(map_concurrently(_source, clips[:count]))
-        self._units[unit] = clips, files
+        self._lists[unit.name] = clips, files
 
-    def take(
-        self, unit: str, read: Callable[[], list[dict[str, Any]]]
-    ) -> tuple[list[dict[str, Any]], list[str | FetchedFile]]:
-        """Return the clips of a unit, and those of its files that have been read.
+    def take(self, unit: ClipList) -> tuple[list[dict[str, Any]], list[str | FetchedFile]]:
+        """Return the clips of a list, which is read unless it was added, and the files that have been read.
 
-        Args:
-            unit: name of the unit.
-            read: reads the clips of a unit that has not been added.
+        Raises:
+            OSError: the list cannot be read.
         """
-        return self._units.pop(unit) if unit in self._units else (read(), [])
+        return self._lists.pop(unit.name) if unit.name in self._lists else (unit.read_clips(), [])
 
 
 def clip_sources(

@@ -19,6 +19,19 @@ from pipeline.io.text import plural
 MAX_LOST = 4
 
 
+def begin_attempt(unit: WorkUnit, later_stages: str = "") -> AttemptRecord:
+    """Write the record of an attempt at a unit, and return it; arguments as `counted_attempt`.
+
+    Raises:
+        OSError: the record of the attempt before, or the list of clips, cannot be read.
+    """
+    record = AttemptRecord(unit.folder, unit.name + later_stages)
+    if is_remote(unit.folder) and not later_stages:
+        unit.read_clips()  # for the first stage, while the record is being read
+    record.start()
+    return record
+
+
 @contextmanager
 def counted_attempt(
     unit: WorkUnit, hint: str, later_stages: str = "", record: AttemptRecord | None = None
@@ -29,17 +42,13 @@ def counted_attempt(
         unit: work unit.
         hint: suggests how to use less memory.
         later_stages: name of the stages of this attempt, unless it begins with the first stage.
-        record: record of the attempt, if it exists already.
+        record: record of the attempt, if it has begun.
 
     Raises:
         UserError: too many earlier attempts were lost.
-        OSError: the record of the attempt before cannot be read.
+        OSError: as `begin_attempt`.
     """
-    if record is None:
-        record = AttemptRecord(unit.folder, unit.name + later_stages)
-        if is_remote(unit.folder) and not later_stages:
-            unit.read_clips()  # for the first stage, while the record is being read
-    record.start()
+    record = record or begin_attempt(unit, later_stages)
     if record.lost >= MAX_LOST:
         record.delete(wait=True)
         raise UserError(_describe(unit, hint))

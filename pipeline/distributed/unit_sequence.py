@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 
 from pipeline.distributed.attempt_record import AttemptRecord
-from pipeline.distributed.attempts import counted_attempt
+from pipeline.distributed.attempts import begin_attempt, counted_attempt
 from pipeline.distributed.batch_job import Stage, UnitResult, WorkUnit, failed_unit, run_stages
 from pipeline.io.background_uploads import Uploads, uploads_in_background
 from pipeline.io.storage import is_remote
@@ -46,18 +46,17 @@ def run_sequence(units: Sequence[WorkUnit], build: Build, memory_hint: str) -> I
         memory_hint: suggestion in the error message of lost workers.
     """
     with ThreadPoolExecutor(1, "next_unit") as reader, ThreadPoolExecutor(1, "upload") as uploader:
-        before: tuple[WorkUnit, UnitResult, Uploads | None] | None = None
-        record = _prepare(units[0])
+        before: tuple[WorkUnit, UnitResult, Uploads] | None = None
+        record = _begin(units[0])
         with suppress(Exception):  # which `run_stages` raises again
             build()  # once, before two threads need the stages
         for unit, following in zip(units, [*units[1:], None], strict=True):
             ahead = None
             if following is not None and record is not None and not record.after_loss:
-                ahead = reader.submit(_prepare_ahead, following, build)
-            with ExitStack() as stack:
-                # The last output is uploaded by the attempt itself, so that a crash of that is counted too.
-                is_last = following is None
-                uploads = None if is_last else stack.enter_context(uploads_in_background(uploader))
+                ahead = reader.submit(_begin_ahead, following, build)
+            uploads = Uploads(uploader)
+            # The last output is uploaded by the attempt itself, so that a crash of that is counted too.
+            with nullcontext() if following is None else uploads_in_background(uploads):
                 attempt = counted_attempt(unit, memory_hint, record=record)
                 result = run_stages(unit, build, attempt=attempt)
             if before is not None:
@@ -69,14 +68,14 @@ def run_sequence(units: Sequence[WorkUnit], build: Build, memory_hint: str) -> I
                 return _abandon(ahead)
             before = unit, result, uploads
             if following is not None:
-                record = ahead.result() if ahead is not None else _prepare(following)
+                record = ahead.result() if ahead is not None else _begin(following)
         if before is not None:
             yield _uploaded(*before)
 
 
-def _prepare_ahead(unit: WorkUnit, build: Build) -> AttemptRecord | None:
+def _begin_ahead(unit: WorkUnit, build: Build) -> AttemptRecord | None:
     """Begin an attempt before it is due, and read its first files; return its record, None if that fails."""
-    record = _prepare(unit)
+    record = _begin(unit)
     if record is not None and not record.after_loss:
         with suppress(Exception):  # which the attempt itself raises again
             first = build()[0]
@@ -85,22 +84,17 @@ def _prepare_ahead(unit: WorkUnit, build: Build) -> AttemptRecord | None:
     return record
 
 
-def _prepare(unit: WorkUnit) -> AttemptRecord | None:
-    """Begin an attempt: write its record, and read its list of clips; None if that fails."""
-    try:
-        record = AttemptRecord(unit.folder, unit.name)
-        unit.read_clips()  # while the record is being read
-        record.start()
-    except Exception:  # which the attempt itself raises again
-        return None
-    return record
+def _begin(unit: WorkUnit) -> AttemptRecord | None:
+    """Begin an attempt; return its record, None if that fails."""
+    with suppress(Exception):  # which the attempt itself raises again
+        return begin_attempt(unit)
+    return None
 
 
-def _uploaded(unit: WorkUnit, result: UnitResult, uploads: Uploads | None) -> UnitResult:
+def _uploaded(unit: WorkUnit, result: UnitResult, uploads: Uploads) -> UnitResult:
     """Return the result of a unit once its output is uploaded, or with the error of that."""
     try:
-        if uploads is not None:
-            uploads.wait()
+        uploads.wait()
     except Exception as error:
         return failed_unit(unit, error)
     return result

@@ -43,15 +43,14 @@ _uploads: ContextVar[Uploads | None] = ContextVar("_uploads", default=None)
 
 
 @contextmanager
-def uploads_in_background(thread: ThreadPoolExecutor) -> Iterator[Uploads]:
-    """Have files that this thread writes atomically to object stores uploaded by another one.
+def uploads_in_background(uploads: Uploads) -> Iterator[None]:
+    """Add files that this thread writes atomically to object stores to `uploads`, within the `with` block.
 
-    They may not exist before `wait` of what is yielded has returned.
+    They may not exist before `uploads.wait` has returned.
     """
-    uploads = Uploads(thread)
     token = _uploads.set(uploads)
     try:
-        yield uploads
+        yield
     finally:
         _uploads.reset(token)
 

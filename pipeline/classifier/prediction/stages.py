@@ -64,7 +64,7 @@ class SpectrogramReader:
         Raises:
             OSError: the clip list cannot be read.
         """
-        self._ahead.add(unit.name, unit.read_clips())
+        self._ahead.add(unit)
 
     def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
         """Read the clips of a unit.
@@ -73,7 +73,7 @@ class SpectrogramReader:
             UserError: the object store of a clip cannot be reached.
             OSError: the clip list cannot be read.
         """
-        clips, files = self._ahead.take(unit.name, unit.read_clips)
+        clips, files = self._ahead.take(unit)
         result = UnitSpectrograms(clips)
         with (
             CrashQuarantine(unit.folder, unit.name, self._clip_timeout_s) as quarantine,
