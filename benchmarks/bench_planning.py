@@ -26,7 +26,8 @@ from benchmarks.bench_scale import TINY, planning_seconds, write_empty_shards
 from benchmarks.common import save_result, timed, write_clip_list, write_links
 from pipeline.data.footer_file import FooterFile
 from pipeline.data.manifest import read_manifest
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit
+from pipeline.distributed.batch_job import StageBuilder, UnitResult
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ExtractConfig, extract
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.s3_server import S3Server, s3_server

@@ -29,7 +29,8 @@ from pipeline.audio.features import FeatureConfig, Spectrogram
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import ManifestConfig, read_manifest
 from pipeline.data.shards import write_shard
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit
+from pipeline.distributed.batch_job import StageBuilder, UnitResult
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ExtractConfig, extract, plan_job
 
 TINY = FeatureConfig(mel=MelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=2), seconds=0.1)

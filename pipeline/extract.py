@@ -36,12 +36,13 @@ from pipeline.data.publication import Publication
 from pipeline.data.shard_manifest import SCHEMA_VERSION, ShardManifest
 from pipeline.data.shards import WARNINGS_NAME, ShardSummary, read_shard_footer, write_shard
 from pipeline.data.windows import window_sizes
-from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit
+from pipeline.distributed.batch_job import BatchJob, Runner
 from pipeline.distributed.process_runner import SizedRunner
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.distributed.unit_size import unit_size
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.distributed.worker import CLIP_TIMEOUT_S
 from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors

@@ -5,6 +5,7 @@ In the order to read:
     config       settings of training
     loop         training loop of one worker: epoch, validation
     step         training step: inputs, gradients, weights
+    schedule     learning rate of each step, and the last epoch
     state        training state: prepared, published to the run folder, restored from a checkpoint
     initial_weights  fine-tuning: weights of another run, frozen stages, learning rates of stages
     multi_label/  classifiers of several labels: targets, loss, validation, evaluation

@@ -16,8 +16,10 @@ resource_config settings of training resources
 unit_size       clips of a work unit
 unit_digests    digests of all that determines the output of a unit, for its name
 clip_list       files from which workers read the clips of a unit
+work_unit       neighboring clips of a job that become one output file
 batch_job       resumable jobs over many clips: work units in, one output file per unit
 attempts        limits attempts at a work unit whose worker process is lost again and again
+unit_sequence   runs units one after another that read and upload while others are computed
 ray_runner      runs the work units of a batch job by Ray Data
 process_runner  runs the work units of a small batch job in processes of this host
 ray_metrics     metrics of running work for Ray's dashboard

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.distributed.attempt_record import AttemptRecord, counted_record
-from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
 from pipeline.io.storage import is_remote
 from pipeline.io.text import plural

@@ -13,18 +13,12 @@ from functools import partial
 
 from pipeline.distributed.attempt_record import forget_lost_attempts
 from pipeline.distributed.attempts import counted_attempt
-from pipeline.distributed.batch_job import (
-    Runner,
-    StageBuilder,
-    UnitResult,
-    WorkUnit,
-    run_stages,
-    units_per_cpu,
-)
+from pipeline.distributed.batch_job import Runner, StageBuilder, UnitResult, run_stages
 from pipeline.distributed.execution import local_cpus, runs_here
 from pipeline.distributed.failures import WorkerLostError
 from pipeline.distributed.processes import ProcessPool
 from pipeline.distributed.ray_runner import RayRunner
+from pipeline.distributed.work_unit import WorkUnit, units_per_cpu
 from pipeline.distributed.worker import build_once
 from pipeline.io.console import logger
 

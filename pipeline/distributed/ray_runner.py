@@ -16,14 +16,7 @@ from typing import Any
 
 from pipeline.distributed.attempt_record import forget_lost_attempts
 from pipeline.distributed.attempts import counted_attempt
-from pipeline.distributed.batch_job import (
-    Stage,
-    StageBuilder,
-    UnitResult,
-    WorkUnit,
-    run_stages,
-    units_per_cpu,
-)
+from pipeline.distributed.batch_job import Stage, StageBuilder, UnitResult, run_stages
 from pipeline.distributed.clip_list import ByteRange
 from pipeline.distributed.resources import (
     NodeResources,
@@ -32,6 +25,7 @@ from pipeline.distributed.resources import (
     wait_for_resources,
 )
 from pipeline.distributed.unit_sequence import run_sequence, unit_groups
+from pipeline.distributed.work_unit import WorkUnit, units_per_cpu
 from pipeline.distributed.worker import build_once
 from pipeline.io.errors import UserError
 from pipeline.io.storage import to_path

@@ -13,7 +13,8 @@ from contextlib import nullcontext, suppress
 
 from pipeline.distributed.attempt_record import AttemptRecord
 from pipeline.distributed.attempts import begin_attempt, counted_attempt
-from pipeline.distributed.batch_job import Stage, UnitResult, WorkUnit, failed_unit, run_stages
+from pipeline.distributed.batch_job import Stage, UnitResult, failed_unit, run_stages
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.background_uploads import Uploads, uploads_in_background
 from pipeline.io.storage import is_remote
 

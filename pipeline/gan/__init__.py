@@ -10,6 +10,7 @@ selection_clips               clips that select the best epoch, and those that s
 state                         training state of one worker: prepare, publish, restore
 loop                          training loop: epoch, collapse, snapshots
 step                          training step: inputs, discriminator, generator
+schedule                      weights of losses and factor of the learning rates in each step
 collapse                      collapse detection from the metrics of an epoch
 rollback                      return to the last good checkpoint after a collapse
 snapshots                     samples every few epochs: audio, images, scores

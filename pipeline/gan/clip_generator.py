@@ -21,7 +21,7 @@ from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import encode_wav
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.shards import write_shard
-from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples, slerp

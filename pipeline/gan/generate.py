@@ -27,7 +27,7 @@ from pipeline.data.shard_manifest import ShardManifest, write_manifest
 from pipeline.data.shards import read_shard_footer
 from pipeline.data.split_record import GENERATOR_SPLIT_NAME, SPLIT_NAME
 from pipeline.data.split_warnings import name_list
-from pipeline.distributed.batch_job import BatchJob, Runner, WorkUnit, damaged_output, run_in_process
+from pipeline.distributed.batch_job import BatchJob, Runner, run_in_process
 from pipeline.distributed.devices import process_device, resolve_gpus, worker_device
 from pipeline.distributed.execution import runs_here
 from pipeline.distributed.process_runner import ProcessRunner
@@ -35,6 +35,7 @@ from pipeline.distributed.processes import start_fork_server
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import cluster_nodes
 from pipeline.distributed.unit_size import unit_size
+from pipeline.distributed.work_unit import WorkUnit, damaged_output
 from pipeline.gan.clip_generator import MAX_ATTEMPTS, ClipGenerator, ClipWriter
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job

@@ -28,8 +28,9 @@ from pipeline.distributed.worker import watchdog
 from pipeline.gan.collapse import detect_collapse
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.rollback import pop_collapse, rollback, sample_diversity
+from pipeline.gan.schedule import learning_rate_factor
 from pipeline.gan.state import GanTrainState, prepare, publish, restore, write_checkpoint
-from pipeline.gan.step import METRIC_NAMES, learning_rate_factor, plan_step, train_step
+from pipeline.gan.step import METRIC_NAMES, plan_step, train_step
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log

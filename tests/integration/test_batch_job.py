@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.distributed.batch_job import BatchJob, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import BatchJob, run_in_process
 from pipeline.distributed.ray_runner import RayRunner
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 

@@ -18,10 +18,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.distributed import devices
-from pipeline.distributed.batch_job import BatchJob, Stage, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import BatchJob, Stage, run_in_process
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.distributed.resources import cluster_nodes
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 from pipeline.training.launch import fit

@@ -14,9 +14,10 @@ import yaml
 
 from cluster.connection.session import session
 from pipeline.classifier.train import train_classifier
-from pipeline.distributed.batch_job import BatchJob, Stage, WorkUnit
+from pipeline.distributed.batch_job import BatchJob, Stage
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import cluster_nodes
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.files import write_text_atomically
 from tests.helpers.autoscaling_cluster import AutoscalingCluster
 from tests.helpers.growth import GrowthWatcher

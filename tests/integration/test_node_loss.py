@@ -24,9 +24,10 @@ from pipeline.classifier.train import train_classifier
 from pipeline.data.dataset import is_cached
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import ResourceRequest
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ShardWriter, extract
 from pipeline.gan import loop as gan
 from pipeline.gan.train import train_gan

@@ -17,10 +17,11 @@ from pipeline.data import extraction
 from pipeline.data.manifest import cut_windows, read_manifest
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ExtractConfig, ShardWriter, choose_features, extract, plan_job
 from tests.helpers.annotated import write_recordings
 from tests.helpers.s3_server import s3_server

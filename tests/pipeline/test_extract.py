@@ -19,7 +19,8 @@ from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_manifest import MANIFEST_NAME, SCHEMA_VERSION, open_shards
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import (
     MAX_CLIPS_PER_UNIT,
     MIN_CLIPS_PER_UNIT,

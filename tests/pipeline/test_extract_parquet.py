@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.process_runner import ProcessRunner
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ExtractConfig, extract
 from tests.helpers.hub_server import HubServer
 from tests.helpers.parquet_audio import clip, labeled_rows, write_parquet

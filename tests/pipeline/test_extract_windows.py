@@ -19,7 +19,8 @@ from pipeline.data.shards import read_shard
 from pipeline.data.split import row_folds, split_rows
 from pipeline.data.split_config import SplitConfig
 from pipeline.data.windows import window_id
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ExtractConfig, extract, plan_job
 from pipeline.io.errors import UserError
 from tests.helpers.annotated import write_recording, write_recordings

@@ -30,7 +30,7 @@ from pipeline.data.shards import (
     rejected_csv,
     warnings_csv,
 )
-from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.files import write_atomically, write_text_atomically
 

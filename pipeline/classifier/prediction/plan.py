@@ -20,7 +20,7 @@ from pipeline.classifier.submission.sample import SampleSubmission, read_sample
 from pipeline.classifier.submission.window_plan import plan_window_submission
 from pipeline.classifier.windows.merge import WindowMerge, delete_window_files
 from pipeline.classifier.windows.settings import WindowSettings, label_thresholds
-from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.work_unit import WorkUnit
 
 # Seconds of a core for a second of audio and a million parameters of the network, within a factor of two.
 NETWORK_S_PER_M = 0.002

@@ -21,9 +21,9 @@ from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectr
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.prediction.tables import unit_table, write_unit
 from pipeline.classifier.predictor_model import load_predictor
-from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.devices import worker_device
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
 from pipeline.training.optim import Precision
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.classifier.submission.filled_values import PredictedClips
 from pipeline.data.labels import join_labels
 from pipeline.data.windows import recording_of
-from pipeline.distributed.batch_job import WorkUnit, damaged_output
+from pipeline.distributed.work_unit import WorkUnit, damaged_output
 from pipeline.io.files import write_atomically, write_text_atomically
 
 PREDICTIONS_NAME, CLASSES_NAME = "predictions.parquet", "classes.json"

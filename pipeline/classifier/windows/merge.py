@@ -39,7 +39,7 @@ from pipeline.classifier.windows.files import WINDOWS_CSV_NAME, WINDOWS_NAME, Wi
 from pipeline.classifier.windows.results import RecordingResult, ResultCollector
 from pipeline.classifier.windows.settings import WindowSettings
 from pipeline.data.shards import Rejected
-from pipeline.distributed.batch_job import WorkUnit
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.files import write_atomically
 from pipeline.io.folder_tree import open_tree

@@ -13,8 +13,8 @@ from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.audio.recordings import read_each_window
 from pipeline.classifier.prediction.stages import UnitSpectrograms
-from pipeline.distributed.batch_job import WorkUnit
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
+from pipeline.distributed.work_unit import WorkUnit
 
 
 class WindowReader:

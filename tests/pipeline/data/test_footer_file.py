@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.data.footer_file import FOOTERS_NAME, FooterFile
 from pipeline.data.shards import read_shard_footer
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
 from pipeline.io.errors import UserError
 from tests.helpers.s3_server import S3Server, s3_server

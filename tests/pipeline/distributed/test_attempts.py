@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.distributed.attempt_record import forget_lost_attempts
 from pipeline.distributed.attempts import MAX_LOST, counted_attempt
-from pipeline.distributed.batch_job import BatchJob, WorkUnit
+from pipeline.distributed.batch_job import BatchJob
 from pipeline.distributed.quarantine import MAX_CRASHES, CrashQuarantine
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
 
 MESSAGE = (

@@ -12,13 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.distributed import ray_runner
-from pipeline.distributed.batch_job import (
-    BatchJob,
-    StageBuilder,
-    UnitResult,
-    WorkUnit,
-    run_in_process,
-)
+from pipeline.distributed.batch_job import BatchJob, StageBuilder, UnitResult, run_in_process
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
 from pipeline.io.files import write_text_atomically
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from pipeline.distributed.attempts import MAX_LOST
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.process_runner import ProcessRunner, SizedRunner
 from pipeline.distributed.processes import start_fork_server, stop_fork_server
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.distributed.ray_runner import RayRunner
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import ShardWriter, extract
 from pipeline.io.errors import UserError
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones

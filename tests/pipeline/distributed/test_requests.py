@@ -13,7 +13,8 @@ import torch
 from models.gan import GanConfig, Generator
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.distributed.attempts import counted_attempt
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_stages
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_stages
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generate import generate

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from pipeline.distributed.attempt_record import records_folder
-from pipeline.distributed.batch_job import BatchJob, Stage, UnitResult, WorkUnit
+from pipeline.distributed.batch_job import BatchJob, Stage, UnitResult
 from pipeline.distributed.quarantine import CrashQuarantine
 from pipeline.distributed.unit_sequence import run_sequence, unit_groups
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
 from pipeline.io.files import write_atomically
 from pipeline.io.storage import to_path

@@ -14,7 +14,8 @@ import torch
 
 from pipeline.data.dataset import dataset_digest, open_dataset
 from pipeline.data.shard_manifest import open_shards
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import GenerateConfig, TrainGanConfig

@@ -22,7 +22,8 @@ from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset
 from pipeline.data.shard_manifest import open_shards, write_manifest
 from pipeline.data.split import split_rows
-from pipeline.distributed.batch_job import StageBuilder, UnitResult, WorkUnit, run_in_process
+from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
+from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.loop import train_loop

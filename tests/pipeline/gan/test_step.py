@@ -12,8 +12,9 @@ import torch
 from models.ema import Ema
 from pipeline.data.loader import BatchLoader
 from pipeline.gan import step
+from pipeline.gan.schedule import class_weight
 from pipeline.gan.state import GanTrainState, prepare, reset
-from pipeline.gan.step import class_weight, plan_step, train_step
+from pipeline.gan.step import plan_step, train_step
 from pipeline.training.step_inputs import pack
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
