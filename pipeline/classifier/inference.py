@@ -17,8 +17,8 @@ from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.optim import Precision, resolve_precision, set_float32_precision
 
-# On a CPU the maps of few spectrograms stay in its caches, and glibc reuses their memory: it returns larger
-# blocks to the system at once, so that a batch of 64 takes 1.6 times as long per spectrogram.
+# On a CPU the maps of few spectrograms stay in its caches, and glibc reuses their memory, where it returns
+# larger blocks to the system at once.
 CPU_BATCH_SIZE, MAX_BATCH_SIZE = 8, 512
 
 
