@@ -1,6 +1,7 @@
 """Learning rate of each step, and the last epoch, which may depend on the validation losses.
 
-Both are functions of the finished epochs alone, so that a resumed training goes on as if it had not stopped.
+Both are functions of the finished epochs alone, so that a resumed training continues as if it had not been
+interrupted.
 """
 
 from __future__ import annotations

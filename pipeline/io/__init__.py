@@ -12,7 +12,7 @@
 - `remote_path`: `RemotePath`, the subset of `pathlib.Path` that melray uses, for objects in a bucket.
 - `ray_filesystem`: an object store as pyarrow filesystem, for Ray's own state.
 - `concurrent`: concurrent reads and writes by threads.
-- `background_uploads`: uploads to an object store while the caller goes on.
+- `background_uploads`: uploads to an object store while the caller continues.
 - `files`: atomic writes, portable file names, CSV text.
 - `yaml_files`: YAML by the rules of version 1.2.
 - `bucket_listing`: listings of large folders by concurrent requests.
