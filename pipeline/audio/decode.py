@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import numpy as np
 import soundfile
@@ -14,10 +13,11 @@ from pydantic import Field
 from models.config import Config
 from pipeline.audio.decoding.av_reader import needs_av, read_av
 from pipeline.audio.decoding.byte_source import ByteSource
-from pipeline.audio.decoding.decoder_output import hide_mpg123_messages
+from pipeline.audio.decoding.damage import read_intact
+from pipeline.audio.decoding.mpeg_reader import join_mpeg_streams
 from pipeline.audio.decoding.stream import Stream
-from pipeline.audio.decoding.stream_reader import CUT, DECODER_ERRORS, StreamSamples, read_stream
-from pipeline.audio.decoding.streams import find_streams, uses_mpg123
+from pipeline.audio.decoding.stream_reader import CUT, DECODER_ERRORS, StreamSamples
+from pipeline.audio.decoding.streams import find_streams
 
 # Files of floats are meant to be in [-1, 1]; some programs write the range of 16-bit integers.
 _IMPLAUSIBLE_RMS = 10.0
@@ -27,8 +27,8 @@ class DecodeConfig(Config):
     """Tolerance for damaged audio files."""
 
     min_complete: float = Field(0.75, ge=0, le=1)
-    """Use a truncated audio file if at least this fraction of its declared samples is there, with a
-    warning in warnings.csv; 1 rejects every truncated file."""
+    """Use an audio file that is truncated or damaged if at least this fraction of its declared samples
+    precedes the missing or damaged part, with a warning in warnings.csv; 1 rejects every such file."""
 
 
 # From this ratio of sample rates on, a recording is probably ultrasonic.
@@ -55,8 +55,8 @@ def decode(
 ) -> np.ndarray:
     """Decode an audio file to mono samples at `sample_rate`.
 
-    Several streams in one file (`cat a.ogg b.ogg`) are decoded one after the other. The mean over channels
-    is taken, except of channels that are silent or cancel out.
+    Several streams in one file (`cat a.ogg b.ogg`) are decoded one after the other, each up to its first
+    damaged part. The mean over channels is taken, except of channels that are silent or cancel out.
 
     Args:
         source: path, or content of a file.
@@ -74,8 +74,7 @@ def decode(
     with open_source(source) as data:
         if data.size == 0:
             raise AudioDecodeError("empty file (0 bytes)")
-        with hide_mpg123_messages() if uses_mpg123(data) else nullcontext():
-            streams, parts = _read_streams(data, sample_rate)
+        streams, parts = _read_streams(data, sample_rate)
     warnings = [_truncation(streams, parts, min_complete)]
     samples = parts[0].samples if len(parts) == 1 else np.concatenate([part.samples for part in parts])
     warnings.append(level_warning(samples, all(part.constant for part in parts)))
@@ -115,9 +114,9 @@ def _read_streams(data: ByteSource, sample_rate: int) -> tuple[list[Stream], lis
     streams = [Stream(0, data.size)]
     parts: list[StreamSamples] = []
     try:
-        streams = find_streams(data)
+        streams = join_mpeg_streams(data, find_streams(data))
         for stream in streams:
-            parts.append(read_stream(data, stream, sample_rate))
+            parts.append(read_intact(data, stream, sample_rate))
         return streams, parts
     except DECODER_ERRORS as error:
         reason = decoder_reason(error)
@@ -153,14 +152,25 @@ def _truncation(streams: list[Stream], parts: list[StreamSamples], min_complete:
     declared_seconds = sum(part.declared_frames / part.sample_rate for part in parts)
     if seconds < declared_seconds:
         percent = math.floor(1000 * seconds / declared_seconds) / 10
-        text = f"truncated: {percent:.1f} % of the declared samples"
+        text = f"truncated: {percent:.1f} % of the declared samples{_up_to_damage(parts)}"
         if seconds < min_complete * declared_seconds:
             raise AudioDecodeError(f"{text}, less than --min-complete {min_complete:g}")
         return text
     if any(stream.cut or part.failed for stream, part in zip(streams, parts, strict=True)):
+        text = f"{CUT}{_up_to_damage(parts)}"
         if min_complete == 1:
-            raise AudioDecodeError(f"{CUT}, and --min-complete is 1")
-        return CUT
+            raise AudioDecodeError(f"{text}, and --min-complete is 1")
+        return text
+    return ""
+
+
+def _up_to_damage(parts: list[StreamSamples]) -> str:
+    """Return up to where a file is used, if it is damaged there; otherwise an empty text."""
+    seconds = 0.0
+    for part in parts:
+        if part.failed:
+            return f", up to {seconds + part.num_frames / part.sample_rate:.2f} s, where it is damaged"
+        seconds += part.declared_frames / part.sample_rate
     return ""
 
 

@@ -8,6 +8,7 @@ In the order in which a file passes through them:
 - `containers`: uncompressed files (WAV, AIFF, AU, CAF …), whose headers may be wrong.
 - `mpeg`, `mpeg_header`: MP3 files, their streams and tags; headers of their frames.
 - `stream_reader`: samples of a stream by libsndfile, block by block.
+- `damage`: streams of whole clips up to their first damaged part.
 - `channels`: mixes channels to mono, without those that are silent or cancel out.
 - `decoder_output`: hides messages of the MP3 decoder.
 - `av_reader`: formats that libsndfile does not read, by PyAV (optional).

@@ -214,30 +214,32 @@ def read_av(source: ByteSource, sample_rate: int) -> StreamSamples:
     """
     reader = AvReader(source)
     try:
-        parts, mix = _mono(reader, None)
+        parts, mix, damaged = _mono(reader, None)
         if mix is not None:
-            parts, _ = _mono(reader, mix)
+            parts, _, _ = _mono(reader, mix)
     finally:
         reader.close()
     mono = np.concatenate(parts)
     constant = bool((mono == mono[:1]).all())
     declared = len(mono) if reader.declared_frames <= len(mono) + reader.tolerance else reader.declared_frames
     samples = resample(mono, reader.sample_rate, sample_rate)
-    return StreamSamples(samples, reader.sample_rate, len(mono), declared, False, mix, constant)
+    failed = damaged and declared > len(mono)
+    return StreamSamples(samples, reader.sample_rate, len(mono), declared, failed, mix, constant)
 
 
-def _mono(reader: AvReader, mix: Mix | None) -> tuple[list[np.ndarray], Mix | None]:
-    """Return the mono samples in parts, and which channels should be used for them."""
-    statistics, parts, position = ChannelStatistics(), [], 0
+def _mono(reader: AvReader, mix: Mix | None) -> tuple[list[np.ndarray], Mix | None, bool]:
+    """Return mono samples in parts, which channels should be used, and whether what follows is damaged."""
+    statistics, parts, position, damaged = ChannelStatistics(), [], 0, False
     while position < reader.declared_frames:
         count = min(BLOCK_FRAMES, reader.declared_frames - position)
         rows = np.ascontiguousarray(reader.read(position, count).T)
         finite = np.isfinite(rows).all(axis=0)
         if not finite.all():
             rows = rows[:, : finite.argmin()]  # what precedes a damaged part, as of other formats
+            damaged = True
         statistics.add(rows)
         parts.append(mix_down(rows, mix))
         if rows.shape[1] < count:
             break
         position += count
-    return parts, statistics.mix()
+    return parts, statistics.mix(), damaged

@@ -16,7 +16,7 @@ from pipeline.audio.decoding.stream import Stream
 _INCOMPLETE_FRAMES = 10
 # Samples that decoders remove at the start, at most about this many frames.
 _DELAY_FRAMES = 8
-_ALL_FRAMES = 1 << 62
+ALL_FRAMES = 1 << 62
 
 
 def mpeg_reader(source: ByteSource, stream: Stream) -> FrameReader:
@@ -26,12 +26,18 @@ def mpeg_reader(source: ByteSource, stream: Stream) -> FrameReader:
         soundfile.LibsndfileError, ValueError: it cannot be decoded.
     """
     reader = SoundReader(source, stream)
-    if not reader.is_mp3 or (stream.prefix and not stream.has_gaps):  # whose frames were all looked at
-        return reader
+    frames = mpeg_frames(source, stream) if reader.is_mp3 else None
+    return reader if frames is None else MpegReader(source, reader, frames)
+
+
+def mpeg_frames(source: ByteSource, stream: Stream) -> MpegFrames | None:
+    """Return the frames of a stream that may be damaged; None if they are intact, or cannot be told apart."""
+    if stream.prefix and not stream.has_gaps:  # whose frames were all looked at
+        return None
     try:
-        return MpegReader(source, reader, MpegFrames(source, stream))
+        return MpegFrames(source, stream)
     except ValueError:
-        return reader
+        return None
 
 
 class MpegReader:
@@ -50,7 +56,7 @@ class MpegReader:
 
     def _add_lost_frames(self) -> None:
         """Extend the length, which is that of the frames that were found."""
-        runs = self._frames.runs(_ALL_FRAMES)
+        runs = self._frames.runs(ALL_FRAMES)
         if runs and self.num_frames is not None:
             lost = runs[-1].first + runs[-1].num_frames - self._frames.declared
             self.num_frames += lost * self._frames.frame_size

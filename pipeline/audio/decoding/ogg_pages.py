@@ -13,7 +13,8 @@ from typing import NamedTuple
 from pipeline.audio.decoding.byte_source import ByteSource
 from pipeline.audio.decoding.stream import Stream
 
-_HEADER, _MAX_PAGE = 27, 27 + 255 + 255 * 255
+_HEADER, _MAX_SEGMENTS = 27, 255
+_MAX_PAGE = _HEADER + _MAX_SEGMENTS + 255 * 255
 _MAGIC = b"OggS\0"
 _NO_POSITION = -1
 # Offset of the flags in a page, and those of a first page.
@@ -37,12 +38,13 @@ class Page(NamedTuple):
 
 def read_page(source: ByteSource, start: int, end: int) -> Page | None:
     """Return the page at an offset; None unless an intact one is there, completely before `end`."""
-    data = source.read(start, min(_MAX_PAGE, end - start))
-    if len(data) < _HEADER or not data.startswith(_MAGIC):
+    header = source.read(start, min(_HEADER + _MAX_SEGMENTS, end - start))
+    if len(header) < _HEADER or not header.startswith(_MAGIC):
         return None
-    position, serial, number, checksum, segments = struct.unpack_from("<qIIIB", data, 6)
-    size = _HEADER + segments + sum(data[_HEADER : _HEADER + segments])
-    if len(data) < size or _checksum(data[:22] + bytes(4) + data[26:size]) != checksum:
+    position, serial, number, checksum, segments = struct.unpack_from("<qIIIB", header, 6)
+    size = _HEADER + segments + sum(header[_HEADER : _HEADER + segments])
+    data = source.read(start, min(size, end - start))
+    if len(data) < size or _checksum(data[:22] + bytes(4) + data[26:]) != checksum:
         return None
     return Page(start, start + size, position, serial, number)
 
@@ -64,6 +66,36 @@ def find_page(source: ByteSource, start: int, end: int) -> Page | None:
             offset = window.find(_MAGIC, offset + 1)
         start += max(1, len(window) - len(_MAGIC) + 1)
     return None
+
+
+class FirstDamage(NamedTuple):
+    """Where the first damaged part of a stream is."""
+
+    start: int
+    """Offset in the file of the end of the last page before it."""
+    is_end: bool
+    """Whether nothing of the stream follows."""
+
+
+def find_damage(source: ByteSource, start: int, end: int) -> FirstDamage | None:
+    """Return the first damaged part of the stream between two offsets; None: there is none, or not known.
+
+    Bytes after the last page are none. Multiplexed streams are not checked.
+    """
+    position, previous, has_audio = start, None, False
+    while (page := read_page(source, position, end)) is not None:
+        if previous is not None and page.serial != previous.serial:
+            return None
+        # A stream that was recorded from its middle on lacks the pages after its headers.
+        if previous is not None and has_audio and page.number != previous.number + 1:
+            return FirstDamage(position, False)
+        position, previous, has_audio = page.end, page, has_audio or page.position > 0
+    following = find_page(source, position, end)
+    if previous is None or (following is not None and following.serial != previous.serial):
+        return None
+    if following is None and source.read(position, min(len(_MAGIC), end - position)) != _MAGIC:
+        return None
+    return FirstDamage(position, following is None)
 
 
 class OggDamage:
@@ -143,7 +175,8 @@ class OggDamage:
             page = find_page(self._source, walk.offset, self._end)
         if page is None:  # the end is missing, which is found in another way
             return False
-        is_next = walk.page is None or page.number == walk.page.number + 1
+        # A stream that was recorded from its middle on lacks the pages after its headers.
+        is_next = walk.page is None or not walk.reached or page.number == walk.page.number + 1
         walk.is_damaged = walk.is_damaged or not (is_intact and is_next)
         walk.offset, walk.page = page.end, page
         if page.position != _NO_POSITION:

@@ -47,7 +47,7 @@ class StreamSamples:
     declared_frames: float
     """Number of frames that the header declares, at least `num_frames`."""
     failed: bool
-    """Whether the decoder stopped with an error."""
+    """Whether what follows is damaged: the decoder stopped with an error, or would leave out a part."""
     mix: Mix | None
     constant: bool
     """Whether all samples are equal, before they are resampled."""
