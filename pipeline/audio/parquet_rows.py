@@ -91,16 +91,30 @@ class RowReader:
         if self._source is not None:
             self._source.close()
 
-    def rows_of_group(self, row: int) -> range:
-        """Return the rows of the row group that a row belongs to.
+    def group_of_row(self, row: int) -> int:
+        """Return the number of the row group that a row belongs to.
 
         Raises:
             ValueError: there is no such row.
         """
         if row >= self._starts[-1]:
             raise ValueError(f"the Parquet file has no row {row}: it has changed")
-        group = bisect_right(self._starts, row) - 1
+        return bisect_right(self._starts, row) - 1
+
+    def rows_of_group(self, row: int) -> range:
+        """Return the rows of the row group that a row belongs to; raises as `group_of_row`."""
+        group = self.group_of_row(row)
         return range(self._starts[group], self._starts[group + 1])
+
+    def max_row_bytes(self) -> int:
+        """Return the mean size in bytes of the audio files of that row group where they are largest."""
+        metadata, largest = self._parquet.metadata, 0
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            columns = (group.column(index) for index in range(group.num_columns))
+            size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == self._content)
+            largest = max(largest, size // max(1, group.num_rows))
+        return largest
 
     def read(self, row: int) -> bytes:
         """Return the content of the audio file in a row; raises as `read_row`."""

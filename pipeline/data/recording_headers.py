@@ -6,35 +6,54 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from pipeline.audio.clip_files import MAX_BYTES_AHEAD, FetchedFile, with_rows_read
+from pipeline.audio.clip_files import MAX_BYTES_AHEAD, is_row
 from pipeline.audio.decode import AudioDecodeError
+from pipeline.audio.features import ClipSource
+from pipeline.audio.parquet_batches import RowBatch, row_batches
 from pipeline.audio.recordings import Recording, read_recording
-from pipeline.io.concurrent import map_concurrently
+from pipeline.io.concurrent import THREADS, map_concurrently
 from pipeline.io.console import Progress
+
+# Batches of rows of Parquet files that are read concurrently, and those that wait for the ones before.
+_ROW_THREADS, _ROW_AHEAD = 16, 32
 
 
 def read_headers(paths: pd.Series) -> Iterator[Recording | None]:
     """Yield length and sample rate of each recording, read concurrently with progress.
 
-    None for one that cannot be read: the reason is found again, and reported, when its window is read.
+    Rows of Parquet files are read completely, as these have no index of values, but one at a time for each
+    thread. None for a recording that cannot be read: the reason is found again, and reported, when its
+    window is read.
 
     Raises:
         UserError: the object store of a recording cannot be reached.
     """
     with Progress("reading lengths", len(paths), "recordings") as progress:
-        sources = with_rows_read(paths)
-        for recording in map_concurrently(_read_header, sources, item_bytes=_size, max_bytes=MAX_BYTES_AHEAD):
+        is_inside = len(paths) > 0 and is_row(paths.iloc[0])
+        for recording in _read_rows(paths) if is_inside else map_concurrently(_read_header, paths, THREADS):
             yield recording
             progress.add(1)
         progress.finish()
 
 
-def _size(source: str | FetchedFile) -> int:
-    """Return the bytes of a source that are in memory."""
-    return len(source.outcome) if isinstance(source, FetchedFile) and isinstance(source.outcome, bytes) else 0
+def _read_rows(paths: pd.Series) -> Iterator[Recording | None]:
+    batches = row_batches(paths.tolist())
+    for headers in map_concurrently(
+        _read_batch,
+        batches,
+        _ROW_THREADS,
+        _ROW_AHEAD,
+        item_bytes=lambda batch: batch.num_bytes,
+        max_bytes=MAX_BYTES_AHEAD,
+    ):
+        yield from headers
 
 
-def _read_header(source: str | FetchedFile) -> Recording | None:
+def _read_batch(batch: RowBatch) -> list[Recording | None]:
+    return [_read_header(file) for file in batch.read()]
+
+
+def _read_header(source: ClipSource) -> Recording | None:
     try:
         return read_recording(source)
     except AudioDecodeError:
