@@ -33,10 +33,12 @@ from pipeline.data.extraction import ClipExtractor, ExtractedClips
 from pipeline.data.footer_file import FooterFile
 from pipeline.data.manifest import Manifest, ManifestConfig, cut_windows, read_manifest
 from pipeline.data.publication import Publication
+from pipeline.data.recording_headers import map_batches_here
 from pipeline.data.shard_manifest import SCHEMA_VERSION, ShardManifest
 from pipeline.data.shards import WARNINGS_NAME, ShardSummary, read_shard_footer, write_shard
 from pipeline.data.windows import window_sizes
 from pipeline.distributed.batch_job import BatchJob, Runner
+from pipeline.distributed.ordered_map import OrderedMap
 from pipeline.distributed.process_runner import SizedRunner
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
@@ -106,7 +108,8 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     """
     manifest = read_manifest(config.data, config.subset(ManifestConfig))
     if config.window is not None:
-        manifest = cut_windows(manifest, config, config.seed)
+        map_batches = OrderedMap(map_batches_here, "read lengths", config.wait_for_nodes)
+        manifest = cut_windows(manifest, config, config.seed, map_batches)
     _log_warnings(manifest)
     class_counts, num_clips = manifest.class_counts, len(manifest.clips)
     multi_label, hop = manifest.multi_label, config.window_hop

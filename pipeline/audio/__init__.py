@@ -4,7 +4,8 @@ In the order in which a clip passes through them:
 
 - `file_types`: which files are recordings, by ending or content.
 - `clip_files`: reads the files of clips in object stores or Parquet files ahead of decoding.
-- `parquet_column`, `parquet_rows`: which column of a Parquet file has audio files, and the content of these.
+- `parquet_column`, `parquet_rows`, `parquet_batches`: which column of a Parquet file has audio files, the
+  content of these, and batches of them that are read independently.
 - `decode`: audio file → mono samples at one sample rate, of all streams of the file, with warnings; damaged
   files are used if enough is there. `decoding/` has its parts.
 - `recordings`: windows of recordings of any length, read in blocks.

@@ -28,6 +28,7 @@ from pipeline.data.published.card_settings import CardSettings
 from pipeline.data.published.dataset_card import check_no_config
 from pipeline.data.published.labeled_data import LabeledData, TableConfig, read_folder_table, read_table
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
+from pipeline.data.recording_headers import MapBatches, map_batches_here
 from pipeline.data.sources.audio_folders import AudioWalk, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
 from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
@@ -109,15 +110,17 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     return replace(manifest, warnings=found.warnings + warnings)
 
 
-def cut_windows(manifest: Manifest, config: WindowConfig, seed: int) -> Manifest:
+def cut_windows(
+    manifest: Manifest, config: WindowConfig, seed: int, map_batches: MapBatches = map_batches_here
+) -> Manifest:
     """Return the manifest of the windows of all recordings of a manifest.
 
-    `seed` is that of the choice of background windows.
+    `seed` is that of the choice of background windows; `map_batches` is as for `read_headers`.
 
     Raises:
         UserError: no window has an event, or an object store cannot be reached.
     """
-    cut = cut_recordings(manifest.clips, manifest.events, config, seed)
+    cut = cut_recordings(manifest.clips, manifest.events, config, seed, map_batches)
     windows = replace(
         manifest,
         clips=cut.clips,

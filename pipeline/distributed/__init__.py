@@ -22,6 +22,7 @@ attempts        limits attempts at a work unit whose worker process is lost agai
 unit_sequence   runs units one after another that read and upload while others are computed
 ray_runner      runs the work units of a batch job by Ray Data
 process_runner  runs the work units of a small batch job in processes of this host
+ordered_map     reads before a batch job is planned: on Ray if they are much work
 ray_metrics     metrics of running work for Ray's dashboard
 
 Principle: outputs appear atomically under names that determine their content, so any process may be lost at

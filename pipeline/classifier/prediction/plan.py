@@ -20,6 +20,8 @@ from pipeline.classifier.submission.sample import SampleSubmission, read_sample
 from pipeline.classifier.submission.window_plan import plan_window_submission
 from pipeline.classifier.windows.merge import WindowMerge, delete_window_files
 from pipeline.classifier.windows.settings import WindowSettings, label_thresholds
+from pipeline.data.recording_headers import map_batches_here
+from pipeline.distributed.ordered_map import OrderedMap
 from pipeline.distributed.work_unit import WorkUnit
 
 # Seconds of a core for a second of audio and a million parameters of the network, within a factor of two.
@@ -95,7 +97,8 @@ def _plan_windows(
     sample: SampleSubmission | None,
 ) -> WindowMerge:
     metadata = saved.metadata
-    recordings = read_recordings(clips, settings.window, settings.hop)
+    map_batches = OrderedMap(map_batches_here, "read lengths", config.wait_for_nodes)
+    recordings = read_recordings(clips, settings.window, settings.hop, map_batches)
     plan, by_window = plan_window_submission(
         sample,
         recordings,

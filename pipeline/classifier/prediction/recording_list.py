@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from pipeline.data.recording_headers import read_headers
+from pipeline.data.recording_headers import MapBatches, map_batches_here, read_headers
 from pipeline.data.windows import window_id, window_starts
 
 
@@ -58,12 +58,14 @@ class RecordingList:
         return rows
 
 
-def read_recordings(clips: pd.DataFrame, window: float, hop: float) -> RecordingList:
-    """Read the lengths of all recordings of a manifest, concurrently.
+def read_recordings(
+    clips: pd.DataFrame, window: float, hop: float, map_batches: MapBatches = map_batches_here
+) -> RecordingList:
+    """Read the lengths of all recordings of a manifest, concurrently; `map_batches` is as for `read_headers`.
 
     Raises:
         UserError: the object store of a recording cannot be reached.
     """
-    headers = read_headers(clips["path"])
+    headers = read_headers(clips["path"], map_batches)
     seconds = [math.nan if recording is None else recording.seconds for recording in headers]
     return RecordingList(clips, np.array(seconds, np.float64), window, hop)

@@ -13,7 +13,7 @@ from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.data.annotations.annotation import Annotation
 from pipeline.data.annotations.window_labels import WindowLabels, choose_background, label_windows
 from pipeline.data.clips import shown_list
-from pipeline.data.recording_headers import read_headers
+from pipeline.data.recording_headers import MapBatches, map_batches_here, read_headers
 from pipeline.data.windows import WindowConfig, parse_overlap, window_id, window_starts
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
@@ -37,6 +37,7 @@ def cut_recordings(
     events: Mapping[str, Sequence[Annotation]] | None,
     config: WindowConfig,
     seed: int,
+    map_batches: MapBatches = map_batches_here,
 ) -> RecordingWindows:
     """Cut recordings into windows.
 
@@ -47,13 +48,14 @@ def cut_recordings(
         events: events of each recording, by its id; None if its label is that of all of its windows.
         config: settings, among them the length of a window.
         seed: seed for the choice of background windows.
+        map_batches: as for `read_headers`.
 
     Raises:
         UserError: no window has an event, or an object store cannot be reached.
     """
     assert config.window is not None
     window, hop = config.window, config.hop or config.window
-    seconds, formats = _read_lengths(recordings["path"])
+    seconds, formats = _read_lengths(recordings["path"], map_batches)
     starts = [np.array(window_starts(length, window, hop)) for length in seconds]
     if events is None:
         labels = [[label] * len(times) for label, times in zip(recordings["label"], starts, strict=True)]
@@ -72,13 +74,13 @@ def cut_recordings(
     return RecordingWindows(clips, formats, warnings, summary)
 
 
-def _read_lengths(paths: pd.Series) -> tuple[list[float], list[ClipFormat]]:
+def _read_lengths(paths: pd.Series, map_batches: MapBatches) -> tuple[list[float], list[ClipFormat]]:
     """Return the length of each recording in seconds, 0 if it cannot be read, and the formats of the others.
 
     Raises:
         UserError: an object store cannot be reached.
     """
-    recordings = list(read_headers(paths))
+    recordings = list(read_headers(paths, map_batches))
     seconds = [0.0 if recording is None else recording.seconds for recording in recordings]
     return seconds, [
         ClipFormat(recording.sample_rate, recording.seconds)
