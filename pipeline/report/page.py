@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from models.config import flat_values
 from pipeline.io.console import duration
-from pipeline.io.files import write_text_atomically
+from pipeline.io.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 UNDEFINED = "n/a"
@@ -44,14 +44,16 @@ def write_page(
         values: variables of the template, with `title` and `summary`, short facts by name.
     """
     policy = _policy(scripts) + ("; media-src data: file: 'self'" if links_media else "; media-src data:")
-    html = (
+    # In pieces: a page with audio has tens of MB.
+    pieces = (
         _environment(folder)
         .get_template(template)
-        .render(toc=[], scripts=_scripts(scripts), policy=policy, **values)
+        .generate(toc=[], scripts=_scripts(scripts), policy=policy, **values)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # File names that are not UTF-8 hold lone surrogates, which cannot be encoded.
-    write_text_atomically(path, html.encode("utf-8", "backslashreplace").decode("utf-8"))
+    encoded = (piece.encode("utf-8", "backslashreplace") for piece in pieces)
+    write_atomically(path, lambda file: file.writelines(encoded))
 
 
 @cache
