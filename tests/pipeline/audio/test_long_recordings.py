@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from models.classifier import Classifier
+from models.classifier import Classifier, ClassifierConfig
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.recordings import read_recording, read_windows
@@ -21,7 +21,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.remote_path import RemotePath
 from tests.helpers.audio_formats import encode, noise
 from tests.helpers.s3_server import S3Server
-from tests.helpers.saved_classifier import COUNTS, NAMES, NETWORK, save_run
+from tests.helpers.saved_classifier import COUNTS, NAMES, save_run
 from tests.pipeline.audio.test_recordings import encode_long
 
 RATE, HOURS = 48_000, 12
@@ -121,11 +121,11 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_twelve_hours_are_predicted_in_bounded_memory(tmp_path: Path):
-    """In one process, with what the command itself needs: table of windows, events, files."""
+    """In one process, with what the command itself needs: the default network, table of windows, files."""
     (tmp_path / "audio").mkdir()
     write_sparse_wave(tmp_path / "audio" / "night.wav", "RF64")
     features = FeatureConfig()
-    network = Classifier(NETWORK, features.mel.n_mels, len(NAMES))
+    network = Classifier(ClassifierConfig(), features.mel.n_mels, len(NAMES))
     metadata = {"features": features, "class_names": NAMES, "training": {"class_counts": COUNTS}}
     run = save_run(tmp_path / "run", network, **metadata)
     command = [sys.executable, "-c", PREDICT, run, tmp_path / "audio", tmp_path / "out"]
