@@ -106,15 +106,15 @@ class RowReader:
         group = self.group_of_row(row)
         return range(self._starts[group], self._starts[group + 1])
 
-    def max_row_bytes(self) -> int:
-        """Return the mean size in bytes of the audio files of that row group where they are largest."""
-        metadata, largest = self._parquet.metadata, 0
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            columns = (group.column(index) for index in range(group.num_columns))
-            size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == self._content)
-            largest = max(largest, size // max(1, group.num_rows))
-        return largest
+    def group_sizes(self) -> list[tuple[int, int]]:
+        """Return the number of rows of each row group, and the bytes of their audio files."""
+        metadata = self._parquet.metadata
+        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+        return [(group.num_rows, self._content_bytes(group)) for group in groups]
+
+    def _content_bytes(self, group: Any) -> int:
+        columns = (group.column(index) for index in range(group.num_columns))
+        return sum(one.total_uncompressed_size for one in columns if one.path_in_schema == self._content)
 
     def read(self, row: int) -> bytes:
         """Return the content of the audio file in a row; raises as `read_row`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.audio.clip_files import MAX_BYTES_AHEAD, is_row
+from pipeline.audio.clip_files import is_row
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource
 from pipeline.audio.parquet_batches import RowBatch, row_batches
@@ -15,8 +15,9 @@ from pipeline.audio.recordings import Recording, read_recording
 from pipeline.io.concurrent import THREADS, map_concurrently
 from pipeline.io.console import Progress
 
-# Batches of rows of Parquet files that are read concurrently, and those that wait for the ones before.
-_ROW_THREADS, _ROW_AHEAD = 16, 32
+# Batches of rows of Parquet files that are read concurrently, those that wait for the ones before, and their
+# memory.
+_ROW_THREADS, _ROW_AHEAD, _ROW_BYTES = 16, 32, 192 << 20
 # Seconds of a core for a row, of which half is for 0.1 MB of it: measured with Ogg and WAV of 5 s.
 _ROW_SECONDS = 0.001
 
@@ -27,14 +28,14 @@ MapBatches = Callable[[Callable[[RowBatch], Any], Iterable[RowBatch], float], It
 def map_batches_here(
     function: Callable[[RowBatch], Any], batches: Iterable[RowBatch], core_seconds: float = 0.0
 ) -> Iterator[Any]:
-    """Map a function over batches by threads, with rows of up to 64 MB in memory, or one that is larger."""
+    """Map a function over batches by threads, in 192 MB of memory, or what a single batch needs."""
     return map_concurrently(
         function,
         batches,
         _ROW_THREADS,
         _ROW_AHEAD,
         item_bytes=lambda batch: batch.num_bytes,
-        max_bytes=MAX_BYTES_AHEAD,
+        max_bytes=_ROW_BYTES,
     )
 
 
