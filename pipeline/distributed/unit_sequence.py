@@ -19,20 +19,26 @@ from pipeline.io.background_uploads import Uploads, uploads_in_background
 from pipeline.io.storage import is_remote
 
 Build = Callable[[], Sequence[Stage]]
-# Limit of the units of a group, and the number of groups for each worker below which they become smaller.
-MAX_UNITS, GROUPS_PER_WORKER = 8, 4
+# Limit of the units of a group, and into how many groups for each worker the units that are left are divided.
+MAX_UNITS, GROUPS_PER_WORKER = 8, 1.5
 
 
 def unit_groups(units: Sequence[WorkUnit], workers: int) -> list[Sequence[WorkUnit]]:
     """Divide the units of a job into groups that a worker runs one after another.
 
     They have several units if the outputs are in an object store, except units of windows: these wait for the
-    store at other times as well.
+    store at other times as well. Each has a share of the units that are left, so that the last ones are small
+    and all workers end at about the same time ("guided self-scheduling", Polychronopoulos and Kuck 1987).
     """
-    size = 1
-    if is_remote(units[0].folder) and not units[0].windows:
-        size = max(1, min(MAX_UNITS, len(units) // (GROUPS_PER_WORKER * max(1, workers))))
-    return [units[first : first + size] for first in range(0, len(units), size)]
+    limit = MAX_UNITS if is_remote(units[0].folder) and not units[0].windows else 1
+    groups: list[Sequence[WorkUnit]] = []
+    first = 0
+    while first < len(units):
+        share = round((len(units) - first) / (GROUPS_PER_WORKER * max(1, workers)))
+        size = max(1, min(limit, share))
+        groups.append(units[first : first + size])
+        first += size
+    return groups
 
 
 def run_sequence(units: Sequence[WorkUnit], build: Build, memory_hint: str) -> Iterator[UnitResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import multiprocessing
 import os
 import threading
@@ -217,18 +218,23 @@ def test_files_are_requested_once(server: S3Server, tmp_path: Path) -> None:
 
 
 def test_groups(tmp_path: Path, server: S3Server) -> None:
-    """Units of a few seconds in an object store are grouped, with several groups for each worker."""
+    """Units in an object store are grouped; groups become smaller, so that all workers end together."""
 
-    def sizes(folder: Path, units: int, workers: int, **columns: Any) -> set[int]:
+    def sizes(folder: Path, units: int, workers: int, **columns: Any) -> list[int]:
         clips = pd.DataFrame({"clip_id": [str(i) for i in range(units)]} | columns)
         job = BatchJob("testing", clips, 1, None, folder)
         groups = unit_groups(job.units, workers)
         assert [unit for group in groups for unit in group] == job.units
-        return {len(group) for group in groups}
+        return [len(group) for group in groups]
 
     bucket = server.bucket("groups")
-    assert sizes(bucket, 64, 2) == {8}
-    assert sizes(bucket, 64, 4) == {4}
-    assert sizes(bucket, 64, 64) == {1}
-    assert sizes(tmp_path, 64, 2) == {1}
-    assert sizes(bucket, 64, 2, start=0.0, end=1.0) == {1}
+    for units, workers in ((64, 2), (100, 3), (500, 16)):
+        groups = sizes(bucket, units, workers)
+        assert groups[0] == 8 and len(groups) < units / 3
+        ends = [0] * workers
+        for size in groups:
+            heapq.heapreplace(ends, ends[0] + size)
+        assert max(ends) - min(ends) <= 1
+    assert set(sizes(bucket, 64, 64)) == {1}
+    assert set(sizes(tmp_path, 64, 2)) == {1}
+    assert set(sizes(bucket, 64, 2, start=0.0, end=1.0)) == {1}
