@@ -3,17 +3,19 @@
     python -m benchmarks.bench_cloud --audio FOLDER_OF_CLASS_FOLDERS
 
 The server (`tests/helpers/s3_server.py`) adds a latency to each request. It shares the cores with the work:
-a second ratio leaves out the CPU time that it uses, as if it was elsewhere.
+a second ratio leaves out the CPU time that it uses, as if it was elsewhere. A third is against the limit: the
+time on the local disk and that of one process per core that only reads the clips from the server.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ import torch
 from benchmarks.common import convert_to_wav, save_result, summarize, timed
 from cluster.connection.session import session
 from models.classifier import Classifier, ClassifierConfig
+from pipeline.audio.clip_files import FetchedFile
 from pipeline.audio.features import FeatureConfig
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.extract import ExtractConfig, extract
+from pipeline.io.concurrent import map_concurrently
 from pipeline.training.model_file import ClassifierMetadata, save_model
 from tests.helpers.s3_server import S3Server, s3_server
 
@@ -57,20 +61,51 @@ def limited_folder(source: Path, out: Path, clips: int) -> Path:
     return out
 
 
+def read_files(uris: Sequence[str]) -> None:
+    """Read files of an object store as workers do, and drop them."""
+    deque(map_concurrently(FetchedFile.fetch, uris), maxlen=0)
+
+
+class Reader:
+    """Reads all clips of a bucket by one process per core, without any work on them."""
+
+    def __init__(self, remote: Any):
+        self._uris = sorted(map(str, remote.glob("*/*.wav")))
+        self._pool = multiprocessing.get_context("spawn").Pool(CORES)
+        self()  # starts the processes and their connections
+
+    def __call__(self) -> None:
+        """Read all clips once."""
+        self._pool.map(read_files, [self._uris[first::CORES] for first in range(CORES)], chunksize=1)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.terminate()
+        self._pool.join()
+
+
 class Rounds:
-    """Seconds of a command on both storages, in alternating rounds."""
+    """Seconds of a command on both storages, and of a reader, in alternating rounds."""
 
     def __init__(
-        self, command: Command, server: S3Server, local: Path, remote: Any, folder: Path, clips: int
+        self,
+        command: Command,
+        server: S3Server,
+        local: Path,
+        remote: Any,
+        folder: Path,
+        clips: int,
+        reader: Reader,
     ):
-        self._command, self._server, self._clips = command, server, clips
+        self._command, self._server, self._clips, self._reader = command, server, clips, reader
         self._local, self._remote, self._folder = local, remote, folder
-        self._seconds: dict[str, list[float]] = {"local": [], "store": [], "store_server_cpu": []}
+        names = ("local", "store", "store_server_cpu", "reading")
+        self._seconds: dict[str, list[float]] = {name: [] for name in names}
         self._requests: Counter[str] = Counter()
 
     def run(self, number: int) -> None:
-        """Run the command locally and in the bucket, in another order in every second round."""
-        steps = [self._run_local, self._run_in_store]
+        """Run the command on both storages, and the reader; in another order in every second round."""
+        steps = [self._run_local, self._run_in_store, self._run_reader]
         for step in steps if number % 2 == 0 else reversed(steps):
             step(number)
 
@@ -87,6 +122,9 @@ class Rounds:
         self._seconds["store_server_cpu"].append(self._server.cpu_seconds() - cpu_seconds)
         self._requests = self._server.requests()
 
+    def _run_reader(self, number: int) -> None:
+        self._seconds["reading"].append(timed(self._reader))
+
     def result(self) -> dict[str, Any]:
         """Return seconds, requests and ratios of the speed in the bucket to that on disk."""
         rounds = list(zip(*self._seconds.values(), strict=True))
@@ -95,10 +133,12 @@ class Rounds:
             "requests": dict(self._requests),
             "requests_per_clip": sum(self._requests.values()) / self._clips,
             **{f"{name}_seconds": summarize(values) for name, values in self._seconds.items()},
-            "store_to_local": summarize([local / store for local, store, _ in rounds]),
+            "store_to_local": summarize([local / store for local, store, *_ in rounds]),
             "store_to_local_without_server": summarize(
-                [local / (store - server / CORES) for local, store, server in rounds]
+                [local / (store - server / CORES) for local, store, server, _ in rounds]
             ),
+            "limit_to_local": summarize([local / (local + reading) for local, *_, reading in rounds]),
+            "store_to_limit": summarize([(local + reading) / store for local, store, _, reading in rounds]),
         }
 
 
@@ -135,14 +175,16 @@ def main() -> None:
         def prediction(data: Any, out: Any) -> None:
             write_predictions(PredictConfig(run=run, audio=data, out=out))
 
+        reader = Reader(remote)
         for command in (extraction, prediction):
-            rounds = Rounds(command, server, local, remote, folder, clips)
+            rounds = Rounds(command, server, local, remote, folder, clips, reader)
             # Starts the worker processes, of which the second command has more.
             command(local, folder / f"warm-{command.__name__}")
             command(remote, server.bucket("warm") / command.__name__)
             for number in range(arguments.rounds):
                 rounds.run(number)
             result[command.__name__] = rounds.result()
+        reader.close()
     save_result("cloud", result)
 
 
