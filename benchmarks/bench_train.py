@@ -9,11 +9,7 @@ excluded.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,8 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import save_result, summarize, summarize_ratios
-from cluster.connection.session import session
+from benchmarks.training_rates import compare_rates
 from models.classifier import Classifier
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.train import train_classifier
@@ -71,45 +66,5 @@ def melray(shards: Path, epochs: int, threads: int) -> float:
         return statistics.median(epoch["samples_per_second"] for epoch in RunFolder(run).read_history()[1:])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shards", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain", action="store_true", help="run only the plain loop and print its rate")
-    arguments = parser.parse_args()
-    threads = os.cpu_count() or 1
-    if arguments.plain:
-        print(plain_loop(arguments.shards, arguments.epochs, threads))
-        return
-    rates: dict[str, list[float]] = {"melray": [], "plain": []}
-    with session():
-        for _ in range(arguments.rounds):
-            rates["melray"].append(melray(arguments.shards, arguments.epochs, threads))
-            # In a separate process, like melray's workers.
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.bench_train",
-                "--plain",
-                "--shards",
-                str(arguments.shards),
-            ]
-            out = subprocess.run(
-                [*command, "--epochs", str(arguments.epochs)],
-                capture_output=True,
-                text=True,
-                check=True,
-                encoding="utf-8",
-            )
-            rates["plain"].append(float(out.stdout.split()[-1]))
-    ratio = summarize_ratios(rates["melray"], rates["plain"])
-    save_result(
-        "train",
-        {f"{name}_samples_per_second": summarize(values) for name, values in rates.items()}
-        | {"melray_to_plain": ratio},
-    )
-
-
 if __name__ == "__main__":
-    main()
+    compare_rates("train", "samples", melray, "plain", plain_loop)
