@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.read_once import open_binary
 
 _SEPARATORS = ",;\t|"
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _BINARY = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive; save the sheet as CSV, or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
@@ -37,20 +39,28 @@ class CsvFile:
     header_line: int
     _reader: Iterator[list[str]]
     _lines_before: int
+    _has_quotes: bool = True
+    """Whether values may be in quotes; otherwise quotes are characters like others."""
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield number of the first line, and values, of each further row that is not blank.
 
         Raises:
-            UserError: a row has more values than the header.
+            UserError: a row has more values than the header, or a quote that is not closed.
         """
         line, width = self._line_num + 1, len(self.header)
-        for values in self._reader:
-            if "".join(values).strip():
-                if len(values) > width:
-                    self._check_width(line, values)
-                yield line, values
-            line = self._line_num + 1
+        try:
+            for values in self._reader:
+                if "".join(values).strip():
+                    if len(values) > width:
+                        self._check_width(line, values)
+                    yield line, values if self._has_quotes else [_unquoted(value) for value in values]
+                line = self._line_num + 1
+        except csv.Error as error:
+            raise UserError(
+                f"{self.name}, line {line}: not a CSV ({error}); a value with quotes is written as in "
+                '"a ""b"".wav"'
+            ) from None
 
     @property
     def separator(self) -> str:
@@ -141,7 +151,23 @@ def _csv_file(name: str, file: IO[str], first: str, separator: str, lines_before
         yield first
         yield from file
 
+    has_quotes = not _is_raven(first)
     # Without strict, an opening quote that is never closed takes in the rest of the file.
-    reader = csv.reader(lines(), delimiter=separator, strict=True)
+    reader = csv.reader(
+        lines(),
+        delimiter=separator,
+        strict=True,
+        quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
+    )
     header = [value.strip() for value in next(reader, [])]
-    return CsvFile(name, header, lines_before + 1, reader, lines_before)
+    return CsvFile(name, header, lines_before + 1, reader, lines_before, has_quotes)
+
+
+def _is_raven(header: str) -> bool:
+    """Return whether a line is the header of a selection table of Raven, which writes text as it is."""
+    return header.lower().startswith("selection\tview\t")
+
+
+def _unquoted(value: str) -> str:
+    """Return a value without the quotes around it that another program has added."""
+    return value[1:-1].replace('""', '"') if _QUOTED.fullmatch(value) else value

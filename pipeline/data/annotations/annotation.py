@@ -9,6 +9,9 @@ from pipeline.data.labels import join_labels, split_labels
 from pipeline.data.sources.row_values import NO_VALUES
 from pipeline.io.errors import UserError
 
+# Class of BirdNET's row for a recording in which it finds nothing, and of BirdCLEF's windows without a bird.
+NO_EVENT = "nocall"
+
 
 class Annotation(NamedTuple):
     """An event from `start` to `end` seconds; a point in time if both are equal."""
@@ -27,6 +30,11 @@ class Annotation(NamedTuple):
 def parse_label(text: str) -> str:
     """Return the classes in a text, several of them separated by `;`, as in `labels.py`."""
     return "" if text.strip().lower() in NO_VALUES else join_labels(split_labels(text))
+
+
+def states_no_event(label: str) -> bool:
+    """Return whether the classes in a text state that no event is there."""
+    return label.strip().lower() == NO_EVENT
 
 
 def parse_annotation(start: str, end: str, label: str, location: str) -> Annotation:

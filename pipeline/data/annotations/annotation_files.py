@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
-from pipeline.data.annotations.annotation import Annotation, is_seconds, parse_annotation, shift_to_file
+from pipeline.data.annotations.annotation import (
+    Annotation,
+    is_seconds,
+    parse_annotation,
+    shift_to_file,
+    states_no_event,
+)
 from pipeline.data.annotations.event_columns import EventColumns, event_columns
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.io.csv_files import CsvFile, open_csv, open_text
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 _FLAG = "--annotations"
 
@@ -30,9 +37,11 @@ def read_annotation_file(path: Path, recording: str, label_column: str | None = 
     if not first:
         return []
     if _is_audacity(first):
-        return list(_audacity_events(path))
-    with open_csv(path, _FLAG) as table:
-        return _table_events(table, event_columns(table, label_column), recording)
+        events = list(_audacity_events(path))
+    else:
+        with open_csv(path, _FLAG) as table:
+            events = _table_events(table, event_columns(table, label_column), recording)
+    return [event for event in events if not states_no_event(event.label)]
 
 
 def _is_audacity(line: str) -> bool:
@@ -55,7 +64,9 @@ def _audacity_events(path: Path) -> Iterator[Annotation]:
             start, *rest = line.rstrip("\r\n").split("\t")
             if not rest:
                 raise UserError(f"{location}: expected start, tab, end, tab, label, not {shown(start)}")
-            yield parse_annotation(start, rest[0], normalize_id(" ".join(rest[1:])), location)
+            # After the label, BirdNET writes its confidence.
+            words = rest[1:-1] if len(rest) > 2 and is_seconds(rest[-1]) else rest[1:]
+            yield parse_annotation(start, rest[0], normalize_id(" ".join(words)), location)
 
 
 def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list[Annotation]:
@@ -64,7 +75,7 @@ def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list
     Raises:
         UserError: an invalid value, or rows without a column of classes.
     """
-    rows = _rows_of_file(list(table.rows()), columns, recording)
+    rows = _rows_of_file(list(table.rows()), columns, recording, table.name)
     if rows and columns.label is None:
         raise UserError(
             f"{table.name}: no column of classes; name it by --label-column, one of "
@@ -86,12 +97,30 @@ def _event(values: Sequence[str], columns: EventColumns, location: str) -> Annot
 
 
 def _rows_of_file(
-    rows: list[tuple[int, list[str]]], columns: EventColumns, recording: str
+    rows: list[tuple[int, list[str]]], columns: EventColumns, recording: str, name: str
 ) -> list[tuple[int, list[str]]]:
-    """Return the rows of a recording, if the table names several files; otherwise all rows."""
-    stems = {line: _stem(_value(values, columns.file)) for line, values in rows}
-    if len(set(stems.values())) < 2:
+    """Return the rows of a recording, if the table names several files; otherwise all rows.
+
+    Raises:
+        UserError: it names several files, and not the recording, or a row names none of them.
+    """
+    files = {line: _value(values, columns.file) for line, values in rows}
+    stems = {line: _stem(file) for line, file in files.items()}
+    named = dict(zip(stems.values(), files.values(), strict=True))
+    unnamed = [line for line, stem in stems.items() if not stem]
+    named.pop("", None)
+    if len(named) < 2:
         return rows
+    if _stem(recording) not in named:
+        raise UserError(
+            f"{name}: its events are in {shown_list(list(named.values()))}, none of which is "
+            f"{shown(recording)}; correct the names of files in it, or rename it"
+        )
+    if unnamed:
+        raise UserError(
+            f"{name}, line {unnamed[0]}: names no file, but other lines name {plural(len(named), 'file')}; "
+            "add that of this event"
+        )
     return [(line, values) for line, values in rows if stems[line] == _stem(recording)]
 
 

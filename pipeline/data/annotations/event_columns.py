@@ -19,8 +19,8 @@ def _with_units(names: str) -> tuple[str, ...]:
 
 
 # Names of columns as `plain_names` returns them; the first one that a table has is used.
-START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time")
-END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time")
+START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time t_min")
+END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time t_max")
 # Of Raven and BirdNET: file in which an event begins, and its start in that file.
 FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")
 # Of a slice that is a file of its own (UrbanSound8K); times are those of the recording it was cut from.

@@ -9,7 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.annotations.annotated_folder import AnnotatedClips, Events, union_label
-from pipeline.data.annotations.annotation import Annotation, parse_annotation, parse_label, shift_to_file
+from pipeline.data.annotations.annotation import (
+    Annotation,
+    parse_annotation,
+    parse_label,
+    shift_to_file,
+    states_no_event,
+)
 from pipeline.data.annotations.event_columns import (
     EVENT_LABEL_COLUMNS,
     FILE_COLUMNS,
@@ -99,7 +105,7 @@ class _EventTableReader(TableReader):
     offset_column: int | None = None
     """Column with the start of the event in its file, where its times are those of a sequence of files."""
     annotations: list[Annotation | None] = field(default_factory=list)
-    """Event of each row that was read; None if it has neither times nor a class."""
+    """Event of each row that was read; None if it has neither times nor a class, or states `nocall`."""
     _files: dict[str, FoundFile] = field(default_factory=dict)
     """Files that were found, by the names in the table."""
 
@@ -111,6 +117,8 @@ class _EventTableReader(TableReader):
 
     def _annotation(self, line: int, values: Sequence[str], columns: Columns) -> Annotation | None:
         label = self._classes(line, values, columns)
+        if states_no_event(label):
+            return None
         times = [row_value(values, column) for column in columns.times or ()]
         if any(time.lower() not in NO_VALUES for time in times):
             location = f"{self.name}, line {line}"

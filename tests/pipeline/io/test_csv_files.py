@@ -33,6 +33,12 @@ def test_row_wider_than_header_raises(tmp_path: Path):
         read(tmp_path / "x.csv", b"a,b\n1,2,3\n")
 
 
+@pytest.mark.parametrize("row", [b'"x" y,2', b'"x,2'])
+def test_unusable_quotes_name_the_line(row: bytes, tmp_path: Path):
+    with pytest.raises(UserError, match=r"--data .*x.csv, line 3: not a CSV .*; a value with quotes is"):
+        read(tmp_path / "x.csv", b"a,b\n1,2\n" + row + b"\n3,4\n")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_text_encodings_are_read(encoding: str, tmp_path: Path):
     (tmp_path / "x.txt").write_text("grün\nblau\n", encoding)

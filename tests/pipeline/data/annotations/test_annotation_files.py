@@ -68,6 +68,35 @@ def test_birdnet_table_of_several_files_has_own_rows(tmp_path: Path):
     assert read(tmp_path, BIRDNET.replace("rec.wav", "REC.flac")) == [(3.0, 6.0, "House Finch")]
 
 
+def test_table_of_other_files_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"events are in 'x\.wav', 'C:.*Other\.wav', none of .* 'rec\.wav'"):
+        read(tmp_path, BIRDNET.replace("/data/rec.wav", "x.wav"))
+    # Of a single file, which may have been renamed since.
+    assert read(tmp_path, BIRDNET.replace("/data/rec.wav", "other.wav"))[0] == (3.0, 6.0, "House Finch")
+
+
+def test_event_in_no_file_of_several_is_refused(tmp_path: Path):
+    unnamed = "3\tSpectrogram 1\t1\t7.0\t8.0\t0\t15000\tBlue Jay\tblujay\t0.9\t\t7.0\n"
+    with pytest.raises(UserError, match=r"rec\.txt, line 4: names no file, but other lines name 2 files"):
+        read(tmp_path, BIRDNET + unnamed)
+    one = "".join(BIRDNET.splitlines(keepends=True)[:2])
+    assert read(tmp_path, one + unnamed)[1] == (7.0, 8.0, "Blue Jay")
+
+
+def test_birdnet_file_without_detection_has_no_events(tmp_path: Path):
+    header = BIRDNET.splitlines()[0]
+    row = "1\tSpectrogram 1\t1\t0\t3\t0\t15000\tnocall\tnocall\t1.0\t/data/rec.wav\t0"
+    assert read(tmp_path, f"{header}\n{row}\n") == []
+    assert read(tmp_path, "0\t3\tnocall\n3\t6\tBlue Jay\n") == [(3.0, 6.0, "Blue Jay")]
+
+
+def test_quotes_in_raven_table_are_characters(tmp_path: Path):
+    names = ['"chip" call', '5" call', '"', '"a ""b"""']  # the last one as other programs write it
+    rows = [f"{i}\tSpectrogram 1\t1\t{i}\t{i + 1}\t0\t1\t{name}\n" for i, name in enumerate(names)]
+    expected = ['"chip" call', '5" call', '"', 'a "b"']
+    assert [label for _, _, label in read(tmp_path, RAVEN.splitlines()[0] + "\n" + "".join(rows))] == expected
+
+
 def test_file_offset_replaces_time_in_file_sequence(tmp_path: Path):
     text = BIRDNET.replace("/data/rec.wav", "other.wav").replace("C:\\data\\Other.wav", "rec.wav")
     assert read(tmp_path, text) == [(3.0, 6.0, "Blue Jay")]
@@ -80,6 +109,7 @@ def test_file_offset_replaces_time_in_file_sequence(tmp_path: Path):
         ("onset\toffset\tevent_label", "1.5\t2\tChickadee"),
         ("begin;end;class", '"1,5";"2,0";Chickadee'),
         ("start_time,end_time,tag", "1.5,2.0,Chickadee"),
+        ("t_min,f_min,t_max,f_max,species", "1.5,80,2.0,900,Chickadee"),
     ],
 )
 def test_other_tables_of_events_are_read(header: str, rows: str, tmp_path: Path):
@@ -94,6 +124,11 @@ def test_audacity_labels_are_read(tmp_path: Path):
         "0.5\t0.75\n"
     )
     assert read(tmp_path, text) == [(3.5, 3.5, "dog"), (1.25, 2.5, "cat;dog"), (0.5, 0.75, "")]
+
+
+def test_confidence_after_audacity_label_is_no_class(tmp_path: Path):
+    text = "0.0\t3.0\tTurdus merula, Blackbird\t0.8973\n3.0\t6.0\t2\n6.0\t9.0\ttwo\twords\n"
+    assert [label for _, _, label in read(tmp_path, text)] == ["Turdus merula, Blackbird", "2", "two words"]
 
 
 @pytest.mark.parametrize("text", ["", "\n", RAVEN.splitlines()[0], RAVEN.splitlines()[0] + "\r\n"])

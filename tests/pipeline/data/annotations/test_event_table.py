@@ -55,6 +55,13 @@ def test_rows_without_times_are_about_the_file(tmp_path: Path):
     }
 
 
+def test_rows_that_state_no_event_have_none(tmp_path: Path):
+    manifest = read(
+        tmp_path, "path,label,start,end\na.wav,nocall,0,3\nb.wav,nocall,,\nb.wav,dog,1,2\n", window=5.0
+    )
+    assert manifest.events == {"a.wav": [], "b.wav": [(1.0, 2.0, "dog")]}
+
+
 def test_decimal_commas_are_read(tmp_path: Path):
     manifest = read(tmp_path, "path;label;start;end\na.wav;dog;1,5;2,25\n", window=5.0)
     assert manifest.events == {"a.wav": [(1.5, 2.25, "dog")]}
