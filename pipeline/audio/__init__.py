@@ -8,6 +8,7 @@ In the order in which a clip passes through them:
   content of these, and batches of them that are read independently.
 - `decode`: audio file → mono samples at one sample rate, of all streams of the file, with warnings; damaged
   files are used if enough is there. `decoding/` has its parts.
+- `open_recording`: open streams of a recording; one that can only be read from its start stays open.
 - `recordings`: windows of recordings of any length, read in blocks.
 - `waveform`: resample, trim silence, crop or pad to a fixed length, write WAV files.
 - `augment`: waveform augmentations of a given strength, and the random generator of each row.

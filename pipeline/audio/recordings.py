@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.audio.clip_files import FetchedFile, is_row
 from pipeline.audio.decode import (
     AudioDecodeError,
     DecodeConfig,
     OnWarning,
     bandwidth_warning,
-    decoder_reason,
     ignore_warning,
     level_warning,
-    open_source,
 )
-from pipeline.audio.decoding.blocks import StreamBlocks
-from pipeline.audio.decoding.byte_source import ByteSource, SourceError
-from pipeline.audio.decoding.frame_reader import FrameReader, count_frames
-from pipeline.audio.decoding.object_source import open_object
-from pipeline.audio.decoding.readers import open_readers
-from pipeline.audio.decoding.stream_reader import DECODER_ERRORS
+from pipeline.audio.decoding.frame_reader import count_frames
 from pipeline.audio.decoding.timeline import Timeline
-from pipeline.audio.features import ClipSource, FeatureConfig, report_source_errors, spectrogram
-from pipeline.audio.file_types import HEADER_BYTES, unsupported_reason
-from pipeline.io.errors import UserError, explain_os_error
-from pipeline.io.storage import is_store_uri
+from pipeline.audio.features import ClipSource, FeatureConfig, spectrogram
+from pipeline.audio.open_recording import KeptRecording, open_recording
 
 
 class Recording(NamedTuple):
@@ -55,14 +43,14 @@ def read_recording(source: ClipSource, max_seconds: float = math.inf) -> Recordi
         AudioDecodeError: no usable audio.
         UserError: the object store cannot be reached.
     """
-    with _readers(source) as readers:
+    with open_recording(source) as opened:
         seconds = 0.0
-        for reader in readers:
+        for reader in opened.readers:
             limit = (max_seconds - seconds) * reader.sample_rate
             seconds += (reader.declared_frames or count_frames(reader, limit)) / reader.sample_rate
         if not seconds:
             raise AudioDecodeError("no samples")
-        return Recording(seconds, readers[0].sample_rate)
+        return Recording(seconds, opened.readers[0].sample_rate)
 
 
 def read_windows(
@@ -72,6 +60,7 @@ def read_windows(
     sample_rate: int,
     min_complete: float = DecodeConfig().min_complete,
     on_warning: OnWarning = ignore_warning,
+    kept: KeptRecording | None = None,
 ) -> Generator[np.ndarray | AudioDecodeError]:
     """Yield the samples of windows of a recording, or why a window cannot be read.
 
@@ -86,6 +75,7 @@ def read_windows(
         min_complete: a window needs at least this fraction of those samples that the recording declares.
         on_warning: called with each reason why the samples may not be what they should be; with those of the
             whole recording before its first window, with those of a window before it.
+        kept: where a recording that can only be read from its start stays open, for its next windows.
 
     Yields:
         Mono samples, float32 `[shape=(num_samples,)]`; fewer than `seconds` at the end of the recording.
@@ -94,12 +84,12 @@ def read_windows(
         AudioDecodeError: nothing of the recording can be read; raised before the first window.
         UserError: the object store cannot be reached.
     """
-    with _readers(source) as readers:
-        timeline = Timeline([StreamBlocks(reader, sample_rate) for reader in readers])
+    with open_recording(source, kept) as opened:
+        timeline = opened.timeline(sample_rate)
         if timeline.declared == 0:
             raise AudioDecodeError("no samples")
-        warnings = [reader.warning for reader in readers]
-        warnings += [bandwidth_warning(reader.sample_rate, sample_rate) for reader in readers]
+        warnings = [reader.warning for reader in opened.readers]
+        warnings += [bandwidth_warning(reader.sample_rate, sample_rate) for reader in opened.readers]
         for text in dict.fromkeys(filter(None, [*warnings, *timeline.mix_reasons])):
             on_warning(text)
         for start in starts:
@@ -143,6 +133,7 @@ def read_each_window(
     sample_rate: int,
     min_complete: float = DecodeConfig().min_complete,
     on_warning: OnWarning = ignore_warning,
+    kept: KeptRecording | None = None,
 ) -> Generator[np.ndarray | AudioDecodeError]:
     """Yield as `read_windows`; if nothing of the recording can be read, the reason for every window.
 
@@ -150,7 +141,7 @@ def read_each_window(
         UserError: the object store cannot be reached.
     """
     try:
-        yield from read_windows(source, starts, seconds, sample_rate, min_complete, on_warning)
+        yield from read_windows(source, starts, seconds, sample_rate, min_complete, on_warning, kept)
     except AudioDecodeError as error:
         yield from itertools.repeat(error, len(starts))
 
@@ -194,49 +185,3 @@ class _Window(NamedTuple):
         """Return the position of a sample as hours, minutes and seconds."""
         seconds = to_integer(sample / self.sample_rate)
         return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-@contextmanager
-def _readers(source: ClipSource) -> Iterator[list[FrameReader]]:
-    """Open the streams of a recording; report an object store that cannot be reached."""
-    with ExitStack() as stack:
-        data = stack.enter_context(_open(source))
-        try:
-            if data.size == 0:
-                raise AudioDecodeError("empty file (0 bytes)")
-            try:
-                readers = open_readers(data)
-            except DECODER_ERRORS as error:
-                data.check()
-                reason = _unsupported_reason(source, data) or f"unreadable: {decoder_reason(error)}"
-                raise AudioDecodeError(reason) from None
-            for reader in readers:
-                stack.callback(reader.close)
-            yield readers
-            data.check()
-        except SourceError as error:
-            raise UserError(explain_os_error(error.reason, f"reading {_name(source)}")) from error
-
-
-def _open(source: ClipSource) -> ByteSource:
-    with report_source_errors(_name(source)):
-        if isinstance(source, FetchedFile):
-            return ByteSource(source.read())
-        if isinstance(source, (str, os.PathLike)) and is_row(os.fspath(source)):
-            return ByteSource(FetchedFile.fetch(os.fspath(source)).read())
-        if isinstance(source, str) and is_store_uri(source):
-            return open_object(source)
-    return open_source(source)
-
-
-def _name(source: ClipSource) -> str:
-    """Return the path or URI of a recording; empty for its content, whose text would be megabytes."""
-    if isinstance(source, bytes):
-        return ""
-    return source.path if isinstance(source, FetchedFile) else str(source)
-
-
-def _unsupported_reason(source: ClipSource, data: ByteSource) -> str | None:
-    return (
-        None if isinstance(source, bytes) else unsupported_reason(_name(source), data.read(0, HEADER_BYTES))
-    )

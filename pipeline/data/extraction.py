@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig, OnWarning
 from pipeline.audio.features import ClipSource, FeatureConfig, Spectrogram, sample_rows, spectrogram_rows
+from pipeline.audio.open_recording import KeptRecording
 from pipeline.audio.recordings import read_each_window
 from pipeline.data.shards import ClipWarning, Rejected
 
@@ -47,6 +48,7 @@ class ClipExtractor:
     features: FeatureConfig
     augment: AugmentConfig
     min_complete: float = DecodeConfig().min_complete
+    kept: KeptRecording = field(default_factory=KeptRecording, compare=False)
 
     def extract_clips(
         self,
@@ -123,7 +125,8 @@ class ClipExtractor:
         """Yield the samples of windows of one recording, or why a window cannot be read."""
         starts = [window["start"] for window in group]
         seconds, rate = self.features.seconds, self.features.mel.sample_rate
-        return read_each_window(group[0]["path"], starts, seconds, rate, self.min_complete, on_warning)
+        path = group[0]["path"]
+        return read_each_window(path, starts, seconds, rate, self.min_complete, on_warning, self.kept)
 
 
 def _neighbors(windows: Sequence[Clip]) -> Iterator[list[Clip]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import FeatureConfig, spectrogram
+from pipeline.audio.open_recording import KeptRecording
 from pipeline.audio.recordings import read_each_window
 from pipeline.classifier.prediction.stages import UnitSpectrograms
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
@@ -28,6 +29,7 @@ class WindowReader:
     ):
         """Set the time limit of a window, after which the process exits, in seconds; 0 disables it."""
         self._features, self._clip_timeout_s, self._min_complete = features, clip_timeout_s, min_complete
+        self._kept = KeptRecording()
 
     def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
         """Read the windows of a unit, neighboring ones of a recording together.
@@ -59,6 +61,7 @@ class WindowReader:
                 features.mel.sample_rate,
                 self._min_complete,
                 texts.append,
+                self._kept,
             )
             with closing(outcomes):
                 for window in part:

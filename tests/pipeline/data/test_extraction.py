@@ -73,7 +73,7 @@ def test_damaged_window_is_rejected_with_its_id(tmp_path: Path, monkeypatch: pyt
     read_windows = extraction.read_each_window
 
     def damage_first(path: str, starts: Sequence[float], *arguments: Any) -> Iterator[Any]:
-        arguments[-1]("odd")
+        arguments[3]("odd")  # on_warning
         for number, samples in enumerate(read_windows(path, starts, *arguments)):
             yield samples if number else AudioDecodeError("damaged")
 
