@@ -77,7 +77,8 @@ def parse_overlap(text: str) -> MinOverlap | None:
 def window_starts(seconds: float, window: float, hop: float) -> list[float]:
     """Return the starts of the windows of a recording, in seconds: multiples of the hop, rounded to 1 ms.
 
-    The last window may reach beyond the end. A recording that is shorter than a window has one.
+    The last window may reach beyond the end, but has at least a tenth of its length in the recording. A
+    recording that is shorter than a window has one.
 
     Args:
         seconds: length of the recording.
@@ -90,7 +91,11 @@ def window_starts(seconds: float, window: float, hop: float) -> list[float]:
 def window_count(seconds: float, window: float, hop: float) -> int:
     """Return the number of windows of a recording, with the arguments of `window_starts`."""
     rest = seconds - window - MIN_REST * window
-    return 1 if rest <= 0 else 1 + math.ceil(rest / hop - 1e-9)
+    if rest <= 0:
+        return 1
+    # With gaps between windows, the next one would begin after the end.
+    last = math.floor((seconds - MIN_REST * window) / hop + 1e-9)
+    return 1 + min(last, math.ceil(rest / hop - 1e-9))
 
 
 def window_id(recording_id: str, start: float) -> str:

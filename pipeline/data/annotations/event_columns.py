@@ -23,6 +23,11 @@ START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time 
 END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time t_max")
 # Of Raven and BirdNET: file in which an event begins, and its start in that file.
 FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")
+# The same in tables of other programs; columns such as `id` may number the events.
+NAME_COLUMNS = (
+    *FILE_COLUMNS,
+    *"path filepath file_path filename file_name fname file audio_path audio_file recording".split(),
+)
 # Of a slice that is a file of its own (UrbanSound8K); times are those of the recording it was cut from.
 SLICE_COLUMN = "slice_file_name"
 EVENT_LABEL_COLUMNS = (
@@ -100,6 +105,6 @@ def event_columns(table: Table, label_column: str | None) -> EventColumns:
         *times,
         label,
         first_column(names, ("selection",)) if "view" in names else None,
-        first_column(names, FILE_COLUMNS),
+        first_column(names, NAME_COLUMNS),
         first_column(names, OFFSET_COLUMNS),
     )

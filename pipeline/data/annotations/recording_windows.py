@@ -63,6 +63,7 @@ def cut_recordings(
     else:
         found = _label_all(recordings["clip_id"], starts, seconds, events, config)
         warnings = _outside_warning(recordings["clip_id"], found)
+        warnings += _unused_warning(recordings["clip_id"], found, hop, config)
         kept, details = _keep_windows(recordings["clip_id"], found, seconds, config, seed)
         labels = [
             [labeled.labels.get(int(index), "") for index in indices]
@@ -121,7 +122,7 @@ def _keep_windows(
     if not labeled:
         raise UserError(
             "no window of a readable recording has an annotated event; check the times of the annotations, "
-            f"or lower --min-overlap {config.min_overlap}"
+            f"or lower --min-overlap {config.min_overlap} or --hop"
         )
     available = {
         name: windows.background
@@ -147,6 +148,20 @@ def _outside_warning(names: pd.Series, found: Sequence[WindowLabels]) -> list[st
     return [
         f"{plural(count, 'event')} outside of the recording, in annotations of {shown_list(outside)}; "
         "do the annotations belong to these files?"
+    ]
+
+
+def _unused_warning(
+    names: pd.Series, found: Sequence[WindowLabels], hop: float, config: WindowConfig
+) -> list[str]:
+    """Return a warning about events that label no window."""
+    unused = [name for name, windows in zip(names, found, strict=True) if windows.unused]
+    if not unused:
+        return []
+    count = plural(sum(windows.unused for windows in found), "event")
+    return [
+        f"{count} in no window with --min-overlap {config.min_overlap}, left out, in {shown_list(unused)}; "
+        f"a --hop of less than {hop:g} has more windows"
     ]
 
 

@@ -31,6 +31,8 @@ class WindowLabels:
     """Indices of the windows that no event touches, ascending."""
     outside: int
     """Number of events that are not in the recording."""
+    unused: int = 0
+    """Number of events in it, with a class, that label no window."""
 
 
 def label_windows(
@@ -55,7 +57,7 @@ def label_windows(
     """
     firsts = np.asarray(starts)
     classes: dict[int, set[str]] = defaultdict(set)
-    is_background, outside = np.ones(len(firsts), bool), 0
+    is_background, outside, unused = np.ones(len(firsts), bool), 0, 0
     for event in events:
         start, end = max(0.0, event.start), min(seconds, event.end)
         is_point = event.start == event.end
@@ -71,10 +73,11 @@ def label_windows(
             lengths = np.minimum(window, seconds - firsts[near])  # without what is beyond the end
             labeled = touched & (overlaps >= min_overlap.required(end - start, lengths) - _EPSILON)
         is_background[near] &= ~touched
+        unused += bool(event.label) and not labeled.any()
         for index in near.start + np.flatnonzero(labeled):
             classes[int(index)].update(split_labels(event.label))
     labels = {index: join_labels(names) for index, names in sorted(classes.items()) if names}
-    return WindowLabels(labels, np.flatnonzero(is_background), outside)
+    return WindowLabels(labels, np.flatnonzero(is_background), outside, unused)
 
 
 def choose_background(available: dict[str, np.ndarray], count: int, seed: int) -> dict[str, np.ndarray]:

@@ -63,7 +63,7 @@ def test_events_have_their_times(
 
 def test_hop_and_threshold_select_windows_and_events(run: Path, recording: Path, tmp_path: Path) -> None:
     text, page = show_page(run, recording, tmp_path / "show.html", hop=2.0, threshold=1.0)
-    assert len(read_data(text)["curves"][0]["scores"]) == 7
+    assert len(read_data(text)["curves"][0]["scores"]) == 6
     assert read_data(text)["events"] == [] and "No event" in page.text
 
 

@@ -28,6 +28,11 @@ from pipeline.data.windows import (
         (10.0, 5.0, [0.0, 5.0]),
         (10.0, 2.5, [0.0, 2.5, 5.0]),
         (6.1, 1 / 3, [0.0, 0.333, 0.667]),
+        # Gaps between windows, none of which begins after the end, or half a second before it.
+        (7.0, 7.0, [0.0]),
+        (7.4, 7.0, [0.0]),
+        (7.5, 7.0, [0.0, 7.0]),
+        (20.0, 10.0, [0.0, 10.0]),
     ],
 )
 def test_windows_cover_the_recording(seconds: float, hop: float, starts: list[float]):

@@ -68,6 +68,17 @@ def test_birdnet_table_of_several_files_has_own_rows(tmp_path: Path):
     assert read(tmp_path, BIRDNET.replace("rec.wav", "REC.flac")) == [(3.0, 6.0, "House Finch")]
 
 
+@pytest.mark.parametrize("header", ["File", "filename", "Path", "recording"])
+def test_table_of_several_files_by_other_columns_has_own_rows(header: str, tmp_path: Path):
+    text = f"{header},start,end,label\ndata/rec.wav,1,2,dog\ndata/other.wav,3,4,cat\n"
+    assert read(tmp_path, text) == [(1.0, 2.0, "dog")]
+
+
+def test_column_of_event_numbers_is_no_column_of_files(tmp_path: Path):
+    text = "id,start,end,label\n1,1,2,dog\n2,3,4,cat\n"
+    assert read(tmp_path, text) == [(1.0, 2.0, "dog"), (3.0, 4.0, "cat")]
+
+
 def test_table_of_other_files_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"events are in 'x\.wav', 'C:.*Other\.wav', none of .* 'rec\.wav'"):
         read(tmp_path, BIRDNET.replace("/data/rec.wav", "x.wav"))

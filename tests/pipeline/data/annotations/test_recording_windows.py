@@ -76,6 +76,17 @@ def test_events_beyond_the_end_are_reported(tmp_path: Path):
     assert missing == "no window has an event of 'tone 1', left out"
 
 
+def test_events_in_no_window_are_reported(tmp_path: Path):
+    # Windows from 0 to 1 and from 3 to 4 s; the second event is between them, 0.1 s of the third in one.
+    write_recording(
+        tmp_path / "a.wav", 6.0, [(0.5, 0.9, "tone 0"), (1.5, 2.5, "tone 0"), (3.9, 5.0, "tone 0")]
+    )
+    manifest = cut(tmp_path, window=1.0, hop=3.0, background_ratio=0.0)
+    assert rows(manifest.clips, "clip_id", "label") == [("a.wav@000000.000", "tone 0")]
+    text = "2 events in no window with --min-overlap 0.25, left out, in 'a.wav'; a --hop of less than 3 has"
+    assert any(text in warning for warning in manifest.warnings)
+
+
 def test_recordings_without_usable_event_raise(tmp_path: Path):
     write_recording(tmp_path / "a.wav", 4.0, [])
     with pytest.raises(UserError, match="no window of a readable recording has an annotated event"):

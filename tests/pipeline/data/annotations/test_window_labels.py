@@ -56,6 +56,19 @@ def test_min_overlap_is_in_seconds_or_percent(overlap: str, labeled: list[int]):
     assert list(label((1.5, 2.65, "dog"), overlap=overlap).labels) == labeled
 
 
+@pytest.mark.parametrize(
+    ("event", "unused"),
+    [
+        ((20.1, 20.3, "dog"), 1),  # in the rest after the last window
+        ((20.1, 20.3, ""), 0),  # without a class, it could label none
+        ((4.0, 20.3, "dog"), 0),
+        ((30.0, 31.0, "dog"), 0),  # outside
+    ],
+)
+def test_events_in_no_window_are_counted(event: tuple[float, float, str], unused: int):
+    assert label(event, (1.0, 2.0, "cat"), seconds=20.4).unused == unused
+
+
 def test_percentage_of_long_event_is_of_window():
     # 9 s of 12 in any window of 5 s would be impossible; 75 % of a window are 3.75 s.
     assert list(label((1.0, 13.0, "dog"), overlap="75%").labels) == [0, 1, 2, 3]
