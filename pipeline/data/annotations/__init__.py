@@ -3,6 +3,7 @@
 - `annotation`: an event; parsing of its times.
 - `event_columns`: which columns of a table have times and classes.
 - `event_table`: a CSV that lists the events of many recordings.
+- `recording_names`: recordings by the paths that such a table has from elsewhere.
 - `annotation_files`: Raven selection tables and Audacity label files: their content.
 - `file_search`: which of these files belongs to which recording.
 - `annotated_folder`: recordings of a folder with their annotation files.

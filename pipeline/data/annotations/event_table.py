@@ -24,6 +24,7 @@ from pipeline.data.annotations.event_columns import (
     plain_names,
     time_columns,
 )
+from pipeline.data.annotations.recording_names import RecordingNames
 from pipeline.data.clips import normalize_id, shown_list
 from pipeline.data.labels import join_labels, parse_label_list, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
@@ -53,6 +54,7 @@ def read_event_table(
     label_column: str | None,
     with_times: bool,
     location: AudioLocation | None = None,
+    search: bool = False,
 ) -> AnnotatedClips:
     """Read clips from a CSV with the columns `path,label[,start,end][,fold][,group]`.
 
@@ -66,6 +68,7 @@ def read_event_table(
         label_column: column of the classes.
         with_times: whether start and end are read, if the table has them.
         location: where the files are, if not in `folder` as the table writes their paths.
+        search: find files below `folder` by their names, if they are not where the table writes them.
 
     Raises:
         NoListedFileError: no listed file exists.
@@ -89,6 +92,7 @@ def read_event_table(
             label_is_optional=True,
             location=location,
             offset_column=offset,
+            recordings=RecordingNames(table.name, folder) if search else None,
         )
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
         clips, events = reader.merge(rows)
@@ -104,10 +108,16 @@ class _EventTableReader(TableReader):
 
     offset_column: int | None = None
     """Column with the start of the event in its file, where its times are those of a sequence of files."""
+    recordings: RecordingNames | None = None
+    """Finds files that are not where the table writes them."""
     annotations: list[Annotation | None] = field(default_factory=list)
     """Event of each row that was read; None if it has neither times nor a class, or states `nocall`."""
     _files: dict[str, FoundFile] = field(default_factory=dict)
     """Files that were found, by the names in the table."""
+
+    def file_name(self, values: Sequence[str], columns: Columns) -> str:
+        name = super().file_name(values, columns)
+        return name if self.recordings is None else self.recordings.path_of(name)
 
     def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
         record = super().record(line, values, columns)

@@ -120,11 +120,11 @@ def _read_recognized(
         "data: %s (%s; %s) with audio in %s", name, found.columns, count, describe_location(location, base)
     )
     with report_os_errors("reading", f"--data {base}"):
-        found.warnings.extend(_unlisted_warning(path, audio, found.clips["path"]))
+        found.warnings.extend(unlisted_warning(path, audio, found.clips["path"]))
     return found
 
 
-def _unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series) -> list[str]:
+def unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series) -> list[str]:
     """Return a warning about audio files without a row, except those of other splits."""
     clips = to_table(AudioWalk(audio).records([ClassFolder("", "")]))
     names = clips["clip_id"][~clips["path"].isin(listed)].tolist()
