@@ -84,7 +84,10 @@ class FileKind(Enum):
 @cache
 def has_av() -> bool:
     """Return whether PyAV is installed; it is imported where it is first used."""
-    return find_spec("av") is not None
+    found = find_spec("av")
+    return (
+        found is not None and found.origin is not None
+    )  # not a folder of that name, such as one of recordings
 
 
 def ending(name: str) -> str:

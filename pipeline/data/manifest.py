@@ -104,6 +104,8 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         found = _read_labeled(data, config)
     if found.clips.empty:
         notes = "".join(f"; {warning}" for warning in found.warnings)
+        if is_file(data, "--data"):
+            raise UserError(f"--data {data}: has no rows of clips below its header{notes}")
         expected = "recordings" if config.annotations else "<class>/<clip>.wav"
         if config.window is not None and config.annotations is None:
             notes += "; if annotation files are next to the recordings, add --annotations auto"

@@ -12,6 +12,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -83,21 +84,14 @@ def _event_rows(recording_id: str, events: Sequence[Event], class_names: Sequenc
 
 def raven_table(events: Sequence[Event], class_names: Sequence[str], band: tuple[float, float]) -> str:
     """Return the text of a selection table; `band` is the frequency range of the model in Hz."""
-    rows = [
-        (
-            f"{number}",
-            "Spectrogram 1",
-            "1",
-            f"{event.start:.3f}",
-            f"{event.end:.3f}",
-            f"{band[0]:.1f}",
-            f"{band[1]:.1f}",
-            _plain(class_names[event.label]),
-            f"{event.probability:.4f}",
-        )
+    header = "\t".join(RAVEN_COLUMNS)
+    frequencies = f"{band[0]:.1f}\t{band[1]:.1f}"
+    rows = "".join(
+        f"{number}\tSpectrogram 1\t1\t{event.start:.3f}\t{event.end:.3f}\t{frequencies}\t"
+        f"{_plain(class_names[event.label])}\t{event.probability:.4f}\n"
         for number, event in enumerate(events, 1)
-    ]
-    return "".join("\t".join(row) + "\n" for row in (RAVEN_COLUMNS, *rows))
+    )
+    return f"{header}\n{rows}"
 
 
 def audacity_labels(events: Sequence[Event], class_names: Sequence[str]) -> str:
@@ -107,6 +101,7 @@ def audacity_labels(events: Sequence[Event], class_names: Sequence[str]) -> str:
     )
 
 
+@cache
 def _plain(name: str) -> str:
     return re.sub(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", name).replace('"', "'")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,13 @@ def test_files_for_av_are_audio_where_it_is_installed(tmp_path: Path, monkeypatc
     assert kind_by_content("a", M4A_HEADER) is FileKind.AUDIO
     (tmp_path / "a.m4a").write_bytes(M4A_HEADER)
     assert unsupported_reason(str(tmp_path / "a.m4a")) is None
+
+
+def test_folder_named_av_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "av").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "av", raising=False)
+    assert not file_types.has_av()
 
 
 def test_header_of_named_pipe_is_not_read(tmp_path: Path):

@@ -189,7 +189,7 @@ def test_no_listed_file_raises_with_expected_path(tmp_path: Path):
         ("what,label\n1.wav,dog\n", "no column 'path'; .* not 'what,label'"),
         ("1.wav,dog\n2.wav,rain\n", "the first line must be path,label.*, not '1.wav,dog'"),
         ("", "no column 'path'"),
-        ("path,label\n", "no audio files found"),
+        ("path,label\n", r"--data .*\.csv: has no rows of clips below its header"),
         ("path,label\n1.wav,dog\n,rain\n", "line 3: path is empty"),
         ("path,label\n\n\n1.wav,dog\n\n,rain\n", "line 6: path is empty"),
         ('path,label,note\n1.wav,dog,"a\nb\nc"\n2.wav,,\n', "line 5: label is empty"),
