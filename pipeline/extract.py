@@ -23,6 +23,7 @@ from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.feature_defaults import complete_settings, describe_choice, resolve_features
 from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import FeatureConfig
+from pipeline.audio.open_recording import KeptRecording
 from pipeline.data.existing_dataset import (
     check_outside_data,
     check_same_dataset,
@@ -45,7 +46,7 @@ from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import AutoscalingConfig
 from pipeline.distributed.unit_size import unit_size
 from pipeline.distributed.work_unit import WorkUnit
-from pipeline.distributed.worker import CLIP_TIMEOUT_S
+from pipeline.distributed.worker import CLIP_TIMEOUT_S, heartbeat
 from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
 from pipeline.io.folder_lock import own_folder
@@ -214,7 +215,7 @@ class ShardWriter:
         min_complete: float = DecodeConfig().min_complete,
     ):
         """Set the time limit of a clip, after which the process exits, in seconds; 0 disables it."""
-        self._extractor = ClipExtractor(features, augment, min_complete)
+        self._extractor = ClipExtractor(features, augment, min_complete, KeptRecording(heartbeat))
         self._clip_timeout_s = clip_timeout_s
         self._ahead = ClipsAhead()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from pipeline.audio.clip_files import FetchedFile, is_row
@@ -20,6 +20,9 @@ from pipeline.audio.file_types import HEADER_BYTES, unsupported_reason
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.storage import is_store_uri
 
+# Of audio that precedes a window and has to be decoded before it: a few seconds of CPU time at most.
+STEP_SECONDS = 600.0
+
 
 class OpenRecording:
     """A recording whose streams are open."""
@@ -33,6 +36,7 @@ class OpenRecording:
             UserError: it cannot be reached.
         """
         self._timelines: dict[int, Timeline] = {}
+        self._reached = 0.0
         with ExitStack() as stack:
             self._data = stack.enter_context(_open(source))
             self.readers = _open_streams(source, self._data)
@@ -53,6 +57,25 @@ class OpenRecording:
             self._timelines[sample_rate] = Timeline(streams)
         return self._timelines[sample_rate]
 
+    def approach(self, seconds: float, sample_rate: int, on_step: Callable[[], None], step: float) -> None:
+        """Decode up to a position, if the recording can only be read from its start.
+
+        Args:
+            seconds: position, which is read next.
+            sample_rate: rate of the timeline in Hz that is read next.
+            on_step: called after each step.
+            step: length of a step in seconds.
+        """
+        if self.is_seekable:
+            return
+        self._reached = self._reached if self._reached <= seconds else 0.0
+        while self._reached + step < seconds:
+            self._reached += step
+            first = round(self._reached * sample_rate)
+            self.timeline(sample_rate).read(first, first + 1)
+            on_step()
+        self._reached = seconds
+
     def check(self) -> None:
         """Raise the error of an object store, which a decoder may have taken for the end of the file."""
         self._data.check()
@@ -69,8 +92,14 @@ class KeptRecording:
     has one, as its units mostly follow each other.
     """
 
-    def __init__(self) -> None:
-        """Start without a recording."""
+    def __init__(self, heartbeat: Callable[[], None] = lambda: None, step: float = STEP_SECONDS) -> None:
+        """Start without a recording.
+
+        Args:
+            heartbeat: called at least once for each step that is decoded, also of what precedes a window.
+            step: in seconds of the recording.
+        """
+        self.heartbeat, self.step = heartbeat, step
         self._kept: tuple[str, OpenRecording] | None = None
 
     def take(self, source: ClipSource) -> OpenRecording | None:

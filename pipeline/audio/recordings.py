@@ -93,6 +93,8 @@ def read_windows(
         for text in dict.fromkeys(filter(None, [*warnings, *timeline.mix_reasons])):
             on_warning(text)
         for start in starts:
+            if kept is not None:
+                opened.approach(start, sample_rate, kept.heartbeat, kept.step)
             window = _Window(round(start * sample_rate), round(seconds * sample_rate), sample_rate)
             try:
                 yield window.read(timeline, min_complete, on_warning)

@@ -16,6 +16,7 @@ from pipeline.audio.recordings import read_each_window
 from pipeline.classifier.prediction.stages import UnitSpectrograms
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.distributed.work_unit import WorkUnit
+from pipeline.distributed.worker import heartbeat
 
 
 class WindowReader:
@@ -29,7 +30,7 @@ class WindowReader:
     ):
         """Set the time limit of a window, after which the process exits, in seconds; 0 disables it."""
         self._features, self._clip_timeout_s, self._min_complete = features, clip_timeout_s, min_complete
-        self._kept = KeptRecording()
+        self._kept = KeptRecording(heartbeat)
 
     def __call__(self, unit: WorkUnit) -> UnitSpectrograms:
         """Read the windows of a unit, neighboring ones of a recording together.

@@ -63,6 +63,19 @@ def test_earlier_windows_are_read_as_well(from_start: str):
     assert np.array_equal(read(from_start, [0.0], kept), read(from_start, [0.0]))
 
 
+def test_long_way_to_a_window_has_heartbeats(from_start: str):
+    beats: list[int] = []
+    kept = KeptRecording(lambda: beats.append(0), step=6.0)
+    windows = read(from_start, [1.0, 20.0], kept)
+    assert len(beats) == 3  # at 7, 13 and 19 s
+    windows += read(from_start, [21.0, 26.0], kept)
+    assert len(beats) == 3
+    windows += read(from_start, [13.0], kept)  # from the start again
+    assert len(beats) == 5
+    expected = read(from_start, [1.0, 20.0]) + read(from_start, [21.0, 26.0]) + read(from_start, [13.0])
+    assert all(map(np.array_equal, windows, expected))
+
+
 def test_recording_stays_open_after_the_last_requested_window(from_start: str):
     kept = KeptRecording()
     windows = read_windows(from_start, UNITS[0], WINDOW, RATE, kept=kept)
