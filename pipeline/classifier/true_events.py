@@ -29,7 +29,7 @@ def read_true_events(path: Path, recording: Path, seconds: float) -> list[Span]:
         UserError: not such a file, an invalid value, or a CSV that does not name the recording.
     """
     events = (
-        _listed_events(path, recording) if _names_files(path) else read_annotation_file(path, recording.name)
+        _listed_events(path, recording) if _names_files(path) else read_annotation_file(path, str(recording))
     )
     return sorted(
         Span(max(0.0, event.start), min(event.end, seconds), name)

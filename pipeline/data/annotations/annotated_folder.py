@@ -141,7 +141,7 @@ def _read_events(tree: FolderTree, files: dict[str, list[str]], label_column: st
 
     def read(pair: tuple[str, str]) -> list[Annotation]:
         clip_id, name = pair
-        return read_annotation_file(to_path(tree.path(name)), clip_id.rpartition("/")[2], label_column)
+        return read_annotation_file(to_path(tree.path(name)), clip_id, label_column)
 
     pairs = [(clip_id, name) for clip_id, names in files.items() for name in names]
     events: Events = defaultdict(list)

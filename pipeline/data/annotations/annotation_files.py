@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -26,7 +27,7 @@ def read_annotation_file(path: Path, recording: str, label_column: str | None = 
 
     Args:
         path: a table with a header, as Raven and BirdNET write it, or Audacity labels.
-        recording: name of the audio file, by which its rows are found in a table of several files.
+        recording: path of the audio file, by which its rows are found in a table of several files.
         label_column: column of the classes in tables.
 
     Raises:
@@ -110,7 +111,7 @@ def _rows_of_file(
     unnamed = [line for line, stem in stems.items() if not stem]
     named.pop("", None)
     if len(named) < 2:
-        return rows
+        return rows if _stem(recording) not in named else _rows_of_folder(rows, files, recording)
     if _stem(recording) not in named:
         raise UserError(
             f"{name}: its events are in {shown_list(list(named.values()))}, none of which is "
@@ -121,7 +122,31 @@ def _rows_of_file(
             f"{name}, line {unnamed[0]}: names no file, but other lines name {plural(len(named), 'file')}; "
             "add that of this event"
         )
-    return [(line, values) for line, values in rows if stems[line] == _stem(recording)]
+    rows = [(line, values) for line, values in rows if stems[line] == _stem(recording)]
+    return _rows_of_folder(rows, files, recording)
+
+
+def _rows_of_folder(
+    rows: list[tuple[int, list[str]]], files: dict[int, str], recording: str
+) -> list[tuple[int, list[str]]]:
+    """Return the rows of the files, all named like a recording, whose folders are most like its folders.
+
+    Files without a folder in common with it may be the recording, before it was moved.
+    """
+    common = {file: _common_folders(file, recording) for file in {files[line] for line, _ in rows}}
+    most = max(common.values())
+    return [(line, values) for line, values in rows if not files[line] or common[files[line]] == most]
+
+
+def _common_folders(first: str, second: str) -> int:
+    """Return how many folders two paths have in common at their ends."""
+    pairs = zip(_folders(first), _folders(second), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _folders(path: str) -> list[str]:
+    """Return the folders of a path, which may be one of Windows, the last one first."""
+    return [part.casefold() for part in reversed(PureWindowsPath(path).parts[:-1])]
 
 
 def _stem(name: str) -> str:

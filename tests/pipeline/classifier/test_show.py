@@ -132,9 +132,12 @@ def test_unusable_recording_is_one_line(content: bytes | None, run: Path, tmp_pa
     assert not (tmp_path / "show.html").exists()
 
 
-@pytest.mark.parametrize("kind", ["audacity", "raven", "csv"])
+@pytest.mark.parametrize("kind", ["audacity", "raven", "csv", "names"])
 def test_annotations_are_shown_for_comparison(kind: str, run: Path, recording: Path, tmp_path: Path) -> None:
-    path = tmp_path / {"audacity": "a.txt", "raven": "a.selections.txt", "csv": "all.csv"}[kind]
+    path = (
+        tmp_path
+        / {"audacity": "a.txt", "raven": "a.selections.txt", "csv": "all.csv", "names": "names.csv"}[kind]
+    )
     relative = os.path.relpath(recording, tmp_path)
     lines = {
         "audacity": ["1.5\t4.0\ttone 0", "6.0\t20.0\ttone 1"],
@@ -142,6 +145,12 @@ def test_annotations_are_shown_for_comparison(kind: str, run: Path, recording: P
             "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies",
             "1\t6\t20\ttone 1",
             "2\t1.5\t4\ttone 0",
+        ],
+        "names": [
+            "filename,label,start,end",
+            f"{recording.name},tone 0,1.5,4",
+            "another.flac,tone 0,5,6",
+            f"{recording.name},tone 1,6,20",
         ],
         "csv": ["path,label,start,end", f"{relative},tone 0,1.5,4", f"{relative},tone 1,6,20"],
     }

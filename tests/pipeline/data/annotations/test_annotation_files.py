@@ -74,6 +74,24 @@ def test_table_of_several_files_by_other_columns_has_own_rows(header: str, tmp_p
     assert read(tmp_path, text) == [(1.0, 2.0, "dog")]
 
 
+@pytest.mark.parametrize(
+    ("recording", "labels"),
+    [
+        ("/data/site 1/rec.wav", ["dog"]),
+        ("site 2/rec.wav", ["cat"]),
+        ("rec.wav", ["dog", "cat"]),  # both may be it, before it was moved
+        ("/data/site 3/rec.wav", ["dog", "cat"]),
+    ],
+)
+def test_rows_of_equal_names_are_found_by_folder(recording: str, labels: list[str], tmp_path: Path):
+    path = tmp_path / "all.csv"
+    rows = ["D:\\rec\\Site 1\\rec.wav,1,2,dog", "D:\\rec\\Site 2\\rec.wav,3,4,cat", "D:\\x.wav,5,6,rain"]
+    path.write_text("\n".join(["file,start,end,label", *rows]), encoding="utf-8")
+    assert [event.label for event in read_annotation_file(path, recording)] == labels
+    path.write_text("\n".join(["file,start,end,label", *rows[:2]]), encoding="utf-8")
+    assert [event.label for event in read_annotation_file(path, recording)] == labels
+
+
 def test_column_of_event_numbers_is_no_column_of_files(tmp_path: Path):
     text = "id,start,end,label\n1,1,2,dog\n2,3,4,cat\n"
     assert read(tmp_path, text) == [(1.0, 2.0, "dog"), (3.0, 4.0, "cat")]
