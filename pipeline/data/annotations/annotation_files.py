@@ -15,6 +15,7 @@ from pipeline.data.annotations.annotation import (
 )
 from pipeline.data.annotations.event_columns import EventColumns, event_columns
 from pipeline.data.clips import normalize_id, shown, shown_list
+from pipeline.data.labels import join_labels, split_labels
 from pipeline.io.csv_files import CsvFile, open_csv, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
@@ -86,8 +87,8 @@ def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list
     for line, values in rows:
         event = _event(values, columns, f"{table.name}, line {line}")
         key = (line,) if columns.selection is None else (_value(values, columns.selection), *event[:2])
-        if key not in events or not events[key].label:
-            events[key] = event
+        before = split_labels(events[key].label) if key in events else []
+        events[key] = event._replace(label=join_labels([*before, *split_labels(event.label)]))
     return list(events.values())
 
 

@@ -43,6 +43,11 @@ def test_labeled_view_of_raven_selection_is_kept(tmp_path: Path):
     assert read(tmp_path, text) == [(1.25, 2.5, "dog"), (0.5, 0.75, "cat;dog")]
 
 
+def test_selection_has_the_classes_of_all_its_rows(tmp_path: Path):
+    text = RAVEN.replace("500\t3000\tdog", "500\t3000\tcat")
+    assert read(tmp_path, text) == [(1.25, 2.5, "cat;dog"), (0.5, 0.75, "cat;dog")]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_windows_line_ends_and_marks_are_read(encoding: str, tmp_path: Path):
     expected = read(tmp_path, RAVEN)
