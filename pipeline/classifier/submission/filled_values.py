@@ -37,6 +37,8 @@ class Values:
     """How to read the values."""
     multi_label: bool = False
     """Whether the labels of clips are any number of classes; `count` is then not used."""
+    no_label: str = ""
+    """Text of a row without any class."""
 
     @property
     def is_matrix(self) -> bool:
@@ -68,7 +70,7 @@ class Values:
         names = [split_labels(label) for label in labels]
         if self.separator == " ":
             names = [list(map(join_words, row)) for row in names]
-        return np.array([self.separator.join(row) for row in names], object)
+        return np.array([self.separator.join(row) or self.no_label for row in names], object)
 
     def _top_labels(self, probabilities: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         names = [join_words(name) if self.separator == " " else name for name in class_names]

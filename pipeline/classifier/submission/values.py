@@ -6,6 +6,7 @@
 | one column `probability`, or named like a class, or with numbers such as 0.5 | probability of one class |
 | class names, placeholders such as `?`, or nothing | label |
 | several class names in each row, such as `dog rain` | most probable labels (multi-label: above thresholds) |
+| `nocall` (BirdCLEF), for a multi-label model | labels above thresholds, `nocall` in rows without any |
 | whole numbers | unclear: class names, class indices or probabilities; the user must choose |
 """
 
@@ -25,6 +26,7 @@ from pipeline.classifier.submission.class_names import (
     unique_forms,
 )
 from pipeline.classifier.submission.filled_values import Values
+from pipeline.data.annotations.annotation import states_no_event
 from pipeline.data.clips import shown_list
 from pipeline.data.labels import SEPARATOR
 from pipeline.io.errors import UserError
@@ -127,6 +129,11 @@ class _SingleColumn:
         (self._column,) = sample.columns
         values = sorted(set(sample[self._column].str.strip()))
         self._values = [text for text in values if self._is_class(text) or text.lower() not in PLACEHOLDERS]
+        self._no_label = ""
+        if multi_label:
+            stated = [text for text in self._values if states_no_event(text) and not self._is_class(text)]
+            self._no_label = stated[0] if stated else ""
+            self._values = [text for text in self._values if text not in stated]
 
     def choose(self, requested: SubmissionValues) -> Values:
         """Return what the column is filled with."""
@@ -135,7 +142,7 @@ class _SingleColumn:
             name = self._probability_class()
             note = f"column '{self._column}': probability of class '{name}'"
             return Values(kind, {self._column: name}, note=note)
-        if kind == "labels" and self._multi_label:
+        if self._multi_label and (kind == "labels" or (kind == "label" and self._no_label)):
             return self._present_labels()
         if kind == "labels":
             return self._several_labels(explicit=requested == "labels")
@@ -197,10 +204,11 @@ class _SingleColumn:
 
     def _present_labels(self) -> Values:
         """Return the labels above their thresholds, with the separator of the sample."""
-        separator, lists = self._label_lists() or (SEPARATOR, [])
+        separator, lists = self._label_lists() or (" " if self._no_label else SEPARATOR, [])
         joined = separator if separator == " " or not lists else _spacing(self._values, separator)
         warnings = self._warnings(sorted({label for labels in lists for label in labels}))
-        return Values("labels", {self._column: None}, 0, joined, warnings, multi_label=True)
+        column: dict[str, str | None] = {self._column: None}
+        return Values("labels", column, 0, joined, warnings, multi_label=True, no_label=self._no_label)
 
     def _several_labels(self, explicit: bool) -> Values:
         """Return the most probable labels, the same number as in the rows of the sample."""

@@ -212,3 +212,19 @@ def test_columns_of_thousands_of_classes_are_matched(prefix: str, suffix: str):
     columns = [f"{prefix}{name.upper()}{suffix}" for name in reversed(names)]
     assert list(match_classes(columns, names).values()) == names[::-1]
     assert match_classes([*columns, "id"], names)["id"] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "filled"),
+    [
+        (("nocall", "nocall"), ["nocall", "dog rain"]),
+        (("Nocall", "cow,dog"), ["Nocall", "dog,rain"]),
+        (("?", "?"), ["", "dog;rain"]),
+    ],
+)
+def test_rows_without_a_class_have_the_text_of_the_sample(values: tuple[str, ...], filled: list[str]):
+    sample = pd.DataFrame({"birds": values}, dtype=str)
+    chosen = choose_values("sample.csv", sample, NAMES, multi_label=True)
+    clips = PredictedClips(["", "dog;rain"], np.zeros((2, 3), np.float32))
+    assert chosen.fill(clips, NAMES).tolist() == filled
+    assert chosen.warnings == []
