@@ -49,8 +49,8 @@ class ServeConfig(UploadLimits, DeviceConfig):
     replicas: int = Field(1, ge=1)
     """Replicas of each model. A request that was on a replica that is lost is repeated on another."""
     max_replicas: int | None = Field(None, ge=1)
-    """Add replicas up to this number while there are many requests, and remove them afterwards (default:
-    --replicas)."""
+    """Add replicas up to this number after half a minute in which requests wait for busy ones, and remove
+    them after ten minutes without need (default: --replicas)."""
     cpus_per_replica: float | None = Field(None, gt=0)
     """CPUs per replica, each of which decodes a file at a time (default: 1, or a share of one if there are
     fewer than replicas)."""

@@ -26,7 +26,7 @@ from cluster.serving import classifier_replica, generator_replica
 from cluster.serving.classifier_replica import ClassifierSettings
 from cluster.serving.config import ServeConfig
 from cluster.serving.generator_replica import GeneratorSettings
-from cluster.serving.groups import CALLS_PER_REPLICA, Groups
+from cluster.serving.groups import Groups
 from cluster.serving.messages import Classification, Rejection, ServedClip, Sound
 from cluster.serving.models import ServedModel
 from cluster.serving.requests import unavailable
@@ -43,6 +43,9 @@ REQUEST_TIMEOUT_S = 300.0
 MAX_GROUPED_BYTES = 2_000_000
 # How often Ray Serve checks whether replicas respond, in seconds, and how long it waits for that.
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 1.0, 30.0
+# Calls in progress per replica above which Ray Serve adds replicas: one call keeps a replica busy. A second
+# one for each is too many to ask for, as `Groups` makes one only of many requests.
+CALLS_PER_BUSY_REPLICA = 1
 # Seconds in which a replica may finish its requests at the end.
 SHUTDOWN_S = 2.0
 # A replica of a classifier computes in other threads and processes, so that its code can run in the event
@@ -206,7 +209,7 @@ def _application(model: ServedModel, config: ServeConfig, resources: ReplicaReso
         options["autoscaling_config"] = {
             "min_replicas": config.replicas,
             "max_replicas": config.max_replicas,
-            "target_ongoing_requests": CALLS_PER_REPLICA,
+            "target_ongoing_requests": CALLS_PER_BUSY_REPLICA,
         }
     deployment: Any = serve.deployment(replica, name=model.kind)
     return deployment.options(**options).bind(*arguments)
