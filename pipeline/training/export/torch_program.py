@@ -27,12 +27,18 @@ def export_program(module: nn.Module, example: tuple[Any, ...], axes: Sequence[A
     """Trace a module in evaluation mode.
 
     Args:
-        module: the module.
+        module: the module; its parameters no longer require gradients afterwards, as those of the program:
+            the output would else refuse `.numpy()`, and a call would keep what a backward pass needs.
         example: example inputs; axes that vary must be longer than one.
         axes: varying axes of each input; the program refuses lengths out of their range.
     """
     with torch.no_grad():
-        return export(module, example, dynamic_shapes=tuple(dict(value) for value in axes), strict=False)
+        return export(
+            module.requires_grad_(False),
+            example,
+            dynamic_shapes=tuple(dict(value) for value in axes),
+            strict=False,
+        )
 
 
 def program_content(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
