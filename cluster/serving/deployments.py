@@ -31,6 +31,7 @@ from cluster.serving.messages import Classification, Rejection, ServedClip, Soun
 from cluster.serving.models import ServedModel
 from cluster.serving.requests import unavailable
 from pipeline.distributed.failures import is_worker_lost
+from pipeline.distributed.ray_names import ray_name
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.io.errors import UserError
 
@@ -146,8 +147,10 @@ def deploy(
     serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR", "enable_access_log": False})
     suffix = uuid.uuid4().hex[:8]  # other servers on the cluster may have models of the same name
     targets = [
-        serve.RunTarget(_application(model, config, resources), f"melray-{model.name}-{suffix}", None)
-        for model in models
+        serve.RunTarget(
+            _application(model, config, resources), f"melray-{ray_name(model.name)}-{suffix}-{number}", None
+        )
+        for number, model in enumerate(models)
     ]
     try:
         handles = _run(targets)

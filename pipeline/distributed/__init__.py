@@ -24,6 +24,7 @@ ray_runner      runs the work units of a batch job by Ray Data
 process_runner  runs the work units of a small batch job in processes of this host
 ordered_map     reads before a batch job is planned: on Ray if they are much work
 ray_metrics     metrics of running work for Ray's dashboard
+ray_names       names that Ray accepts
 
 Principle: outputs appear atomically under names that determine their content, so any process may be lost at
 any time and a rerun makes only what is missing. Errors of stages are returned as values, since Ray logs long

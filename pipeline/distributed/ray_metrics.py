@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.distributed.execution import uses_ray
+from pipeline.distributed.ray_names import ray_name
 
 
 def count_clips(job: str, clips: int) -> None:
@@ -30,7 +31,7 @@ def show_epoch(run: str, metrics: Mapping[str, Any]) -> None:
     for name, value in metrics.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             gauge = _metric("Gauge", f"melray_{name}", f"{name} of the newest epoch of a run.", "run")
-            gauge.set(float(value), {"run": run})
+            gauge.set(float(value), {"run": ray_name(run)})
 
 
 @cache

@@ -26,11 +26,13 @@ def test_metrics_are_exported_to_prometheus() -> None:
     count_clips("counting", 3)
     count_clips("counting", 4)
     show_epoch("first", {"epoch": 2, "train_loss": 0.25, "best": True, "diversity": None})
+    show_epoch("été 1", {"train_loss": 0.5})  # Ray accepts ASCII only
 
     def value(name: str, tag: str) -> list[float]:
         return [float(line.split()[-1]) for line in exported_lines() if name in line and tag in line]
 
     wait_until(lambda: value("melray_train_loss{", 'run="first"') == [0.25], 60)
+    wait_until(lambda: value("melray_train_loss{", 'run="%C3%A9t%C3%A9 1"') == [0.5], 60)
     assert value("melray_clips_total{", 'job="counting"') == [7.0]
     assert value("melray_epoch{", 'run="first"') == [2.0]
     assert not value("melray_best", 'run="first"') and not value("melray_diversity", 'run="first"')

@@ -36,7 +36,8 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    return save_classifier(folder / "birds"), save_generator(folder / "tones")
+    # Names that Ray would refuse.
+    return save_classifier(folder / "Vögel 1"), save_generator(folder / "Töne")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_killed_replica_loses_no_request(
 ) -> None:
     content = write_sounds(tmp_path, 1)[0].read_bytes()
     statuses: list[int] = []
-    name = "ServeReplica:melray-birds"
+    name = "ServeReplica:melray-V%C3%B6gel 1"
     before = {process.pid for process in ray_workers(server.pid, name)}
     assert len(before) == 2
     victim = psutil.Process(before.pop())
