@@ -23,11 +23,11 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.format_version import check_format_version
-from pipeline.training.run_folder import RESTORE, RunFolder
+from pipeline.training.run_folder import RESTORE, SEARCH_NAME, RunFolder
 
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
 SEARCH_FORMAT_VERSION = 2
-SEARCH_NAME, SCORES_NAME, TRIAL_NAME = "search.json", "scores.jsonl", "trial.json"
+SCORES_NAME, TRIAL_NAME = "scores.jsonl", "trial.json"
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]
 

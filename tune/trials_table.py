@@ -63,7 +63,11 @@ def read_search(run: str | Path) -> pd.DataFrame:
     settings = existing_config(folder)
     trials = folder.read()
     table = trials_table(trials, settings.mode)
-    table = table.merge(_metrics(folder, trials, settings.mode), on="trial") if len(table) else table
+    if len(table):
+        metrics = _metrics(folder, trials, settings.mode)
+        # The seconds of an epoch are not those of the trial.
+        metrics = metrics.drop(columns=[name for name in metrics if name in table and name != "trial"])
+        table = table.merge(metrics, on="trial")
     table = table.reset_index(drop=True)
     table.attrs.update(metric=settings.metric_name, mode=settings.mode)
     return table
@@ -75,8 +79,7 @@ def _metrics(folder: SearchFolder, trials: list[Trial], mode: Mode) -> pd.DataFr
     def read(trial: Trial) -> dict[str, Any]:
         path, point = folder.trial(trial.number), trial.best(mode)
         metrics = {} if point is None else _epoch_metrics(path, point.epoch)
-        known = {name: value for name, value in metrics.items() if name not in trial.params}
-        return {"trial": trial.number, **known, "path": str(path)}
+        return {"trial": trial.number, **metrics, "path": str(path)}
 
     return pd.DataFrame(list(map_concurrently(read, trials)))
 

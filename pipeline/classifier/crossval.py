@@ -43,7 +43,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.report.page import number
-from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, SEARCH_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
 
 # Metrics of the results, for runs with one class per clip and multi-label runs; the first is their main one.
@@ -77,7 +77,7 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     Raises:
         UserError: no folds, unusable shards, too few resources, or a folder of another command.
     """
-    if (config.run / "config.json").is_file() or (config.run / "search.json").is_file():
+    if (config.run / "config.json").is_file() or (config.run / SEARCH_NAME).is_file():
         raise UserError(f"--run {config.run} contains a run of another command; choose another --run")
     dataset = open_dataset_to_read(config.shards)
     folds = known_folds(dataset, config)

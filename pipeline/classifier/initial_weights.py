@@ -51,8 +51,9 @@ def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardD
 
 
 def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
-    RunFolder(source).check_single_model("--init-from")
     path = source if source.suffix in WEIGHT_SUFFIXES else source / MODEL_NAME
+    if not path.is_file():
+        RunFolder(source).check_single_model("--init-from")
     if model.backbone is not None and path.suffix != ".safetensors":
         return _load_timm(model, model.backbone, path)
     tensors, metadata = load_tensors(path)

@@ -13,7 +13,7 @@ from pipeline.data.split_record import SPLIT_NAME, read_split_record
 from pipeline.io.errors import UserError, errors_without_flags
 from pipeline.io.storage import user_path
 from pipeline.io.text import plural
-from pipeline.training.run_folder import CROSSVAL_NAME, NOTES_NAME, RESTORE, RunFolder
+from pipeline.training.run_folder import CROSSVAL_NAME, NOTES_NAME, RESTORE, SEARCH_NAME, RunFolder
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,7 +131,7 @@ def read_run(run: str | Path) -> Run:
 
 def _read_crossval(folder: RunFolder) -> Run:
     summary = folder.read_object(CROSSVAL_NAME, fix=RESTORE)
-    if (folder.path / "search.json").is_file():
+    if (folder.path / SEARCH_NAME).is_file():
         raise UserError(f"{folder.path}: a search; read it with melray.read_search")
     if summary is None and not list(folder.path.glob("fold_*/config.json")):
         raise UserError(f"{folder.path}: no run in it; give the folder of --run of `melray train-classifier`")

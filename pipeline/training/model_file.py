@@ -162,8 +162,8 @@ def _read(
     if not run.is_dir():
         raise UserError(f"--run {run}: no such folder")
     content = RunFolder(run).read_config()  # rejects a run of an older format, also without a model
-    RunFolder(run).check_single_model("--run")
     if not path.is_file():
+        RunFolder(run).check_single_model("--run")
         if content is not None and content.get("command") == "train-gan":
             command = "train-gan"  # a command that takes both kinds asks for a classifier
         raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")

@@ -32,9 +32,11 @@ from pipeline.training.format_version import FORMAT_VERSION, check_format_versio
 
 METRICS_NAME = "metrics.jsonl"
 NOTES_NAME, ENSEMBLE_NAME, CROSSVAL_NAME = "notes.json", "ensemble.json", "crossval.json"
+SEARCH_NAME = "search.json"
 # What to do about a damaged file: those of the first kind cannot be written again.
 RESTORE = "restore it from a copy, or start over in another --run"
 _DELETE = "delete it and run the command again"
+_AGAIN = "run its command again to finish it"
 
 
 class RunFolder:
@@ -110,11 +112,24 @@ class RunFolder:
             raise UserError(f"--run {self.path}: another process has taken over this run")
 
     def check_single_model(self, flag: str) -> None:
-        """Raise `UserError`, which names `flag`, if the run is an ensemble, where one model is needed."""
-        if (self.path / ENSEMBLE_NAME).is_file():
-            raise UserError(
-                f"{flag} {self.path} is an ensemble: give one of its models, such as {self.path / 'member_1'}"
-            )
+        """Raise `UserError`, which names `flag` and a model, if this is a folder of several runs."""
+        if (self.path / SEARCH_NAME).is_file():
+            best = self.path / "best"
+            is_finished = best.is_dir()
+            state, fix = ("a", f"give its best run, {best}") if is_finished else ("an unfinished", _AGAIN)
+            raise UserError(f"{flag} {self.path} is {state} search: {fix}")
+        for record, kind in ((ENSEMBLE_NAME, "an ensemble"), (CROSSVAL_NAME, "a cross-validation")):
+            if (self.path / record).is_file():
+                member = "member_1" if record == ENSEMBLE_NAME else self._first_fold()
+                raise UserError(
+                    f"{flag} {self.path} is {kind}: give one of its models, such as {self.path / member}"
+                )
+        if self._first_fold():
+            raise UserError(f"{flag} {self.path} is an unfinished cross-validation: {_AGAIN}")
+
+    def _first_fold(self) -> str:
+        """Return the name of the first fold of a cross-validation, empty if this is none."""
+        return min((path.parent.name for path in self.path.glob("fold_*/config.json")), default="")
 
     def read_config(self, keys: Collection[str] = ()) -> dict[str, Any] | None:
         """Read `config.json`; None if it does not exist.

@@ -15,13 +15,27 @@ from tune.trials_table import read_search
 
 
 def test_best_trial_is_first_with_metrics_of_its_best_epoch(search: Path) -> None:
-    history = [{"epoch": epoch, "val_accuracy": 0.1 * epoch, "val_macro_f1": 0.5} for epoch in (1, 2, 3)]
+    history = [
+        {
+            "epoch": epoch,
+            "val_accuracy": 0.1 * epoch,
+            "val_macro_f1": 0.5,
+            "seconds": 9.0,
+            "learning_rate": 1.0,
+        }
+        for epoch in (1, 2, 3)
+    ]
     RunFolder(SearchFolder(search).trial(0)).write_history(history)
     table = read_search(str(search))
     assert table["trial"].to_list() == [1, 0, 2, 3] and table.index.to_list() == [0, 1, 2, 3]
     assert table["state"].to_list() == ["stopped", "finished", "failed", "running"]
     assert table["learning_rate"].to_list() == [2e-3, 1e-3, 9e-3, 4e-3]
     assert table.loc[1, ["score", "best_epoch", "val_accuracy"]].to_list() == [0.7, 2, 0.2]
+    # The seconds of a trial, not of its epoch; the setting, not its value in that epoch.
+    assert list(table)[:8] == [
+        *("trial", "state", "score", "best_epoch", "epochs", "seconds", "reason", "learning_rate")
+    ]
+    assert table.columns.is_unique and table["seconds"].to_list() == [12.0, 20.0, 1.0, 0.0]
     assert pd.isna(table.loc[0, "val_accuracy"]) and table["reason"][2] == "the loss is nan"
     assert Path(table["path"][1]) == search / "trials" / "0000"
     assert table.attrs == {"metric": "val_macro_f1", "mode": "max"}

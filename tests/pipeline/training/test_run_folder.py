@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.io.errors import UserError
+from pipeline.training.model_file import load_generator
 from pipeline.training.run import SUMMARY_KEYS, load_run_data
 from pipeline.training.run_folder import RunFolder
 
@@ -145,3 +146,26 @@ def test_run_of_older_version_lacks_new_settings_with_their_defaults(tmp_path: P
     other = defaults | {"mixup": defaults["mixup"] | {"domain": "power"}}
     with pytest.raises(UserError, match=r"a run with mixup\.domain = db \(requested power\)"):
         folder.begin("train-classifier", other, Path("/shards"), "digest", defaults=defaults)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["search.json", "best/config.json"], "is a search: give its best run, .*/run/best$"),
+        (["search.json"], "is an unfinished search: run its command again to finish it$"),
+        (
+            ["crossval.json", "fold_3/config.json", "fold_2/config.json"],
+            "is a cross-validation: .*/run/fold_2$",
+        ),
+        (["fold_2/config.json"], "is an unfinished cross-validation: run its command again"),
+        (["ensemble.json"], "is an ensemble: give one of its models, such as .*/run/member_1$"),
+    ],
+)
+def test_folder_of_several_runs_names_a_single_one(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    with pytest.raises(UserError, match=f"^--run .*/run {message}"):
+        RunFolder(tmp_path / "run").check_single_model("--run")
+    with pytest.raises(UserError, match=f"^--run .*/run {message}"):
+        load_generator(tmp_path / "run")
