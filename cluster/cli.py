@@ -35,7 +35,7 @@ def main() -> None:
         code = BROKEN_PIPE
     except OSError as error:
         _discard_stdout()
-        code = _print_error(f"cannot write the output: {error.strerror}")
+        code = _print_error(f"cannot write the output: {error.strerror or error}")
     except KeyboardInterrupt:
         _print_on_stderr("\ninterrupted; run the command again to resume", "")
         code = INTERRUPTED
@@ -118,6 +118,8 @@ def _explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return explain_os_error(error, f"using {error.filename}" if error.filename else "working")
+    if isinstance(error, OSError) and str(error):  # of an object store or a hub, which it names
+        return " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return f"not enough memory ({' '.join(str(error).split()) or 'allocation failed'})"
     return None

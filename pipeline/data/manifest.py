@@ -100,7 +100,8 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         UserError: no such path, no clip, a missing column, a duplicate id, a pattern that does not match, or
             a folder with several interpretations.
     """
-    with remote_files_read_once():  # columns, times and rows of a table are read one after the other
+    # Columns, times and rows of a table are read one after the other.
+    with remote_files_read_once(), report_os_errors("reading", f"--data {data}"):
         found = _read_labeled(data, config)
     if found.clips.empty:
         notes = "".join(f"; {warning}" for warning in found.warnings)

@@ -39,23 +39,28 @@ def read_unlabeled(audio: Path, config: str | None = None) -> Manifest:
             id.
     """
     name = f"--audio {audio}"
-    if config is not None and not audio.is_dir():
-        check_no_config(config, name)
-    if (row := parse_row(str(audio))) is not None and is_file(to_path(row.file), "--audio"):
-        clips, warnings = _read_row(audio, row.file), list[str]()
-    elif is_file(audio, "--audio"):
-        clips, warnings = _read_unlabeled_file(audio)
-    elif audio.is_dir():
-        clips, warnings = _read_folder(audio, config)
-        if clips.empty:
-            inside = read_parquet_folder(audio, "--audio", None, config=config)
-            clips, warnings = (inside.clips, inside.warnings) if inside else (clips, warnings)
-    else:
-        raise UserError(f"{name}: no such folder, audio file, CSV or list of files")
+    with report_os_errors("reading", name):
+        clips, warnings = _read_unlabeled(audio, config)
     if clips.empty:
         notes = "".join(f"; {warning}" for warning in warnings)
         raise UserError(f"{name}: no audio files found (wav, {OTHER_FORMATS}){notes}")
     return Manifest(sort_by_id(clips, name), warnings)
+
+
+def _read_unlabeled(audio: Path, config: str | None) -> tuple[pd.DataFrame, list[str]]:
+    if config is not None and not audio.is_dir():
+        check_no_config(config, f"--audio {audio}")
+    if (row := parse_row(str(audio))) is not None and is_file(to_path(row.file), "--audio"):
+        return _read_row(audio, row.file), []
+    if is_file(audio, "--audio"):
+        return _read_unlabeled_file(audio)
+    if not audio.is_dir():
+        raise UserError(f"--audio {audio}: no such folder, audio file, CSV or list of files")
+    clips, warnings = _read_folder(audio, config)
+    if clips.empty:
+        inside = read_parquet_folder(audio, "--audio", None, config=config)
+        return (inside.clips, inside.warnings) if inside else (clips, warnings)
+    return clips, warnings
 
 
 def _read_row(audio: Path, file: str) -> pd.DataFrame:

@@ -139,6 +139,8 @@ class HubBucket:
             if error.response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
                 raise UserError(f"{self._name}: access denied: check HF_TOKEN ({_reason(error)})") from None
             raise OSError(_reason(error)) from None
+        except errors.HFValidationError as error:
+            raise UserError(f"{self._name}: no name of a dataset: {_reason(error)}") from None
         except OSError:
             raise
         except Exception as error:  # those of the HTTP client, which is another one in each major version

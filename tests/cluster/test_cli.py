@@ -26,6 +26,7 @@ from pipeline.extract import ExtractConfig
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
+from tests.helpers.saved_classifier import save_classifier
 
 WIDTH = 100
 
@@ -250,6 +251,26 @@ def test_damaged_checkpoints_error_suggests_another_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "epoch_0001" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"no .* checkpoint.*choose another --run"):
         checkpoints.read()
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("extract", "--data"), ("predict", "--audio"), ("export", "--run")]
+)
+def test_storage_that_is_down_is_a_one_line_error(
+    command: str,
+    flag: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the hub's client waits before it tries again
+    uri = "hf://datasets/me/sounds?endpoint=http://127.0.0.1:9"
+    model = ["--run", str(save_classifier(tmp_path / "run"))] if command == "predict" else []
+    assert run([command, flag, uri, *model, "--out", str(tmp_path / "out.onnx")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("melray: error: cannot reach http://127.0.0.1:9: ")
+    assert command == "export" or error.endswith(f"while reading {flag} {uri}")
 
 
 def test_closed_output_is_not_an_error() -> None:

@@ -154,6 +154,10 @@ class TestErrors:
         with pytest.raises(OSError, match=r"^cannot reach http://127.0.0.1:9: .*refused"):
             path.read_bytes()
 
+    def test_invalid_name_is_named(self, hub: HubServer) -> None:
+        with pytest.raises(UserError, match=r"^hf://datasets/me/my sounds: no name of a dataset: .*'-'"):
+            to_path("hf://datasets/me/my sounds/a.wav").is_file()
+
     def test_writing_is_refused(self, hub: HubServer) -> None:
         path: Any = to_path("hf://datasets/me/sounds/x")
         with (
