@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from types import NoneType
-from typing import Any, Self, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -16,8 +16,26 @@ from pydantic_core import ErrorDetails
 C = TypeVar("C", bound="Config")
 
 
+class InvalidValue(NamedTuple):
+    """A value that a setting cannot have."""
+
+    key: str
+    """Dotted key of the setting; of settings that were built on their own, without those around them."""
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        """Return key, value and reason, as for a file of settings."""
+        return f"'{self.key}' = {self.value!r}: {self.reason}"
+
+
 class ConfigError(Exception):
     """Invalid configuration; the message names the key, its value and the values allowed."""
+
+    def __init__(self, message: str, problems: Sequence[InvalidValue | str] = ()):
+        """Set the message, and of an error in values those of which it consists."""
+        super().__init__(message)
+        self.problems = problems
 
 
 class Config(BaseModel):
@@ -60,14 +78,15 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"{source}: {format_validation_error(cls, error)}") from None
+            raise ConfigError(f"{source}: {_join(_problems(cls, error))}") from None
 
     def __init__(self, **values: Any):
         """Validate the values; raise a one-line `ConfigError` if one is invalid."""
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(format_validation_error(type(self), error)) from None
+            problems = _problems(type(self), error)
+            raise ConfigError(_join(problems), problems) from None
 
     # Pydantic then validates nested settings as part of the outermost, whose error has the full dotted key.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -133,12 +152,16 @@ def flat_values(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def format_validation_error(cls: type[BaseModel], error: ValidationError) -> str:
-    """Format a validation error as one line: each invalid key, its value and the closest valid key."""
-    return "; ".join(_format_item(cls, item) for item in error.errors())
+def _problems(cls: type[BaseModel], error: ValidationError) -> list[InvalidValue | str]:
+    """Return the parts of a validation error: each invalid key, its value and the closest valid key."""
+    return [_problem(cls, item) for item in error.errors()]
 
 
-def _format_item(cls: type[BaseModel], item: ErrorDetails) -> str:
+def _join(problems: Sequence[InvalidValue | str]) -> str:
+    return "; ".join(map(str, problems))
+
+
+def _problem(cls: type[BaseModel], item: ErrorDetails) -> InvalidValue | str:
     path = [str(part) for part in item["loc"]]
     key = ".".join(path)
     if item["type"] == "extra_forbidden":
@@ -154,12 +177,14 @@ def _format_item(cls: type[BaseModel], item: ErrorDetails) -> str:
     if not key:
         return message
     value = item["input"]
-    return f"'{key}': {message}" if isinstance(value, dict) else f"'{key}' = {_shown(value)!r}: {message}"
+    return f"'{key}': {message}" if isinstance(value, dict) else InvalidValue(key, _shown(value), message)
 
 
 def _shown(value: Any) -> Any:
     """Return a value for a message, without the query of a URI, which may contain credentials."""
-    text = str(value) if isinstance(value, PurePath) else value
+    text = value
+    if isinstance(value, PurePath):  # which has one slash only after the scheme
+        text = re.sub(r"\A([a-z][a-z0-9]+):/+", r"\1://", str(value))
     return re.sub(r"(?s)\A(\w+:/.*?\?).*", r"\1…", text) if isinstance(text, str) else text
 
 

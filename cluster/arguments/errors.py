@@ -9,7 +9,7 @@ from contextlib import contextmanager
 # tyro's hook is not part of its public interface, which can only print an error or drop it.
 from tyro import _errors as events
 
-from models.config import Config, leaf_fields
+from models.config import Config, ConfigError, InvalidValue, leaf_fields
 from pipeline.io.errors import UserError
 
 COMMON_FLAGS = ("--config", "--address", "--cpus", "--log-level", "--quiet", "--debug", "--help")
@@ -19,13 +19,19 @@ DASHES = "-\N{EN DASH}\N{EM DASH}"
 
 @contextmanager
 def one_line_errors(cls: type[Config], command: str) -> Iterator[None]:
-    """Convert what tyro reports about the flags of a command inside the block into a `UserError`."""
+    """Convert what tyro reports about the flags of a command inside the block into a `UserError`.
+
+    Errors in values name the flag rather than the key.
+    """
 
     def raise_error(event: events.ParseErrorEvent) -> None:
         raise UserError(describe(event, known_flags(cls), f"`melray {command} --help` lists the flags"))
 
-    with events.on_parse_error(raise_error):
-        yield
+    try:
+        with events.on_parse_error(raise_error):
+            yield
+    except ConfigError as error:
+        raise with_flags(error, known_flags(cls)) from None
 
 
 def known_flags(cls: type[Config]) -> list[str]:
@@ -35,6 +41,23 @@ def known_flags(cls: type[Config]) -> list[str]:
         renamed = next((name for item in field.metadata if (name := getattr(item, "name", None))), key)
         names.append(f"--{renamed.replace('_', '-')}")
     return [*names, *COMMON_FLAGS]
+
+
+def with_flags(error: ConfigError, known: Sequence[str]) -> ConfigError:
+    """Return an error in values that names flags in place of keys, where a key is that of one flag only."""
+    problems = [_with_flag(problem, known) for problem in error.problems]
+    return ConfigError("; ".join(problems)) if problems else error
+
+
+def _with_flag(problem: InvalidValue | str, known: Sequence[str]) -> str:
+    if isinstance(problem, str):
+        return problem
+    name = ".".join(part for part in problem.key.split(".") if not part.isdecimal()).replace("_", "-")
+    flags = [flag for flag in known if flag == f"--{name}" or flag.endswith(f".{name}")]
+    if len(flags) != 1:
+        return str(problem)
+    values = problem.value if isinstance(problem.value, list | tuple) else [problem.value]
+    return " ".join([*flags, *map(str, values)]) + f": {problem.reason}"
 
 
 def describe(event: events.ParseErrorEvent, known: Sequence[str], help_hint: str) -> str:
@@ -63,7 +86,7 @@ def describe_value(message: str) -> str:
     for start, problem in (
         ("invalid literal for int() with base 10: ", "not an integer"),
         ("could not convert string to float: ", "not a number"),
-        ("Could not find valid parse for arguments: ", "not among the possible values"),
+        ("Could not find valid parse for arguments: ", "not valid; separate several values by blanks"),
     ):
         if message.startswith(start):
             return f"{message.removeprefix(start)} is {problem}"

@@ -174,10 +174,10 @@ def test_config_rejects_invalid_value_when_created() -> None:
         (["extract", "--quiet", "--log-level", "debug"], "drop it or --log-level debug"),
         (
             ["train-classifier", "--shards", "s", "--run", "r", "--epochs", "0"],
-            "'epochs' = 0: input should be greater than or equal to 1",
+            "--epochs 0: input should be greater than or equal to 1",
         ),
         (["evaluate", "--run", "/nowhere"], "--run /nowhere: no such folder"),
-        (["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"], "'fold_pattern' = 'x': "),
+        (["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"], "--fold-pattern x: "),
     ],
 )
 def test_invalid_command_line_is_a_one_line_error(
@@ -216,7 +216,12 @@ TRAIN = "train-classifier --shards s --run r"
         (f"{TRAIN} --epochs many", "--epochs: 'many' is not an integer"),
         (f"{TRAIN} --epochs 1.5", "--epochs: '1.5' is not an integer"),
         (f"{TRAIN} --mixup.rate high", "--mixup.rate: 'high' is not a number"),
-        (f"{TRAIN} --epochs -3", "'epochs' = -3: input should be greater than or equal to 1"),
+        (f"{TRAIN} --epochs -3", "--epochs -3: input should be greater than or equal to 1"),
+        (f"{TRAIN} --model.arch vgg", "--model.arch vgg: unknown architecture; choose cnn, "),
+        (f"{TRAIN} --model.channels 8,16", "--model.channels: ['8,16'] is not valid; separate"),
+        (f"{TRAIN} --model.channels 8 0", "--model.channels 0: input should be"),
+        (f"{TRAIN} --log-to mlfow", "--log-to mlfow: mlfow is no tracker; did you mean mlflow?"),
+        ("extract --data hf://a/b --out o", "--data hf://a/b: names no dataset on the hub"),
         ("tune --shards s --run r --searcher tpee", "--searcher tpee: unknown value; did you mean 'tpe'?"),
         ("tune --shards s --run r --searcher best", "--searcher best: unknown value; choose tpe, random"),
         # Further arguments

@@ -143,7 +143,7 @@ def test_verbosity_flags_are_passed_to_the_job() -> None:
         (["extrakt"], "unknown command 'extrakt'; did you mean 'extract'?"),
         (["submit"], "`melray submit` cannot be submitted as a job"),
         (["extract", "--address", "auto"], "--address auto must come before `--`"),
-        (["extract", "--data", "/d", "--out", "/o", "--copies", "-1"], "'copies' = -1"),
+        (["extract", "--data", "/d", "--out", "/o", "--copies", "-1"], "--copies -1: "),
     ],
 )
 def test_invalid_command_is_rejected_before_submission(
