@@ -119,7 +119,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1600)
 def test_twelve_hours_are_predicted_in_bounded_memory(tmp_path: Path):
     """In one process, with what the command itself needs: the default network, table of windows, files."""
     (tmp_path / "audio").mkdir()
@@ -129,7 +129,7 @@ def test_twelve_hours_are_predicted_in_bounded_memory(tmp_path: Path):
     metadata = {"features": features, "class_names": NAMES, "training": {"class_counts": COUNTS}}
     run = save_run(tmp_path / "run", network, **metadata)
     command = [sys.executable, "-c", PREDICT, run, tmp_path / "audio", tmp_path / "out"]
-    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=500)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=1500)
     table = pq.read_table(tmp_path / "out" / "windows.parquet")
     assert table.num_rows == 3600 * HOURS // 5
     assert 1024 * int(result.stdout.splitlines()[-1]) < MAX_BYTES
