@@ -113,9 +113,12 @@ def _explain(error: Exception) -> str | None:
         return message
     from models.config import ConfigError
     from pipeline.io.errors import UserError, explain_os_error
+    from pipeline.io.store_errors import StoreError
 
     if isinstance(error, UserError | ConfigError):
         return str(error)
+    if isinstance(error, StoreError):
+        return explain_os_error(error, f"using {error.uri}")
     if isinstance(error, OSError) and error.errno is not None:
         return explain_os_error(error, f"using {error.filename}" if error.filename else "working")
     if isinstance(error, OSError) and str(error):  # of an object store or a hub, which it names

@@ -24,7 +24,7 @@ from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
-from pipeline.io.storage import PathOrURI, is_remote
+from pipeline.io.storage import PathOrURI, file_size, is_remote
 from pipeline.io.text import plural
 from pipeline.report.audio_parts import AudioPart, choose_parts, heard, read_parts
 from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
@@ -100,7 +100,7 @@ def show(config: ShowConfig) -> None:
     )
     with report_os_errors("writing to", config.out):
         write_recording_page(config.out, page)
-        size = config.out.stat().st_size
+        size = file_size(config.out)
     print(f"{plural(len(events), 'event')} in {duration(recording.seconds)}")
     print(f"page: {config.out} ({size / 1e6:.1f} MB)", flush=True)
     if audio.note:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from models.config import Config, ConfigError
 from pipeline.audio.features import Spectrogram
 from pipeline.data.duplicates import DIGEST_BYTES, content_digest
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, check_not_storage
 from pipeline.io.files import csv_text, write_atomically
 from pipeline.io.storage import pyarrow_source
 
@@ -184,6 +184,7 @@ def read_shard_footer(path: Path) -> ShardSummary:
         )
         digests = _parse_digests(metadata)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, ConfigError) as error:
+        check_not_storage(error, path)
         raise UserError(
             f"shard {path} is incomplete ({error}): delete it and rerun `melray extract`"
         ) from None
@@ -239,6 +240,7 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             f"shard {path} is missing: rerun `melray extract` to regenerate missing shards"
         ) from None
     except (OSError, pa.ArrowException, ValueError) as error:
+        check_not_storage(error, path)
         reason = str(error).splitlines()[0]
         raise UserError(f"shard {path} is damaged ({reason}): delete it and rerun `melray extract`") from None
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.distributed.clip_list import ByteRange, read_clips, write_clip_lists
 from pipeline.distributed.unit_digests import digest, to_arrow, unit_digests
-from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.errors import UserError, check_not_storage, report_os_errors
 from pipeline.io.storage import is_remote
 
 
@@ -83,6 +83,11 @@ def units_per_cpu(units: Sequence[WorkUnit]) -> int:
 
 
 def damaged_output(unit: WorkUnit, error: Exception) -> UserError:
-    """Return the error for an output that cannot be read, perhaps left by an interrupted job."""
+    """Return the error for an output that cannot be read, perhaps left by an interrupted job.
+
+    Raises:
+        UserError: its storage cannot be read.
+    """
+    check_not_storage(error, unit.path)
     reason = " ".join(str(error).split())
     return UserError(f"{unit.path} is damaged ({reason}): delete it and run the command again to resume")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -22,9 +23,10 @@ from pipeline.data.split_record import GENERATOR_SPLIT_NAME
 from pipeline.distributed.clip_list import read_clip_ids
 from pipeline.gan.config import GenerateConfig
 from pipeline.io.concurrent import map_concurrently
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, is_of_storage
 from pipeline.io.files import write_text_atomically
 from pipeline.io.output_folder import Content, check_output_folder
+from pipeline.io.storage import remove_files
 
 JOB_NAME, TABLE_NAME = "generated.json", "generated.csv"
 REPLACEABLE: tuple[Content, ...] = ("dataset", "generated dataset", "generated audio")
@@ -84,10 +86,7 @@ def start_job(config: GenerateConfig, settings: dict[str, Any]) -> None:
 def delete_shards(out: Path) -> None:
     """Delete the shards of a folder, and all that describes them."""
     described = (MANIFEST_NAME, GENERATOR_SPLIT_NAME, REJECTED_NAME, WARNINGS_NAME, DUPLICATES_NAME)
-    for name in (*described, FOOTERS_NAME):
-        (out / name).unlink(missing_ok=True)
-    for path in _shards(out):
-        path.unlink(missing_ok=True)
+    remove_files([out / name for name in (*described, FOOTERS_NAME)] + _shards(out))
 
 
 def _shards(out: Path) -> list[Path]:
@@ -98,19 +97,24 @@ def _shards(out: Path) -> list[Path]:
 def _delete_audio(out: Path) -> None:
     """Delete `generated.csv`, the files that it lists, and those of an interrupted job."""
     listed = _audio_files(out / TABLE_NAME) if (out / TABLE_NAME).is_file() else []
-    for name in [*listed, *_unpublished_files(out)]:
-        for suffix in (".wav", ".png"):
-            (out / name).with_suffix(suffix).unlink(missing_ok=True)
+    audio = [out / name for name in [*listed, *_unpublished_files(out)]]
+    remove_files(path.with_suffix(suffix) for path in audio for suffix in (".wav", ".png"))
     (out / TABLE_NAME).unlink(missing_ok=True)
 
 
 def _unpublished_files(out: Path) -> list[str]:
-    """Return the audio files that an interrupted job has or would have written, relative to its folder."""
+    """Return the audio files that an interrupted job has or would have written, relative to its folder.
+
+    Raises:
+        OSError: the storage cannot be read.
+    """
     if (_read_settings(out) or {}).get("as_shards", True):
         return []
     try:
         ids = [read_clip_ids(path) for path in (out / ".parts").glob(".units-*.arrow")]
-    except (OSError, pa.ArrowException, KeyError):
+    except (OSError, pa.ArrowException, KeyError) as error:
+        if is_of_storage(error):
+            raise
         return []
     return [f"{clip_id}.wav" for job in ids for clip_id in job if _is_inside(PurePosixPath(clip_id))]
 
@@ -118,7 +122,7 @@ def _unpublished_files(out: Path) -> list[str]:
 def _audio_files(table: Path) -> list[str]:
     """Return the audio files that a `generated.csv` lists, relative to its folder; none outside it."""
     try:
-        names = pd.read_csv(table, keep_default_na=False)["file"]
+        names = pd.read_csv(io.BytesIO(table.read_bytes()), keep_default_na=False)["file"]
     except (ValueError, KeyError):
         return []
     return [name for name in map(str, names) if _is_inside(PurePosixPath(name))]
@@ -129,9 +133,13 @@ def _is_inside(path: PurePosixPath) -> bool:
 
 
 def _read_settings(out: Path) -> dict[str, Any] | None:
-    """Return the settings of the job that wrote a folder; None if there is none."""
+    """Return the settings of the job that wrote a folder; None if there is none, or no usable file.
+
+    Raises:
+        OSError: the storage cannot be read: what it has is not to be deleted for that.
+    """
     try:
         settings = json.loads((out / JOB_NAME).read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
     return settings if isinstance(settings, dict) else None

@@ -54,7 +54,7 @@ def _split(root: RemotePath) -> tuple[list[tuple[RemotePath, ObjectInfo]], list[
             break
         children = [
             child
-            for listing in map_concurrently(lambda folder: list(folder.children()), folders)
+            for listing in map_concurrently(lambda folder: list(folder.children(with_markers=True)), folders)
             for child in listing
         ]
         files += [(path, info) for path, info in children if not info.is_folder]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.io.store_errors import StoreAccessError, StoreError
+
 
 class UserError(Exception):
     """Ends a command with exit code 2 and one line that names the setting, its value and the fix."""
@@ -15,12 +17,36 @@ class UserError(Exception):
 
 def explain_os_error(error: OSError, action: str) -> str:
     """Format a failed read or write in one line: action (such as `writing x.csv`), reason and fix."""
+    if isinstance(error, StoreAccessError):
+        return f"permission denied while {action}: {error}; check credentials and rights"
+    if isinstance(error, StoreError):
+        return f"{error} while {action}"
     if error.errno == errno.ENOSPC:
         return f"disk full while {action}: free some space and run the command again to resume"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"permission denied while {action}: {error.strerror}; choose a writable location"
     # Errors of object stores have no strerror, and span several lines.
     return f"{error.strerror or ' '.join(str(error).split())} while {action}"
+
+
+def is_of_storage(error: BaseException) -> bool:
+    """Return whether an error is one of the file system or object store, not of what a file contains.
+
+    Libraries raise `OSError` without a number for damaged content too, and EINVAL for a position outside.
+    """
+    if isinstance(error, StoreError):
+        return True
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def check_not_storage(error: BaseException, path: Path | str) -> None:
+    """Check, before a file is called damaged, that an error is not one of the storage that has it.
+
+    Raises:
+        UserError: it is one of the storage; the file may be intact.
+    """
+    if isinstance(error, OSError) and is_of_storage(error):
+        raise UserError(explain_os_error(error, f"reading {path}")) from error
 
 
 @contextmanager
@@ -38,9 +64,16 @@ def errors_without_flags() -> Iterator[None]:
 
 
 @contextmanager
-def report_os_errors(action: str, path: Path | str) -> Iterator[None]:
-    """Convert an `OSError` inside the `with` block into a `UserError` that names the action and the path."""
+def report_os_errors(
+    action: str, path: Path | str, besides: tuple[type[OSError], ...] = ()
+) -> Iterator[None]:
+    """Convert an `OSError` inside the `with` block into a `UserError` that names the action and the path.
+
+    Those of the classes `besides` are raised as they are.
+    """
     try:
         yield
+    except besides:
+        raise
     except OSError as error:
         raise UserError(explain_os_error(error, f"{action} {path}")) from error

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from pipeline.io.bucket_listing import list_objects
-from pipeline.io.remote_path import RemotePath, is_folder_marker
+from pipeline.io.folder_markers import without_folder_markers
+from pipeline.io.remote_path import RemotePath
 
 # Size of a file that does not exist.
 MISSING = -1
@@ -149,11 +150,8 @@ class RemoteTree:
         Raises:
             OSError: the object store cannot be reached.
         """
-        files = {
-            name: FileStatus(info.size, info.mtime_ns)
-            for name, info in sorted(list_objects(root))
-            if not is_folder_marker(info)
-        }
+        listed = without_folder_markers(info._replace(key=name) for name, info in list_objects(root))
+        files = {info.key: FileStatus(info.size, info.mtime_ns) for info in sorted(listed)}
         folders: dict[str, Listing] = {"": Listing()}
         for name in files:
             folder, file_name = _split_key(name)

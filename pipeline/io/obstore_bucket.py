@@ -6,26 +6,28 @@ three, and s3fs needs 4 and 9 times the CPU time (docs/results.md, object stores
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from mmap import mmap
 from typing import Any
 
 from pipeline.io.object_store import ObjectInfo, get_end_by_size, one_line, whole_seconds_ns
+from pipeline.io.store_errors import StoreError, names_missing_bucket, store_error
 
 # Larger objects are uploaded in parts, of which a failed one is repeated alone.
 _MULTIPART_BYTES = 64 * 2**20
 _PART_BYTES = 16 * 2**20
-# Error codes for a bucket that does not exist.
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
 class ObstoreBucket:
     """A bucket of S3, Google Cloud Storage or Azure."""
 
     def __init__(
-        self, store: Any, name: str, walk_unusual: Callable[[str], Iterator[ObjectInfo]] | None = None
+        self,
+        store: Any,
+        name: str,
+        walk_unusual: Callable[[str], Iterator[ObjectInfo]] | None = None,
+        hint: str = "",
     ):
         """Create a bucket.
 
@@ -33,8 +35,9 @@ class ObstoreBucket:
             store: a store of obstore.
             name: URI of the bucket, for messages.
             walk_unusual: lists all objects below a folder, also those with keys that obstore cannot address.
+            hint: what to do about denied requests, for messages.
         """
-        self._store, self._name, self._walk_unusual = store, name, walk_unusual
+        self._store, self._name, self._walk_unusual, self._hint = store, name, walk_unusual, hint
         self._has_suffix_ranges = not name.startswith("az:")
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -81,6 +84,11 @@ class ObstoreBucket:
                 return _to_info(self._store.head(key))
         except (FileNotFoundError, ValueError):
             return None
+        except StoreError as error:
+            if error.status and not error.reason_known:
+                # Answers to this kind of request have no text; those to a read of the same object do.
+                self.get(key, 0, 1)
+            raise
 
     def walk(self, folder: str) -> Iterator[ObjectInfo]:
         last = ""
@@ -89,7 +97,8 @@ class ObstoreBucket:
                 for chunk in self._store.list(folder or None, chunk_size=1000):
                     for meta in chunk:
                         last = max(last, meta["path"])
-                        yield _to_info(meta)
+                        if meta["path"] != folder:  # the marker of the folder itself, `folder/`
+                            yield _to_info(meta)
         except UnusualKeyError as error:
             # obstore refuses the whole page of a listing that has one such key. Pages are in order of keys.
             if self._walk_unusual is None:
@@ -104,11 +113,17 @@ class ObstoreBucket:
             yield from _direct_children(folder, self.walk(folder))
             return
         yield from (ObjectInfo(key.rstrip("/"), is_folder=True) for key in result["common_prefixes"])
-        yield from map(_to_info, result["objects"])
+        yield from (_to_info(meta) for meta in result["objects"] if meta["path"] != folder)
 
     def delete(self, keys: Sequence[str]) -> None:
         with self._os_errors(keys[0] if keys else ""):
-            self._store.delete(list(keys))
+            try:
+                self._store.delete(list(keys))
+            except TypeError:  # a key that obstore cannot address
+                raise OSError(
+                    f"{self._name}: one of {', '.join(keys[:3])} … has a name that cannot be deleted here; "
+                    "delete it with the store's own tools"
+                ) from None
 
     def copy(self, source: str, target: str) -> None:
         with self._os_errors(source):
@@ -122,11 +137,9 @@ class ObstoreBucket:
         try:
             yield
         except FileNotFoundError as error:
-            if any(code in str(error) for code in _NO_BUCKET):
-                raise OSError(f"no such bucket: {self._name}") from None
+            if names_missing_bucket(str(error)):
+                raise store_error(str(error), self._name, key) from None
             raise FileNotFoundError(f"{self._name}/{key}: no such object") from None
-        except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
-            raise PermissionError(errno.EACCES, f"access denied by the store ({_code(error)})") from None
         except errors.AlreadyExistsError:
             raise
         except errors.InvalidPathError as error:
@@ -134,7 +147,7 @@ class ObstoreBucket:
         except errors.BaseError as error:
             if "status code: 416" in str(error):
                 raise _EmptyRangeError from None
-            raise OSError(one_line(error)) from None
+            raise store_error(str(error), self._name, key, self._hint) from None
         except ValueError as error:
             raise UnusualKeyError(one_line(error)) from None
 
@@ -161,8 +174,3 @@ def _direct_children(folder: str, infos: Iterator[ObjectInfo]) -> Iterator[Objec
         elif name and name not in folders:
             folders.add(name)
             yield ObjectInfo(start + name, is_folder=True)
-
-
-def _code(error: Exception) -> str:
-    """Return the error code in the XML of a response, such as `AccessDenied`."""
-    return str(error).partition("<Code>")[2].partition("</Code>")[0] or one_line(error)[:200]

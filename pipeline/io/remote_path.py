@@ -15,6 +15,7 @@ from mmap import mmap
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO
 
+from pipeline.io.folder_markers import add_implied_folders, without_folder_markers
 from pipeline.io.hub_bucket import split_hub_key
 from pipeline.io.object_store import ObjectInfo, ObjectStore
 from pipeline.io.range_reader import open_range_reader
@@ -65,6 +66,10 @@ class RemotePath:
     @property
     def stem(self) -> str:
         return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
 
     @property
     def parent(self) -> RemotePath:
@@ -197,10 +202,11 @@ class RemotePath:
     def remove_tree(self) -> None:
         """Delete the folder recursively, if it exists."""
         store, key = self._bucket
-        keys = [info.key for info in store.walk(key)]
-        for start in range(0, len(keys), _DELETE_COUNT):
-            with suppress(FileNotFoundError):
-                store.delete(keys[start : start + _DELETE_COUNT])
+        _delete(store, [info.key for info in store.walk(key)])
+
+    def remove_objects(self, paths: Iterable[RemotePath]) -> None:
+        """Delete objects of the same bucket, as far as they exist."""
+        _delete(self._bucket[0], [path._parts[1] for path in paths])
 
     def copy_to(self, target: RemotePath) -> None:
         """Copy the object to a path in the same bucket, without reading it."""
@@ -211,17 +217,21 @@ class RemotePath:
         """Yield the direct children of the folder, sorted."""
         return (path for path, _ in self.children())
 
-    def children(self) -> Iterator[tuple[RemotePath, ObjectInfo]]:
-        """Yield the direct children of the folder, sorted, with size and modification time of files."""
+    def children(self, with_markers: bool = False) -> Iterator[tuple[RemotePath, ObjectInfo]]:
+        """Yield the direct children of the folder, sorted, with size and modification time of files.
+
+        `with_markers`: also objects that stand for folders.
+        """
         store, key = self._bucket
-        return self._sorted(store.list(key))
+        infos = store.list(key)
+        return self._sorted(infos if with_markers else without_folder_markers(infos))
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
         """Yield the descendants that match a pattern of names, `*` and `**`, sorted."""
         patterns = pattern.split("/")
         store, key = self._bucket
         if len(patterns) == 1:
-            infos = store.list(key)
+            infos = without_folder_markers(store.list(key))
         else:
             infos = iter(add_implied_folders(list(store.walk(key)), key))
         for path, _ in self._sorted(infos):
@@ -245,39 +255,28 @@ class RemotePath:
             yield self.with_key(f"{bucket}/{info.key}"), info
 
 
+def _delete(store: ObjectStore, keys: Sequence[str]) -> None:
+    for start in range(0, len(keys), _DELETE_COUNT):
+        try:
+            store.delete(keys[start : start + _DELETE_COUNT])
+        except FileNotFoundError:
+            # Stores without requests for several objects stop at the first that is missing.
+            for key in keys[start : start + _DELETE_COUNT]:
+                with suppress(FileNotFoundError):
+                    store.delete([key])
+
+
 def parse_uri(text: str) -> tuple[str, str, str] | None:
-    """Split a URI into scheme, `bucket/key` and options; None if the text is not a URI.
+    """Split a URI into scheme in lowercase, `bucket/key` and options; None if the text is not a URI.
 
     One slash after the scheme is enough: pathlib replaces the double slash by a single one.
     """
-    match = re.fullmatch(r"([a-z0-9]+):(?:/+(.*))?", text, re.DOTALL)
+    match = re.fullmatch(r"([A-Za-z0-9]+):(?:/+(.*))?", text, re.DOTALL)
     if match is None:
         return None
-    scheme, rest = match.groups(default="")
+    scheme, rest = match[1].lower(), match[2] or ""
     options = _OPTIONS.search(rest)
     return (scheme, rest, "") if options is None else (scheme, rest[: options.start()], options[1])
-
-
-def add_implied_folders(infos: list[ObjectInfo], root: str) -> list[ObjectInfo]:
-    """Return the files below `root` and the folders that their keys imply."""
-    files = list(without_folder_markers(infos))
-    folders = {
-        str(folder)
-        for info in files
-        for folder in PurePosixPath(info.key).parents
-        if str(folder) != root and str(folder) != "." and folder.is_relative_to(root or ".")
-    }
-    return [*files, *(ObjectInfo(key, is_folder=True) for key in folders)]
-
-
-def without_folder_markers(infos: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
-    """Leave out objects that stand for folders."""
-    return (info for info in infos if not is_folder_marker(info))
-
-
-def is_folder_marker(info: ObjectInfo) -> bool:
-    """Return whether an object is empty and without ending, as consoles create them for empty folders."""
-    return not info.size and "." not in info.key.rpartition("/")[2]
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:

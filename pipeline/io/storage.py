@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,6 +52,11 @@ def to_path(path: Path | str) -> Any:
         )
     if scheme == "hf" and not split_hub_key(key.strip("/"))[0]:
         raise ValueError("names no dataset on the hub; expected hf://datasets/owner/name[@revision][/folder]")
+    if scheme != "hf" and "@" in key.partition("/")[0]:
+        raise ValueError(
+            "the bucket has an @: credentials in a URI end up in logs (set environment variables), and "
+            "of Azure a URI names only the container (az://container/…, AZURE_STORAGE_ACCOUNT_NAME)"
+        )
     options = re.sub(r"\b(https?):/+", r"\1://", options)  # pathlib replaces double slashes
     check_options(options)
     return RemotePath(scheme, key.strip("/"), options)
@@ -126,12 +131,32 @@ def pyarrow_source(path: Path, partial: bool = False) -> Any:
     return path.open_input() if partial else pa.BufferReader(path.read_bytes())
 
 
+def file_size(path: Path) -> int:
+    """Return the bytes of a file; 0 if there is no such object."""
+    if isinstance(path, RemotePath):
+        info = path.info()
+        return 0 if info is None else info.size
+    return path.stat().st_size
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder recursively, if it exists."""
     if isinstance(path, RemotePath):
         path.remove_tree()
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Delete the files of one folder that exist; in an object store a thousand by each request."""
+    remote: list[RemotePath] = []
+    for path in paths:
+        if isinstance(path, RemotePath):
+            remote.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    if remote:
+        remote[0].remove_objects(remote)
 
 
 def copy_tree(source: Path, target: Path, exclude: Sequence[str] = ()) -> None:

@@ -1,8 +1,8 @@
 """Connections to object stores, with the credentials and endpoints that their own tools use.
 
-- S3: environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL_S3`, `AWS_REGION`, …), else the profile of
+- S3: environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL_S3`, …), else the profile of
   `AWS_PROFILE` in `~/.aws`, with SSO, roles and instance credentials, as resolved by boto3. The region of a
-  bucket is requested if none is set.
+  bucket of AWS is requested, from that of `AWS_REGION` or the profile, which may be another one.
 - Google Cloud Storage: `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default login`, or the
   instance's account; `STORAGE_EMULATOR_HOST`.
 - Azure: `AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, a SAS, a service principal, a managed
@@ -28,6 +28,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.hub_bucket import HubBucket
 from pipeline.io.object_store import ObjectInfo, ObjectStore
 from pipeline.io.obstore_bucket import ObstoreBucket
+from pipeline.io.store_errors import without_secrets
 
 # Schemes, and their other names.
 SCHEMES = ("s3", "gs", "az", "hf")
@@ -36,6 +37,12 @@ ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "azure": "az"}
 RETRY_TIME_S, MAX_RETRIES = 60, 8
 # Seconds to connect, without any data, and for a whole request.
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _TIMEOUT_S = 10.0, 20.0, 600.0
+# Seconds to find the region of a bucket; without an answer it is that of the settings.
+_REGION_TIMEOUT_S = 5.0
+_NO_AWS_CREDENTIALS = (
+    "this process found no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or "
+    "give the host a role"
+)
 # obstore has a thread for each CPU by default; a worker has one CPU, and a thread serves many requests.
 _CLIENT_THREADS = 1
 _OPTIONS = {
@@ -56,9 +63,10 @@ def check_options(options: str) -> None:
     """Check the options of a URI, in query syntax.
 
     Raises:
-        ValueError: credentials, which would be written to logs, settings and tables, or an unknown option.
+        ValueError: credentials, which would be written to logs, settings and tables, an unknown option, or an
+            unusable value.
     """
-    for name, _ in parse_qsl(options, keep_blank_values=True):
+    for name, value in parse_qsl(options, keep_blank_values=True):
         if _SECRET_OPTION.search(name):
             raise ValueError(
                 f"credentials in a URI ({name}) end up in logs; set environment variables instead"
@@ -67,6 +75,18 @@ def check_options(options: str) -> None:
             raise ValueError(
                 f"unknown option {name} of a storage URI; expected {', '.join(sorted(_OPTIONS))}"
             )
+        _check_value(name, value)
+
+
+def _check_value(name: str, value: str) -> None:
+    if name in ("endpoint", "endpoint_override") and "@" in value:
+        raise ValueError(
+            f"a password in a URI ({name}) ends up in logs; set environment variables for credentials"
+        )
+    if name == "connect_timeout" and not re.fullmatch(r"\d*[1-9]\d*(\.\d*)?|\d*\.\d*[1-9]\d*", value):
+        raise ValueError(f"connect_timeout={value} in a storage URI: expected seconds, such as 10")
+    if name == "anonymous" and value.lower() not in ("true", "false"):
+        raise ValueError(f"anonymous={value} in a storage URI: expected true or false")
 
 
 @cache
@@ -93,7 +113,8 @@ def open_bucket(scheme: str, bucket: str, options: str) -> ObjectStore:
     except UserError:
         raise
     except Exception as error:  # obstore has an error class of its own for each kind of setting
-        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}") from None
+        text = " ".join(str(error).partition("\n\nDebug source")[0].split())
+        raise UserError(f"{name}: {without_secrets(text)[:300].rstrip(':')}") from None
 
 
 def _client_options(settings: dict[str, str]) -> dict[str, Any]:
@@ -148,9 +169,11 @@ def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
         region = region or profile.region
     if endpoint:
         config["endpoint"] = endpoint
-    config["region"] = region or (bucket_region(bucket) if not endpoint else "us-east-1")
+    region = region or "us-east-1"
+    config["region"] = region if endpoint or "region" in settings else bucket_region(bucket, region)
+    hint = _NO_AWS_CREDENTIALS if config.get("skip_signature") and not _is_anonymous(settings) else ""
     walk = partial(_walk_by_pyarrow, bucket, endpoint, config["region"], _is_anonymous(settings))
-    return ObstoreBucket(S3Store(bucket, **config, **_common(settings)), f"s3://{bucket}", walk)
+    return ObstoreBucket(S3Store(bucket, **config, **_common(settings)), f"s3://{bucket}", walk, hint)
 
 
 class _AwsProfile:
@@ -177,15 +200,23 @@ class _AwsProfile:
         return {"credential_provider": Boto3CredentialProvider(self._session)}
 
 
-def bucket_region(bucket: str, url: str = "https://s3.amazonaws.com") -> str:
-    """Return the AWS region of a bucket by a request without credentials; `us-east-1` if it fails."""
+def bucket_region(bucket: str, region: str, url: str = "https://s3.{region}.amazonaws.com") -> str:
+    """Return the AWS region of a bucket by a request without credentials.
+
+    Args:
+        bucket: name of the bucket.
+        region: region to request it from, which is returned if that fails.
+        url: URL of S3 in that region. Hosts in a network of AWS may reach S3 of their own region only.
+    """
     import requests
 
     try:
-        response = requests.head(f"{url}/{bucket}", timeout=_CONNECT_TIMEOUT_S, allow_redirects=False)
+        response = requests.head(
+            f"{url.format(region=region)}/{bucket}", timeout=_REGION_TIMEOUT_S, allow_redirects=False
+        )
     except requests.RequestException:
-        return "us-east-1"
-    return response.headers.get("x-amz-bucket-region", "us-east-1")
+        return region
+    return response.headers.get("x-amz-bucket-region", region)
 
 
 def _walk_by_pyarrow(

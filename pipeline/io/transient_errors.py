@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from pipeline.io.store_errors import StoreError
+
 T = TypeVar("T")
 # Seconds to wait before each repetition. Clients of object stores have repeated each request before.
 DELAYS_S = (0.5, 1.0, 2.0, 4.0)
@@ -18,17 +20,15 @@ _TRANSIENT = {
     ).split()
     if hasattr(errno, name)
 }
-# Errors of object stores have no number. A missing bucket does not appear.
-_PERMANENT_TEXTS = ("no such bucket",)
 
 
 def is_transient(error: OSError) -> bool:
     """Return whether the same read may succeed later: the error is not about the file itself."""
+    if isinstance(error, StoreError):
+        return error.transient
     if error.errno is not None:
         return error.errno in _TRANSIENT
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
-        return False
-    return not any(text in str(error) for text in _PERMANENT_TEXTS)
+    return not isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
 
 
 def repeat_transient(

@@ -18,7 +18,7 @@ from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
 from models.multi_label_metrics import DEFAULT_THRESHOLD
 from pipeline.audio.features import FeatureConfig
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 from pipeline.training.run_folder import RunFolder
@@ -143,10 +143,16 @@ def model_digest(run: Path) -> str:
 
 
 def model_kind(run: Path) -> str:
-    """Return `classifier` or `generator`, or an empty string if the run has no model."""
+    """Return `classifier` or `generator`, or an empty string if the run has no model.
+
+    Raises:
+        UserError: the storage cannot be read.
+    """
+    path = run / "model.json"
     try:
-        return str(json.loads((run / "model.json").read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with report_os_errors("reading", path, besides=(FileNotFoundError, NotADirectoryError)):
+            return str(json.loads(path.read_text(encoding="utf-8"))["kind"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return ""
 
 

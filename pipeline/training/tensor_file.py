@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, check_not_storage
 from pipeline.io.files import write_atomically
 from pipeline.io.storage import local_file
 
@@ -74,6 +74,7 @@ def _open(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError, ValueError) as error:
+        check_not_storage(error, path)
         raise UserError(f"{path} is damaged ({error}): restore it from a copy, or train again") from None
 
 

@@ -49,7 +49,14 @@ class S3Server:
         return to_path(f"s3://{name}?endpoint={self.endpoint}&region=us-east-1")
 
     def configure(self, **settings: Any) -> None:
-        """Set `latency_s`, `deny`, `region`, or `fail_every` (n: every n-th request fails; 0: none)."""
+        """Set how requests are answered.
+
+        - `latency_s`: seconds before each answer;
+        - `fail_every`: every n-th request fails (0: none);
+        - `deny`: all requests are denied;
+        - `errors`: kinds of requests that fail, each with status and body of the answer;
+        - `region`: region that the server says its buckets are in.
+        """
         self._control(**settings)
 
     def requests(self) -> Counter[str]:
@@ -115,6 +122,7 @@ class _Application:
     def __init__(self, latency_s: float):
         self.latency_s, self.fail_every, self.deny, self.count = latency_s, 0, False, 0
         self.region, self.authorization = "us-east-1", ""
+        self.errors: dict[str, tuple[int, str]] = {}
         self.requests: Counter[str] = Counter()
         self.buckets: dict[str, dict[str, _Object]] = {}
         self.sorted_keys: dict[str, list[str]] = {}
@@ -130,6 +138,7 @@ class _Application:
         self.fail_every = values.get("fail_every", self.fail_every)
         self.deny = values.get("deny", self.deny)
         self.region = values.get("region", self.region)
+        self.errors = values.get("errors", self.errors)
         if "authorization" in values:
             return web.json_response({"authorization": self.authorization})
         if values.get("reset"):
@@ -158,6 +167,9 @@ class _Application:
             return _error(503, "SlowDown")
         if self.deny:
             return _error(403, "AccessDenied")
+        if kind in self.errors:
+            status, text = self.errors[kind]
+            return web.Response(status=status, text=text, content_type="application/xml")
         if bucket not in self.buckets and kind != "PUT bucket":
             return _error(404, "NoSuchBucket")
         return getattr(self, f"_{kind.replace(' ', '_').lower()}")(request, bucket, key, body)

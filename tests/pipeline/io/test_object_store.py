@@ -15,8 +15,9 @@ import requests
 
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
+from pipeline.io.folder_tree import open_tree
 from pipeline.io.ray_filesystem import ray_filesystem
-from pipeline.io.storage import pyarrow_source, to_path
+from pipeline.io.storage import pyarrow_source, remove_files, to_path
 from pipeline.io.transient_errors import is_transient
 from tests.helpers.s3_server import S3Server, s3_server
 
@@ -133,6 +134,38 @@ def test_markers_of_empty_folders_are_no_files(server: S3Server) -> None:
         requests.put(f"{server.endpoint}/markers/{name}", b"", timeout=10)
     (bucket / "dog/1.wav").write_bytes(b"x")
     assert [path.name for path, _ in bucket.walk()] == ["1.wav"]
+    assert [path.name for path in (bucket / "dog").iterdir()] == ["1.wav"]
+    assert list((bucket / "rain").iterdir()) == [] and list((bucket / "rain").glob("*")) == []
+
+
+def test_marker_of_folder_with_a_dot_is_no_file(server: S3Server) -> None:
+    bucket = server.bucket("dotted")
+    for name in ("a/v1.0/", "a/x.wav/"):
+        requests.put(f"{server.endpoint}/dotted/{name}", b"", timeout=10)
+    for name in ("a/v1.0/1.wav", "a/x.wav/2.wav"):
+        (bucket / name).write_bytes(b"x")
+    names = ["v1.0/1.wav", "x.wav/2.wav"]
+    assert [str(path.relative_to(bucket / "a")) for path, _ in (bucket / "a").walk()] == names
+    assert [path.name for path in (bucket / "a/v1.0").iterdir()] == ["1.wav"]
+    assert [(path.name, info.is_folder) for path, info in (bucket / "a").children()] == [
+        ("v1.0", True),
+        ("x.wav", True),
+    ]
+    tree = open_tree(bucket / "a")
+    assert tree.list("").files == [] and tree.list("").folders == ["v1.0", "x.wav"]
+    assert tree.list("x.wav").files == ["2.wav"]
+
+
+def test_files_are_deleted_by_one_request_whether_they_exist_or_not(server: S3Server) -> None:
+    bucket = server.bucket("deleted")
+    paths = [bucket / f"{number}.wav" for number in range(5)]
+    for path in paths[:3]:
+        path.write_bytes(b"x")
+    server.reset()
+    remove_files(paths)
+    assert server.requests() == {"DELETE many": 1}
+    assert list(bucket.iterdir()) == []
+    remove_files([])
 
 
 class TestRayFilesystem:

@@ -86,7 +86,24 @@ class TestNames:
         assert path.relative_to(path.parent.parent).as_posix() == "b/c.txt"
         assert sorted([path, path.parent]) == [path.parent, path]
 
-    @pytest.mark.parametrize("text", ["ftp://host/file", "s3://", "http://bucket/a"])
+    def test_scheme_may_have_capital_letters(self) -> None:
+        assert to_path("S3://bucket/A") == to_path("s3://bucket/A")
+
+    @pytest.mark.parametrize(
+        ("uri", "reason"),
+        [
+            ("s3://bucket/a?endpoint=http://user:word@host", r"password in a URI \(endpoint\)"),
+            ("s3://user:word@bucket/a", "bucket has an @"),
+            ("abfs://container@account.dfs.core.windows.net/a", "AZURE_STORAGE_ACCOUNT_NAME"),
+            ("s3://bucket/a?connect_timeout=0", "connect_timeout=0 .* expected seconds"),
+            ("s3://bucket/a?anonymous=yes", "anonymous=yes .* expected true or false"),
+        ],
+    )
+    def test_unusable_option_is_named(self, uri: str, reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            to_path(uri)
+
+    @pytest.mark.parametrize("text", ["ftp://host/file", "FTP://host/file", "s3://", "http://bucket/a"])
     def test_unsupported_uri_raises_config_error(self, text: str) -> None:
         with pytest.raises(
             ConfigError,

@@ -86,8 +86,33 @@ def test_public_data_needs_no_credentials(server: S3Server) -> None:
 
 def test_region_of_bucket_is_requested(server: S3Server) -> None:
     server.configure(region="ap-south-1")
-    assert bucket_region("sounds", server.endpoint) == "ap-south-1"
-    assert bucket_region("sounds", "http://127.0.0.1:1") == "us-east-1"
+    assert bucket_region("sounds", "eu-west-1", server.endpoint) == "ap-south-1"
+    assert bucket_region("sounds", "eu-west-1", "http://127.0.0.1:1") == "eu-west-1"
+    assert bucket_region("sounds", "eu-west-1", "http://{region}.invalid") == "eu-west-1"
+
+
+def test_denied_access_without_credentials_says_so(server: S3Server) -> None:
+    server.configure(deny=True)
+    try:
+        with pytest.raises(
+            PermissionError, match=r"AccessDenied.*found no AWS credentials: set AWS_ACCESS_KEY_ID"
+        ):
+            to_path(f"s3://sounds/x?endpoint={server.endpoint}").read_bytes()
+    finally:
+        server.configure(deny=False)
+
+
+def test_ended_sso_session_is_named(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start = "sso_start_url = https://lab.invalid/start\nsso_region = us-east-1\n"
+    role = "sso_account_id = 123456789012\nsso_role_name = reader\n"
+    (tmp_path / "config").write_text(f"[profile lab]\n{start}{role}", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(
+        PermissionError, match=r"^s3://sounds denies access \(SSOTokenLoadError: .*lab.invalid"
+    ):
+        to_path(f"s3://sounds/x?endpoint={server.endpoint}&profile=lab").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.io.store_errors import store_error
 from pipeline.io.transient_errors import is_transient, repeat_transient
 
 
@@ -35,7 +36,7 @@ def test_errors_of_network_and_devices_are_transient(error: OSError):
         PermissionError(errno.EACCES, "Permission denied"),
         IsADirectoryError(errno.EISDIR, "Is a directory"),
         OSError(errno.ENOSPC, "No space left on device"),
-        OSError("no such bucket: s3://bucket"),
+        store_error("<Code>NoSuchBucket</Code>", "s3://bucket", "x"),
     ],
 )
 def test_errors_of_files_and_accounts_are_permanent(error: OSError):
