@@ -30,6 +30,7 @@ _TRACKER_SECRETS = {
     "mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
     "wandb": ("WANDB_API_KEY",),
 }
+_USER_AND_PASSWORD = re.compile(r"[^/@\s]+:[^/@\s]*@")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -72,7 +73,8 @@ def _public_values(names: Iterable[str], environment: Mapping[str, str]) -> dict
 
 
 def _has_password(value: str) -> bool:
-    return "@" in urlsplit(value).netloc
+    """Return whether a URL has a user or password; one of a store's endpoint may lack its scheme."""
+    return "@" in urlsplit(value).netloc or bool(_USER_AND_PASSWORD.match(value))
 
 
 def _check_name(name: str) -> None:

@@ -93,10 +93,16 @@ def delete_old_caches(caches: Path, age_s: float = MAX_CACHE_AGE_S, keep: str = 
 
 def _caches_older_than(caches: Path, age_s: float, keep: str = "") -> list[Path]:
     return [
-        cache
-        for cache in _caches(caches)
-        if cache.name != keep and time.time() - cache.stat().st_mtime > age_s
+        cache for cache in _caches(caches) if cache.name != keep and time.time() - _last_use(cache) > age_s
     ]
+
+
+def _last_use(cache: Path) -> float:
+    """Return when a cache was last opened, in seconds since 1970; now if it was deleted meanwhile."""
+    try:
+        return cache.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _caches(folder: Path) -> list[Path]:
@@ -116,9 +122,10 @@ def missing_bytes(folder: Path, manifest: ShardManifest, wanted: Sequence[int]) 
 def _size(cache: Path) -> int:
     """Return the space that a cache takes on the disk; the holes of its sparse file take none."""
     total = 0
-    for path in cache.iterdir():
-        with suppress(OSError):  # deleted meanwhile
-            total += path.stat().st_blocks * 512
+    with suppress(FileNotFoundError):  # another process has deleted the cache meanwhile
+        for path in cache.iterdir():
+            with suppress(OSError):
+                total += path.stat().st_blocks * 512
     return total
 
 

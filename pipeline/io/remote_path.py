@@ -233,7 +233,7 @@ class RemotePath:
         if len(patterns) == 1:
             infos = without_folder_markers(store.list(key))
         else:
-            infos = iter(add_implied_folders(list(store.walk(key)), key))
+            infos = add_implied_folders(list(store.walk(key)), key)
         for path, _ in self._sorted(infos):
             if _matches(path.relative_to(self).parts, patterns):
                 yield path

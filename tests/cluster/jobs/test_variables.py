@@ -35,8 +35,9 @@ def test_named_variables_have_precedence() -> None:
     }
 
 
-def test_url_with_a_password_is_sent_only_when_named() -> None:
-    here = {"AWS_ENDPOINT_URL": "https://me:sesame@store:9000"}
+@pytest.mark.parametrize("url", ["https://me:sesame@store:9000", "me:sesame@store:9000"])
+def test_url_with_a_password_is_sent_only_when_named(url: str) -> None:
+    here = {"AWS_ENDPOINT_URL": url}
     assert job_variables([], True, here) == {}
     assert job_variables(["AWS_ENDPOINT_URL"], True, here) == here
 
