@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.io.storage import is_store_uri, to_path
+from pipeline.io.store_errors import StoreError
 
 # Endings of formats that libsndfile reads.
 EXTENSIONS = frozenset(
@@ -85,9 +86,8 @@ class FileKind(Enum):
 def has_av() -> bool:
     """Return whether PyAV is installed; it is imported where it is first used."""
     found = find_spec("av")
-    return (
-        found is not None and found.origin is not None
-    )  # not a folder of that name, such as one of recordings
+    # A folder of that name, such as one of recordings, has no origin.
+    return found is not None and found.origin is not None
 
 
 def ending(name: str) -> str:
@@ -151,7 +151,11 @@ def _is_unsupported_header(header: bytes) -> bool:
 
 
 def read_header(path: str) -> bytes:
-    """Return the first bytes of a local file or an object; fewer or none if it cannot be read."""
+    """Return the first bytes of a local file or an object; fewer or none if it cannot be read.
+
+    Raises:
+        StoreError: an object store refuses the request, so that nothing is known of the file.
+    """
     try:
         if is_store_uri(path):
             return to_path(path).read_start(HEADER_BYTES)
@@ -160,6 +164,8 @@ def read_header(path: str) -> bytes:
             return b""
         with open(path, "rb") as file:
             return file.read(HEADER_BYTES)
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return b""
 

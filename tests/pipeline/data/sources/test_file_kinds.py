@@ -13,7 +13,9 @@ from pipeline.data.sources import file_kinds as module
 from pipeline.data.sources.audio_folders import has_recordings, with_recordings
 from pipeline.data.sources.file_kinds import file_kinds
 from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import open_tree
+from pipeline.io.store_errors import StoreError
 from tests.helpers.s3_server import S3Server
 
 WAV = b"RIFF\x24\0\0\0WAVEfmt "
@@ -64,3 +66,17 @@ def test_first_bytes_are_read_concurrently(bucket: Any, monkeypatch: pytest.Monk
     files = [(f"dog/{name}", index) for index, name in enumerate(NAMES)]
     kinds = list(file_kinds(open_tree(bucket), iter(files)))
     assert kinds == [(name, index, FileKind.AUDIO) for name, index in files]
+
+
+def test_file_that_the_store_refuses_is_not_left_out(server: S3Server, bucket: Any):
+    answer = "<Error><Code>AccessDenied</Code><Message>No.</Message></Error>"
+    server.configure(errors={"GET": (403, answer)})
+    try:
+        with pytest.raises(StoreError, match="AccessDenied"):
+            list(file_kinds(open_tree(bucket), [("dog/000", None)]))
+        with pytest.raises(UserError, match="AccessDenied"):
+            read_manifest(bucket)
+    finally:
+        server.configure(errors={})
+    ((name, _, kind),) = file_kinds(open_tree(bucket), [("dog/000", None)])
+    assert (name, kind) == ("dog/000", FileKind.AUDIO)
