@@ -32,18 +32,30 @@ def evaluate(config: EvaluateConfig, common: CommonFlags) -> int:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
-    if model_kind(config.run) == "generator":
-        for name in ("shards", "split", "tta_shifts"):
-            value = getattr(config, name)
-            if value != EvaluateConfig.model_fields[name].default:
-                flag = f"--{name.replace('_', '-')} {value}"
-                raise UserError(
-                    f"{flag}: {config.run} holds a generator, which is evaluated without; drop it"
-                )
-        device = process_device(config.device)
-        evaluate_gan(config.run, config.clips_per_class, config.out, device, config.reference_run)
+    is_generator = model_kind(config.run) == "generator"
+    _check_flags_of_others(config, is_generator)
+    if is_generator:
+        evaluate_gan(
+            config.run,
+            config.clips_per_class,
+            config.out,
+            process_device(config.device),
+            config.reference_run,
+            config.shards,
+        )
     else:
         classifier_evaluation.evaluate(config)
+
+
+def _check_flags_of_others(config: EvaluateConfig, is_generator: bool) -> None:
+    """Raise `UserError` if a setting is given that evaluations of this kind of model do not have."""
+    others = ("split", "tta_shifts") if is_generator else ("clips_per_class", "reference_run")
+    reason = "holds a generator, which is evaluated without" if is_generator else "holds no generator"
+    for name in others:
+        value = getattr(config, name)
+        if value != EvaluateConfig.model_fields[name].default:
+            flag = f"--{name.replace('_', '-')} {value}"
+            raise UserError(f"{flag}: {config.run} {reason}; drop it")
 
 
 def export(config: ExportConfig, common: CommonFlags) -> int:

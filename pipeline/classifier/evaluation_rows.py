@@ -38,7 +38,8 @@ class EvaluateConfig(Config):
     run: PathOrURI
     """Run folder; with --shards and --out also that of a cross-validation, whose models predict together."""
     shards: PathOrURI | None = None
-    """Evaluate on these shards: new clips, or the run's own data that has been moved."""
+    """Evaluate on these shards: new clips, or the run's own data that has been moved (generators: only
+    this)."""
     split: Literal["auto", "validation", "held-out", "all"] = "auto"
     """Clips to evaluate on: auto is the held-out fold if there is one, else the validation clips; of new
     clips, all that the run was not trained on."""

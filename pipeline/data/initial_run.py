@@ -14,6 +14,7 @@ from pipeline.data.split_record import (
     shared_rows,
     trained_clips,
 )
+from pipeline.io.errors import UserError
 
 # Of files of weights; those other than safetensors are read by timm.
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -27,8 +28,10 @@ def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | N
         evaluated: validation and held-out clips of the run that starts from its weights.
 
     Raises:
-        UserError: the run was trained on some of them, so that scores would be too high.
+        UserError: the run was trained on some of them, so that scores would be too high; no such file or
+            folder, or a file that cannot hold weights.
     """
+    _check_path(path)
     folder = path.parent if path.suffix in WEIGHT_SUFFIXES else path
     record = read_split_record(folder / SPLIT_NAME)
     if record is None:
@@ -52,3 +55,20 @@ def initial_clips(path: Path, evaluated: pd.DataFrame) -> tuple[pd.DataFrame | N
             "are the same recordings, scores are too high"
         ]
     return trained, []
+
+
+def _check_path(path: Path) -> None:
+    """Check that initial weights can be at a path, before what is said about their clips.
+
+    Raises:
+        UserError: no such file or folder, or a file of another kind.
+    """
+    if path.is_dir():
+        return
+    if not path.is_file():
+        raise UserError(f"--init-from {path}: no such file or folder")
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise UserError(
+            f"--init-from {path}: neither the folder of a run nor a file of weights "
+            f"({', '.join(WEIGHT_SUFFIXES)})"
+        )

@@ -53,6 +53,8 @@ CLIPS_PER_CLASS, MIN_CLIPS_PER_CLASS, MAX_GENERATED_CLIPS = 30, 2, 15_000
 # Training clips that represent the training data, in total and of each class; held-out clips.
 MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS, MAX_HELD_OUT_CLIPS = 2000, 4, 20_000
 MAX_REPORTED_PAIRS = 6
+# End of the message if the dataset of the run is not where it was, or not the same.
+MOVED_HINT = "give the dataset of the run by --shards if it has been moved"
 
 
 class ComparedClips(NamedTuple):
@@ -73,6 +75,7 @@ def evaluate_gan(
     out: Path | None = None,
     device: torch.device | None = None,
     reference_run: Path | None = None,
+    shards: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the generator of a run; write `evaluation.json`, `confusion.csv` and `report.html`.
 
@@ -82,6 +85,7 @@ def evaluate_gan(
         out: folder of the results; by default that of the run.
         device: device of the computation (default: CPU); also of the training of the evaluation classifier.
         reference_run: run of the classifier that scores (default: the evaluation classifier of the run).
+        shards: folder of the run's dataset, if it has been moved since training.
 
     Returns:
         The metrics, as written.
@@ -91,7 +95,7 @@ def evaluate_gan(
     """
     device = device or torch.device("cpu")
     saved = load_generator(run)
-    config, dataset, split = load_run_data(run, TrainGanConfig)
+    config, dataset, split = load_run_data(run, TrainGanConfig, MOVED_HINT, shards)
     held_out_rows = subsample_evenly(scored_rows(dataset, split, config, run), MAX_HELD_OUT_CLIPS)
     if reference_run is None:
         classifier = get_reference_classifier(config, "evaluation", device)
@@ -114,7 +118,7 @@ def evaluate_gan(
         ),
     )
     metrics = compute_metrics(*compared, dataset.class_names)
-    write_results(run, out, compared, metrics, features, dataset.class_names, device)
+    write_results(run, out, compared, metrics, features, dataset.class_names, device, shards)
     print(f"{describe_metrics(metrics)}\nreport: {(out or run) / 'report.html'}", flush=True)
     return metrics
 
@@ -145,6 +149,7 @@ def write_results(
     features: FeatureConfig,
     class_names: Sequence[str],
     device: torch.device,
+    shards: Path | None = None,
 ) -> None:
     """Write `evaluation.json`, `confusion.csv` and `report.html` to `out`, by default to the run.
 
@@ -160,7 +165,7 @@ def write_results(
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json("evaluation.json", metrics)
         write_text_atomically(folder / CONFUSION_NAME, confusion_csv(confusion, class_names))
-        write_run_report(run, metrics, confusion, pairs, out, device)
+        write_run_report(run, metrics, confusion, pairs, out, device, shards)
 
 
 def default_clips_per_class(num_classes: int) -> int:

@@ -52,7 +52,7 @@ def load_other_classifier(run: Path, generator: GeneratorMetadata, scored: pd.Da
     Raises:
         UserError: an unusable run, or other spectrograms or classes than those of the generator.
     """
-    saved = load_classifier(run)
+    saved = load_classifier(run, "--reference-run")
     flag = f"--reference-run {run}"
     if mismatch := feature_mismatch(saved.metadata.features, generator.features, "the generator has"):
         raise UserError(f"{flag} uses {mismatch}; train it on the dataset of the generator")

@@ -41,6 +41,7 @@ def write_run_report(
     pairs: Sequence[NearestPair] = (),
     out: Path | None = None,
     device: torch.device | None = None,
+    shards: Path | None = None,
 ) -> None:
     """Write `samples/progress.gif` and `report.html`.
 
@@ -51,11 +52,12 @@ def write_run_report(
         pairs: generated clips with their nearest training clips.
         out: folder of the report; by default that of the run.
         device: device on which the clips are generated (default: CPU).
+        shards: folder of the run's dataset, if it has been moved since training.
 
     Raises:
         UserError: an unusable run, or a full disk.
     """
-    config, dataset, split = load_run_data(run, TrainGanConfig)
+    config, dataset, split = load_run_data(run, TrainGanConfig, shards=shards)
     saved = load_generator(run)
     saved.model.to(device)
     folders = sorted((run / "samples").glob("epoch_*"))

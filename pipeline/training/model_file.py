@@ -91,13 +91,13 @@ def save_model(run: Path, model: nn.Module, metadata: ModelMetadata) -> None:
     write_text_atomically(run / "model.json", json.dumps(metadata.to_dict(), indent=1, ensure_ascii=False))
 
 
-def load_classifier(run: Path) -> SavedClassifier:
-    """Load the classifier of a run.
+def load_classifier(run: Path, flag: str = "--run") -> SavedClassifier:
+    """Load the classifier of a run, which errors name with the flag that it was given by.
 
     Raises:
         UserError: no such run, no model in it yet, another kind of model, another format, or a damaged file.
     """
-    tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors)
+    tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors, flag)
     model = create_classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
     _load_weights(model, tensors, run)
     model.temperature, model.multi_label = metadata.temperature, metadata.multi_label
@@ -161,18 +161,19 @@ def _read(
     metadata_class: type[M],
     command: str,
     load: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]],
+    flag: str = "--run",
 ) -> tuple[dict[str, Tensor], M]:
     """Read tensors and checked metadata with `load`; `command` is the command that trains such a model."""
     path = run / MODEL_NAME
     kind = metadata_class.model_fields["kind"].default
     if not run.is_dir():
-        raise UserError(f"--run {run}: no such folder")
+        raise UserError(f"{flag} {run}: no such folder")
     content = RunFolder(run).read_config()  # rejects a run of an older format, also without a model
     if not path.is_file():
-        RunFolder(run).check_single_model("--run")
+        RunFolder(run).check_single_model(flag)
         if content is not None and content.get("command") == "train-gan":
             command = "train-gan"  # a command that takes both kinds asks for a classifier
-        raise UserError(f"--run {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
+        raise UserError(f"{flag} {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
     tensors, metadata = load(path)
     if metadata.get("kind") not in ("classifier", "generator"):
         raise UserError(f"{path} is not a model of melray (kind {metadata.get('kind')!r})")

@@ -68,6 +68,7 @@ def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[pd.DataFra
         warnings += extra_warnings(path, rows, split, other)
         extra.append(other.table[trainable_rows(rows, split, other)])
     if config.initial_run is not None:
+        RunFolder(config.initial_run).check_single_model("--init-from")
         clips, initial_warnings = initial_clips(config.initial_run, rows.table.iloc[split.evaluated])
         warnings += initial_warnings
         extra += [] if clips is None else [clips]
@@ -113,7 +114,7 @@ def load_run_data(
         shards: folder of the dataset, if it has been moved since training.
 
     Raises:
-        UserError: no such run, another format, or shards that are missing or have changed.
+        UserError: no such run, another format, or shards that are missing, have changed, or are others.
     """
     content = RunFolder(run).read_config(("config", "shards", "shards_digest"))
     suffix = f": {hint}" if hint else ""
@@ -125,5 +126,7 @@ def load_run_data(
     config = config_class.parse({**content["config"], "shards": str(folder), "run": str(run)})
     dataset = open_dataset_to_read(folder)
     if dataset.digest != content["shards_digest"]:
+        if shards is not None:
+            raise UserError(f"--shards {shards}: not the clips that --run {run} was trained with{suffix}")
         raise UserError(f"the shards in {folder} have changed since training{suffix}")
     return config, dataset, split_rows(dataset, config)

@@ -56,6 +56,9 @@ class RunFolder:
     ) -> None:
         """Write `config.json`, or check that an existing one has the same settings and content of shards.
 
+        The path of the shards in an existing one becomes the current one: they may have been moved, and what
+        follows the training reads them from there.
+
         Args:
             command: command that trains the run.
             settings: settings that define the run, JSON-serializable.
@@ -75,15 +78,18 @@ class RunFolder:
             "extra_digests": list(extra_digests),
             "config": settings,
         }
-        existing = self.read_config()
-        if existing is not None:
-            existing = with_missing(existing, {"config": defaults or {}})
+        recorded = self.read_config()
+        if recorded is not None:
+            existing = with_missing(recorded, {"config": defaults or {}})
             changes = diff_settings(existing, requested, "")
             if changes:
                 raise UserError(
                     f"--run {self.path} contains a run with {changes[0].removeprefix('config.')}; "
                     "choose another --run, or delete the folder to start over"
                 )
+            if recorded.get("shards") != str(shards):
+                with report_os_errors("writing to", self.path):
+                    self.write_json("config.json", {**recorded, "shards": str(shards)})
             return
         with report_os_errors("creating", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -157,6 +163,8 @@ class RunFolder:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            raise UserError(f"{self.path} is a file: give the folder of a run") from None
         except ValueError as error:
             raise UserError(f"{self.path / name} is damaged ({error}): {fix}") from None
 

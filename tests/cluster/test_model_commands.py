@@ -22,7 +22,6 @@ def test_tensorboard_gets_no_evaluation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "flag"),
     [
-        ({"shards": "/s"}, "--shards /s"),
         ({"split": "all"}, "--split all"),
         ({"tta_shifts": 4}, "--tta-shifts 4"),
     ],
@@ -32,4 +31,14 @@ def test_flag_of_classifiers_is_refused_for_generator(tmp_path: Path, settings: 
     with pytest.raises(
         UserError, match=f"^{flag}: .* holds a generator, which is evaluated without; drop it$"
     ):
+        evaluate(EvaluateConfig(run=tmp_path, **settings), CommonFlags())
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [({"clips_per_class": 4}, "--clips-per-class 4"), ({"reference_run": "/r"}, "--reference-run /r")],
+)
+def test_flag_of_generators_is_refused_for_classifier(tmp_path: Path, settings: dict, flag: str) -> None:
+    (tmp_path / "model.json").write_text('{"kind": "classifier"}')
+    with pytest.raises(UserError, match=f"^{flag}: .* holds no generator; drop it$"):
         evaluate(EvaluateConfig(run=tmp_path, **settings), CommonFlags())

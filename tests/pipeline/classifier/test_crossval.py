@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,19 @@ def test_clips_without_fold_are_reported(
     monkeypatch.setattr(logger, "propagate", True)
     crossval(crossval_config(tmp_path / "shards", tmp_path / "run"))
     assert "12 clips without a fold: trained on in every run, and never scored" in caplog.text
+
+
+def test_crossval_is_completed_after_its_dataset_was_moved(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_all(pending: dict, *_: object) -> dict:
+        return {name: train_in_process(config) for name, config in pending.items()}
+
+    monkeypatch.setattr(train, "train_concurrently", train_all)
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    shutil.copytree(shards, first)
+    expected = crossval(crossval_config(first, tmp_path / "run", num_folds=2))
+    (tmp_path / "run" / "crossval.json").unlink()
+    first.rename(moved)
+    results = crossval(crossval_config(moved, tmp_path / "run", num_folds=2))
+    assert results["folds"] == expected["folds"] and results["pooled"] == expected["pooled"]

@@ -158,6 +158,26 @@ def test_refused(first_run: Path, shards: Path, tmp_path: Path, settings: dict, 
         prepare(train_config(shards, tmp_path, **{"init_from": first_run, **settings}), SINGLE_WORKER)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", r"/nothing: no such file or folder$"),
+        ("notes.txt", r"/notes.txt: neither the folder of a run nor a file of weights \(.safetensors, .*\)$"),
+        ("cv", r"/cv is a cross-validation: give one of its models, such as .*/cv/fold_1$"),
+    ],
+)
+def test_source_without_weights_is_refused_before_a_run_is_created(
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, message: str
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    for fold in ("fold_1", "fold_2"):
+        (tmp_path / "cv" / fold).mkdir(parents=True)
+    (tmp_path / "cv" / "crossval.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"^--init-from .*{message}"):
+        begin_run(train_config(shards, tmp_path / "run", init_from=tmp_path / name))
+    assert not (tmp_path / "run").exists() and "cannot check" not in caplog.text
+
+
 def test_network_that_no_weight_fits_is_refused(first_run: Path, other_shards: Path, tmp_path: Path) -> None:
     model = {"channels": [5], "embedding_dim": 3}
     with pytest.raises(UserError, match=r"none of its \d+ weights fits --model"):

@@ -239,6 +239,27 @@ def test_classifier_of_another_run_can_score(
     assert "was trained on 6 of the 6 real clips" in caplog.text
 
 
+def test_moved_dataset_is_given_by_flag(shards: Path, gan: Path, tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(gan, run)
+    shutil.copytree(shards, moved)
+    content = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(content | {"shards": str(tmp_path / "gone")}))
+    with pytest.raises(UserError, match=r"shards in .*/gone are missing: give the dataset .* by --shards"):
+        evaluate_gan(run, 3)
+    assert evaluate_gan(run, 3, shards=moved) == evaluate_gan(gan, 3, tmp_path / "expected")
+    (tmp_path / "new").mkdir()
+    with pytest.raises(UserError, match=r"^--shards .*: not the clips that --run .* was trained with: give"):
+        evaluate_gan(run, 3, shards=write_shards(tmp_path / "new", clips=12))
+
+
+def test_several_models_cannot_score(gan: Path, tmp_path: Path) -> None:
+    (tmp_path / "ensemble.json").write_text("{}")
+    (tmp_path / "member_1").mkdir()
+    with pytest.raises(UserError, match=r"^--reference-run .* is an ensemble: .* such as .*/member_1$"):
+        evaluate_gan(gan, 3, reference_run=tmp_path)
+
+
 def test_classifier_of_other_classes_is_refused(gan: Path) -> None:
     metadata = load_generator(gan).metadata
     with pytest.raises(UserError, match="has other classes than the generator; train it on the same"):

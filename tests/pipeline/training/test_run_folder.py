@@ -45,6 +45,22 @@ def test_same_settings_resume_the_run(tmp_path: Path) -> None:
     assert begin(tmp_path / "run").read_config() == before
 
 
+def test_resumed_run_has_the_current_path_of_its_shards(tmp_path: Path) -> None:
+    before = begin(tmp_path).read_config()
+    folder = RunFolder(tmp_path)
+    folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), "digest")
+    assert before is not None and folder.read_config() == {**before, "shards": "/moved"}
+    with pytest.raises(UserError, match="shards_digest = digest"):
+        folder.begin("train-classifier", {"epochs": 1}, Path("/others"), "other digest")
+    assert folder.read_config() == {**before, "shards": "/moved"}
+
+
+def test_file_in_place_of_a_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"/file is a file: give the folder of a run$"):
+        RunFolder(tmp_path / "file").read_config()
+
+
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     begin(tmp_path / "run")
     with pytest.raises(UserError, match=r"contains a run with epochs = 1 .*choose another --run"):
