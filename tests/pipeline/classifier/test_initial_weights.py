@@ -172,6 +172,7 @@ def test_source_without_weights_is_refused_before_a_run_is_created(
     (tmp_path / "notes.txt").touch()
     for fold in ("fold_1", "fold_2"):
         (tmp_path / "cv" / fold).mkdir(parents=True)
+        (tmp_path / "cv" / fold / "config.json").touch()
     (tmp_path / "cv" / "crossval.json").write_text("{}")
     with pytest.raises(UserError, match=rf"^--init-from .*{message}"):
         begin_run(train_config(shards, tmp_path / "run", init_from=tmp_path / name))
