@@ -4,7 +4,7 @@
     python -m benchmarks.bench_digits --out FOLDER [--recordings 8 --seeds 1 2 3 --variants NAME ...]
 
 Six speakers are voices of two synthesizers, each with its own rates and pitches, levels and background noise.
-Every speaker is left out once. melray is told the length of the clips and their sample rate, nothing else. No
+Every speaker is left out once. melray gets the length of the clips and their sample rate, nothing else. No
 clip of the speaker that is left out has a part in the training: the last epoch is scored. Runs take one core
 each; a rerun continues.
 """
