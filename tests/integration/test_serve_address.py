@@ -26,7 +26,9 @@ from tests.integration.test_node_loss import LoopbackCluster
 # Ray Serve adds replicas after half a minute of load, and each imports torch.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_ray_session"), pytest.mark.timeout(300)]
 SOUND = wav_bytes(tone(400, 0.5), RATE)
-LOAD_S = 150
+# So long that a replica is busy with a few clients on any host, and small enough to be grouped (2 MB).
+LONG_SOUND = wav_bytes(tone(400, 40.0), RATE)
+LOAD_S, CLIENTS = 150, 8
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +76,8 @@ def replicas_by_node(name: str = "birds") -> dict[int, int]:
     return {worker.pid: worker.ppid() for worker in ray_workers(os.getpid(), f"ServeReplica:melray-{name}")}
 
 
-def classify(client: httpx.Client) -> int:
-    return client.post("/classify", content=SOUND).status_code
+def classify(client: httpx.Client, sound: bytes = SOUND) -> int:
+    return client.post("/classify", content=sound).status_code
 
 
 def test_replicas_are_on_several_nodes_and_end_with_the_command(
@@ -117,10 +119,10 @@ def test_replica_is_added_while_requests_wait(cluster: LoopbackCluster, run: Pat
         def load(_: int) -> set[int]:
             statuses = set()
             while len(replicas_by_node()) < 2 and time.monotonic() < end:
-                statuses |= {classify(client) for _ in range(20)}
+                statuses |= {classify(client, LONG_SOUND) for _ in range(5)}
             return statuses
 
-        with ThreadPoolExecutor(4) as pool:
-            assert set().union(*pool.map(load, range(4))) == {200}
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            assert set().union(*pool.map(load, range(CLIENTS))) == {200}
         assert len(set(replicas_by_node().values())) == 2
         assert classify(client) == 200
