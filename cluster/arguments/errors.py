@@ -31,7 +31,7 @@ def one_line_errors(cls: type[Config], command: str) -> Iterator[None]:
         with events.on_parse_error(raise_error):
             yield
     except ConfigError as error:
-        raise with_flags(error, known_flags(cls)) from None
+        raise _with_flags(error, known_flags(cls)) from None
 
 
 def known_flags(cls: type[Config]) -> list[str]:
@@ -43,7 +43,7 @@ def known_flags(cls: type[Config]) -> list[str]:
     return [*names, *COMMON_FLAGS]
 
 
-def with_flags(error: ConfigError, known: Sequence[str]) -> ConfigError:
+def _with_flags(error: ConfigError, known: Sequence[str]) -> ConfigError:
     """Return an error in values that names flags in place of keys, where a key is that of one flag only."""
     problems = [_with_flag(problem, known) for problem in error.problems]
     return ConfigError("; ".join(problems)) if problems else error

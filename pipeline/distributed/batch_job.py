@@ -38,7 +38,7 @@ from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import Progress, logger
 from pipeline.io.errors import UserError, explain_os_error, report_os_errors
 from pipeline.io.folder_tree import open_tree
-from pipeline.io.storage import remove_tree
+from pipeline.io.storage import remove_files, remove_tree
 
 # Outputs, clip lists, and unfinished files of both. Narrow: the folder may also have files of other programs,
 # such as `part-00000.parquet`.
@@ -185,8 +185,7 @@ class BatchJob:
             for path in self.folder.iterdir()
             if _JOB_FILE.fullmatch(path.name) and path.name not in names
         ]
-        for _ in map_concurrently(lambda path: path.unlink(missing_ok=True), outdated):
-            pass
+        remove_files(outdated)
 
 
 def _rejected_note(count: int) -> str:

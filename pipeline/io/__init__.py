@@ -6,6 +6,7 @@
 - `console`: log messages, progress bars and live displays on stderr.
 - `standard_error`: hides lines that libraries write directly to file descriptor 2.
 - `object_store`: what melray needs of a bucket; `obstore_bucket` and `hub_bucket` implement it.
+- `store_errors`: errors of object stores, in one line and without secrets.
 - `store_connections`: credentials, endpoints and retries of each kind of object store.
 - `range_reader`: random access to an object.
 - `read_once`: remote files that are looked at several times, but requested once.
@@ -16,6 +17,7 @@
 - `files`: atomic writes, portable file names, CSV text.
 - `yaml_files`: YAML by the rules of version 1.2.
 - `bucket_listing`: listings of large folders by concurrent requests.
+- `folder_markers`: objects that stand for folders, and folders that keys imply.
 - `folder_tree`: listings of local and remote folders.
 - `csv_files`: CSV and text files with any separator, in UTF-8 or UTF-16.
 - `table_files`: tables in CSV, JSON lines or Parquet, read in the same way.
