@@ -60,9 +60,12 @@ def overview() -> str:
 
 
 def unknown_command(name: str) -> str:
-    """Return the one-line error for a word that is not a command, with the closest command as a hint."""
+    """Return the one-line error for a word that is not a command, with the closest commands as a hint."""
     import difflib
 
-    matches = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean '{matches[0]}'?" if matches else f"commands: {', '.join(COMMANDS)}"
+    # `train` is the start of two commands, of which the nearest by letters is not the likeliest.
+    begun = [command for command in COMMANDS if name and command.startswith(name)]
+    matches = begun or difflib.get_close_matches(name, COMMANDS, n=1)
+    guesses = " or ".join(f"'{match}'" for match in matches)
+    hint = f"did you mean {guesses}?" if matches else f"commands: {', '.join(COMMANDS)}"
     return f"unknown command '{name}'; {hint}"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.audio.features import feature_mismatch
 from pipeline.data.clips import shown_list
+from pipeline.data.dataset import dataset_digest
 from pipeline.data.label_sets import row_labels
 from pipeline.data.rows import LabeledRows, Rows
 from pipeline.data.shard_manifest import ShardManifest, empty_dataset_error, open_shards
@@ -27,16 +28,24 @@ from pipeline.io.storage import to_path
 
 
 def check_extra_shards(shards: Path, extra_shards: Sequence[Path]) -> None:
-    """Check that datasets of additional training rows have the features and classes of `shards`.
+    """Check that datasets of additional training rows fit `shards`: same features and classes, other rows.
 
     Raises:
-        UserError: an unusable dataset, or the first difference.
+        UserError: an unusable dataset, one that is given twice, or the first difference.
     """
     base = open_shards(shards)
+    given = {dataset_digest(base): f"--shards {shards}"}
     for path in extra_shards:
         extra = open_shards(path, "--extra-shards")
         if extra.rows == 0:
             raise empty_dataset_error(path, extra, "--extra-shards")
+        digest = dataset_digest(extra)
+        if same := given.get(digest):
+            raise UserError(
+                f"--extra-shards {path} has the same rows as {same}, which would be trained on twice: "
+                "leave it out"
+            )
+        given[digest] = f"--extra-shards {path}"
         mismatch = feature_mismatch(extra.features, base.features, "--shards has")
         if mismatch is not None:
             raise UserError(

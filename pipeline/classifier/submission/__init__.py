@@ -2,6 +2,7 @@
 
 plan         submission.csv in the form of a sample submission
 window_plan  the same for a sample whose ids name file and time
+time_columns  the same for a sample with columns of starts and ends
 sample       reads a sample submission, and recognizes its columns
 values       labels, indices or probabilities: what a sample requests
 filled_values  values from predictions

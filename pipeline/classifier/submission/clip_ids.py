@@ -36,7 +36,7 @@ class ClipIndex:
 
         An exact path is unambiguous, even if other files have the same name. Otherwise the id may lack the
         folder or the extension; if that matches nothing either, it may differ in case, in leading zeros of
-        the file name, in its audio extension, or begin with the name of the audio folder.
+        the file name, in its audio extension, or begin with the name or the path of the audio folder.
         """
         name = plain_id(text)
         if name in self._exact:
@@ -49,7 +49,7 @@ class ClipIndex:
         return name in self._exact or name in self._by_name
 
     def _below_folder(self, name: str) -> list[int]:
-        """Return the clip of an id such as `test/1.wav`, if `test` is the audio folder."""
+        """Return the clip of an id such as `test/1.wav` or `/a/test/1.wav`, if `test` is the audio folder."""
         parts = name.split("/")
         for start in range(1, len(parts)):
             matches = self._by_name.get("/".join(parts[start:]), [])
@@ -108,4 +108,4 @@ def _without_extension(name: str) -> str:
 
 
 def _suffix(name: str) -> str:
-    return "/" + _without_extension(name)
+    return "/" + _without_extension(name).removeprefix("/")

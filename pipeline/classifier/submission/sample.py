@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.classifier.submission.class_names import normal_form
 from pipeline.classifier.submission.values import LABEL_HEADERS, PROBABILITY_HEADERS
+from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS, plain_name
 from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError
@@ -27,6 +28,8 @@ CHECKED_ROWS = 1000
 MAX_STORED_COLUMNS = 100
 # Columns of values, even if they match files: class 1 is no file `1.wav`.
 VALUE_HEADERS = LABEL_HEADERS | PROBABILITY_HEADERS
+# Columns of times, of which many windows have the same.
+_TIMES = {*START_COLUMNS, *END_COLUMNS}
 # Score of a column without ids.
 NO_MATCH = (0, 0)
 
@@ -118,7 +121,8 @@ def read_sample(path: Path) -> SampleSubmission:
 
 
 def _stored_columns(names: Sequence[str], first: Sequence[Sequence[str]]) -> list[int]:
-    """Return the columns whose values are read: all, or of many those that may hold ids or row numbers.
+    """Return the columns whose values are read: all, or of many those that may hold ids or row numbers, and
+    those of times.
 
     In a column of ids most values differ, where one of probabilities has placeholders.
 
@@ -133,6 +137,7 @@ def _stored_columns(names: Sequence[str], first: Sequence[Sequence[str]]) -> lis
         for index, name in enumerate(names)
         if index < 2
         or name.lower() in INDEX_NAMES
+        or plain_name(name) in _TIMES
         or 2 * len({values[index] for values in first}) > len(first)
     ]
 

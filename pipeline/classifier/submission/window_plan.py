@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.row_ids import FLAG, RowIdPattern, WindowIndex
 from pipeline.classifier.submission.sample import CHECKED_ROWS, SampleSubmission, split_columns
+from pipeline.classifier.submission.time_columns import join_time_columns
 from pipeline.classifier.submission.values import SubmissionValues
 from pipeline.data.clips import shown
 from pipeline.io.errors import UserError
@@ -48,25 +50,31 @@ def plan_window_submission(
     if sample is None and row_id is not None:
         rows = pd.DataFrame({"clip_id": RowIdPattern(row_id).ids(recordings)}, dtype=str)
         return plan_submission(None, rows, *arguments, multi_label=multi_label), True
-    index: ClipIndex | WindowIndex | None = None
-    if sample is not None and len(sample.table):
-        index = _sample_index(sample, recordings, row_id)
-    by_window = isinstance(index, WindowIndex)
-    plan = plan_submission(sample, recordings.clips, *arguments, index=index, multi_label=multi_label)
-    return plan, by_window
+    if sample is None or sample.table.empty:
+        plan = plan_submission(sample, recordings.clips, *arguments, multi_label=multi_label)
+        return plan, False
+    files = ClipIndex(recordings.clips["clip_id"].tolist(), recordings.clips["path"].tolist())
+    asked = sample
+    index: ClipIndex | WindowIndex
+    if row_id is not None:
+        index = WindowIndex(recordings, RowIdPattern(row_id), files)
+    elif (joined := join_time_columns(sample, files, class_names)) is not None:
+        asked, pattern = joined
+        index = WindowIndex(recordings, pattern, files)
+    else:
+        index = _sample_index(sample, recordings, files)
+    plan = plan_submission(asked, recordings.clips, *arguments, index=index, multi_label=multi_label)
+    return replace(plan, sample=sample), isinstance(index, WindowIndex)
 
 
 def _sample_index(
-    sample: SampleSubmission, recordings: RecordingList, row_id: str | None
+    sample: SampleSubmission, recordings: RecordingList, files: ClipIndex
 ) -> ClipIndex | WindowIndex:
     """Return what finds the rows of a sample: windows by a pattern, or recordings.
 
     Raises:
         UserError: the ids are those of neither, or follow several patterns.
     """
-    files = ClipIndex(recordings.clips["clip_id"].tolist(), recordings.clips["path"].tolist())
-    if row_id is not None:
-        return WindowIndex(recordings, RowIdPattern(row_id), files)
     patterns = [WindowIndex(recordings, pattern, files) for pattern in _patterns(sample)]
     scores = [_score(sample, index) for index in patterns]
     as_files, best = _score(sample, files), max(scores, default=0)

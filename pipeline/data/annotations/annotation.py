@@ -37,13 +37,26 @@ def states_no_event(label: str) -> bool:
     return label.strip().lower() == NO_EVENT
 
 
-def parse_annotation(start: str, end: str, label: str, location: str) -> Annotation:
-    """Return the event with these texts; `location` is its file and line, for messages.
+def parse_annotation(
+    start: str, end: str, label: str, location: str, is_duration: bool = False
+) -> Annotation:
+    """Return the event with these texts.
+
+    Args:
+        start: its start in seconds.
+        end: its end in seconds.
+        label: its classes.
+        location: its file and line, for messages.
+        is_duration: `end` is how long it lasts.
 
     Raises:
         UserError: a time is no number of seconds, or the end is before the start.
     """
     first, last = _parse_seconds(start, location), _parse_seconds(end, location)
+    if is_duration:
+        if last < 0:
+            raise UserError(f"{location}: the duration {last:g} is negative; correct it")
+        last += first
     if last < first:
         raise UserError(
             f"{location}: the end {last:g} is before the start {first:g}; swap or correct the two times"

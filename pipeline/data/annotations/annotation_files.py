@@ -93,8 +93,9 @@ def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list
 
 
 def _event(values: Sequence[str], columns: EventColumns, location: str) -> Annotation:
-    start, end = _value(values, columns.start), _value(values, columns.end)
-    event = parse_annotation(start, end, normalize_id(_value(values, columns.label)), location)
+    start, end = _value(values, columns.times.start), _value(values, columns.times.end)
+    label = normalize_id(_value(values, columns.label))
+    event = parse_annotation(start, end, label, location, columns.times.is_duration)
     return shift_to_file(event, "" if columns.file is None else _value(values, columns.file_offset), location)
 
 

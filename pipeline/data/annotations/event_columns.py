@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.data.clips import shown
-from pipeline.data.sources.table_columns import LABEL_COLUMNS, chosen_label_column
+from pipeline.data.sources.table_columns import LABEL_COLUMNS, TimeColumns, chosen_label_column
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 
@@ -21,11 +21,17 @@ def _with_units(names: str) -> tuple[str, ...]:
 # Names of columns as `plain_names` returns them; the first one that a table has is used.
 START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time t_min")
 END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time t_max")
+# Used if there is no column of ends, or if `offset` is not that of ends, but of starts (Kaleidoscope).
+DURATION_COLUMNS = _with_units("duration event_duration length event_length")
+_OFFSETS = _with_units("offset")
 # Of Raven and BirdNET: file in which an event begins, and its start in that file.
 FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")
+# Of Kaleidoscope: a file, and the folder that it is in.
+KALEIDOSCOPE_FILE, KALEIDOSCOPE_FOLDER = "in_file", "folder"
 # The same in tables of other programs; columns such as `id` may number the events.
 NAME_COLUMNS = (
     *FILE_COLUMNS,
+    KALEIDOSCOPE_FILE,
     *"path filepath file_path filename file_name fname file audio_path audio_file recording".split(),
 )
 # Of a slice that is a file of its own (UrbanSound8K); times are those of the recording it was cut from.
@@ -34,6 +40,7 @@ EVENT_LABEL_COLUMNS = (
     *LABEL_COLUMNS,
     *"species annotation annotations common_name event_label event sound_type call_type".split(),
     *"scientific_name species_code code tag tags type".split(),
+    *"manual_id auto_id top1match".split(),  # Kaleidoscope
 )
 
 
@@ -41,8 +48,7 @@ EVENT_LABEL_COLUMNS = (
 class EventColumns:
     """Positions of the columns of an event; None for a missing one."""
 
-    start: int
-    end: int
+    times: TimeColumns
     label: int | None
     selection: int | None = None
     """Number of a selection in Raven, which has a row for each view that shows it."""
@@ -53,8 +59,13 @@ class EventColumns:
 
 
 def plain_names(table: Table) -> list[str]:
-    """Return the names of columns in lower case with `_` for all but letters and digits: `begin_time_s`."""
-    return [re.sub(r"[\W_]+", "_", name.lower()).strip("_") for name in table.header]
+    """Return the names of the columns as by `plain_name`."""
+    return list(map(plain_name, table.header))
+
+
+def plain_name(name: str) -> str:
+    """Return a name in lower case with `_` for all but letters and digits, such as `begin_time_s`."""
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:
@@ -62,8 +73,8 @@ def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:
     return next((names.index(name) for name in accepted if name in names), None)
 
 
-def time_columns(table: Table) -> tuple[int, int] | None:
-    """Return the positions of start and end of events; None if the table has neither, or lists slices.
+def time_columns(table: Table) -> TimeColumns | None:
+    """Return the columns of start and end of events; None if the table has neither, or lists slices.
 
     Raises:
         UserError: it has only one of them.
@@ -72,16 +83,21 @@ def time_columns(table: Table) -> tuple[int, int] | None:
     if SLICE_COLUMN in names:
         return None
     start, end = first_column(names, START_COLUMNS), first_column(names, END_COLUMNS)
+    duration = first_column(names, DURATION_COLUMNS)
+    if start is None and duration is not None and end is not None and names[end] in _OFFSETS:
+        start, end = end, None
     if start is None and end is None:
         return None
+    if start is not None and end is None and duration is not None:
+        return TimeColumns(start, duration, is_duration=True)
     if start is None or end is None:
         missing, present = ("start", end) if start is None else ("end", start)
         assert present is not None
         raise UserError(
-            f"{table.name}: a column {shown(table.header[present])}, but none '{missing}'; events need both "
-            "times, equal ones for a point in time"
+            f"{table.name}: a column {shown(table.header[present])}, but none '{missing}'; events need a "
+            "start, and an end (the same for a point in time) or a duration"
         )
-    return start, end
+    return TimeColumns(start, end)
 
 
 def event_columns(table: Table, label_column: str | None) -> EventColumns:
@@ -102,7 +118,7 @@ def event_columns(table: Table, label_column: str | None) -> EventColumns:
         else chosen_label_column(table, label_column)
     )
     return EventColumns(
-        *times,
+        times,
         label,
         first_column(names, ("selection",)) if "view" in names else None,
         first_column(names, NAME_COLUMNS),

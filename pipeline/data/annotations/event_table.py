@@ -19,6 +19,8 @@ from pipeline.data.annotations.annotation import (
 from pipeline.data.annotations.event_columns import (
     EVENT_LABEL_COLUMNS,
     FILE_COLUMNS,
+    KALEIDOSCOPE_FILE,
+    KALEIDOSCOPE_FOLDER,
     OFFSET_COLUMNS,
     first_column,
     plain_names,
@@ -79,7 +81,10 @@ def read_event_table(
         columns = labeled_columns(
             table,
             label_column,
-            (first_column(names, FILE_COLUMNS), first_column(names, EVENT_LABEL_COLUMNS)),
+            (
+                first_column(names, (*FILE_COLUMNS, KALEIDOSCOPE_FILE)),
+                first_column(names, EVENT_LABEL_COLUMNS),
+            ),
             time_columns(table) if with_times else None,
             group_columns(location),
         )
@@ -92,6 +97,11 @@ def read_event_table(
             label_is_optional=True,
             location=location,
             offset_column=offset,
+            folder_column=(
+                first_column(names, (KALEIDOSCOPE_FOLDER,))
+                if names[columns.path] == KALEIDOSCOPE_FILE
+                else None
+            ),
             recordings=RecordingNames(table.name, folder) if search else None,
         )
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
@@ -108,6 +118,8 @@ class _EventTableReader(TableReader):
 
     offset_column: int | None = None
     """Column with the start of the event in its file, where its times are those of a sequence of files."""
+    folder_column: int | None = None
+    """Column with the folder of the file, if its path is a name only."""
     recordings: RecordingNames | None = None
     """Finds files that are not where the table writes them."""
     annotations: list[Annotation | None] = field(default_factory=list)
@@ -117,6 +129,8 @@ class _EventTableReader(TableReader):
 
     def file_name(self, values: Sequence[str], columns: Columns) -> str:
         name = super().file_name(values, columns)
+        if folder := row_value(values, self.folder_column).replace("\\", "/").rstrip("/"):
+            name = f"{folder}/{name}"
         return name if self.recordings is None else self.recordings.path_of(name)
 
     def record(self, line: int, values: Sequence[str], columns: Columns) -> tuple | None:
@@ -129,10 +143,12 @@ class _EventTableReader(TableReader):
         label = self._classes(line, values, columns)
         if states_no_event(label):
             return None
-        times = [row_value(values, column) for column in columns.times or ()]
-        if any(time.lower() not in NO_VALUES for time in times):
+        if (times := columns.times) is not None and any(
+            row_value(values, column).lower() not in NO_VALUES for column in times.roles
+        ):
             location = f"{self.name}, line {line}"
-            event = parse_annotation(times[0], times[1], label, location)
+            start, end = row_value(values, times.start), row_value(values, times.end)
+            event = parse_annotation(start, end, label, location, times.is_duration)
             return shift_to_file(event, row_value(values, self.offset_column), location)
         classes = parse_label(label)
         return Annotation.of_recording(classes) if classes else None

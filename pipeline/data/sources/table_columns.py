@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import shown, shown_list
@@ -27,6 +28,20 @@ ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
 
+class TimeColumns(NamedTuple):
+    """Positions of the columns of start and end of an event."""
+
+    start: int
+    end: int
+    is_duration: bool = False
+    """Whether `end` is how long the event lasts."""
+
+    @property
+    def roles(self) -> dict[int, str]:
+        """What the columns are, by their positions."""
+        return {self.start: "start", self.end: "duration" if self.is_duration else "end"}
+
+
 @dataclass(frozen=True)
 class Columns:
     """Positions of the columns that are used; None for a missing one."""
@@ -39,8 +54,7 @@ class Columns:
     split: int | None = None
     split_is_strict: bool = False
     """Whether all values of `split` must be names of splits."""
-    times: tuple[int, int] | None = None
-    """Columns of start and end of an event."""
+    times: TimeColumns | None = None
     label_is_list: bool = False
     """Whether the label is the text of a list."""
     more_labels: int | None = None
@@ -51,7 +65,7 @@ def labeled_columns(
     table: Table,
     label_column: str | None = None,
     other_columns: tuple[int | None, int | None] = (None, None),
-    times: tuple[int, int] | None = None,
+    times: TimeColumns | None = None,
     group_columns: Sequence[str] = ("group",),
 ) -> Columns:
     """Return the columns of a table of labeled clips.
@@ -60,7 +74,7 @@ def labeled_columns(
         table: the open table.
         label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`).
         other_columns: positions of paths and classes if the table has no column of the usual names.
-        times: positions of start and end of events.
+        times: columns of start and end of events.
         group_columns: names of columns of recordings.
 
     Raises:
@@ -100,7 +114,7 @@ def log_columns(table: Table, columns: Columns) -> None:
     """Log which columns are used, unless the table has exactly those that are documented."""
     names = _column_names(table)
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
-    used |= dict(zip(columns.times or (), ("start", "end"), strict=False))
+    used |= columns.times.roles if columns.times else {}
     ignored = [name for position, name in enumerate(table.header) if name and position not in used]
     renamed = [
         f"{name} as {used[position]}"
@@ -116,7 +130,7 @@ def describe_columns(table: Table, columns: Columns) -> str:
     """Return which columns are used for what, such as `column 'fname' = path, 'category' = label`."""
     roles = {"path": columns.path, "label": columns.label, "further labels": columns.more_labels}
     roles |= {"fold": columns.fold, "group": columns.group, "split": columns.split}
-    roles |= dict(zip(("start", "end"), columns.times or (), strict=False))
+    roles |= {role: column for column, role in columns.times.roles.items()} if columns.times else {}
     texts = [
         f"{shown(table.header[column])} = {role}" for role, column in roles.items() if column is not None
     ]

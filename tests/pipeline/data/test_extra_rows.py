@@ -105,3 +105,20 @@ def test_empty_extra_shards_are_named_by_their_flag(shards: Path, generated: Pat
         check_extra_shards(shards, [generated])
     with pytest.raises(UserError, match=r"^--extra-shards .*nowhere: no such folder"):
         check_extra_shards(shards, [generated.parent / "nowhere"])
+
+
+def test_rows_are_not_added_twice(shards: Path, generated: Path, tmp_path: Path) -> None:
+    manifest = json.loads((generated / "_manifest.json").read_text(encoding="utf-8"))
+    with pytest.raises(
+        UserError, match=r"^--extra-shards .*generated has the same rows as --shards .*: leave"
+    ):
+        check_extra_shards(shards, [generated])
+    other = {**manifest, "shards": [{**shard, "name": f"x-{shard['name']}"} for shard in manifest["shards"]]}
+    (generated / "_manifest.json").write_text(json.dumps(other), encoding="utf-8")
+    check_extra_shards(shards, [generated])
+    copy = shutil.copytree(generated, tmp_path / "copy")
+    for second in (generated, copy):
+        with pytest.raises(
+            UserError, match=f"^--extra-shards {second} has the same rows as --extra-shards .*gen"
+        ):
+            check_extra_shards(shards, [generated, second])

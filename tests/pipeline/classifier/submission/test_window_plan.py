@@ -18,7 +18,7 @@ IDS = ["soundscape_1234.ogg", "soundscape_99.ogg"]
 
 
 def recordings(ids: list[str] = IDS, seconds: float = 60.0) -> RecordingList:
-    clips = pd.DataFrame({"clip_id": ids, "path": [f"/test_soundscapes/{name}" for name in ids]})
+    clips = pd.DataFrame({"clip_id": ids, "path": [f"/data/x/{name}" for name in ids]})
     return RecordingList(clips, np.full(len(ids), seconds), 5.0, 5.0)
 
 
@@ -124,3 +124,45 @@ def test_pattern_without_sample_has_all_windows() -> None:
     plan, by_window = plan_window_submission(None, recordings(), NAMES, "probability", row_id="{stem}_{end}")
     filled = fill(plan, np.zeros((24, 2), np.float32))
     assert by_window and list(filled) == ["id", *NAMES] and filled["id"].tolist() == birdclef_ids(1234, 99)
+
+
+STARTS = range(0, 60, 5)
+
+
+def times_sample(**columns: list[str]) -> SampleSubmission:
+    table = pd.DataFrame(columns | dict.fromkeys(NAMES, "0"), dtype=str)
+    return SampleSubmission(table, "--sample-submission s.csv")
+
+
+@pytest.mark.parametrize(
+    "names", [("start_time", "end_time"), ("Start (s)", "End (s)"), ("offset_s",), ("start",)]
+)
+@pytest.mark.parametrize("file", ["soundscape_99", "x/soundscape_99.ogg", "/x/soundscape_99.ogg"])
+def test_times_may_have_columns_of_their_own(names: tuple[str, ...], file: str) -> None:
+    times = {"offset_s": [f"{start + 5}.0" for start in STARTS]}
+    times |= {name: [str(float(start)) for start in STARTS] for name in ("start", "start_time", "Start (s)")}
+    times |= {name: [str(start + 5) for start in STARTS] for name in ("end_time", "End (s)")}
+    requested = times_sample(file=[file] * 12, **{name: times[name] for name in names})
+    plan, by_window = plan_window_submission(requested, recordings(), NAMES)
+    assert by_window and plan.positions == list(range(12, 24))
+    probabilities = np.linspace(0, 1, 48, dtype=np.float32).reshape(24, 2)
+    filled = fill(plan, probabilities)
+    assert list(filled) == ["file", *names, *NAMES]
+    assert filled[["file", *names]].equals(requested.table[["file", *names]])
+    assert (filled[list(NAMES)].to_numpy(np.float32) == probabilities[12:]).all()
+
+
+def test_times_without_window_are_refused_with_example() -> None:
+    requested = times_sample(file=["soundscape_99.ogg"] * 2, start=["0", "57"], end=["5", "62"])
+    with pytest.raises(
+        UserError, match=r"id 'soundscape_99\.ogg 57 62': no match; ids are \{stem\} \{start\} "
+    ):
+        plan_window_submission(requested, recordings(), NAMES)
+
+
+def test_a_class_named_like_a_time_is_a_column_of_values() -> None:
+    table = pd.DataFrame(
+        {"file": ["soundscape_99", "soundscape_1234"], "go": "0.5", "stop": "0.5"}, dtype=str
+    )
+    plan, by_window = plan_window_submission(SampleSubmission(table, "s.csv"), recordings(), ("go", "stop"))
+    assert not by_window and plan.positions == [1, 0] and tuple(plan.values.columns) == ("go", "stop")

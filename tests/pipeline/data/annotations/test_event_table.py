@@ -43,6 +43,37 @@ def test_events_are_read_by_usual_column_names(header: str, tmp_path: Path):
     assert manifest.multi_label
 
 
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("path,label,start,duration", "a.wav,dog,1.5,0.5\na.wav,cat,3,0\n"),
+        ("filename;species;Offset (s);Duration (s)", "a.wav;dog;1,5;0,5\na.wav;cat;3;0\n"),
+        # An end counts, whatever is said about the duration.
+        ("file,label,onset,offset,duration", "a.wav,dog,1.5,2,9\na.wav,cat,3,3,9\n"),
+        # Kaleidoscope
+        (
+            "INDIR,FOLDER,IN FILE,CHANNEL,OFFSET,DURATION,TOP1MATCH,MANUAL ID",
+            "D:\\x,,a.wav,0,1.5,0.5,owl,dog\nD:\\x,,a.wav,0,3,0,owl,cat\n",
+        ),
+    ],
+)
+def test_events_may_have_a_duration(header: str, rows: str, tmp_path: Path):
+    manifest = read(tmp_path, f"{header}\n{rows}", window=5.0)
+    assert manifest.events == {"a.wav": [(1.5, 2.0, "dog"), (3.0, 3.0, "cat")]}
+
+
+def test_files_of_kaleidoscope_are_in_their_folders(tmp_path: Path):
+    touch(tmp_path / "one" / "two", "a.wav")
+    header = "FOLDER,IN FILE,OFFSET,DURATION,MANUAL ID"
+    manifest = read(tmp_path, f"{header}\none\\two,a.wav,1,2,dog\n,a.wav,3,4,cat\n", window=5.0)
+    assert manifest.events == {"one/two/a.wav": [(1.0, 3.0, "dog")], "a.wav": [(3.0, 7.0, "cat")]}
+
+
+def test_negative_durations_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"clips\.csv, line 2: the duration -1 is negative; correct it$"):
+        read(tmp_path, "path,label,start,duration\na.wav,dog,1,-1\n", window=5.0)
+
+
 def test_rows_without_times_are_about_the_file(tmp_path: Path):
     manifest = read(
         tmp_path, "path,label,start,end\na.wav,dog,,\nb.wav,,,\nc.wav,,1,2\nd.wav,cat,1,2\n", window=5.0

@@ -1,0 +1,56 @@
+"""Samples that name windows by a file, a start and an end in columns of their own, as opensoundscape does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.classifier.submission.class_names import normal_form
+from pipeline.classifier.submission.clip_ids import ClipIndex
+from pipeline.classifier.submission.row_ids import RowIdPattern
+from pipeline.classifier.submission.sample import CHECKED_ROWS, SampleSubmission, split_columns
+from pipeline.data.annotations.annotation import is_seconds
+from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS, first_column, plain_name
+
+
+def join_time_columns(
+    sample: SampleSubmission, files: ClipIndex, class_names: Sequence[str]
+) -> tuple[SampleSubmission, RowIdPattern] | None:
+    """Return a sample in which files and times are joined to ids, without the columns of times; None if it
+    has no such columns.
+
+    Args:
+        sample: the sample, with rows.
+        files: finds recordings by their names.
+        class_names: classes of the model, which are values, also if one is named `stop`.
+
+    Returns:
+        The sample and the pattern of its ids.
+    """
+    times = _time_columns(sample, class_names)
+    if not times:
+        return None
+    table = sample.table.drop(columns=list(times.values()))
+    names = tuple(name for name in sample.names if name not in times.values())
+    joined = replace(sample, table=table, columns=names)
+    id_column, _ = split_columns(joined, files)
+    if not any(files.find(text) for text in table[id_column].head(CHECKED_ROWS)):
+        return None
+    ids = table[id_column].str.strip()
+    for name in times.values():
+        ids = ids + " " + sample.table[name].str.strip()
+    pattern = " ".join(f"{{{field}}}" for field in ("stem", *times))
+    return replace(joined, table=table.assign(**{id_column: ids})), RowIdPattern(pattern)
+
+
+def _time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[str, str]:
+    """Return the columns of starts and ends by `start` and `end`; one of them may be missing."""
+    classes = set(map(normal_form, class_names))
+    names = ["" if normal_form(name) in classes else plain_name(name) for name in sample.names]
+    found = {}
+    for field, accepted in (("start", START_COLUMNS), ("end", END_COLUMNS)):
+        position = first_column(names, accepted)
+        name = "" if position is None else sample.names[position]
+        if name in sample.table and all(map(is_seconds, sample.table[name].head(CHECKED_ROWS))):
+            found[field] = name
+    return found
