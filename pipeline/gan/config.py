@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -18,6 +19,9 @@ MAX_SEED = 2**62
 class TrainGanConfig(TrainingConfig):
     """Train a conditional GAN on shards."""
 
+    init_from: PathOrURI | None = None
+    """Folder of a GAN whose networks, after its last epoch, the training starts from: for more epochs, or for
+    other sounds. Classes are matched by name."""
     augmentation_strength: float = Field(0.0, ge=0, le=1)
     """Also train on augmented copies up to this strength; 0 uses original clips only."""
     gan: GanConfig = GanConfig()
@@ -75,6 +79,10 @@ class TrainGanConfig(TrainingConfig):
     max_rollbacks: int = Field(3, ge=0)
     """Maximum number of rollbacks: after a collapse, training resumes from the last good checkpoint at half
     the learning rates."""
+
+    @property
+    def initial_run(self) -> Path | None:
+        return self.init_from
 
     @model_validator(mode="after")
     def _check_precision(self) -> Self:

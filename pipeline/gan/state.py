@@ -18,6 +18,7 @@ from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows, s
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_values
+from pipeline.gan.initial_networks import InitialNetworks, load_initial_networks, read_initial_networks
 from pipeline.gan.real_variety import measure_variety, variety_rows
 from pipeline.gan.selection_clips import selection_rows
 from pipeline.gan.snapshots import SnapshotWriter, real_clip_rows
@@ -78,6 +79,10 @@ class GanTrainState:
     runner: StepRunner
     ada_p: Tensor
     """Augmentation probability, a scalar on the device, which changes without synchronization."""
+    initial: InitialNetworks | None
+    """Networks that the training starts from instead of random ones."""
+    initial_note: str
+    """What was loaded of them; empty without them."""
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
@@ -130,6 +135,8 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     checked = split.train if data.partition is None else statistics
     world.run_on_all_ranks(partial(check_values, dataset, checked, config.shards))
     generator, discriminator = create_networks(config, dataset, *mel_statistics(dataset.mels, statistics))
+    initial = read_initial_networks(config.init_from, world)
+    initial_note = load_initial_networks(initial, generator, discriminator, dataset) if initial else ""
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"
@@ -165,6 +172,8 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         gradients={name: FlatGradients(model) for name, model in networks.items()} if is_gpu else {},
         runner=StepRunner(world.device, config.cuda_graphs, logger.warning),
         ada_p=torch.tensor(config.ada.p, dtype=torch.float64, device=world.device),
+        initial=initial,
+        initial_note=initial_note,
     )
     _check_warmup(state)
     return state
@@ -214,6 +223,8 @@ def reset(state: GanTrainState) -> None:
     """Set a state to that before the first step, in place: CUDA graphs refer to its tensors."""
     model = state.generator
     networks = create_networks(state.config, state.dataset, model.mel_mean_M.cpu(), model.mel_std_M.cpu())
+    if state.initial is not None:
+        load_initial_networks(state.initial, *networks, state.dataset)
     state.generator.load_state_dict(networks[0].state_dict())
     state.ema.model.load_state_dict(networks[0].state_dict())
     state.discriminator.load_state_dict(networks[1].state_dict())

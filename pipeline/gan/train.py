@@ -13,6 +13,7 @@ from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_single_label, check_values
+from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.train_reference_classifier import train_selection_classifier
@@ -35,6 +36,8 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
     check_single_label(config.shards)
+    if RunFolder(config.run).read_json("summary.json") is None:
+        check_initial_run(config.init_from)
     summary = start_run("train-gan", config)
     with tracked(config):
         if summary is None:

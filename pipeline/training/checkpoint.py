@@ -111,6 +111,11 @@ class Checkpoints:
             candidates.reject(next(filter(None, errors)))
         return None
 
+    def exist(self) -> bool:
+        """Return whether there is a checkpoint after an epoch."""
+        with report_os_errors("listing", self.folder):
+            return bool(repeat_transient(self._valid_epochs))
+
     def _valid(self) -> list[Path]:
         folders = (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}"))
         return sorted(filter(_position, folders), key=_position)

@@ -128,13 +128,13 @@ def load_generator(run: Path) -> SavedGenerator:
     return SavedGenerator(model.eval(), metadata)
 
 
-def load_generator_metadata(run: Path) -> GeneratorMetadata:
-    """Load the metadata of a run's generator without its weights.
+def load_generator_metadata(run: Path, flag: str = "--run") -> GeneratorMetadata:
+    """Load the metadata of a run's generator without its weights; errors name the flag of the run.
 
     Raises:
         UserError: as `load_generator`.
     """
-    return _read(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)))[1]
+    return _read(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)), flag)[1]
 
 
 def model_digest(run: Path) -> str:

@@ -83,9 +83,12 @@ class RunFolder:
             existing = with_missing(recorded, {"config": defaults or {}})
             changes = diff_settings(existing, requested, "")
             if changes:
+                change = changes[0].removeprefix("config.")
+                # Its learning rate has reached its end, so that more epochs are another training.
+                longer = f" with --init-from {self.path}" if change.startswith("epochs = ") else ""
                 raise UserError(
-                    f"--run {self.path} contains a run with {changes[0].removeprefix('config.')}; "
-                    "choose another --run, or delete the folder to start over"
+                    f"--run {self.path} contains a run with {change}; choose another --run{longer}, or "
+                    "delete the folder to start over"
                 )
             if recorded.get("shards") != str(shards):
                 with report_os_errors("writing to", self.path):

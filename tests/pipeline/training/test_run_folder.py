@@ -63,8 +63,13 @@ def test_file_in_place_of_a_run_is_named(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     begin(tmp_path / "run")
-    with pytest.raises(UserError, match=r"contains a run with epochs = 1 .*choose another --run"):
+    with pytest.raises(
+        UserError,
+        match=r"a run with epochs = 1 \(requested 2\); choose another --run with --init-from .*run, or",
+    ):
         begin(tmp_path / "run", epochs=2)
+    with pytest.raises(UserError, match=r"a run with seed = None \(requested 2\); choose another --run, or"):
+        begin(tmp_path / "run", seed=2)
 
 
 def test_resuming_run_of_old_format_is_refused(tmp_path: Path) -> None:
