@@ -37,6 +37,7 @@ from pipeline.data.split_warnings import name_list
 from pipeline.distributed.devices import process_device
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import csv_text, write_text_atomically
+from pipeline.io.storage import check_writable
 from pipeline.io.text import plural
 from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 
@@ -59,7 +60,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Write `evaluation.json`, `confusion.csv` and `report.html`; return the metrics.
 
     Raises:
-        UserError: an unusable run, or shards that the model cannot be evaluated on.
+        UserError: an unusable run, shards that the model cannot be evaluated on, or a folder that cannot be
+            written to.
     """
     if config.out is None and (config.run / CROSSVAL_NAME).is_file():
         raise UserError(
@@ -67,9 +69,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "this one"
         )
     saved = load_predictor(config.run)
+    out = config.out or config.run
+    check_writable(out)
     dataset, rows, description = select_rows(config, saved)
     predictions = predict_any(saved, dataset, rows, config.tta_shifts, process_device(config.device))
-    out = config.out or config.run
     history = RunFolder(config.run).read_history()
     metrics = write_any(out, predictions, saved, history, description, config.tta_shifts)
     if saved.metadata.multi_label:

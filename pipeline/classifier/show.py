@@ -24,7 +24,7 @@ from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
-from pipeline.io.storage import PathOrURI, file_size, is_remote
+from pipeline.io.storage import PathOrURI, check_writable, file_size, is_remote
 from pipeline.io.text import plural
 from pipeline.report.audio_parts import AudioPart, choose_parts, heard, read_parts
 from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
@@ -70,6 +70,7 @@ def show(config: ShowConfig) -> None:
         UserError: an unusable run or recording, unreadable annotations, or a full disk.
     """
     classifier = SoundClassifier(config.run, config.device)
+    check_writable(config.out.parent)
     mel = classifier.metadata.features.mel
     source = str(config.recording)
     try:

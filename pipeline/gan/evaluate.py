@@ -41,6 +41,7 @@ from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_text_atomically
+from pipeline.io.storage import check_writable
 from pipeline.training.model_file import SavedClassifier, load_generator
 from pipeline.training.optim import set_float32_precision
 from pipeline.training.run import load_run_data
@@ -91,10 +92,12 @@ def evaluate_gan(
         The metrics, as written.
 
     Raises:
-        UserError: an unusable run, or shards that are missing or changed since training.
+        UserError: an unusable run, shards that are missing or changed since training, or a folder that cannot
+            be written to.
     """
     device = device or torch.device("cpu")
     saved = load_generator(run)
+    check_writable(out or run)
     config, dataset, split = load_run_data(run, TrainGanConfig, MOVED_HINT, shards)
     held_out_rows = subsample_evenly(scored_rows(dataset, split, config, run), MAX_HELD_OUT_CLIPS)
     if reference_run is None:

@@ -27,6 +27,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
 from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import check_right_to_delete
 
 RECORD_NAME, LOCK_NAME = ".owner.json", ".owner.lock"
 # Seconds between two renewals of the record, and without a renewal until it is stale.
@@ -136,13 +137,15 @@ def own_folder(folder: Path, command: str, flag: str = "--out") -> Iterator[Fold
         flag: command-line flag of the folder, for messages.
 
     Raises:
-        UserError: another command is using the folder, or the folder cannot be written to.
+        UserError: another command is using the folder, the folder cannot be written to, or its object store
+            refuses to delete objects.
     """
     with ExitStack() as stack:
         with report_os_errors("writing to", folder):
             _make_folder(folder, flag)
             locked = stack.enter_context(_file_lock(folder, flag))
             _check_previous(folder, flag, locked)
+            check_right_to_delete(folder, flag)
             owner = FolderOwner(folder, command, flag)
             owner.start()
         stack.callback(owner.stop)

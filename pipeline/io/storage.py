@@ -19,10 +19,11 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 from pipeline.io.arguments import shown_value
 from pipeline.io.concurrent import map_concurrently
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.hub_bucket import split_hub_key
 from pipeline.io.remote_path import RemotePath, parse_uri
 from pipeline.io.store_connections import ALIASES, SCHEMES, check_options
+from pipeline.io.store_errors import StoreAccessError
 
 
 def to_path(path: Path | str) -> Any:
@@ -226,3 +227,46 @@ def storage_arguments(path: Path) -> dict[str, Any]:
 def is_store_uri(text: str) -> bool:
     """Return whether a text is the URI of an object store."""
     return text.startswith(_URI_STARTS)
+
+
+def check_right_to_delete(folder: Path, flag: str) -> None:
+    """Check that objects in a folder of an object store may be deleted: before any work, not after it.
+
+    A request to delete an object that does not exist succeeds only with that right. A local folder is not
+    checked.
+
+    Args:
+        folder: output folder of a command.
+        flag: command-line flag of the folder, for messages.
+
+    Raises:
+        UserError: the store refuses it.
+    """
+    if not isinstance(folder, RemotePath):
+        return
+    try:
+        (folder / ".right-to-delete").unlink(missing_ok=True)
+    except StoreAccessError as error:
+        raise UserError(
+            f"{flag} {folder}: {error}; old locks, checkpoints and parts have to be deleted there: grant "
+            "that right, such as s3:DeleteObject"
+        ) from None
+
+
+def check_writable(folder: Path) -> None:
+    """Write and delete an empty file in a folder: before minutes of work rather than after them.
+
+    Of a local folder that does not exist yet, its next existing parent is checked.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    with report_os_errors("writing to", folder):
+        if isinstance(folder, RemotePath):
+            probe = folder / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink(missing_ok=True)
+            return
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass

@@ -28,6 +28,7 @@ from typing import Any
 from models.config import diff_settings, with_missing
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
+from pipeline.io.storage import check_right_to_delete
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
 METRICS_NAME = "metrics.jsonl"
@@ -69,7 +70,8 @@ class RunFolder:
                 default that was the only possibility before.
 
         Raises:
-            UserError: if the folder contains a run with other settings or shards, or of another format.
+            UserError: if the folder contains a run with other settings or shards, or of another format, or
+                its object store refuses to delete objects.
         """
         requested = {
             "format_version": FORMAT_VERSION,
@@ -95,6 +97,7 @@ class RunFolder:
                     self.write_json("config.json", {**recorded, "shards": str(shards)})
             return
         with report_os_errors("creating", self.path):
+            check_right_to_delete(self.path, "--run")
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", {**requested, "shards": str(shards)})
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import run
+from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import start_job
 from pipeline.io.store_errors import StoreError
 from tests.helpers.s3_server import S3Server, s3_server
+from tests.helpers.sounds import train_config, write_shards
 
 SECRET = "FQoGZXIvYXdzSESSION"
 EXPIRED = f"<Error><Code>ExpiredToken</Code><Message>Expired.</Message><Token-0>{SECRET}</Token-0></Error>"
@@ -83,3 +85,54 @@ def test_another_generation_replaces_the_audio_in_a_bucket(server: S3Server) -> 
         (out / name).write_bytes(b"sound")
     start_job(config, {"seed": 2, "as_shards": False})
     assert [path.name for path, _ in out.walk()] == ["mine.wav", "generated.json"]
+
+
+DENIED = "<Error><Code>AccessDenied</Code><Message>not allowed</Message></Error>"
+
+
+def deny(server: S3Server, *kinds: str) -> None:
+    server.configure(errors=dict.fromkeys(kinds, (403, DENIED)))
+
+
+@pytest.mark.timeout(120)
+def test_a_bucket_that_refuses_deletes_is_found_before_the_work(
+    server: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = server.bucket("lab")
+    shards = write_shards(tmp_path, copies=0)
+    deny(server, "DELETE", "DELETE many")
+    commands = {
+        "extract": ["--data", str(tmp_path / "data"), "--out", str(bucket / "shards")],
+        "train-classifier": ["--shards", str(shards), "--run", str(bucket / "run")],
+        "train-gan": ["--shards", str(shards), "--run", str(bucket / "run")],
+        "crossval": ["--shards", str(shards), "--run", str(bucket / "run")],
+    }
+    for command, flags in commands.items():
+        assert run([command, *flags]) == 2, command
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.startswith(f"melray: error: {flags[2]} s3://lab/"), command
+        assert "s3://lab denies access (AccessDenied: not allowed); old locks, checkpoints and" in last, (
+            command
+        )
+        assert last.endswith("grant that right, such as s3:DeleteObject"), command
+    assert list(bucket.walk()) == []
+
+
+@pytest.mark.timeout(120)
+def test_a_bucket_that_refuses_writes_is_found_before_the_evaluation(
+    server: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = server.bucket("lab") / "evaluation"
+    config = train_config(write_shards(tmp_path, copies=0), tmp_path / "run", epochs=1)
+    begin_run(config)
+    train_in_process(config)
+    command = ["evaluate", "--run", str(config.run), "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.classifier.evaluate.predict_any", lambda *_: pytest.fail("evaluated"))
+        deny(server, "PUT")
+        assert run(command) == 2
+    assert "denied while writing to s3://lab/evaluation" in capsys.readouterr().err.strip().splitlines()[-1]
+    deny(server)
+    assert run(command) == 0
+    names = {path.name for path, _ in out.walk()}
+    assert names == {"evaluation.json", "confusion.csv", "report.html"}

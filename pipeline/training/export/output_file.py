@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
+from pipeline.io.storage import check_writable
 from pipeline.training.export.config import ExportConfig
 from pipeline.training.export.onnx_model import check_onnx
 
@@ -21,6 +22,7 @@ def check_output(config: ExportConfig) -> None:
         if out.exists() and not config.overwrite:
             raise UserError(f"--out {out} exists: choose another --out, or add --overwrite to replace it")
         out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out.parent)
     if config.resolved_format == "onnx":
         check_onnx()
 
