@@ -121,8 +121,6 @@ def _explain(error: Exception) -> str | None:
         return explain_os_error(error, f"using {error.uri}")
     if isinstance(error, OSError) and error.errno is not None:
         return explain_os_error(error, f"using {error.filename}" if error.filename else "working")
-    if isinstance(error, OSError) and str(error):  # of the Hugging Face hub, which it names
-        return " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return f"not enough memory ({' '.join(str(error).split()) or 'allocation failed'})"
     return None

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from pipeline.io.errors import UserError
 from pipeline.io.object_store import ObjectInfo, get_end_by_size
+from pipeline.io.store_errors import failed_request
 
 _DATASET = re.compile(r"datasets/[^/@]+/[^/@]+(?:@(?:refs/(?:convert|pr)/[^/]+|[^/]+))?(?=/|\Z)")
 # Seconds without any data, after which a read is repeated.
@@ -138,13 +139,20 @@ class HubBucket:
         except errors.HfHubHTTPError as error:
             if error.response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
                 raise UserError(f"{self._name}: access denied: check HF_TOKEN ({_reason(error)})") from None
-            raise OSError(_reason(error)) from None
+            raise failed_request(
+                f"{self._name}: {_reason(error)}", self._uri(key), error.response.status_code
+            ) from None
         except errors.HFValidationError as error:
             raise UserError(f"{self._name}: no name of a dataset: {_reason(error)}") from None
         except OSError:
             raise
         except Exception as error:  # those of the HTTP client, which is another one in each major version
-            raise OSError(f"cannot reach {self._api.endpoint}: {_reason(error)}") from None
+            raise failed_request(
+                f"cannot reach {self._api.endpoint}: {_reason(error)}", self._uri(key)
+            ) from None
+
+    def _uri(self, key: str) -> str:
+        return f"{self._name}/{key}" if key else self._name
 
     def _login(self) -> str:
         """Return how to be recognized by the hub; empty if a token was sent."""

@@ -72,10 +72,28 @@ def store_error(text: str, bucket: str, key: str, hint: str = "") -> StoreError:
         error, transient = StoreError(f"{bucket} is in another region ({reason}); {fix}"), False
     else:
         error = StoreError(f"{bucket}: {reason}" if code else reason)
-        transient = not 400 <= status < 500 or status in _REPEATABLE_STATUS or code == _REPEATABLE_CODE
+        transient = _may_pass(status) or code == _REPEATABLE_CODE
     error.uri, error.status = f"{bucket}/{key}" if key else bucket, status
     error.transient, error.reason_known = transient, bool(code)
     return error
+
+
+def failed_request(text: str, uri: str, status: int = 0) -> StoreError:
+    """Return the error of a request that another client has explained.
+
+    Args:
+        text: what was wrong, and where.
+        uri: URI of the object or folder.
+        status: HTTP status of the answer; 0 if there was none.
+    """
+    error = StoreError(text)
+    error.uri, error.status, error.transient = uri, status, _may_pass(status)
+    return error
+
+
+def _may_pass(status: int) -> bool:
+    """Return whether a request with this answer may succeed later."""
+    return not 400 <= status < 500 or status in _REPEATABLE_STATUS
 
 
 def names_missing_bucket(text: str) -> bool:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.errors import UserError, is_of_storage, report_os_errors
 from pipeline.io.hub_bucket import split_hub_key
 from pipeline.io.storage import to_path
+from pipeline.io.store_errors import StoreError
 from tests.helpers.hub_server import TOKEN, HubServer
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -151,8 +152,18 @@ class TestErrors:
     def test_unreachable_hub_is_named(self, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.sleep", lambda _: None)
         path = to_path("hf://datasets/me/sounds/a.wav?endpoint=http://127.0.0.1:9")
-        with pytest.raises(OSError, match=r"^cannot reach http://127.0.0.1:9: .*refused"):
+        with pytest.raises(StoreError, match=r"^cannot reach http://127.0.0.1:9: .*refused") as error:
             path.read_bytes()
+        assert error.value.transient and is_of_storage(error.value)
+
+    def test_hub_that_fails_is_no_damaged_file(self, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        path = to_path("hf://datasets/me/sounds/a.wav")
+        hub.fail_next = 1000
+        with pytest.raises(StoreError, match=r"^hf://datasets/me/sounds: .*Service Unavailable") as error:
+            path.read_bytes()
+        assert error.value.transient and is_of_storage(error.value)
+        assert error.value.uri == "hf://datasets/me/sounds/a.wav"
 
     def test_invalid_name_is_named(self, hub: HubServer) -> None:
         with pytest.raises(UserError, match=r"^hf://datasets/me/my sounds: no name of a dataset: .*'-'"):
