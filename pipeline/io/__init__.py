@@ -7,6 +7,7 @@
 - `standard_error`: hides lines that libraries write directly to file descriptor 2.
 - `object_store`: what melray needs of a bucket; `obstore_bucket` and `hub_bucket` implement it.
 - `store_errors`: errors of object stores, in one line and without secrets.
+- `boto3_listing`: listings of S3 with keys that obstore cannot address.
 - `store_connections`: credentials, endpoints and retries of each kind of object store.
 - `range_reader`: random access to an object.
 - `read_once`: remote files that are looked at several times, but requested once.

@@ -26,7 +26,7 @@ class ObstoreBucket:
         self,
         store: Any,
         name: str,
-        walk_unusual: Callable[[str], Iterator[ObjectInfo]] | None = None,
+        walk_unusual: Callable[[str, str], Iterator[ObjectInfo]] | None = None,
         hint: str = "",
     ):
         """Create a bucket.
@@ -34,7 +34,7 @@ class ObstoreBucket:
         Args:
             store: a store of obstore.
             name: URI of the bucket, for messages.
-            walk_unusual: lists all objects below a folder, also those with keys that obstore cannot address.
+            walk_unusual: lists the objects of a folder after a key, also those that obstore cannot address.
             hint: what to do about denied requests, for messages.
         """
         self._store, self._name, self._walk_unusual, self._hint = store, name, walk_unusual, hint
@@ -103,7 +103,7 @@ class ObstoreBucket:
             # obstore refuses the whole page of a listing that has one such key. Pages are in order of keys.
             if self._walk_unusual is None:
                 raise OSError(f"{error}; rename that object") from None
-            yield from (info for info in self._walk_unusual(folder) if info.key > last)
+            yield from self._walk_unusual(folder, last)
 
     def list(self, folder: str) -> Iterator[ObjectInfo]:
         try:

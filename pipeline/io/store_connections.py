@@ -18,15 +18,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+from pipeline.io.boto3_listing import Boto3Listing
 from pipeline.io.errors import UserError
 from pipeline.io.hub_bucket import HubBucket
-from pipeline.io.object_store import ObjectInfo, ObjectStore
+from pipeline.io.object_store import ObjectStore
 from pipeline.io.obstore_bucket import ObstoreBucket
 from pipeline.io.store_errors import without_secrets
 
@@ -158,6 +159,7 @@ def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
     from obstore.store import S3Store
 
     config: dict[str, Any] = {}
+    session = None
     endpoint = _endpoint(settings, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     region = settings.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if _is_anonymous(settings):
@@ -165,6 +167,7 @@ def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
     elif "profile" in settings or not os.environ.get("AWS_ACCESS_KEY_ID"):
         profile = _AwsProfile(settings.get("profile"))
         config |= profile.credentials()
+        session = profile.session
         endpoint = endpoint or profile.endpoint
         region = region or profile.region
     if endpoint:
@@ -172,8 +175,9 @@ def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
     region = region or "us-east-1"
     config["region"] = region if endpoint or "region" in settings else bucket_region(bucket, region)
     hint = _NO_AWS_CREDENTIALS if config.get("skip_signature") and not _is_anonymous(settings) else ""
-    walk = partial(_walk_by_pyarrow, bucket, endpoint, config["region"], _is_anonymous(settings))
-    return ObstoreBucket(S3Store(bucket, **config, **_common(settings)), f"s3://{bucket}", walk, hint)
+    is_anonymous = bool(config.get("skip_signature"))
+    listing = Boto3Listing(bucket, endpoint, config["region"], is_anonymous, session)
+    return ObstoreBucket(S3Store(bucket, **config, **_common(settings)), f"s3://{bucket}", listing.walk, hint)
 
 
 class _AwsProfile:
@@ -182,22 +186,22 @@ class _AwsProfile:
     def __init__(self, name: str | None):
         import boto3
 
-        self._session = boto3.session.Session(profile_name=name)
-        self.region: str = self._session.region_name or ""
+        self.session = boto3.session.Session(profile_name=name)
+        self.region: str = self.session.region_name or ""
 
     @property
     def endpoint(self) -> str:
         """Endpoint in the configuration files; empty for that of AWS."""
-        url = self._session.client("s3", region_name=self.region or "us-east-1").meta.endpoint_url
+        url = self.session.client("s3", region_name=self.region or "us-east-1").meta.endpoint_url
         return "" if ".amazonaws.com" in url else url
 
     def credentials(self) -> dict[str, Any]:
         """Return the settings by which obstore refreshes credentials; without any, for public data."""
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        if self._session.get_credentials() is None:
+        if self.session.get_credentials() is None:
             return {"skip_signature": True}
-        return {"credential_provider": Boto3CredentialProvider(self._session)}
+        return {"credential_provider": Boto3CredentialProvider(self.session)}
 
 
 def bucket_region(bucket: str, region: str, url: str = "https://s3.{region}.amazonaws.com") -> str:
@@ -217,21 +221,6 @@ def bucket_region(bucket: str, region: str, url: str = "https://s3.{region}.amaz
     except requests.RequestException:
         return region
     return response.headers.get("x-amz-bucket-region", region)
-
-
-def _walk_by_pyarrow(
-    bucket: str, endpoint: str, region: str, anonymous: bool, folder: str
-) -> Iterator[ObjectInfo]:
-    """List a folder by another client, which accepts all keys in listings but cannot read some of them."""
-    import pyarrow.fs as fs
-
-    scheme, _, host = endpoint.partition("://")
-    options: dict[str, Any] = {"endpoint_override": host, "scheme": scheme} if endpoint else {}
-    filesystem = fs.S3FileSystem(region=region, anonymous=anonymous, **options)
-    selector = fs.FileSelector(f"{bucket}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
-    for info in filesystem.get_file_info(selector):
-        if info.type == fs.FileType.File:
-            yield ObjectInfo(info.path.removeprefix(f"{bucket}/"), info.size, info.mtime_ns or 0)
 
 
 def _open_gcs(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
