@@ -22,6 +22,7 @@ from models.gan_metrics import (
 )
 from models.metrics import confusion_matrix
 from pipeline.data.split_warnings import name_list
+from pipeline.io.text import plural
 from pipeline.report.page import number
 
 # A generated clip is suspected to be a copy if its distance to the nearest training clip is below this
@@ -30,6 +31,8 @@ MEMORIZATION_QUANTILE = 0.01
 # Held-out clips whose mean distance to the nearest training clip is below this fraction of the spread of the
 # training clips are copies of those.
 MIN_RELATIVE_DISTANCE = 1e-3
+# Held-out clips below which distances, density and coverage are rough: one clip is 2 % of the coverage.
+FEW_CLIPS = 50
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,11 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
         f"Fréchet distance {number(frechet['generated'], '.1f')} "
         f"(untrained {number(frechet['untrained'], '.1f')}, real {number(frechet['real'], '.1f')}), "
         f"density {number(metrics['density'])}, coverage {number(metrics['coverage'])}, "
-        f"nearest-neighbor distance ratio {number(metrics['nearest']['ratio'])}"
+        f"nearest-neighbor distance ratio {number(metrics['nearest']['ratio'])}; compared with "
+        f"{plural(frechet['held_out_clips'], 'held-out clip')}"
     )
+    if frechet["held_out_clips"] < FEW_CLIPS:
+        text += ", too few to tell similar generators apart"
     if left_out := metrics["left_out_classes"]:
         text += f"; without classes that have no variety or no held-out clips: {name_list(left_out)}"
     return text
