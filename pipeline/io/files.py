@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from pipeline.io.background_uploads import upload
 from pipeline.io.remote_path import RemotePath
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$")
 # Size up to which a file for an object store is in memory before it is uploaded.
 _MAX_MEMORY_BYTES = 64 << 20
 
@@ -43,6 +44,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Delete the temporary files that `write_atomically` left directly in a folder when it was killed."""
+    if isinstance(folder, RemotePath):
+        return
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.search(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _upload(file: Any, path: RemotePath) -> None:

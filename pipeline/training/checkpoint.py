@@ -49,6 +49,7 @@ class Checkpoints:
     def __init__(self, run: Path, keep: int = 2):
         self.folder = run / "checkpoints"
         self.keep = keep
+        self._has_partial = True
 
     def write(
         self,
@@ -82,8 +83,15 @@ class Checkpoints:
 
     def _delete_old(self, newest: Path) -> None:
         """Delete the checkpoints that are not kept after `newest` has been written."""
+        valid = self._valid()
         kept = {newest.name, *(folder.name for folder in self._valid_epochs()[-self.keep :])}
-        for old in self._valid():
+        if self._has_partial:  # of a worker that was killed while it wrote; this one leaves none
+            whole = {newest.name, *(folder.name for folder in valid)}
+            for folder in self.folder.glob("epoch_*"):
+                if folder.name not in whole and _position(folder):
+                    remove_tree(folder)
+            self._has_partial = False
+        for old in valid:
             if old.name not in kept:
                 # Invalidate it first, so that a partially deleted checkpoint is never read.
                 (old / STATE_NAME).unlink(missing_ok=True)

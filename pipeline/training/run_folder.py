@@ -27,7 +27,7 @@ from typing import Any
 
 from models.config import diff_settings, with_missing
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_text_atomically
+from pipeline.io.files import remove_temporary_files, write_text_atomically
 from pipeline.io.storage import check_right_to_delete
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
@@ -82,6 +82,8 @@ class RunFolder:
         }
         recorded = self.read_config()
         if recorded is not None:
+            with report_os_errors("writing to", self.path):
+                remove_temporary_files(self.path)
             existing = with_missing(recorded, {"config": defaults or {}})
             changes = diff_settings(existing, requested, "")
             if changes:

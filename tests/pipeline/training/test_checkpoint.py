@@ -156,6 +156,17 @@ def test_incomplete_checkpoint_is_ignored_and_replaced(run: Path):
     assert not (incomplete / ".model.safetensors.0123.tmp").exists()
 
 
+def test_checkpoint_that_a_killed_worker_was_writing_is_deleted(run: Path):
+    partial = run / "checkpoints" / "epoch_0003_step_0500"
+    partial.mkdir()
+    (partial / "model.safetensors").touch()
+    (run / "checkpoints" / "epoch_of_mine").mkdir()
+    before = checkpoint_names(run)
+    Checkpoints(run).write(4, make_groups(4), {"epoch": 4})
+    assert partial.name in before and not partial.exists()
+    assert (run / "checkpoints" / "epoch_of_mine").exists()
+
+
 def test_checkpoint_can_be_rewritten(run: Path):
     Checkpoints(run).write(3, make_groups(33), {"epoch": 3, "rewritten": True})
     groups, state = Checkpoints(run).read()

@@ -61,6 +61,14 @@ def test_file_in_place_of_a_run_is_named(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file").read_config()
 
 
+def test_files_that_a_killed_command_was_writing_are_removed(tmp_path: Path) -> None:
+    begin(tmp_path)
+    left, others = tmp_path / ".model.safetensors.0a1b2c3d.tmp", tmp_path / ".mine.tmp"
+    left.touch(), others.touch()
+    begin(tmp_path)
+    assert not left.exists() and others.exists()
+
+
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     begin(tmp_path / "run")
     with pytest.raises(
