@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,12 @@ from pipeline.audio.clip_files import ClipsAhead, FetchedFile, clip_sources
 from pipeline.audio.clip_formats import read_formats
 from pipeline.audio.cpu_time import clip_seconds
 from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.feature_defaults import complete_settings, describe_choice, resolve_features
+from pipeline.audio.feature_defaults import (
+    complete_settings,
+    describe_choice,
+    describe_cropping,
+    resolve_features,
+)
 from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.open_recording import KeptRecording
@@ -175,11 +180,15 @@ def choose_features(
     if existing is not None:
         return complete_settings(settings, existing.features)
     formats = manifest.formats
-    features = resolve_features(
-        settings, lambda: read_formats(manifest.clips) if formats is None else formats
-    )
+    sample = cache(lambda: read_formats(manifest.clips) if formats is None else formats)
+    features = resolve_features(settings, sample)
     if choice := describe_choice(settings, features):
         logger.info("spectrograms: %s, chosen from the clips; set them by --features.*", choice)
+    if settings.seconds is None and (cropping := describe_cropping(sample(), features.seconds)):
+        advice = (
+            f"--window {features.seconds:g} cuts recordings into clips, --features.seconds sets the length"
+        )
+        logger.warning("%s; %s", cropping, advice)
     return features
 
 

@@ -24,6 +24,8 @@ TARGET_FRAMES, MIN_HOP_S, MAX_HOP_S = 215, 0.010, 512 / 22_050
 HOPS_PER_WINDOW = 4
 # Fraction of the clips that are not cropped.
 UNCROPPED = 0.95
+# Clips that are this many times as long as what is used of them are probably recordings to cut into windows.
+MUCH_LONGER = 2
 # Mel bands come in multiples of this.
 N_MELS_STEP = 16
 
@@ -85,6 +87,20 @@ def typical_seconds(formats: Sequence[ClipFormat]) -> float:
         return MAX_SECONDS
     seconds = float(np.quantile([clip.seconds for clip in formats], UNCROPPED, method="higher"))
     return max(0.1, min(MAX_SECONDS, math.ceil(round(10 * seconds, 3)) / 10))
+
+
+def describe_cropping(formats: Sequence[ClipFormat], seconds: float) -> str:
+    """Return in one line that most clips lose more than half of their audio; empty if they do not.
+
+    Args:
+        formats: formats of some clips.
+        seconds: length to which clips are cropped.
+    """
+    median = float(np.median([clip.seconds for clip in formats])) if formats else 0.0
+    if median <= MUCH_LONGER * seconds:
+        return ""
+    lengths = f"most files are much longer (median {median:.0f} s) than clips"
+    return f"{lengths}, and only {seconds:g} s of each are used"
 
 
 def default_hop_length(sample_rate: int, seconds: float) -> int:

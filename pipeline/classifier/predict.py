@@ -18,6 +18,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pipeline.audio.clip_formats import read_formats
+from pipeline.audio.feature_defaults import describe_cropping
 from pipeline.classifier.prediction.config import PredictConfig
 from pipeline.classifier.prediction.merge import SUBMISSION_NAME, MergedPredictions
 from pipeline.classifier.prediction.plan import PredictionPlan, plan_prediction
@@ -44,7 +46,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.folder_lock import own_folder
 from pipeline.io.output_folder import check_output_folder
-from pipeline.io.storage import pyarrow_source
+from pipeline.io.storage import is_store_uri, pyarrow_source
 from pipeline.io.text import plural
 from pipeline.training.model_file import ClassifierMetadata
 
@@ -85,6 +87,8 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
         logger.info("ensemble of %d models of %s: mean of their probabilities", saved.members, config.run)
     for warning in manifest.warnings + plan.submission.warnings:
         logger.warning("%s", warning)
+    if plan.windows is None and config.windows == 1:
+        _warn_of_cropping(manifest.clips, saved.metadata.features.seconds)
     if plan.submission.values.note:
         logger.info("%s", plan.submission.values.note)
     with report_os_errors("reading", config.out):
@@ -102,6 +106,14 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
             merged = plan.merge(job.units, config.out)
             job.clean_up()
     _print_result(config, merged)
+
+
+def _warn_of_cropping(clips: pd.DataFrame, seconds: float) -> None:
+    """Log that only the center of long files is classified; objects of a store are not read for that."""
+    on_disk = clips[[not is_store_uri(path) for path in clips["path"]]]
+    if cropping := describe_cropping(read_formats(on_disk), seconds):
+        advice = f"--window {seconds:g} classifies all of a recording, --windows 10 averages up to 10 parts"
+        logger.warning("%s, from the center; %s", cropping, advice)
 
 
 def read_audio(audio: tuple[Path, ...], data_config: str | None = None) -> Manifest:

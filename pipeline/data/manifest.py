@@ -16,7 +16,12 @@ from pydantic import model_validator
 
 from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import ending, is_recording
-from pipeline.data.annotations.annotated_folder import AnnotatedClips, Events, read_annotated_folder
+from pipeline.data.annotations.annotated_folder import (
+    AnnotatedClips,
+    Events,
+    read_annotated_folder,
+    unread_annotations_warning,
+)
 from pipeline.data.annotations.annotation import parse_label
 from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.event_table import has_times, read_event_table
@@ -272,11 +277,12 @@ def _read_class_folders(tree: FolderTree, data: Path, config: ManifestConfig) ->
             ]
         walk = AudioWalk(layout.tree)
         clips = to_table(walk.records(layout.classes))
+        unread = [] if config.window is None else unread_annotations_warning(layout.tree, clips["clip_id"])
     empty = _empty_classes(layout, clips, walk.omitted)
     layout.warnings += first_messages(
         [f"ignoring empty class folder '{layout.tree.path(name)}': no audio files found" for name in empty]
     )
-    warnings = layout.warnings + walk.omitted.warnings()
+    warnings = layout.warnings + walk.omitted.warnings() + unread
     if clips["label"].nunique() < 2:
         warnings += nested_classes_warning(layout) or table_hint(tree)
     return Manifest(clips, warnings, multi_label)

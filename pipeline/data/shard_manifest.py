@@ -67,11 +67,12 @@ def open_shards(folder: Path, flag: str = "--shards") -> ShardManifest:
         raise UserError(f"{flag} {folder}: no such folder")
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        hint = (
-            "extraction is incomplete; rerun `melray extract` to resume"
-            if any(folder.glob("part-*.parquet"))
-            else "create it with `melray extract`"
-        )
+        if any(folder.glob("part-*.parquet")):
+            hint = "extraction is incomplete; rerun `melray extract` to resume"
+        elif (folder / "model.safetensors").is_file():
+            hint = "it is a run; give the folder of shards that it was trained on"
+        else:
+            hint = "create it with `melray extract`"
         raise UserError(f"{flag} {folder}: no {MANIFEST_NAME} found: {hint}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

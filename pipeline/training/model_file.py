@@ -18,6 +18,7 @@ from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
 from models.multi_label_metrics import DEFAULT_THRESHOLD
 from pipeline.audio.features import FeatureConfig
+from pipeline.data.shard_manifest import MANIFEST_NAME
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
@@ -173,7 +174,10 @@ def _read(
         RunFolder(run).check_single_model(flag)
         if content is not None and content.get("command") == "train-gan":
             command = "train-gan"  # a command that takes both kinds asks for a classifier
-        raise UserError(f"{flag} {run}: no {MODEL_NAME} in it; train it with `melray {command} --run {run}`")
+        fix = f"train it with `melray {command} --run {run}`"
+        if content is None:
+            fix = _other_folder(run) or fix
+        raise UserError(f"{flag} {run}: no {MODEL_NAME} in it; {fix}")
     tensors, metadata = load(path)
     if metadata.get("kind") not in ("classifier", "generator"):
         raise UserError(f"{path} is not a model of melray (kind {metadata.get('kind')!r})")
@@ -186,6 +190,14 @@ def _read(
         return tensors, metadata_class.parse(metadata, str(path))
     except ConfigError as error:
         raise UserError(str(error)) from None
+
+
+def _other_folder(path: Path) -> str:
+    """Return what a folder that is no run probably is, and which folder to give; empty if unknown."""
+    if (path / MANIFEST_NAME).is_file():
+        return "it is a folder of shards: give the run that was trained on them"
+    runs = sorted(model.parent.name for model in path.glob(f"*/{MODEL_NAME}"))
+    return f"give one of the runs in it, such as {path / runs[0]}" if runs else ""
 
 
 def _load_weights(model: nn.Module, tensors: dict[str, Tensor], run: Path) -> None:

@@ -30,6 +30,7 @@ from pipeline.extract import (
 )
 from pipeline.io.errors import UserError
 from tests.helpers.audio_formats import write_broken_files
+from tests.helpers.saved_classifier import save_classifier
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones
 
 
@@ -247,6 +248,12 @@ def test_missing_or_incomplete_shards_raise(tmp_path: Path):
         open_shards(tmp_path)
     (tmp_path / "part-00000-0123456789ab.parquet").touch()
     with pytest.raises(UserError, match="extraction is incomplete; rerun `melray extract` to resume"):
+        open_shards(tmp_path)
+
+
+def test_run_that_is_given_as_shards_is_named(tmp_path: Path):
+    save_classifier(tmp_path)
+    with pytest.raises(UserError, match=r"it is a run; give the folder of shards that it was trained on$"):
         open_shards(tmp_path)
 
 

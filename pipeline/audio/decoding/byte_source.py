@@ -38,7 +38,8 @@ class ByteSource:
         if self._path is not None:
             status = os.stat(self._path)
             if not stat.S_ISREG(status.st_mode):
-                raise OSError("not a regular file")
+                is_folder = stat.S_ISDIR(status.st_mode)
+                raise OSError("a folder, not an audio file" if is_folder else "not a regular file")
             self._descriptor, self.size = os.open(self._path, os.O_RDONLY), status.st_size
 
     def __enter__(self) -> ByteSource:

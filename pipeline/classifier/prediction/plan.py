@@ -17,6 +17,7 @@ from pipeline.classifier.prediction.recording_list import read_recordings
 from pipeline.classifier.predictor_model import PredictorModel
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.sample import SampleSubmission, read_sample
+from pipeline.classifier.submission.time_columns import check_no_times
 from pipeline.classifier.submission.window_plan import plan_window_submission
 from pipeline.classifier.windows.merge import WindowMerge, delete_window_files
 from pipeline.classifier.windows.settings import WindowSettings, label_thresholds
@@ -74,6 +75,8 @@ def plan_prediction(
     thresholds = label_thresholds(metadata, config.threshold)
     if settings is None:
         windows = None
+        if sample is not None:
+            check_no_times(sample, metadata.class_names, metadata.features.seconds)
         submission = plan_submission(
             sample,
             clips,

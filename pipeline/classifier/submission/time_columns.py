@@ -11,6 +11,8 @@ from pipeline.classifier.submission.row_ids import RowIdPattern
 from pipeline.classifier.submission.sample import CHECKED_ROWS, SampleSubmission, split_columns
 from pipeline.data.annotations.annotation import is_seconds
 from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS, first_column, plain_name
+from pipeline.data.clips import shown_list
+from pipeline.io.errors import UserError
 
 
 def join_time_columns(
@@ -27,7 +29,7 @@ def join_time_columns(
     Returns:
         The sample and the pattern of its ids.
     """
-    times = _time_columns(sample, class_names)
+    times = find_time_columns(sample, class_names)
     if not times:
         return None
     table = sample.table.drop(columns=list(times.values()))
@@ -43,7 +45,26 @@ def join_time_columns(
     return replace(joined, table=table.assign(**{id_column: ids})), RowIdPattern(pattern)
 
 
-def _time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[str, str]:
+def check_no_times(sample: SampleSubmission, class_names: Sequence[str], seconds: float) -> None:
+    """Check that a sample whose rows are whole clips has no columns of starts and ends.
+
+    Args:
+        sample: the sample.
+        class_names: classes of the model.
+        seconds: clip length of the model.
+
+    Raises:
+        UserError: it has both.
+    """
+    times = find_time_columns(sample, class_names)
+    if len(times) == 2:
+        raise UserError(
+            f"{sample.source}: its rows are windows, by the columns {shown_list(list(times.values()))}; "
+            f"add --window {seconds:g}"
+        )
+
+
+def find_time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[str, str]:
     """Return the columns of starts and ends by `start` and `end`; one of them may be missing."""
     classes = set(map(normal_form, class_names))
     names = ["" if normal_form(name) in classes else plain_name(name) for name in sample.names]

@@ -71,6 +71,22 @@ def read_annotated_folder(
     return AnnotatedClips(clips, events, walk.omitted.warnings() + warnings)
 
 
+def unread_annotations_warning(tree: FolderTree, clip_ids: pd.Series) -> list[str]:
+    """Return a warning if recordings, by their paths in a folder, have annotation files next to them.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    files, _ = _find_files(tree, clip_ids, any_folder=False)
+    if not files:
+        return []
+    some = [name for names in files.values() for name in names]
+    return [
+        f"files named like annotations of {len(files)} of {plural(len(clip_ids), 'recording')} are not read: "
+        f"{shown_list(some)}; --annotations auto takes classes from these, not from folders"
+    ]
+
+
 def _open_annotations(folder: Path) -> FolderTree:
     if not folder.is_dir():
         raise UserError(f"--annotations {folder}: no such folder or CSV file")

@@ -70,6 +70,7 @@ def cut_recordings(
             for labeled, indices in zip(found, kept, strict=True)
         ]
         starts = [times[indices] for times, indices in zip(starts, kept, strict=True)]
+    warnings += _short_warning(formats, window)
     clips = _window_table(recordings, starts, labels, window)
     summary = f"{plural(len(clips), 'window')} of {plural(len(recordings), 'recording')}{details}"
     return RecordingWindows(clips, formats, warnings, summary)
@@ -162,6 +163,17 @@ def _unused_warning(
     return [
         f"{count} in no window with --min-overlap {config.min_overlap}, left out, in {shown_list(unused)}; "
         f"a --hop of less than {hop:g} has more windows"
+    ]
+
+
+def _short_warning(formats: Sequence[ClipFormat], window: float) -> list[str]:
+    """Return a warning if windows are mostly padding."""
+    median = float(np.median([recording.seconds for recording in formats])) if formats else window
+    if median >= window / 2:
+        return []
+    return [
+        f"most recordings are shorter than half of --window {window:g} (median {median:.3g} s); "
+        "their windows are padded with silence"
     ]
 
 

@@ -91,10 +91,15 @@ def labeled_columns(
         label = _first(names, LABEL_LIST_COLUMNS)
     if path is None or label is None:
         missing = "path" if path is None else "label"
+        form = "path,label[,fold][,group]" if times is None else "path,start,end,label"
         raise UserError(
-            f"{table.name}: no column '{missing}'; the first line must be path,label[,fold][,group], "
-            f"not {shown(','.join(table.header))}"
-            + ("; if another column has the classes, name it by --label-column" if label is None else "")
+            f"{table.name}: no column '{missing}'; the first line must be {form}, "
+            f"not {shown(','.join(table.header))}; "
+            + (
+                "if another column has the classes, name it by --label-column"
+                if label is None
+                else "file, filename or filepath are also read as path"
+            )
         )
     split = _first(names, SPLIT_COLUMNS)
     return Columns(
@@ -171,7 +176,7 @@ def unlabeled_columns(table: Table, finder: FileFinder) -> tuple[Columns, bool]:
         return Columns(0), True
     raise UserError(
         f"{table.name}: no column 'path'; the first line must be path or id,path, "
-        f"not {shown(','.join(table.header))}"
+        f"not {shown(','.join(table.header))}; file, filename or filepath are also read as path"
     )
 
 

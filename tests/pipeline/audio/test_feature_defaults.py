@@ -13,6 +13,7 @@ from pipeline.audio.feature_defaults import (
     ClipFormat,
     complete_settings,
     describe_choice,
+    describe_cropping,
     resolve_features,
 )
 from pipeline.audio.feature_settings import FeatureSettings, MelSettings
@@ -117,3 +118,26 @@ def test_extraction_reports_its_choice_and_keeps_it_in_updates(
     second = extract(config, run_in_process)
     assert second.features == first.features == open_shards(tmp_path / "out").features
     assert (first.clips, second.clips) == (6, 10)
+
+
+def test_cropping_is_described_if_most_clips_lose_half() -> None:
+    formats = [ClipFormat(8000, seconds) for seconds in (4.0, 30.0, 60.0)]
+    assert describe_cropping(formats, 5.0) == (
+        "most files are much longer (median 30 s) than clips, and only 5 s of each are used"
+    )
+    assert describe_cropping(formats, 15.0) == describe_cropping([], 5.0) == ""
+
+
+def test_extraction_warns_of_recordings_that_are_cropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_words(tmp_path / "data", ["a.wav", "b.wav"], 12.0)
+    config = ExtractConfig(data=tmp_path / "data", out=tmp_path / "out", copies=0)
+    extract(config, run_in_process)
+    assert "(median 12 s) than clips, and only 5 s of each are used; --window 5 cuts" in caplog.text
+    caplog.clear()
+    given = config.model_copy(update={"out": tmp_path / "given", "features": FeatureSettings(seconds=5.0)})
+    extract(given, run_in_process)
+    windows = config.model_copy(update={"out": tmp_path / "windows", "window": 5.0})
+    extract(windows, run_in_process)
+    assert "only 5 s" not in caplog.text

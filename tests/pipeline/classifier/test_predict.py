@@ -243,3 +243,28 @@ def test_job_resumes_on_other_devices(
     # A job on other devices is planned anew once this one is complete.
     predict(settings, run_in_process)
     assert [unit.clips for unit in plan_job(settings, clips, second).units] != [size] * (3 // size)
+
+
+def test_sample_of_windows_needs_the_window(run: Path, audio: Path) -> None:
+    sample = write_sample(audio.parent, "file,start_time,end_time,noise,whale\n1.wav,0,1,0,0\n")
+    with pytest.raises(
+        UserError,
+        match=r"its rows are windows, by the columns 'start_time', 'end_time'; add --window 1$",
+    ):
+        predict(config(run, audio, sample_submission=sample), run_never)
+
+
+def test_recordings_cropped_to_their_center_have_a_warning(
+    run: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(config(run, audio), run_in_process)
+    assert "much longer" not in caplog.text
+    soundfile.write(audio / "long.wav", tone(400, 30.0), RATE)
+    predict(config(run, audio / "long.wav"), run_in_process)
+    assert (
+        "only 1 s of each are used, from the center; --window 1 classifies all of a recording" in caplog.text
+    )
+    caplog.clear()
+    predict(config(run, audio / "long.wav", windows=10), run_in_process)
+    predict(config(run, audio / "long.wav", window=1.0), run_in_process)
+    assert "much longer" not in caplog.text

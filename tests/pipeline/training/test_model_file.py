@@ -11,6 +11,7 @@ import torch
 
 from models.classifier import Classifier
 from models.gan import GanConfig, Generator
+from pipeline.data.shard_manifest import MANIFEST_NAME
 from pipeline.io.errors import UserError
 from pipeline.training.format_version import FORMAT_VERSION
 from pipeline.training.model_file import (
@@ -91,6 +92,18 @@ def test_missing_model_error_names_the_command(tmp_path: Path) -> None:
         load_classifier(tmp_path / "missing")
     with pytest.raises(UserError, match=r"no model.safetensors in it; train it with `melray train-gan --run"):
         load_generator(tmp_path)
+
+
+def test_missing_model_error_names_the_folder_that_is_meant(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    save_classifier(tmp_path / "runs" / "second")
+    save_classifier(tmp_path / "runs" / "first")
+    with pytest.raises(UserError, match=r"give one of the runs in it, such as .*/runs/first$"):
+        load_classifier(tmp_path / "runs")
+    (tmp_path / MANIFEST_NAME).write_text("{}")
+    with pytest.raises(UserError, match=r"it is a folder of shards: give the run that was trained on them$"):
+        load_classifier(tmp_path)
 
 
 def test_missing_model_error_names_the_command_that_the_run_was_started_with(tmp_path: Path) -> None:

@@ -122,3 +122,15 @@ def test_annotations_of_a_table_raise(tmp_path: Path):
         UserError, match="is a table of clips, but --annotations needs a folder of recordings"
     ):
         read(tmp_path / "clips.csv")
+
+
+def test_annotations_next_to_class_folders_have_a_warning(tmp_path: Path):
+    touch(tmp_path, "site 1/a.wav", "site 2/b.wav", "site 2/c.wav")
+    write(tmp_path, {"site 1/a.txt": DOG, "site 2/b.Table.1.selections.txt": CAT, "site 2/readme.txt": ""})
+    warning = (
+        "files named like annotations of 2 of 3 recordings are not read: "
+        "'site 1/a.txt', 'site 2/b.Table.1.selections.txt'; "
+        "--annotations auto takes classes from these, not from folders"
+    )
+    assert warning in read_manifest(tmp_path, ManifestConfig(window=5.0)).warnings
+    assert warning not in read_manifest(tmp_path, ManifestConfig()).warnings

@@ -74,6 +74,15 @@ def test_negative_durations_are_refused(tmp_path: Path):
         read(tmp_path, "path,label,start,duration\na.wav,dog,1,-1\n", window=5.0)
 
 
+def test_missing_column_names_the_form_of_events(tmp_path: Path):
+    with pytest.raises(
+        UserError,
+        match=r"no column 'path'; the first line must be path,start,end,label, not 'sound,start,end,label'; "
+        "file, filename or filepath are also read as path",
+    ):
+        read(tmp_path, "sound,start,end,label\na.wav,1,2,dog\n", window=5.0)
+
+
 def test_rows_without_times_are_about_the_file(tmp_path: Path):
     manifest = read(
         tmp_path, "path,label,start,end\na.wav,dog,,\nb.wav,,,\nc.wav,,1,2\nd.wav,cat,1,2\n", window=5.0

@@ -121,3 +121,13 @@ def test_whole_files_of_table_label_all_windows(tmp_path: Path):
     (tmp_path / "clips.csv").write_text("path,label\na.wav,dog;cat\nb.wav,\n")
     clips = cut(tmp_path / "clips.csv", annotations=None, multi_label=True).clips
     assert clips["label"].tolist() == ["cat;dog"] * 4 + [""] * 3
+
+
+def test_windows_longer_than_recordings_have_a_warning(tmp_path: Path):
+    for number in range(3):
+        write_recording(tmp_path / f"{number}.wav", 5.0, [(0.5, 1.5, "tone 0")])
+    assert cut(tmp_path, window=12.0, hop=12.0).warnings[-1] == (
+        "most recordings are shorter than half of --window 12 (median 5 s); "
+        "their windows are padded with silence"
+    )
+    assert not any("shorter" in warning for warning in cut(tmp_path, window=10.0, hop=10.0).warnings)
