@@ -82,14 +82,18 @@ def describe(event: events.ParseErrorEvent, known: Sequence[str], help_hint: str
 
 
 def describe_value(message: str) -> str:
-    """Return why a value cannot be converted, in words for Python's messages."""
+    """Return why a value cannot be converted, in words for Python's messages.
+
+    Of a value that may also be None, tyro's message has those of both types.
+    """
     for start, problem in (
         ("invalid literal for int() with base 10: ", "not an integer"),
         ("could not convert string to float: ", "not a number"),
         ("Could not find valid parse for arguments: ", "not valid; separate several values by blanks"),
     ):
-        if message.startswith(start):
-            return f"{message.removeprefix(start)} is {problem}"
+        before, found, value = message.partition(start)
+        if found and (not before or before.startswith("no type matching")):
+            return f"{value.partition(' - <class')[0]} is {problem}"
     return message
 
 

@@ -62,6 +62,18 @@ class WindowConfig(Config):
             raise ValueError(f"--hop {self.hop:g} needs --window")
         return self
 
+    @model_validator(mode="after")
+    def _check_overlap_of_window(self) -> WindowConfig:
+        overlap = parse_overlap(self.min_overlap)
+        # The default may be longer than a window, as events shorter than it only need to be inside.
+        if self.window and overlap and overlap.seconds > max(1.0, self.window):
+            percentage = f"{min(100.0, overlap.seconds):g}%"
+            raise ValueError(
+                f"--min-overlap {self.min_overlap}: seconds, and more than --window {self.window:g}; "
+                f"a percentage is written as {percentage}"
+            )
+        return self
+
 
 def parse_overlap(text: str) -> MinOverlap | None:
     """Return the overlap that `0.25`, `0.25s` or `20%` stands for; None for another text."""

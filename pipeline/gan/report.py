@@ -126,7 +126,7 @@ def write_gan_report(
         title=title,
         summary=summary,
         metrics=metrics,
-        memorized=metrics is not None and memorization_suspected(metrics),
+        memorization=memorization_result(metrics) if metrics else "",
         selected=next((entry for entry in history if entry["epoch"] == best), None),
         num_epochs=len(history),
         classes=classes,
@@ -179,16 +179,19 @@ def _scale(
     return decibel_scale(real or generated + [snapshot.mels for snapshot in snapshots])
 
 
-def memorization_suspected(metrics: Mapping[str, Any]) -> bool:
+def memorization_result(metrics: Mapping[str, Any]) -> str:
     """Return whether generated clips are closer to training clips than real ones are at random.
 
-    False if it is undefined, because real clips are copies of each other.
+    `undefined` if real clips are copies of each other.
     """
-    nearest = metrics["nearest"]
+    nearest, held_out = metrics["nearest"], metrics["frechet"]["held_out_clips"]
     if nearest["ratio"] is None:
-        return False
-    limit = max(MEMORIZED_FRACTION, 3 / metrics["frechet"]["held_out_clips"])
-    return bool(nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO)
+        return "undefined"
+    limit = max(MEMORIZED_FRACTION, 3 / held_out)
+    if nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO:
+        return "possible memorization"
+    # So many copies would be allowed that their absence says nothing.
+    return "too few held-out clips to tell" if limit >= 0.5 else "no sign of memorization"
 
 
 def _select_snapshots(snapshots: Sequence[EpochSnapshot]) -> list[EpochSnapshot]:

@@ -216,6 +216,8 @@ TRAIN = "train-classifier --shards s --run r"
         # Values
         (f"{TRAIN} --epochs many", "--epochs: 'many' is not an integer"),
         (f"{TRAIN} --epochs 1.5", "--epochs: '1.5' is not an integer"),
+        (f"{TRAIN} --fold first", "--fold: 'first' is not an integer"),
+        ("extract --data d --out o --window 5s", "--window: '5s' is not a number"),
         (f"{TRAIN} --mixup.rate high", "--mixup.rate: 'high' is not a number"),
         (f"{TRAIN} --epochs -3", "--epochs -3: input should be greater than or equal to 1"),
         (f"{TRAIN} --model.arch vgg", "--model.arch vgg: unknown architecture; choose cnn, "),

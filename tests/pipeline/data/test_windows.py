@@ -68,6 +68,8 @@ def test_overlap_is_parsed(text: str, overlap: MinOverlap | None):
 def test_unusable_window_settings_raise():
     with pytest.raises(ConfigError, match=r"expected seconds such as 0\.25, or a percentage"):
         WindowConfig(min_overlap="half")
+    with pytest.raises(ConfigError, match=r"more than --window 5; a percentage is written as 50%"):
+        WindowConfig(min_overlap="50", window=5.0)
     with pytest.raises(ConfigError, match=r"--hop 2\.5 needs --window"):
         WindowConfig(hop=2.5)
 

@@ -20,7 +20,7 @@ from pipeline.gan.report import (
     ClassClips,
     EpochSnapshot,
     NearestPair,
-    memorization_suspected,
+    memorization_result,
     write_gan_report,
 )
 from tests.helpers.confusion import confusion_of
@@ -244,21 +244,25 @@ def test_classes_with_low_accuracy_come_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("copies", "ratio", "held_out", "suspected"),
+    ("copies", "ratio", "held_out", "result"),
     [
-        (0, 1.4, 100, False),
-        (1, 0.9, 100, False),
-        (2, 0.9, 100, True),
-        (4, 0.9, 20, False),
-        (5, 0.9, 20, True),
-        (0, 0.45, 100, True),
+        (0, 1.4, 100, "no sign of memorization"),
+        (1, 0.9, 100, "no sign of memorization"),
+        (2, 0.9, 100, "possible memorization"),
+        (4, 0.9, 20, "no sign of memorization"),
+        (5, 0.9, 20, "possible memorization"),
+        (0, 0.45, 100, "possible memorization"),
+        (0, 1.4, 7, "no sign of memorization"),
+        (0, 1.4, 6, "too few held-out clips to tell"),
+        (30, 1.4, 3, "too few held-out clips to tell"),
+        (0, 0.45, 3, "possible memorization"),
     ],
 )
-def test_memorization_is_suspected_beyond_the_limits(copies, ratio, held_out, suspected):
+def test_memorization_is_suspected_beyond_the_limits(copies, ratio, held_out, result):
     metrics = make_metrics(list("abc"))
     metrics["nearest"] |= {"suspected_copies": copies, "ratio": ratio}
     metrics["frechet"] |= {"held_out_clips": held_out}
-    assert memorization_suspected(metrics) is suspected
+    assert memorization_result(metrics) == result
 
 
 @pytest.mark.parametrize("copies", [0, 2])
@@ -442,7 +446,7 @@ def test_undefined_metrics_are_explained(tmp_path: Path) -> None:
     assert "are left out of all metrics except class accuracy: &#39;silence&#39;, &#39;copies&#39;." in text
     assert "No class is left, so the other metrics are undefined (n/a)." in text
     assert "Not defined: no class has held-out clips that differ" in text
-    assert not memorization_suspected(undefined_metrics(names))
+    assert memorization_result(undefined_metrics(names)) == "undefined"
 
 
 def test_undefined_diversity_has_no_curve(tmp_path: Path) -> None:
