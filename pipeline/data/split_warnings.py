@@ -43,6 +43,11 @@ def split_warnings(dataset: LabeledRows, split: Split) -> list[str]:
             "all validation clips are of one class, so validation scores cannot tell a good model from one "
             "that always predicts this class: add recordings of others, or set --val-fraction 0"
         )
+    if len(split.val) > 1 and dataset.table["group"].iloc[split.val].nunique() == 1:
+        warnings.append(
+            f"all {len(split.val)} validation clips are of one recording, so validation scores, and what is "
+            "chosen by them, depend on it: raise --val-fraction, or use `melray crossval`"
+        )
     if len(split.held_out) and (absent := classes_without(dataset, split.held_out)):
         warnings.append(
             f"no held-out clip of {name_list(absent)}: the held-out scores are of the other "

@@ -209,6 +209,15 @@ def test_copies_of_held_out_clips_are_not_used():
             ],
         ),
         (
+            make_rows({"a": [3, 3], "b": [9]}),
+            {},
+            [
+                "not validated: 'b'",
+                "all validation clips are of one class",
+                "all 3 validation clips are of one recording, so validation scores, and what is chosen by ",
+            ],
+        ),
+        (
             make_rows({"a": [1, 1], "b": [1, 1], "c": [1, 1]}, {"a": [1, 2], "b": [1, 2], "c": [2, 2]}),
             {"fold": 1, "val_fraction": 0.0},
             ["no held-out clip of 'c': the held-out scores are of the other 2 of 3 classes"],
