@@ -70,6 +70,7 @@ def show(config: ShowConfig) -> None:
         UserError: an unusable run or recording, unreadable annotations, or a full disk.
     """
     classifier = SoundClassifier(config.run, config.device)
+    _check_files(config)
     check_writable(config.out.parent)
     mel = classifier.metadata.features.mel
     source = str(config.recording)
@@ -106,6 +107,20 @@ def show(config: ShowConfig) -> None:
     print(f"page: {config.out} ({size / 1e6:.1f} MB)", flush=True)
     if audio.note:
         print(f"audio: {audio.note}", flush=True)
+
+
+def _check_files(config: ShowConfig) -> None:
+    """Check that the page and the annotations are files, before the recording is read.
+
+    Raises:
+        UserError: one of them is a folder.
+    """
+    if config.out.is_dir():
+        name = f"{config.recording.stem}.html"
+        raise UserError(f"--out {config.out}: is a folder; give a file, such as {config.out / name}")
+    if config.annotations is not None and config.annotations.is_dir():
+        fix = f"give the file with the events of {config.recording}"
+        raise UserError(f"--annotations {config.annotations}: is a folder; {fix}")
 
 
 def _read_annotations(config: ShowConfig, recording: Recording) -> list[Span] | None:

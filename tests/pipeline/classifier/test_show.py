@@ -172,3 +172,10 @@ def test_table_without_the_recording_is_refused(run: Path, recording: Path, tmp_
     (tmp_path / "all.csv").write_text("path,label,start,end\nb.wav,tone 0,0,1\n")
     with pytest.raises(UserError, match=r"--annotations .*all\.csv: has no row of .*two tones\.flac"):
         show_page(run, recording, tmp_path / "show.html", annotations=tmp_path / "all.csv")
+
+
+def test_folders_in_place_of_files_are_refused(run: Path, recording: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--out .*: is a folder; give a file, such as .*two tones\.html$"):
+        show(ShowConfig(recording=recording, run=run, out=tmp_path))
+    with pytest.raises(UserError, match=r"--annotations .*: is a folder; give the file with the events of"):
+        show(ShowConfig(recording=recording, run=run, out=tmp_path / "x.html", annotations=tmp_path))
