@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audio.decode import OnWarning, ignore_warning
+from pipeline.audio.feature_defaults import MUCH_LONGER
 from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
 from pipeline.audio.recordings import read_recording, read_windows, window_spectrograms
 from pipeline.audio.sound_arguments import (
@@ -147,6 +148,10 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             source = check_source(sound)
             refuse_rate(sample_rate)
             file, samples = source_name(source), self._load(source, warnings.append)
+        length = len(samples) / self.sample_rate
+        if windows == 1 and length > MUCH_LONGER * self.seconds:
+            part = f"only the central {self.seconds:g} s of {length:.3g} s are classified"
+            warnings.append(f"{part}: use classify_windows() for all of it, or windows=N")
         probabilities = self._classify_samples(samples, windows)
         label = predicted_labels(probabilities[None], self.class_names, self._label_thresholds)[0]
         center = fix_length(samples, self.features.num_samples)

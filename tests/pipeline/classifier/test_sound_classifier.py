@@ -81,11 +81,21 @@ def test_prediction_has_label_and_sound(classifier: SoundClassifier, audio: Path
     expected = classifier.classify(audio / "long.wav")
     np.testing.assert_array_equal(prediction.probabilities, expected)
     assert prediction.labels == (prediction.label,) == (classifier.class_names[expected.argmax()],)
-    assert prediction.probability == pytest.approx(expected.max()) and prediction.warnings == ()
+    assert prediction.probability == pytest.approx(expected.max())
     assert prediction.mel.shape == classifier.features.shape
     assert f"{prediction.label} {expected.max():.1%}" in repr(prediction)
     html = prediction._repr_html_()
     assert html.count("<img") == html.count("<audio") == 1 and "long.wav" in html and len(html) < 40_000
+
+
+def test_prediction_warns_that_only_the_center_is_classified(
+    classifier: SoundClassifier, audio: Path
+) -> None:
+    (warning,) = classifier.predict(audio / "long.wav").warnings
+    assert warning.startswith("only the central 1 s of 3.7 s are classified: use classify_windows()")
+    assert classifier.predict(audio / "long.wav", windows=4).warnings == ()
+    assert classifier.predict(audio / "short.wav").warnings == ()
+    assert classifier.predict(tone(400, 2.0), RATE).warnings == ()
 
 
 def test_prediction_of_samples_equals_that_of_file(classifier: SoundClassifier, audio: Path) -> None:
