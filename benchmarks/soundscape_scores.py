@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from models.event_metrics import EventCounts, add_counts, count_events, count_segments, event_scores
+from models.event_metrics import add_counts, count_events, event_scores
 from models.multi_label_metrics import average_precisions, mean_of_defined, rank_classes
 from pipeline.audio.recordings import read_recording
+from pipeline.classifier.windows.annotation_files import EVENTS_NAME
+from pipeline.classifier.windows.event_scores import event_metrics
+from pipeline.classifier.windows.event_scores import read_events as read_found_events
 from pipeline.classifier.windows.events import merge_events
 from pipeline.data.annotations.annotation import Annotation
 from pipeline.data.annotations.window_labels import label_windows
@@ -86,27 +88,18 @@ def _true_events(table: Scored) -> np.ndarray:
 def score_events(predictions: Path, tables: Sequence[Scored]) -> dict[str, Any]:
     """Return the event-based and segment-based scores of `events.csv`."""
     class_names = tables[0].class_names
-    found: dict[str, list[tuple[float, float, int]]] = {}
-    with (predictions / "events.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            event = (float(row["start"]), float(row["end"]), class_names.index(row["label"]))
-            found.setdefault(row["id"], []).append(event)
-    by_events: list[EventCounts] = []
-    by_onsets: list[EventCounts] = []
-    by_segments: list[EventCounts] = []
-    for table in tables:
-        pair = _true_events(table), np.array(found.get(table.recording, ())).reshape(-1, 3)
-        by_events.append(count_events(*pair, len(class_names)))
-        by_onsets.append(count_events(*pair, len(class_names), length_fraction=np.inf))
-        by_segments.append(count_segments(*pair, len(class_names), table.seconds))
-    events = event_scores(add_counts(by_events), class_names)
-    segments = event_scores(add_counts(by_segments), class_names)
+    metrics = event_metrics(
+        {table.recording: _true_events(table) for table in tables},
+        read_found_events(predictions / EVENTS_NAME, class_names),
+        {table.recording: table.seconds for table in tables},
+        class_names,
+    )
     return {
-        "event_macro_f1": events["macro_f1"],
-        "event_micro_f1": events["micro_f1"],
-        "onset_macro_f1": event_scores(add_counts(by_onsets), class_names)["macro_f1"],
-        "segment_macro_f1": segments["macro_f1"],
-        "per_class": events["per_class"],
+        "event_macro_f1": metrics["events"]["macro_f1"],
+        "event_micro_f1": metrics["events"]["micro_f1"],
+        "onset_macro_f1": metrics["onsets"]["macro_f1"],
+        "segment_macro_f1": metrics["segments"]["macro_f1"],
+        "per_class": metrics["events"]["per_class"],
     }
 
 

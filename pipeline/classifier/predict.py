@@ -27,6 +27,7 @@ from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
 from pipeline.classifier.prediction.tables import PREDICTIONS_NAME, UNIT_FORMAT
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
+from pipeline.classifier.windows.event_scores import SCORES_NAME, read_true_events, write_event_scores
 from pipeline.classifier.windows.settings import window_settings
 from pipeline.classifier.windows.stage import WindowReader
 from pipeline.data.clips import shown
@@ -83,9 +84,12 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
     settings = window_settings(config, saved.metadata)
     manifest = read_audio(config.audio, config.data_config)
     plan = plan_prediction(config, saved, manifest.clips, settings)
+    class_names, truth = saved.metadata.class_names, None
+    if plan.windows is not None and config.annotations is not None:
+        truth = read_true_events(config, config.audio, plan.windows.recordings, class_names)
     if saved.members > 1:
         logger.info("ensemble of %d models of %s: mean of their probabilities", saved.members, config.run)
-    for warning in manifest.warnings + plan.submission.warnings:
+    for warning in manifest.warnings + plan.submission.warnings + (truth.warnings if truth else []):
         logger.warning("%s", warning)
     if plan.windows is None and config.windows == 1:
         _warn_of_cropping(manifest.clips, saved.metadata.features.seconds)
@@ -104,8 +108,9 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
         owner.check()
         with report_os_errors("writing to", config.out):
             merged = plan.merge(job.units, config.out)
+            scores = write_event_scores(config.out, truth, class_names) if truth else ""
             job.clean_up()
-    _print_result(config, merged)
+    _print_result(config, merged, scores)
 
 
 def _warn_of_cropping(clips: pd.DataFrame, seconds: float) -> None:
@@ -224,8 +229,8 @@ def _ray_runner(config: PredictConfig, gpus: float) -> RayRunner:
     return RayRunner(config.wait_for_nodes, config.workers, gpus, memory_hint=hint)
 
 
-def _print_result(config: PredictConfig, merged: MergedPredictions) -> None:
-    """Print the number of predictions, and warn about files that were not read, or not completely."""
+def _print_result(config: PredictConfig, merged: MergedPredictions, scores: str) -> None:
+    """Print the number of predictions and the scores of events; warn about files that were not read."""
     if merged.unreadable:
         logger.warning(
             "%s could not be read, and got the class frequencies of the training data as prediction; see %s",
@@ -242,4 +247,6 @@ def _print_result(config: PredictConfig, merged: MergedPredictions) -> None:
     if merged.windows:
         counts = f"{plural(merged.windows, 'window')} of {plural(merged.clips, 'recording')}"
         result = f"{counts}\n{plural(merged.events, 'event')}: {config.out / EVENTS_NAME}"
+    if scores:
+        result += f"\n{scores}: {config.out / SCORES_NAME}"
     print(f"{result}\nsubmission: {config.out / SUBMISSION_NAME}", flush=True)

@@ -16,15 +16,10 @@ from pydantic import model_validator
 
 from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import ending, is_recording
-from pipeline.data.annotations.annotated_folder import (
-    AnnotatedClips,
-    Events,
-    read_annotated_folder,
-    unread_annotations_warning,
-)
+from pipeline.data.annotations.annotated_folder import Events, unread_annotations_warning
 from pipeline.data.annotations.annotation import parse_label
 from pipeline.data.annotations.birdnet_folders import birdnet_label
-from pipeline.data.annotations.event_table import has_times, read_event_table
+from pipeline.data.annotations.read_annotations import read_annotations
 from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.clips import normalize_id, shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
@@ -159,27 +154,14 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
             f"--annotations {config.annotations} needs --window: events label windows of recordings (or "
             "--multi-label: each file is a clip with the classes of all of its events)"
         )
+    is_windowed = config.window is not None
+    read = read_annotations(data, config.annotations, config.label_column, is_windowed)
     if config.annotations != "auto" and is_file(config.annotations, "--annotations"):
-        read = _read_listed_events(data, config.annotations, config)
-    else:
-        read = read_annotated_folder(data, config.annotations, config.label_column)
+        with report_os_errors("reading", f"--data {data}"):
+            read.warnings.extend(unlisted_warning(config.annotations, open_tree(data), read.clips["path"]))
     if read.clips.empty and (inside := read_parquet_folder(data, "--data", config)) is not None:
         return _of_parquet(inside, config)
     return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)
-
-
-def _read_listed_events(data: Path, annotations: Path, config: ManifestConfig) -> AnnotatedClips:
-    """Read the events of recordings in a folder from one table."""
-    flag, is_windowed = "--annotations", config.window is not None
-    read = read_event_table(annotations, flag, data, config.label_column, is_windowed, search=True)
-    if is_windowed and not has_times(annotations, flag):
-        read.warnings.append(
-            f"{flag} {annotations}: no columns of times such as start,end: all windows of a file have its "
-            "classes"
-        )
-    with report_os_errors("reading", f"--data {data}"):
-        read.warnings.extend(unlisted_warning(annotations, open_tree(data), read.clips["path"]))
-    return read
 
 
 def is_file(path: Path, flag: str) -> bool:

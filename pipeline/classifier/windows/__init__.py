@@ -7,5 +7,6 @@ results        windows of a recording, collected
 pooling        mean, maximum or noisy-or over windows
 events         events from overlapping windows
 annotation_files  events.csv, Raven tables, Audacity labels
+event_scores   scores of events by annotated ones
 files          windows.parquet, windows.csv
 """

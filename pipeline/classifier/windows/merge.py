@@ -35,6 +35,7 @@ from pipeline.classifier.windows.annotation_files import (
     RAVEN_FOLDER,
     AnnotationWriter,
 )
+from pipeline.classifier.windows.event_scores import SCORES_CSV_NAME, SCORES_NAME
 from pipeline.classifier.windows.files import WINDOWS_CSV_NAME, WINDOWS_NAME, WindowFiles
 from pipeline.classifier.windows.results import RecordingResult, ResultCollector
 from pipeline.classifier.windows.settings import WindowSettings
@@ -95,7 +96,8 @@ class WindowMerge:
 def delete_window_files(out: Path) -> None:
     """Delete what an earlier prediction of windows wrote to a folder."""
     entries = open_tree(out).list("")
-    for name in {WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME} & set(entries.files):
+    names = {WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME, SCORES_NAME, SCORES_CSV_NAME}
+    for name in names & set(entries.files):
         (out / name).unlink(missing_ok=True)
     for name in {RAVEN_FOLDER, AUDACITY_FOLDER} & set(entries.folders):
         remove_tree(out / name)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from models.config import Config
 from pipeline.data.windows import MIN_HOP
 from pipeline.io.errors import UserError
+from pipeline.io.storage import PathOrURI
 from pipeline.training.model_file import ClassifierMetadata
 
 Pool = Literal["mean", "max", "noisy-or"]
@@ -30,6 +31,11 @@ class WindowOutputConfig(Config):
     pool: Pool | None = None
     """Prediction of a recording from those of its windows: mean, max or noisy-or (1 - product of 1 - p);
     default: mean, or max of a multi-label model."""
+    annotations: Literal["auto"] | PathOrURI | None = None
+    """Annotated events, by which those that are detected are scored (event_scores.json, event_scores.csv): a
+    table, a folder, or `auto`, as for `melray extract`."""
+    label_column: str | None = None
+    """Column of the classes in the annotations (default: as for `melray extract`)."""
     row_id: str | None = None
     """Pattern of the ids in submission.csv, one for each window, such as {stem}_{end}; fields: stem, name,
     id, start, end (default: as in the sample submission, else a row for each recording)."""
@@ -41,10 +47,12 @@ class WindowOutputConfig(Config):
 
     @model_validator(mode="after")
     def _check_windowed(self) -> WindowOutputConfig:
-        for name in ("pool", "row_id"):
+        for name in ("pool", "row_id", "annotations"):
             value = getattr(self, name)
             if value is not None and not self.windowed:
                 raise ValueError(f"--{name.replace('_', '-')} {value} needs --window")
+        if self.label_column is not None and self.annotations is None:
+            raise ValueError(f"--label-column {self.label_column} needs --annotations")
         return self
 
 

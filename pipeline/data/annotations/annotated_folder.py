@@ -44,7 +44,10 @@ def union_label(events: list[Annotation]) -> str:
 
 
 def read_annotated_folder(
-    data: Path, annotations: Path | Literal["auto"], label_column: str | None
+    data: Path,
+    annotations: Path | Literal["auto"],
+    label_column: str | None,
+    data_flag: str = "--data",
 ) -> AnnotatedClips:
     """Read the recordings below a folder that have an annotation file, and their events.
 
@@ -52,11 +55,12 @@ def read_annotated_folder(
         data: folder of the recordings.
         annotations: folder of the annotation files; `auto`, or `data`: next to the recordings.
         label_column: column of the classes in tables.
+        data_flag: command-line flag of `data`, for messages.
 
     Raises:
         UserError: a folder or file cannot be read, or no recording has an annotation file.
     """
-    with report_os_errors("reading", f"--data {data}"):
+    with report_os_errors("reading", f"{data_flag} {data}"):
         tree = open_tree(data)
         walk = AudioWalk(tree)
         clips = to_table(walk.records([ClassFolder("", "")]))
