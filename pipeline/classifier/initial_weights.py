@@ -28,8 +28,12 @@ from pipeline.training.tensor_file import load_tensors
 _STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_M", "pcen.std_M")
 
 
-def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset) -> str:
+def initialize(
+    model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset, is_resumed: bool = False
+) -> str:
     """Load the weights that `init_from` names into a network, and freeze its first stages.
+
+    Those of a resumed run are in its checkpoint: it needs neither `init_from` nor weights of timm any more.
 
     Returns:
         A line about each stage, for the log of the run; empty without `init_from`.
@@ -43,8 +47,10 @@ def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardD
             f"--freeze {config.freeze}: the network has {len(model.stages)} stages, of which the last one is "
             f"trained: {', '.join(model.stages)}"
         )
-    text = "" if config.init_from is None else _load(model, config.init_from, dataset)
-    if config.model.pretrained and model.backbone is not None:
+    text = ""
+    if config.init_from is not None and not is_resumed:
+        text = _load(model, config.init_from, dataset)
+    if config.model.pretrained and model.backbone is not None and not is_resumed:
         text = _load_timm(model, model.backbone, None)
     model.freeze(config.freeze)
     return text

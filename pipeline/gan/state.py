@@ -80,7 +80,7 @@ class GanTrainState:
     ada_p: Tensor
     """Augmentation probability, a scalar on the device, which changes without synchronization."""
     initial: InitialNetworks | None
-    """Networks that the training starts from instead of random ones."""
+    """Networks that the training starts from instead of random ones; None in a run with a checkpoint."""
     initial_note: str
     """What was loaded of them; empty without them."""
     step: int = 0
@@ -135,7 +135,9 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     checked = split.train if data.partition is None else statistics
     world.run_on_all_ranks(partial(check_values, dataset, checked, config.shards))
     generator, discriminator = create_networks(config, dataset, *mel_statistics(dataset.mels, statistics))
-    initial = read_initial_networks(config.init_from, world)
+    # A run with a checkpoint of its own, to which it also rolls back, no longer needs them.
+    is_resumed = world.run_on_main_rank(Checkpoints(config.run).exist)
+    initial = None if is_resumed else read_initial_networks(config.init_from, world)
     initial_note = load_initial_networks(initial, generator, discriminator, dataset) if initial else ""
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
     set_float32_precision(config.precision)

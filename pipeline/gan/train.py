@@ -20,6 +20,7 @@ from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
+from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.launch import fit
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
@@ -36,7 +37,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
     check_single_label(config.shards)
-    if RunFolder(config.run).read_json("summary.json") is None:
+    if not Checkpoints(config.run).exist():  # a resumed run no longer needs them
         check_initial_run(config.init_from)
     summary = start_run("train-gan", config)
     with tracked(config):

@@ -119,10 +119,10 @@ class Checkpoints:
             candidates.reject(next(filter(None, errors)))
         return None
 
-    def exist(self) -> bool:
-        """Return whether there is a checkpoint after an epoch."""
+    def exist(self, within_epochs: bool = False) -> bool:
+        """Return whether there is a checkpoint after an epoch, or with `within_epochs` also one within."""
         with report_os_errors("listing", self.folder):
-            return bool(repeat_transient(self._valid_epochs))
+            return bool(repeat_transient(self._valid if within_epochs else self._valid_epochs))
 
     def _valid(self) -> list[Path]:
         folders = (path.parent for path in self.folder.glob(f"epoch_*/{STATE_NAME}"))

@@ -41,7 +41,8 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     manifests = [open_shards(folder) for folder in config.shard_folders]
     digest, *extra_digests = map(dataset_digest, manifests)
     # Before the folder is created: settings that cannot be used are not those of the run.
-    clips = None if run.read_json("summary.json") else training_clips(config.final)
+    is_recorded = (run.path / SPLIT_NAME).is_file()
+    clips = None if run.read_json("summary.json") else training_clips(config.final, not is_recorded)
     defaults = type(config).default_settings()
     run.begin(command, config.identity(), config.shards, digest, extra_digests, defaults)
     if clips is not None:
@@ -49,10 +50,13 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     return run.read_object("summary.json", SUMMARY_KEYS)
 
 
-def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[pd.DataFrame]]:
+def training_clips(
+    config: TrainingConfig, with_initial: bool = True
+) -> tuple[Rows, Split, list[pd.DataFrame]]:
     """Return the rows of the dataset, their split, and the clips of other datasets that are trained on.
 
-    Among these are those that the initial weights were trained on.
+    Among these are those that the initial weights were trained on, unless `with_initial` is False: those of
+    a run that has recorded them may have been deleted since.
 
     Logs a warning about clips and classes that are not validated, not held out, or not trained on.
 
@@ -67,7 +71,7 @@ def training_clips(config: TrainingConfig) -> tuple[Rows, Split, list[pd.DataFra
         other = read_rows(path)
         warnings += extra_warnings(path, rows, split, other)
         extra.append(other.table[trainable_rows(rows, split, other)])
-    if config.initial_run is not None:
+    if with_initial and config.initial_run is not None:
         RunFolder(config.initial_run).check_single_model("--init-from")
         clips, initial_warnings = initial_clips(config.initial_run, rows.table.iloc[split.evaluated])
         warnings += initial_warnings

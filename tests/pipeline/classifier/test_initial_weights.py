@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,19 @@ def test_resumed_fine_tuning_equals_uninterrupted(
     train(config)
     whole, parts = load_weights(tmp_path / "whole"), load_weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_resumed_run_no_longer_needs_the_first_run(first_run: Path, shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(first_run, copy)
+    config = train_config(shards, tmp_path / "run", init_from=copy, freeze=1, epochs=2)
+    train(config)
+    whole = load_weights(config.run)
+    shutil.rmtree(copy)
+    shutil.rmtree(config.run / "checkpoints" / "epoch_0002")
+    train(config)
+    resumed = load_weights(config.run)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_clips_of_the_first_run_must_not_be_evaluated(first_run: Path, shards: Path, tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_resumed_run_does_not_start_again(source: Path, shards: Path, tmp_path: 
         assert not tensors_equal(trained(parts.run, kind), trained(source, kind))
 
 
+def test_resumed_run_no_longer_needs_the_other_gan(source: Path, shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    config = gan_config(shards, tmp_path / "run", init_from=copy)
+    config.run.mkdir()
+    start_run("train-gan", config)
+    train_loop(config, SINGLE_WORKER)
+    shutil.rmtree(copy)
+    shutil.rmtree(config.run / "checkpoints" / "epoch_0002")
+    assert train_gan(config)["epochs"] == 2
+
+
 def test_classes_are_matched_by_name(source: Path, tmp_path: Path) -> None:
     shards = other_shards(tmp_path, {"tone 0": "whistle", "tone 2": "a hum"})
     config = gan_config(shards, tmp_path / "run")
