@@ -40,7 +40,9 @@ def split_record(dataset: LabeledRows, split: Split, extra: Sequence[pd.DataFram
     parts = {"train": split.train, "validation": split.val, "held-out": split.held_out}
     tables = [dataset.table.iloc[rows][columns].assign(split=name) for name, rows in parts.items()]
     tables += [table[columns].assign(split="train") for table in extra]
-    return pd.concat(tables, ignore_index=True).drop_duplicates(["clip_id", "split"], ignore_index=True)
+    # A row for each clip rather than for each copy of it; other datasets may have other clips of the same id.
+    tables = [table.drop_duplicates("clip_id") for table in tables]
+    return pd.concat(tables, ignore_index=True).drop_duplicates([*IDENTITIES, "split"], ignore_index=True)
 
 
 def write_split_record(path: Path, record: pd.DataFrame) -> None:
