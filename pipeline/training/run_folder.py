@@ -82,8 +82,6 @@ class RunFolder:
         }
         recorded = self.read_config()
         if recorded is not None:
-            with report_os_errors("writing to", self.path):
-                remove_temporary_files(self.path)
             existing = with_missing(recorded, {"config": defaults or {}})
             changes = diff_settings(existing, requested, "")
             if changes:
@@ -106,10 +104,13 @@ class RunFolder:
     def acquire(self) -> str:
         """Make the caller the owner of the run; return its id.
 
-        Workers of an earlier command that are still running stop before their next write.
+        Workers of an earlier command that are still running stop before their next write. Files that it was
+        writing are deleted now rather than by `begin`, which a command that is refused calls as well.
         """
         owner = uuid.uuid4().hex
-        self.write_json("owner.json", owner)
+        with report_os_errors("writing to", self.path):
+            self.write_json("owner.json", owner)
+            remove_temporary_files(self.path)
         return owner
 
     def check_owner(self, owner: str | None) -> None:

@@ -66,6 +66,8 @@ def test_files_that_a_killed_command_was_writing_are_removed(tmp_path: Path) -> 
     left, others = tmp_path / ".model.safetensors.0a1b2c3d.tmp", tmp_path / ".mine.tmp"
     left.touch(), others.touch()
     begin(tmp_path)
+    assert left.exists()  # a command that only asks for the result, while another one is training
+    RunFolder(tmp_path).acquire()
     assert not left.exists() and others.exists()
 
 
