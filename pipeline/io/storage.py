@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -256,7 +256,8 @@ def check_right_to_delete(folder: Path, flag: str) -> None:
 def check_writable(folder: Path) -> None:
     """Write and delete an empty file in a folder: before minutes of work rather than after them.
 
-    Of a local folder that does not exist yet, its next existing parent is checked.
+    Of a local folder that does not exist yet, its next existing parent is checked. In an object store that
+    refuses to delete, the empty file stays: its callers need only the right to write.
 
     Raises:
         UserError: it cannot be written to.
@@ -265,7 +266,8 @@ def check_writable(folder: Path) -> None:
         if isinstance(folder, RemotePath):
             probe = folder / ".writable"
             probe.write_bytes(b"")
-            probe.unlink(missing_ok=True)
+            with suppress(StoreAccessError):
+                probe.unlink(missing_ok=True)
             return
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=existing):

@@ -134,5 +134,8 @@ def test_a_bucket_that_refuses_writes_is_found_before_the_evaluation(
     assert "denied while writing to s3://lab/evaluation" in capsys.readouterr().err.strip().splitlines()[-1]
     deny(server)
     assert run(command) == 0
-    names = {path.name for path, _ in out.walk()}
-    assert names == {"evaluation.json", "confusion.csv", "report.html"}
+    files = {"evaluation.json", "confusion.csv", "report.html"}
+    assert {path.name for path, _ in out.walk()} == files
+    deny(server, "DELETE", "DELETE many")  # no right that an evaluation needs
+    assert run([*command[:-1], str(out / "again")]) == 0
+    assert {path.name for path, _ in (out / "again").walk()} == {*files, ".writable"}
