@@ -8,7 +8,7 @@ from dataclasses import replace
 from pipeline.classifier.submission.class_names import normal_form
 from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.row_ids import RowIdPattern
-from pipeline.classifier.submission.sample import CHECKED_ROWS, SampleSubmission, split_columns
+from pipeline.classifier.submission.sample import CHECKED_ROWS, VALUE_HEADERS, SampleSubmission
 from pipeline.data.annotations.annotation import is_seconds
 from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS, first_column, plain_name
 from pipeline.data.clips import shown_list
@@ -35,8 +35,8 @@ def join_time_columns(
     table = sample.table.drop(columns=list(times.values()))
     names = tuple(name for name in sample.names if name not in times.values())
     joined = replace(sample, table=table, columns=names)
-    id_column, _ = split_columns(joined, files)
-    if not any(files.find(text) for text in table[id_column].head(CHECKED_ROWS)):
+    id_column = _file_column(joined, files, class_names)
+    if id_column is None:
         return None
     ids = table[id_column].str.strip()
     for name in times.values():
@@ -62,6 +62,20 @@ def check_no_times(sample: SampleSubmission, class_names: Sequence[str], seconds
             f"{sample.source}: its rows are windows, by the columns {shown_list(list(times.values()))}; "
             f"add --window {seconds:g}"
         )
+
+
+def _file_column(sample: SampleSubmission, files: ClipIndex, class_names: Sequence[str]) -> str | None:
+    """Return the column with the most names of recordings, of which many windows have the same; None if none
+    has any.
+    """
+    values = VALUE_HEADERS | set(map(normal_form, class_names))
+    rows = sample.table.head(CHECKED_ROWS)
+    found = {
+        name: sum(map(bool, map(files.find, rows[name])))
+        for name in rows.columns
+        if normal_form(name) not in values
+    }
+    return max(found, key=lambda name: found[name]) if any(found.values()) else None
 
 
 def find_time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[str, str]:

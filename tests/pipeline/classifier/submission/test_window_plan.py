@@ -152,6 +152,13 @@ def test_times_may_have_columns_of_their_own(names: tuple[str, ...], file: str) 
     assert (filled[list(NAMES)].to_numpy(np.float32) == probabilities[12:]).all()
 
 
+def test_files_may_have_any_column_and_many_windows() -> None:
+    starts = {"start": [str(start) for start in STARTS] * 2}
+    files = {"file": ["soundscape_99"] * 12 + ["soundscape_1234"] * 12}
+    plan, by_window = plan_window_submission(times_sample(**starts, **files), recordings(), NAMES)
+    assert by_window and plan.positions == [*range(12, 24), *range(12)]
+
+
 def test_times_without_window_are_refused_with_example() -> None:
     requested = times_sample(file=["soundscape_99.ogg"] * 2, start=["0", "57"], end=["5", "62"])
     with pytest.raises(
