@@ -18,6 +18,8 @@ from pipeline.audio.features import FeatureConfig, feature_mismatch
 from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.initial_run import WEIGHT_SUFFIXES
+from pipeline.data.shard_manifest import open_shards
+from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import load_generator_metadata
@@ -60,6 +62,25 @@ def check_initial_run(source: Path | None) -> None:
         )
 
 
+def check_initial_widths(config: TrainGanConfig) -> None:
+    """Check that convolutions of both networks fit, before the run is created and its classifier is trained.
+
+    Raises:
+        UserError: those of one do not.
+    """
+    if config.init_from is None:
+        return
+    theirs = load_generator_metadata(config.init_from, _FLAG)
+    ours = open_shards(config.shards)
+    with torch.device("meta"):
+        for network in (Generator, Discriminator):
+            new = network(config.gan, ours.features.shape, len(ours.class_names))
+            old = network(theirs.model, theirs.features.shape, len(theirs.class_names))
+            shapes = {name: value.shape for name, value in _weights(old).items()}
+            missing = [name for name, value in _weights(new).items() if value.shape != shapes.get(name)]
+            _check_convolutions(new, missing, config.init_from)
+
+
 def read_initial_networks(source: Path | None, world: World) -> InitialNetworks | None:
     """Read the networks of a GAN after its last epoch, the same on all ranks; None if `source` is.
 
@@ -98,8 +119,7 @@ def load_initial_networks(
     new = []
     for kind, model in (("generator", generator), ("discriminator", discriminator)):
         missing = _load(model, initial.tensors[kind], initial.class_names, dataset.class_names)
-        if {name for name in _weights(model) if name.startswith("levels.")} <= set(missing):
-            raise UserError(f"{_FLAG} {initial.source}: no convolution of its {kind} fits --gan.*")
+        _check_convolutions(model, missing, initial.source)
         new += [f"{kind}.{name}" for name in missing]
     added = [name for name in dataset.class_names if name not in initial.class_names]
     other = feature_mismatch(initial.features, dataset.features, "--shards has")
@@ -111,6 +131,12 @@ def load_initial_networks(
             *([f"new classes: {shown_list(added, 4)}"] if added else []),
         ]
     )
+
+
+def _check_convolutions(model: nn.Module, missing: Sequence[str], source: Path) -> None:
+    if {name for name in _weights(model) if name.startswith("levels.")} <= set(missing):
+        kind = type(model).__name__.lower()
+        raise UserError(f"{_FLAG} {source}: no convolution of its {kind} fits --gan.*")
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

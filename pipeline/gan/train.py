@@ -13,7 +13,7 @@ from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_single_label, check_values
-from pipeline.gan.initial_networks import check_initial_run
+from pipeline.gan.initial_networks import check_initial_run, check_initial_widths
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.train_reference_classifier import train_selection_classifier
@@ -39,6 +39,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     check_single_label(config.shards)
     if not Checkpoints(config.run).exist():  # a resumed run no longer needs them
         check_initial_run(config.init_from)
+        check_initial_widths(config)
     summary = start_run("train-gan", config)
     with tracked(config):
         if summary is None:

@@ -163,6 +163,11 @@ class TestRefusedBeforeTheRunBegins:
         config = gan_config(shards, tmp_path / "run", init_from=config.run)
         self.refuse(config, r"classifier/model\.safetensors holds a classifier, not a generator")
 
+    def test_other_widths(self, source: Path, shards: Path, tmp_path: Path) -> None:
+        gan = GanConfig(latent_dim=8, style_dim=24, channels=(12, 20), patch=2)
+        config = gan_config(shards, tmp_path / "run", init_from=source, gan=gan)
+        self.refuse(config, r"^--init-from .*: no convolution of its generator fits --gan\.\*$")
+
     def test_without_checkpoints(self, source: Path, shards: Path, tmp_path: Path) -> None:
         shutil.copytree(source, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoints"))
         config = gan_config(shards, tmp_path / "run", init_from=tmp_path / "copy")
