@@ -108,7 +108,7 @@ def read_event_table(
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, clips)
         if location is None:
-            log_columns(table, columns)
+            log_columns(table, columns, (reader.offset_column, reader.folder_column))
         return AnnotatedClips(clips, events, warnings, describe_columns(table, columns))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,12 +115,22 @@ def labeled_columns(
     )
 
 
-def log_columns(table: Table, columns: Columns) -> None:
-    """Log which columns are used, unless the table has exactly those that are documented."""
+def log_columns(table: Table, columns: Columns, others: Collection[int | None] = ()) -> None:
+    """Log which columns are used, unless the table has exactly those that are documented.
+
+    Args:
+        table: the open table.
+        columns: columns that are used.
+        others: positions of further ones, which are not ignored either.
+    """
     names = _column_names(table)
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
     used |= columns.times.roles if columns.times else {}
-    ignored = [name for position, name in enumerate(table.header) if name and position not in used]
+    ignored = [
+        name
+        for position, name in enumerate(table.header)
+        if name and position not in used and position not in others
+    ]
     renamed = [
         f"{name} as {used[position]}"
         for position, name in enumerate(table.header)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
 import pytest
 
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from tests.pipeline.data.test_manifest import touch
 
@@ -62,11 +64,15 @@ def test_events_may_have_a_duration(header: str, rows: str, tmp_path: Path):
     assert manifest.events == {"a.wav": [(1.5, 2.0, "dog"), (3.0, 3.0, "cat")]}
 
 
-def test_files_of_kaleidoscope_are_in_their_folders(tmp_path: Path):
+def test_files_of_kaleidoscope_are_in_their_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     touch(tmp_path / "one" / "two", "a.wav")
     header = "FOLDER,IN FILE,OFFSET,DURATION,MANUAL ID"
-    manifest = read(tmp_path, f"{header}\none\\two,a.wav,1,2,dog\n,a.wav,3,4,cat\n", window=5.0)
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, "melray"):
+        manifest = read(tmp_path, f"{header}\none\\two,a.wav,1,2,dog\n,a.wav,3,4,cat\n", window=5.0)
+    logger.removeHandler(caplog.handler)
     assert manifest.events == {"one/two/a.wav": [(1.0, 3.0, "dog")], "a.wav": [(3.0, 7.0, "cat")]}
+    assert "columns IN FILE as path, MANUAL ID as label" in caplog.text and "ignored" not in caplog.text
 
 
 def test_negative_durations_are_refused(tmp_path: Path):
