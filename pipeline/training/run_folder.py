@@ -87,7 +87,9 @@ class RunFolder:
             if changes:
                 change = changes[0].removeprefix("config.")
                 # Its learning rate has reached its end, so that more epochs are another training.
-                longer = f" with --init-from {self.path}" if change.startswith("epochs = ") else ""
+                # Not of a classifier, which may be a fold or a member of an ensemble.
+                is_longer = command == "train-gan" and change.startswith("epochs = ")
+                longer = f" with --init-from {self.path}" if is_longer else ""
                 raise UserError(
                     f"--run {self.path} contains a run with {change}; choose another --run{longer}, or "
                     "delete the folder to start over"

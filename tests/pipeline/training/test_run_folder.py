@@ -73,13 +73,17 @@ def test_files_that_a_killed_command_was_writing_are_removed(tmp_path: Path) -> 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     begin(tmp_path / "run")
-    with pytest.raises(
-        UserError,
-        match=r"a run with epochs = 1 \(requested 2\); choose another --run with --init-from .*run, or",
-    ):
+    with pytest.raises(UserError, match=r"a run with epochs = 1 \(requested 2\); choose another --run, or"):
         begin(tmp_path / "run", epochs=2)
     with pytest.raises(UserError, match=r"a run with seed = None \(requested 2\); choose another --run, or"):
         begin(tmp_path / "run", seed=2)
+
+
+def test_more_epochs_of_a_gan_are_another_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("train-gan", {"epochs": 1}, Path("/shards"), "digest")
+    with pytest.raises(UserError, match=r"\(requested 2\); choose another --run with --init-from .*run, or"):
+        folder.begin("train-gan", {"epochs": 2}, Path("/shards"), "digest")
 
 
 def test_resuming_run_of_old_format_is_refused(tmp_path: Path) -> None:
