@@ -41,7 +41,7 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     manifests = [open_shards(folder) for folder in config.shard_folders]
     digest, *extra_digests = map(dataset_digest, manifests)
     # Before the folder is created: settings that cannot be used are not those of the run.
-    is_recorded = (run.path / SPLIT_NAME).is_file()
+    is_recorded = run.read_config() is not None and (run.path / SPLIT_NAME).is_file()
     clips = None if run.read_json("summary.json") else training_clips(config.final, not is_recorded)
     defaults = type(config).default_settings()
     run.begin(command, config.identity(), config.shards, digest, extra_digests, defaults)
