@@ -21,6 +21,7 @@ from pipeline.training.trackers.mlflow_client import MlflowTracker
 from pipeline.training.trackers.tracked_runs import training_runs
 from pipeline.training.trackers.tracking import tracked
 from tests.helpers.mlflow_server import MlflowServer
+from tests.helpers.processes import wait_until
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
 from tests.helpers.sounds import train_config
 
@@ -155,9 +156,16 @@ def test_server_that_is_down_changes_nothing(
 def test_tracker_process_has_low_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "FLUSH_S", 0.0)
     with tracked(train_config(tmp_path, tmp_path, log_to="mlflow")):
-        children = psutil.Process().children()
-        (process,) = [child for child in children if tracking.process.__name__ in child.cmdline()]
-        assert process.nice() == min(psutil.Process().nice() + tracking.NICENESS, 19)
+        found: list[psutil.Process] = []
+
+        def find() -> bool:  # a new process has the command line of this one for a moment
+            found[:] = [
+                child for child in psutil.Process().children() if tracking.process.__name__ in child.cmdline()
+            ]
+            return bool(found)
+
+        wait_until(find)
+        assert [child.nice() for child in found] == [min(psutil.Process().nice() + tracking.NICENESS, 19)]
 
 
 def test_server_that_does_not_answer_is_given_up(
