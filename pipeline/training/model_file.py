@@ -183,7 +183,7 @@ def _read(
         raise UserError(f"{path} is not a model of melray (kind {metadata.get('kind')!r})")
     check_format_version(metadata, path)
     if metadata["kind"] != kind:
-        raise UserError(f"{path} holds a {metadata['kind']}, not a {kind}")
+        raise UserError(f"{flag} {run} holds a {metadata['kind']}: give a run of `melray {command}`")
     if kind == "classifier" and isinstance(metadata.get("model"), dict):
         metadata["model"] = {"padding": "silence"} | metadata["model"]  # of before there was a choice
     try:

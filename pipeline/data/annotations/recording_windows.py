@@ -61,6 +61,7 @@ def cut_recordings(
         labels = [[label] * len(times) for label, times in zip(recordings["label"], starts, strict=True)]
         warnings, details = [], ""
     else:
+        _check_classes(events)
         found = _label_all(recordings["clip_id"], starts, seconds, events, config)
         warnings = _outside_warning(recordings["clip_id"], found)
         warnings += _unused_warning(recordings["clip_id"], found, hop, config)
@@ -89,6 +90,20 @@ def _read_lengths(paths: pd.Series, map_batches: MapBatches) -> tuple[list[float
         for recording in recordings
         if recording is not None
     ]
+
+
+def _check_classes(events: Mapping[str, Sequence[Annotation]]) -> None:
+    """Check that any event has a class.
+
+    Raises:
+        UserError: there are events, and none has one, such as in the column of a review that was not begun.
+    """
+    labels = [event.label for found in events.values() for event in found]
+    if labels and not any(labels):
+        raise UserError(
+            f"none of {plural(len(labels), 'annotated event')} has a class; name the column that has them by "
+            "--label-column"
+        )
 
 
 def _label_all(

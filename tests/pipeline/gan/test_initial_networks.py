@@ -161,7 +161,7 @@ class TestRefusedBeforeTheRunBegins:
         begin_run(config)
         train_in_process(config)
         config = gan_config(shards, tmp_path / "run", init_from=config.run)
-        self.refuse(config, r"classifier/model\.safetensors holds a classifier, not a generator")
+        self.refuse(config, r"^--init-from .* holds a classifier: give a run of `melray train-gan`$")
 
     def test_other_widths(self, source: Path, shards: Path, tmp_path: Path) -> None:
         gan = GanConfig(latent_dim=8, style_dim=24, channels=(12, 20), patch=2)

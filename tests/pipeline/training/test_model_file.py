@@ -115,7 +115,7 @@ def test_missing_model_error_names_the_command_that_the_run_was_started_with(tmp
 
 def test_other_kind_of_model_is_refused(tmp_path: Path) -> None:
     save_classifier(tmp_path)
-    with pytest.raises(UserError, match="holds a classifier, not a generator"):
+    with pytest.raises(UserError, match=r"^--run .* holds a classifier: give a run of `melray train-gan`$"):
         load_generator(tmp_path)
     change_metadata(tmp_path, kind=None)
     with pytest.raises(UserError, match="is not a model of melray"):

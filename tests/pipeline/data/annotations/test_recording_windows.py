@@ -93,6 +93,13 @@ def test_recordings_without_usable_event_raise(tmp_path: Path):
         cut(tmp_path)
 
 
+def test_events_without_any_class_name_the_flag(tmp_path: Path):
+    write_recording(tmp_path / "a.wav", 5.0, [])
+    (tmp_path / "a.txt").write_text("0.5\t1.5\t\n2\t2.5\t\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"none of 2 annotated events has a class; .* by --label-column"):
+        cut(tmp_path)
+
+
 def test_class_folders_label_all_windows(tmp_path: Path):
     for name, seconds in (("dog/a.wav", 5.0), ("rain;wind/b.wav", 1.0)):
         (tmp_path / name).parent.mkdir()
