@@ -32,17 +32,22 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
     if fraction <= 0:
         return np.zeros(len(labels), bool)
     rng = np.random.default_rng(seed)
-    is_val: dict[object, bool] = {}
+    mixed = _select_mixed_groups(labels, groups, fraction, rng)
+    is_val: dict[object, bool] = {name: True for name, selected in mixed.items() if selected}
     for rows in _rows_by_class(labels):
         names, counts = np.unique(groups[rows], return_counts=True)
         if len(names) < 2:
             continue
         target = max(1, round(fraction * counts.sum()))
-        # A group with clips of several classes is assigned with the first of them.
+        has_val = any(is_val.get(name) for name in names)
         target -= sum(int(count) for name, count in zip(names, counts, strict=True) if is_val.get(name))
-        undecided = [i for i in rng.permutation(len(names)) if names[i] not in is_val]
+        # More groups of several classes only for a class that would have no validation clips.
+        closed = mixed.keys() if has_val else ()
+        undecided = [
+            i for i in rng.permutation(len(names)) if names[i] not in is_val and names[i] not in closed
+        ]
         limit = len(undecided) - 1 if len(undecided) == len(names) else len(undecided)
-        selected = _select_groups(counts[undecided], target, limit)
+        selected = _select_groups(counts[undecided], target, limit, 0 if has_val else 1)
         for position, i in enumerate(undecided):
             is_val[names[i]] = position in selected
     # Groups of several classes, selected for one, may be all groups of another.
@@ -51,6 +56,44 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         if all(is_val.get(group, False) for group in class_groups):
             is_val[class_groups[0]] = False
     return np.array([is_val.get(group, False) for group in groups], bool)
+
+
+def _select_mixed_groups(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
+) -> dict[object, bool]:
+    """Select among the groups with clips of several classes, for all of their classes at once.
+
+    Greedily: a group is selected if its classes then are, on average, nearer to the validation fraction.
+    Assigned class by class, the first class alone would decide: all classes of ten recordings in which each
+    occurs may then be validated on the one where the first class is most frequent.
+
+    Args:
+        labels: class of each clip `[shape=(N,)]`.
+        groups: group of each clip `[shape=(N,)]`.
+        fraction: validation fraction.
+        rng: orders the groups; not used if each group has one class.
+
+    Returns:
+        Whether each such group is selected.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
+    pairs, counts = np.unique(group * len(classes) + label, return_counts=True)
+    pair_group, pair_class = np.divmod(pairs, len(classes))
+    starts = np.searchsorted(pair_group, np.arange(len(names) + 1))
+    mixed = np.flatnonzero(np.diff(starts) > 1)
+    is_mixed = np.isin(pair_group, mixed)
+    total = np.maximum(1, np.bincount(pair_class[is_mixed], counts[is_mixed], len(classes)))
+    missing = fraction * total
+    selected = dict.fromkeys(names[mixed].tolist(), False)
+    for number in rng.permutation(mixed) if len(mixed) else ():
+        part = slice(starts[number], starts[number + 1])
+        rows, added = pair_class[part], counts[part]
+        gain = np.abs(missing[rows]) - np.abs(missing[rows] - added)
+        if (gain / total[rows]).sum() > 0:
+            selected[names[number]] = True
+            missing[rows] -= added
+    return selected
 
 
 def keep_trainable(is_val: np.ndarray, classes: LabelSets, groups: np.ndarray) -> np.ndarray:
@@ -76,13 +119,14 @@ def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
     return [order[start : start + count] for start, count in zip(first, counts, strict=True)]
 
 
-def _select_groups(counts: np.ndarray, target: int, limit: int) -> set[int]:
-    """Select up to `limit` groups, at least one, greedily so that their clips approach `target`.
+def _select_groups(counts: np.ndarray, target: int, limit: int, least: int) -> set[int]:
+    """Select up to `limit` groups greedily so that their clips approach `target`.
 
     Args:
         counts: clips of each group, in the order in which groups are considered.
         target: desired number of clips; may be exceeded if that is closer.
         limit: maximum number of groups.
+        least: minimum number of groups, 0 or 1.
 
     Returns:
         Indices into `counts`.
@@ -92,7 +136,7 @@ def _select_groups(counts: np.ndarray, target: int, limit: int) -> set[int]:
         if len(selected) < limit and abs(target - count) < abs(target):
             selected.add(i)
             target -= int(count)
-    if not selected and limit and target > 0:
+    if len(selected) < least and limit and target > 0:
         # All groups are more than twice as large as desired: too many validation clips are better than none.
         selected.add(int(np.argmin(counts)))
     return selected

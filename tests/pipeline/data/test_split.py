@@ -57,6 +57,19 @@ def test_group_split_is_stratified(seed: int):
             assert val[class_mask].any()
 
 
+def test_recordings_with_all_classes_are_split_by_the_fraction():
+    """Of ten recordings in which each class occurs, more often in some; no class alone may decide."""
+    differences = []
+    for seed in range(40):
+        counts = np.random.default_rng(seed).integers(1, 13, (10, 4))
+        groups = np.repeat(np.arange(10), counts.sum(axis=1))
+        labels = np.concatenate([np.repeat(np.arange(4), of_recording) for of_recording in counts])
+        val = group_split(labels, groups, 0.2, seed)
+        assert 0.12 <= val.mean() <= 0.3 and len(np.unique(groups[val])) in (2, 3)
+        differences.append([val[labels == label].mean() - 0.2 for label in range(4)])
+    assert np.abs(differences).mean() < 0.055
+
+
 def test_group_split_is_exact_for_single_clip_groups():
     labels = np.repeat([0, 1, 2], [100, 50, 10])
     val = group_split(labels, np.arange(160), 0.2, 7)
