@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import soundfile
 
-from cluster.cli import run as run_command
 from models.config import ConfigError
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.classifier.prediction.recording_list import RecordingList
@@ -148,16 +147,14 @@ def test_recordings_without_annotations_do_not_count(audio: Path, caplog: pytest
     assert "event scores leave out 1 recording without annotations" in caplog.text
 
 
-def test_annotations_are_checked_before_predicting(audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_classifier(audio.parent / "run")
-    flags = ["--run", audio.parent / "run", "--audio", audio, "--out", audio.parent / "out", "--window", "1"]
+def test_annotations_are_checked_before_predicting(audio: Path) -> None:
     for value, message in (
-        ("auto", "--annotations auto: none of 2 recordings has an annotation file"),
-        (audio.parent / "none.csv", "--annotations "),
+        ("auto", "^--annotations auto: none of 2 recordings has an annotation file"),
+        (audio.parent / "none", "^--annotations .*none: no such folder or CSV file"),
     ):
-        assert run_command(["predict", *map(str, flags), "--annotations", str(value)]) == 2
-        assert message in capsys.readouterr().err
-        assert not (audio.parent / "out" / "predictions.parquet").exists()
+        with pytest.raises(UserError, match=message):
+            write_predictions(config(audio, annotations=value), run_in_process)
+        assert not (audio.parent / "out").exists()
 
 
 def test_annotations_need_windows() -> None:
