@@ -27,7 +27,7 @@ from pipeline.classifier.prediction.stages import Predictor, SpectrogramReader
 from pipeline.classifier.prediction.tables import PREDICTIONS_NAME, UNIT_FORMAT
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
-from pipeline.classifier.windows.event_scores import SCORES_NAME, read_true_events, write_event_scores
+from pipeline.classifier.windows.event_scores import SCORES_NAME, read_reference_events, write_event_scores
 from pipeline.classifier.windows.settings import window_settings
 from pipeline.classifier.windows.stage import WindowReader
 from pipeline.data.clips import shown
@@ -84,12 +84,12 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
     settings = window_settings(config, saved.metadata)
     manifest = read_audio(config.audio, config.data_config)
     plan = plan_prediction(config, saved, manifest.clips, settings)
-    class_names, truth = saved.metadata.class_names, None
+    class_names, reference = saved.metadata.class_names, None
     if plan.windows is not None and config.annotations is not None:
-        truth = read_true_events(config, config.audio, plan.windows.recordings, class_names)
+        reference = read_reference_events(config, config.audio, plan.windows.recordings, class_names)
     if saved.members > 1:
         logger.info("ensemble of %d models of %s: mean of their probabilities", saved.members, config.run)
-    for warning in manifest.warnings + plan.submission.warnings + (truth.warnings if truth else []):
+    for warning in manifest.warnings + plan.submission.warnings + (reference.warnings if reference else []):
         logger.warning("%s", warning)
     if plan.windows is None and config.windows == 1:
         _warn_of_cropping(manifest.clips, saved.metadata.features.seconds)
@@ -108,7 +108,7 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
         owner.check()
         with report_os_errors("writing to", config.out):
             merged = plan.merge(job.units, config.out)
-            scores = write_event_scores(config.out, truth, class_names) if truth else ""
+            scores = write_event_scores(config.out, reference, class_names) if reference else ""
             job.clean_up()
     _print_result(config, merged, scores)
 

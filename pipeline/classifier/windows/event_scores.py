@@ -41,7 +41,7 @@ CSV_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class TrueEvents:
+class ReferenceEvents:
     """Annotated events of recordings, by the ids of these."""
 
     events: dict[str, np.ndarray]
@@ -51,12 +51,12 @@ class TrueEvents:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_true_events(
+def read_reference_events(
     config: WindowOutputConfig,
     audio: Sequence[Path],
     recordings: RecordingList,
     class_names: Sequence[str],
-) -> TrueEvents:
+) -> ReferenceEvents:
     """Read the annotations that the settings name.
 
     Args:
@@ -77,14 +77,14 @@ def read_true_events(
         path: read.events[clip_id]
         for path, clip_id in zip(read.clips["path"], read.clips["clip_id"], strict=True)
     }
-    result = true_events(by_path, recordings, class_names)
+    result = reference_events(by_path, recordings, class_names)
     result.warnings[:0] = read.warnings
     return result
 
 
-def true_events(
+def reference_events(
     annotated: Mapping[str, Sequence[Annotation]], recordings: RecordingList, class_names: Sequence[str]
-) -> TrueEvents:
+) -> ReferenceEvents:
     """Return the annotated events of those recordings that have annotations.
 
     Args:
@@ -97,7 +97,7 @@ def true_events(
     """
     clips, index = recordings.clips, {name: number for number, name in enumerate(class_names)}
     unknown: Counter[str] = Counter()
-    result = TrueEvents({}, {})
+    result = ReferenceEvents({}, {})
     for clip_id, path, length in zip(
         clips["clip_id"], clips["path"], recordings.seconds.tolist(), strict=True
     ):
@@ -182,7 +182,7 @@ def read_events(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarray]
     return {recording: np.array(rows) for recording, rows in found.items()}
 
 
-def write_event_scores(out: Path, true: TrueEvents, class_names: Sequence[str]) -> str:
+def write_event_scores(out: Path, true: ReferenceEvents, class_names: Sequence[str]) -> str:
     """Score the `events.csv` of a folder, write both files there, and return the scores in one line."""
     found = read_events(out / EVENTS_NAME, class_names)
     metrics = event_metrics(true.events, found, true.seconds, class_names)

@@ -17,10 +17,10 @@ from models.config import ConfigError
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.windows.event_scores import (
-    TrueEvents,
+    ReferenceEvents,
     describe_event_metrics,
     event_metrics,
-    true_events,
+    reference_events,
     write_event_scores,
 )
 from pipeline.data.annotations.annotation import Annotation
@@ -57,7 +57,7 @@ def test_scores_of_a_worked_example() -> None:
 
 def test_files_have_the_scores_of_each_class(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("id,start,end,label,probability\nx,1,2,dog,0.9\n", encoding="utf-8")
-    text = write_event_scores(tmp_path, TrueEvents({"x": events((1, 2, 0))}, {"x": 5.0}), CLASSES)
+    text = write_event_scores(tmp_path, ReferenceEvents({"x": events((1, 2, 0))}, {"x": 5.0}), CLASSES)
     assert text.startswith("1 annotated event of 1 recording: macro-F1 1.00 (precision 1.00, recall 1.00)")
     metrics = json.loads((tmp_path / "event_scores.json").read_text(encoding="utf-8"))
     assert metrics["events"]["macro_f1"] == metrics["segments"]["micro_f1"] == 1.0
@@ -77,7 +77,7 @@ def test_events_are_those_of_the_model_within_the_recording() -> None:
         "/b": [Annotation(3, 4, "rain"), Annotation.of_recording("dog"), Annotation(0, 1, "owl")],
         "/elsewhere": [Annotation(0, 1, "dog")],
     }
-    truth = true_events(annotated, recordings, CLASSES)
+    truth = reference_events(annotated, recordings, CLASSES)
     assert truth.events["a"].tolist() == [[0, 2, 0], [0, 2, 1], [9, 10, 0]]
     # Unreadable, so that its length is not known; the event of the whole recording has no end.
     assert truth.events["b"].tolist() == [[3, 4, 1]] and truth.seconds == {"a": 10.0, "b": 4.0}
@@ -87,7 +87,7 @@ def test_events_are_those_of_the_model_within_the_recording() -> None:
         "such as 1 of 'owl'",
     ]
     with pytest.raises(UserError, match="--annotations: of none of the 3 recordings of --audio"):
-        true_events({"/elsewhere": []}, recordings, CLASSES)
+        reference_events({"/elsewhere": []}, recordings, CLASSES)
 
 
 @pytest.fixture
