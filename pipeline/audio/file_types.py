@@ -194,6 +194,8 @@ def unsupported_reason(path: str, content: bytes | None = None) -> str | None:
     extension = ending(name)
     if not extension:
         return "unsupported format: the name has no ending, and the content is not that of a known format"
+    if extension in OTHER_EXTENSIONS:
+        return f"not an audio file (.{extension})"
     return f"unsupported format '.{extension}'; {reading_hint(extension, 'it')}"
 
 

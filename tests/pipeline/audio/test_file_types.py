@@ -109,6 +109,8 @@ def test_unsupported_reason_names_ending_and_fix(tmp_path: Path):
     assert "no ending" in str(reason("a", b"text"))
     for name, content in (("b.wav", b"x"), ("b.m4a", WAV_HEADER), ("b", WAV_HEADER), ("c.m4a", b"")):
         assert reason(name, content) is None
+    (tmp_path / "table.csv").write_text("path,label\n", encoding="utf-8")
+    assert unsupported_reason(str(tmp_path / "table.csv")) == "not an audio file (.csv)"
     assert unsupported_reason(str(tmp_path / "missing.m4a")) is None
 
 
