@@ -5,6 +5,8 @@ In shapes: N number of clips. A group is the recording that a clip comes from.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from pipeline.data.label_sets import LabelSets
@@ -13,6 +15,29 @@ from pipeline.data.label_sets import LabelSets
 MAX_DENSE_COUNTS = 2**24
 # Difference of two measures of unevenness that is due to rounding.
 EQUAL = 1e-12
+
+
+class _ClassCounts(NamedTuple):
+    """Clips of each class in each group, where there are any: P pairs of a group and a class, by group."""
+
+    label: np.ndarray
+    """Class index of each pair `[shape=(P,)]`."""
+    clips: np.ndarray
+    """Clips of each pair `[shape=(P,)]`."""
+    starts: np.ndarray
+    """First pair of each of G groups, and the number of pairs `[shape=(G + 1,)]`."""
+
+    @classmethod
+    def of(cls, group: np.ndarray, label: np.ndarray, num_groups: int, num_classes: int) -> _ClassCounts:
+        """Count the clips with these indices of groups and classes `[shape=(N,)]`."""
+        pairs, counts = np.unique(group * num_classes + label, return_counts=True)
+        pair_group, pair_class = np.divmod(pairs, num_classes)
+        return cls(pair_class, counts, np.searchsorted(pair_group, np.arange(num_groups + 1)))
+
+    def of_group(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the classes of a group and the clips of each."""
+        part = slice(self.starts[number], self.starts[number + 1])
+        return self.label[part], self.clips[part]
 
 
 def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -78,17 +103,15 @@ def _select_mixed_groups(
     """
     names, group = np.unique(groups, return_inverse=True)
     classes, label = np.unique(labels, return_inverse=True)
-    pairs, counts = np.unique(group * len(classes) + label, return_counts=True)
-    pair_group, pair_class = np.divmod(pairs, len(classes))
-    starts = np.searchsorted(pair_group, np.arange(len(names) + 1))
-    mixed = np.flatnonzero(np.diff(starts) > 1)
-    is_mixed = np.isin(pair_group, mixed)
-    total = np.maximum(1, np.bincount(pair_class[is_mixed], counts[is_mixed], len(classes)))
+    pairs = _ClassCounts.of(group, label, len(names), len(classes))
+    classes_of_group = np.diff(pairs.starts)
+    mixed = np.flatnonzero(classes_of_group > 1)
+    is_mixed = np.repeat(classes_of_group > 1, classes_of_group)
+    total = np.maximum(1, np.bincount(pairs.label[is_mixed], pairs.clips[is_mixed], len(classes)))
     missing = fraction * total
     selected = dict.fromkeys(names[mixed].tolist(), False)
     for number in rng.permutation(mixed) if len(mixed) else ():
-        part = slice(starts[number], starts[number + 1])
-        rows, added = pair_class[part], counts[part]
+        rows, added = pairs.of_group(number)
         gain = np.abs(missing[rows]) - np.abs(missing[rows] - added)
         if (gain / total[rows]).sum() > 0:
             selected[names[number]] = True
@@ -175,18 +198,17 @@ def sparse_group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, s
     """
     classes, label, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     num_groups = int(groups.max()) + 1
-    pairs, counts = np.unique(groups * len(classes) + label, return_counts=True)
-    pair_group, pair_class = np.divmod(pairs, len(classes))
-    starts = np.searchsorted(pair_group, np.arange(num_groups + 1))
-    mean = np.bincount(pair_group, counts, num_groups) / len(classes)
-    variance = np.bincount(pair_group, counts**2, num_groups) / len(classes) - mean**2
+    pairs = _ClassCounts.of(groups, label, num_groups, len(classes))
+    pair_group = np.repeat(np.arange(num_groups), np.diff(pairs.starts))
+    mean = np.bincount(pair_group, pairs.clips, num_groups) / len(classes)
+    variance = np.bincount(pair_group, pairs.clips**2, num_groups) / len(classes) - mean**2
     order = np.random.default_rng(seed).permutation(num_groups)
     order = order[np.argsort(-variance[order], kind="stable")]
     class_folds, fold_sizes = np.zeros((len(classes), num_folds)), np.zeros(num_folds)
     fold_of_group = np.empty(num_groups, np.int64)
     for number in order:
-        part = slice(starts[number], starts[number + 1])
-        rows, added = pair_class[part], counts[part][:, None]
+        rows, counts = pairs.of_group(number)
+        added = counts[:, None]
         before = class_folds[rows]
         squares = (before**2).sum(axis=1, keepdims=True) + 2 * before * added + added**2
         means = (before.sum(axis=1, keepdims=True) + added) / num_folds
