@@ -25,6 +25,7 @@ from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
 from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
+from pipeline.gan.networks import create_networks
 from pipeline.gan.reference_classifier import embed_and_classify, load_other_classifier
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clips, write_run_report
@@ -36,7 +37,6 @@ from pipeline.gan.sampling import (
     roundtrip_mel,
 )
 from pipeline.gan.selection_clips import scored_rows
-from pipeline.gan.state import create_networks
 from pipeline.gan.train_reference_classifier import get_reference_classifier
 from pipeline.io.console import Progress
 from pipeline.io.errors import report_os_errors

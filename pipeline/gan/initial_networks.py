@@ -6,7 +6,7 @@ trained generator astray.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pipeline.data.shard_manifest import open_shards
 from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.model_file import load_generator_metadata
+from pipeline.training.model_file import GeneratorMetadata, load_generator_metadata
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 
@@ -44,64 +44,66 @@ class InitialNetworks:
     """Weights by name, of `generator` and `discriminator`."""
 
 
-def check_initial_run(source: Path | None) -> None:
-    """Check that a folder is the run of a GAN that has checkpoints; None is not checked.
+def check_initial_run(config: TrainGanConfig) -> None:
+    """Check the run that `init_from` names, before the run is created and its classifier is trained.
+
+    A run with a checkpoint of its own, to which it also rolls back, no longer needs it.
 
     Raises:
-        UserError: it is not, or its checkpoints are gone.
+        UserError: it is not the run of a GAN, its checkpoints are gone, or no convolution of a network fits.
     """
-    if source is None:
+    if config.init_from is None or Checkpoints(config.run).exist():
         return
-    if source.suffix in WEIGHT_SUFFIXES and not source.is_dir():
-        raise UserError(f"{_FLAG} {source}: give the folder of a GAN, whose checkpoints hold both networks")
-    RunFolder(source).check_single_model(_FLAG)
-    load_generator_metadata(source, _FLAG)
-    if not Checkpoints(source).exist():
-        raise UserError(
-            f"{_FLAG} {source}: no checkpoint in it, and model.safetensors does not hold the discriminator"
-        )
-
-
-def check_initial_widths(config: TrainGanConfig) -> None:
-    """Check that convolutions of both networks fit, before the run is created and its classifier is trained.
-
-    Raises:
-        UserError: those of one do not.
-    """
-    if config.init_from is None:
-        return
-    theirs = load_generator_metadata(config.init_from, _FLAG)
+    theirs = _read_metadata(config.init_from)
     ours = open_shards(config.shards)
     with torch.device("meta"):
         for network in (Generator, Discriminator):
             new = network(config.gan, ours.features.shape, len(ours.class_names))
             old = network(theirs.model, theirs.features.shape, len(theirs.class_names))
-            shapes = {name: value.shape for name, value in _weights(old).items()}
-            missing = [name for name, value in _weights(new).items() if value.shape != shapes.get(name)]
-            _check_convolutions(new, missing, config.init_from)
+            _check_convolutions(new, old.state_dict(), config.init_from)
 
 
-def read_initial_networks(source: Path | None, world: World) -> InitialNetworks | None:
-    """Read the networks of a GAN after its last epoch, the same on all ranks; None if `source` is.
+def _read_metadata(source: Path) -> GeneratorMetadata:
+    """Return the metadata of the run of a GAN that has checkpoints.
+
+    Raises:
+        UserError: it is not, or its checkpoints are gone.
+    """
+    if source.suffix in WEIGHT_SUFFIXES and not source.is_dir():
+        raise UserError(f"{_FLAG} {source}: give the folder of a GAN, whose checkpoints hold both networks")
+    RunFolder(source).check_single_model(_FLAG)
+    metadata = load_generator_metadata(source, _FLAG)
+    if not Checkpoints(source).exist():
+        raise UserError(
+            f"{_FLAG} {source}: no checkpoint in it, and model.safetensors does not hold the discriminator"
+        )
+    return metadata
+
+
+def read_initial_networks(config: TrainGanConfig, world: World) -> InitialNetworks | None:
+    """Read the networks that a training starts from, the same on all ranks; a collective.
+
+    None if these are random ones, or the run has a checkpoint of its own.
 
     Raises:
         UserError: as `check_initial_run`, or no intact checkpoint.
     """
-    if source is None:
+    source = config.init_from
+    if source is None or world.run_on_main_rank(Checkpoints(config.run).exist):
         return None
-    check_initial_run(source)
+    metadata = _read_metadata(source)
     checkpoint = Checkpoints(source).read(world, within_epochs=False)
     if checkpoint is None:
         raise UserError(f"{_FLAG} {source}: not yet trained for an epoch")
-    metadata = load_generator_metadata(source, _FLAG)
     tensors = {kind: checkpoint.tensors[kind] for kind in ("generator", "discriminator")}
     epoch = int(checkpoint.state["epoch"])
     return InitialNetworks(source, epoch, metadata.class_names, metadata.features, tensors)
 
 
+@torch.no_grad()
 def load_initial_networks(
     initial: InitialNetworks, generator: Generator, discriminator: Discriminator, dataset: ShardDataset
-) -> str:
+) -> None:
     """Load the weights that fit into both networks; those of classes by the names of the classes.
 
     Args:
@@ -110,17 +112,34 @@ def load_initial_networks(
         discriminator: new discriminator.
         dataset: dataset that they are trained on.
 
-    Returns:
-        A line about them, for the log of the run.
-
     Raises:
-        UserError: no residual block of a network fits.
+        UserError: no convolution of a network fits.
     """
-    new = []
+    ours, theirs = list(dataset.class_names), list(initial.class_names)
+    shared = [label for label in ours if label in theirs]
+    rows, loaded_rows = [ours.index(label) for label in shared], [theirs.index(label) for label in shared]
     for kind, model in (("generator", generator), ("discriminator", discriminator)):
-        missing = _load(model, initial.tensors[kind], initial.class_names, dataset.class_names)
-        _check_convolutions(model, missing, initial.source)
-        new += [f"{kind}.{name}" for name in missing]
+        tensors = initial.tensors[kind]
+        _check_convolutions(model, tensors, initial.source)
+        new = set(_new_weights(model, tensors))
+        for name, value in _weights(model).items():
+            if name in new:
+                continue
+            if _is_of_classes(name):
+                value[rows] = tensors[name][loaded_rows].to(value)
+            else:
+                value.copy_(tensors[name])
+
+
+def describe_initial_networks(
+    initial: InitialNetworks, generator: Generator, discriminator: Discriminator, dataset: ShardDataset
+) -> str:
+    """Return a line about what `load_initial_networks` loads, for the log of the run."""
+    new = [
+        f"{kind}.{name}"
+        for kind, model in (("generator", generator), ("discriminator", discriminator))
+        for name in _new_weights(model, initial.tensors[kind])
+    ]
     added = [name for name in dataset.class_names if name not in initial.class_names]
     other = feature_mismatch(initial.features, dataset.features, "--shards has")
     return "; ".join(
@@ -133,32 +152,31 @@ def load_initial_networks(
     )
 
 
-def _check_convolutions(model: nn.Module, missing: Sequence[str], source: Path) -> None:
-    if {name for name in _weights(model) if name.startswith("levels.")} <= set(missing):
+def _check_convolutions(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    convolutions = {name for name in _weights(model) if name.startswith("levels.")}
+    if convolutions <= set(_new_weights(model, tensors)):
         kind = type(model).__name__.lower()
         raise UserError(f"{_FLAG} {source}: no convolution of its {kind} fits --gan.*")
 
 
+def _new_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the weights of a network to which the tensors of the same names do not fit."""
+    return [
+        name
+        for name, value in _weights(model).items()
+        if name not in tensors or _shape(name, tensors[name]) != _shape(name, value)
+    ]
+
+
+def _shape(name: str, value: Tensor) -> torch.Size:
+    """Return the shape of a weight, without the number of classes."""
+    return value.shape[1:] if _is_of_classes(name) else value.shape
+
+
+def _is_of_classes(name: str) -> bool:
+    """Return whether a weight has a row for each class."""
+    return name.startswith("class_")
+
+
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if name not in _STATISTICS}
-
-
-@torch.no_grad()
-def _load(
-    model: nn.Module, tensors: dict[str, Tensor], theirs: Sequence[str], ours: Sequence[str]
-) -> list[str]:
-    """Load the weights that fit into a network; return the names of the others."""
-    missing = []
-    for name, value in _weights(model).items():
-        loaded = tensors.get(name)
-        if name.startswith("class_") and loaded is not None and loaded.shape[1:] == value.shape[1:]:
-            # A row for each class.
-            shared = [label for label in ours if label in theirs]
-            value[[ours.index(label) for label in shared]] = loaded[
-                [theirs.index(label) for label in shared]
-            ].to(value)
-        elif loaded is not None and loaded.shape == value.shape:
-            value.copy_(loaded)
-        else:
-            missing.append(name)
-    return missing

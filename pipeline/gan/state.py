@@ -18,7 +18,12 @@ from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows, s
 from pipeline.data.split import Split, split_rows
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_values
-from pipeline.gan.initial_networks import InitialNetworks, load_initial_networks, read_initial_networks
+from pipeline.gan.initial_networks import (
+    InitialNetworks,
+    describe_initial_networks,
+    read_initial_networks,
+)
+from pipeline.gan.networks import create_networks, create_optimizers
 from pipeline.gan.real_variety import measure_variety, variety_rows
 from pipeline.gan.selection_clips import selection_rows
 from pipeline.gan.snapshots import SnapshotWriter, real_clip_rows
@@ -31,13 +36,11 @@ from pipeline.training.log import RunLog
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from pipeline.training.optim import (
     autocast,
-    initial_learning_rate,
     load_optimizer,
     optimizer_tensors,
     reset_optimizer,
     set_float32_precision,
 )
-from pipeline.training.optimizers import Adam
 from pipeline.training.placement import TrainingData, open_data
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
@@ -81,8 +84,6 @@ class GanTrainState:
     """Augmentation probability, a scalar on the device, which changes without synchronization."""
     initial: InitialNetworks | None
     """Networks that the training starts from instead of random ones; None in a run with a checkpoint."""
-    initial_note: str
-    """What was loaded of them; empty without them."""
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
@@ -96,6 +97,13 @@ class GanTrainState:
     """Description of the last collapse until it is logged with the next good epoch."""
     position: EpochPosition | None = None
     """Where the current epoch continues; None at its start."""
+
+    @property
+    def initial_note(self) -> str:
+        """What the training starts from, for its log; empty for random networks."""
+        if self.initial is None:
+            return ""
+        return describe_initial_networks(self.initial, self.generator, self.discriminator, self.dataset)
 
     @property
     def passes_per_epoch(self) -> int:
@@ -134,11 +142,10 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
     data.train_on(world, split.train, needed)
     checked = split.train if data.partition is None else statistics
     world.run_on_all_ranks(partial(check_values, dataset, checked, config.shards))
-    generator, discriminator = create_networks(config, dataset, *mel_statistics(dataset.mels, statistics))
-    # A run with a checkpoint of its own, to which it also rolls back, no longer needs them.
-    is_resumed = world.run_on_main_rank(Checkpoints(config.run).exist)
-    initial = None if is_resumed else read_initial_networks(config.init_from, world)
-    initial_note = load_initial_networks(initial, generator, discriminator, dataset) if initial else ""
+    initial = read_initial_networks(config, world)
+    generator, discriminator = create_networks(
+        config, dataset, *mel_statistics(dataset.mels, statistics), initial
+    )
     networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"
@@ -160,10 +167,7 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, config.ema_decay),
-        optimizers={
-            "generator": _adam(generator, config.generator_lr, world.device),
-            "discriminator": _adam(discriminator, config.discriminator_lr, world.device),
-        },
+        optimizers=create_optimizers(config, generator, discriminator, world.device),
         autocast=autocast(config.precision, world.device),
         # Not the discriminator: compiled code does not support double backward.
         generator_forward=compile_model(generator, config.compile and _can_compile(world.device)),
@@ -175,7 +179,6 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         runner=StepRunner(world.device, config.cuda_graphs, logger.warning),
         ada_p=torch.tensor(config.ada.p, dtype=torch.float64, device=world.device),
         initial=initial,
-        initial_note=initial_note,
     )
     _check_warmup(state)
     return state
@@ -192,25 +195,6 @@ def _check_warmup(state: GanTrainState) -> None:
         raise UserError(f"--warmup-steps {steps} is longer than the training ({state.total_steps} steps)")
 
 
-def create_networks(
-    config: TrainGanConfig, dataset: ShardDataset, mean_M: Tensor, std_M: Tensor
-) -> tuple[Generator, Discriminator]:
-    """Create the networks of a run with its initial weights, on the CPU.
-
-    Args:
-        config: settings of the run, whose seed determines the weights.
-        dataset: dataset of the run.
-        mean_M: mean of each mel band over the training data, in dB.
-        std_M: standard deviation of each mel band over the training data, in dB.
-    """
-    torch.manual_seed(config.seed)
-    shape, num_classes = dataset.features.shape, len(dataset.class_names)
-    networks = Generator(config.gan, shape, num_classes), Discriminator(config.gan, shape, num_classes)
-    for model in networks:
-        model.set_statistics(mean_M, std_M)
-    return networks
-
-
 def _can_compile(device: torch.device) -> bool:
     """Return whether torch.compile is right for the generator on a device; log a warning if it is not.
 
@@ -224,9 +208,8 @@ def _can_compile(device: torch.device) -> bool:
 def reset(state: GanTrainState) -> None:
     """Set a state to that before the first step, in place: CUDA graphs refer to its tensors."""
     model = state.generator
-    networks = create_networks(state.config, state.dataset, model.mel_mean_M.cpu(), model.mel_std_M.cpu())
-    if state.initial is not None:
-        load_initial_networks(state.initial, *networks, state.dataset)
+    statistics = model.mel_mean_M.cpu(), model.mel_std_M.cpu()
+    networks = create_networks(state.config, state.dataset, *statistics, state.initial)
     state.generator.load_state_dict(networks[0].state_dict())
     state.ema.model.load_state_dict(networks[0].state_dict())
     state.discriminator.load_state_dict(networks[1].state_dict())
@@ -297,13 +280,3 @@ def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values:
     state.ema.step, state.history = values["ema_step"], values["history"]
     state.pending_collapse = values.get("pending_collapse", "")
     state.position = read_position(state.world, tensors, values)
-
-
-def _adam(model: nn.Module, lr: float, device: torch.device) -> torch.optim.Optimizer:
-    return Adam(
-        model.parameters(),
-        lr=initial_learning_rate(lr, device),
-        betas=(0.0, 0.99),
-        fused=True,
-        capturable=device.type == "cuda",
-    )

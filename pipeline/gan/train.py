@@ -13,14 +13,13 @@ from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows, check_single_label, check_values
-from pipeline.gan.initial_networks import check_initial_run, check_initial_widths
+from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
-from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.launch import fit
 from pipeline.training.run import finish_run, start_run
 from pipeline.training.run_folder import RunFolder
@@ -37,9 +36,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
     check_single_label(config.shards)
-    if not Checkpoints(config.run).exist():  # a resumed run no longer needs them
-        check_initial_run(config.init_from)
-        check_initial_widths(config)
+    check_initial_run(config)
     summary = start_run("train-gan", config)
     with tracked(config):
         if summary is None:
