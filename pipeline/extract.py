@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import closing
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,15 +17,8 @@ from pydantic import Field, model_validator
 
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.clip_files import ClipsAhead, FetchedFile, clip_sources
-from pipeline.audio.clip_formats import read_formats
 from pipeline.audio.cpu_time import clip_seconds
 from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.feature_defaults import (
-    complete_settings,
-    describe_choice,
-    describe_cropping,
-    resolve_features,
-)
 from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.open_recording import KeptRecording
@@ -36,6 +29,7 @@ from pipeline.data.existing_dataset import (
     open_existing,
 )
 from pipeline.data.extraction import ClipExtractor, ExtractedClips
+from pipeline.data.feature_choice import choose_features
 from pipeline.data.footer_file import FooterFile
 from pipeline.data.manifest import Manifest, ManifestConfig, cut_windows, read_manifest
 from pipeline.data.publication import Publication
@@ -122,7 +116,7 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     check_outside_data(config.out, config.data, class_counts)
     with own_folder(config.out, "extract") as owner:
         existing = open_existing(config.out, config.overwrite)
-        features = choose_features(config, manifest, existing)
+        features = choose_features(config.clip_features, manifest, existing)
         if existing is not None:
             check_same_dataset(existing, config.out, config.data, features, config.augment, multi_label, hop)
         footers = FooterFile(config.out)
@@ -167,29 +161,6 @@ def _ray_runner(config: ExtractConfig) -> RayRunner:
         hint="start a node with CPUs",
         memory_hint="lower --cpus, or use nodes with more memory",
     )
-
-
-def choose_features(
-    config: ExtractConfig, manifest: Manifest, existing: ShardManifest | None
-) -> FeatureConfig:
-    """Return all spectrogram settings: those that are left out are chosen from the clips.
-
-    An update of an existing dataset, also after clips were added, uses those of the dataset.
-    """
-    settings = config.clip_features
-    if existing is not None:
-        return complete_settings(settings, existing.features)
-    formats = manifest.formats
-    sample = cache(lambda: read_formats(manifest.clips) if formats is None else formats)
-    features = resolve_features(settings, sample)
-    if choice := describe_choice(settings, features):
-        logger.info("spectrograms: %s, chosen from the clips; set them by --features.*", choice)
-    if settings.seconds is None and (cropping := describe_cropping(sample(), features.seconds)):
-        advice = (
-            f"--window {features.seconds:g} cuts recordings into clips, --features.seconds sets the length"
-        )
-        logger.warning("%s; %s", cropping, advice)
-    return features
 
 
 def clip_costs(clips: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ In the order to read:
   paths; `sources/` has their parts, `annotations/` those for events in recordings and the windows cut from
   these, and `published/` those that recognize the layouts of published datasets.
 - `recording_headers`, `windows`: lengths of recordings, and names of their windows.
+- `feature_choice`: spectrogram settings that are left out, chosen from the clips.
 - `extraction`: spectrograms of the clips or windows of a work unit, and which of them are rejected.
 - `shard_manifest`: manifest of a dataset, which marks it as complete.
 - `shards`: file format of the spectrograms, Parquet shards and their `_manifest.json`.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.data import extraction
+from pipeline.data.feature_choice import choose_features
 from pipeline.data.manifest import cut_windows, read_manifest
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.shards import read_shard
@@ -22,7 +23,7 @@ from pipeline.distributed.process_runner import ProcessRunner
 from pipeline.distributed.quarantine import CRASH_REASON, MAX_CRASHES, CrashQuarantine
 from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.work_unit import WorkUnit
-from pipeline.extract import ExtractConfig, ShardWriter, choose_features, extract, plan_job
+from pipeline.extract import ExtractConfig, ShardWriter, extract, plan_job
 from tests.helpers.annotated import write_recordings
 from tests.helpers.s3_server import s3_server
 from tests.helpers.sounds import SMALL_FEATURES, extract_config, write_tones
@@ -174,7 +175,7 @@ def test_crashing_window_is_rejected_and_others_kept(tmp_path: Path) -> None:
     settings = {"annotations": "auto", "window": 1.0, "hop": 0.5, "background_ratio": 0.5}
     config = ExtractConfig(data=tmp_path / "data", out=tmp_path / "out", max_rejected=0.5, **settings)
     manifest = cut_windows(read_manifest(config.data, config), config, config.seed)
-    features = choose_features(config, manifest, None)
+    features = choose_features(config.clip_features, manifest, None)
     units = plan_job(manifest.clips, config, features).units
     unit = next(unit for unit in units if BAD_WINDOW in {clip["clip_id"] for clip in unit.read_clips()})
     fork = multiprocessing.get_context("fork")
