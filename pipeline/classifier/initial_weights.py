@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,19 @@ from pipeline.data.initial_run import WEIGHT_SUFFIXES
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.storage import local_file
 from pipeline.io.text import plural
+from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import MODEL_NAME
 from pipeline.training.optim import decay_groups, initial_learning_rate
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.tensor_file import load_tensors
+from pipeline.training.world import World
 
 # Statistics of the spectrograms are those of the new dataset.
 _STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_M", "pcen.std_M")
 
 
-def initialize(
-    model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset, is_resumed: bool = False
-) -> str:
-    """Load the weights that `init_from` names into a network, and freeze its first stages.
+def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset, world: World) -> str:
+    """Load the weights that `init_from` names into a network, and freeze its first stages; a collective.
 
     Those of a resumed run are in its checkpoint: it needs neither `init_from` nor weights of timm any more.
 
@@ -48,12 +49,17 @@ def initialize(
             f"trained: {', '.join(model.stages)}"
         )
     text = ""
-    if config.init_from is not None and not is_resumed:
-        text = _load(model, config.init_from, dataset)
-    if config.model.pretrained and model.backbone is not None and not is_resumed:
-        text = _load_timm(model, model.backbone, None)
+    if (config.init_from is not None or config.model.pretrained) and not _is_resumed(config, world):
+        if config.init_from is not None:
+            text = _load(model, config.init_from, dataset)
+        elif model.backbone is not None:
+            text = _load_timm(model, model.backbone, None)
     model.freeze(config.freeze)
     return text
+
+
+def _is_resumed(config: TrainClassifierConfig, world: World) -> bool:
+    return world.run_on_main_rank(partial(Checkpoints(config.run).exist, within_epochs=True))
 
 
 def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:

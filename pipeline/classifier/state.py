@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,8 +123,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     _set_statistics(model, dataset.mels, sampled)
     if multi_label is not None:
         set_output_bias(model, multi_label.prior_C)
-    is_resumed = world.run_on_main_rank(partial(Checkpoints(config.run).exist, within_epochs=True))
-    initial_weights = initialize(model, config, dataset, is_resumed)
+    initial_weights = initialize(model, config, dataset, world)
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"

@@ -84,7 +84,8 @@ class Checkpoints:
     def _delete_old(self, newest: Path) -> None:
         """Delete the checkpoints that are not kept after `newest` has been written."""
         valid = self._valid()
-        kept = {newest.name, *(folder.name for folder in self._valid_epochs()[-self.keep :])}
+        epochs = [folder for folder in valid if _is_of_epoch(folder)]
+        kept = {newest.name, *(folder.name for folder in epochs[-self.keep :])}
         if self._has_partial:  # of a worker that was killed while it wrote; this one leaves none
             whole = {newest.name, *(folder.name for folder in valid)}
             for folder in self.folder.glob("epoch_*"):
@@ -129,7 +130,12 @@ class Checkpoints:
         return sorted(filter(_position, folders), key=_position)
 
     def _valid_epochs(self) -> list[Path]:
-        return [folder for folder in self._valid() if not _position(folder)[1]]
+        return list(filter(_is_of_epoch, self._valid()))
+
+
+def _is_of_epoch(folder: Path) -> bool:
+    """Return whether a checkpoint is one after an epoch, not within the next."""
+    return not _position(folder)[1]
 
 
 def _position(folder: Path) -> tuple[int, ...]:

@@ -41,8 +41,8 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
     manifests = [open_shards(folder) for folder in config.shard_folders]
     digest, *extra_digests = map(dataset_digest, manifests)
     # Before the folder is created: settings that cannot be used are not those of the run.
-    is_recorded = run.read_config() is not None and (run.path / SPLIT_NAME).is_file()
-    clips = None if run.read_json("summary.json") else training_clips(config.final, not is_recorded)
+    is_new = config.initial_run is not None and not _is_recorded(run)
+    clips = None if run.read_json("summary.json") else training_clips(config.final, with_initial=is_new)
     defaults = type(config).default_settings()
     run.begin(command, config.identity(), config.shards, digest, extra_digests, defaults)
     if clips is not None:
@@ -78,6 +78,11 @@ def training_clips(
         extra += [] if clips is None else [clips]
     log_once(warnings)
     return rows, split, extra
+
+
+def _is_recorded(run: RunFolder) -> bool:
+    """Return whether the clips of a run have been recorded by an earlier command."""
+    return run.read_config() is not None and (run.path / SPLIT_NAME).is_file()
 
 
 def _record_split(run: RunFolder, rows: Rows, split: Split, extra: Sequence[pd.DataFrame]) -> None:
