@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.audio.file_types import ending
-from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.annotation import Annotation, class_events
 from pipeline.data.annotations.annotation_files import read_annotation_file
 from pipeline.data.annotations.event_columns import plain_names
 from pipeline.data.annotations.event_table import read_event_table
-from pipeline.data.labels import split_labels
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError
 from pipeline.report.recording import Span
@@ -31,12 +30,7 @@ def read_true_events(path: Path, recording: Path, seconds: float) -> list[Span]:
     events = (
         _listed_events(path, recording) if _names_files(path) else read_annotation_file(path, str(recording))
     )
-    return sorted(
-        Span(max(0.0, event.start), min(event.end, seconds), name)
-        for event in events
-        for name in split_labels(event.label)
-        if event.start < seconds
-    )
+    return sorted(Span(*event) for event in class_events(events, seconds))
 
 
 def _names_files(path: Path) -> bool:

@@ -156,7 +156,7 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
         )
     is_windowed = config.window is not None
     read = read_annotations(data, config.annotations, config.label_column, is_windowed)
-    if config.annotations != "auto" and is_file(config.annotations, "--annotations"):
+    if config.annotations != "auto" and read.columns:  # of a table
         with report_os_errors("reading", f"--data {data}"):
             read.warnings.extend(unlisted_warning(config.annotations, open_tree(data), read.clips["path"]))
     if read.clips.empty and (inside := read_parquet_folder(data, "--data", config)) is not None:

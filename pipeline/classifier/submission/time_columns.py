@@ -29,7 +29,7 @@ def join_time_columns(
     Returns:
         The sample and the pattern of its ids.
     """
-    times = find_time_columns(sample, class_names)
+    times = _time_columns(sample, class_names)
     if not times:
         return None
     table = sample.table.drop(columns=list(times.values()))
@@ -56,7 +56,7 @@ def check_no_times(sample: SampleSubmission, class_names: Sequence[str], seconds
     Raises:
         UserError: it has both.
     """
-    times = find_time_columns(sample, class_names)
+    times = _time_columns(sample, class_names)
     if len(times) == 2:
         raise UserError(
             f"{sample.source}: its rows are windows, by the columns {shown_list(list(times.values()))}; "
@@ -78,7 +78,7 @@ def _file_column(sample: SampleSubmission, files: ClipIndex, class_names: Sequen
     return max(found, key=lambda name: found[name]) if any(found.values()) else None
 
 
-def find_time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[str, str]:
+def _time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[str, str]:
     """Return the columns of starts and ends by `start` and `end`; one of them may be missing."""
     classes = set(map(normal_form, class_names))
     names = ["" if normal_form(name) in classes else plain_name(name) for name in sample.names]

@@ -25,7 +25,7 @@ from models.event_metrics import (
 from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
 from pipeline.classifier.windows.settings import WindowOutputConfig
-from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.annotation import Annotation, class_events
 from pipeline.data.annotations.read_annotations import FLAG, read_annotations
 from pipeline.data.clips import shown
 from pipeline.data.labels import split_labels
@@ -105,13 +105,13 @@ def reference_events(
             continue
         # One that cannot be read has no length, and its events are not detected.
         length = math.inf if math.isnan(length) else length
-        rows = []
-        for event in annotated[path]:
-            for name in split_labels(event.label):
-                if name not in index:
-                    unknown[name] += 1
-                elif event.start < length:
-                    rows.append((max(0.0, event.start), min(event.end, length), index[name]))
+        names = (name for event in annotated[path] for name in split_labels(event.label))
+        unknown.update(name for name in names if name not in index)
+        rows = [
+            (event.start, event.end, index[event.label])
+            for event in class_events(annotated[path], length)
+            if event.label in index
+        ]
         events = np.array(rows, np.float64).reshape(-1, 3)
         if math.isinf(length):
             events = events[np.isfinite(events[:, 1])]

@@ -35,7 +35,7 @@ class AnnotatedClips:
     """Events of each clip, by its id."""
     warnings: list[str] = field(default_factory=list)
     columns: str = ""
-    """Which columns of a table were used for what."""
+    """Which columns of a table were used for what; empty if the events are not from a table."""
 
 
 def union_label(events: list[Annotation]) -> str:

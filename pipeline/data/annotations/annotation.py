@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.data.labels import join_labels, split_labels
@@ -79,6 +80,14 @@ def shift_to_file(event: Annotation, offset: str, location: str) -> Annotation:
         return event
     shift = _parse_seconds(offset, location) - event.start
     return event._replace(start=event.start + shift, end=event.end + shift)
+
+
+def class_events(events: Iterable[Annotation], seconds: float) -> Iterator[Annotation]:
+    """Yield an event for each class of those that begin in a recording of this length, cut to its ends."""
+    for event in events:
+        if event.start < seconds:
+            for name in split_labels(event.label):
+                yield Annotation(max(0.0, event.start), min(event.end, seconds), name)
 
 
 def is_seconds(text: str) -> bool:
