@@ -174,8 +174,8 @@ def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
         config["endpoint"] = endpoint
     region = region or "us-east-1"
     config["region"] = region if endpoint or "region" in settings else bucket_region(bucket, region)
-    hint = _NO_AWS_CREDENTIALS if config.get("skip_signature") and not _is_anonymous(settings) else ""
     is_anonymous = bool(config.get("skip_signature"))
+    hint = _NO_AWS_CREDENTIALS if is_anonymous and not _is_anonymous(settings) else ""
     listing = Boto3Listing(bucket, endpoint, config["region"], is_anonymous, session)
     return ObstoreBucket(S3Store(bucket, **config, **_common(settings)), f"s3://{bucket}", listing.walk, hint)
 
