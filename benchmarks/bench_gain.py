@@ -80,7 +80,9 @@ def few_clips(arguments: argparse.Namespace, fold: int, out: Path) -> Path:
         kept = np.random.default_rng(0).permutation(len(others))[: arguments.keep]
         (out / folder.name).mkdir(parents=True, exist_ok=True)
         for path in (*held_out, *(others[index] for index in kept)):
-            shutil.copyfile(path, out / folder.name / path.name)
+            copy = out / folder.name / path.name
+            if not copy.is_file():  # a new modification time would be a new dataset, of which no run resumes
+                shutil.copyfile(path, copy)
     return out
 
 
