@@ -21,6 +21,7 @@ from pipeline.io.storage import copy_tree
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run import training_clips
+from pipeline.training.run_folder import describe_change
 from pipeline.training.trackers.tracking import tracked
 from tune.config import RESUMABLE_SETTINGS, SearchConfig
 from tune.plan import Plan, plan_trials
@@ -197,7 +198,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         return []
     if changes := diff_settings(existing, identity(config, spec), ""):
         raise UserError(
-            f"--run {config.run} contains a search with {changes[0].removeprefix('config.')}; "
+            f"--run {config.run} contains a search with {describe_change(changes[0], config.shards)}; "
             "choose another --run, or delete the folder to start over"
         )
     return folder.read()

@@ -85,7 +85,7 @@ class RunFolder:
             existing = with_missing(recorded, {"config": defaults or {}})
             changes = diff_settings(existing, requested, "")
             if changes:
-                change = changes[0].removeprefix("config.")
+                change = describe_change(changes[0], shards)
                 # Its learning rate has reached its end, so that more epochs are another training.
                 # Not of a classifier, which may be a fold or a member of an ensemble.
                 is_longer = command == "train-gan" and change.startswith("epochs = ")
@@ -219,3 +219,12 @@ class RunFolder:
             raise UserError(
                 f"{path} is damaged ({error}): delete it; resuming writes it again from the checkpoint"
             ) from None
+
+
+def describe_change(change: str, shards: Path) -> str:
+    """Return the first item of `diff_settings` for users, who do not know the digests of datasets."""
+    if change.startswith("shards_digest = "):
+        return f"other clips than --shards {shards} has now"
+    if change.startswith("extra_digests = "):
+        return "other clips than --extra-shards has now"
+    return change.removeprefix("config.")

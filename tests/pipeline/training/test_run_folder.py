@@ -50,8 +50,10 @@ def test_resumed_run_has_the_current_path_of_its_shards(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), "digest")
     assert before is not None and folder.read_config() == {**before, "shards": "/moved"}
-    with pytest.raises(UserError, match="shards_digest = digest"):
+    with pytest.raises(UserError, match="a run with other clips than --shards /others has now"):
         folder.begin("train-classifier", {"epochs": 1}, Path("/others"), "other digest")
+    with pytest.raises(UserError, match="a run with other clips than --extra-shards has now"):
+        folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), "digest", ["more"])
     assert folder.read_config() == {**before, "shards": "/moved"}
 
 
