@@ -23,6 +23,8 @@ from pipeline.io.storage import is_store_uri
 # Clips that are looked at: on disk, and in object stores, of which whole files are read up to some size, and
 # ranges of a few larger ones if there are no others.
 MAX_LOCAL_CLIPS, MAX_REMOTE_CLIPS, MAX_REMOTE_BYTES, MAX_LARGE_CLIPS = 200, 32, 16_000_000, 8
+# Objects of at most this size in bytes have no long recordings: 5 s of stereo at 48 kHz with 16 bits.
+SHORT_CLIP_BYTES = 1_000_000
 # Row groups of Parquet files of which the first rows are read, and how many of them.
 MAX_ROW_GROUPS, MAX_ROWS = 8, 4
 # Longer files have no usable length in their header.
@@ -43,8 +45,25 @@ def read_formats(clips: Any) -> list[ClipFormat]:
         small = _evenly_spaced(paths[sizes.between(1, MAX_REMOTE_BYTES)], MAX_REMOTE_CLIPS)
         if small:
             return list(_formats(map_concurrently(FetchedFile.fetch, small)))
-        return list(_formats(_evenly_spaced(paths[sizes > MAX_REMOTE_BYTES], MAX_LARGE_CLIPS)))
+        return _formats_of_ranges(paths[sizes > MAX_REMOTE_BYTES])
     return list(_formats(_evenly_spaced(paths, MAX_LOCAL_CLIPS)))
+
+
+def read_long_formats(clips: Any) -> list[ClipFormat]:
+    """Return the formats of clips as `read_formats`, where few bytes are read for them.
+
+    Of an object store's, ranges of a few, and only if most are too large for clips of seconds; else none.
+    """
+    in_store = clips["path"].map(is_store_uri)
+    if not in_store.any():
+        return read_formats(clips)
+    objects = clips[in_store & ~clips["path"].map(is_row)]
+    return _formats_of_ranges(objects["path"]) if objects["size"].median() > SHORT_CLIP_BYTES else []
+
+
+def _formats_of_ranges(paths: Any) -> list[ClipFormat]:
+    sample = _evenly_spaced(paths, MAX_LARGE_CLIPS)
+    return list(filter(None, map_concurrently(_format, sample)))
 
 
 def _evenly_spaced(paths: Any, limit: int) -> list[str]:
@@ -62,13 +81,16 @@ def _first_rows(paths: list[str]) -> Iterator[FetchedFile]:
 
 
 def _formats(files: Iterable[str | FetchedFile]) -> Iterator[ClipFormat]:
-    for file in files:
-        try:
-            seconds, sample_rate = _header(file) or read_recording(file)
-        except (AudioDecodeError, UserError):  # a broken file is reported when it is extracted
-            continue
-        if 0 < seconds < MAX_CLIP_SECONDS:
-            yield ClipFormat(sample_rate, seconds)
+    return filter(None, map(_format, files))
+
+
+def _format(file: str | FetchedFile) -> ClipFormat | None:
+    """Return the format of a file; None if it is broken, which is reported when it is extracted."""
+    try:
+        seconds, sample_rate = _header(file) or read_recording(file)
+    except (AudioDecodeError, UserError):
+        return None
+    return ClipFormat(sample_rate, seconds) if 0 < seconds < MAX_CLIP_SECONDS else None
 
 
 def _header(file: str | FetchedFile) -> tuple[float, int] | None:

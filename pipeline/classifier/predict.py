@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline.audio.clip_formats import read_formats
+from pipeline.audio.clip_formats import read_long_formats
 from pipeline.audio.feature_defaults import describe_cropping
 from pipeline.classifier.prediction.config import PredictConfig
 from pipeline.classifier.prediction.merge import SUBMISSION_NAME, MergedPredictions
@@ -47,7 +47,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.folder_lock import own_folder
 from pipeline.io.output_folder import check_output_folder
-from pipeline.io.storage import is_store_uri, pyarrow_source
+from pipeline.io.storage import pyarrow_source
 from pipeline.io.text import plural
 from pipeline.training.model_file import ClassifierMetadata
 
@@ -114,9 +114,8 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
 
 
 def _warn_of_cropping(clips: pd.DataFrame, seconds: float) -> None:
-    """Log that only the center of long files is classified; objects of a store are not read for that."""
-    on_disk = clips[[not is_store_uri(path) for path in clips["path"]]]
-    if cropping := describe_cropping(read_formats(on_disk), seconds):
+    """Log that only the center of long files is classified."""
+    if cropping := describe_cropping(read_long_formats(clips), seconds):
         advice = f"--window {seconds:g} classifies all of a recording, --windows 10 averages up to 10 parts"
         logger.warning("%s, from the center; %s", cropping, advice)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.audio.clip_formats import MAX_LOCAL_CLIPS, read_formats
+from pipeline.audio.clip_formats import MAX_LOCAL_CLIPS, read_formats, read_long_formats
 from pipeline.audio.feature_defaults import ClipFormat
 from tests.helpers.audio_formats import RATE, encode, sine
 from tests.helpers.s3_server import S3Server
@@ -41,6 +41,19 @@ def test_small_objects_are_fetched_by_one_request(server: S3Server, tmp_path: Pa
     server.reset()
     assert read_formats(manifest(str(bucket / "a.wav"), size=len(content))) == [ClipFormat(RATE, 2.0)]
     assert server.requests() == {"GET": 1}
+
+
+def test_only_large_objects_may_be_long(server: S3Server, tmp_path: Path):
+    write_sparse_wave(tmp_path / "night.wav", "RF64")
+    (tmp_path / "a.wav").write_bytes(encode(sine(seconds=2.0)))
+    bucket = server.bucket("mixed", tmp_path)
+    sizes = {name: (tmp_path / name).stat().st_size for name in ("night.wav", "a.wav")}
+    clips = pd.concat(manifest(str(bucket / name), size=sizes[name]) for name in ("night.wav", "a.wav"))
+    server.reset()
+    assert read_long_formats(clips[1:]) == []
+    assert server.requests().total() == 0
+    assert read_long_formats(clips[:1]) == [ClipFormat(48_000, 3600.0 * HOURS)]
+    assert server.requests().total() <= 4
 
 
 def test_windows_of_a_recording_are_one_clip(tmp_path: Path):
