@@ -19,7 +19,7 @@ from pipeline.training.optim import Precision, resolve_precision, set_float32_pr
 
 # On a CPU the maps of few spectrograms stay in its caches, and glibc reuses their memory, where it returns
 # larger blocks to the system at once.
-CPU_BATCH_SIZE, MAX_BATCH_SIZE = 8, 512
+CPU_BATCH_SIZE, MAX_BATCH_SIZE = 4, 512
 
 
 def classifier_batch_size(model: Classifier | Ensemble, shape: tuple[int, ...], device: torch.device) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.classifier import Classifier
 from models.ensemble import Ensemble
+from models.inference import fold_batch_norms
 from pipeline.audio.features import feature_mismatch
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import (
@@ -81,6 +82,7 @@ def load_predictor(run: Path) -> PredictorModel:
     record = EnsembleRecord.read(run)
     if record is None:
         saved = load_classifier(run)
+        fold_batch_norms(saved.model)
         return PredictorModel(saved.model, saved.metadata)
     return combine(record, [load_predictor(path) for path in record.runs], run)
 
