@@ -19,11 +19,11 @@ from cluster.connection.session import session
 from pipeline.audio.features import load_clip, spectrogram
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.distributed.worker import disable_malloc_trim
-from pipeline.training.model_file import SavedClassifier, load_classifier
 
 
-def plain_loop(saved: SavedClassifier, paths: list[Path]) -> None:
+def plain_loop(saved: PredictorModel, paths: list[Path]) -> None:
     """Compute features and predictions, 32 files per batch, on one core."""
     features = saved.metadata.features
     for start in range(0, len(paths), 32):
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     disable_malloc_trim()
-    saved = load_classifier(arguments.run)
+    saved = load_predictor(arguments.run)
     rates: dict[str, list[float]] = {"melray": [], "plain_one_core": []}
     with tempfile.TemporaryDirectory() as name, session():
         audio = convert_to_wav(arguments.audio, Path(name) / "wav", arguments.repeat)

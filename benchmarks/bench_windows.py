@@ -34,12 +34,12 @@ from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, write_predictions
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.windows import window_starts
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.distributed.worker import disable_malloc_trim
 from pipeline.extract import ExtractConfig, extract
-from pipeline.training.model_file import SavedClassifier, load_classifier
 from tests.helpers.soundscapes import SoundscapeConfig, write_soundscapes
 from tests.helpers.source_sounds import synthetic_sounds
 
@@ -68,7 +68,7 @@ def windows_of(samples: np.ndarray, features: FeatureConfig, hop: float) -> Iter
         yield samples[first : first + features.num_samples]
 
 
-def plain_loop(saved: SavedClassifier, paths: list[Path], hop: float) -> dict[str, float]:
+def plain_loop(saved: PredictorModel, paths: list[Path], hop: float) -> dict[str, float]:
     """Classify the windows of recordings on one core; return their number, and the seconds of each step."""
     features = saved.metadata.features
     seconds = {"decode": 0.0, "mel": 0.0, "network": 0.0}
@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, session():
         folder = Path(name)
         run = train_model(folder, arguments.window)
-        saved = load_classifier(run)
+        saved = load_predictor(run)
         config = SoundscapeConfig(seconds=60 * arguments.minutes, rate=RATE)
         sounds = synthetic_sounds(10, (1,), RATE, seed=1)
         audio = write_soundscapes(folder / "audio", sounds, {1: arguments.recordings}, config).parent

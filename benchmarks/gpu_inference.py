@@ -29,9 +29,10 @@ from pipeline.audio.synthesize import CLASS_NAMES
 from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.audio.vocoder import Vocoder
 from pipeline.classifier.predict import PredictConfig, predict
+from pipeline.classifier.predictor_model import load_predictor
 from pipeline.distributed.devices import Device
 from pipeline.distributed.worker import disable_malloc_trim
-from pipeline.training.model_file import ClassifierMetadata, load_classifier, save_model
+from pipeline.training.model_file import ClassifierMetadata, save_model
 
 FEATURES = FeatureConfig()
 CORES = os.cpu_count() or 1
@@ -61,7 +62,7 @@ def save_untrained(run: Path) -> Path:
 
 def prediction(setup: Setup, result: PartResult) -> None:
     """Measure clips per second of the job with and without a GPU, and of a loop on one core."""
-    saved = load_classifier(setup.run)
+    saved = load_predictor(setup.run)
     subset = setup.clips[:8] if setup.quick else setup.clips[:64]
     plain_loop(saved, subset[:4])
     one_core = len(subset) / timed(lambda: plain_loop(saved, subset))
