@@ -263,7 +263,7 @@ class TestAsShards:
         generate_clips(gan, tmp_path / "extra", as_shards=True)
         begin_run(config)
         generate_clips(gan, tmp_path / "extra", as_shards=True, seed=5, overwrite=True)
-        with pytest.raises(UserError, match="contains a run with extra_digests"):
+        with pytest.raises(UserError, match="contains a run with other clips than --extra-shards has now"):
             begin_run(config)
 
     def test_extra_rows_with_different_features_or_classes_raise(self, shards: Path, tmp_path: Path) -> None:
