@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.common import save_result, summarize, summarize_ratios, timed
 from models.classifier import Classifier, ClassifierConfig
-from models.inference import fold_batch_norms
+from models.fold_batch_norms import fold_batch_norms
 from pipeline.audio.features import FeatureConfig
 from pipeline.classifier.inference import CPU_BATCH_SIZE
 from pipeline.distributed.worker import disable_malloc_trim

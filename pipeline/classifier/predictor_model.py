@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.classifier import Classifier
 from models.ensemble import Ensemble
-from models.inference import fold_batch_norms
+from models.fold_batch_norms import fold_batch_norms
 from pipeline.audio.features import feature_mismatch
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import (

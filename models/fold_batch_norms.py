@@ -1,4 +1,4 @@
-"""Networks prepared for inference."""
+"""Batch norms become part of the convolutions before them, for inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks prepared for inference: the same outputs."""
+"""Networks with folded batch norms have the same outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.classifier import Classifier, ClassifierConfig
-from models.inference import fold_batch_norms
+from models.fold_batch_norms import fold_batch_norms
 from models.settings import NormName
 
 
