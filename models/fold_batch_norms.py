@@ -7,6 +7,8 @@ import itertools
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.norm import SyncBatchNorm2d
+
 
 def fold_batch_norms(network: nn.Module) -> None:
     """Fold batch norms into the convolutions before them, in place; results differ by rounding only.
@@ -19,6 +21,7 @@ def fold_batch_norms(network: nn.Module) -> None:
         if not isinstance(module, nn.Sequential):
             continue
         for (index, conv), (following, norm) in itertools.pairwise(enumerate(list(module))):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            # Not subclasses: those of timm standardize weights, or have an activation of their own.
+            if type(conv) is nn.Conv2d and type(norm) in (nn.BatchNorm2d, SyncBatchNorm2d):
                 module[index] = fuse_conv_bn_eval(conv, norm)
                 module[following] = nn.Identity()

@@ -12,7 +12,7 @@ from models.settings import NormName
 
 
 @pytest.mark.parametrize("arch", ["cnn", "resnet-se", "mobilenet"])
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "sync", "group"])
 def test_folded_batch_norms_change_nothing(arch: str, norm: NormName) -> None:
     torch.manual_seed(0)
     network = Classifier(ClassifierConfig(arch=arch, norm=norm, channels=(8, 16)), 32, 3)
@@ -26,4 +26,18 @@ def test_folded_batch_norms_change_nothing(arch: str, norm: NormName) -> None:
         torch.testing.assert_close(network(mels_BMT), expected, rtol=1e-4, atol=1e-5)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     # In residual units of `resnet-se`, the second norm is not in a sequence.
-    assert len(norms) == (2 if arch == "resnet-se" and norm == "batch" else 0)
+    assert len(norms) == (2 if arch == "resnet-se" and norm != "group" else 0)
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    def forward(self, x_BKHW: torch.Tensor) -> torch.Tensor:
+        return super().forward(x_BKHW).relu()
+
+
+def test_norms_that_do_more_are_kept() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), NormAndActivation(3)).eval()
+    x_BKHW = torch.randn(2, 2, 8, 8)
+    expected = network(x_BKHW)
+    fold_batch_norms(network)
+    torch.testing.assert_close(network(x_BKHW), expected)
+    assert expected.min() == 0
