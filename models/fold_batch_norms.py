@@ -21,7 +21,11 @@ def fold_batch_norms(network: nn.Module) -> None:
         if not isinstance(module, nn.Sequential):
             continue
         for (index, conv), (following, norm) in itertools.pairwise(enumerate(list(module))):
-            # Not subclasses: those of timm standardize weights, or have an activation of their own.
-            if type(conv) is nn.Conv2d and type(norm) in (nn.BatchNorm2d, SyncBatchNorm2d):
-                module[index] = fuse_conv_bn_eval(conv, norm)
+            if _is_plain(conv, nn.Conv2d) and _is_plain(norm, nn.BatchNorm2d, SyncBatchNorm2d):
+                module[index] = fuse_conv_bn_eval(conv, norm)  # type: ignore[arg-type, type-var]
                 module[following] = nn.Identity()
+
+
+def _is_plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
+    # Not subclasses: those of timm standardize weights, or have an activation of their own.
+    return type(module) in classes
