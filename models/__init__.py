@@ -7,8 +7,8 @@ In the order to read:
 - `classifier`: convolutional classifier of log-mel spectrograms; `backbones/` has its architectures.
 - `repetition`: repeats short clips instead of their padding.
 - `ensemble`: several classifiers that predict as one.
-- `norm`: its normalization layers, such as batch norm over all workers; `fold_batch_norms`: those of
-  prediction.
+- `norm`: its normalization layers, such as batch norm over all workers.
+- `fold_batch_norms`: makes batch norms a part of the convolutions, for prediction.
 - `batch_augment`: MixUp, SpecAugment, shift, stretch and gain.
 - `device_batches`: batches of inference on a device, and copies there.
 - `schedule`, `ema`: learning rate schedule and average of the weights.

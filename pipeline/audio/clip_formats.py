@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import soundfile
 
 from pipeline.audio.clip_files import FetchedFile, is_row
@@ -52,13 +53,13 @@ def read_formats(clips: Any) -> list[ClipFormat]:
 def read_long_formats(clips: Any) -> list[ClipFormat]:
     """Return the formats of clips as `read_formats`, where few bytes are read for them.
 
-    Of an object store's, ranges of a few, and only if most are too large for clips of seconds; else none.
+    Of objects in a store, ranges of a few are read, and only if most are too large for clips of seconds.
     """
-    in_store = clips["path"].map(is_store_uri)
-    if not in_store.any():
-        return read_formats(clips)
-    objects = clips[in_store & ~clips["path"].map(is_row)]
-    return _formats_of_ranges(objects["path"]) if objects["size"].median() > SHORT_CLIP_BYTES else []
+    in_store = clips["path"].map(is_store_uri).to_numpy(bool)
+    stored = clips[in_store]
+    objects = stored[np.array([not is_row(path) for path in stored["path"]], bool)]
+    may_be_long = objects["size"].median() > SHORT_CLIP_BYTES
+    return read_formats(clips[~in_store]) + (_formats_of_ranges(objects["path"]) if may_be_long else [])
 
 
 def _formats_of_ranges(paths: Any) -> list[ClipFormat]:
