@@ -16,7 +16,7 @@ and evaluated on the held-out fold, which is not used for any selection. SpecAug
 all arms, as by default. With --keep, only so many clips of each class are trained on, by the GAN too: a class
 with few clips is where generated ones should help. A rerun resumes.
 
-The gain of an arm is the mean difference to the arm of the same fold and seed without generated clips. Its p
+The gain of an arm is the mean difference to the arm of the same fold and seed without what it adds. Its p
 value is that of a sign-flip test of the folds' mean differences: seeds of a fold share their clips and their
 GAN. Of five folds it is at least 2 / 32.
 """
@@ -50,8 +50,10 @@ from pipeline.gan.train import train_gan
 from pipeline.training.run_folder import RunFolder
 
 ARMS = ("none", "waveform", "generated", "unfiltered", "both")
-# Arms with generated clips, with the minimum confidence of these and the arm that has all else.
-GENERATED = {"generated": (0.5, "none"), "unfiltered": (0.0, "none"), "both": (0.5, "waveform")}
+# Arms with generated clips, with the minimum confidence of these.
+GENERATED = {"generated": 0.5, "unfiltered": 0.0, "both": 0.5}
+# The arm that has all else than what an arm adds.
+BASES = {"waveform": "none", "generated": "none", "unfiltered": "none", "both": "waveform"}
 MAX_CONCURRENT = 2
 # Small, so that a dozen training runs take minutes; equal in all arms.
 NETWORK = ClassifierConfig(channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2)
@@ -81,7 +83,8 @@ def few_clips(arguments: argparse.Namespace, fold: int, out: Path) -> Path:
         (out / folder.name).mkdir(parents=True, exist_ok=True)
         for path in (*held_out, *(others[index] for index in kept)):
             copy = out / folder.name / path.name
-            if not copy.is_file():  # a new modification time would be a new dataset, of which no run resumes
+            # A new modification time would be a new dataset, of which no run resumes.
+            if not copy.is_file() or copy.stat().st_size != path.stat().st_size:
                 shutil.copyfile(path, copy)
     return out
 
@@ -90,7 +93,7 @@ def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int, arm
     """Train a GAN on the other folds and generate clips; augmented copies train its classifier only."""
     run = arguments.out / f"gan_{fold}"
     train_gan(TrainGanConfig(shards=shards, run=run, fold=fold, epochs=arguments.gan_epochs))
-    confidence = GENERATED[arm][0]
+    confidence = GENERATED[arm]
     out = arguments.out / f"{'generated' if confidence else 'unfiltered'}_{fold}"
     if not (out / "_manifest.json").is_file():
         generate_on_cluster(
@@ -164,11 +167,11 @@ def main() -> None:
         "gain" if arguments.keep is None else f"gain_{arguments.keep}",
         {
             "arms": {
-                arm: mean_and_std(list(each.values()))
+                arm: mean_and_std(each)
                 | {"each": {f"fold {fold}, seed {seed}": value for (fold, seed), value in each.items()}}
                 for arm, each in scores.items()
             },
-            "gains": {arm: gain(scores[arm], scores[base]) for arm, (_, base) in GENERATED.items()},
+            "gains": {arm: gain(scores[arm], scores[base]) for arm, base in BASES.items()},
             "generated_rows": generated_rows,
             "gans": gan_summaries(arguments),
         },
@@ -197,12 +200,11 @@ def sign_flip_p(differences: list[float]) -> float:
     return float((sums >= abs(sum(differences)) - 1e-12).mean())
 
 
-def mean_and_std(values: list[float]) -> dict[str, float]:
-    """Return mean and standard deviation."""
-    return {
-        "mean": statistics.mean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-    }
+def mean_and_std(scores: dict[tuple[int, int], float]) -> dict[str, float]:
+    """Return the mean of all folds, with its standard deviation over the seeds, by the scores of both."""
+    seeds = sorted({seed for _, seed in scores})
+    means = [statistics.mean(scores[key] for key in scores if key[1] == seed) for seed in seeds]
+    return {"mean": statistics.mean(means), "std": statistics.stdev(means) if len(means) > 1 else 0.0}
 
 
 def gan_summaries(arguments: argparse.Namespace) -> dict[int, dict[str, Any]]:
