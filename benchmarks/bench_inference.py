@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 
-import numpy as np
 import torch
 
 from benchmarks.common import save_result, summarize, summarize_ratios, timed
@@ -47,8 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     disable_malloc_trim()
     features = FeatureConfig()
-    mels_BMT = torch.from_numpy(np.random.default_rng(0).normal(-50, 15, (CLIPS, *features.shape)))
-    mels_BMT = mels_BMT.to(torch.float32)
+    mels_BMT = 15 * torch.randn(CLIPS, *features.shape) - 50
     results = {}
     for arch in ARCHITECTURES:
         networks = variants(Classifier(ClassifierConfig(arch=arch), features.mel.n_mels, 10).eval())
