@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 
 from models.config import diff_settings
-from pipeline.data.dataset import dataset_digest, open_dataset
-from pipeline.data.shard_manifest import open_shards
+from pipeline.data.dataset import open_dataset
+from pipeline.data.dataset_identity import (
+    DatasetIdentity,
+    current_digests,
+    identify,
+    renewed_digests,
+    rows_digests,
+)
 from pipeline.data.split import check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
@@ -52,7 +58,6 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     config = choose_metric(config)
     spec = make_spec(config)
     config = limit_trials(config, spec)
-    folder = SearchFolder(config.run)
     known = known_trials(config, spec)
     completed = sum(trial.state != "running" for trial in known)
     remaining = config.trials - completed
@@ -64,7 +69,7 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     nodes = wait_for_resources(chosen.min_resources, config.wait_for_nodes, SHORTAGE_HINT)
     plan = plan_trials(chosen, nodes, remaining)
     spec = apply_plan(spec, plan)
-    folder.write_config(identity(config, spec))
+    write_record(config, spec)
     if known:
         logger.info(
             "resuming: %d complete, %d in progress, %d remaining",
@@ -171,15 +176,22 @@ def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:
     return replace(spec, cpus=plan.cpus, gpus=plan.gpus, base=base)
 
 
-def identity(config: SearchConfig, spec: TrialSpec) -> dict[str, Any]:
-    """Return the settings that define a search, for `search.json`."""
+def identity(config: SearchConfig, spec: TrialSpec, dataset: DatasetIdentity) -> dict[str, Any]:
+    """Return the settings and the dataset that define a search."""
     return {
         "command": "tune",
-        "shards_digest": dataset_digest(open_shards(config.shards)),
+        **current_digests([dataset]),
         "config": {key: value for key, value in config.to_dict().items() if key not in RESUMABLE_SETTINGS},
         "space": spec.space.to_dict(),
         "base": spec.base.identity(),
     }
+
+
+def write_record(config: SearchConfig, spec: TrialSpec) -> None:
+    """Write `search.json`, by which later sessions know the search."""
+    dataset = identify(config.shards)
+    record = identity(config, spec, dataset) | {"rows_digests": rows_digests([dataset])}
+    SearchFolder(config.run).write_config(record)
 
 
 def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
@@ -196,7 +208,9 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         if (config.run / "config.json").is_file():
             raise UserError(f"--run {config.run} contains a training run, not a search; choose another --run")
         return []
-    if changes := diff_settings(existing, identity(config, spec), ""):
+    dataset = identify(config.shards)
+    existing |= renewed_digests(existing, [dataset])
+    if changes := diff_settings(existing, identity(config, spec, dataset), ""):
         raise UserError(
             f"--run {config.run} contains a search with {describe_change(changes[0], config.shards)}; "
             "choose another --run, or delete the folder to start over"

@@ -16,10 +16,10 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.predictor_model import AnyClassifier, member_runs
 from pipeline.classifier.refit import VALIDATED_NAME
 from pipeline.data.clips import shown_list
-from pipeline.data.dataset import ShardDataset, dataset_digest
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.dataset_identity import identify
 from pipeline.data.label_sets import count_label_sets, label_sets
 from pipeline.data.labels import split_labels
-from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
 from pipeline.data.split_warnings import name_list
 from pipeline.data.uncached import open_dataset_to_read
@@ -134,7 +134,7 @@ def _validated_run(run: Path) -> Path:
 def _are_own_shards(run: Path, shards: Path) -> bool:
     """Return whether shards have the content that a run was trained on, at whatever path."""
     content = RunFolder(run).read_config(("shards_digest",))
-    return content is not None and content["shards_digest"] == dataset_digest(open_shards(shards))
+    return content is not None and identify(shards).is_recorded(content)
 
 
 def select_new_rows(

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from pipeline.data.dataset import ShardDataset, dataset_digest
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.dataset_identity import identify
 from pipeline.data.extra_rows import check_extra_shards, extra_warnings, trainable_rows
 from pipeline.data.initial_run import initial_clips
 from pipeline.data.rows import Rows, read_rows
-from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split import Split, split_rows
 from pipeline.data.split_record import SPLIT_NAME, split_record, write_split_record
 from pipeline.data.split_warnings import split_warnings
@@ -38,13 +38,12 @@ def start_run(command: str, config: TrainingConfig) -> dict[str, Any] | None:
         UserError: unusable shards, an impossible split, or a folder that contains another run.
     """
     run = RunFolder(config.run)
-    manifests = [open_shards(folder) for folder in config.shard_folders]
-    digest, *extra_digests = map(dataset_digest, manifests)
     # Before the folder is created: settings that cannot be used are not those of the run.
     is_new = config.initial_run is not None and not _is_recorded(run)
     clips = None if run.read_json("summary.json") else training_clips(config.final, with_initial=is_new)
     defaults = type(config).default_settings()
-    run.begin(command, config.identity(), config.shards, digest, extra_digests, defaults)
+    datasets = [identify(config.shards, clips and clips[0]), *map(identify, config.shard_folders[1:])]
+    run.begin(command, config.identity(), config.shards, datasets, defaults)
     if clips is not None:
         _record_split(run, *clips)
     return run.read_object("summary.json", SUMMARY_KEYS)
@@ -134,7 +133,7 @@ def load_run_data(
         raise UserError(f"--run {run}: its shards in {folder} are missing{suffix}")
     config = config_class.parse({**content["config"], "shards": str(folder), "run": str(run)})
     dataset = open_dataset_to_read(folder)
-    if dataset.digest != content["shards_digest"]:
+    if not identify(folder, dataset).is_recorded(content):
         if shards is not None:
             raise UserError(f"--shards {shards}: not the clips that --run {run} was trained with{suffix}")
         raise UserError(f"the shards in {folder} have changed since training{suffix}")

@@ -26,6 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from models.config import diff_settings, with_missing
+from pipeline.data.dataset_identity import (
+    DatasetIdentity,
+    current_digests,
+    renewed_digests,
+    rows_digests,
+)
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import remove_temporary_files, write_text_atomically
 from pipeline.io.storage import check_right_to_delete
@@ -51,21 +57,19 @@ class RunFolder:
         command: str,
         settings: dict[str, Any],
         shards: Path,
-        digest: str,
-        extra_digests: Sequence[str] = (),
+        datasets: Sequence[DatasetIdentity],
         defaults: dict[str, Any] | None = None,
     ) -> None:
         """Write `config.json`, or check that an existing one has the same settings and content of shards.
 
-        The path of the shards in an existing one becomes the current one: they may have been moved, and what
-        follows the training reads them from there.
+        The path and the digests of the shards in an existing one become the current ones: they may have been
+        moved or extracted again, and what follows the training reads them from there.
 
         Args:
             command: command that trains the run.
             settings: settings that define the run, JSON-serializable.
             shards: current path of the shards.
-            digest: digest of their content.
-            extra_digests: digests of the content of additional shards.
+            datasets: the dataset in them, and those of additional training rows.
             defaults: values of settings that are missing in a run of an older version. A new setting has the
                 default that was the only possibility before.
 
@@ -76,14 +80,13 @@ class RunFolder:
         requested = {
             "format_version": FORMAT_VERSION,
             "command": command,
-            "shards_digest": digest,
-            "extra_digests": list(extra_digests),
+            **current_digests(datasets),
             "config": settings,
         }
         recorded = self.read_config()
         if recorded is not None:
-            existing = with_missing(recorded, {"config": defaults or {}})
-            changes = diff_settings(existing, requested, "")
+            renewed = {**recorded, **renewed_digests(recorded, datasets), "shards": str(shards)}
+            changes = diff_settings(with_missing(renewed, {"config": defaults or {}}), requested, "")
             if changes:
                 change = describe_change(changes[0], shards)
                 # Its learning rate has reached its end, so that more epochs are another training.
@@ -94,14 +97,15 @@ class RunFolder:
                     f"--run {self.path} contains a run with {change}; choose another --run{longer}, or "
                     "delete the folder to start over"
                 )
-            if recorded.get("shards") != str(shards):
+            if renewed != recorded:
                 with report_os_errors("writing to", self.path):
-                    self.write_json("config.json", {**recorded, "shards": str(shards)})
+                    self.write_json("config.json", renewed)
             return
+        content = {**requested, "rows_digests": rows_digests(datasets), "shards": str(shards)}
         with report_os_errors("creating", self.path):
             check_right_to_delete(self.path, "--run")
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json("config.json", {**requested, "shards": str(shards)})
+            self.write_json("config.json", content)
 
     def acquire(self) -> str:
         """Make the caller the owner of the run; return its id.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import extract
 from pipeline.io.errors import UserError
 from pipeline.io.folder_lock import own_folder
 from tests.helpers.label_sets import write_label_set_shards
-from tests.helpers.sounds import write_shards
+from tests.helpers.sounds import extract_config, write_shards
 from tests.tune.searches import search_config
 from tune.config import SearchConfig
-from tune.search import choose_metric, limit_trials, make_spec, search
+from tune.search import choose_metric, known_trials, limit_trials, make_spec, search, write_record
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,21 @@ def test_trials_are_limited_by_size_of_space(
     with caplog.at_level(logging.WARNING, logger="melray"):
         assert limit_trials(config, make_spec(config)).trials == trials
     assert ("each is tried once" in caplog.text) == (trials < 12)
+
+
+def test_search_continues_on_clips_that_were_extracted_again_only(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path)
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]", resume=True)
+    spec = make_spec(config)
+    write_record(config, spec)
+    clip = tmp_path / "data" / "train" / "tone 0" / "1-0000-0.wav"
+    os.utime(clip, (1, 1))
+    extract(extract_config(tmp_path / "data", shards), run_in_process)
+    assert known_trials(config, spec) == []
+    clip.unlink()
+    extract(extract_config(tmp_path / "data", shards), run_in_process)
+    with pytest.raises(UserError, match=r"contains a search with other clips than --shards .* has now"):
+        known_trials(config, spec)
 
 
 def test_second_search_in_folder_is_refused(shards: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from pipeline.data.dataset import dataset_digest, open_dataset
-from pipeline.data.shard_manifest import open_shards
+from pipeline.data.dataset import open_dataset
+from pipeline.data.dataset_identity import identify
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
@@ -46,8 +46,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_tones(folder / "data", clips=6)
     extract(extract_config(data, folder / "shards", copies=0, features=FEATURES), run_in_process)
     config = gan_config(folder / "shards", folder / "run", epochs=1, epoch_steps=10, fold=1, select_best=True)
-    digest = dataset_digest(open_shards(config.shards))
-    RunFolder(config.run).begin("train-gan", config.identity(), config.shards, digest)
+    RunFolder(config.run).begin("train-gan", config.identity(), config.shards, [identify(config.shards)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_reference_classifier, "EPOCHS", 2)
         get_reference_classifier(config, "selection")

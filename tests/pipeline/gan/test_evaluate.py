@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.classifier import loop as classifier_loop
-from pipeline.data.dataset import dataset_digest
+from pipeline.data.dataset_identity import identify
 from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
@@ -55,9 +55,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(config: TrainGanConfig) -> TrainGanConfig:
     torch.set_num_threads(1)
-    RunFolder(config.run).begin(
-        "train-gan", config.identity(), config.shards, dataset_digest(open_shards(config.shards))
-    )
+    RunFolder(config.run).begin("train-gan", config.identity(), config.shards, [identify(config.shards)])
     train_loop(config, SINGLE_WORKER)
     return config
 

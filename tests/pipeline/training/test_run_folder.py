@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.data.dataset_identity import DatasetIdentity
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_generator
 from pipeline.training.run import SUMMARY_KEYS, load_run_data
 from pipeline.training.run_folder import RunFolder
 
+DATASET = DatasetIdentity("digest", lambda: "rows")
+OTHER = DatasetIdentity("other digest", lambda: "other rows")
 OLD_FORMAT = r"config.json was written by melray < 0.2: train again in a new --run"
 
 
 def begin(run: Path, **settings: object) -> RunFolder:
     folder = RunFolder(run)
-    folder.begin("train-classifier", {"epochs": 1, **settings}, Path("/shards"), "digest")
+    folder.begin("train-classifier", {"epochs": 1, **settings}, Path("/shards"), [DATASET])
     return folder
 
 
@@ -35,6 +38,7 @@ def test_config_holds_format_version_and_settings(tmp_path: Path) -> None:
         "command": "train-classifier",
         "shards_digest": "digest",
         "extra_digests": [],
+        "rows_digests": ["rows"],
         "config": {"epochs": 1},
         "shards": "/shards",
     }
@@ -48,13 +52,37 @@ def test_same_settings_resume_the_run(tmp_path: Path) -> None:
 def test_resumed_run_has_the_current_path_of_its_shards(tmp_path: Path) -> None:
     before = begin(tmp_path).read_config()
     folder = RunFolder(tmp_path)
-    folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), "digest")
+    folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), [DATASET])
     assert before is not None and folder.read_config() == {**before, "shards": "/moved"}
     with pytest.raises(UserError, match="a run with other clips than --shards /others has now"):
-        folder.begin("train-classifier", {"epochs": 1}, Path("/others"), "other digest")
+        folder.begin("train-classifier", {"epochs": 1}, Path("/others"), [OTHER])
     with pytest.raises(UserError, match="a run with other clips than --extra-shards has now"):
-        folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), "digest", ["more"])
+        folder.begin("train-classifier", {"epochs": 1}, Path("/moved"), [DATASET, OTHER])
     assert folder.read_config() == {**before, "shards": "/moved"}
+
+
+def test_run_continues_with_the_same_rows_in_other_shards(tmp_path: Path) -> None:
+    folder = begin(tmp_path)
+    again = DatasetIdentity("digest of other names", lambda: "rows")
+    folder.begin("train-classifier", {"epochs": 1}, Path("/again"), [again])
+    content = folder.read_config()
+    assert content is not None
+    assert (content["shards"], content["shards_digest"]) == ("/again", again.digest)
+    assert again.is_recorded(content) and not DATASET.is_recorded({**content, "rows_digests": []})
+
+
+def test_rows_are_not_compared_where_the_shards_are_the_same_or_the_run_has_none(tmp_path: Path) -> None:
+    def read() -> str:
+        raise AssertionError
+
+    folder = begin(tmp_path)
+    folder.begin("train-classifier", {"epochs": 1}, Path("/shards"), [DatasetIdentity("digest", read)])
+    content = folder.read_config()
+    assert content is not None
+    del content["rows_digests"]
+    folder.write_json("config.json", content)
+    with pytest.raises(UserError, match="other clips than --shards /shards has now"):
+        folder.begin("train-classifier", {"epochs": 1}, Path("/shards"), [DatasetIdentity("other", read)])
 
 
 def test_file_in_place_of_a_run_is_named(tmp_path: Path) -> None:
@@ -83,9 +111,9 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
 
 def test_more_epochs_of_a_gan_are_another_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.begin("train-gan", {"epochs": 1}, Path("/shards"), "digest")
+    folder.begin("train-gan", {"epochs": 1}, Path("/shards"), [DATASET])
     with pytest.raises(UserError, match=r"\(requested 2\); choose another --run with --init-from .*run, or"):
-        folder.begin("train-gan", {"epochs": 2}, Path("/shards"), "digest")
+        folder.begin("train-gan", {"epochs": 2}, Path("/shards"), [DATASET])
 
 
 def test_resuming_run_of_old_format_is_refused(tmp_path: Path) -> None:
@@ -175,14 +203,14 @@ def test_run_of_older_version_lacks_new_settings_with_their_defaults(tmp_path: P
     old = {name: value for name, value in defaults.items() if name != "schedule"}
     old["mixup"] = {name: value for name, value in defaults["mixup"].items() if name != "domain"}
     folder = RunFolder(tmp_path / "run")
-    folder.begin("train-classifier", old, Path("/shards"), "digest")
-    folder.begin("train-classifier", defaults, Path("/shards"), "digest", defaults=defaults)
+    folder.begin("train-classifier", old, Path("/shards"), [DATASET])
+    folder.begin("train-classifier", defaults, Path("/shards"), [DATASET], defaults=defaults)
     other = defaults | {"schedule": "plateau"}
     with pytest.raises(UserError, match=r"a run with schedule = cosine \(requested plateau\)"):
-        folder.begin("train-classifier", other, Path("/shards"), "digest", defaults=defaults)
+        folder.begin("train-classifier", other, Path("/shards"), [DATASET], defaults=defaults)
     other = defaults | {"mixup": defaults["mixup"] | {"domain": "power"}}
     with pytest.raises(UserError, match=r"a run with mixup\.domain = db \(requested power\)"):
-        folder.begin("train-classifier", other, Path("/shards"), "digest", defaults=defaults)
+        folder.begin("train-classifier", other, Path("/shards"), [DATASET], defaults=defaults)
 
 
 @pytest.mark.parametrize(
