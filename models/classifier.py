@@ -22,9 +22,9 @@ from models.settings import ClassifierConfig
 class Classifier(nn.Module):
     """Stem and blocks of the architecture, or a network of timm; projection to a clip embedding; and a head.
 
-    Input is in dB; the network normalizes each mel band itself, after PCEN if the settings say so, and the
-    statistics for it are saved with the weights. Pooling over time adds mean and maximum (Kong et al. 2020,
-    PANNs), so that both sustained and short events are captured.
+    Input is in dB. The network computes PCEN from it, if the settings say so, and normalizes each mel band;
+    the statistics for this are saved with the weights. Pooling over time adds mean and maximum (Kong et al.
+    2020, PANNs), so that both sustained and short events are captured.
     """
 
     mel_mean_M: Tensor
@@ -41,8 +41,10 @@ class Classifier(nn.Module):
         self.multi_label = False
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
-        self.pcen = PcenInput(n_mels, config.pcen_smoothing) if config.input == "pcen" else None
-        self.backbone = None if config.timm_name is None else TimmBackbone(config.timm_name)
+        self.pcen = PcenInput(n_mels, config.pcen_smoothing) if "pcen" in config.input else None
+        self.backbone = (
+            None if config.timm_name is None else TimmBackbone(config.timm_name, config.input_channels)
+        )
         if self.backbone is None:
             self.stem, blocks = build_backbone(config)
             self.blocks = nn.ModuleList(blocks)
@@ -117,11 +119,7 @@ class Classifier(nn.Module):
         """
         if self.repeats_short_clips and not self.training:
             mel_BMT = repeat_short_clips(mel_BMT)
-        if self.pcen is not None:
-            x_BMT = self.pcen(mel_BMT)
-        else:
-            x_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
-        x_BKMT = x_BMT[:, None].contiguous(memory_format=torch.channels_last)
+        x_BKMT = torch.stack(self._inputs(mel_BMT), dim=1).contiguous(memory_format=torch.channels_last)
         if self.backbone is not None:
             return self.projection(self.backbone(x_BKMT))
         x_BKMT = self.stem(x_BKMT)
@@ -129,6 +127,15 @@ class Classifier(nn.Module):
             x_BKMT = block(x_BKMT)
         x_BKT = x_BKMT.mean(dim=2)
         return self.projection(x_BKT.mean(dim=2) + x_BKT.amax(dim=2))
+
+    def _inputs(self, mel_BMT: Tensor) -> list[Tensor]:
+        """Return the channels of the network's input, normalized `[shape=(B, n_mels, num_frames)]` each."""
+        inputs = []
+        if self.config.input != "pcen":
+            inputs.append((mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None])
+        if self.pcen is not None:
+            inputs.append(self.pcen(mel_BMT))
+        return inputs
 
     def set_statistics(self, mean_M: Tensor, std_M: Tensor) -> None:
         """Set mean and standard deviation of each mel band over the training data, in dB."""

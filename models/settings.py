@@ -12,6 +12,7 @@ from models.config import Config
 ArchName = Literal["cnn", "resnet-se", "mobilenet"]
 # Start of the names of architectures that are networks of timm.
 TIMM_PREFIX = "timm:"
+InputName = Literal["db", "pcen", "db+pcen"]
 NormName = Literal["batch", "group", "sync"]
 LossName = Literal["relativistic", "hinge", "non-saturating"]
 # Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
@@ -37,15 +38,20 @@ class ClassifierConfig(Config):
     """Dropout probability in the head."""
     padding: Literal["repeat", "silence"] = "repeat"
     """repeat: short clips are repeated until they fill the spectrogram; silence: they stay zero-padded."""
-    input: Literal["db", "pcen"] = "db"
+    input: InputName = "db"
     """db: spectrograms in dB; pcen: with per-channel energy normalization (Wang et al. 2017), an automatic
-    gain control of each mel band, which also weakens steady sounds."""
+    gain control of each mel band, which also weakens steady sounds; db+pcen: both, as two channels."""
     pcen_smoothing: float = Field(0.06, gt=0, le=1)
     """Weight of a frame in the mean energy by which PCEN divides: 0.06 averages over 0.4 s at hops of 23 ms,
     0.025 at hops of 10 ms."""
     norm: NormName = "batch"
     """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
     rows each; group: group norm, independent of rows and workers. Networks of timm have their own."""
+
+    @property
+    def input_channels(self) -> int:
+        """Number of channels of the network's input."""
+        return len(self.input.split("+"))
 
     @property
     def timm_name(self) -> str | None:

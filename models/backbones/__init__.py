@@ -2,8 +2,8 @@
 
 Networks of timm (`timm_models.py`) are complete. Any other architecture is the layers of a block at one size.
 Its backbone is a stem of stride 2, and blocks that end with pooling: it turns a normalized spectrogram
-`[shape=(B, 1, M, T)]` into feature maps `[shape=(B, channels[-1], M', T')]`. Pooling over time, clip
-embedding and head follow in `models/classifier.py`.
+`[shape=(B, input_channels, M, T)]` into feature maps `[shape=(B, channels[-1], M', T')]`. Pooling over time,
+clip embedding and head follow in `models/classifier.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BACKBONES: dict[str, BlockLayers] = {"cnn": cnn, "resnet-se": resnet_se, "mobile
 def build_backbone(config: ClassifierConfig) -> tuple[nn.Module, list[nn.Module]]:
     """Build stem and blocks of the architecture that the settings name, with random weights."""
     widths = (config.channels[0], *config.channels)
-    stem = conv(1, widths[0], config.norm, kernel_size=5, stride=2)
+    stem = conv(config.input_channels, widths[0], config.norm, kernel_size=5, stride=2)
     block_layers = BACKBONES[config.arch]
     return stem, [
         # ceil_mode keeps the last element of an odd axis, and an axis of length 1.

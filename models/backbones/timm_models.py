@@ -1,7 +1,8 @@
 """Networks of timm (Wightman 2019, PyTorch Image Models) as `--model.arch timm:NAME`; an optional dependency.
 
-A spectrogram is an image with one channel. Where weights of color images are loaded, timm sums those of the
-first layer over the colors. The network pools its features itself, as it was trained to.
+A spectrogram is an image with one channel, or two. Where weights of color images are loaded, timm sums those
+of the first layer over the colors, or takes two of them. The network pools its features itself, as it was
+trained to.
 
 Shape suffixes: B batch, K channels, M mel bands, T frames.
 """
@@ -32,15 +33,20 @@ class TimmBackbone(nn.Module):
 
     model: Any
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, channels: int = 1):
         """Build the network `name`, as timm lists it, such as `resnet18` or `resnet18.a1_in1k`.
+
+        Args:
+            name: name of the network.
+            channels: channels of its input.
 
         Raises:
             ModelError: timm is missing, or does not know the name.
         """
         super().__init__()
         self.name = name
-        self.model = _create(name)
+        self.channels = channels
+        self.model = _create(name, channels)
         # Most networks of attention have a learned vector for each position.
         fixed = self.model.pretrained_cfg.get("fixed_input_size")
         self._fixed_size = tuple(self.model.pretrained_cfg["input_size"][1:]) if fixed else None
@@ -50,12 +56,12 @@ class TimmBackbone(nn.Module):
         """Number of features of a clip."""
         return int(getattr(self.model, "head_hidden_size", None) or self.model.num_features)
 
-    def forward(self, x_B1MT: Tensor) -> Tensor:
+    def forward(self, x_BKMT: Tensor) -> Tensor:
         """Return pooled features `[shape=(B, K)]` of normalized spectrograms."""
-        size = self._fixed_size or tuple(max(axis, MIN_SIZE) for axis in x_B1MT.shape[2:])
-        if size != tuple(x_B1MT.shape[2:]):
-            x_B1MT = F.interpolate(x_B1MT, size, mode="bilinear", align_corners=False)
-        features_BK: Tensor = self.model(x_B1MT)
+        size = self._fixed_size or tuple(max(axis, MIN_SIZE) for axis in x_BKMT.shape[2:])
+        if size != tuple(x_BKMT.shape[2:]):
+            x_BKMT = F.interpolate(x_BKMT, size, mode="bilinear", align_corners=False)
+        features_BK: Tensor = self.model(x_BKMT)
         return features_BK
 
     def stages(self) -> list[list[str]]:
@@ -97,8 +103,8 @@ class TimmBackbone(nn.Module):
             if not any(config.get(key) for key in ("hf_hub_id", "url", "file")):
                 raise ModelError(f"timm:{self.name}: timm has no pretrained weights for it")
         try:
-            random = _create_seeded(self.name)
-            state = _create_seeded(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
+            random = _create_seeded(self.name, self.channels)
+            state = _create_seeded(self.name, self.channels, pretrained=True, pretrained_cfg_overlay=overlay)
         except Exception as error:  # of connections, files and formats, of many kinds
             action = f"cannot be loaded from {source}" if path else "cannot be downloaded"
             hint = "" if path else "; download them elsewhere, and give the file by --init-from"
@@ -124,10 +130,10 @@ def check_timm(name: str) -> None:
         raise ModelError(f"--model.arch timm:{name}: timm {timm.__version__} has no such network{hint}")
 
 
-def _create(name: str, **options: Any) -> nn.Module:
+def _create(name: str, channels: int, **options: Any) -> nn.Module:
     check_timm(name)
     try:
-        model: nn.Module = _import_timm(name).create_model(name, in_chans=1, num_classes=0, **options)
+        model: nn.Module = _import_timm(name).create_model(name, in_chans=channels, num_classes=0, **options)
         return model
     except RuntimeError as error:
         if options:
@@ -135,11 +141,11 @@ def _create(name: str, **options: Any) -> nn.Module:
         raise ModelError(f"--model.arch timm:{name}: {_first_line(error)}") from None
 
 
-def _create_seeded(name: str, **options: Any) -> dict[str, Tensor]:
+def _create_seeded(name: str, channels: int, **options: Any) -> dict[str, Tensor]:
     """Return the weights of a network whose random ones are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _create(name, **options).state_dict()
+        return _create(name, channels, **options).state_dict()
 
 
 def _import_timm(name: str) -> ModuleType:

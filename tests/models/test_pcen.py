@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from models.classifier import Classifier
 from models.pcen import cached_smoothing_matrix, pcen, smoothing_matrix
-from models.settings import ClassifierConfig
+from models.settings import ClassifierConfig, InputName
 
 
 def recursive_pcen(mel_MT: np.ndarray, smoothing: float) -> np.ndarray:
@@ -68,9 +69,22 @@ def test_level_of_a_steady_sound_nearly_vanishes() -> None:
     torch.testing.assert_close(loud / quiet, torch.full((1, 50), 10**0.08), rtol=1e-3, atol=0)
 
 
-def test_classifier_uses_pcen_also_in_half_precision() -> None:
+def test_network_sees_spectrograms_in_db_and_their_pcen() -> None:
+    config = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=4, input="db+pcen")
+    model, mel_BMT = Classifier(config, 16, 3).eval(), 30 * torch.randn(2, 16, 32) - 40
+    model.set_statistics(torch.full((16,), -40.0), torch.full((16,), 30.0))
+    seen: list[Tensor] = []
+    model.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(mel_BMT)
+    assert seen[0].shape == (2, 2, 16, 32)
+    torch.testing.assert_close(seen[0][:, 0], (mel_BMT + 40) / 30)
+    torch.testing.assert_close(seen[0][:, 1], pcen(mel_BMT, config.pcen_smoothing))
+
+
+@pytest.mark.parametrize("kind", ["pcen", "db+pcen"])
+def test_classifier_uses_pcen_also_in_half_precision(kind: InputName) -> None:
     torch.manual_seed(0)
-    config = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=4, input="pcen")
+    config = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=4, input=kind)
     model = Classifier(config, 16, 3).eval()
     assert model.pcen is not None
     mel_BMT = 30 * torch.randn(4, 16, 32) - 40

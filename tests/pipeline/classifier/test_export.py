@@ -11,6 +11,7 @@ import soundfile
 
 from models.classifier import ClassifierConfig
 from models.config import ConfigError
+from models.settings import InputName
 from pipeline.audio.decode import decode
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
@@ -103,8 +104,9 @@ def test_network_of_timm_is_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(session(samples[None])[0], expected, atol=TOLERANCE)
 
 
-def test_onnx_model_with_pcen_predicts_as_melray(tmp_path: Path) -> None:
-    config = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, input="pcen")
+@pytest.mark.parametrize("kind", ["pcen", "db+pcen"])
+def test_onnx_model_with_pcen_predicts_as_melray(tmp_path: Path, kind: InputName) -> None:
+    config = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, input=kind)
     run = save_random_classifier(tmp_path / "run", FEATURES, config=config)
     saved = load_predictor(run)
     session = run_onnx(export(run, tmp_path / "model.onnx").read_bytes())

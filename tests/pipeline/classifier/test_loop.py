@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from models.batch_augment import MixUpConfig
 from models.classifier import ClassifierConfig
 from models.norm import NormName
+from models.settings import InputName
 from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import plan_step, train_loop, train_step
@@ -139,9 +140,10 @@ def test_early_stopping_and_learning_rate_decay(shards: Path, tmp_path: Path) ->
     assert learning_rates[1:] == sorted(learning_rates[1:], reverse=True)
 
 
-def test_training_with_pcen_normalizes_training_rows(shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pcen", "db+pcen"])
+def test_training_with_pcen_normalizes_training_rows(shards: Path, tmp_path: Path, kind: InputName) -> None:
     model = ClassifierConfig(
-        channels=(8, 16), convs_per_block=1, embedding_dim=16, input="pcen", padding="silence"
+        channels=(8, 16), convs_per_block=1, embedding_dim=16, input=kind, padding="silence"
     )
     config = train_config(shards, tmp_path, epochs=1, model=model)
     run_loop(config)

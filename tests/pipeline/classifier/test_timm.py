@@ -32,8 +32,8 @@ NAME = "test_resnet"
 
 
 def timm_config(shards: Path, run: Path, name: str = NAME, **overrides: object) -> TrainClassifierConfig:
-    pretrained = overrides.pop("pretrained", False)
-    model = ClassifierConfig(arch=f"timm:{name}", embedding_dim=16, pretrained=pretrained)  # type: ignore[arg-type]
+    network = {key: overrides.pop(key) for key in ("pretrained", "input") if key in overrides}
+    model = ClassifierConfig(arch=f"timm:{name}", embedding_dim=16, **network)  # type: ignore[arg-type]
     return train_config(shards, run, **{"model": model, "epochs": 2} | overrides)
 
 
@@ -100,6 +100,17 @@ def test_weights_of_color_images_are_converted(shards: Path, tmp_path: Path, suf
             torch.testing.assert_close(actual[f"backbone.model.{name}"], value, msg=name)
     assert state.initial_weights.startswith(f"weights of {path}; loaded: backbone.0, backbone.1,")
     assert state.initial_weights.endswith("; new: projection, head")
+
+
+@needs_timm
+def test_weights_of_color_images_fit_two_channels(shards: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    color = next(value for value in weights_file(path).values() if value.ndim == 4 and value.shape[1] == 3)
+    config = timm_config(shards, tmp_path / "run", init_from=path, input="db+pcen", epochs=1)
+    first = next(iter(prepare(config, SINGLE_WORKER).model.backbone.parameters()))  # type: ignore[union-attr]
+    torch.testing.assert_close(first.data, 1.5 * color[:, :2])
+    train_run(config)
+    assert evaluate(EvaluateConfig(run=config.run))["clips"] == 6
 
 
 @needs_timm
