@@ -119,7 +119,7 @@ class Classifier(nn.Module):
         """
         if self.repeats_short_clips and not self.training:
             mel_BMT = repeat_short_clips(mel_BMT)
-        x_BKMT = torch.cat(self._inputs(mel_BMT), dim=1).contiguous(memory_format=torch.channels_last)
+        x_BKMT = torch.stack(self._inputs(mel_BMT), dim=1).contiguous(memory_format=torch.channels_last)
         if self.backbone is not None:
             return self.projection(self.backbone(x_BKMT))
         x_BKMT = self.stem(x_BKMT)
@@ -129,10 +129,10 @@ class Classifier(nn.Module):
         return self.projection(x_BKT.mean(dim=2) + x_BKT.amax(dim=2))
 
     def _inputs(self, mel_BMT: Tensor) -> list[Tensor]:
-        """Return the parts of the network's input, normalized `[shape=(B, K, n_mels, num_frames)]`."""
+        """Return the channels of the network's input, normalized `[shape=(B, n_mels, num_frames)]` each."""
         inputs = []
         if self.config.input != "pcen":
-            inputs.append(((mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None])[:, None])
+            inputs.append((mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None])
         if self.pcen is not None:
             inputs.append(self.pcen(mel_BMT))
         return inputs

@@ -4,13 +4,12 @@ The energy E of a band is divided by a power of M, its exponential mean over the
 compressed: PCEN = (E / (eps + M)^gain + bias)^power - bias^power. Stationary background becomes flat, and
 onsets stand out whatever their level. As in librosa, M starts with the first frame, and full scale is 2^31.
 
-Shape suffixes: B batch, R rates, M mel bands, T frames.
+Shape suffixes: B batch, M mel bands, T frames.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -41,13 +40,12 @@ def cached_smoothing_matrix(num_frames: int, smoothing: float, device: torch.dev
         return smoothing_matrix(num_frames, smoothing, device)
 
 
-def pcen(mel_BMT: Tensor, smoothing: Sequence[float]) -> Tensor:
-    """Return the PCEN of spectrograms, float32, at least 0 `[shape=(B, R, n_mels, num_frames)]`.
+def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
+    """Return the PCEN of spectrograms, float32, at least 0 `[shape=(B, n_mels, num_frames)]`.
 
     Args:
         mel_BMT: spectrograms in dB, with reference 1.
-        smoothing: weight of a frame in the mean energy, in (0, 1], for each of R results (multi-rate PCEN,
-            Ick and McFee 2021): small ones divide by the mean of a long time.
+        smoothing: weight of a frame in the mean energy, in (0, 1].
     """
     # In half precision energies would overflow: autocast would compute the product with it.
     with torch.autocast(mel_BMT.device.type, enabled=False):
@@ -55,39 +53,32 @@ def pcen(mel_BMT: Tensor, smoothing: Sequence[float]) -> Tensor:
         # A graph that is traced must not hold a tensor of the process, nor the cache one of the graph.
         is_traced = torch.compiler.is_compiling()
         matrix = smoothing_matrix if is_traced else cached_smoothing_matrix
-        num_frames, device = mel_BMT.shape[2], mel_BMT.device
-        mean_BRMT = torch.stack(
-            [energy_BMT @ matrix(num_frames, weight, device) for weight in smoothing], dim=1
-        )
-        # Twice as fast on CPUs as a power.
-        leveled_BRMT = energy_BMT[:, None] * torch.exp(-GAIN * torch.log(mean_BRMT + EPS))
-        return (leveled_BRMT + BIAS) ** POWER - BIAS**POWER
+        mean_BMT = energy_BMT @ matrix(mel_BMT.shape[2], smoothing, mel_BMT.device)
+        leveled_BMT = energy_BMT * (mean_BMT + EPS) ** -GAIN
+        return (leveled_BMT + BIAS) ** POWER - BIAS**POWER
 
 
 class PcenInput(nn.Module):
-    """PCEN at one or several rates as channels of a network's input.
+    """PCEN as the input of a network, with each mel band normalized over the training data."""
 
-    Each mel band of each channel is normalized over the training data.
-    """
+    mean_M: Tensor
+    std_M: Tensor
 
-    mean_RM: Tensor
-    std_RM: Tensor
-
-    def __init__(self, n_mels: int, smoothing: Sequence[float]):
+    def __init__(self, n_mels: int, smoothing: float):
         super().__init__()
-        self.smoothing = tuple(smoothing)
-        self.register_buffer("mean_RM", torch.zeros(len(self.smoothing), n_mels))
-        self.register_buffer("std_RM", torch.ones(len(self.smoothing), n_mels))
+        self.smoothing = smoothing
+        self.register_buffer("mean_M", torch.zeros(n_mels))
+        self.register_buffer("std_M", torch.ones(n_mels))
 
     def forward(self, mel_BMT: Tensor) -> Tensor:
-        """Return normalized PCEN of spectrograms in dB `[shape=(B, R, n_mels, num_frames)]`."""
-        return (self.compress(mel_BMT) - self.mean_RM[:, :, None]) / self.std_RM[:, :, None]
+        """Return normalized PCEN of spectrograms in dB, of the same shape."""
+        return (self.compress(mel_BMT) - self.mean_M[:, None]) / self.std_M[:, None]
 
     def compress(self, mel_BMT: Tensor) -> Tensor:
         """Return the PCEN of spectrograms in dB, from which mean and standard deviation are computed."""
         return pcen(mel_BMT, self.smoothing)
 
-    def set_statistics(self, mean_RM: Tensor, std_RM: Tensor) -> None:
+    def set_statistics(self, mean_M: Tensor, std_M: Tensor) -> None:
         """Set mean and standard deviation of each mel band over the training data, of the PCEN."""
-        self.mean_RM.copy_(mean_RM)
-        self.std_RM.copy_(std_RM.clamp(min=1e-3))
+        self.mean_M.copy_(mean_M)
+        self.std_M.copy_(std_M.clamp(min=1e-3))

@@ -40,13 +40,10 @@ class ClassifierConfig(Config):
     """repeat: short clips are repeated until they fill the spectrogram; silence: they stay zero-padded."""
     input: InputName = "db"
     """db: spectrograms in dB; pcen: with per-channel energy normalization (Wang et al. 2017), an automatic
-    gain control of each mel band, which also weakens steady sounds; db+pcen: both, as channels of the
-    input."""
-    pcen_smoothing: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.06,), min_length=1, max_length=6
-    )
+    gain control of each mel band, which also weakens steady sounds; db+pcen: both, as two channels."""
+    pcen_smoothing: float = Field(0.06, gt=0, le=1)
     """Weight of a frame in the mean energy by which PCEN divides: 0.06 averages over 0.4 s at hops of 23 ms,
-    0.025 at hops of 10 ms. Several values: a channel for each (Ick and McFee 2021, multi-rate PCEN)."""
+    0.025 at hops of 10 ms."""
     norm: NormName = "batch"
     """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
     rows each; group: group norm, independent of rows and workers. Networks of timm have their own."""
@@ -54,17 +51,12 @@ class ClassifierConfig(Config):
     @property
     def input_channels(self) -> int:
         """Number of channels of the network's input."""
-        return ("db" in self.input) + ("pcen" in self.input) * len(self.pcen_smoothing)
+        return len(self.input.split("+"))
 
     @property
     def timm_name(self) -> str | None:
         """Name of the network in timm, if it is one of timm's."""
         return self.arch.removeprefix(TIMM_PREFIX) if self.arch.startswith(TIMM_PREFIX) else None
-
-    @field_validator("pcen_smoothing", mode="before")
-    @classmethod
-    def _check_pcen_smoothing(cls, value: object) -> object:
-        return (value,) if isinstance(value, float) else value
 
     @field_validator("arch")
     @classmethod

@@ -28,7 +28,7 @@ from pipeline.training.tensor_file import load_tensors
 from pipeline.training.world import World
 
 # Statistics of the spectrograms are those of the new dataset.
-_STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_RM", "pcen.std_RM")
+_STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_M", "pcen.std_M")
 
 
 def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset, world: World) -> str:

@@ -166,13 +166,11 @@ def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> No
     model.set_statistics(*mel_statistics(mels, rows, transform=repeat))
     pcen = model.pcen
     if pcen is not None:
-        # The mel bands of all rates are one axis there.
-        mean, std = mel_statistics(
-            mels,
-            rows,
-            transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT) if repeat else mel_1MT).flatten(1, 2),
+        pcen.set_statistics(
+            *mel_statistics(
+                mels, rows, transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT) if repeat else mel_1MT)
+            )
         )
-        pcen.set_statistics(mean.view_as(pcen.mean_RM), std.view_as(pcen.std_RM))
 
 
 def _swa_start(config: TrainClassifierConfig, split: Split) -> int | None:
