@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 # The published settings, for 16-bit audio and larger scales.
 GAIN, BIAS, POWER, EPS = 0.98, 2.0, 0.5, 1e-6
+# The mean of longer clips is computed in blocks: a matrix of all frames would grow with their square.
+BLOCK_FRAMES = 512
 # In the logarithm: samples of full scale 1 as integers of 32 bits.
 LOG_SCALE = 31 * math.log(2.0)
 
@@ -40,6 +42,24 @@ def cached_smoothing_matrix(num_frames: int, smoothing: float, device: torch.dev
         return smoothing_matrix(num_frames, smoothing, device)
 
 
+def exponential_mean(energy_BMT: Tensor, smoothing: float) -> Tensor:
+    """Return the exponential mean over time up to each frame, of the same shape; it starts with the first."""
+    num_frames = energy_BMT.shape[2]
+    # A graph that is traced must not hold a tensor of the process, nor the cache one of the graph.
+    is_traced = torch.compiler.is_compiling()
+    matrix = smoothing_matrix if is_traced else cached_smoothing_matrix
+    matrix_TT = matrix(min(num_frames, BLOCK_FRAMES), smoothing, energy_BMT.device)
+    means: list[Tensor] = []
+    for start in range(0, num_frames, BLOCK_FRAMES):
+        block_BMT = energy_BMT[:, :, start : start + BLOCK_FRAMES]
+        if means:  # a block continues the mean of the one before, with which its first frame is averaged
+            first_BM1 = torch.lerp(means[-1][:, :, -1:], block_BMT[:, :, :1], smoothing)
+            block_BMT = torch.cat([first_BM1, block_BMT[:, :, 1:]], dim=2)
+        size = block_BMT.shape[2]
+        means.append(block_BMT @ matrix_TT[:size, :size])
+    return means[0] if len(means) == 1 else torch.cat(means, dim=2)
+
+
 def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
     """Return the PCEN of spectrograms, float32, at least 0 `[shape=(B, n_mels, num_frames)]`.
 
@@ -50,11 +70,9 @@ def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
     # In half precision energies would overflow: autocast would compute the product with it.
     with torch.autocast(mel_BMT.device.type, enabled=False):
         energy_BMT = torch.exp(mel_BMT.float() * (math.log(10.0) / 10) + LOG_SCALE)
-        # A graph that is traced must not hold a tensor of the process, nor the cache one of the graph.
-        is_traced = torch.compiler.is_compiling()
-        matrix = smoothing_matrix if is_traced else cached_smoothing_matrix
-        mean_BMT = energy_BMT @ matrix(mel_BMT.shape[2], smoothing, mel_BMT.device)
-        leveled_BMT = energy_BMT * (mean_BMT + EPS) ** -GAIN
+        mean_BMT = exponential_mean(energy_BMT, smoothing)
+        # Twice as fast on CPUs as a power.
+        leveled_BMT = energy_BMT * torch.exp(-GAIN * torch.log(mean_BMT + EPS))
         return (leveled_BMT + BIAS) ** POWER - BIAS**POWER
 
 

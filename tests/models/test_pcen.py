@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.classifier import Classifier
-from models.pcen import cached_smoothing_matrix, pcen, smoothing_matrix
+from models.pcen import BLOCK_FRAMES, cached_smoothing_matrix, pcen, smoothing_matrix
 from models.settings import ClassifierConfig, InputName
 
 
@@ -23,8 +23,9 @@ def recursive_pcen(mel_MT: np.ndarray, smoothing: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("smoothing", [0.025, 0.3, 1.0])
-def test_pcen_equals_recursion(smoothing: float) -> None:
-    mel_BMT = np.random.default_rng(0).uniform(-100, 40, (2, 5, 300)).astype(np.float32)
+@pytest.mark.parametrize("num_frames", [1, 300, BLOCK_FRAMES, BLOCK_FRAMES + 1, 3 * BLOCK_FRAMES - 5])
+def test_pcen_equals_recursion(smoothing: float, num_frames: int) -> None:
+    mel_BMT = np.random.default_rng(0).uniform(-100, 40, (2, 5, num_frames)).astype(np.float32)
     actual = pcen(torch.from_numpy(mel_BMT), smoothing).numpy()
     for clip, values in zip(mel_BMT, actual, strict=True):
         np.testing.assert_allclose(values, recursive_pcen(clip, smoothing), rtol=2e-3, atol=2e-3)
