@@ -30,7 +30,18 @@ def build_backbone(config: ClassifierConfig) -> tuple[nn.Module, list[nn.Module]
     stem = conv(config.input_channels, widths[0], config.norm, kernel_size=5, stride=2)
     block_layers = BACKBONES[config.arch]
     return stem, [
-        # ceil_mode keeps the last element of an odd axis, and an axis of length 1.
-        nn.Sequential(*block_layers(in_channels, out_channels, config), nn.MaxPool2d(2, ceil_mode=True))
+        _pooled(block_layers(in_channels, out_channels, config))
         for in_channels, out_channels in itertools.pairwise(widths)
     ]
+
+
+def _pooled(layers: list[nn.Module]) -> nn.Sequential:
+    """Return the layers of a block followed by pooling."""
+    # ceil_mode keeps the last element of an odd axis, and an axis of length 1.
+    pooling: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)]
+    last = layers[-1]
+    if isinstance(last, nn.Sequential) and isinstance(last[-1], nn.ReLU):
+        # Maximum and ReLU commute: after pooling it has a quarter of the values.
+        pooling.append(last[-1])
+        last[-1] = nn.Identity()
+    return nn.Sequential(*layers, *pooling)

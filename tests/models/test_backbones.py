@@ -66,6 +66,19 @@ def test_blocks_halve_both_axes(arch: ArchName) -> None:
     assert x.shape[1] == 16
 
 
+def test_last_relu_of_a_block_follows_pooling_without_a_change_of_values_or_gradients() -> None:
+    torch.manual_seed(0)
+    config = small("cnn")
+    block = build_backbone(config)[1][0]
+    x = torch.randn(2, 8, 9, 12, requires_grad=True)
+    plain = torch.nn.Sequential(*block[:-2], torch.nn.ReLU(), torch.nn.MaxPool2d(2, ceil_mode=True))
+    actual, expected = block(x), plain(x)
+    assert isinstance(block[-1], torch.nn.ReLU) and torch.equal(actual, expected) and not actual.all()
+    weight = torch.randn_like(actual)
+    gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (block(x), plain(x))]
+    assert torch.equal(*gradients)
+
+
 def test_networks_cost_at_most_as_much_as_plain_one() -> None:
     flops = {}
     for arch in ARCHITECTURES:
