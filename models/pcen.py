@@ -19,6 +19,8 @@ from torch import Tensor, nn
 GAIN, BIAS, POWER, EPS = 0.98, 2.0, 0.5, 1e-6
 # The mean of longer clips is computed in blocks: a matrix of all frames would grow with their square.
 BLOCK_FRAMES = 512
+# Far above full scale; energies of damaged audio beyond it could not be represented.
+MAX_DB = 200.0
 # In the logarithm: samples of full scale 1 as integers of 32 bits.
 LOG_SCALE = 31 * math.log(2.0)
 
@@ -69,7 +71,8 @@ def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
     """
     # In half precision energies would overflow: autocast would compute the product with it.
     with torch.autocast(mel_BMT.device.type, enabled=False):
-        energy_BMT = torch.exp(mel_BMT.float() * (math.log(10.0) / 10) + LOG_SCALE)
+        level_BMT = mel_BMT.float().clamp(max=MAX_DB)
+        energy_BMT = torch.exp(level_BMT * (math.log(10.0) / 10) + LOG_SCALE)
         mean_BMT = exponential_mean(energy_BMT, smoothing)
         # Twice as fast on CPUs as a power.
         leveled_BMT = energy_BMT * torch.exp(-GAIN * torch.log(mean_BMT + EPS))

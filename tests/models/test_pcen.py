@@ -31,6 +31,10 @@ def test_pcen_equals_recursion(smoothing: float, num_frames: int) -> None:
         np.testing.assert_allclose(values, recursive_pcen(clip, smoothing), rtol=2e-3, atol=2e-3)
 
 
+def test_levels_beyond_single_precision_are_finite() -> None:
+    assert pcen(torch.tensor([[[-40.0, 1e4, -1e4]]]), 0.06).isfinite().all()
+
+
 def test_each_mean_has_weights_of_one() -> None:
     matrix = smoothing_matrix(200, 0.06, torch.device("cpu"))
     torch.testing.assert_close(matrix.sum(0), torch.ones(200))
