@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.distributed.devices import worker_device
 from pipeline.distributed.failures import is_gpu_memory_error, training_memory_error
-from pipeline.distributed.worker import STEP_TIMEOUT_S
+from pipeline.distributed.worker import STEP_TIMEOUT_S, set_up_training
 from pipeline.io.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run_ray_train_worker(setup: dict[str, Any]) -> dict[str, Any]:
 def _set_up_process(cpus: int, device: torch.device) -> None:
     import torch
 
-    torch.set_num_threads(cpus)
+    set_up_training(cpus)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # NCCL and the caching allocator use the current device
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune
-import torch
 
 from pipeline.distributed.failures import is_gpu_memory_error, is_worker_lost, training_memory_error
+from pipeline.distributed.worker import set_up_training
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import copy_tree, to_path
 from tune.trial.scores import trial_scores
@@ -44,7 +44,7 @@ class TrialTrainable(ray.tune.Trainable):
     def setup(self, config: dict[str, Any], spec: TrialSpec) -> None:  # type: ignore[override]
         """Prepare the process and its first trial."""
         self._spec, self._workers = spec, TrialWorkers(spec)
-        torch.set_num_threads(spec.cpus)
+        set_up_training(spec.cpus)
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -17,13 +17,12 @@ from datetime import timedelta
 from typing import Any
 
 import ray
-import torch
 import torch.distributed as dist
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.distributed.devices import collective_backend, worker_device
 from pipeline.distributed.failures import WorkerLostError, is_worker_lost, root_cause
-from pipeline.distributed.worker import COLLECTIVE_TIMEOUT_S, STEP_TIMEOUT_S
+from pipeline.distributed.worker import COLLECTIVE_TIMEOUT_S, STEP_TIMEOUT_S, set_up_training
 from pipeline.io.errors import UserError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.world import World
@@ -169,7 +168,7 @@ class _Worker:
     def train(
         self, spec: TrialSpec, settings: list[TrainingConfig], rank: int, address: tuple[str, int]
     ) -> None:
-        torch.set_num_threads(spec.cpus)
+        set_up_training(spec.cpus)
         device = worker_device(spec.gpus)
         _init_process_group(spec, rank, *address)
         try:
