@@ -12,10 +12,10 @@ from pipeline.data.dataset import open_dataset
 from pipeline.data.dataset_identity import (
     DatasetIdentity,
     current_digests,
-    identify,
     renewed_digests,
     rows_digests,
 )
+from pipeline.data.identify import identify
 from pipeline.data.split import check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig

@@ -17,7 +17,7 @@ from pipeline.classifier.predictor_model import AnyClassifier, member_runs
 from pipeline.classifier.refit import VALIDATED_NAME
 from pipeline.data.clips import shown_list
 from pipeline.data.dataset import ShardDataset
-from pipeline.data.dataset_identity import identify
+from pipeline.data.identify import identify
 from pipeline.data.label_sets import count_label_sets, label_sets
 from pipeline.data.labels import split_labels
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips

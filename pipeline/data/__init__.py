@@ -20,7 +20,8 @@ In the order to read:
 - `group_split`: stratified, grouped splits as pure functions on arrays.
 - `labels`, `label_sets`: names of the classes of a row as one text, and the classes of all rows.
 - `rows`: rows of a dataset without their spectrograms.
-- `dataset_identity`: whether a dataset is the one of an earlier run, although it was extracted again.
+- `dataset_identity`, `identify`: whether a dataset is the one of an earlier run, although it was extracted
+  again.
 - `split`: training, validation and held-out rows of a training run.
 - `split_warnings`: what scores of a split do not cover.
 - `split_record`: which clips a run was trained on, for later commands.

@@ -1,4 +1,4 @@
-"""Whether a dataset is the one that a run or a search began with, although its shards were written again.
+"""Records of the datasets that a run or a search began with, and whether a dataset is the recorded one.
 
 The names of shards contain digests of the clips' paths, sizes and modification times. They differ once the
 audio was downloaded again or moved, whatever it sounds like; then the rows themselves are compared.
@@ -6,23 +6,10 @@ audio was downloaded again or moved, whatever it sounds like; then the rows them
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
-
-from pipeline.data.dataset import dataset_digest
-from pipeline.data.rows import LabeledRows, read_rows
-from pipeline.data.shard_manifest import ShardManifest, open_shards
-
-# Columns that do not count: where the audio was, and what follows from other columns.
-_DERIVED = ("path", "split_group")
 
 
 @dataclass(frozen=True)
@@ -56,39 +43,6 @@ class DatasetIdentity:
         return digests[index : index + 1] == [self.digest] or (
             index < len(rows) and rows[index] == self.rows_digest
         )
-
-
-def identify(shards: Path, rows: LabeledRows | None = None) -> DatasetIdentity:
-    """Return the identity of the dataset in a folder; its rows are read when needed, unless given.
-
-    Raises:
-        UserError: an unusable dataset.
-    """
-    manifest = open_shards(shards)
-    return DatasetIdentity(
-        dataset_digest(manifest), lambda: rows_digest(manifest, (rows or read_rows(shards)).table)
-    )
-
-
-def rows_digest(manifest: ShardManifest, table: pd.DataFrame) -> str:
-    """Return a digest of all that determines the rows of a dataset, except where and when it was made.
-
-    Spectrograms count by the digest of the original that each row was made from, and by its augmentation.
-
-    Args:
-        manifest: manifest of the dataset.
-        table: its rows, as in a `ShardDataset`.
-    """
-    settings = [manifest.fingerprint, manifest.augment.to_dict(), manifest.class_names]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in sorted(set(table.columns) - set(_DERIVED)):
-        digest.update(name.encode())
-        values = table[name].to_numpy()
-        if values.dtype.kind in "iuf":
-            digest.update(np.ascontiguousarray(values).data)
-        else:
-            digest.update("\0".join(map(str, values)).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:24]
 
 
 def current_digests(datasets: Sequence[DatasetIdentity]) -> dict[str, Any]:

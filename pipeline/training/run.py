@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from pipeline.data.dataset import ShardDataset
-from pipeline.data.dataset_identity import identify
 from pipeline.data.extra_rows import check_extra_shards, extra_warnings, trainable_rows
+from pipeline.data.identify import identify
 from pipeline.data.initial_run import initial_clips
 from pipeline.data.rows import Rows, read_rows
 from pipeline.data.split import Split, split_rows

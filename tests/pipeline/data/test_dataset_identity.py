@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.classifier.evaluate import EvaluateConfig, evaluate
 from pipeline.data.dataset import open_dataset
-from pipeline.data.dataset_identity import identify
+from pipeline.data.identify import identify
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError

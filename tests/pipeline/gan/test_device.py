@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from pipeline.data.dataset import open_dataset
-from pipeline.data.dataset_identity import identify
+from pipeline.data.identify import identify
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.classifier import loop as classifier_loop
-from pipeline.data.dataset_identity import identify
+from pipeline.data.identify import identify
 from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
