@@ -74,7 +74,7 @@ def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
         level_BMT = mel_BMT.float().clamp(max=MAX_DB)
         energy_BMT = torch.exp(level_BMT * (math.log(10.0) / 10) + LOG_SCALE)
         mean_BMT = exponential_mean(energy_BMT, smoothing)
-        # Twice as fast on CPUs as a power.
+        # Faster on CPUs than a power.
         leveled_BMT = energy_BMT * torch.exp(-GAIN * torch.log(mean_BMT + EPS))
         return (leveled_BMT + BIAS) ** POWER - BIAS**POWER
 

@@ -98,8 +98,8 @@ def disable_malloc_trim() -> bool:
 def set_up_training(threads: int) -> None:
     """Set up this process for training on a CPU: its number of threads, and how it allocates memory.
 
-    The feature maps of a batch have tens of MB each. In pages of 4 KiB, most of the time of many operations
-    is spent on mapping them. PyTorch asks for large pages if its variable is set before the first tensor.
+    The feature maps of a batch have tens of MB each, and mapping them in pages of 4 KiB takes much of a step.
+    PyTorch asks for large pages if its variable is set before the first tensor.
     """
     import torch
 
