@@ -66,10 +66,11 @@ def training_clips(
     rows = read_rows(config.shards)
     split = split_rows(rows, config)
     warnings, extra = split_warnings(rows, split), []
-    for path in config.shard_folders[1:]:
-        other = read_rows(path)
-        warnings += extra_warnings(path, rows, split, other)
-        extra.append(other.table[trainable_rows(rows, split, other)])
+    others = [read_rows(path) for path in config.shard_folders[1:]]
+    trainable = trainable_rows(rows, split, others)
+    for path, other, mask in zip(config.shard_folders[1:], others, trainable, strict=True):
+        warnings += extra_warnings(path, rows, split, other, mask)
+        extra.append(other.table[mask])
     if with_initial and config.initial_run is not None:
         RunFolder(config.initial_run).check_single_model("--init-from")
         clips, initial_warnings = initial_clips(config.initial_run, rows.table.iloc[split.evaluated])
