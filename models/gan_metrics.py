@@ -20,7 +20,9 @@ MAX_DISTANCES, MAX_DIRECT_CLIPS = 2**25, 4000
 MIN_DIVERSITY_DB = 0.5
 
 
-def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+def frechet_distance(
+    first: np.ndarray, second: np.ndarray, second_weights: np.ndarray | None = None
+) -> float:
     """Compute the Fréchet distance of two sets of vectors (Dowson and Landau 1982; Heusel et al. 2017, FID).
 
     Both sets are modeled as normal distributions; the distance is 0 for equal means and covariances. It is
@@ -29,6 +31,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     Args:
         first: vectors `[shape=(N, K)]`, at least two.
         second: vectors `[shape=(R, K)]`, at least two.
+        second_weights: relative weights of the second set `[shape=(R,)]`, above 0 (default: equal ones).
 
     Raises:
         ValueError: fewer than two vectors, different K, or a value that is not finite.
@@ -36,15 +39,24 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     first, second = _check_vectors(first, "first"), _check_vectors(second, "second")
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"vectors must have the same dimension, not {first.shape[1]} and {second.shape[1]}")
-    mean_difference = first.mean(axis=0) - second.mean(axis=0)
+    means, factors = zip(_mean_and_factor(first), _mean_and_factor(second, second_weights), strict=True)
+    mean_difference = means[0] - means[1]
     # tr((A B)^½) is the sum of the singular values of the product of factors of A and B: no matrix square
     # root, which may be complex.
-    factors = [(x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (first, second)]
     traces = sum(float(np.square(factor).sum()) for factor in factors)
     # Their triangular factors have the same product of covariances, in K x K instead of N x R values.
-    factors = [np.linalg.qr(x, mode="r") if len(x) > MAX_DIRECT_CLIPS else x for x in factors]
-    cross = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
+    small: list[np.ndarray] = [np.linalg.qr(x, mode="r") if len(x) > MAX_DIRECT_CLIPS else x for x in factors]
+    cross = np.linalg.svd(small[0] @ small[1].T, compute_uv=False).sum()
     return max(0.0, float(mean_difference @ mean_difference + traces - 2 * cross))
+
+
+def _mean_and_factor(vectors: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean, and a factor F `[shape=(N, K)]` of the unbiased covariance, which is F^T F."""
+    weights = np.ones(len(vectors)) if weights is None else np.asarray(weights, np.float64)
+    shares = weights / weights.sum()
+    mean = shares @ vectors
+    factor = (vectors - mean) * np.sqrt(shares / (1 - np.square(shares).sum()))[:, None]
+    return mean, factor
 
 
 def density_and_coverage(real: np.ndarray, fake: np.ndarray, num_neighbors: int = 5) -> tuple[float, float]:
@@ -109,13 +121,15 @@ def _row_slices(rows: int, columns: int) -> Iterator[slice]:
 def class_diversity(mels: np.ndarray, labels: np.ndarray) -> dict[int, float]:
     """Compute the mean standard deviation of a spectrogram value within each class, in dB.
 
+    Divided by N - 1, so that few clips of a class can be compared with many.
+
     Args:
         mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`; float16 is converted class by class.
         labels: their classes `[shape=(N,)]`; classes with a single clip are left out.
     """
     dtype = np.result_type(mels, np.float32)
     return {
-        int(label): float(mels[labels == label].astype(dtype).std(axis=0).mean())
+        int(label): float(mels[labels == label].astype(dtype).std(axis=0, ddof=1).mean())
         for label in np.unique(labels)
         if (labels == label).sum() > 1
     }

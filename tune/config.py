@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -165,7 +165,7 @@ class SearchConfig(AutoscalingConfig):
         return self.scheduler in ("pbt", "pb2")
 
 
-# Settings that may change when a search resumes: none of them changes a trial.
+# Settings that may change when a search resumes: none of them changes what a trial learns.
 RESUMABLE_SETTINGS = (
     "run",
     "shards",
@@ -176,11 +176,21 @@ RESUMABLE_SETTINGS = (
     "max_concurrent",
     "max_failures",
     "wait_for_nodes",
+    "workers_per_trial",
+    "cpus_per_worker",
     "device",
     "gpus_per_trial",
     "resume",
     "log_to",
 )
+
+
+def defining_settings(config: SearchConfig) -> dict[str, Any]:
+    """Return the settings that define a search, with the values that the defaults stand for."""
+    resolved = {"metric": config.metric_name, "grace_epochs": config.grace_period}
+    return {
+        key: value for key, value in (config.to_dict() | resolved).items() if key not in RESUMABLE_SETTINGS
+    }
 
 
 def recorded_config(folder: SearchFolder) -> SearchConfig | None:

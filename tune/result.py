@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) ->
     with report_os_errors("writing to", config.run):
         write_table(config.run / "trials.csv", trials, config)
         if best is None:
-            reason = next((trial.reason for trial in trials if trial.reason), "none ended an epoch")
+            reason = next(
+                (trial.reason for trial in trials if trial.reason), "none ended an epoch with a score"
+            )
             raise UserError(f"none of {plural(len(trials), 'trial')} produced a score: {reason}")
         write_best(config, spec, best)
         summary = summarize(config, trials, best)
@@ -110,7 +113,19 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
         *_reproduction_notes(config),
     ]
     write_text_atomically(config.run / "best.yaml", "\n".join(header) + "\n" + yaml_text(values))
-    copy_tree(settings.run, config.run / "best", exclude=("checkpoints", "saved_checkpoints", "trial.json"))
+    folder = config.run / "best"
+    if not _is_copy(folder, settings.run):  # else it may have results of other commands, such as `evaluate`
+        copy_tree(settings.run, folder, exclude=("checkpoints", "saved_checkpoints", "trial.json"))
+
+
+def _is_copy(folder: Path, run: Path) -> bool:
+    """Return whether a folder has the model of a run and its record of the training."""
+
+    def contents(run: Path) -> list[bytes | None]:
+        paths = [run / name for name in ("config.json", "metrics.jsonl", "model.json", "summary.json")]
+        return [path.read_bytes() if path.is_file() else None for path in paths]
+
+    return folder.is_dir() and contents(folder) == contents(run)
 
 
 def _reproduction_notes(config: SearchConfig) -> list[str]:
@@ -151,4 +166,6 @@ def print_results(config: SearchConfig, trials: list[Trial], summary: dict[str, 
     ):
         print(f"{name}: {config.run / file}")
     if config.trials_log_to:
-        print(f"tensorboard --logdir {config.run / 'trials'} shows all learning curves", flush=True)
+        print(
+            f"all learning curves: tensorboard --logdir {shlex.quote(str(config.run / 'trials'))}", flush=True
+        )

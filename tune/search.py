@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.config import diff_settings
-from pipeline.data.dataset import open_dataset
+from models.config import diff_settings, with_missing
+from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.dataset_identity import (
     DatasetIdentity,
     current_digests,
@@ -16,9 +16,11 @@ from pipeline.data.dataset_identity import (
     rows_digests,
 )
 from pipeline.data.identify import identify
-from pipeline.data.split import check_recordings, held_out_rows
+from pipeline.data.split import Split, check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
+from pipeline.gan.data_checks import check_rows
+from pipeline.gan.selection_clips import MIN_CLIPS, selection_rows
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -29,7 +31,7 @@ from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run import training_clips
 from pipeline.training.run_folder import describe_change
 from pipeline.training.trackers.tracking import tracked
-from tune.config import RESUMABLE_SETTINGS, SearchConfig
+from tune.config import SearchConfig, defining_settings, recorded_config
 from tune.plan import Plan, plan_trials
 from tune.ray_tune import run_trials
 from tune.result import write_results
@@ -152,7 +154,24 @@ def make_spec(config: SearchConfig) -> TrialSpec:
         raise UserError(
             "validation set is empty, so trials cannot be compared: raise --val-fraction, or add clips"
         )
+    if isinstance(settings, TrainGanConfig):
+        check_gan_clips(settings, dataset, split, config.workers_per_trial)
     return spec
+
+
+def check_gan_clips(config: TrainGanConfig, dataset: ShardDataset, split: Split, workers: int) -> None:
+    """Check that trials of a GAN can be trained, and scored.
+
+    Raises:
+        UserError: they cannot.
+    """
+    check_rows(dataset, split, config, workers)
+    clips = len(selection_rows(dataset, split, config))
+    if clips < MIN_CLIPS:
+        raise UserError(
+            f"{plural(clips, 'validation clip')} to score trials of a GAN with, which needs at least "
+            f"{MIN_CLIPS}: raise --val-fraction, or add clips"
+        )
 
 
 def limit_trials(config: SearchConfig, spec: TrialSpec) -> SearchConfig:
@@ -181,7 +200,7 @@ def identity(config: SearchConfig, spec: TrialSpec, dataset: DatasetIdentity) ->
     return {
         "command": "tune",
         **current_digests([dataset]),
-        "config": {key: value for key, value in config.to_dict().items() if key not in RESUMABLE_SETTINGS},
+        "config": defining_settings(config),
         "space": spec.space.to_dict(),
         "base": spec.base.identity(),
     }
@@ -201,8 +220,8 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         UserError: a folder of a training run, another search or another format, or a new one with --resume.
     """
     folder = SearchFolder(config.run)
-    existing = folder.read_config()
-    if existing is None:
+    existing, recorded = folder.read_config(), recorded_config(folder)
+    if existing is None or recorded is None:
         if config.resume:
             raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
         if (config.run / "config.json").is_file():
@@ -210,6 +229,9 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         return []
     dataset = identify(config.shards)
     existing |= renewed_digests(existing, [dataset])
+    # Searches of earlier versions lack settings that they did not have.
+    existing["config"] = defining_settings(recorded)
+    existing["base"] = with_missing(existing["base"], type(spec.base).default_settings())
     if changes := diff_settings(existing, identity(config, spec, dataset), ""):
         raise UserError(
             f"--run {config.run} contains a search with {describe_change(changes[0], config.shards)}; "

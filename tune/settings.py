@@ -77,7 +77,11 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
     if isinstance(parsed, TrainClassifierConfig):
         overrides |= {"keep": "best", "monitor": config.metric_name}
     if isinstance(parsed, TrainGanConfig):
-        overrides |= {"select_best": True, "sample_every": min(parsed.sample_every, config.grace_period)}
+        overrides |= {
+            "select_best": True,
+            "monitor": config.metric_name,
+            "sample_every": min(parsed.sample_every, config.grace_period),
+        }
     return parsed.model_copy(update=overrides)
 
 

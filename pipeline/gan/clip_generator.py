@@ -103,7 +103,7 @@ class ClipGenerator:
         """
         result: list[np.ndarray | None] = [None] * len(clips)
         pending = list(range(len(clips)))
-        for attempt in range(MAX_ATTEMPTS if self._config.min_confidence else 1):
+        for attempt in range(max_attempts(self._config)):
             mels = self._attempt([clips[i] for i in pending], attempt)
             for i, mel in zip(pending, mels, strict=True):
                 if clips[i]["kept"]:
@@ -135,12 +135,19 @@ class ClipGenerator:
         return mels
 
     def _latents(self, clip: dict[str, Any], attempt: int) -> Latents:
-        extra = [attempt] if attempt else []
-        first = latents_from_seed(self._saved.model, [clip["seed"], *extra])
+        first = latents_from_seed(self._saved.model, [clip["seed"], *([attempt] if attempt else [])])
         if self._config.interpolate_to is None:
             return first
-        second = latents_from_seed(self._saved.model, [self._config.interpolate_to, *extra])
+        second = latents_from_seed(self._saved.model, [self._config.interpolate_to])
         return slerp(first, second, clip["interpolation"])
+
+
+def max_attempts(config: GenerateConfig) -> int:
+    """Return how often a clip is sampled at most until it reaches --min-confidence.
+
+    Interpolated clips are sampled once: others would not lie between those next to them.
+    """
+    return MAX_ATTEMPTS if config.min_confidence and config.interpolate_to is None else 1
 
 
 class ClipWriter:

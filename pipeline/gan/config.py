@@ -76,6 +76,8 @@ class TrainGanConfig(TrainingConfig):
     """Samples per class, from the same latents every time."""
     select_best: bool = True
     """Train a reference classifier first and use it to select the best epoch; otherwise keep the last one."""
+    monitor: Literal["frechet", "class_accuracy"] = "frechet"
+    """Score of that classifier by which the best epoch is selected."""
     max_rollbacks: int = Field(3, ge=0)
     """Maximum number of rollbacks: after a collapse, training resumes from the last good checkpoint at half
     the learning rates."""
@@ -113,7 +115,7 @@ class GenerateConfig(DeviceConfig):
     """Interpolate in latent space from --seed to this seed."""
     min_confidence: float = Field(0.0, ge=0, lt=1)
     """Resample a clip up to 10 times until the reference classifier reaches this confidence; otherwise drop
-    it."""
+    it. Interpolated clips are not resampled."""
     iterations: int = Field(32, ge=1, le=1000)
     """Griffin-Lim iterations; more gives cleaner audio."""
     as_shards: bool = False

@@ -8,7 +8,7 @@ and with those of an untrained generator.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,15 @@ from models.gan_metrics import nearest_neighbors
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.classifier.evaluate import CONFUSION_NAME, confusion_csv
+from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import batch_slices, subsample_evenly
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
+from pipeline.gan.evaluation_metrics import (
+    EvaluatedClips,
+    SearchedClips,
+    compute_metrics,
+    describe_metrics,
+)
 from pipeline.gan.networks import create_networks
 from pipeline.gan.reference_classifier import embed_and_classify, load_other_classifier
 from pipeline.gan.report import NearestPair
@@ -53,6 +59,8 @@ FIRST_SEED = 1_000_000
 CLIPS_PER_CLASS, MIN_CLIPS_PER_CLASS, MAX_GENERATED_CLIPS = 30, 2, 15_000
 # Training clips that represent the training data, in total and of each class; held-out clips.
 MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS, MAX_HELD_OUT_CLIPS = 2000, 4, 20_000
+# Training clips among which copies are searched for, and those that are embedded at once.
+MAX_SEARCHED_CLIPS, SEARCHED_AT_ONCE = 100_000, 1000
 MAX_REPORTED_PAIRS = 6
 # End of the message if the dataset of the run is not where it was, or not the same.
 MOVED_HINT = "give the dataset of the run by --shards if it has been moved"
@@ -68,6 +76,8 @@ class ComparedClips(NamedTuple):
     """Real clips that the generator was trained on."""
     held_out: EvaluatedClips
     """Other real clips."""
+    searched: SearchedClips
+    """Training clips among which copies are searched for."""
 
 
 def evaluate_gan(
@@ -111,17 +121,17 @@ def evaluate_gan(
     train_rows = subsample_evenly(split.train, max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes))
     clips_per_class = clips_per_class or default_clips_per_class(num_classes)
     untrained_model, _ = create_networks(config, dataset, saved.model.mel_mean_M, saved.model.mel_std_M)
+    models = saved.model.to(device), untrained_model.eval().to(device)
+    generated, untrained = score_generators(models, features, clips_per_class, classifier)
     compared = ComparedClips(
-        *score_generators(
-            (saved.model.to(device), untrained_model.eval().to(device)), features, clips_per_class, classifier
-        ),
-        *(
-            classify_clips(classifier, dataset.mels[rows], dataset.labels[rows])
-            for rows in (train_rows, held_out_rows)
-        ),
+        generated,
+        untrained,
+        classify_clips(classifier, dataset.mels[train_rows], dataset.labels[train_rows]),
+        classify_clips(classifier, dataset.mels[held_out_rows], dataset.labels[held_out_rows]),
+        embed_training_clips(classifier, dataset, split.train),
     )
     metrics = compute_metrics(*compared, dataset.class_names)
-    write_results(run, out, compared, metrics, features, dataset.class_names, device, shards)
+    write_results(run, out, compared, metrics, features, dataset, device, shards)
     print(f"{describe_metrics(metrics)}\nreport: {(out or run) / 'report.html'}", flush=True)
     return metrics
 
@@ -144,13 +154,28 @@ def classify_clips(classifier: SavedClassifier, mels: np.ndarray, labels: np.nda
     return EvaluatedClips(mels, labels, *embed_and_classify(classifier, mels, labels))
 
 
+def embed_training_clips(
+    classifier: SavedClassifier, dataset: ShardDataset, train: np.ndarray
+) -> SearchedClips:
+    """Embed the training clips, rows `train` of a dataset; of very many, evenly spaced ones."""
+    rows = subsample_evenly(train, MAX_SEARCHED_CLIPS)
+    embeddings = []
+    with Progress("embedding training clips", len(rows), "clips") as progress:
+        for part in batch_slices(len(rows), SEARCHED_AT_ONCE):
+            mels, labels = dataset.mels[rows[part]], dataset.labels[rows[part]]
+            embeddings.append(embed_and_classify(classifier, mels, labels).embeddings)
+            progress.add(len(labels))
+        progress.finish()
+    return SearchedClips(rows, dataset.labels[rows], np.concatenate(embeddings), len(train))
+
+
 def write_results(
     run: Path,
     out: Path | None,
     compared: ComparedClips,
     metrics: dict[str, Any],
     features: FeatureConfig,
-    class_names: Sequence[str],
+    dataset: ShardDataset,
     device: torch.device,
     shards: Path | None = None,
 ) -> None:
@@ -159,10 +184,10 @@ def write_results(
     Raises:
         UserError: a full disk, or another problem of writing.
     """
-    generated, folder = compared.generated, out or run
+    generated, folder, class_names = compared.generated, out or run, dataset.class_names
     unit = None if metrics["nearest"]["ratio"] is None else metrics["nearest"]["held_out"]
     vocoder = Vocoder(features.mel, device=device)
-    pairs = nearest_pairs(generated, compared.train, unit, features, class_names, vocoder)
+    pairs = nearest_pairs(generated, compared.searched, unit, features, dataset, vocoder)
     confusion = count_confusions(generated.labels, generated.predictions, len(class_names))
     with report_os_errors("writing to", folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,21 +230,21 @@ def generate_and_resynthesize(
 
 def nearest_pairs(
     generated: EvaluatedClips,
-    train: EvaluatedClips,
+    searched: SearchedClips,
     unit: float | None,
     features: FeatureConfig,
-    class_names: Sequence[str],
+    dataset: ShardDataset,
     vocoder: Vocoder,
 ) -> list[NearestPair]:
     """Return the generated clips nearest to training clips, as pairs; distances are in units of `unit`.
 
     Without a unit, distances are None.
     """
-    index, distances = nearest_neighbors(generated.embeddings, train.embeddings)
+    index, distances = nearest_neighbors(generated.embeddings, searched.embeddings)
     pairs = []
     for i in np.argsort(distances, kind="stable")[:MAX_REPORTED_PAIRS]:
-        label = class_names[generated.labels[i]]
-        names, mels = [f"generated {label}", "training clip"], [generated.mels[i], train.mels[index[i]]]
+        label, row = dataset.class_names[generated.labels[i]], searched.rows[index[i]]
+        names, mels = [f"generated {label}", "training clip"], [generated.mels[i], dataset.mels[row]]
         clip, nearest = audio_clips(names, np.stack(mels), features, vocoder)
         pairs.append(NearestPair(label, clip, nearest, None if unit is None else float(distances[i] / unit)))
     return pairs

@@ -21,6 +21,7 @@ from models.gan_metrics import (
     nearest_neighbors,
 )
 from models.metrics import confusion_matrix
+from pipeline.data.loader import subsample_evenly
 from pipeline.data.split_warnings import name_list
 from pipeline.io.text import plural
 from pipeline.report.page import number
@@ -63,23 +64,56 @@ class EvaluatedClips:
         return float((self.predictions == self.labels).mean())
 
 
+@dataclass(frozen=True)
+class SearchedClips:
+    """Training clips among which copies are searched for."""
+
+    rows: np.ndarray
+    """Their rows in the dataset `[shape=(N,)]`."""
+    labels: np.ndarray
+    """`[shape=(N,)]`"""
+    embeddings: np.ndarray
+    """`[shape=(N, K)]`"""
+    num_training_clips: int
+    """Number of all training clips."""
+
+    def of_classes(self, classes: np.ndarray) -> np.ndarray:
+        """Return the embeddings of the clips of some classes."""
+        return self.embeddings[np.isin(self.labels, classes)]
+
+
 def compute_metrics(
     generated: EvaluatedClips,
     untrained: EvaluatedClips,
     train: EvaluatedClips,
     held_out: EvaluatedClips,
+    searched: SearchedClips,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Compute all metrics of an evaluation, as JSON values; None where one is undefined."""
+    """Compute all metrics of an evaluation, as JSON values; None where one is undefined.
+
+    Args:
+        generated: clips of the trained generator, the same number of each class.
+        untrained: clips of an untrained generator, of the same classes.
+        train: some of the training clips.
+        held_out: other real clips.
+        searched: the training clips among which copies are searched for.
+        class_names: names of the classes.
+    """
     classes = comparable_classes(class_diversity(train.mels, train.labels), held_out.mels, held_out.labels)
-    compared = [clips.of_classes(classes) for clips in (generated, untrained, train, held_out)]
+    generated_, untrained_, train_, held_out_ = (
+        clips.of_classes(classes) for clips in (generated, untrained, train, held_out)
+    )
+    nearest = _nearest_metrics(generated_, searched.of_classes(classes), held_out_)
     return {
         "clips": len(generated.labels),
         "per_class": class_metrics(generated, class_names),
         "class_accuracy": generated.class_accuracy,
         "real_class_accuracy": held_out.class_accuracy,
         "left_out_classes": [class_names[i] for i in np.setdiff1d(np.arange(len(class_names)), classes)],
-        **_set_metrics(*compared),
+        **_set_metrics(generated_, untrained_, train_, held_out_),
+        "nearest": nearest
+        | {"searched_clips": len(searched.rows), "training_clips": searched.num_training_clips},
         "confusion": confusion_matrix(generated.labels, generated.predictions, len(class_names)),
     }
 
@@ -93,8 +127,8 @@ def _set_metrics(
     density = coverage = real_density = real_coverage = None
     if defined:
         density, coverage = density_and_coverage(held_out.embeddings, generated.embeddings)
-        # The same number of training clips as of generated ones: coverage grows with it.
-        train_embeddings = _evenly_spaced(train.embeddings, len(generated.labels))
+        # At most as many training clips of each class as generated ones: coverage grows with their number.
+        train_embeddings, _ = _matched([train, generated])
         real_density, real_coverage = density_and_coverage(held_out.embeddings, train_embeddings)
     return {
         "frechet": _frechet_distances(generated, untrained, train, held_out),
@@ -102,39 +136,47 @@ def _set_metrics(
         "coverage": coverage,
         "real_density": real_density,
         "real_coverage": real_coverage,
-        "nearest": _nearest_metrics(generated, train, held_out),
     }
 
 
 def _frechet_distances(
     generated: EvaluatedClips, untrained: EvaluatedClips, train: EvaluatedClips, held_out: EvaluatedClips
 ) -> dict[str, Any]:
-    """Compute the Fréchet distances to held-out clips, with the same number of clips on both sides.
+    """Compute the Fréchet distances to held-out clips, with the same number of clips of each class.
 
-    The distance of small samples is too high, by an amount that depends on their size.
+    The distance of small samples is too high, by an amount that depends on their size. With other frequencies
+    of the classes it would be that of the frequencies, whatever the clips sound like.
     """
-    sets = {"generated": generated, "untrained": untrained, "real": train}
-    count = min(len(clips.labels) for clips in (*sets.values(), held_out))
-    counts = {"clips": count, "held_out_clips": len(held_out.labels)}
-    if count < 2:
-        return dict.fromkeys(sets) | counts
-    reference = _evenly_spaced(held_out.embeddings, count)
-    distances = {
-        name: frechet_distance(_evenly_spaced(clips.embeddings, count), reference)
-        for name, clips in sets.items()
-    }
-    return distances | counts
+    *compared, reference = _matched([generated, untrained, train, held_out])
+    names, sizes = (
+        ("generated", "untrained", "real"),
+        {
+            "clips": len(reference),
+            "held_out_clips": len(held_out.labels),
+        },
+    )
+    if len(reference) < 2:
+        return dict.fromkeys(names) | sizes
+    distances = [frechet_distance(embeddings, reference) for embeddings in compared]
+    return dict(zip(names, distances, strict=True)) | sizes
 
 
-def _evenly_spaced(values: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` evenly spaced rows."""
-    if len(values) <= count:
-        return values
-    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]
+def _matched(sets: Sequence[EvaluatedClips]) -> list[np.ndarray]:
+    """Return the embeddings of evenly spaced clips of each set, of each class the same number in all sets."""
+    labels = range(1 + max((int(clips.labels.max()) for clips in sets if len(clips.labels)), default=-1))
+    rows = [[np.flatnonzero(clips.labels == label) for label in labels] for clips in sets]
+    counts = [min(map(len, of_class)) for of_class in zip(*rows, strict=True)]
+    nothing = np.zeros(0, int)
+    return [
+        clips.embeddings[
+            np.concatenate([nothing, *(subsample_evenly(*pair) for pair in zip(parts, counts, strict=True))])
+        ]
+        for clips, parts in zip(sets, rows, strict=True)
+    ]
 
 
 def _nearest_metrics(
-    generated: EvaluatedClips, train: EvaluatedClips, held_out: EvaluatedClips
+    generated: EvaluatedClips, train_embeddings: np.ndarray, held_out: EvaluatedClips
 ) -> dict[str, Any]:
     """Compare the distances of generated and of held-out clips to their nearest training clips.
 
@@ -143,10 +185,10 @@ def _nearest_metrics(
     undefined = {"generated": None, "held_out": None, "ratio": None, "suspected_copies": None}
     if not len(held_out.labels):
         return undefined
-    distances = nearest_neighbors(generated.embeddings, train.embeddings)[1]
-    held_out_distances = nearest_neighbors(held_out.embeddings, train.embeddings)[1]
+    distances = nearest_neighbors(generated.embeddings, train_embeddings)[1]
+    held_out_distances = nearest_neighbors(held_out.embeddings, train_embeddings)[1]
     means = {"generated": float(distances.mean()), "held_out": float(held_out_distances.mean())}
-    spread = float(np.linalg.norm(train.embeddings.std(axis=0)))
+    spread = float(np.linalg.norm(train_embeddings.std(axis=0)))
     if means["held_out"] <= MIN_RELATIVE_DISTANCE * spread:
         return undefined | means
     limit = np.quantile(held_out_distances, MEMORIZATION_QUANTILE)

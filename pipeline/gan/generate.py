@@ -36,7 +36,7 @@ from pipeline.distributed.ray_runner import RayRunner
 from pipeline.distributed.resources import cluster_nodes
 from pipeline.distributed.unit_size import unit_size
 from pipeline.distributed.work_unit import WorkUnit, damaged_output
-from pipeline.gan.clip_generator import MAX_ATTEMPTS, ClipGenerator, ClipWriter
+from pipeline.gan.clip_generator import ClipGenerator, ClipWriter, max_attempts
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
 from pipeline.gan.reference_classifier import load_reference_classifier
@@ -235,9 +235,9 @@ def _report_dropped(config: GenerateConfig, table: pd.DataFrame) -> None:
     kept = table.groupby("label", sort=False)["kept"].sum()
     if kept.sum() == 0:
         raise UserError(
-            f"0 of {len(table)} clips reached --min-confidence {config.min_confidence:g} in {MAX_ATTEMPTS} "
-            f"attempts each: lower it (confidence of each clip: {config.out / TABLE_NAME}), or train the GAN "
-            "longer"
+            f"0 of {len(table)} clips reached --min-confidence {config.min_confidence:g} in "
+            f"{plural(max_attempts(config), 'attempt')} each: lower it (confidence of each clip: "
+            f"{config.out / TABLE_NAME}), or train the GAN longer"
         )
     if empty := list(kept.index[kept == 0]):
         logger.warning(

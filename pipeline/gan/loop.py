@@ -40,7 +40,8 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.step_inputs import prefetch
 from pipeline.training.world import EpochGenerator, World, exhaust
 
-# Steps between updates of ADA's probability: the discriminator's outputs in one step are too few for r_t.
+# Steps between updates of ADA's probability, fewer at the end of an epoch: the discriminator's outputs in one
+# step are too few for r_t.
 ADA_INTERVAL = 8
 
 
@@ -86,8 +87,8 @@ def train_epoch(
             step_metrics = train_step(state, plan)
             epoch_sums += step_metrics
             ada_sums += step_metrics
-            if steps % ADA_INTERVAL == 0:
-                _update_ada(state, ada_sums)
+            if steps % ADA_INTERVAL == 0 or steps == len(batches):
+                _update_ada(state, ada_sums, (steps - 1) % ADA_INTERVAL + 1)
             log.step(state.epoch + 1, steps, len(batches), start_time)
             heartbeat()
             if checkpoints is not None:
@@ -114,11 +115,11 @@ def _epoch_metrics(
     }
 
 
-def _update_ada(state: GanTrainState, ada_sums: torch.Tensor) -> None:
-    """Update ADA's probability from the sums since the last update, and reset these; a collective."""
+def _update_ada(state: GanTrainState, ada_sums: torch.Tensor, num_steps: int) -> None:
+    """Update ADA's probability from the sums over some steps, and reset these; a collective."""
     config = state.config
-    ada_rt = state.world.sum(ada_sums)[-1].double() / ADA_INTERVAL
-    clips = ADA_INTERVAL * config.batch_size
+    ada_rt = state.world.sum(ada_sums)[-1].double() / num_steps
+    clips = num_steps * config.batch_size
     state.ada_p.copy_(update_ada_probability(state.ada_p, ada_rt, clips, config.ada))
     ada_sums.zero_()
 
@@ -225,14 +226,16 @@ def save_within_epoch(
 def update_best(state: GanTrainState, sample_metrics: dict[str, float], sampled: bool) -> bool:
     """Record the epoch if it is the best so far; return whether it is.
 
-    Without a Fréchet distance the newest sampled epoch is always the best.
+    Without a score the newest sampled epoch is always the best.
     """
-    if "frechet" not in sample_metrics:
-        if sampled or state.best_frechet is None:
+    score = sample_metrics.get(state.config.monitor)
+    if score is None:
+        if sampled or state.best_score is None:
             state.best_epoch = state.epoch
             return True
         return False
-    if state.best_frechet is not None and sample_metrics["frechet"] >= state.best_frechet:
+    sign = -1 if state.config.monitor == "frechet" else 1
+    if state.best_score is not None and sign * score <= sign * state.best_score:
         return False
-    state.best_frechet, state.best_epoch = sample_metrics["frechet"], state.epoch
+    state.best_score, state.best_epoch = score, state.epoch
     return True

@@ -190,8 +190,11 @@ def memorization_result(metrics: Mapping[str, Any]) -> str:
     limit = max(MEMORIZED_FRACTION, 3 / held_out)
     if nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO:
         return "possible memorization"
-    # So many copies would be allowed that their absence says nothing.
-    return "too few held-out clips to tell" if limit >= 0.5 else "no sign of memorization"
+    if limit >= 0.5:  # so many copies would be allowed that their absence says nothing
+        return "too few held-out clips to tell"
+    searched, total = (nearest.get(key, 0) for key in ("searched_clips", "training_clips"))
+    where = f" of {searched:,} of {total:,} training clips" if searched < total else ""
+    return f"no sign of memorization{where}"
 
 
 def _select_snapshots(snapshots: Sequence[EpochSnapshot]) -> list[EpochSnapshot]:

@@ -22,7 +22,7 @@ from models.gan import Generator, Latents, sample_latents
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
 from pipeline.data.dataset import ShardDataset
-from pipeline.data.loader import batch_slices, subsample_evenly
+from pipeline.data.loader import batch_slices, sampling_weights, subsample_evenly
 from pipeline.data.split import Split
 from pipeline.distributed.worker import heartbeat
 from pipeline.gan.config import TrainGanConfig
@@ -111,15 +111,17 @@ class SnapshotWriter:
         if self._classifier is None:
             return {}
         self._classifier.model.to(device)  # only the first time
-        classes, real_embeddings = self._real_embeddings
+        real_labels, real_embeddings = self._real_embeddings
         clips_per_class = max(1, min(CLIPS_PER_CLASS, MAX_SCORED_CLIPS // self._num_classes))
         labels = np.repeat(np.arange(self._num_classes), clips_per_class)
         mels = self._generate(model, labels, device)
         classified = embed_and_classify(self._classifier, mels, labels)
         metrics = {"class_accuracy": float((classified.predictions == labels).mean())}
         if len(real_embeddings) >= 2:
-            compared = classified.embeddings[np.isin(labels, classes)]
-            metrics["frechet"] = gan_metrics.frechet_distance(compared, real_embeddings)
+            compared = classified.embeddings[np.isin(labels, real_labels)]
+            # Real classes are rarely of the same size; generated ones are.
+            weights = sampling_weights(real_labels)
+            metrics["frechet"] = gan_metrics.frechet_distance(compared, real_embeddings, weights)
         return metrics
 
     @cached_property
@@ -131,15 +133,16 @@ class SnapshotWriter:
 
     @cached_property
     def _real_embeddings(self) -> tuple[np.ndarray, np.ndarray]:
-        """Comparable classes, and embeddings of their validation clips by the selection classifier."""
+        """Labels of the validation clips of comparable classes, embeddings by the selection classifier."""
         assert self._classifier is not None
         rows = subsample_evenly(self._split.val, MAX_REAL_CLIPS)
         mels, labels = self._dataset.mels[rows], self._dataset.labels[rows]
         classes = gan_metrics.comparable_classes(self._real_diversity, mels, labels)
         compared = np.isin(labels, classes)
         if not compared.any():  # nothing can be embedded
-            return classes, np.zeros((0, 0))
-        return classes, embed_and_classify(self._classifier, mels[compared], labels[compared]).embeddings
+            return labels[compared], np.zeros((0, 0))
+        mels, labels = mels[compared], labels[compared]
+        return labels, embed_and_classify(self._classifier, mels, labels).embeddings
 
     @cached_property
     def _real_clips(self) -> tuple[np.ndarray, np.ndarray]:

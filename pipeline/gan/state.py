@@ -46,7 +46,7 @@ from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
 # Fields of the state that a checkpoint holds in addition to tensors and history.
-SCALARS = ("step", "epoch", "lr_scale", "rollbacks", "best_frechet", "best_epoch")
+SCALARS = ("step", "epoch", "lr_scale", "rollbacks", "best_score", "best_epoch")
 # Validation clips of other nodes to which samples are compared.
 MAX_FETCHED_CLIPS = 2000
 
@@ -90,7 +90,8 @@ class GanTrainState:
     """Finished steps at the start of the epoch."""
     lr_scale: float = 1.0
     rollbacks: int = 0
-    best_frechet: float | None = None
+    best_score: float | None = None
+    """Value of `config.monitor` in the best epoch; None without a score."""
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     pending_collapse: str = ""
@@ -217,7 +218,7 @@ def reset(state: GanTrainState) -> None:
         reset_optimizer(optimizer)
     state.ada_p.fill_(state.config.ada.p)
     state.step = state.epoch = state.ema.step = state.rollbacks = state.best_epoch = 0
-    state.lr_scale, state.best_frechet, state.history = 1.0, None, []
+    state.lr_scale, state.best_score, state.history = 1.0, None, []
 
 
 def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
@@ -274,6 +275,7 @@ def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values:
     state.ema.model.load_state_dict(tensors["ema"])
     load_optimizer(state.generator, state.optimizers["generator"], tensors["generator_optimizer"])
     load_optimizer(state.discriminator, state.optimizers["discriminator"], tensors["discriminator_optimizer"])
+    values = {"best_score": values.get("best_frechet"), **values}  # its name in earlier versions
     for name in SCALARS:
         setattr(state, name, values[name])
     state.ada_p.fill_(values["ada_p"])

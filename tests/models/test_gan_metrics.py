@@ -43,6 +43,17 @@ def test_frechet_distance_matches_textbook_formula(first: int, second: int, dim:
         assert frechet_distance(a, b) == pytest.approx(textbook_frechet_distance(a, b), rel=1e-8)
 
 
+def test_weights_are_those_of_repeated_vectors() -> None:
+    a, b = random_vectors(0, 50, 3), random_vectors(1, 40, 3)
+    weights = np.random.default_rng(2).uniform(0.5, 2, size=len(b))
+    mean, covariance = np.average(b, axis=0, weights=weights), np.cov(b, rowvar=False, aweights=weights)
+    root = scipy.linalg.sqrtm(np.cov(a, rowvar=False) @ covariance)
+    traces = np.trace(np.cov(a, rowvar=False) + covariance - 2 * root.real)
+    expected = np.square(a.mean(axis=0) - mean).sum() + traces
+    assert frechet_distance(a, b, weights) == pytest.approx(float(expected), rel=1e-8)
+    assert frechet_distance(a, b, np.full(len(b), 3.0)) == pytest.approx(frechet_distance(a, b), rel=1e-12)
+
+
 def test_large_sets_have_the_same_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts of the matrix of distances, and from triangular factors."""
     a, b = random_vectors(0, 90, 4), random_vectors(1, 70, 4)
@@ -220,10 +231,17 @@ def test_nearest_neighbor_of_reference_is_itself() -> None:
     assert index.tolist() == order.tolist() and (distance < 1e-6).all()
 
 
+@pytest.mark.parametrize("count", [2, 4, 32])
+def test_diversity_of_few_clips_is_that_of_many(count: int) -> None:
+    mels = np.random.default_rng(0).normal(0, 3, (count, 64, 100))
+    expected = {2: (2 / np.pi) ** 0.5, 4: 0.9213, 32: 0.992}[count]  # mean of the deviation of N values
+    assert class_diversity(mels, np.zeros(count, int))[0] == pytest.approx(3 * expected, rel=0.02)
+
+
 def test_diversity_is_measured_in_classes_with_two_clips() -> None:
     mels = np.array([[[0.0, 0.0]], [[2.0, 2.0]], [[5.0, 1.0]], [[6.0, 1.0]], [[9.0, 9.0]]])
     labels = np.array([0, 0, 1, 1, 2])
-    assert class_diversity(mels, labels) == {0: 1.0, 1: pytest.approx(0.25)}
+    assert class_diversity(mels, labels) == {0: pytest.approx(2**0.5), 1: pytest.approx(0.5 * 0.5**0.5)}
 
 
 def test_copies_in_classes_have_no_diversity() -> None:

@@ -8,9 +8,17 @@ import pandas as pd
 import pytest
 
 from pipeline.io.errors import UserError
+from tests.helpers.sounds import write_shards
 from tests.tune.searches import search_config
 from tune.result import print_results, summarize, write_results, write_table
-from tune.trials import Point, Trial
+from tune.search import make_spec
+from tune.trials import Point, SearchFolder, Trial
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("tones"))
+
 
 TRIALS = [
     Trial(0, {"learning_rate": 1e-3}, "finished", "", 20.0, [Point(1, 0.5, 10.0), Point(2, 0.7, 20.0)]),
@@ -53,7 +61,7 @@ def test_printed_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> Non
         f"best run: {config.run}/best",
         f"all trials: {config.run}/trials.csv",
         f"report: {config.run}/report.html",
-        f"tensorboard --logdir {config.run}/trials shows all learning curves",
+        f"all learning curves: tensorboard --logdir {config.run}/trials",
     ]
     assert output.err == ""
 
@@ -63,3 +71,29 @@ def test_search_without_scores_reports_first_reason(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of 1 trial produced a score: the loss is nan"):
         write_results(config, None, [TRIALS[2]])  # type: ignore[arg-type]
     assert (tmp_path / "trials.csv").is_file()
+
+
+def test_results_of_other_commands_in_the_best_run_are_kept(shards: Path, tmp_path: Path) -> None:
+    """Such as an evaluation, until another model is the best one."""
+    config = search_config(shards=shards, run=tmp_path / "run")
+    spec = make_spec(config)
+    folder, trials = SearchFolder(config.run), []
+    for number, score in enumerate((0.6, 0.5)):
+        params = spec.space.read(spec.base)
+        trials.append(Trial(number, params, "finished", "", 1.0, [Point(1, score, 1.0)]))
+        folder.save(trials[-1])
+        (folder.trial(number) / "model.json").write_text(f"{number}")
+    write_results(config, spec, trials)
+    evaluation = config.run / "best" / "evaluation.json"
+    evaluation.write_text("{}")
+    write_results(config, spec, trials)
+    assert evaluation.is_file()
+    trials[1].points.append(Point(2, 0.7, 2.0))
+    write_results(config, spec, trials)
+    assert not evaluation.exists() and (config.run / "best" / "model.json").read_text() == "1"
+
+
+def test_printed_paths_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    config = search_config(run=Path("/my search"))
+    print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1]))
+    assert "tensorboard --logdir '/my search/trials'" in capsys.readouterr().out

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.data.dataset import open_dataset
+from pipeline.data.split import Split
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError
@@ -16,7 +20,15 @@ from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.sounds import extract_config, write_shards
 from tests.tune.searches import search_config
 from tune.config import SearchConfig
-from tune.search import choose_metric, known_trials, limit_trials, make_spec, search, write_record
+from tune.search import (
+    check_gan_clips,
+    choose_metric,
+    known_trials,
+    limit_trials,
+    make_spec,
+    search,
+    write_record,
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +85,57 @@ def test_search_continues_on_clips_that_were_extracted_again_only(tmp_path: Path
     extract(extract_config(tmp_path / "data", shards), run_in_process)
     with pytest.raises(UserError, match=r"contains a search with other clips than --shards .* has now"):
         known_trials(config, spec)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workers_per_trial": 2, "cpus_per_worker": 1},
+        {"metric": "val_macro_f1", "grace_epochs": 1},  # what the defaults stand for
+    ],
+    ids=["resources", "defaults"],
+)
+def test_search_continues_with_other_resources_and_written_out_defaults(
+    shards: Path, tmp_path: Path, changes: dict
+) -> None:
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]")
+    write_record(config, make_spec(config))
+    changed = config.model_copy(update=changes)
+    assert known_trials(changed, make_spec(changed)) == []
+    other = config.model_copy(update={"grace_epochs": 2})
+    with pytest.raises(UserError, match=r"a search with grace_epochs = 1 \(requested 2\); choose another"):
+        known_trials(other, make_spec(other))
+
+
+def test_search_of_an_earlier_version_continues(shards: Path, tmp_path: Path) -> None:
+    """It lacks the settings that the version did not have."""
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]")
+    spec = make_spec(config)
+    write_record(config, spec)
+    path = config.run / "search.json"
+    record = json.loads(path.read_text())
+    del record["config"]["reduction_factor"], record["base"]["schedule"], record["base"]["mixup"]["domain"]
+    path.write_text(json.dumps(record))
+    assert known_trials(config, spec) == []
+
+
+def test_search_of_gans_that_cannot_be_scored_is_refused(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, clips=3)
+    make_spec(search_config(shards=shards, model="gan", val_fraction=0.4))
+    with pytest.raises(UserError, match=r"class .* has too few training clips \(1, 2 for validation\)"):
+        make_spec(search_config(shards=shards, model="gan", val_fraction=0.7))
+    config = make_spec(search_config(shards=shards, model="gan", val_fraction=0.4)).base
+    dataset = open_dataset(shards)
+    rows = np.argsort(dataset.labels, kind="stable")
+    split = Split(rows[1:], rows[:1], np.zeros(0, int))
+    with pytest.raises(UserError, match=r"^1 validation clip to score trials of a GAN with, which needs at"):
+        check_gan_clips(config, dataset, split, workers=1)
+
+
+@pytest.mark.parametrize("metric", ["frechet", "class_accuracy"])
+def test_trials_of_gans_keep_the_epoch_that_scores_best(shards: Path, metric: str) -> None:
+    config = search_config(shards=shards, model="gan", metric=metric, val_fraction=0.4)
+    assert make_spec(config).base.monitor == metric
 
 
 def test_second_search_in_folder_is_refused(shards: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from pipeline.data.identify import identify
 from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
-from pipeline.gan import train_reference_classifier
+from pipeline.gan import evaluate, train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.evaluate import (
     FIRST_SEED,
@@ -25,7 +26,7 @@ from pipeline.gan.evaluate import (
     evaluate_gan,
     generate_and_resynthesize,
 )
-from pipeline.gan.evaluation_metrics import EvaluatedClips, compute_metrics, describe_metrics
+from pipeline.gan.evaluation_metrics import EvaluatedClips, SearchedClips, compute_metrics, describe_metrics
 from pipeline.gan.loop import train_loop
 from pipeline.gan.reference_classifier import load_other_classifier
 from pipeline.gan.sampling import generate_mel, latents_from_seed
@@ -86,13 +87,21 @@ def make_clips(
     return EvaluatedClips(mels, labels, embeddings, predictions, confidence)
 
 
+def metrics_of(
+    generated: EvaluatedClips, untrained: EvaluatedClips, train: EvaluatedClips, held_out: EvaluatedClips
+) -> dict[str, Any]:
+    rows = np.arange(len(train.labels))
+    searched = SearchedClips(rows, train.labels, train.embeddings, len(rows))
+    return compute_metrics(generated, untrained, train, held_out, searched, CLASS_NAMES)
+
+
 class TestMetrics:
     rng = np.random.default_rng(0)
     real = make_clips(rng, [0, 5, 10], 600), make_clips(rng, [0, 5, 10], 300)
     untrained = make_clips(rng, [40, 40, 40])
 
     def metrics(self, generated: EvaluatedClips) -> dict:
-        return compute_metrics(generated, self.untrained, *self.real, CLASS_NAMES)
+        return metrics_of(generated, self.untrained, *self.real)
 
     def test_clips_distributed_like_real_ones(self) -> None:
         metrics = self.metrics(make_clips(self.rng, [0, 5, 10]))
@@ -143,7 +152,7 @@ class TestClassesWithoutVariety:
     generated = make_clips(rng, [0, 5, 10], std=2.0)
 
     def metrics(self, train: EvaluatedClips, held_out: EvaluatedClips) -> dict:
-        metrics = compute_metrics(self.generated, self.generated, train, held_out, CLASS_NAMES)
+        metrics = metrics_of(self.generated, self.generated, train, held_out)
         json.dumps(metrics, allow_nan=False)
         return metrics
 
@@ -155,8 +164,9 @@ class TestClassesWithoutVariety:
         assert metrics["left_out_classes"] == ["b"] and metrics["frechet"]["held_out_clips"] == 20
         others = np.array([0, 2])
         expected = self.metrics(self.train.of_classes(others), self.held_out.of_classes(others))
-        for name in ("frechet", "density", "coverage", "nearest"):
+        for name in ("frechet", "density", "coverage"):
             assert metrics[name] == expected[name]
+        assert metrics["nearest"]["ratio"] == expected["nearest"]["ratio"]
         assert "without classes that have no variety or no held-out clips: 'b'" in describe_metrics(metrics)
 
     def test_classes_without_held_out_clips_are_left_out(self) -> None:
@@ -170,7 +180,10 @@ class TestClassesWithoutVariety:
         metrics = self.metrics(with_copies(self.train, copies), with_copies(self.held_out, copies))
         values = [metrics[name] for name in ("density", "coverage", "real_density", "real_coverage")]
         values += [metrics["frechet"][name] for name in ("generated", "untrained", "real")]
-        assert {*values, *metrics["nearest"].values()} == {None}
+        nearest = [
+            metrics["nearest"][name] for name in ("generated", "held_out", "ratio", "suspected_copies")
+        ]
+        assert {*values, *nearest} == {None}
         assert metrics["class_accuracy"] == 1.0 and len(metrics["per_class"]) == 3
         assert "nearest-neighbor distance ratio n/a" in describe_metrics(metrics)
         assert "held-out clips, too few to tell similar generators apart" in describe_metrics(metrics)
@@ -209,6 +222,20 @@ def test_evaluation_writes_metrics_and_report(
     assert "18 generated clips" in capsys.readouterr().out
 
 
+def test_copies_are_searched_among_all_training_clips(
+    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAX_REAL_CLIPS", "REAL_CLIPS_PER_CLASS"):  # the training clips of the other metrics
+        monkeypatch.setattr(evaluate, name, 2)
+    expected = evaluate_gan(gan, 3, tmp_path / "all")["nearest"]
+    assert expected["searched_clips"] == expected["training_clips"] > 6
+    monkeypatch.setattr(evaluate, "SEARCHED_AT_ONCE", 5)
+    assert evaluate_gan(gan, 3, tmp_path / "parts")["nearest"] == pytest.approx(expected)
+    monkeypatch.setattr(evaluate, "MAX_SEARCHED_CLIPS", 5)
+    few = evaluate_gan(gan, 3, tmp_path / "few")["nearest"]
+    assert few["searched_clips"] == 5 and few["generated"] > expected["generated"]
+
+
 def test_evaluation_is_reproducible(gan: Path, tmp_path: Path) -> None:
     assert evaluate_gan(gan, 3, tmp_path / "a") == evaluate_gan(gan, 3, tmp_path / "b")
 
@@ -216,12 +243,31 @@ def test_evaluation_is_reproducible(gan: Path, tmp_path: Path) -> None:
 def test_frechet_distances_compare_equally_many_clips() -> None:
     rng = np.random.default_rng(2)
     train, held_out, generated = (make_clips(rng, [0, 5, 10], count) for count in (600, 60, 30))
-    frechet = compute_metrics(generated, generated, train, held_out, CLASS_NAMES)["frechet"]
+    frechet = metrics_of(generated, generated, train, held_out)["frechet"]
     assert frechet["clips"] == 30 and frechet["held_out_clips"] == 60
-    subset = train.of_classes(np.arange(3))
-    rows = np.linspace(0, 599, 30).round().astype(int)
-    few = EvaluatedClips(*(values[rows] for values in vars(subset).values()))
-    assert frechet["real"] == compute_metrics(few, few, few, held_out, CLASS_NAMES)["frechet"]["generated"]
+    few = with_class_sizes(train, [10, 10, 10], step=20)
+    assert frechet["real"] == metrics_of(few, few, few, held_out)["frechet"]["generated"]
+
+
+def with_class_sizes(clips: EvaluatedClips, sizes: list[int], step: int = 1) -> EvaluatedClips:
+    """Return a number of clips of each class, every `step`-th."""
+    rows = [np.flatnonzero(clips.labels == label)[::step][:size] for label, size in enumerate(sizes)]
+    return EvaluatedClips(*(values[np.concatenate(rows)] for values in vars(clips).values()))
+
+
+def test_frechet_distance_does_not_depend_on_frequencies_of_classes() -> None:
+    """A generator that makes sounds of a frequent class for a rare one is worse, not better."""
+    rng = np.random.default_rng(3)
+    generated, untrained = make_clips(rng, [0, 5, 10], 90), make_clips(rng, [40, 40, 40], 90)
+    confused = make_clips(rng, [0, 0, 0], 90)
+    train = with_class_sizes(make_clips(rng, [0, 5, 10], 1800), [600, 80, 40])
+    held_out = with_class_sizes(make_clips(rng, [0, 5, 10], 600), [150, 20, 10])
+    perfect = metrics_of(generated, untrained, train, held_out)
+    frechet = perfect["frechet"]
+    assert frechet["clips"] == 30 + 20 + 10
+    assert frechet["generated"] < 3 and frechet["real"] < 3
+    assert metrics_of(confused, untrained, train, held_out)["frechet"]["generated"] > 10
+    assert perfect["coverage"] == pytest.approx(perfect["real_coverage"], abs=0.15)
 
 
 def test_classifier_of_another_run_can_score(

@@ -139,6 +139,14 @@ def test_interpolation_starts_and_ends_at_both_seeds(gan: Path, tmp_path: Path) 
     assert all(0 < difference < np.abs(mels[-1] - mels[0]).mean() + 1e-6 for difference in differences)
 
 
+def test_interpolated_clips_are_not_resampled(gan: Path, tmp_path: Path) -> None:
+    """Those of other seeds would not lie between their neighbors."""
+    settings = {"label": ("tone 0",), "count": 4, "seed": 3, "interpolate_to": 9, "min_confidence": 0.999999}
+    with pytest.raises(UserError, match=r"^0 of 4 clips reached --min-confidence .* in 1 attempt each"):
+        generate_clips(gan, tmp_path, **settings)
+    assert pd.read_csv(tmp_path / "generated.csv")["attempts"].tolist() == [1] * 4
+
+
 def test_generated_mel_has_range_of_real_ones(gan: Path) -> None:
     model = load_generator(gan).model
     for seed in range(5):

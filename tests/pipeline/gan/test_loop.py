@@ -21,7 +21,7 @@ from pipeline.extract import ExtractConfig, extract
 from pipeline.gan import loop
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows
-from pipeline.gan.loop import train_loop
+from pipeline.gan.loop import train_loop, update_best
 from pipeline.gan.rollback import sample_diversity
 from pipeline.gan.state import GanTrainState, prepare, restore
 from pipeline.gan.step import discriminator_step, generator_step, make_batch, plan_step, train_step
@@ -328,9 +328,10 @@ def test_loss_of_diversity_is_detected(shards: Path, tmp_path: Path, monkeypatch
         run_loop(config)
 
 
-def test_augmentation_probability_adapts_or_stays(shards: Path, tmp_path: Path) -> None:
-    run_loop(gan_config(shards, tmp_path / "adaptive", epochs=2, epoch_steps=8, penalty_interval=100))
-    run_loop(gan_config(shards, tmp_path / "fixed", epochs=2, epoch_steps=8, ada={"adapt": False, "p": 0.3}))
+@pytest.mark.parametrize("steps", [3, 8])  # between two updates of the probability: 8
+def test_augmentation_probability_adapts_or_stays(shards: Path, tmp_path: Path, steps: int) -> None:
+    run_loop(gan_config(shards, tmp_path / "adaptive", epoch_steps=steps, penalty_interval=100))
+    run_loop(gan_config(shards, tmp_path / "fixed", epoch_steps=steps, ada={"adapt": False, "p": 0.3}))
     assert read_metrics(tmp_path / "adaptive")[-1]["augment_p"] != 0.2
     assert read_metrics(tmp_path / "fixed")[-1]["augment_p"] == 0.3
 
@@ -426,7 +427,7 @@ class TestDataWithoutVariety:
         state = prepare(gan_config(shards, tmp_path / "run", val_fraction=0.0), SINGLE_WORKER)
         assert state.has_variety_C.tolist() == [0.0, 0.0, 1.0]
         tones = state.dataset.mels[state.dataset.labels == 2].astype(np.float32)
-        assert state.real_diversity[2] == pytest.approx(float(tones.std(axis=0).mean()))
+        assert state.real_diversity[2] == pytest.approx(float(tones.std(axis=0, ddof=1).mean()))
         generated = state.snapshots.diversity(state.ema.model, state.world.device)
         assert sample_diversity(state) == pytest.approx(generated[2] / state.real_diversity[2])
         run_loop(state.config.model_copy(update={"run": tmp_path / "run"}))
@@ -455,3 +456,15 @@ def test_rollback_reaches_console_of_the_command(
     with caplog.at_level("INFO", logger="melray"), TrainingProgress({"gan": RunFolder(tmp_path)}):
         pass
     assert note not in caplog.text  # of an earlier command
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("frechet", 3), ("class_accuracy", 2)])
+def test_best_epoch_is_chosen_by_the_monitored_score(
+    shards: Path, tmp_path: Path, monitor: str, best: int
+) -> None:
+    state = prepare(gan_config(shards, tmp_path, monitor=monitor), SINGLE_WORKER)
+    scores = [(60.0, 0.7), (40.0, 0.95), (35.0, 0.95), (35.0, 0.8)]
+    for state.epoch, (frechet, accuracy) in enumerate(scores, start=1):
+        improved = update_best(state, {"frechet": frechet, "class_accuracy": accuracy}, sampled=True)
+        assert improved == (state.best_epoch == state.epoch)
+    assert state.best_epoch == best

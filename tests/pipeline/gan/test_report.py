@@ -265,6 +265,15 @@ def test_memorization_is_suspected_beyond_the_limits(copies, ratio, held_out, re
     assert memorization_result(metrics) == result
 
 
+def test_memorization_is_not_excluded_in_clips_that_were_not_searched():
+    metrics = make_metrics(list("abc"))
+    metrics["nearest"] |= {"suspected_copies": 0, "ratio": 1.4, "searched_clips": 2000}
+    metrics["frechet"] |= {"held_out_clips": 100}
+    for total, result in ((2000, ""), (50_000, " of 2,000 of 50,000 training clips")):
+        metrics["nearest"] |= {"training_clips": total}
+        assert memorization_result(metrics) == f"no sign of memorization{result}"
+
+
 @pytest.mark.parametrize("copies", [0, 2])
 def test_memorization_check_states_its_result(copies, tmp_path):
     metrics = make_metrics(list("abc"))

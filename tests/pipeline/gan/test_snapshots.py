@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.gan import snapshots
+from pipeline.data.split import Split
+from pipeline.gan import snapshots, train_reference_classifier
 from pipeline.gan.report_inputs import epoch_snapshot
 from pipeline.gan.snapshots import FIRST_SAMPLES_NAME
 from pipeline.gan.state import prepare
@@ -43,6 +44,24 @@ def test_samples_of_many_classes_are_of_some(
     last = epoch_snapshot(tmp_path / "samples" / "epoch_0001", np.array([2]))
     both = epoch_snapshot(tmp_path / "samples" / "epoch_0001", np.array([0, 2]))
     assert last.epoch == 1 and (last.mels[0] == both.mels[1]).all()
+
+
+def test_frequent_classes_of_validation_clips_count_no_more(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generated clips that are scored are of all classes in equal numbers."""
+    monkeypatch.setattr(train_reference_classifier, "EPOCHS", 5)
+    config = gan_config(shards, tmp_path, select_best=True, val_fraction=0.4)
+    train_reference_classifier.get_reference_classifier(config, "selection")
+    state = prepare(config, SINGLE_WORKER)
+    val = state.split.val
+    frequent = np.concatenate([val, *[val[state.labels[val] == 0]] * 20])
+    scores = []
+    for rows in (val, frequent):
+        split = Split(state.split.train, rows, state.split.held_out)
+        writer = snapshots.SnapshotWriter(config, state.dataset, split, state.real_diversity)
+        scores.append(writer.write(state.ema.model, 1, SINGLE_WORKER.device)["frechet"])
+    assert scores[1] == pytest.approx(scores[0], rel=0.1)
 
 
 def test_samples_of_earlier_versions_are_read(tmp_path: Path) -> None:
