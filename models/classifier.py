@@ -108,16 +108,18 @@ class Classifier(nn.Module):
         """Whether training communicates inside forward and backward (`norm: sync`, several workers)."""
         return self.config.norm == "sync" and has_several_workers()
 
-    def forward(self, mel_BMT: Tensor) -> Tensor:
-        """Return logits `[shape=(B, C)]` of spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
-        return self.head(self.embed(mel_BMT))
+    def forward(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
+        """Return logits `[shape=(B, C)]` of spectrograms in dB; arguments as `embed`."""
+        return self.head(self.embed(mel_BMT, is_repeated))
 
-    def embed(self, mel_BMT: Tensor) -> Tensor:
+    def embed(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB.
 
-        In training, the augmentation has repeated short clips already.
+        Args:
+            mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
+            is_repeated: short clips have been repeated already, as by the augmentation in training.
         """
-        if self.repeats_short_clips and not self.training:
+        if self.repeats_short_clips and not self.training and not is_repeated:
             mel_BMT = repeat_short_clips(mel_BMT)
         x_BKMT = torch.stack(self._inputs(mel_BMT), dim=1).contiguous(memory_format=torch.channels_last)
         if self.backbone is not None:

@@ -37,12 +37,12 @@ class Ensemble(nn.Module):
         """Architecture of the first member."""
         return self.members[0].config  # type: ignore[return-value]
 
-    def forward(self, mel_BMT: Tensor) -> Tensor:
+    def forward(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return logits of mean probabilities `[shape=(B, C)]`, float32; arguments as `Classifier`.
 
         They are logarithms of the probabilities, or of their odds for multi-label classifiers.
         """
-        logits = [member(mel_BMT).float() / member.temperature for member in self.members]
+        logits = [member(mel_BMT, is_repeated).float() / member.temperature for member in self.members]
         return logits_of_mean(logits, self.multi_label)
 
 

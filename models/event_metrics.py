@@ -19,6 +19,8 @@ COLLAR_SECONDS = 0.5
 # The ends of a long event may differ by this fraction of its length.
 LENGTH_FRACTION = 0.2
 SEGMENT_SECONDS = 1.0
+# Times that differ by less are equal: sums and differences of decimal fractions are rounded.
+EPS_SECONDS = 1e-6
 
 
 class EventCounts(NamedTuple):
@@ -60,8 +62,8 @@ def count_events(
 
 def _matches(true: np.ndarray, found: np.ndarray, collar: float, length_fraction: float) -> np.ndarray:
     """Return which events match, bool `[shape=(N, M)]`."""
-    starts = np.abs(true[:, None, 0] - found[None, :, 0]) <= collar
-    tolerance = np.maximum(collar, length_fraction * (true[:, 1] - true[:, 0]))
+    starts = np.abs(true[:, None, 0] - found[None, :, 0]) <= collar + EPS_SECONDS
+    tolerance = np.maximum(collar, length_fraction * (true[:, 1] - true[:, 0])) + EPS_SECONDS
     return starts & (np.abs(true[:, None, 1] - found[None, :, 1]) <= tolerance[:, None])
 
 
@@ -91,7 +93,8 @@ def count_segments(
         predicted: predicted events `[shape=(M, 3)]`.
         num_classes: number of classes.
         seconds: length of the recording.
-        segment: length of a segment in seconds; an event is present in all that it touches.
+        segment: length of a segment in seconds; an event is present in all that it touches, a point in time
+            in the one that it is in or that it starts.
     """
     count = math.ceil(seconds / segment)
     true, found = (_segments(events, num_classes, count, segment) for events in (reference, predicted))
@@ -102,7 +105,10 @@ def _segments(events: np.ndarray, num_classes: int, count: int, segment: float) 
     """Return in which segments each class is present, bool `[shape=(count, C)]`."""
     present = np.zeros((count, num_classes), bool)
     for start, end, label in events.tolist():
-        present[math.floor(start / segment) : math.ceil(end / segment), int(label)] = True
+        # A point at the very end of the recording is in the last segment.
+        first = min(math.floor((start + EPS_SECONDS) / segment), count - 1)
+        stop = max(math.ceil((end - EPS_SECONDS) / segment), first + 1)
+        present[first:stop, int(label)] = True
     return present
 
 

@@ -45,7 +45,7 @@ def frechet_distance(
     # root, which may be complex.
     traces = sum(float(np.square(factor).sum()) for factor in factors)
     # Their triangular factors have the same product of covariances, in K x K instead of N x R values.
-    small: list[np.ndarray] = [np.linalg.qr(x, mode="r") if len(x) > MAX_DIRECT_CLIPS else x for x in factors]
+    small = [np.asarray(np.linalg.qr(x, mode="r")) if len(x) > MAX_DIRECT_CLIPS else x for x in factors]
     cross = np.linalg.svd(small[0] @ small[1].T, compute_uv=False).sum()
     return max(0.0, float(mean_difference @ mean_difference + traces - 2 * cross))
 

@@ -74,6 +74,8 @@ def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> Sound
     if sound.hop is None and recording.seconds <= WHOLE_LENGTHS * features.seconds:
         return _whole(sound.content, recording, features)
     hop = features.seconds / 2 if sound.hop is None else sound.hop
+    if hop > features.seconds:
+        return Rejection(422, f"hop {hop:g}: leaves gaps between windows of {features.seconds:g} s; lower it")
     count = window_count(recording.seconds, features.seconds, hop)
     if count > MAX_WINDOWS:
         return Rejection(422, f"hop {hop:g}: {count:,} windows, more than {MAX_WINDOWS:,}; raise it")

@@ -203,4 +203,4 @@ def _print_results(results: dict[str, Any]) -> None:
     score, f1 = f"{number(mean[key], '.1%')} ± {number(std[key], '.1%')}", number(mean["macro_f1"], ".3f")
     print(f"mean of {len(results['folds'])} folds: {name} {score}, macro-F1 {f1}")
     pooled = results["pooled"]
-    print(f"clips of all folds: log-loss {pooled['log_loss']:.3f}, calibration error {pooled['ece']:.3f}")
+    print(f"clips of all folds: log loss {pooled['log_loss']:.3f}, calibration error {pooled['ece']:.3f}")

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.io.console import duration
 from pipeline.io.text import plural
+from pipeline.report.page import number
 from pipeline.training.run import SUMMARY_KEYS, finish_run
 from pipeline.training.run_folder import ENSEMBLE_NAME, RESTORE, RunFolder
 
@@ -67,8 +68,10 @@ def describe_ensemble(summary: dict[str, Any]) -> str:
         return f"{text}, not validated"
     name = "macro average precision" if key == "val_map" else "accuracy"
     validated = [member.get("validated", member)[key] for member in members]
+    # Undefined if no validation clip has a class.
+    score, macro_f1 = number(summary[key], ".1%"), number(summary["val_macro_f1"], ".3f")
     return (
-        f"{text}: validation {name} {summary[key]:.1%} (of its models: "
-        f"{', '.join(f'{value:.1%}' for value in validated)}), macro-F1 {summary['val_macro_f1']:.3f}, "
-        f"log-loss {summary['val_log_loss']:.3f}, temperature {summary['temperature']:.2f}"
+        f"{text}: validation {name} {score} (of its models: "
+        f"{', '.join(f'{value:.1%}' for value in validated)}), macro-F1 {macro_f1}, "
+        f"log loss {summary['val_log_loss']:.3f}, temperature {summary['temperature']:.2f}"
     )

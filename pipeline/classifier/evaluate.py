@@ -214,7 +214,7 @@ def _describe(metrics: dict[str, Any]) -> str:
     """Return the metrics of an evaluation as one line."""
     return (
         f"accuracy {metrics['accuracy']:.1%} ({_interval(metrics)}), macro-F1 {metrics['macro_f1']:.3f}, "
-        f"log-loss {metrics['log_loss']:.3f}, calibration error {metrics['ece']:.3f}"
+        f"log loss {metrics['log_loss']:.3f}, calibration error {metrics['ece']:.3f}"
     )
 
 

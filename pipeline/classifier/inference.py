@@ -87,17 +87,19 @@ def _batch_logits(
     with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
         for batch in batch_slices(len(mels), batch_size):
             mels_BMT = to_device(mels[batch], device).float()
-            if len(shifts) > 1 and model.repeats_short_clips:  # which a shift would move to the middle
+            is_repeated = len(shifts) > 1 and model.repeats_short_clips
+            if is_repeated:  # before a shift, which would move their padding to the middle
                 mels_BMT = repeat_short_clips(mels_BMT)
-            yield batch, _shifted_logits(model, mels_BMT, shifts)
+            yield batch, _shifted_logits(model, mels_BMT, shifts, is_repeated)
 
 
 def _shifted_logits(
-    model: Classifier | Ensemble, mels_BMT: Tensor, shifts: Sequence[int]
+    model: Classifier | Ensemble, mels_BMT: Tensor, shifts: Sequence[int], is_repeated: bool
 ) -> Iterator[Tensor]:
     """Yield the calibrated logits of spectrograms at each shift, float32 `[shape=(B, C)]`."""
     for shift in shifts:
-        logits_BC = model(mels_BMT.roll(shift, dims=2) if shift else mels_BMT)
+        shifted_BMT = mels_BMT.roll(shift, dims=2) if shift else mels_BMT
+        logits_BC = model(shifted_BMT, is_repeated=True) if is_repeated else model(shifted_BMT)
         yield logits_BC.float() / model.temperature
 
 

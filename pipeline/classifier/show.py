@@ -19,6 +19,7 @@ from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.recordings import Recording, read_recording
 from pipeline.classifier.sound_classifier import SoundClassifier, WindowProbabilities
 from pipeline.classifier.true_events import read_true_events
+from pipeline.classifier.windows.settings import check_gaps
 from pipeline.data.windows import MIN_HOP
 from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
@@ -70,6 +71,8 @@ def show(config: ShowConfig) -> None:
         UserError: an unusable run or recording, unreadable annotations, or a full disk.
     """
     classifier = SoundClassifier(config.run, config.device)
+    if config.hop is not None:
+        check_gaps(config.hop, classifier.seconds)
     _check_files(config)
     check_writable(config.out.parent)
     mel = classifier.metadata.features.mel

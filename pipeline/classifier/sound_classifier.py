@@ -254,7 +254,8 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
 
         Args:
             source: path or URI of the recording, or its content as bytes.
-            hop: seconds between the starts of windows, which have the model's clip length (default: half).
+            hop: seconds between the starts of windows, which have the model's clip length; at most that
+                (default: half of it).
             threshold: probability from which on a class is an event (default: those of the model, or 0.5).
             on_warning: as for `classify`.
             show_progress: whether to show progress, rate and time left on standard error.
@@ -262,10 +263,12 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Raises:
             AudioDecodeError: nothing of the recording can be read.
             UserError: its object store cannot be reached.
-            ValueError: a hop that is not finite, or shorter than `MIN_HOP`; a threshold outside of [0, 1].
+            ValueError: a hop that is shorter than `MIN_HOP` or longer than the windows; a threshold outside
+                of [0, 1].
         """
         source = check_source(source)
-        hop = check_number("hop", self.seconds / 2 if hop is None else hop, MIN_HOP, unit="s")
+        # A longer one would leave gaps between the windows, whose events would span them.
+        hop = check_number("hop", self.seconds / 2 if hop is None else hop, MIN_HOP, self.seconds, "s")
         if threshold is not None:
             threshold = check_number("threshold", threshold, 0, 1)
         with note_source(source):

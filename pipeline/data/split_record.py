@@ -40,8 +40,8 @@ def split_record(dataset: LabeledRows, split: Split, extra: Sequence[pd.DataFram
     parts = {"train": split.train, "validation": split.val, "held-out": split.held_out}
     tables = [dataset.table.iloc[rows][columns].assign(split=name) for name, rows in parts.items()]
     tables += [table[columns].assign(split="train") for table in extra]
-    # A row for each clip rather than for each copy of it; other datasets may have other clips of the same id.
-    tables = [table.drop_duplicates("clip_id") for table in tables]
+    # A row for each clip rather than for each copy of it. Datasets, and the records of runs that were trained
+    # on several, may have other clips of the same id.
     return pd.concat(tables, ignore_index=True).drop_duplicates([*IDENTITIES, "split"], ignore_index=True)
 
 

@@ -108,3 +108,17 @@ def test_scores_equal_those_of_sed_eval() -> None:
     expected = {"micro_f1": 0.5263157894736843, "precision": 0.5294117647058824, "recall": 0.5232558139534884}
     expected |= {"macro_f1": 0.5220238095238096}
     assert {key: scores[key] for key in expected} == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("point", "segment"), [(3.0, 3), (3.2, 3), (0.0, 0), (30.0, 29)])
+def test_point_in_time_is_in_one_segment(point: float, segment: int) -> None:
+    detected = events(f"{segment + 0.2} {segment + 0.4} 0")
+    counts = count_segments(events(f"{point} {point} 0"), detected, 1, 30.0)
+    assert [int(count[0]) for count in counts] == [1, 1, 1]
+
+
+def test_rounding_of_times_does_not_matter() -> None:
+    for start in np.arange(0, 30, 0.1):  # 1.1 - 0.6 is 0.5000000000000001
+        assert correct(f"{start} {start + 1} 0", f"{start + 0.5} {start + 1} 0") == 1
+    end = 31.000000000000057
+    assert count_segments(events(f"30 {end} 0"), events(""), 1, 60.0).reference.tolist() == [1]

@@ -14,7 +14,7 @@ from tune.trials import Mode, Point, Trial, best_trial, sign
 _LABELS = {
     "val_macro_f1": "validation macro-F1",
     "val_accuracy": "validation accuracy",
-    "val_loss": "validation log-loss",
+    "val_loss": "validation log loss",
     "val_map": "validation macro average precision",
     "frechet": "Fréchet distance",
     "class_accuracy": "class accuracy",

@@ -129,7 +129,7 @@ def write_label_set_evaluation(
         "evaluated on": f"{description} ({plural(metrics['clips'], 'clip')} of "
         f"{plural(metrics['recordings'], 'recording')}, {metrics['background_clips']:,} without any class)",
         "macro average precision, 95 % interval": describe_interval(metrics),
-        "log-loss": f"{metrics['log_loss']:.3f}",
+        "log loss": f"{metrics['log_loss']:.3f}",
     }
     examples = class_examples(p, class_names)
     with report_os_errors("writing to", out):
@@ -150,7 +150,7 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
     return (
         f"macro average precision {number(metrics['map'], '.3f')} ({describe_interval(metrics)}), padded "
         f"{metrics['padded_map']:.3f}, ROC-AUC {number(metrics['roc_auc'], '.3f')}, "
-        f"micro-F1 {metrics['micro_f1']:.3f}, log-loss {metrics['log_loss']:.3f}, "
+        f"micro-F1 {metrics['micro_f1']:.3f}, log loss {metrics['log_loss']:.3f}, "
         f"calibration error {metrics['ece']:.3f}"
     )
 

@@ -32,6 +32,7 @@ from pipeline.data.labels import split_labels
 from pipeline.io.errors import UserError
 from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.text import plural
+from pipeline.report.page import number
 
 SCORES_NAME, SCORES_CSV_NAME = "event_scores.json", "event_scores.csv"
 CSV_COLUMNS = (
@@ -214,7 +215,7 @@ def describe_event_metrics(metrics: Mapping[str, Any]) -> str:
         return f"no annotated event in {plural(metrics['recordings'], 'recording')}"
     return (
         f"{plural(count, 'annotated event')} of {plural(metrics['recordings'], 'recording')}: "
-        f"macro-F1 {events['macro_f1']:.2f} (precision {events['precision']:.2f}, "
-        f"recall {events['recall']:.2f}), by starts only {onsets['macro_f1']:.2f}, "
-        f"in segments of {metrics['segment_seconds']:g} s {segments['macro_f1']:.2f}"
+        f"macro-F1 {number(events['macro_f1'])} (precision {events['precision']:.2f}, "
+        f"recall {events['recall']:.2f}), by starts only {number(onsets['macro_f1'])}, "
+        f"in segments of {metrics['segment_seconds']:g} s {number(segments['macro_f1'])}"
     )

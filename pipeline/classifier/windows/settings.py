@@ -85,10 +85,19 @@ def window_settings(config: WindowOutputConfig, metadata: ClassifierMetadata) ->
     hop = window if config.hop is None else config.hop
     if abs(window - seconds) > 1e-6:
         raise UserError(f"--window {window:g}: the model was trained on clips of {seconds:g} s")
-    if hop > window:
-        raise UserError(f"--hop {hop:g}: leaves gaps between windows of {window:g} s; lower it to {window:g}")
+    check_gaps(hop, window)
     default: Pool = "max" if metadata.multi_label else "mean"
     return WindowSettings(window, hop, config.pool or default, metadata.class_thresholds(config.threshold))
+
+
+def check_gaps(hop: float, window: float) -> None:
+    """Check that windows reach the next one: an event could otherwise span what no window has seen.
+
+    Raises:
+        UserError: they do not.
+    """
+    if hop > window:
+        raise UserError(f"--hop {hop:g}: leaves gaps between windows of {window:g} s; lower it to {window:g}")
 
 
 def label_thresholds(metadata: ClassifierMetadata, threshold: float | None) -> tuple[float, ...] | None:

@@ -13,7 +13,7 @@ import torch
 from pipeline.classifier import train
 from pipeline.classifier.crossval import fold_config, report_folds
 from pipeline.classifier.ensemble_calibration import fit_temperature, predict_row_logits
-from pipeline.classifier.ensemble_run import member_configs
+from pipeline.classifier.ensemble_run import describe_ensemble, member_configs
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
@@ -248,3 +248,11 @@ def test_temperature_of_overconfident_model_is_found(shards: Path) -> None:
     confidence = np.exp(4 / temperature) / (np.exp(4 / temperature) + 2)
     accuracy = np.mean(predicted == labels)
     assert confidence == pytest.approx(accuracy, abs=0.02)
+
+
+def test_undefined_scores_are_described() -> None:
+    """No validation clip has a class: there is no average precision."""
+    member = {"run": "member_1", "val_map": 0.0, "epochs": 3}
+    summary = {"members": [member], "epochs": 3, "total_seconds": 2.0, "val_map": None, "val_macro_f1": None}
+    text = describe_ensemble(summary | {"val_log_loss": 0.1, "temperature": 1.0})
+    assert "validation macro average precision n/a (of its models: 0.0%), macro-F1 n/a" in text

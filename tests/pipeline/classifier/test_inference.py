@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.classifier import Classifier, ClassifierConfig
+from models.repetition import repeat_short_clips
 from pipeline.classifier import inference
 from pipeline.classifier.evaluate import Predictions, predict_any
 from pipeline.classifier.inference import predict_probabilities
@@ -88,3 +89,16 @@ def test_evaluation_on_device_equals_cpu(tmp_path: Path) -> None:
     for name in ("confidence", "true_probability"):
         values = (getattr(scores, name) for scores in (actual.scores, expected.scores))
         np.testing.assert_allclose(*values, atol=1e-6)
+
+
+def test_shifts_of_a_short_clip_are_those_of_its_repetition(model: Classifier) -> None:
+    """It is repeated once, although it then ends in silence, which looks like padding."""
+    mel = np.full((1, 16, 64), -80.0, np.float32)
+    mel[..., 0] = np.random.default_rng(0).normal(-30, 10, 16)  # shorter than the shortest period, 8 frames
+    filled = repeat_short_clips(torch.from_numpy(mel))
+    assert torch.equal(filled[..., 0], filled[..., 8]) and (filled[..., -1] == -80).all()
+    assert not torch.equal(repeat_short_clips(filled), filled)
+    shifted = [model(filled.roll(shift, dims=2), is_repeated=True) for shift in (0, 21, 43)]
+    expected = torch.stack([logits.softmax(dim=1) for logits in shifted]).mean(dim=0)
+    actual = predict_probabilities(model, mel, 3)
+    np.testing.assert_allclose(actual, expected.detach().numpy(), atol=1e-6)

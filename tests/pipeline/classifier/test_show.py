@@ -62,9 +62,15 @@ def test_events_have_their_times(
 
 
 def test_hop_and_threshold_select_windows_and_events(run: Path, recording: Path, tmp_path: Path) -> None:
-    text, page = show_page(run, recording, tmp_path / "show.html", hop=2.0, threshold=1.0)
-    assert len(read_data(text)["curves"][0]["scores"]) == 6
+    text, page = show_page(run, recording, tmp_path / "show.html", hop=0.75, threshold=1.0)
+    assert len(read_data(text)["curves"][0]["scores"]) == 16
     assert read_data(text)["events"] == [] and "No event" in page.text
+
+
+def test_hop_that_leaves_gaps_is_refused(run: Path, recording: Path, tmp_path: Path) -> None:
+    """An event would span audio that no window has seen."""
+    with pytest.raises(UserError, match=r"^--hop 2: leaves gaps between windows of 1 s; lower it to 1$"):
+        show_page(run, recording, tmp_path / "show.html", hop=2.0)
 
 
 def test_command_line_takes_recording_first(run: Path, recording: Path, tmp_path: Path) -> None:
