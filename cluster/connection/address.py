@@ -24,6 +24,11 @@ class JobServer:
     is_local: bool
     """Whether it is known to be on this host, with the same files; a tunnel's 127.0.0.1 may be any host."""
 
+    @property
+    def address_flag(self) -> str:
+        """End of a printed command for this cluster: ` --address URL`; empty for the one on this host."""
+        return "" if self.is_local else f" --address {self.url}"
+
 
 def job_server(address: str | None) -> JobServer:
     """Return the dashboard that `submit` and `jobs` use.

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
+
+from tyro.conf import Positional
 
 from cluster.arguments.common_flags import split_common_flags, verbosity_flags
 from cluster.arguments.flags import parse
 from cluster.arguments.registry import load_config_class, resolve_command
 from models.config import Config
 from pipeline.io.errors import UserError
+from pipeline.io.storage import to_path
 from pipeline.io.yaml_files import read_yaml
 
 NOT_SUBMITTABLE = ("submit", "jobs", "cluster")
@@ -70,11 +74,18 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
             local_paths[flag] = f"{local_paths[flag]} {path}" if flag in local_paths else path
         return path
 
-    keys = path_keys(config_class)
+    keys, positional = path_keys(config_class), positional_field(config_class)
+    text = ""
+    if positional is not None:
+        keys.remove(positional)
+        text = given_path(flags, getattr(config, positional))
+        flags = [argument for argument in flags if argument != text]
     values = {} if common.config is None else read_yaml(common.config, "--config")
     flags = resolve_flags(flags, keys, resolve) + resolve_values(
         config_class, values, keys - given_keys(flags), resolve
     )
+    if positional is not None and text:
+        flags.insert(0, resolve(positional.upper(), text))
     flags += verbosity_flags(common)
     if common.config is None:
         return JobCommand([name, *flags], {}, key, config, local_paths)
@@ -90,6 +101,23 @@ def path_keys(config_class: type[Config]) -> set[str]:
         return annotation is Path or any(map(is_path, get_args(annotation)))
 
     return {name for name, field in config_class.model_fields.items() if is_path(field.annotation)}
+
+
+def positional_field(config_class: type[Config]) -> str | None:
+    """Return the field of the path that is given without a flag; None without one."""
+    fields = config_class.model_fields.items()
+    return next((name for name, field in fields if Positional in field.metadata), None)
+
+
+def given_path(arguments: list[str], path: Path) -> str:
+    """Return the argument that stands for a parsed path; empty if it is from a file of settings."""
+
+    def is_path(argument: str) -> bool:
+        with suppress(ValueError):
+            return to_path(argument) == path
+        return False
+
+    return next((text for text in arguments if not text.startswith("--") and is_path(text)), "")
 
 
 def flag_key(flag: str) -> str:

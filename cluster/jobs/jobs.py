@@ -108,16 +108,16 @@ def follow(server: JobServer, job_id: str) -> int:
         job = LogStream(server, job_id, _print_text).print_to_end()
     except KeyboardInterrupt:
         logger.warning(
-            "the job keeps running. Logs: melray jobs logs %s --follow  Stop: melray jobs stop %s",
-            job_id,
-            job_id,
+            "the job keeps running. Logs: melray jobs logs %s --follow%s  Stop: melray jobs stop %s%s",
+            *(job_id, server.address_flag) * 2,
         )
         return STOPPED
     outcome = f"{job.status.lower()} after {duration(job.seconds)}"
     if job.exit_code:
         file = driver_log(server, job)
         logger.warning("%s %s: %s", job_id, outcome, job.failure_reason)
-        logger.warning("its log: melray jobs logs %s%s", job_id, f", or {file}" if file else "")
+        where = f"{server.address_flag}, or {file}" if file else server.address_flag
+        logger.warning("its log: melray jobs logs %s%s", job_id, where)
     else:
         logger.info("%s %s", job_id, outcome)
     return job.exit_code

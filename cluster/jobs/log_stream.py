@@ -111,7 +111,7 @@ class LogStream:
         if seconds > RECONNECT_TIMEOUT_S:
             raise UserError(
                 f"no connection to {self._server.url} for {duration(seconds)}; {self._job_id} may still be "
-                f"running: melray jobs logs {self._job_id} --follow"
+                f"running: melray jobs logs {self._job_id} --follow{self._server.address_flag}"
             ) from error
         if not self._was_lost:
             logger.warning("connection to %s lost, reconnecting; the job keeps running", self._server.url)

@@ -135,7 +135,7 @@ def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] |
     job = Job(command, variables, entrypoint, install_ray, round(60 * config.install_timeout), trackers)
     job_id = send(job_client(server), root, files, job)
     print(f"job {job_id} submitted to {server.url}", flush=True)
-    _print_places(common, server, job_id)
+    _print_places(server, job_id)
     return follow(server, job_id) if config.follow else 0
 
 
@@ -159,10 +159,9 @@ def choose_resources(config: SubmitConfig, command: JobCommand, nodes: Sequence[
     return chosen
 
 
-def _print_places(common: CommonFlags, server: JobServer, job_id: str) -> None:
-    address = f" --address {server.url}" if common.address and not server.is_local else ""
-    print(f"logs: melray jobs logs {job_id} --follow{address}")
-    print(f"stop: melray jobs stop {job_id}{address}")
+def _print_places(server: JobServer, job_id: str) -> None:
+    print(f"logs: melray jobs logs {job_id} --follow{server.address_flag}")
+    print(f"stop: melray jobs stop {job_id}{server.address_flag}")
     print(f"dashboard: {dashboard_page(server, job_id)}", flush=True)
 
 

@@ -73,6 +73,31 @@ def validate(*arguments: str, is_local: bool = False) -> JobCommand:
 # Command
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_recording_of_show_is_resolved(first: bool) -> None:
+    """It has no flag."""
+    flags = ["--run", "runs/first", "--out", "/o/show.html"]
+    command = ["show", "rec.flac", *flags] if first else ["show", *flags, "rec.flac"]
+    job = validate(*command, is_local=True)
+    folder = Path.cwd()
+    assert job.arguments == [
+        "show", f"{folder}/rec.flac", "--run", f"{folder}/runs/first", "--out", "/o/show.html"
+    ]  # fmt: skip
+    assert job.local_paths == {
+        "--run": f"{folder}/runs/first", "--out": "/o/show.html", "RECORDING": f"{folder}/rec.flac"
+    }  # fmt: skip
+    flags[1] = "s3://b/run"
+    with pytest.raises(UserError, match=r"^RECORDING rec.flac: relative paths do not persist on the cluster"):
+        validate("show", *(["rec.flac", *flags] if first else [*flags, "rec.flac"]))
+    assert validate("show", "s3://b/rec.flac", *flags).arguments[1] == "s3://b/rec.flac"
+
+
+def test_printed_commands_name_the_cluster() -> None:
+    remote = JobServer("http://10.0.0.5:8265", None, is_local=False)
+    assert remote.address_flag == " --address http://10.0.0.5:8265"
+    assert JobServer("http://127.0.0.1:8265", None, is_local=True).address_flag == ""
+
+
 def test_entrypoint_survives_the_shell() -> None:
     arguments = ["extract", "--data", "/a b/it's $HOME", "--group-pattern", r'^\d-(\d+)-"']
     line = shell_command(arguments).replace("python -m cluster", "printf '%s\\n'", 1)
