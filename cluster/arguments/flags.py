@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from cluster.arguments.dash_values import mark_dash_values
 from cluster.arguments.errors import one_line_errors
+from cluster.arguments.help_hints import add_help_hints, required_flags
 from cluster.arguments.optional_switches import switch_values
 from cluster.arguments.registry import actions, command_specs, load_config_class
 from cluster.arguments.repeated_flags import join_repeated_flags
@@ -44,6 +45,7 @@ def parse(cls: type[C], command: str, arguments: list[str], config: Path | None 
     """
     default = yaml_default(cls, config) if config is not None else tyro.MISSING_NONPROP
     _join_help_lines(cls)
+    add_help_hints(cls)
     width = max(MIN_HELP_WIDTH, shutil.get_terminal_size().columns)
     with one_line_errors(cls, command), _terminal_width(width):
         return tyro.cli(
@@ -51,7 +53,7 @@ def parse(cls: type[C], command: str, arguments: list[str], config: Path | None 
             prog=f"melray {command}",
             args=mark_dash_values(cls, switch_values(cls, join_repeated_flags(command, arguments))),
             default=default,
-            description=f"{_wrap_description(cls)}\n\n{COMMON_FLAGS}",
+            description=f"{_wrap_description(cls)}\n\n{required_flags(cls)}{COMMON_FLAGS}",
         )
 
 

@@ -79,7 +79,7 @@ class WorkerOptionsConfig(Config):
     accelerator_type: str | None = None
     """Type of the nodes' GPUs, by Ray's name such as A100 or H100."""
     label_selector: tuple[str, ...] = ()
-    """Labels of the nodes, each as KEY=VALUE; other forms of the value: !a, in(a,b), !in(a,b)."""
+    """Labels of the nodes, each as KEY=VALUE or with another form of value: !a, in(a,b), !in(a,b)."""
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
