@@ -1,7 +1,7 @@
 """What `--help` says about the value of a flag: its type and its default, each once.
 
-tyro would add `(default: None)` to a flag whose help text states what happens without it, and show the type of
-an optional value as `{None}|INT`.
+tyro would add `(default: None)` to a flag whose help text states what happens without it, and show the type
+of an optional value as `{None}|INT`.
 """
 
 from __future__ import annotations
