@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -60,6 +61,34 @@ def _with_flag(problem: InvalidValue | str, known: Sequence[str]) -> str:
     return " ".join([*flags, *map(str, values)]) + f": {problem.reason}"
 
 
+_WRONG_COUNT = re.compile(
+    r"from \[(?P<values>.*?)\].* input length \d+ did not match expected argument count (?P<count>\d+)"
+)
+# Names of other libraries for flags and their values, which are not similar enough to be found.
+_OTHER_NAMES = {
+    "lr": "learning-rate",
+    "wd": "weight-decay",
+    "num-workers": "workers",
+    "n-jobs": "workers",
+    "jobs": "workers",
+    "num-epochs": "epochs",
+    "gpus": "gpus-per-worker",
+    "num-gpus": "gpus-per-worker",
+    "sr": "features.mel.sample-rate",
+    "n-mels": "features.mel.n-mels",
+    "duration": "features.seconds",
+    "output": "out",
+    "output-dir": "out",
+    "out-dir": "out",
+    "dataset": "shards",
+    "checkpoint": "run",
+    "model": "run",
+    "num-trials": "trials",
+    "n-trials": "trials",
+    "gpu": "cuda",
+}
+
+
 def describe(event: events.ParseErrorEvent, known: Sequence[str], help_hint: str) -> str:
     """Return the error and a hint in one line."""
     tokens = getattr(event, "unrecognized_tokens", None) or getattr(event, "tokens", None)
@@ -72,7 +101,8 @@ def describe(event: events.ParseErrorEvent, known: Sequence[str], help_hint: str
         case events.BadValue():
             return f"{event.argument.display_name()}: value missing; {help_hint}"
         case events.InvalidChoice():
-            matches = difflib.get_close_matches(event.value, event.choices, n=1)
+            value = _OTHER_NAMES.get(event.value, event.value)
+            matches = difflib.get_close_matches(value, event.choices, n=1)
             hint = f"did you mean '{matches[0]}'?" if matches else f"choose {', '.join(event.choices)}"
             return f"{event.argument.display_name()} {event.value}: unknown value; {hint}"
         case events.InstantiationFailure():
@@ -86,6 +116,9 @@ def describe_value(message: str) -> str:
 
     Of a value that may also be None, tyro's message has those of both types.
     """
+    if wrong := _WRONG_COUNT.search(message):
+        values = wrong["values"].replace("'", "").replace(",", "")
+        return f"{values or 'nothing'} given, but {wrong['count']} values, separated by blanks, are expected"
     for start, problem in (
         ("invalid literal for int() with base 10: ", "not an integer"),
         ("could not convert string to float: ", "not a number"),
@@ -103,8 +136,12 @@ def describe_unknown(token: str, known: Sequence[str], help_hint: str) -> str:
     if not token.startswith(tuple(DASHES)):
         return f"unexpected argument '{token}'; quote values that contain blanks; {help_hint}"
     # `--sample-rate` stands for `--features.mel.sample-rate`, but not for several flags.
+    other = f"--{_OTHER_NAMES.get(name)}"
     nested = [flag for flag in known if flag.endswith(f".{name}")]
-    matches = nested if len(nested) == 1 else difflib.get_close_matches(f"--{name}", known, n=1)
+    if other in known:
+        matches = [other]
+    else:
+        matches = nested if len(nested) == 1 else difflib.get_close_matches(f"--{name}", known, n=1)
     return f"unknown flag '{token.partition('=')[0]}'; " + (
         f"did you mean '{matches[0]}'?" if matches else help_hint
     )

@@ -65,8 +65,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.out is None and (config.run / CROSSVAL_NAME).is_file():
         raise UserError(
-            f"--run {config.run} is a cross-validation, whose own report is in this folder: add --out for "
-            "this one"
+            f"--run {config.run} is a cross-validation, evaluated already: {config.run / 'report.html'}; to "
+            "evaluate its models together on other clips, add --shards and --out"
         )
     saved = load_predictor(config.run)
     out = config.out or config.run

@@ -25,7 +25,7 @@ from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
-from pipeline.io.storage import PathOrURI, check_writable, file_size, is_remote
+from pipeline.io.storage import PathOrURI, check_writable, file_size, is_remote, to_path
 from pipeline.io.text import plural
 from pipeline.report.audio_parts import AudioPart, choose_parts, heard, read_parts
 from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
@@ -121,9 +121,13 @@ def _check_files(config: ShowConfig) -> None:
     if config.out.is_dir():
         name = f"{config.recording.stem}.html"
         raise UserError(f"--out {config.out}: is a folder; give a file, such as {config.out / name}")
-    if config.annotations is not None and config.annotations.is_dir():
-        fix = f"give the file with the events of {config.recording}"
+    if config.annotations is None:
+        return
+    fix = f"give the file with the events of {config.recording}"
+    if config.annotations.is_dir():
         raise UserError(f"--annotations {config.annotations}: is a folder; {fix}")
+    if config.annotations == to_path("auto") and not config.annotations.exists():
+        raise UserError(f"--annotations auto: finds files for folders of recordings; here {fix}")
 
 
 def _read_annotations(config: ShowConfig, recording: Recording) -> list[Span] | None:

@@ -211,7 +211,9 @@ class TestCrossValidation:
         assert [member.temperature for member in predictor.model.members] == [temperature, temperature]
 
     def test_evaluation_needs_new_clips_and_own_folder(self, crossval_run: Path, shards: Path) -> None:
-        with pytest.raises(UserError, match=r"is a cross-validation, whose own report.*add --out"):
+        with pytest.raises(
+            UserError, match=r"is a cross-validation, evaluated already: .* --shards and --out"
+        ):
             evaluate(EvaluateConfig(run=crossval_run, shards=shards))
         out = crossval_run / "evaluation"
         with pytest.raises(UserError, match="the run was trained on 30 of 30 clips"):

@@ -180,6 +180,11 @@ def test_table_without_the_recording_is_refused(run: Path, recording: Path, tmp_
         show_page(run, recording, tmp_path / "show.html", annotations=tmp_path / "all.csv")
 
 
+def test_annotations_are_not_searched(run: Path, recording: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--annotations auto: .*; here give the file with the events of .*"):
+        show_page(run, recording, tmp_path / "show.html", annotations="auto")
+
+
 def test_folders_in_place_of_files_are_refused(run: Path, recording: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--out .*: is a folder; give a file, such as .*two tones\.html$"):
         show(ShowConfig(recording=recording, run=run, out=tmp_path))
