@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 
 from cluster.arguments.common_flags import CommonFlags
@@ -17,6 +18,7 @@ from cluster.connection.execution import command_execution, prepare_processes
 from cluster.connection.session import set_environment
 from cluster.connection.shared_folders import check_shared_folders
 from models.config import Config
+from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.yaml_files import yaml_text
 
@@ -71,5 +73,6 @@ def _run_in_session(spec: CommandSpec, key: str, flags: list[str], common: Commo
 
 
 def print_config(config: Config) -> None:
-    """Print the resolved configuration as YAML that `--config` accepts."""
-    print(yaml_text(config.to_dict()).rstrip(), flush=True)
+    """Print the resolved configuration as YAML that `--config` accepts, unless only warnings are shown."""
+    if logger.isEnabledFor(logging.INFO):
+        print(yaml_text(config.to_dict()).rstrip(), flush=True)

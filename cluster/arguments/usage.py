@@ -37,7 +37,8 @@ COMMON_FLAGS = """common flags:
                         Ray's start)
   --log-level LEVEL     least severe log messages shown on stderr: debug (with
                         Ray's own), info, warning or error (default: info)
-  --quiet               same as --log-level warning; results are still printed
+  --quiet               same as --log-level warning; settings are not printed,
+                        results are
   --debug               print the traceback of an error
 """
 

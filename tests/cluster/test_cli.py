@@ -20,6 +20,7 @@ from cluster.arguments.flags import help_text, parse
 from cluster.arguments.registry import COMMAND_SPECS, load_config_class
 from cluster.arguments.usage import COMMANDS, COMMON_FLAGS
 from cluster.cli import run
+from cluster.commands import print_config
 from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.extract import ExtractConfig
@@ -340,3 +341,12 @@ def test_error_is_red_on_a_terminal_only() -> None:
     assert colored.startswith("\x1b[31mmelray: error: unknown command")
     for descriptor in (leader, follower):
         os.close(descriptor)
+
+
+def test_quiet_commands_print_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    config = parse(ExtractConfig, "extract", ["--data", "d", "--out", "o"])
+    for level, is_printed in ((logging.INFO, True), (logging.WARNING, False)):
+        logger.setLevel(level)
+        print_config(config)
+        assert ("copies: 1" in capsys.readouterr().out) == is_printed
+    logger.setLevel(logging.INFO)
