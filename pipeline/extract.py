@@ -78,6 +78,14 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
         return self.subset(AugmentConfig)
 
     @property
+    def label_settings(self) -> dict[str, Any]:
+        """Settings of which clips there are and what is known about them, as far as no path and no other
+        part of the dataset's manifest states them."""
+        stated = ("annotations", "multi_label", "window", "hop")
+        settings = self.subset(ManifestConfig).to_dict() | {"min_complete": self.min_complete}
+        return {name: value for name, value in settings.items() if name not in stated}
+
+    @property
     def window_hop(self) -> float | None:
         """Distance between windows in seconds; None if clips are whole files."""
         return self.hop or self.window
@@ -118,7 +126,14 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
         existing = open_existing(config.out, config.overwrite)
         features = choose_features(config.clip_features, manifest, existing)
         if existing is not None:
-            check_same_dataset(existing, config.out, config.data, features, config.augment, multi_label, hop)
+            requested = {
+                "features": features.to_dict(),
+                "augment": config.augment.to_dict(),
+                "multi_label": multi_label,
+                "hop": hop,
+                **config.label_settings,
+            }
+            check_same_dataset(existing, config.out, config.data, requested)
         footers = FooterFile(config.out)
         job = plan_job(manifest.clips, config, features, footers)
         if existing is not None:
@@ -142,6 +157,7 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
             lambda index: job.units[index].read_clips(),
             multi_label,
             hop,
+            config.label_settings,
             existing,
         ).publish(config.max_rejected)
         job.clean_up(keep_outputs=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Callable
@@ -18,7 +19,11 @@ from pipeline.audio.decoding.mpeg_reader import join_mpeg_streams
 from pipeline.audio.decoding.stream import Stream
 from pipeline.audio.decoding.stream_reader import CUT, DECODER_ERRORS, StreamSamples
 from pipeline.audio.decoding.streams import find_streams
+from pipeline.io.errors import check_not_storage
 
+# Errors of opening a file that say something about it. Others are of the file system, such as a lost network
+# disk or too many open files, and the file is not rejected.
+_ERRORS_OF_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
 # Files of floats are meant to be in [-1, 1]; some programs write the range of 16-bit integers.
 _IMPLAUSIBLE_RMS = 10.0
 
@@ -70,6 +75,7 @@ def decode(
     Raises:
         AudioDecodeError: missing, empty, unreadable or truncated file, no samples, or values that are not
             finite.
+        UserError: the file system fails.
     """
     with open_source(source) as data:
         if data.size == 0:
@@ -100,13 +106,16 @@ def open_source(source: str | os.PathLike[str] | bytes) -> ByteSource:
     """Open a file, given by its path or as its content.
 
     Raises:
-        AudioDecodeError: there is none, or it cannot be opened.
+        AudioDecodeError: there is none, or it must not be opened.
+        UserError: the file system fails.
     """
     try:
         return ByteSource(source)
     except FileNotFoundError:
         raise AudioDecodeError("no such file") from None
     except (OSError, ValueError) as error:  # ValueError: NUL byte in the name
+        if getattr(error, "errno", None) not in _ERRORS_OF_FILE and not isinstance(source, bytes):
+            check_not_storage(error, os.fspath(source))
         raise AudioDecodeError(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -119,6 +128,8 @@ def _read_streams(data: ByteSource, sample_rate: int) -> tuple[list[Stream], lis
             parts.append(read_intact(data, stream, sample_rate))
         return streams, parts
     except DECODER_ERRORS as error:
+        if data.path is not None:
+            check_not_storage(error, data.path)
         reason = decoder_reason(error)
         if not parts and needs_av(data):
             return _read_av(data, sample_rate)

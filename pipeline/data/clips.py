@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import unicodedata
 from collections.abc import Iterable
 
 import pandas as pd
 
+from pipeline.audio.file_types import AV_EXTENSIONS, ending, has_av
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FileStatus
+from pipeline.io.storage import is_store_uri
 
 COLUMNS = ("clip_id", "path", "label", "fold", "group", "size", "mtime_ns")
 NO_FOLD = -1
@@ -17,10 +20,13 @@ MAX_FOLD = 2**31 - 1
 # Maximum number of records held as Python objects at a time.
 CHUNK_ROWS = 50_000
 MAX_SHOWN_NAME = 200
+# Modification time of a clip that this process cannot read: once it can, the clip is another one, which is
+# read again instead of rejected as before.
+UNREADABLE = -1
 
 
 def normalize_id(text: str) -> str:
-    """Return a clip id or label in composed Unicode form (NFC), in which equal texts have equal characters.
+    """Return an id, label or group in composed Unicode form (NFC), in which equal texts are equal strings.
 
     File names written on macOS are often decomposed: "é" is "e" and an accent.
     """
@@ -44,7 +50,17 @@ def clip_record(
             f"file name {clip_id!r} is not valid UTF-8; rename it, or all with `convmv -f cp1252 -t utf8 -r`"
         ) from None
     clip_id = normalize_id(clip_id)
-    return clip_id, path, normalize_id(label), fold, group or clip_id, status.size, status.mtime_ns
+    mtime_ns = status.mtime_ns if can_be_read(path) else UNREADABLE
+    return clip_id, path, normalize_id(label), fold, normalize_id(group) or clip_id, status.size, mtime_ns
+
+
+def can_be_read(path: str) -> bool:
+    """Return whether this process may read a file, and can decode one of that ending."""
+    if ending(path) in AV_EXTENSIONS and not has_av():
+        return False
+    if is_store_uri(path) or "\0" in path:
+        return True
+    return os.access(path, os.R_OK) or not os.path.lexists(path)
 
 
 def to_table(records: Iterable[tuple]) -> pd.DataFrame:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from models.config import diff_settings
-from pipeline.audio.augment import AugmentConfig
-from pipeline.audio.features import FeatureConfig
 from pipeline.data.clips import normalize_id
 from pipeline.data.shard_manifest import MANIFEST_NAME, ShardManifest, open_shards
 from pipeline.data.shards import read_shard, read_shard_footer
@@ -51,16 +50,8 @@ def open_existing(out: Path, overwrite: bool) -> ShardManifest | None:
     return None if overwrite or not (out / MANIFEST_NAME).is_file() else open_shards(out)
 
 
-def check_same_dataset(
-    existing: ShardManifest,
-    out: Path,
-    data: Path,
-    features: FeatureConfig,
-    augment: AugmentConfig,
-    multi_label: bool = False,
-    hop: float | None = None,
-) -> None:
-    """Check that an extraction with these settings updates the dataset that is in `out`.
+def check_same_dataset(existing: ShardManifest, out: Path, data: Path, requested: dict[str, Any]) -> None:
+    """Check that an extraction with the settings `requested` updates the dataset that is in `out`.
 
     Raises:
         UserError: the dataset is one of other data, or with other settings.
@@ -70,13 +61,10 @@ def check_same_dataset(
         "augment": existing.augment.to_dict(),
         "multi_label": existing.multi_label,
         "hop": existing.hop,
+        **existing.source.get("settings", {}),
     }
-    requested = {
-        "features": features.to_dict(),
-        "augment": augment.to_dict(),
-        "multi_label": multi_label,
-        "hop": hop,
-    }
+    # Datasets of earlier versions do not record all of them.
+    requested = {name: value for name, value in requested.items() if name in used}
     if changes := diff_settings(used, requested, ""):
         raise UserError(
             f"--out {out} already contains shards made with {changes[0]}; "
@@ -117,6 +105,8 @@ def describe_update(
     except UserError:  # a shard that is missing or damaged, and no longer needed
         return f"updating {out}: {changed}"
     new_ids = set(pending_ids)
+    if new_ids == old_ids:
+        return f"updating {out}: the same clips, other content or label; {changed}"
     new = plural(len(new_ids - old_ids), "clip")
     return f"updating {out}: {new} new, {len(old_ids - new_ids)} gone; {changed}"
 

@@ -158,7 +158,8 @@ def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
     read = read_annotations(data, config.annotations, config.label_column, is_windowed)
     if config.annotations != "auto" and read.columns:  # of a table
         with report_os_errors("reading", f"--data {data}"):
-            read.warnings.extend(unlisted_warning(config.annotations, open_tree(data), read.clips["path"]))
+            listed, held_out = read.clips["path"], read.held_out_files
+            read.warnings.extend(unlisted_warning(config.annotations, open_tree(data), listed, held_out))
     if read.clips.empty and (inside := read_parquet_folder(data, "--data", config)) is not None:
         return _of_parquet(inside, config)
     return Manifest(read.clips, read.warnings, multi_label=True, events=read.events)

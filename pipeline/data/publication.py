@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Publication:
     """Whether a clip has any number of classes."""
     hop: float | None = None
     """Distance in seconds between the windows that the clips are; None if they are whole files."""
+    label_settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of which clips there are and what is known about them."""
     existing: ShardManifest | None = None
     """Manifest that is replaced."""
 
@@ -169,7 +171,11 @@ class Publication:
             rows=sum(shard.rows for shard in shards),
             rejected=len(self._rejected),
             warnings=len(self._warnings),
-            source={"data": str(self.data), "clips_by_class": self.class_counts},
+            source={
+                "data": str(self.data),
+                "clips_by_class": self.class_counts,
+                "settings": self.label_settings,
+            },
             shards=shards,
             multi_label=self.multi_label,
             hop=self.hop,

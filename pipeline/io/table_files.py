@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -53,32 +53,53 @@ def open_table(path: Path, flag: str) -> AbstractContextManager[Table]:
     return open_csv(path, flag)
 
 
+class ListText(str):
+    """The values of a list of several, joined by `;`; a text that merely has a `;` in it is none."""
+
+    __slots__ = ()
+
+
 def value_text(value: Any) -> str:
-    """Return a value as text: nothing as an empty one, the values of a list joined by `;`."""
+    """Return a value as text: nothing as an empty one, several values of a list as `ListText`."""
     if value is None:
         return ""
     if isinstance(value, list):
-        return LIST_SEPARATOR.join(map(value_text, value))
+        texts = [text for text in map(value_text, value) if text]
+        if len(texts) > 1:
+            return ListText(LIST_SEPARATOR.join(texts))
+        return texts[0] if texts else ""
     return str(value)
 
 
 @dataclass
 class _JsonLines:
-    """Objects of a JSON lines file; the columns are the keys of the first one."""
+    """Objects of a JSON lines file; the columns are the keys of all of them, in order of first appearance."""
 
     name: str
     _file: IO[str]
 
     def __post_init__(self) -> None:
-        self._objects = self._read()
-        first = next(self._objects, None)
-        self._first = [] if first is None else [first]
-        self.header: list[str] = list(first[1]) if first else []
+        """Collect the keys; the file is read once more for the rows, so that it need not fit in memory.
 
-    def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        Raises:
+            UserError: the first line is no object; other lines are reported with their rows.
+        """
+        keys: dict[str, None] = {}
+        with suppress(UnicodeError):  # reported with the rows too
+            for line, text in self._lines():
+                try:
+                    keys.update(dict.fromkeys(self._parse(line, text)))
+                except UserError:
+                    if not keys:
+                        raise
+        self.header = list(keys)
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Yield number and text of each line that is not blank, from the first one on."""
+        self._file.seek(0)
         for line, text in enumerate(self._file, start=1):
             if text.strip():
-                yield line, self._parse(line, text)
+                yield line, text
 
     def _parse(self, line: int, text: str) -> dict[str, Any]:
         try:
@@ -90,9 +111,9 @@ class _JsonLines:
         return value
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        for objects in (self._first, self._objects):
-            for line, values in objects:
-                yield line, [value_text(values.get(name)) for name in self.header]
+        for line, text in self._lines():
+            values = self._parse(line, text)
+            yield line, [value_text(values.get(name)) for name in self.header]
 
 
 @contextmanager

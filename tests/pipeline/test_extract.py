@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from models.config import diff_settings
+from pipeline.audio import decode
 from pipeline.audio.augment import AugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
@@ -203,6 +205,63 @@ def test_broken_files_are_rejected_up_to_limit(tmp_path: Path):
         assert re.search(reason, listed[path])
     with pytest.raises(UserError, match=rf"{len(reasons)} of {30 + len(reasons)} files are unusable"):
         extract(config.model_copy(update={"max_rejected": 0.05}), run_in_process)
+
+
+def test_changed_settings_of_labels_are_refused(tmp_path: Path) -> None:
+    """They would relabel a dataset that is in use."""
+    data = write_tones(tmp_path / "data")
+    config = extract_config(data, tmp_path / "shards")
+    extract(config, run_in_process)
+    for change, message in (
+        ({"fold_pattern": None}, r"fold_pattern = \^\(\\d\)- \(requested None\)"),
+        ({"min_complete": 0.5}, r"min_complete = 0.75 \(requested 0.5\)"),
+    ):
+        with pytest.raises(UserError, match=f"already contains shards made with {message}; choose another"):
+            extract(config.model_copy(update=change), run_in_process)
+    path = config.out / "_manifest.json"
+    content = json.loads(path.read_text())
+    del content["source"]["settings"]  # as in earlier versions
+    path.write_text(json.dumps(content))
+    extract(config.model_copy(update={"fold_pattern": None}), run_in_process)
+
+
+def test_clip_that_can_be_read_again_is_no_longer_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size and time are those of before."""
+    data = write_tones(tmp_path / "data")
+    config = extract_config(data, tmp_path / "shards", max_rejected=0.5)
+    locked = str(data / "train" / "tone 1" / "1-1000-0.wav")
+    access, source = os.access, decode.ByteSource
+
+    def open_source(path: str) -> object:
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return source(path)
+
+    with monkeypatch.context() as patch:  # root may read everything
+        patch.setattr(os, "access", lambda path, mode: path != locked and access(path, mode))
+        patch.setattr(decode, "ByteSource", open_source)
+        assert extract(config, run_in_process).rejected == 1
+        assert "unreadable: Permission denied" in (config.out / "rejected.csv").read_text()
+        assert extract(config, run_in_process).rejected == 1
+    expected = extract(extract_config(data, tmp_path / "expected"), run_in_process)
+    manifest = extract(config, run_in_process)
+    assert (manifest.rejected, manifest.shards) == (0, expected.shards)
+
+
+def test_failing_file_system_rejects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tones(tmp_path / "data")
+    config = extract_config(data, tmp_path / "shards")
+
+    def fail(path: str) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "ByteSource", fail)
+        with pytest.raises(UserError, match=r"^Input/output error while reading .*\.wav"):
+            extract(config, run_in_process)
+    assert extract(config, run_in_process).rejected == 0
 
 
 def test_class_without_usable_clips_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -42,6 +42,11 @@ class ByteSource:
                 raise OSError("a folder, not an audio file" if is_folder else "not a regular file")
             self._descriptor, self.size = os.open(self._path, os.O_RDONLY), status.st_size
 
+    @property
+    def path(self) -> str | None:
+        """Path of the file; None if only its content is known."""
+        return self._path
+
     def __enter__(self) -> ByteSource:
         return self
 

@@ -10,7 +10,7 @@ from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.row_ids import RowIdPattern
 from pipeline.classifier.submission.sample import CHECKED_ROWS, VALUE_HEADERS, SampleSubmission
 from pipeline.data.annotations.annotation import is_seconds
-from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS, first_column, plain_name
+from pipeline.data.annotations.event_columns import plain_name, start_and_end
 from pipeline.data.clips import shown_list
 from pipeline.io.errors import UserError
 
@@ -83,8 +83,7 @@ def _time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[
     classes = set(map(normal_form, class_names))
     names = ["" if normal_form(name) in classes else plain_name(name) for name in sample.names]
     found = {}
-    for field, accepted in (("start", START_COLUMNS), ("end", END_COLUMNS)):
-        position = first_column(names, accepted)
+    for field, position in zip(("start", "end"), start_and_end(names), strict=True):
         name = "" if position is None else sample.names[position]
         if name in sample.table and all(map(is_seconds, sample.table[name].head(CHECKED_ROWS))):
             found[field] = name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,8 @@ class AnnotatedClips:
     warnings: list[str] = field(default_factory=list)
     columns: str = ""
     """Which columns of a table were used for what; empty if the events are not from a table."""
+    held_out_files: Sequence[str] = field(default_factory=list)
+    """Files of the rows of other splits, as the table writes their paths."""
 
 
 def union_label(events: list[Annotation]) -> str:

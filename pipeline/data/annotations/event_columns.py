@@ -20,10 +20,16 @@ def _with_units(names: str) -> tuple[str, ...]:
 
 # Names of columns as `plain_names` returns them; the first one that a table has is used.
 START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time t_min")
-END_COLUMNS = _with_units("end offset stop end_time offset_time stop_time t_max")
+END_COLUMNS = _with_units("end stop end_time stop_time t_max offset offset_time")
+# Columns of ends that belong to a column of starts, without their units.
+_ENDS = {
+    **dict.fromkeys(("start", "begin"), ("end", "stop")),
+    **dict.fromkeys(("start_time", "begin_time"), ("end_time", "stop_time")),
+    **{"onset": ("offset",), "onset_time": ("offset_time",), "t_min": ("t_max",)},
+}
 # Used if there is no column of ends, or if `offset` is not that of ends, but of starts (Kaleidoscope).
 DURATION_COLUMNS = _with_units("duration event_duration length event_length")
-_OFFSETS = _with_units("offset")
+_OFFSETS = _with_units("offset offset_time")
 # Of Raven and BirdNET: file in which an event begins, and its start in that file.
 FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")
 # Of Kaleidoscope: a file, and the folder that it is in.
@@ -73,6 +79,24 @@ def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:
     return next((names.index(name) for name in accepted if name in names), None)
 
 
+def start_and_end(names: Sequence[str]) -> tuple[int | None, int | None]:
+    """Return the positions of the columns of starts and ends, by names as `plain_name` returns them.
+
+    The first column of starts with an end that belongs to it, as `start_time` and `end_time`, is preferred.
+    """
+    for start in (name for name in START_COLUMNS if name in names):
+        if (end := first_column(names, _ends_of(start))) is not None:
+            return names.index(start), end
+    return first_column(names, START_COLUMNS), first_column(names, END_COLUMNS)
+
+
+def _ends_of(start: str) -> list[str]:
+    """Return the columns of ends that belong to one of starts, first that in the same unit."""
+    name = next(name for name in _ENDS if start.removeprefix(name) in _UNITS)
+    unit = start.removeprefix(name)
+    return [end + other for end in _ENDS[name] for other in (unit, *_UNITS)]
+
+
 def time_columns(table: Table) -> TimeColumns | None:
     """Return the columns of start and end of events; None if the table has neither, or lists slices.
 
@@ -82,10 +106,13 @@ def time_columns(table: Table) -> TimeColumns | None:
     names = plain_names(table)
     if SLICE_COLUMN in names:
         return None
-    start, end = first_column(names, START_COLUMNS), first_column(names, END_COLUMNS)
+    start, end = start_and_end(names)
     duration = first_column(names, DURATION_COLUMNS)
-    if start is None and duration is not None and end is not None and names[end] in _OFFSETS:
-        start, end = end, None
+    if duration is not None and end is not None and names[end] in _OFFSETS:
+        if start is None:
+            start, end = end, None
+        elif names[end] not in _ends_of(names[start]):
+            end = None
     if start is None and end is None:
         return None
     if start is not None and end is None and duration is not None:

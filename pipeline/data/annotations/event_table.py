@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +28,13 @@ from pipeline.data.annotations.event_columns import (
     time_columns,
 )
 from pipeline.data.annotations.recording_names import RecordingNames
-from pipeline.data.clips import normalize_id, shown_list
+from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import join_labels, parse_label_list, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import group_columns, table_rows
+from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.row_values import NO_VALUES, row_value
+from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
@@ -47,6 +49,28 @@ def has_times(path: Path, flag: str) -> bool:
     """
     with open_table(path, flag) as table:
         return time_columns(table) is not None
+
+
+def unused_times_warning(path: Path, flag: str) -> list[str]:
+    """Return a warning that the times of a table are not used, as they would be with `--window`.
+
+    Tables of slices (UrbanSound8K), whose times are those of other files, have none.
+
+    Raises:
+        UserError: not a table.
+    """
+    with open_table(path, flag) as table:
+        try:
+            times = time_columns(table)
+        except UserError:  # only one of the two columns, which need not be about events
+            return []
+        if times is None:
+            return []
+        names = ", ".join(shown(table.header[column]) for column in (times.start, times.end))
+    return [
+        f"{flag} {path}: its columns {names} are not used without --window: each clip is of the whole file; "
+        "add --window SECONDS"
+    ]
 
 
 def read_event_table(
@@ -86,8 +110,8 @@ def read_event_table(
                 first_column(names, EVENT_LABEL_COLUMNS),
             ),
             time_columns(table) if with_times else None,
-            group_columns(location),
         )
+        columns = with_split_column(table.name, table.header, columns, table_rows(path, flag))
         offset = (
             first_column(names, OFFSET_COLUMNS) if first_column(names, FILE_COLUMNS) is not None else None
         )
@@ -106,10 +130,11 @@ def read_event_table(
         )
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
         clips, events = reader.merge(rows)
-        warnings = reader.check_files(path, clips)
+        warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))
         if location is None:
             log_columns(table, columns, (reader.offset_column, reader.folder_column))
-        return AnnotatedClips(clips, events, warnings, describe_columns(table, columns))
+        described = describe_columns(table, columns)
+        return AnnotatedClips(clips, events, warnings, described, reader.held_out_files)
 
 
 @dataclass
@@ -176,6 +201,7 @@ class _EventTableReader(TableReader):
         Raises:
             UserError: the rows of a file have different folds or groups.
         """
+        rows = _with_one_id_per_file(rows)
         events: Events = {clip_id: [] for clip_id in rows["clip_id"]}
         for clip_id, annotation in zip(rows["clip_id"], self.annotations, strict=True):
             if annotation is not None:
@@ -189,3 +215,24 @@ class _EventTableReader(TableReader):
             )
         clips["label"] = [union_label(events[clip_id]) for clip_id in clips["clip_id"]]
         return clips, events
+
+
+def _with_one_id_per_file(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows that have the same id if their file is the same, as that of the names `a.wav` and `a`."""
+    names = rows[["clip_id", "path"]].drop_duplicates()
+    names = names[names.duplicated("path", keep=False)]
+    if names.empty:
+        return rows
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for path, name in zip(names["path"], names["clip_id"], strict=True):
+        named[path].append(name)
+    ids = {path: _best_id(path, clip_ids) for path, clip_ids in named.items()}
+    clip_ids = rows["path"].map(ids).fillna(rows["clip_id"])
+    # A file without a group is its own group.
+    groups = rows["group"].where(rows["group"] != rows["clip_id"], clip_ids)
+    return rows.assign(clip_id=clip_ids, group=groups)
+
+
+def _best_id(path: str, clip_ids: Sequence[str]) -> str:
+    """Return the id that is most like the path of a file: with its ending, and not absolute."""
+    return min(clip_ids, key=lambda name: (not normalize_id(path).endswith(name), len(name), name))

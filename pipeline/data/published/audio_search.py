@@ -13,7 +13,7 @@ from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import row_value
-from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.split_names import split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
@@ -34,7 +34,7 @@ class ListedFile:
 
 
 def sample_files(table: Table, columns: Columns) -> list[ListedFile]:
-    """Return some files of the training split that a table lists."""
+    """Return some files that a table lists, without those of rows whose split is held out."""
     rows = itertools.islice(_training_rows(table, columns), FIRST_ROWS)
     files = [
         ListedFile(path, row_value(values, columns.label), row_value(values, columns.fold))
@@ -47,7 +47,8 @@ def sample_files(table: Table, columns: Columns) -> list[ListedFile]:
 
 def _training_rows(table: Table, columns: Columns) -> Iterator[list[str]]:
     for _, values in table.rows():
-        if columns.split is None or split_of(row_value(values, columns.split)) != "held out":
+        splits = (split_of_value(row_value(values, position)) for position in columns.split_candidates)
+        if "held out" not in splits:
             yield values
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.data.clips import to_table
 from pipeline.data.published.dataset_card import check_config, choose_config, read_card_configs
-from pipeline.data.published.named_files import files_of, training_files
+from pipeline.data.published.named_files import check_splits, files_of, training_files, unlisted_files
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.io.errors import report_os_errors
 from pipeline.io.folder_tree import FolderTree
@@ -47,8 +47,8 @@ def find_card_audio(tree: FolderTree, data: str, name: str | None, all_splits: b
         all_splits: read all splits, not only the training split.
 
     Raises:
-        UserError: as `choose_config`, no training split next to several others, no such configuration in the
-            card, or the card cannot be read.
+        UserError: as `choose_config`, `check_splits` and `training_files`, no such configuration in the card,
+            or the card cannot be read.
     """
     with report_os_errors("reading", data):
         configs = read_card_configs(tree)
@@ -57,15 +57,15 @@ def find_card_audio(tree: FolderTree, data: str, name: str | None, all_splits: b
         return None
     # The content of a folder that cannot be read is missing, which is reported where the clips are read.
     clips = to_table(AudioWalk(tree, keep_unsupported=True).records([ClassFolder("", "")]))
-    usable = [
-        config for config in configs if any(config.split_of(clip) is not None for clip in clips["clip_id"])
-    ]
+    usable = [config for config in configs if any(map(config.splits_of, clips["clip_id"]))]
     warnings: list[str] = []
     if not usable or (chosen := choose_config(usable, name, data, warnings)) is None:
         return None
     files = files_of(chosen, clips["clip_id"])
     if not all_splits:
-        files = training_files(files, data, "audio file", warnings)
+        check_splits(chosen, files, data, "audio file", warnings)
+        unlisted = unlisted_files(configs, clips["clip_id"])
+        files = training_files(files, data, "audio file", warnings, unlisted)
     clips = clips[clips["clip_id"].isin([file.name for file in files])]
     return CardAudio(frozenset(clips["path"]), _common_folder(clips), warnings)
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.io.errors import UserError
@@ -28,9 +28,21 @@ CARD = "README.md"
 # Configurations that a message lists: multilingual datasets have one for each of a hundred languages.
 _SHOWN_CONFIGS = 30
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-# Parts of a pattern: any folders, any names of folders, any characters of a name, one of them.
+# Parts of a pattern: any folders, any names of folders, any characters of a name, one of them; and one of
+# those in brackets. As in `datasets`, which uses fsspec, braces (`{a,b}`) are characters like others.
 _WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-_WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?)")
+_WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?+\]?+[^\]/]*\])")
+
+
+class SplitFiles(NamedTuple):
+    """Files of a split that a card lists."""
+
+    split: str
+    """Name of the split, empty if unknown."""
+    path: str
+    """Path with wildcards below the root, as in the card."""
+    pattern: re.Pattern[str]
+    """The same as a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,12 @@ class CardConfig:
 
     name: str
     is_default: bool
-    files: tuple[tuple[str, re.Pattern[str]], ...]
-    """Split, empty if unknown, and the pattern of its files below the root."""
+    files: tuple[SplitFiles, ...]
 
-    def split_of(self, name: str) -> str | None:
-        """Return the split of a file, empty if unknown; None if it is no file of this configuration."""
+    def splits_of(self, name: str) -> list[str]:
+        """Return the splits of a file, in the card's order; none if it is no file of this configuration."""
         name = normalize_id(name)
-        return next((split for split, pattern in self.files if pattern.fullmatch(name)), None)
+        return [files.split for files in self.files if files.pattern.fullmatch(name)]
 
 
 def read_card_configs(tree: FolderTree) -> list[CardConfig]:
@@ -147,7 +158,8 @@ def _configs(values: Any) -> list[CardConfig]:
         folder = str(value.get("data_dir") or "").removeprefix("./").strip("/")
         base = f"{folder}/" if folder and folder != "." else ""
         files = tuple(
-            (split, _pattern(base + path)) for split, path in _data_files(value.get("data_files", "**"))
+            SplitFiles(split, base + path, _pattern(base + path))
+            for split, path in _data_files(value.get("data_files", "**"))
         )
         configs.append(CardConfig(name, value.get("default") is True, files))
     if not any(config.is_default for config in configs):
@@ -175,4 +187,21 @@ def _data_files(value: Any, split: str = "") -> Iterator[tuple[str, str]]:
 
 def _pattern(path: str) -> re.Pattern[str]:
     path = normalize_id(path)
-    return re.compile("".join(_WILDCARDS.get(part, re.escape(part)) for part in _WILDCARD.split(path)))
+    return re.compile("".join(map(_expression, _WILDCARD.split(path))))
+
+
+def _expression(part: str) -> str:
+    """Return a part of a pattern, as `_WILDCARD` splits it, as a regular expression."""
+    if part.startswith("[") and _WILDCARD.fullmatch(part):
+        return _one_of(part[1:-1])
+    return _WILDCARDS.get(part, re.escape(part))
+
+
+def _one_of(characters: str) -> str:
+    """Return the expression of one of the characters or ranges in brackets, or with `!` of any other one."""
+    ranges = re.findall(r".-.|.", characters.removeprefix("!"), re.DOTALL)
+    # A range whose end is before its start has no characters.
+    texts = ["-".join(map(re.escape, text[::2])) for text in ranges if text[0] <= text[-1]]
+    if characters.startswith("!"):
+        return f"[^/{''.join(texts)}]"
+    return f"[{''.join(texts)}]" if texts else "(?!)"

@@ -11,7 +11,8 @@ from pipeline.data.clips import shown, shown_list
 from pipeline.data.published.audio_search import find_location, sample_files
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.split_names import split_of, splits_in
+from pipeline.data.sources.row_values import row_value
+from pipeline.data.sources.split_names import split_of, split_of_value, splits_in
 from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_columns, path_column
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
@@ -21,6 +22,8 @@ from pipeline.io.table_files import open_table
 # Of Parquet files, which may also be large shards with audio in them, only those named so are tables.
 METADATA = "metadata"
 _TEXT_EXTENSIONS = ("csv", "tsv", "jsonl")
+# Rank of tables named like a test or validation split.
+_HELD_OUT_RANK = 3
 # Folders whose tables are read; a folder with more of them is no dataset with a table in one.
 _MAX_FOLDERS = 100
 
@@ -36,14 +39,15 @@ class FolderTable:
 def find_table(tree: FolderTree, data: Path, label_column: str | None) -> FolderTable | None:
     """Return the table that lists the audio files of a folder; None if there is none.
 
-    `metadata.*` is preferred to tables that are named like a training split, and these to others. Tables of a
-    test or validation split, and sample submissions, are left out.
+    `metadata.*` is preferred to tables that are named like a training split, and these to others. Last are
+    those named like a test or validation split, if a column of them states that rows belong to the training
+    split (`dev.csv` of FSD50K). Sample submissions are left out.
 
     Raises:
         UserError: several tables list audio files, or the only one has no column of classes.
         OSError: an object store cannot be reached.
     """
-    ranked: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    ranked: dict[int, list[str]] = {0: [], 1: [], 2: [], _HELD_OUT_RANK: []}
     for name in _table_names(tree):
         ranked[_rank(name)].append(name)
     for names in ranked.values():
@@ -77,7 +81,7 @@ def _table_names(tree: FolderTree) -> Iterator[str]:
 
 def _is_table(name: str) -> bool:
     stem = _stem(name)
-    if is_hidden(name) or "submission" in stem or splits_in(stem) == {"held out"}:
+    if is_hidden(name) or "submission" in stem:
         return False
     return ending(name) in _TEXT_EXTENSIONS or (ending(name) == "parquet" and stem == METADATA)
 
@@ -87,8 +91,10 @@ def _stem(name: str) -> str:
 
 
 def _rank(name: str) -> int:
-    stem = _stem(name)
-    return 0 if stem == METADATA else 1 if "train" in splits_in(stem) else 2
+    stem, splits = _stem(name), splits_in(_stem(name))
+    if stem == METADATA:
+        return 0
+    return 1 if "train" in splits else _HELD_OUT_RANK if splits else 2
 
 
 def _location(tree: FolderTree, data: Path, name: str, label_column: str | None) -> AudioLocation | None:
@@ -104,13 +110,24 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
             except UserError:  # without classes, which is an error if it lists the files
                 columns = Columns(paths)
             files = sample_files(table, columns)
+        is_held_out = _rank(name) == _HELD_OUT_RANK
+        if not files or (is_held_out and not _has_training_rows(path, columns)):
+            return None
     except UserError:
         return None
-    if not files:
-        return None
     bases = list(dict.fromkeys((path.parent, data)))
-    location = find_location(path, files, bases, held_out=False)
+    location = find_location(path, files, bases, held_out=is_held_out)
     return location and replace(location, splits_are_folders=True)
+
+
+def _has_training_rows(path: Path, columns: Columns) -> bool:
+    """Return whether a column states that rows of a table belong to the training split."""
+    with open_table(path, "--data") as table:
+        return any(
+            split_of_value(row_value(values, position)) == "train"
+            for _, values in table.rows()
+            for position in columns.split_candidates
+        )
 
 
 def _check_labels(path: Path, label_column: str | None) -> None:

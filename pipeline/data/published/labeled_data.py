@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from pipeline.audio.file_types import ending
 from pipeline.data.annotations.annotated_folder import Events
-from pipeline.data.annotations.event_table import has_times, read_event_table
+from pipeline.data.annotations.event_table import has_times, read_event_table, unused_times_warning
 from pipeline.data.annotations.settings import LabelConfig
-from pipeline.data.clips import shown_list, to_table
+from pipeline.data.clips import normalize_id, shown, shown_list, to_table
 from pipeline.data.published.audio_search import (
     describe_location,
     find_location,
@@ -22,6 +24,7 @@ from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import read_labeled_table
 from pipeline.data.sources.listed_files import NoListedFileError
+from pipeline.data.sources.row_values import file_clip_id
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import labeled_columns
 from pipeline.data.windows import WindowConfig
@@ -46,6 +49,8 @@ class LabeledData:
     events: Events | None = None
     columns: str = ""
     """Which columns of the table were used for what."""
+    held_out_files: Sequence[str] = field(default_factory=list)
+    """Files of the rows of other splits, as the table writes their paths."""
 
 
 def read_table(path: Path, config: TableConfig) -> LabeledData:
@@ -100,9 +105,15 @@ def _read(path: Path, config: TableConfig, location: AudioLocation | None) -> La
     is_windowed = config.window is not None
     if config.multi_label or (is_windowed and has_times(path, "--data")):
         read = read_event_table(path, "--data", path.parent, config.label_column, is_windowed, location)
-        return LabeledData(read.clips, read.warnings, read.events, read.columns)
+        return LabeledData(read.clips, read.warnings, read.events, read.columns, read.held_out_files)
     table = read_labeled_table(path, config.label_column, location)
-    return LabeledData(table.clips, table.warnings, columns=table.columns)
+    unused = [] if is_windowed else unused_times_warning(path, "--data")
+    if unused and (files := table.clips["clip_id"][table.clips["clip_id"].duplicated()]).size:
+        raise UserError(
+            f"--data {path}: several rows with times for a file, e.g. {shown(files.iloc[0])}: add --window "
+            "SECONDS to read them as events, or --multi-label if each file is a clip with all of its classes"
+        )
+    return LabeledData(table.clips, unused + table.warnings, None, table.columns, table.held_out_files)
 
 
 def _read_recognized(
@@ -120,17 +131,45 @@ def _read_recognized(
         "data: %s (%s; %s) with audio in %s", name, found.columns, count, describe_location(location, base)
     )
     with report_os_errors("reading", f"--data {base}"):
-        found.warnings.extend(unlisted_warning(path, audio, found.clips["path"]))
+        found.warnings.extend(unlisted_warning(path, audio, found.clips["path"], found.held_out_files))
     return found
 
 
-def unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series) -> list[str]:
-    """Return a warning about audio files without a row, except those of other splits."""
+def unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series, held_out: Iterable[str]) -> list[str]:
+    """Return a warning about audio files without a row, except those of other splits.
+
+    Args:
+        table: the table.
+        audio: tree of the folder with the audio files.
+        listed: paths of the files of its clips.
+        held_out: files of its rows of other splits, as it writes their paths.
+    """
     clips = to_table(AudioWalk(audio).records([ClassFolder("", "")]))
-    names = clips["clip_id"][~clips["path"].isin(listed)].tolist()
-    names = [name for name in names if "/" not in name or split_of(name.partition("/")[0]) != "held out"]
+    clips = clips[~clips["path"].isin(listed)]
+    others = set(map(_plain, held_out)) if len(clips) else set()
+    names = [
+        clip_id
+        for clip_id, path in zip(clips["clip_id"], clips["path"], strict=True)
+        if not _is_in_held_out_folder(clip_id) and others.isdisjoint(_names_of(clip_id, path))
+    ]
     if not names:
         return []
     return [
         f"{plural(len(names), 'audio file')} without a row in {table.name}, left out: {shown_list(names, 3)}"
     ]
+
+
+def _is_in_held_out_folder(clip_id: str) -> bool:
+    folder, slash, _ = clip_id.partition("/")
+    return bool(slash) and split_of(folder) == "held out"
+
+
+def _names_of(clip_id: str, path: str) -> set[str]:
+    """Return the names by which a table may list a file, as by `_plain`."""
+    names = {_plain(clip_id), _plain(path)}
+    return names | {name.rpartition(".")[0] for name in names if ending(name)}
+
+
+def _plain(name: str) -> str:
+    """Return a path without what may differ from that of the file: case, separators and `./`."""
+    return normalize_id(file_clip_id(name.strip().replace("\\", "/"))).casefold()

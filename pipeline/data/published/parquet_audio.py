@@ -21,7 +21,14 @@ from pipeline.audio.parquet_column import audio_column
 from pipeline.audio.parquet_rows import read_row
 from pipeline.data.clips import shown_list
 from pipeline.data.published.dataset_card import CardConfig, check_config, choose_config, read_card_configs
-from pipeline.data.published.named_files import NamedFile, files_of, split_kind, training_files
+from pipeline.data.published.named_files import (
+    NamedFile,
+    check_splits,
+    files_of,
+    split_kind,
+    training_files,
+    unlisted_files,
+)
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.file_finder import file_status
 from pipeline.data.sources.split_names import split_of, splits_in
@@ -63,7 +70,7 @@ def find_parquet_audio(
     name of a configuration of the dataset card.
 
     Raises:
-        UserError: several configurations, or no training split next to several others.
+        UserError: several configurations, or as `check_splits` and `training_files`.
         OSError: a folder, a file or an object store cannot be read.
     """
     names = list(_parquet_files(tree, "", _MAX_DEPTH))
@@ -72,11 +79,12 @@ def find_parquet_audio(
     found = ParquetFiles([])
     configs = read_card_configs(tree)
     check_config(configs, config, f"{flag} {data}")
-    files = _files_of_card(configs, names, config, f"{flag} {data}", found.warnings)
+    files = _files_of_card(configs, names, config, f"{flag} {data}", all_splits, found.warnings)
+    unlisted = unlisted_files(configs, names)
     if not files:  # without a card, or one that has nothing to do with these files
-        files = [_describe(name) for name in names]
+        files, unlisted = [_describe(name) for name in names], iter(())
     if not all_splits:
-        files = training_files(files, f"{flag} {data}", "Parquet file", found.warnings)
+        files = training_files(files, f"{flag} {data}", "Parquet file", found.warnings, unlisted)
     _check_config(tree, files, f"{flag} {data}", flag)
     found.files = [
         AudioFile(file.name, to_path(tree.path(file.name)), tree.status(file.name)) for file in files
@@ -125,17 +133,24 @@ def _parquet_files(tree: FolderTree, folder: str, depth: int) -> Iterator[str]:
 
 
 def _files_of_card(
-    configs: Sequence[CardConfig], names: list[str], config: str | None, data: str, warnings: list[str]
+    configs: Sequence[CardConfig],
+    names: list[str],
+    config: str | None,
+    data: str,
+    all_splits: bool,
+    warnings: list[str],
 ) -> list[NamedFile]:
     """Return the files of a configuration in the card of the dataset; none without such files.
 
     Raises:
-        UserError: as `choose_config`.
+        UserError: as `choose_config`, and without `all_splits` as `check_splits`.
     """
     splits = {config: files_of(config, names) for config in configs}
     chosen = choose_config([config for config in configs if splits[config]], config, data, warnings)
     if chosen is None:
         return []
+    if not all_splits:
+        check_splits(chosen, splits[chosen], data, "Parquet file", warnings)
     return [file if file.split else _describe(file.name)._replace(config="") for file in splits[chosen]]
 
 

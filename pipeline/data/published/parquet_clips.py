@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from pipeline.data.published.parquet_audio import (
     one_parquet_file,
 )
 from pipeline.data.published.parquet_records import read_rows
+from pipeline.data.sources.split_column import is_split_column
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -75,6 +76,7 @@ def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None)
     if labels is not None:
         _check_settings(data, labels)
     held_out: Counter[str] = Counter()
+    split_values: defaultdict[str, Counter[str]] = defaultdict(Counter)
     unused: list[str] = []
     used: list[str] = []
 
@@ -83,9 +85,13 @@ def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None)
         for file, rows in zip(found.files, rows_of, strict=True):
             (used if rows.columns else unused).append(rows.columns or file.name)
             held_out.update(rows.held_out)
+            for column, values in rows.split_values.items():
+                split_values[column].update(values)
             yield from rows.records
 
     clips = to_table(records())
+    for column, values in split_values.items():  # which may name splits in one file and not in another
+        is_split_column(data, column, values)
     warnings = list(found.warnings)
     if unused:
         count = plural(len(unused), "Parquet file")

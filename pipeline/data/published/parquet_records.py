@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +15,10 @@ from pipeline.data.clips import clip_record, shown
 from pipeline.data.labels import join_labels, parse_label_list, split_labels
 from pipeline.data.published.parquet_audio import AudioFile
 from pipeline.data.sources.row_values import NO_VALUES, parse_fold
-from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.split_column import first_split_column
+from pipeline.data.sources.split_names import split_of_value
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
-    RECORDING_COLUMNS,
     Columns,
     labeled_columns,
     path_column,
@@ -38,6 +38,8 @@ class FileRows:
     records: list[tuple] = field(default_factory=list)
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
+    split_values: dict[str, Counter[str]] = field(default_factory=dict)
+    """Number of rows of each value, of the columns that may be that of the splits."""
     columns: str = ""
     """Which columns were used for what; empty for a file without audio."""
 
@@ -57,6 +59,7 @@ def read_rows(file: AudioFile, flag: str, labels: LabelConfig | None) -> FileRow
         if labels is not None:
             reader.multi_label = labels.multi_label
             reader.check_label_type()
+            reader.find_splits()
         return reader.read()
 
 
@@ -65,7 +68,7 @@ def _columns(table: ParquetTable, labels: LabelConfig) -> Columns:
     classes = [position for position, name in enumerate(table.header) if name in table.class_names]
     only = classes[0] if len(classes) == 1 else None
     try:
-        return labeled_columns(table, labels.label_column, (0, only), group_columns=RECORDING_COLUMNS)
+        return labeled_columns(table, labels.label_column, (0, only))
     except UserError as error:
         if labels.label_column is not None:
             raise
@@ -87,6 +90,7 @@ class _RowReader:
     columns: Columns | None
     """None: labels are not read."""
     multi_label: bool = False
+    split_values: dict[str, Counter[str]] = field(default_factory=dict)
 
     def check_label_type(self) -> None:
         """Check that rows have one class, unless they may have several.
@@ -102,16 +106,35 @@ class _RowReader:
                 "--multi-label, or name another column by --label-column"
             )
 
+    def find_splits(self) -> None:
+        """Find the column of splits, by the values of those that may be it.
+
+        Raises:
+            UserError: as `is_split_column`.
+        """
+        assert self.columns is not None
+        counts: dict[int, Counter[str]] = {p: Counter() for p in self.columns.split_candidates}
+        names = [self.table.header[position] for position in counts]
+        for batch in self.table.file.iter_batches(_BATCH_ROWS, columns=names) if names else ():
+            for name, counter in zip(names, counts.values(), strict=True):
+                texts = column_texts(batch.column(name), self.table.class_names.get(name))
+                counter.update(text.strip() for text in texts)
+        split = first_split_column(self.table.name, self.table.header, counts)
+        # Columns after that of the splits may have any values.
+        checked = len(counts) if split is None else list(counts).index(split) + 1
+        self.split_values = dict(list(zip(names, counts.values(), strict=True))[:checked])
+        self.columns = replace(self.columns, split=split)
+
     def read(self) -> FileRows:
         """Read all rows.
 
         Raises:
             UserError: a label is missing, or a fold is no number.
         """
-        rows = FileRows(columns=self._describe())
+        rows = FileRows(columns=self._describe(), split_values=self.split_values)
         for row, size, values in self._values():
             split = values.get("split", "").strip()
-            if split and self._is_held_out(row, split):
+            if split_of_value(split) == "held out":
                 rows.held_out[split] += 1
             else:
                 rows.records.append(self._record(row, size, values))
@@ -171,12 +194,6 @@ class _RowReader:
             chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == self.audio.content
         )
         return int(size) // max(1, info.num_rows)
-
-    def _is_held_out(self, row: int, split: str) -> bool:
-        kind = split_of(split)
-        if kind is None and self.columns is not None and self.columns.split_is_strict:
-            raise self._error(row, f"split {shown(split)} is not train, val or test")
-        return kind == "held out"
 
     def _record(self, row: int, size: int, values: dict[str, str]) -> tuple:
         suffix = row_suffix(row, values.get("audio name") or values.get("name", ""))

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 
 from pipeline.data.clips import shown_list
+from pipeline.data.labels import SEPARATOR
 from pipeline.io.text import first_messages
 
 
@@ -25,6 +26,12 @@ def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list
             else "classes {} have a single clip, so each"
         )
         warnings.append(f"{classes.format(shown_list(single))} cannot be both trained on and validated")
+    if not multi_label and (joined := [name for name in sorted(counts) if SEPARATOR in name]):
+        classes = "class {} is" if len(joined) == 1 else "classes {} are each"
+        warnings.append(
+            f"{classes.format(shown_list(joined))} read as one class: add --multi-label if '{SEPARATOR}' "
+            "separates classes"
+        )
     similar: dict[str, list[str]] = {}
     for name in sorted(counts):
         similar.setdefault(_plain_name(name), []).append(name)

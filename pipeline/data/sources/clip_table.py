@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +11,8 @@ import pandas as pd
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import Row
+from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.table_columns import (
-    RECORDING_COLUMNS,
     Columns,
     describe_columns,
     labeled_columns,
@@ -33,6 +33,8 @@ class TableClips:
     warnings: list[str]
     columns: str
     """Which columns were used for what."""
+    held_out_files: Sequence[str] = field(default_factory=list)
+    """Files of the rows of other splits, as the table writes their paths."""
 
 
 def read_labeled_table(
@@ -48,24 +50,20 @@ def read_labeled_table(
         UserError: not a table, a missing column or an invalid value.
     """
     with open_table(path, "--data") as table:
-        columns = labeled_columns(table, label_column, group_columns=group_columns(location))
+        columns = labeled_columns(table, label_column)
         if columns.label_is_list:
             raise UserError(
                 f"{table.name}: column 'labels' may have several classes in a row: add --multi-label, or "
                 "name another column by --label-column"
             )
+        columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
         folder = path.parent if location is None else location.folder
         reader = TableReader(table.name, FileFinder(folder), location=location)
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
         warnings = reader.check_files(path, clips)
         if location is None:
             log_columns(table, columns)
-        return TableClips(clips, warnings, describe_columns(table, columns))
-
-
-def group_columns(location: AudioLocation | None) -> Sequence[str]:
-    """Return the columns that may name recordings: more of them in the tables of published datasets."""
-    return ("group",) if location is None else RECORDING_COLUMNS
+        return TableClips(clips, warnings, describe_columns(table, columns), reader.held_out_files)
 
 
 def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -143,7 +143,7 @@ def _without_held_out(tree: FolderTree, data: Path, names: list[str], warnings: 
     if not classes:
         raise UserError(
             f"--data {data}: no training split or class folder next to {shown_list(held_out)}; "
-            f"to read its class folders, pass --data {data / held_out[0]}"
+            + _held_out_hint(tree, data, held_out)
         )
     if len(classes) == 1 and not _has_class_folders(tree, held_out[0]):
         raise UserError(
@@ -154,6 +154,16 @@ def _without_held_out(tree: FolderTree, data: Path, names: list[str], warnings: 
         f"ignoring {shown_list(held_out)}, named like a test or validation split; if it is a class, rename it"
     )
     return rest
+
+
+def _held_out_hint(tree: FolderTree, data: Path, held_out: list[str]) -> str:
+    """Return what to do if there is nothing but folders of test or validation splits."""
+    with_classes = next((name for name in held_out if _has_class_folders(tree, name)), None)
+    if with_classes is not None:
+        return f"to read its class folders, pass --data {data / with_classes}"
+    return next(
+        iter(table_hint(tree)), f"none of them has class folders: sort them into these, or {_CSV_HINT}"
+    )
 
 
 def _is_held_out(tree: FolderTree, name: str) -> bool:

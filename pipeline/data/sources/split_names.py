@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+Split = Literal["train", "held out"]
+
 _TRAIN = r"train|training"
-_HELD_OUT = r"test|testing|val|valid|validate|validation|eval|evaluation|dev|holdout|held[_\- ]?out"
+_HELD_OUT = r"test|testing|val|valid|validate|validation|eval|evaluation|dev|devel|h[oe]ld[_\- ]?out"
 # Words next to it, as in `train_audio`. Others make a class name, as in `train_horn`.
 _AFFIX = r"audio|data|set|clips|files|wavs?|sounds?|soundscapes?|recordings?"
 # Parts of a split in competitions, as in `train_short_audio`.
@@ -17,14 +19,33 @@ _NAME = re.compile(
     rf"(?:[_\- ]?(?:{_PART}))?(?:[_\- ]?(?:{_AFFIX}))?",
     re.IGNORECASE,
 )
+# Further words of values in tables, which may be classes as names of folders.
+_WORDS: dict[str, Split] = {"trn": "train", "tst": "held out", "evaluate": "held out", "unseen": "held out"}
 
 
-def split_of(name: str) -> Literal["train", "held out"] | None:
+def split_of(name: str) -> Split | None:
     """Return which split a name stands for; None if it is not the name of a split."""
     match = _NAME.fullmatch(name.strip())
     if match is None:
         return None
     return "train" if match["train"] else "held out"
+
+
+def split_of_value(value: str) -> Split | None:
+    """Return which split a value in a column of splits stands for; None if it is not the name of a split.
+
+    More is recognized than of a folder, which may be a class: a split among other words (`dev-clean`,
+    `public_test`) and with a number (`test1`). `train-dev` is None, as its words contradict each other.
+    """
+    if (split := split_of(value)) is not None:
+        return split
+    words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value))
+    kinds = {kind for word in words if (kind := _split_of_word(word.rstrip("0123456789"))) is not None}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _split_of_word(word: str) -> Split | None:
+    return split_of(word) or _WORDS.get(word.lower())
 
 
 def splits_in(name: str) -> set[str]:

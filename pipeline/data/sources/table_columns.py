@@ -22,7 +22,7 @@ PATH_COLUMNS = (
 LABEL_COLUMNS = "label primary_label class category class_name label_name target".split()
 # Columns of all classes, or of those in addition to the first one: lists of names in one text.
 LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
-# Columns of published datasets that name the recording a clip was cut from (ESC-50, UrbanSound8K).
+# Columns that name the recording a clip was cut from, also in ESC-50 (`src_file`) and UrbanSound8K (`fsID`).
 RECORDING_COLUMNS = ("group", "src_file", "fsid")
 ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
@@ -52,8 +52,9 @@ class Columns:
     group: int | None = None
     clip_id: int | None = None
     split: int | None = None
-    split_is_strict: bool = False
-    """Whether all values of `split` must be names of splits."""
+    """Set by `split_column`, from the values of the candidates."""
+    split_candidates: tuple[int, ...] = ()
+    """Columns that may be that of the splits, by their names."""
     times: TimeColumns | None = None
     label_is_list: bool = False
     """Whether the label is the text of a list."""
@@ -66,16 +67,14 @@ def labeled_columns(
     label_column: str | None = None,
     other_columns: tuple[int | None, int | None] = (None, None),
     times: TimeColumns | None = None,
-    group_columns: Sequence[str] = ("group",),
 ) -> Columns:
-    """Return the columns of a table of labeled clips.
+    """Return the columns of a table of labeled clips, without that of the splits.
 
     Args:
         table: the open table.
         label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`).
         other_columns: positions of paths and classes if the table has no column of the usual names.
         times: columns of start and end of events.
-        group_columns: names of columns of recordings.
 
     Raises:
         UserError: no column of paths or classes.
@@ -101,14 +100,14 @@ def labeled_columns(
                 else "file, filename or filepath are also read as path"
             )
         )
-    split = _first(names, SPLIT_COLUMNS)
     return Columns(
         path,
         label,
         _first(names, ("fold",)),
-        _first(names, group_columns),
-        split=split,
-        split_is_strict=split is not None and names[split] == "split",
+        _first(names, RECORDING_COLUMNS),
+        split_candidates=tuple(
+            names.index(name) for name in SPLIT_COLUMNS if name in names and names.index(name) != label
+        ),
         times=times,
         label_is_list=names[label] in LABEL_LIST_COLUMNS,
         more_labels=_first(names, MORE_LABEL_COLUMNS),
@@ -135,6 +134,7 @@ def log_columns(table: Table, columns: Columns, others: Collection[int | None] =
         f"{name} as {used[position]}"
         for position, name in enumerate(table.header)
         if position in (columns.path, columns.label)
+        or (position == columns.group and names[position] != "group")
     ]
     if ignored or {"path", "label"} - set(names):
         note = f"; ignored: {', '.join(map(shown, ignored[:12]))}" if ignored else ""
@@ -197,7 +197,7 @@ def _column_names(table: Table) -> list[str]:
         UserError: two columns that are used have the same name.
     """
     names = ["_".join(name.lower().split()) for name in table.header]
-    used = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, "fold", "group"}
+    used = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *RECORDING_COLUMNS, "fold"}
     twice = [name for name, count in Counter(names).items() if count > 1 and name in used]
     if twice:
         raise UserError(f"{table.name}: two columns are named '{twice[0]}'; rename or remove one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.listed_files import ListedFiles
 from pipeline.data.sources.row_values import NO_VALUES, Row, file_clip_id, parse_fold, row_chunks, row_value
-from pipeline.data.sources.split_names import split_of
+from pipeline.data.sources.split_names import split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
+from pipeline.io.table_files import ListText
 from pipeline.io.text import plural
 
 
@@ -32,6 +34,8 @@ class TableReader:
     """Where the files are, if not as the table writes their paths."""
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
+    held_out_files: list[str] = field(default_factory=list)
+    """Paths of the files in these rows, as the table writes them, but for those in folders of splits."""
 
     def __post_init__(self) -> None:
         self._listed = ListedFiles(self.name, self.finder)
@@ -68,7 +72,7 @@ class TableReader:
     def _names(self, rows: Iterable[Row], columns: Columns) -> Iterator[str]:
         """Yield the names of the files of the training split."""
         for _, values in rows:
-            if columns.split is None or split_of(row_value(values, columns.split)) != "held out":
+            if columns.split is None or split_of_value(row_value(values, columns.split)) != "held out":
                 yield self.file_name(values, columns)
 
     def file_name(self, values: Sequence[str], columns: Columns) -> str:
@@ -85,7 +89,7 @@ class TableReader:
         Raises:
             UserError: a value is missing or invalid, or a name stands for several files.
         """
-        if columns.split is not None and self._is_held_out(line, row_value(values, columns.split), columns):
+        if columns.split is not None and self._is_held_out(values, columns):
             return None
         label = row_value(values, columns.label)
         if not row_value(values, columns.path):
@@ -95,6 +99,7 @@ class TableReader:
             return None
         if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")
+        self._check_one_class(line, values, columns)
         fold = self._fold(line, row_value(values, columns.fold))
         file = self._find(line, path)
         clip_id = row_value(values, columns.clip_id) or file_clip_id(file.name)
@@ -102,16 +107,25 @@ class TableReader:
         group = "" if group.lower() in NO_VALUES else group
         return clip_record(clip_id, file.path, label, file.status, fold, group)
 
-    def _is_held_out(self, line: int, split: str, columns: Columns) -> bool:
-        kind = split_of(split)
-        if kind is None and columns.split_is_strict:
+    def _check_one_class(self, line: int, values: Sequence[str], columns: Columns) -> None:
+        """Check that a row does not have a list of classes, unless rows may have any number of them."""
+        if columns.label is None or self.label_is_optional or columns.label >= len(values):
+            return
+        label = values[columns.label]
+        if isinstance(label, ListText):
             raise UserError(
-                f"{self.name}, line {line}: split '{split}' is not train, val or test; "
-                "if the column means something else, rename it"
+                f"{self.name}, line {line}: has several classes ({shown(label)}): add --multi-label, or name "
+                "another column by --label-column"
             )
-        if kind == "held out":
-            self.held_out[split] += 1
-        return kind == "held out"
+
+    def _is_held_out(self, values: Sequence[str], columns: Columns) -> bool:
+        split = row_value(values, columns.split)
+        if split_of_value(split) != "held out":
+            return False
+        self.held_out[split] += 1
+        with suppress(UserError):  # a name of several files, which does not matter in a row that is not read
+            self.held_out_files.append(self.file_name(values, columns))
+        return True
 
     def _is_in_held_out(self, path: str) -> bool:
         folder = path.strip().replace("\\", "/").partition("/")

@@ -152,6 +152,13 @@ def test_times_may_have_columns_of_their_own(names: tuple[str, ...], file: str) 
     assert (filled[list(NAMES)].to_numpy(np.float32) == probabilities[12:]).all()
 
 
+def test_end_column_is_that_of_the_start_column() -> None:
+    starts, ends = [str(start) for start in STARTS], [str(start + 5) for start in STARTS]
+    requested = times_sample(file=["soundscape_99"] * 12, start_time=starts, end_time=ends, offset=["0"] * 12)
+    with pytest.raises(UserError, match=r"'offset': not a model class"):
+        plan_window_submission(requested, recordings(), NAMES)
+
+
 def test_files_may_have_any_column_and_many_windows() -> None:
     starts = {"start": [str(start) for start in STARTS] * 2}
     files = {"file": ["soundscape_99"] * 12 + ["soundscape_1234"] * 12}

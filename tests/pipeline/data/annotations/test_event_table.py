@@ -64,6 +64,29 @@ def test_events_may_have_a_duration(header: str, rows: str, tmp_path: Path):
     assert manifest.events == {"a.wav": [(1.5, 2.0, "dog"), (3.0, 3.0, "cat")]}
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("path,label,start_time,end_time,offset", "a.wav,dog,1,2,9"),
+        ("path,label,offset,start_time,end_time", "a.wav,dog,9,1,2"),
+        ("path,label,begin,end,offset", "a.wav,dog,1,2,9"),
+        ("path,label,t_min,t_max,offset", "a.wav,dog,1,2,9"),
+        ("path,label,start,end_time,offset", "a.wav,dog,1,2,9"),
+        ("path,label,onset,offset,end", "a.wav,dog,1,2,9"),
+        ("path,label,onset,offset,start_time", "a.wav,dog,1,2,9"),
+        ("path,label,start,onset,offset", "a.wav,dog,9,1,2"),
+        ("path,label,Start (s),End (s),end", "a.wav,dog,1,2,9"),
+        ("path,label,start_time,stop_time,end", "a.wav,dog,1,2,9"),
+        ("path,label,start,offset", "a.wav,dog,1,2"),
+        # The start of the window that was annotated, or of the file in its sequence.
+        ("path,label,start,duration,offset", "a.wav,dog,1,1,9"),
+        ("path,label,begin_time,end_time,duration,offset", "a.wav,dog,1,2,9,9"),
+    ],
+)
+def test_start_and_end_belong_to_each_other(header: str, row: str, tmp_path: Path):
+    assert read(tmp_path, f"{header}\n{row}\n", window=5.0).events == {"a.wav": [(1.0, 2.0, "dog")]}
+
+
 def test_files_of_kaleidoscope_are_in_their_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     touch(tmp_path / "one" / "two", "a.wav")
     header = "FOLDER,IN FILE,OFFSET,DURATION,MANUAL ID"
@@ -120,6 +143,38 @@ def test_rows_of_a_file_are_merged_with_multi_label(tmp_path: Path):
     assert manifest.clips["fold"].tolist() == [1, 2, -1]
     assert manifest.clips["group"].tolist() == ["x", "b.wav", "c.wav"]
     assert manifest.class_counts == {"cat": 2, "dog": 2, "rain": 1}
+
+
+def test_names_of_one_file_are_one_recording(tmp_path: Path):
+    rows = "a,dog,1,2\n./a.wav,cat,3,4\nb.wav,cat,1,2\na.wav,dog,5,6\n"
+    for settings in ({"window": 5.0}, {"multi_label": True}):
+        manifest = read(tmp_path, f"path,label,start,end\n{rows}", **settings)
+        assert labels(manifest) == {"a.wav": "cat;dog", "b.wav": "cat"}
+        assert manifest.clips["group"].tolist() == ["a.wav", "b.wav"]
+    manifest = read(tmp_path, f"path,label,start,end\n{rows}", window=5.0)
+    assert manifest.events == {
+        "a.wav": [(1.0, 2.0, "dog"), (3.0, 4.0, "cat"), (5.0, 6.0, "dog")],
+        "b.wav": [(1.0, 2.0, "cat")],
+    }
+    text = "path,label,group\na,dog,x\na.wav,cat,{}\n"
+    assert read(tmp_path, text.format("x"), multi_label=True).clips["group"].tolist() == ["x"]
+    with pytest.raises(UserError, match=r"rows of 'a\.wav' have different folds or groups"):
+        read(tmp_path, text.format("y"), multi_label=True)
+    (tmp_path / "events.csv").write_text(f"path,label,start,end\n{rows}{tmp_path}/b.wav,dog,7,8\n")
+    config = ManifestConfig(window=5.0, annotations=tmp_path / "events.csv")
+    assert labels(read_manifest(tmp_path, config)) == {"a.wav": "cat;dog", "b.wav": "cat;dog"}
+
+
+def test_files_that_a_table_tells_apart_by_case_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"'A\.wav' does not exist, only '.*/a\.wav', which has another row"):
+        read(tmp_path, "path,label\na.wav,dog\nA.wav,cat\n", multi_label=True)
+
+
+def test_rows_of_other_splits_are_left_out(tmp_path: Path):
+    text = "path,label,start,end,subset\na.wav,dog,1,2,train\nb.wav,cat,3,4,dev-clean\n"
+    assert labels(read(tmp_path, text, window=5.0)) == {"a.wav": "dog"}
+    with pytest.raises(UserError, match=r"column 'subset' names splits .*, but not in all rows \('odd': 1\)"):
+        read(tmp_path, text + "c.wav,cat,3,4,odd\n", window=5.0)
 
 
 def test_one_label_tables_stay_as_they_were(tmp_path: Path):

@@ -12,8 +12,10 @@ import soundfile
 from models.config import ConfigError
 from pipeline.classifier.predict import read_audio
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.data.published.card_audio import find_card_audio
 from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.errors import UserError
+from pipeline.io.folder_tree import open_tree
 from tests.helpers.object_store import upload_folder
 from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import RATE, tone
@@ -139,6 +141,66 @@ def test_prediction_reads_all_splits_of_the_chosen_configuration(tmp_path: Path)
 def test_card_without_audio_files_changes_nothing(front_matter: str, tmp_path: Path) -> None:
     write(tmp_path, front_matter, "dog/1.wav", "rain/2.wav")
     assert labels(read(tmp_path)) == {"dog/1.wav": "dog", "rain/2.wav": "rain"}
+
+
+NUMBERED = """configs:
+- config_name: x
+  data_files:
+  - {split: train, path: 'train-[0-9]/**'}
+  - {split: test, path: 'test-*/**'}
+"""
+
+
+def test_training_split_in_brackets_is_read(tmp_path: Path) -> None:
+    write(tmp_path, NUMBERED, "train-0/dog/1.wav", "train-1/rain/2.wav", "test-0/dog/3.wav")
+    chosen = find_card_audio(open_tree(tmp_path), "--data x", None, all_splits=False)
+    assert chosen is not None
+    assert chosen.paths == {f"{tmp_path}/train-0/dog/1.wav", f"{tmp_path}/train-1/rain/2.wav"}
+
+
+def test_training_split_of_the_card_without_files_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, NUMBERED, "test-0/dog/3.wav", "test-0/rain/4.wav")
+    with pytest.raises(UserError) as error:
+        read(tmp_path)
+    assert str(error.value) == (
+        f"--data {tmp_path}: README.md lists 'train-[0-9]/**' for split 'train', but no audio file "
+        "belongs to it: add its files, or correct or remove the split in README.md"
+    )
+    assert len(read_unlabeled(tmp_path, "x").clips) == 2  # all splits are predicted
+
+
+def test_held_out_split_of_the_card_without_files_is_a_warning(tmp_path: Path) -> None:
+    """It may not have been downloaded; or its pattern is wrong, and its files are trained on."""
+    write(tmp_path, NUMBERED, "train-0/dog/1.wav", "train-0/rain/2.wav")
+    found = read(tmp_path)
+    assert len(found.clips) == 2
+    assert "README.md lists 'test-*/**' for split 'test', but no audio file belongs to it" in found.warnings
+
+
+def test_training_split_that_the_card_leaves_out_is_named(tmp_path: Path) -> None:
+    config = "configs:\n- config_name: x\n  data_files: [{split: test, path: test/**}]\n"
+    sounds = ("test/dog/1.wav", "test/rain/2.wav")
+    write(tmp_path, config, *sounds)
+    assert len(read(tmp_path).clips) == 2  # the only split
+    other = f"{config}- config_name: y\n  data_files: [{{split: train, path: train/**}}]\n"
+    write(tmp_path, other, *sounds, "train/dog/3.wav")
+    assert len(read(tmp_path, data_config="x").clips) == 2  # that of another configuration
+    write(tmp_path, config)
+    with pytest.raises(UserError) as error:
+        read(tmp_path)
+    assert str(error.value) == (
+        f"--data {tmp_path}: README.md lists only split 'test', but 'train/dog/3.wav' is named as a training "
+        "split: add that split to README.md, or pass a folder that has only the files to read"
+    )
+
+
+def test_file_of_two_splits_is_held_out(tmp_path: Path) -> None:
+    files = "{train: 'clips/**', test: 'clips/*/test-*'}"
+    sounds = ("clips/dog/1.wav", "clips/rain/2.wav", "clips/rain/test-3.wav")
+    write(tmp_path, f"configs:\n- {{config_name: x, data_files: {files}}}\n", *sounds)
+    manifest = read(tmp_path)
+    assert labels(manifest) == {"dog/1.wav": "dog", "rain/2.wav": "rain"}
+    assert "ignoring 1 audio file of other splits ('test')" in manifest.warnings
 
 
 def test_configuration_of_table_or_annotations_is_refused(tmp_path: Path) -> None:

@@ -79,6 +79,35 @@ def test_urbansound_times_are_no_events(window: float | None, tmp_path: Path):
     assert labels(manifest) == {"fold1/7-3-0-0.wav": "dog_bark", "fold2/8-2-0-0.wav": "children"}
     assert manifest.events is None and not manifest.multi_label
     assert manifest.clips["group"].tolist() == ["7", "8"]
+    assert not [warning for warning in manifest.warnings if "--window" in warning]
+
+
+@pytest.mark.parametrize("table", ["clips.csv", "meta/metadata.csv"])
+def test_times_without_window_are_named(table: str, tmp_path: Path):
+    text = "file_name,label,onset,duration\na.wav,dog,3,1\nb.wav,rain,0,1\n"
+    folder = "audio" if "/" in table else "."
+    root = write(tmp_path, table, text, f"{folder}/a.wav", f"{folder}/b.wav")
+    warning = (
+        f"--data {root / table}: its columns 'onset', 'duration' are not used without --window: each clip is "
+        "of the whole file; add --window SECONDS"
+    )
+    for data in (root, root / table):
+        assert warning in read_manifest(data).warnings
+        events = read_manifest(data, ManifestConfig(window=0.1))
+        assert events.events is not None and warning not in events.warnings
+
+
+def test_events_of_a_file_without_window_are_refused(tmp_path: Path):
+    root = write(tmp_path, "clips.csv", "path,label,start,end\na.wav,x,0,1\na.wav,y,2,3\n", "a.wav")
+    with pytest.raises(UserError, match=r"with times for a file, e.g. 'a.wav': add --window SECONDS to read"):
+        read_manifest(root / "clips.csv")
+    assert labels(read_manifest(root / "clips.csv", ManifestConfig(multi_label=True))) == {"a.wav": "x;y"}
+
+
+@pytest.mark.parametrize("header", ["file_name,label,start,note", "file_name,label,length,duration"])
+def test_columns_that_are_no_times_of_events_are_not_named(header: str, tmp_path: Path):
+    root = write(tmp_path, "clips.csv", f"{header}\na.wav,dog,3,1\nb.wav,rain,0,1\n", "a.wav", "b.wav")
+    assert not [warning for warning in read_manifest(root).warnings if "--window" in warning]
 
 
 BIRDS = """primary_label,secondary_labels,filename
@@ -156,6 +185,78 @@ def test_ambiguous_layouts_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"name it by --label-column; its columns are 'fname', 'kind'"):
         read_manifest(unnamed)
     assert labels(read_manifest(unnamed, ManifestConfig(label_column="kind"))) == {"a.wav": "x", "b.wav": "y"}
+
+
+FSD50K_DEV = """fname,labels,mids,split
+1,"Guitar,Music","/m/1,/m/2",train
+2,Bark,/m/3,val
+3,"Bark,Dog,Animal","/m/3,/m/4,/m/5",train
+"""
+
+
+def write_fsd50k(root: Path) -> Path:
+    """Write the layout of FSD50K with three clips in its development set and one in its evaluation set."""
+    sounds = [*(f"FSD50K.dev_audio/{number}.wav" for number in (1, 2, 3)), "FSD50K.eval_audio/4.wav"]
+    write(root, "FSD50K.ground_truth/dev.csv", FSD50K_DEV, *sounds)
+    (root / "FSD50K.ground_truth/eval.csv").write_text("fname,labels,mids\n4,Bark,/m/3\n")
+    (root / "FSD50K.ground_truth/vocabulary.csv").write_text("0,Bark,/m/3\n1,Guitar,/m/1\n")
+    (root / "FSD50K.metadata/collection").mkdir(parents=True)
+    (root / "FSD50K.metadata/collection/collection_dev.csv").write_text("fname,labels,mids\n1,Guitar,/m/1\n")
+    (root / "FSD50K.doc").mkdir()
+    (root / "FSD50K.doc/README.md").write_text("# FSD50K\n")
+    return root
+
+
+def test_fsd50k_is_read_as_published(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    root, config = write_fsd50k(tmp_path), ManifestConfig(multi_label=True)
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, "melray"):
+        manifest = read_manifest(root, config)
+    logger.removeHandler(caplog.handler)
+    assert set(caplog.messages) == {
+        "data: FSD50K.ground_truth/dev.csv (column 'fname' = path, 'labels' = label, 'split' = split; "
+        "2 clips) with audio in FSD50K.dev_audio/"
+    }
+    assert labels(manifest) == {"1": "Guitar;Music", "3": "Animal;Bark;Dog"}
+    assert [warning for warning in manifest.warnings if "row" in warning] == [
+        "ignoring 1 row of other splits ('val': 1)"
+    ]
+    table = read_manifest(root / "FSD50K.ground_truth/dev.csv", config)
+    assert table.clips.equals(manifest.clips) and table.warnings == manifest.warnings
+    with pytest.raises(
+        UserError, match=r"dev\.csv: column 'labels' may have several classes .* --multi-label"
+    ):
+        read_manifest(root)
+
+
+def test_held_out_folders_without_classes_hint_at_the_table(tmp_path: Path):
+    root = write_fsd50k(tmp_path)
+    (root / "FSD50K.ground_truth/dev.csv").write_text(FSD50K_DEV.replace(",split", ",part"))
+    with pytest.raises(UserError) as error:
+        read_manifest(root, ManifestConfig(multi_label=True))
+    assert str(error.value) == (
+        f"--data {root}: no training split or class folder next to 'FSD50K.dev_audio', 'FSD50K.eval_audio'; "
+        f"if 'dev.csv' has the labels, pass --data {root}/FSD50K.ground_truth/dev.csv"
+    )
+
+
+@pytest.mark.parametrize("name", ["b.wav", "b", "./b.wav", "B.WAV", "audio\\b.wav"])
+def test_files_of_other_splits_are_not_unlisted(name: str, tmp_path: Path):
+    prefix = "audio/" if "\\" in name else ""
+    text = f"fname,label,split\n{prefix}a.wav,x,train\n{name},x,test\n{prefix}c.wav,y,train\n"
+    root = write(tmp_path, "meta/train.csv", text, "audio/a.wav", "audio/b.wav", "audio/c.wav", "audio/d.wav")
+    warnings = read_manifest(root).warnings
+    assert "1 audio file without a row in train.csv, left out: 'd.wav'" in [
+        warning.replace("audio/", "") for warning in warnings
+    ]
+
+
+def test_files_of_other_splits_in_annotations_are_not_unlisted(tmp_path: Path):
+    text = "fname,label,split\na.wav,x,train\nb.wav,x,test\n"
+    root = write(tmp_path, "all.csv", text, "audio/a.wav", "audio/b.wav", "audio/d.wav")
+    config = ManifestConfig(multi_label=True, annotations=root / "all.csv")
+    warnings = read_manifest(root, config).warnings
+    assert "1 audio file without a row in all.csv, left out: 'audio/d.wav'" in warnings
 
 
 def test_class_folders_are_read_despite_tables(tmp_path: Path):

@@ -156,6 +156,33 @@ def test_card_without_usable_configurations_is_ignored(tmp_path: Path, front_mat
     assert len(ids(read(tmp_path))) == 4
 
 
+def splits_card(train: str) -> str:
+    files = f"{{train: '{train}', test: 'data/test-*.parquet'}}"
+    return f"configs:\n- {{config_name: default, data_files: {files}}}\n"
+
+
+def test_training_split_in_brackets_is_read(tmp_path: Path) -> None:
+    write_files(tmp_path, "data/train-0.parquet", "data/train-x.parquet", "data/test-0.parquet")
+    write_card(tmp_path, splits_card("data/train-[0-9]*.parquet"))
+    assert {name.partition("#")[0] for name in ids(read(tmp_path))} == {"data/train-0.parquet"}
+
+
+def test_held_out_split_is_not_read_for_a_training_split_without_files(tmp_path: Path) -> None:
+    write_files(tmp_path, "data/train-0.parquet", "data/test-0.parquet")
+    write_card(tmp_path, splits_card("data/{train,valid}-*.parquet"))
+    with pytest.raises(UserError) as error:
+        read(tmp_path)
+    assert str(error.value) == (
+        f"--data {tmp_path}: README.md lists 'data/{{train,valid}}-*.parquet' for split 'train', but no "
+        "Parquet file belongs to it: add its files, or correct or remove the split in README.md"
+    )
+    write_card(tmp_path, "configs:\n- {config_name: default, data_files: {test: data/test-*}}\n")
+    with pytest.raises(UserError, match=r"lists only split 'test', but 'data/train-0.parquet' is named as a"):
+        read(tmp_path)
+    (tmp_path / "data/train-0.parquet").unlink()
+    assert {name.partition("#")[0] for name in ids(read(tmp_path))} == {"data/test-0.parquet"}
+
+
 def test_configurations_without_a_default_are_listed(tmp_path: Path) -> None:
     write_files(tmp_path, "data/en/x.parquet", "data/de/x.parquet")
     write_card(
@@ -268,7 +295,33 @@ def test_rows_of_other_splits_are_left_out(tmp_path: Path) -> None:
     assert ids(manifest) == ["x.parquet#000000/0.wav", "x.parquet#000002/2.wav"]
     assert "ignoring 2 rows of other splits ('test': 1, 'val': 1)" in manifest.warnings
     write_parquet(path, [row | {"split": "odd"} for row in rows])
-    with pytest.raises(UserError, match=r"x.parquet, row 0: split 'odd' is not train, val or test"):
+    with pytest.raises(
+        UserError, match=r"x.parquet: column 'split' has values \('odd': 4\), none of which is"
+    ):
+        read(tmp_path)
+
+
+def test_splits_in_other_words_are_left_out_or_refused(tmp_path: Path) -> None:
+    def write_splits(name: str, *splits: str | None) -> None:
+        rows = labeled_rows(len(splits))
+        write_parquet(
+            tmp_path / name, [row | {"subset": value} for row, value in zip(rows, splits, strict=True)]
+        )
+
+    write_splits("a.parquet", "train-clean-100", "dev-clean", "test1", "train")
+    assert [name.partition("#")[2][:6] for name in ids(read(tmp_path))] == ["000000", "000003"]
+    write_splits("a.parquet", "train", "test", "odd", None)
+    with pytest.raises(
+        UserError, match=r"a\.parquet: column 'subset' names splits .* \(no value: 1, 'odd': 1\): write train"
+    ):
+        read(tmp_path)
+    # In one file none of the values is the name of a split, in another all are.
+    write_splits("a.parquet", "odd", "odd")
+    assert len(ids(read(tmp_path))) == 2
+    write_splits("b.parquet", "train", "test")
+    with pytest.raises(
+        UserError, match=rf"--data {tmp_path}: column 'subset' names splits .* \('odd': 2\): write train"
+    ):
         read(tmp_path)
 
 

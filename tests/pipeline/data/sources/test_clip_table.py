@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.clips import NO_FOLD
-from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
@@ -129,9 +129,92 @@ def test_rows_of_other_splits_are_left_out(tmp_path: Path):
     assert names(read_csv(tmp_path, text.replace(",split", ",subset"))) == ["1.wav", "2.wav"]
     with pytest.raises(UserError, match=r"no row belongs to the training split \('test': 2\)"):
         read_csv(tmp_path, "path,label,split\n1.wav,a,test\n2.wav,b,test\n")
-    with pytest.raises(UserError, match="line 2: split '1' is not train, val or test"):
+    with pytest.raises(
+        UserError, match=r"column 'split' has values \('1': 1, '2': 1\), none of which is train, val or test"
+    ):
         read_csv(tmp_path, "path,label,split\n1.wav,a,1\n2.wav,b,2\n")
+
+
+@pytest.mark.parametrize("column", ["split", "subset", "set", "partition"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "devel", "dev-test", "test1", "test_seen", "dev-clean", "public_test", "PrivateTest", "eval2",
+        "unseen", "tst", "test-other", "Test 2", "validation_matched", "hold-out", "evaluate", "testset3",
+    ],
+)  # fmt: skip
+def test_held_out_splits_in_other_words_are_left_out(column: str, value: str, tmp_path: Path):
+    manifest = read_csv(tmp_path, f"path,label,{column}\n1.wav,a,train-clean-100\n2.wav,b,{value}\n")
+    assert names(manifest) == ["1.wav"]
+    assert f"ignoring 1 row of other splits ('{value}': 1)" in manifest.warnings
+
+
+@pytest.mark.parametrize(
+    "value", ["training", "train-other-500", "train2", "unbalanced_train", "trn", "TRAIN"]
+)
+def test_training_splits_in_other_words_are_read(value: str, tmp_path: Path):
+    assert names(read_csv(tmp_path, f"path,label,subset\n1.wav,a,{value}\n2.wav,b,test\n")) == ["1.wav"]
+
+
+@pytest.mark.parametrize("column", ["split", "subset", "set", "partition"])
+@pytest.mark.parametrize(
+    "value", ["second", "device", "trainval", "train-dev", "validated", "seen", "contest"]
+)
+def test_value_that_may_be_any_split_is_refused(column: str, value: str, tmp_path: Path):
+    rows = f"1.wav,a,train\n2.wav,b,test\n3.wav,a,{value}\n4.wav,b,{value}\n"
+    with pytest.raises(UserError) as error:
+        read_csv(tmp_path, f"path,label,{column}\n{rows}")
+    assert str(error.value) == (
+        f"--data {tmp_path}/clips.csv: column '{column}' names splits ('test': 1, 'train': 1), but not in "
+        f"all rows ('{value}': 2): write train, val or test there, or rename the column if it means "
+        "something else"
+    )
+
+
+def test_rows_without_a_split_next_to_others_are_refused(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"names splits \('test': 1\), but not in all rows \(no value: 2\): write"
+    ):
+        read_csv(tmp_path, "path,label,subset\n1.wav,a,test\n2.wav,b,\n3.wav,b\n")
+
+
+def test_columns_that_name_no_splits_are_not_used(tmp_path: Path):
     assert len(read_csv(tmp_path, "path,label,subset\n1.wav,a,small\n2.wav,b,\n").clips) == 2
+    assert len(read_csv(tmp_path, "path,label,split\n1.wav,a,\n2.wav,b,\n").clips) == 2
+    text = "path,label,set,partition\n1.wav,a,A,train\n2.wav,b,B,test\n"
+    assert names(read_csv(tmp_path, text)) == ["1.wav"]
+    # A class named like a split, in the column of the classes.
+    (tmp_path / "set.csv").write_text("path,set\n1.wav,train\n2.wav,bus\n")
+    clips = read_manifest(tmp_path / "set.csv", ManifestConfig(label_column="set")).clips
+    assert clips["label"].tolist() == ["train", "bus"]
+
+
+RECORDINGS = "7,7-A,a\n7,7-B,b\n8,8-A,a\n"
+
+
+@pytest.mark.parametrize("column", ["src_file", "fsID", "group"])
+@pytest.mark.parametrize("place", ["meta", "", "audio"])
+@pytest.mark.parametrize("prefix", ["", "audio/", "absolute"])
+def test_recordings_do_not_depend_on_where_the_table_lies(
+    column: str, place: str, prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    touch(tmp_path, "audio/7-A.wav", "audio/7-B.wav", "audio/8-A.wav")
+    start = f"{tmp_path}/audio/" if prefix == "absolute" else prefix
+    rows = [line.split(",") for line in RECORDINGS.split()]
+    text = "".join(f"{group},{start}{name}.wav,{label}\n" for group, name, label in rows)
+    (tmp_path / place).mkdir(exist_ok=True)
+    table = write_csv(tmp_path / place, f"{column},path,label\n{text}")
+    logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.INFO, "melray"):
+        clips = read_manifest(table).clips
+    logger.removeHandler(caplog.handler)
+    assert clips["group"].tolist() == ["7", "7", "8"]
+    assert "ignored" not in caplog.text
+
+
+def test_groups_in_any_unicode_form_are_equal(tmp_path: Path):
+    text = f"path,label,group\n1.wav,a,{COMPOSED}\n2.wav,b,{DECOMPOSED}\n"
+    assert read_csv(tmp_path, text).clips["group"].tolist() == [COMPOSED, COMPOSED]
 
 
 def test_names_find_files_in_other_forms(tmp_path: Path):

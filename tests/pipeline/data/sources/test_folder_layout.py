@@ -169,6 +169,10 @@ def test_table_next_to_recordings_is_suggested(tmp_path: Path):
         ("test-set", "held out"),
         ("VAL", "held out"),
         ("held_out", "held out"),
+        ("devel", "held out"),
+        # Of a value in a table, more is recognized: a folder may be a class.
+        ("test1", None),
+        ("dev-clean", None),
         ("train horn", None),
         ("contest", None),
         ("", None),

@@ -1,0 +1,75 @@
+"""Tables of JSON lines: optional keys, and lists of classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.io.errors import UserError
+from tests.pipeline.data.test_manifest import touch
+
+MULTI_LABEL = ManifestConfig(multi_label=True)
+
+
+def write(root: Path, *rows: dict[str, Any]) -> Path:
+    """Write rows of the files 1.wav, 2.wav, …, which exist."""
+    names = [f"{number}.wav" for number in range(1, len(rows) + 1)]
+    touch(root, *names)
+    lines = [json.dumps({"file_name": name} | row) for name, row in zip(names, rows, strict=True)]
+    (root / "metadata.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return root
+
+
+def test_keys_that_begin_in_a_later_line_count(tmp_path: Path) -> None:
+    rows = ({}, {"group": "rec"}, {"group": "rec", "fold": 2}, {"group": None, "fold": None})
+    root = write(tmp_path, *({"label": "dog"} | row for row in rows))
+    for data in (root, root / "metadata.jsonl"):
+        clips = read_manifest(data).clips[["clip_id", "fold", "group"]].values.tolist()
+        none = [[name, -1, name] for name in ("1.wav", "4.wav")]
+        assert clips == [none[0], ["2.wav", -1, "rec"], ["3.wav", 2, "rec"], none[1]]
+
+
+def test_split_that_begins_in_a_later_line_is_not_trained_on(tmp_path: Path) -> None:
+    root = write(tmp_path, {"label": "dog"}, {"label": "rain"}, {"label": "rain", "split": "test"})
+    with pytest.raises(UserError, match=r"column 'split' names splits \('test': 1\), but not in all rows"):
+        read_manifest(root)
+
+
+def test_list_of_classes_needs_multi_label(tmp_path: Path) -> None:
+    root = write(tmp_path, {"label": ["dog"]}, {"label": ["rain", "dog"]}, {"label": "rain"})
+    with pytest.raises(UserError) as error:
+        read_manifest(root)
+    assert str(error.value) == (
+        f"--data {root}/metadata.jsonl, line 2: has several classes ('rain;dog'): add --multi-label, or name "
+        "another column by --label-column"
+    )
+    labels = read_manifest(root, MULTI_LABEL).clips["label"].tolist()
+    assert labels == ["dog", "dog;rain", "rain"]
+
+
+def test_list_of_one_class_is_that_class(tmp_path: Path) -> None:
+    root = write(tmp_path, {"label": ["dog"]}, {"label": ["rain"]}, {"label": "rain"})
+    assert read_manifest(root).clips["label"].tolist() == ["dog", "rain", "rain"]
+    assert read_manifest(root).class_names == ["dog", "rain"]
+
+
+def test_list_of_classes_of_another_split_does_not_matter(tmp_path: Path) -> None:
+    labels = {"dog": "train", "rain": "train"}
+    rows = [{"label": label, "split": split} for label, split in labels.items()]
+    root = write(tmp_path, *rows, {"label": ["dog", "rain"], "split": "test"})
+    assert read_manifest(root).clips["label"].tolist() == ["dog", "rain"]
+
+
+def test_list_of_classes_in_parquet_metadata_needs_multi_label(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "2.wav")
+    table = pa.table({"file_name": ["1.wav", "2.wav"], "label": [["dog"], ["rain", "dog"]]})
+    pq.write_table(table, tmp_path / "metadata.parquet")
+    with pytest.raises(UserError, match=r"metadata.parquet, line 2: has several classes \('rain;dog'\): add"):
+        read_manifest(tmp_path)
+    assert read_manifest(tmp_path, MULTI_LABEL).clips["label"].tolist() == ["dog", "dog;rain"]
