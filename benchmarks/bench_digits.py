@@ -46,6 +46,7 @@ SPEAKERS: Mapping[str, tuple[str, str, tuple[int, int] | None]] = MappingProxyTy
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "default": {},
+        "db+pcen": {"model": {"input": "db+pcen"}},
         "padded clips": {"model": {"padding": "silence"}},
         "no stretch": {"spec_augment": {"time_stretch": 0.0}},
         "no shift of bands": {"spec_augment": {"freq_shift": 0.0}},
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recordings", type=int, default=8, help="recordings of each digit and speaker")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--result", default="digits", help="name of the result file")
     parser.add_argument("--variants", nargs="+", default=["default"], choices=list(VARIANTS))
     options = parser.parse_args()
     clips = options.out / "clips"
@@ -222,7 +224,7 @@ def main() -> None:
         means = np.mean(list(per_speaker.values()), axis=0)
         result[variant] = {"speakers": per_speaker, "mean_of_speakers": summarize(means.tolist())}
         print(f"{variant}: {means.mean():.1%}")
-    save_result("digits", result)
+    save_result(options.result, result)
 
 
 if __name__ == "__main__":

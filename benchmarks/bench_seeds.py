@@ -54,6 +54,7 @@ def count_mistakes(seeds: list[list[Scored]]) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--result", default="seeds", help="name of the result file")
     parser.add_argument("--runs", type=Path, nargs="+", required=True)
     options = parser.parse_args()
     seeds = [predict_folds(run) for run in options.runs]
@@ -70,7 +71,7 @@ def main() -> None:
             [mean(parts) for parts in zip(*(calibrated(folds) for folds in seeds), strict=True)]
         ),
     }
-    save_result("seeds", result)
+    save_result(options.result, result)
 
 
 if __name__ == "__main__":
