@@ -146,8 +146,9 @@ class TrainClassifierConfig(TrainingConfig):
     def stops_early(self, epoch: int, best_epoch: int) -> bool:
         """Whether to stop after `epoch` epochs, of which `best_epoch` was the best.
 
-        By default the training never stops where the learning rate is high. A mean of weights (SWA) is
-        formed to its end, and so is the decay after a plateau, which itself comes early.
+        By default the training never stops where the learning rate is high, nor before the mean of weights
+        (SWA) is formed; an explicit patience counts from the start. The decay after a plateau, which itself
+        comes early, is always carried out.
         """
         if self.schedule == "plateau":
             return False

@@ -118,7 +118,9 @@ def evaluate_gan(
     if device.type == "cuda":  # training may have chosen another precision
         set_float32_precision("fp32")
     num_classes, features = len(dataset.class_names), saved.metadata.features
-    train_rows = subsample_evenly(split.train, max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes))
+    # Generated clips are to be as real ones, not as augmented ones, which a GAN may be trained on as well.
+    originals = split.train[dataset.table["copy"].to_numpy()[split.train] == 0]
+    train_rows = subsample_evenly(originals, max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes))
     clips_per_class = clips_per_class or default_clips_per_class(num_classes)
     untrained_model, _ = create_networks(config, dataset, saved.model.mel_mean_M, saved.model.mel_std_M)
     models = saved.model.to(device), untrained_model.eval().to(device)

@@ -236,6 +236,19 @@ def test_copies_are_searched_among_all_training_clips(
     assert few["searched_clips"] == 5 and few["generated"] > expected["generated"]
 
 
+def test_augmented_training_clips_are_no_real_ones(gan: Path, tmp_path: Path) -> None:
+    expected = evaluate_gan(gan, 3, tmp_path / "originals")
+    shutil.copytree(gan, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    content["config"]["augmentation_strength"] = 1.0
+    path.write_text(json.dumps(content))
+    metrics = evaluate_gan(tmp_path / "run", 3)
+    assert metrics["nearest"]["training_clips"] == 2 * expected["nearest"]["training_clips"]
+    for name in ("frechet", "real_density", "real_coverage"):
+        assert metrics[name] == expected[name]
+
+
 def test_evaluation_is_reproducible(gan: Path, tmp_path: Path) -> None:
     assert evaluate_gan(gan, 3, tmp_path / "a") == evaluate_gan(gan, 3, tmp_path / "b")
 
