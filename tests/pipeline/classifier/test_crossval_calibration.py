@@ -50,7 +50,7 @@ class Stub(torch.nn.Module):
         super().__init__()
         self.scale, self.multi_label, self.temperature = scale, multi_label, 1.0
 
-    def forward(self, mel_BMT: torch.Tensor) -> torch.Tensor:
+    def forward(self, mel_BMT: torch.Tensor, is_repeated: bool = False) -> torch.Tensor:
         logit_B = self.scale * mel_BMT[:, 0, 0]
         return torch.stack([logit_B, -logit_B if self.multi_label else torch.zeros_like(logit_B)], dim=1)
 
