@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.run_folder import SEARCH_NAME, RunFolder
+from pipeline.training.run_folder import SEARCH_NAME, TRIAL_NAME, RunFolder
 from pipeline.training.trackers.file_cache import FILES
 from pipeline.training.trackers.tracked_runs import State, TrackedRun, child_runs, subfolders
 from tune.config import recorded_config
-from tune.trials import SCORES_NAME, TRIAL_NAME, SearchFolder, better
+from tune.trials import SCORES_NAME, SearchFolder, better
 
 # The functions below by name, as `tracked` takes them.
 SEARCH_RUNS, NESTED_RUNS = f"{__name__}:search_runs", f"{__name__}:nested_runs"

@@ -23,11 +23,11 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.format_version import check_format_version
-from pipeline.training.run_folder import RESTORE, SEARCH_NAME, RunFolder
+from pipeline.training.run_folder import RESTORE, SEARCH_NAME, TRIAL_NAME, RunFolder
 
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
 SEARCH_FORMAT_VERSION = 2
-SCORES_NAME, TRIAL_NAME = "scores.jsonl", "trial.json"
+SCORES_NAME = "scores.jsonl"
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]
 

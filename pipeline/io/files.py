@@ -11,14 +11,14 @@ import re
 import tempfile
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.io.background_uploads import upload
 from pipeline.io.remote_path import RemotePath
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 # Size up to which a file for an object store is in memory before it is uploaded.
 _MAX_MEMORY_BYTES = 64 << 20
 
@@ -46,12 +46,18 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         raise
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Delete the temporary files that `write_atomically` left directly in a folder when it was killed."""
+def remove_temporary_files(folder: Path, keep: Collection[str] = ()) -> None:
+    """Delete the temporary files that `write_atomically` left directly in a folder when it was killed.
+
+    Args:
+        folder: the folder.
+        keep: names of files that another process may be writing now.
+    """
     if isinstance(folder, RemotePath):
         return
     for path in folder.glob(".*.tmp"):
-        if _TEMPORARY.search(path.name):
+        name = _TEMPORARY.fullmatch(path.name)
+        if name and name[1] not in keep:
             path.unlink(missing_ok=True)
 
 

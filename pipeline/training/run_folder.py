@@ -40,6 +40,8 @@ from pipeline.training.format_version import FORMAT_VERSION, check_format_versio
 METRICS_NAME = "metrics.jsonl"
 NOTES_NAME, ENSEMBLE_NAME, CROSSVAL_NAME = "notes.json", "ensemble.json", "crossval.json"
 SEARCH_NAME = "search.json"
+# Record of a trial in its run folder, which the process of the search writes.
+TRIAL_NAME = "trial.json"
 # What to do about a damaged file: those of the first kind cannot be written again.
 RESTORE = "restore it from a copy, or start over in another --run"
 _DELETE = "delete it and run the command again"
@@ -116,7 +118,7 @@ class RunFolder:
         owner = uuid.uuid4().hex
         with report_os_errors("writing to", self.path):
             self.write_json("owner.json", owner)
-            remove_temporary_files(self.path)
+            remove_temporary_files(self.path, keep=(TRIAL_NAME,))
         return owner
 
     def check_owner(self, owner: str | None) -> None:
