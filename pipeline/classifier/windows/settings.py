@@ -24,13 +24,14 @@ class WindowOutputConfig(Config):
     """Predict every window of this many seconds, which is the clip length of the model; writes also
     windows.csv, windows.parquet, events.csv, raven/ and audacity/."""
     hop: float | None = Field(None, ge=MIN_HOP, le=600)
-    """Seconds from the start of a window to that of the next one (default: `--window`)."""
+    """Seconds from the start of a window to that of the next one (default: `--window`); alone it stands for
+    windows of the model's clip length. `show` and `serve` have half of that length as their default."""
     threshold: float | None = Field(None, gt=0, le=1)
     """Probability from which on a class is present: in events, and in the labels of a multi-label model
     (default: those of the model, else 0.5)."""
     pool: Pool | None = None
-    """Prediction of a recording from those of its windows: mean, max or noisy-or (1 - product of 1 - p);
-    default: mean, or max of a multi-label model."""
+    """Prediction of a recording from those of its windows: mean, max or noisy-or, 1 - product of 1 - p
+    (default: mean, or max of a multi-label model)."""
     annotations: Literal["auto"] | PathOrURI | None = None
     """Annotated events, by which those that are detected are scored (event_scores.json, event_scores.csv): a
     table, a folder, or `auto`, as for `melray extract`."""
