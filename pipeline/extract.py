@@ -90,6 +90,16 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
         """Distance between windows in seconds; None if clips are whole files."""
         return self.hop or self.window
 
+    def dataset_settings(self, features: FeatureConfig, multi_label: bool) -> dict[str, Any]:
+        """Return all settings that define a dataset, with those that were chosen from the clips."""
+        return {
+            "features": features.to_dict(),
+            "augment": self.augment.to_dict(),
+            "multi_label": multi_label,
+            "hop": self.window_hop,
+            **self.label_settings,
+        }
+
     @property
     def clip_features(self) -> FeatureSettings:
         """Spectrogram settings; windows are not trimmed, so that the times of events stay true."""
@@ -126,13 +136,7 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
         existing = open_existing(config.out, config.overwrite)
         features = choose_features(config.clip_features, manifest, existing)
         if existing is not None:
-            requested = {
-                "features": features.to_dict(),
-                "augment": config.augment.to_dict(),
-                "multi_label": multi_label,
-                "hop": hop,
-                **config.label_settings,
-            }
+            requested = config.dataset_settings(features, multi_label)
             check_same_dataset(existing, config.out, config.data, requested)
         footers = FooterFile(config.out)
         job = plan_job(manifest.clips, config, features, footers)

@@ -148,13 +148,8 @@ def _frechet_distances(
     of the classes it would be that of the frequencies, whatever the clips sound like.
     """
     *compared, reference = _matched([generated, untrained, train, held_out])
-    names, sizes = (
-        ("generated", "untrained", "real"),
-        {
-            "clips": len(reference),
-            "held_out_clips": len(held_out.labels),
-        },
-    )
+    names = ("generated", "untrained", "real")
+    sizes = {"clips": len(reference), "held_out_clips": len(held_out.labels)}
     if len(reference) < 2:
         return dict.fromkeys(names) | sizes
     distances = [frechet_distance(embeddings, reference) for embeddings in compared]

@@ -38,7 +38,7 @@ from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
-from pipeline.io.table_files import open_table
+from pipeline.io.table_files import Table, open_table
 
 
 def has_times(path: Path, flag: str) -> bool:
@@ -102,15 +102,7 @@ def read_event_table(
     """
     with open_table(path, flag) as table:
         names = plain_names(table)
-        columns = labeled_columns(
-            table,
-            label_column,
-            (
-                first_column(names, (*FILE_COLUMNS, KALEIDOSCOPE_FILE)),
-                first_column(names, EVENT_LABEL_COLUMNS),
-            ),
-            time_columns(table) if with_times else None,
-        )
+        columns = _event_columns(table, label_column, with_times)
         columns = with_split_column(table.name, table.header, columns, table_rows(path, flag))
         offset = (
             first_column(names, OFFSET_COLUMNS) if first_column(names, FILE_COLUMNS) is not None else None
@@ -135,6 +127,18 @@ def read_event_table(
             log_columns(table, columns, (reader.offset_column, reader.folder_column))
         described = describe_columns(table, columns)
         return AnnotatedClips(clips, events, warnings, described, reader.held_out_files)
+
+
+def _event_columns(table: Table, label_column: str | None, with_times: bool) -> Columns:
+    """Return the columns of a table of events, without that of the splits.
+
+    Raises:
+        UserError: no column of paths or classes, or one of starts or ends alone.
+    """
+    names = plain_names(table)
+    file = first_column(names, (*FILE_COLUMNS, KALEIDOSCOPE_FILE))
+    label = first_column(names, EVENT_LABEL_COLUMNS)
+    return labeled_columns(table, label_column, (file, label), time_columns(table) if with_times else None)
 
 
 @dataclass
