@@ -1,7 +1,7 @@
 """Confidence interval of the macro average precision, by resampling whole recordings (Efron 1979).
 
-Windows of a recording are alike; resampled one by one, they would give a far too narrow interval. In shapes:
-N number of clips, C number of classes.
+Windows of a recording are similar; resampled one by one, they would give a far too narrow interval.
+In shapes: N number of clips, C number of classes.
 """
 
 from __future__ import annotations

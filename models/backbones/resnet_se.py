@@ -1,6 +1,6 @@
 """Residual network with squeeze-excitation (He et al. 2016; Hu et al. 2018), at the cost of the plain CNN.
 
-Each unit is two convolutions beside a shortcut. Squeeze-excitation weights the channels by a small network on
+Each unit is two convolutions and a shortcut. Squeeze-excitation weights the channels by a small network on
 their means over the whole clip. The last norm of a unit starts at zero, so that a deep network starts as a
 shallow one (Goyal et al. 2017).
 """

@@ -166,7 +166,7 @@ class RowReader:
 
 
 class _StoreFile(io.RawIOBase):
-    """A file of an object store that keeps the error of a request: pyarrow's own errors look alike."""
+    """A file of an object store that keeps the error of a request: pyarrow's own errors look the same."""
 
     def __init__(self, file: BinaryIO):
         self._file = file

@@ -1,4 +1,4 @@
-"""Ensembles: classifiers that are trained alike on the same clips, except for their seeds, predict as one.
+"""Ensembles: classifiers that are trained on the same clips with different seeds predict as one.
 
 The folder of such a run has those of its members, `member_1/`, `member_2/`, …, which are ordinary runs.
 `ensemble.json`, written once all are complete, names them, and has the temperature of their mean.

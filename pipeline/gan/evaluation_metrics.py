@@ -127,7 +127,7 @@ def _set_metrics(
     density = coverage = real_density = real_coverage = None
     if defined:
         density, coverage = density_and_coverage(held_out.embeddings, generated.embeddings)
-        # At most as many training clips of each class as generated ones: coverage grows with their number.
+        # Of each class at most the number of generated clips: coverage grows with it.
         train_embeddings, _ = _matched([train, generated])
         real_density, real_coverage = density_and_coverage(held_out.embeddings, train_embeddings)
     return {

@@ -190,7 +190,7 @@ def memorization_result(metrics: Mapping[str, Any]) -> str:
     limit = max(MEMORIZED_FRACTION, 3 / held_out)
     if nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO:
         return "possible memorization"
-    if limit >= 0.5:  # so many copies would be allowed that their absence says nothing
+    if limit >= 0.5:  # the absence of copies says nothing if half of the clips may be some
         return "too few held-out clips to tell"
     searched, total = (nearest.get(key, 0) for key in ("searched_clips", "training_clips"))
     where = f" of {searched:,} of {total:,} training clips" if searched < total else ""

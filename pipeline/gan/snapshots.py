@@ -48,7 +48,7 @@ FIRST_SAMPLES_NAME = "first.safetensors"
 
 
 def real_clip_rows(dataset: ShardDataset, split: Split, per_class: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training rows that are shown beside the samples, and their labels: `per_class` of each."""
+    """Return the training rows that are shown next to the samples, and their labels: `per_class` of each."""
     train_labels, shown, rows = dataset.labels[split.train], evenly_spaced(len(dataset.class_names)), []
     for label in shown:
         class_rows = split.train[train_labels == label]

@@ -54,7 +54,7 @@ def test_only_large_objects_may_be_long(server: S3Server, tmp_path: Path):
     assert server.requests().total() == 0
     assert read_long_formats(clips[:1]) == [ClipFormat(48_000, 3600.0 * HOURS)]
     assert server.requests().total() <= 4
-    # Files on disk beside them count as well.
+    # Files on disk next to them count as well.
     local = manifest(str(tmp_path / "a.wav"), size=sizes["a.wav"])
     assert read_long_formats(pd.concat([clips[1:], local])) == [ClipFormat(RATE, 2.0)]
 

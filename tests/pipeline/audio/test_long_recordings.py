@@ -166,7 +166,7 @@ def test_few_ranges_of_long_object_are_read(server: S3Server, tmp_path: Path, re
         windows, read_windows(tmp_path / "night.wav", starts, 5.0, 22_050), strict=True
     ):
         np.testing.assert_array_equal(window, expected)
-    # 40 s are 7.7 MB; beside these the header, and samples of the channels.
+    # 40 s are 7.7 MB; in addition the header, and samples of the channels.
     assert sum(requested) < 20e6
     assert server.requests().total() < 40
 

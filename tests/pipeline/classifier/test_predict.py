@@ -240,7 +240,7 @@ def test_job_resumes_on_other_devices(
     units = plan_job(settings, clips, first).units
     assert [unit.clips for unit in units] == [size] * (3 // size)
     assert [unit.name for unit in plan_job(settings, clips, second).units] == [unit.name for unit in units]
-    # A job on other devices is planned anew once this one is complete.
+    # A job on other devices is planned again once this one is complete.
     predict(settings, run_in_process)
     assert [unit.clips for unit in plan_job(settings, clips, second).units] != [size] * (3 // size)
 
