@@ -1,6 +1,6 @@
 """Several classifiers that predict as one: the mean of their calibrated probabilities.
 
-Lakshminarayanan et al. 2017: members that differ by their random seeds only.
+Lakshminarayanan et al. 2017: members that differ by their random seeds; inputs may differ as well.
 """
 
 from __future__ import annotations

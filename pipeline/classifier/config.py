@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.settings import ClassifierConfig, MixUpConfig, SpecAugmentConfig
+from models.settings import ClassifierConfig, InputName, MixUpConfig, SpecAugmentConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 
@@ -90,6 +90,8 @@ class TrainClassifierConfig(TrainingConfig):
     validation chose; the model is the one of this training."""
     ensemble: int = Field(1, ge=1, le=100)
     """Number of models with the same split and the seeds --seed, --seed + 1, …, which predict as one."""
+    ensemble_inputs: tuple[InputName, ...] = ()
+    """Inputs of the models of an ensemble in turn, such as `db db+pcen` (default: --model.input of all)."""
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:
@@ -123,6 +125,15 @@ class TrainClassifierConfig(TrainingConfig):
     def _check_refit(self) -> Self:
         if self.refit and not self.validates:
             raise ValueError("--refit needs validation clips, which choose the epochs: raise --val-fraction")
+        return self
+
+    @model_validator(mode="after")
+    def _check_ensemble(self) -> Self:
+        if len(self.ensemble_inputs) > self.ensemble:
+            raise ValueError(
+                f"--ensemble-inputs {' '.join(self.ensemble_inputs)}: {len(self.ensemble_inputs)} inputs for "
+                f"--ensemble {self.ensemble}; raise it to at least {len(self.ensemble_inputs)}"
+            )
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Ensembles: classifiers that are trained on the same clips with different seeds predict as one.
+"""Ensembles: classifiers that are trained on the same clips with different seeds, or inputs, predict as one.
 
 The folder of such a run has those of its members, `member_1/`, `member_2/`, …, which are ordinary runs.
 `ensemble.json`, written once all are complete, names them, and has the temperature of their mean.
@@ -18,17 +18,22 @@ from pipeline.training.run_folder import ENSEMBLE_NAME, RESTORE, RunFolder
 
 def member_configs(config: TrainClassifierConfig) -> dict[str, TrainClassifierConfig]:
     """Return the settings of the run of each member, by name."""
-    return {
-        f"member {number}": config.model_copy(
-            update={
-                "run": config.run / f"member_{number}",
-                "ensemble": 1,
-                "seed": config.seed + number - 1,
-                "split_seed": config.seed_of_split,
-            }
-        )
-        for number in range(1, config.ensemble + 1)
-    }
+    return {f"member {index + 1}": _member_config(config, index) for index in range(config.ensemble)}
+
+
+def _member_config(config: TrainClassifierConfig, index: int) -> TrainClassifierConfig:
+    """Return the settings of the run of the member with an index, from 0."""
+    inputs = config.ensemble_inputs or (config.model.input,)
+    return config.model_copy(
+        update={
+            "run": config.run / f"member_{index + 1}",
+            "model": config.model.model_copy(update={"input": inputs[index % len(inputs)]}),
+            "ensemble": 1,
+            "ensemble_inputs": (),
+            "seed": config.seed + index,
+            "split_seed": config.seed_of_split,
+        }
+    )
 
 
 def finish_ensemble(config: TrainClassifierConfig) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from pipeline.classifier.config import TrainClassifierConfig
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"ensemble": 2, "ensemble_inputs": ("db", "pcen", "db+pcen")},
+            "--ensemble-inputs db pcen db+pcen: 3 inputs for --ensemble 2; raise it to at least 3",
+        ),
         ({"warmup_epochs": 4.0, "epochs": 3}, "--warmup-epochs 4 is longer than the training (--epochs 3)"),
         ({"seed": -1}, "'seed' = -1: input should be greater than or equal to 0"),
     ],

@@ -131,6 +131,20 @@ def test_interrupted_ensemble_resumes_with_same_weights(run: Path, shards: Path,
     assert load_predictor(config.run).model.temperature == load_predictor(run).model.temperature
 
 
+def test_inputs_of_members_take_turns(shards: Path, tmp_path: Path) -> None:
+    inputs = ("db+pcen", "pcen")
+    settings = {"seed": 7, "fold": 1, "epochs": 1, "learning_rate": 1e-2}
+    train_run(train_config(shards, tmp_path / "run", ensemble=3, ensemble_inputs=inputs, **settings))
+    members = load_predictor(tmp_path / "run").model.members
+    assert [member.config.input for member in members] == ["db+pcen", "pcen", "db+pcen"]
+    single = train_config(shards, tmp_path / "single", split_seed=7, **settings | {"seed": 8})
+    model = single.model.model_copy(update={"input": "pcen"})
+    train_run(single.model_copy(update={"model": model}))
+    assert tensors_equal(load_weights(tmp_path / "single"), load_weights(tmp_path / "run/member_2"))
+    metrics = evaluate(EvaluateConfig(run=tmp_path / "run", out=tmp_path / "evaluation"))
+    assert metrics["clips"] == 6
+
+
 def test_ensemble_of_refit_models_is_calibrated_before(shards: Path, tmp_path: Path) -> None:
     config = train_config(shards, tmp_path / "run", ensemble=2, refit=True, epochs=2, learning_rate=1e-2)
     train_run(config)
