@@ -37,5 +37,11 @@ def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
         # A part of a read-only memory map is copied: PyTorch warns that it could be written to.
         tensor = torch.from_numpy(np.require(values, requirements=["C_CONTIGUOUS", "WRITEABLE"]))
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return pinned(tensor).to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """Return a tensor in pinned memory, from which a GPU copies without waiting."""
+    # Pinned memory has the strides of the tensor: an expanded one would be written to several times.
+    return tensor.contiguous().pin_memory()

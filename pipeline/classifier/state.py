@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from pipeline.training.optim import (
     autocast,
     load_optimizer,
     optimizer_tensors,
+    reset_scaler,
     resolve_precision,
     set_float32_precision,
 )
@@ -131,6 +133,8 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         world.broadcast(list(model.state_dict().values()))
     wrapped_model = model if is_gpu else world.wrap(model)
     dtype = resolve_precision(config.precision, world.device, fp16=True)
+    scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
+    optimizer = AdamW(parameter_groups(model, config, world.device), fused=True, capturable=is_gpu)
     return TrainState(
         config=config,
         world=world,
@@ -142,15 +146,16 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         model=model,
         wrapped_model=compile_model(wrapped_model, config.compile),
         ema=Ema(model, config.ema_decay, _swa_start(config, all_rows)),
-        optimizer=AdamW(
-            parameter_groups(model, config, world.device),
-            fused=True,
-            capturable=is_gpu,
-        ),
+        optimizer=optimizer,
         autocast=autocast(config.precision, world.device, fp16=True),
-        scaler=torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16),
+        scaler=scaler,
         gradients=FlatGradients(model) if is_gpu else None,
-        runner=StepRunner(world.device, config.cuda_graphs and not model.has_collectives, logger.warning),
+        runner=StepRunner(
+            world.device,
+            config.cuda_graphs and not model.has_collectives,
+            logger.warning,
+            partial(reset_scaler, scaler, optimizer),
+        ),
         class_weight_C=_class_weights(labels[all_rows.train], len(dataset.class_names), world.device)
         if config.class_weights and multi_label is None
         else None,

@@ -12,6 +12,8 @@ Shape suffixes: B batch (this rank's slice), M mel bands, T frames, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -200,25 +202,34 @@ def generator_step(state: GanTrainState, batch: Batch, d_out: DiscriminatorOutpu
         The adversarial loss of this rank's slice.
     """
     config, discriminator = state.config, state.discriminator
-    discriminator.requires_grad_(False)
-    with state.autocast():
-        fake_BMT = state.generator_forward(batch.latents[1], batch.label_B)
-        fake_score_B, logits_BC = discriminator(
-            augment(fake_BMT, batch.augmentation, discriminator.mel_mean_M), batch.label_B
+    with without_gradients(discriminator):
+        with state.autocast():
+            fake_BMT = state.generator_forward(batch.latents[1], batch.label_B)
+            fake_score_B, logits_BC = discriminator(
+                augment(fake_BMT, batch.augmentation, discriminator.mel_mean_M), batch.label_B
+            )
+        loss = generator_loss(config.loss, fake_score_B, d_out.real_score_B)
+        class_loss = F.cross_entropy(logits_BC, batch.label_B)
+        similarity = diversity_loss(
+            fake_BMT,
+            d_out.fake_BMT,
+            state.generator.mel_std_M,
+            state.real_difference,
+            state.has_variety_C[batch.label_B],
         )
-    loss = generator_loss(config.loss, fake_score_B, d_out.real_score_B)
-    class_loss = F.cross_entropy(logits_BC, batch.label_B)
-    similarity = diversity_loss(
-        fake_BMT,
-        d_out.fake_BMT,
-        state.generator.mel_std_M,
-        state.real_difference,
-        state.has_variety_C[batch.label_B],
-    )
-    total = loss + batch.class_weight * class_loss + config.diversity_weight * similarity
-    (batch.rank_weight * total).backward()
-    discriminator.requires_grad_(True)
+        total = loss + batch.class_weight * class_loss + config.diversity_weight * similarity
+        (batch.rank_weight * total).backward()
     return loss.detach()
+
+
+@contextmanager
+def without_gradients(network: nn.Module) -> Iterator[None]:
+    """Compute no gradients of the weights of a network; also after an error, a later step computes them."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def optimizer_step(state: GanTrainState, name: str, model: nn.Module) -> Tensor:

@@ -41,7 +41,7 @@ class EpochPosition:
     sums: Tensor
     """Sums of this rank's metrics over these steps, float32 `[shape=(K,)]`, on the CPU."""
     random_state: Tensor | None
-    """State of this rank's random generator; None if the number of workers has changed."""
+    """State of this rank's random generator; None if the number of workers or the device has changed."""
 
 
 def seed_epoch(seed: list[int], position: EpochPosition | None, device: torch.device) -> None:
@@ -84,11 +84,14 @@ def read_position(
         return None
     position, group = values[POSITION_NAME], tensors[POSITION_NAME]
     sums, states = group["sums"], group["random_states"]
+    state: Tensor | None = None
     if len(sums) == world.size:
         # Copies: torch reads the state of a generator from the start of its memory.
         own, state = sums[world.rank].clone(), states[world.rank].clone()
+        if len(state) != len(_random_state(world.device)):
+            state = None  # of another kind of device, on which the epoch has begun
     else:
-        own, state = sums.sum(dim=0) * (world.rank == 0), None
+        own = sums.sum(dim=0) * (world.rank == 0)
     return EpochPosition(position["steps"], position["seconds"], own, state)
 
 

@@ -118,3 +118,11 @@ def reset_optimizer(optimizer: torch.optim.Optimizer) -> None:
     for state in optimizer.state.values():
         for value in state.values():
             value.zero_()
+
+
+def reset_scaler(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+    """Forget a step that was not finished, whose gradients the scaler would not unscale again."""
+    scaler._per_optimizer_states.clear()
+    for name in ("grad_scale", "found_inf"):
+        if hasattr(optimizer, name):
+            delattr(optimizer, name)

@@ -57,10 +57,22 @@ class StepRunner:
     """Runs the steps of a training loop on one device."""
 
     def __init__(
-        self, device: torch.device, use_graphs: bool, note: Callable[[str], None] = lambda text: None
+        self,
+        device: torch.device,
+        use_graphs: bool,
+        note: Callable[[str], None] = lambda text: None,
+        reset: Callable[[], None] = lambda: None,
     ):
-        """Use CUDA graphs if `use_graphs` and `device` is a GPU; `note` logs why they are not used."""
-        self._device = device
+        """Use CUDA graphs if `use_graphs` and `device` is a GPU.
+
+        Args:
+            device: device of the steps.
+            use_graphs: whether to record them.
+            note: logs why graphs are not used.
+            reset: called after a failed recording, before the step runs again: restores what a part of a step
+                leaves behind on the host.
+        """
+        self._device, self._reset = device, reset
         self._use_graphs = use_graphs and device.type == "cuda"
         self._note = note
         self._recordings: dict[Hashable, _Recording] = {}
@@ -139,6 +151,7 @@ class StepRunner:
             _reset_random_generator(self._device)
             self._use_graphs = False
             self._recordings.clear()
+            self._reset()
             line = (str(error).strip().splitlines() or [""])[0]
             self._note(
                 f"steps run without CUDA graphs, more slowly, as recording failed "

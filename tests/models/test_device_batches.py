@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.device_batches import device_batch_size, to_device
+from models.device_batches import device_batch_size, pinned, to_device
 from tests.helpers.simulated_device import DEVICE, TO_CPU, TO_DEVICE, simulated_device
 
 CPU = torch.device("cpu")
@@ -59,3 +59,18 @@ def test_simulated_device_refuses_to_mix_tensors() -> None:
         assert float(view.sum()) == 8 and copies == {TO_CPU: 2}
     with pytest.raises(RuntimeError, match="outside of simulated_device"):
         tensor + 1
+
+
+def test_expanded_tensor_is_copied_before_it_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinned memory has the strides of its source, and torch does not write to an element several times."""
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        assert torch._debug_has_internal_overlap(tensor) == 0
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    expanded = torch.arange(3.0)[None].expand(4, 3)
+    assert torch._debug_has_internal_overlap(expanded) == 1
+    assert torch.equal(pinned(expanded), expanded)
+    whole = torch.ones(2, 3)
+    assert pinned(whole) is whole

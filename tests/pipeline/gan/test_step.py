@@ -79,6 +79,23 @@ def test_step_copies_once_to_device(
     assert len(copies.names) == 1, copies.names
 
 
+def test_failed_step_leaves_gradients_to_later_ones(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a step does whose recording as a CUDA graph fails: it runs again without one."""
+    state = prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
+    plan = plan_step(state, state.split.train[:7], 0)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(step, "diversity_loss", _raise_memory_error)
+        train_step(state, plan)
+    assert all(p.requires_grad for p in state.discriminator.parameters())
+    train_step(state, plan)
+
+
+def _raise_memory_error(*_: object) -> None:
+    raise MemoryError
+
+
 def test_class_loss_decays_linearly(shards: Path, tmp_path: Path) -> None:
     state = prepare(gan_config(shards, tmp_path, class_weight=0.4, class_final_factor=0.25), SINGLE_WORKER)
     weights = [class_weight(state, step) for step in (0, state.total_steps / 2, state.total_steps)]

@@ -13,7 +13,7 @@ import torch
 from pipeline.classifier import loop as classifier_loop
 from pipeline.gan import loop as gan_loop
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.epoch_position import EpochCheckpoints
+from pipeline.training.epoch_position import EpochCheckpoints, position_tensors, read_position
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import SINGLE_WORKER, World
 from tests.helpers.interruption import StoppedError, interrupt
@@ -104,6 +104,16 @@ def test_epoch_continues_with_fewer_workers(shards: Path, tmp_path: Path) -> Non
         RunFolder(tmp_path / name).read_history()[-1]["train_loss"] for name in ("run", "expected")
     )
     assert loss == pytest.approx(expected, rel=0.1)
+
+
+def test_epoch_continues_on_another_kind_of_device() -> None:
+    """The random generators of GPUs have other states: that of the checkpoint is of no use."""
+    tensors, values = position_tensors(SINGLE_WORKER, torch.ones(2), 5, 1.0)
+    same = read_position(SINGLE_WORKER, {"position": tensors}, {"position": values})
+    assert same is not None and same.random_state is not None
+    tensors["random_states"] = torch.zeros(1, 16, dtype=torch.uint8)
+    other = read_position(SINGLE_WORKER, {"position": tensors}, {"position": values})
+    assert other is not None and other.random_state is None and other.steps == 5
 
 
 def test_rollback_skips_checkpoints_within_epochs(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.optim import decay_groups, load_optimizer, optimizer_tensors, resolve_precision
+from pipeline.training.optim import (
+    decay_groups,
+    load_optimizer,
+    optimizer_tensors,
+    reset_scaler,
+    resolve_precision,
+)
 from pipeline.training.tensor_file import load_tensors, save_tensors
 
 
@@ -73,3 +79,20 @@ def test_precision_selects_dtype(precision, dtype):
     cpu = torch.device("cpu")
     assert resolve_precision(precision, cpu) == dtype
     assert resolve_precision("auto", cpu) in (None, torch.bfloat16)
+
+
+def test_step_after_an_unfinished_one_is_scaled_as_usual():
+    model = small_net()
+    optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu")
+    scaler.scale(model(torch.ones(2, 1, 6, 6)).square().mean()).backward()
+    scaler.unscale_(optimizer)
+    with pytest.raises(RuntimeError, match="already been called"):
+        scaler.unscale_(optimizer)
+    reset_scaler(scaler, optimizer)
+    optimizer.zero_grad()
+    before = model[4].weight.clone()
+    scaler.scale(model(torch.ones(2, 1, 6, 6)).square().mean()).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert not torch.equal(model[4].weight, before)
