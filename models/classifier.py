@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.backbones import build_backbone
 from models.backbones.timm_models import TimmBackbone
+from models.modulation import ModulationBranch
 from models.norm import has_several_workers
 from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
@@ -20,7 +21,8 @@ from models.settings import ClassifierConfig
 
 
 class Classifier(nn.Module):
-    """Stem and blocks of the architecture, or a network of timm; projection to a clip embedding; and a head.
+    """Stem and blocks of the architecture, or a network of timm, and a branch for the modulation spectrum;
+    projection of both to a clip embedding; and a head.
 
     Input is in dB. The network computes PCEN from it, if the settings say so, and normalizes each mel band;
     the statistics for this are saved with the weights. Pooling over time adds mean and maximum (Kong et al.
@@ -49,6 +51,9 @@ class Classifier(nn.Module):
             self.stem, blocks = build_backbone(config)
             self.blocks = nn.ModuleList(blocks)
         features = config.channels[-1] if self.backbone is None else self.backbone.num_features
+        self.modulation = ModulationBranch(n_mels, features, config.norm) if config.modulation else None
+        if self.modulation is not None:
+            features += self.modulation.num_features
         self.projection = nn.Sequential(nn.Linear(features, config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
@@ -69,9 +74,8 @@ class Classifier(nn.Module):
                 f"backbone.{i}": _prefixed("backbone", names)
                 for i, names in enumerate(self.backbone.stages())
             }
-        return stages | {
-            part: _prefixed(part, getattr(self, part).state_dict()) for part in ("projection", "head")
-        }
+        ends = ("modulation", "projection", "head") if self.modulation else ("projection", "head")
+        return stages | {part: _prefixed(part, getattr(self, part).state_dict()) for part in ends}
 
     @property
     def output_names(self) -> set[str]:
@@ -121,23 +125,24 @@ class Classifier(nn.Module):
         """
         if self.repeats_short_clips and not self.training and not is_repeated:
             mel_BMT = repeat_short_clips(mel_BMT)
-        x_BKMT = torch.stack(self._inputs(mel_BMT), dim=1).contiguous(memory_format=torch.channels_last)
+        level_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
+        inputs = [level_BMT] if self.config.input != "pcen" else []
+        if self.pcen is not None:
+            inputs.append(self.pcen(mel_BMT))
+        features_BK = self._features(torch.stack(inputs, dim=1).contiguous(memory_format=torch.channels_last))
+        if self.modulation is not None:
+            features_BK = torch.cat([features_BK, self.modulation(level_BMT)], dim=1)
+        return self.projection(features_BK)
+
+    def _features(self, x_BKMT: Tensor) -> Tensor:
+        """Return the features of the spectrogram, pooled over frequency and time `[shape=(B, K)]`."""
         if self.backbone is not None:
-            return self.projection(self.backbone(x_BKMT))
+            return self.backbone(x_BKMT)
         x_BKMT = self.stem(x_BKMT)
         for block in self.blocks:
             x_BKMT = block(x_BKMT)
         x_BKT = x_BKMT.mean(dim=2)
-        return self.projection(x_BKT.mean(dim=2) + x_BKT.amax(dim=2))
-
-    def _inputs(self, mel_BMT: Tensor) -> list[Tensor]:
-        """Return the channels of the network's input, normalized `[shape=(B, n_mels, num_frames)]` each."""
-        inputs = []
-        if self.config.input != "pcen":
-            inputs.append((mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None])
-        if self.pcen is not None:
-            inputs.append(self.pcen(mel_BMT))
-        return inputs
+        return x_BKT.mean(dim=2) + x_BKT.amax(dim=2)
 
     def set_statistics(self, mean_M: Tensor, std_M: Tensor) -> None:
         """Set mean and standard deviation of each mel band over the training data, in dB."""

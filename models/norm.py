@@ -38,9 +38,12 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     each of them contains a collective.
     """
 
+    synchronizes = True
+    """Whether workers have different rows; False while all compute the same."""
+
     def forward(self, x_BKHW: Tensor) -> Tensor:
         """Normalize feature maps `[shape=(B, K, H, W)]`; keeps the memory format."""
-        if not self.training or not has_several_workers():
+        if not (self.training and self.synchronizes and has_several_workers()):
             return super().forward(x_BKHW)
         return self._normalize_globally(x_BKHW)
 

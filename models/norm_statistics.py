@@ -12,13 +12,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from models.norm import SyncBatchNorm2d
+
 
 @torch.no_grad()
 def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the running statistics of batch norm to the means of those of batches, each with the same weight.
 
-    Everything else runs as in evaluation, such as dropout, and so do layers that `model.train()` leaves in
-    evaluation mode. The model is in evaluation mode afterwards.
+    Every worker has the same batches, so nothing is synchronized. Everything else runs as in evaluation, such
+    as dropout, and so do layers that `model.train()` leaves in evaluation mode. The model is in evaluation
+    mode afterwards.
 
     Args:
         model: the network.
@@ -34,8 +37,11 @@ def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     ]
     model.eval()
     momenta = [norm.momentum for norm in norms]
+    synchronized = [norm for norm in norms if isinstance(norm, SyncBatchNorm2d)]
     for norm in norms:
         norm.train()
+    for norm in synchronized:
+        norm.synchronizes = False
     try:
         for number, batch in enumerate(batches if norms else (), 1):
             for norm in norms:
@@ -44,4 +50,6 @@ def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        for norm in synchronized:
+            norm.synchronizes = True
         model.eval()

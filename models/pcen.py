@@ -15,6 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from models.precision import float32_only
+
 # The published settings, for 16-bit audio and larger scales.
 GAIN, BIAS, POWER, EPS = 0.98, 2.0, 0.5, 1e-6
 # The mean of longer clips is computed in blocks: a matrix of all frames would grow with their square.
@@ -70,7 +72,7 @@ def pcen(mel_BMT: Tensor, smoothing: float) -> Tensor:
         smoothing: weight of a frame in the mean energy, in (0, 1].
     """
     # In half precision energies would overflow: autocast would compute the product with it.
-    with torch.autocast(mel_BMT.device.type, enabled=False):
+    with float32_only(mel_BMT.device):
         level_BMT = mel_BMT.float().clamp(max=MAX_DB)
         energy_BMT = torch.exp(level_BMT * (math.log(10.0) / 10) + LOG_SCALE)
         mean_BMT = exponential_mean(energy_BMT, smoothing)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.settings import ClassifierConfig, InputName, MixUpConfig, SpecAugmentConfig
+from models.settings import FORMER_SETTINGS, ClassifierConfig, InputName, MixUpConfig, SpecAugmentConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 
@@ -28,8 +28,8 @@ class TrainClassifierConfig(TrainingConfig):
     """Start from the weights of this run, or of a .safetensors file: all that fit; the output layer starts
     anew unless the classes are the same. Networks of timm also read files of timm (.safetensors, .pth)."""
     freeze: int = Field(0, ge=0)
-    """Number of stages, from the input (stem, blocks or the stages of timm, projection, head), whose weights
-    are not trained."""
+    """Number of stages, from the input (stem, blocks or the stages of timm, modulation, projection, head),
+    whose weights are not trained."""
     stage_lr_factor: float = Field(1.0, gt=0, le=1)
     """Factor of the learning rate from each stage to the one before it; 1 trains all stages alike."""
     model: ClassifierConfig = ClassifierConfig()
@@ -135,6 +135,11 @@ class TrainClassifierConfig(TrainingConfig):
                 f"--ensemble {self.ensemble}; raise it to at least {len(self.ensemble_inputs)}"
             )
         return self
+
+    @classmethod
+    def default_settings(cls) -> dict[str, Any]:
+        settings = super().default_settings()
+        return settings | {"model": settings["model"] | FORMER_SETTINGS}
 
     @property
     def validates(self) -> bool:

@@ -81,7 +81,8 @@ def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
         for name, value in tensors.items()
         if name in state and name not in kept and value.shape == state[name].shape
     }
-    if not any(value.ndim for value in fitting.values()):  # the step count of a norm fits any network
+    if not any(value.ndim and not name.startswith("modulation.") for name, value in fitting.items()):
+        # The branch of the modulation spectrum, and the step count of a norm, fit any network.
         raise UserError(f"--init-from {source}: none of its {plural(len(tensors), 'weight')} fits --model.*")
     with torch.no_grad():
         for name, value in fitting.items():

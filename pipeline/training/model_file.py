@@ -18,6 +18,7 @@ from models.classifier import Classifier, ClassifierConfig
 from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
 from models.multi_label_metrics import DEFAULT_THRESHOLD
+from models.settings import FORMER_SETTINGS
 from pipeline.audio.features import FeatureConfig
 from pipeline.data.shard_manifest import MANIFEST_NAME
 from pipeline.io.errors import UserError, report_os_errors
@@ -187,7 +188,7 @@ def _read(
     if metadata["kind"] != kind:
         raise UserError(f"{flag} {run} holds a {metadata['kind']}: give a run of `melray {command}`")
     if kind == "classifier" and isinstance(metadata.get("model"), dict):
-        metadata["model"] = {"padding": "silence"} | metadata["model"]  # of before there was a choice
+        metadata["model"] = FORMER_SETTINGS | metadata["model"]
     try:
         return tensors, metadata_class.parse(metadata, str(path))
     except ConfigError as error:

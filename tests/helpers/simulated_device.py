@@ -17,6 +17,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from models.modulation import cached_transform_matrix
+from models.pcen import cached_smoothing_matrix
+
 DEVICE = torch.device("meta")
 TO_DEVICE, TO_CPU = "to the device", "to the CPU"
 
@@ -104,4 +107,8 @@ def _on_device(arguments: list[Tensor], result: Any) -> Any:
 def simulated_device() -> Iterator[Counter[str]]:
     """Let tensors of `DEVICE` have values; provide the number of copies in each direction."""
     with _SimulatedDevice() as device:
-        yield device.copies
+        try:
+            yield device.copies
+        finally:  # its tensors are of no use to later tests
+            cached_transform_matrix.cache_clear()
+            cached_smoothing_matrix.cache_clear()

@@ -39,6 +39,8 @@ def test_output_shapes_for_any_input_size(n_mels: int, frames: int, norm: str):
 
 def test_every_parameter_has_gradient():
     model = small_model()
+    assert model.modulation is not None
+    torch.nn.init.ones_(model.modulation.factor)  # zero at first
     model(random_mels(4, 16, 30)).logsumexp(1).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 

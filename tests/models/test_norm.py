@@ -66,7 +66,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
 
 def test_sync_norm_of_two_workers_equals_one(ranks: list[dict[str, Tensor]]) -> None:
     expected = train_steps(classifier("batch"), slice(None))
-    assert sum("running" in name for name in expected) == 6
+    assert sum("running" in name for name in expected) == 12
     for name, value in expected.items():
         if name == "logits":
             got = torch.cat([values[name] for values in ranks])

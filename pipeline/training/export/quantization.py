@@ -44,8 +44,24 @@ def quantize_int8(model: ModelProto, inputs: np.ndarray) -> ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
+            nodes_to_exclude=_input_nodes(model),
         )
         return onnx.load(path)
+
+
+def _input_nodes(model: ModelProto) -> list[str]:
+    """Return the names of nodes that no convolution comes before, such as those of a modulation spectrum.
+
+    They compute the input of the network, whose range in decibels or powers 8 bits cannot hold.
+    """
+    learned: set[str] = set()
+    names = []
+    for node in model.graph.node:  # in topological order
+        if node.op_type == "Conv" or learned.intersection(node.input):
+            learned.update(node.output)
+        else:
+            names.append(node.name)
+    return names
 
 
 def _with_preprocessing_mark(model: ModelProto) -> ModelProto:
