@@ -15,7 +15,7 @@ from models.settings import InputName
 from pipeline.audio.decode import decode
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
-from pipeline.classifier.export import export_classifier
+from pipeline.classifier.export import ClassifierParts, export_classifier
 from pipeline.classifier.export_checks import predict_sound
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
@@ -23,6 +23,7 @@ from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
 from pipeline.training.export.config import ExportConfig
+from pipeline.training.export.quantization import quantize_int8
 from pipeline.training.export.runtime import run_onnx
 from tests.helpers.audio_formats import RATE, noise, sine, write_valid_files
 from tests.helpers.exported import run_torch_program, save_random_classifier
@@ -205,6 +206,29 @@ def test_int8_model_is_smaller_and_predicts_alike(
     exact, quantized = (run_onnx(path.read_bytes())(samples) for path in (large, small))
     assert 0 < np.abs(exact - quantized).max() < 0.2
     assert (exact.argmax(axis=1) == quantized.argmax(axis=1)).all()
+
+
+@pytest.mark.slow
+def test_input_of_int8_network_is_computed_in_float32(tmp_path: Path) -> None:
+    """8 bits would hold neither the powers of PCEN nor those of a modulation spectrum."""
+    config = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, input="db+pcen")
+    saved = load_predictor(save_random_classifier(tmp_path / "run", FEATURES, config=config))
+    settings = ExportConfig(run=tmp_path / "run", out=tmp_path / "model.onnx", quantize="int8")
+    network = ClassifierParts(settings, saved).separate_onnx()[1]
+    quantized = quantize_int8(
+        network, np.random.default_rng(0).uniform(-80, 0, (6, *FEATURES.shape)).astype("f4")
+    )
+    operators = [node.op_type for node in quantized.graph.node]
+    first_conv = operators.index("Conv")
+    products = [index for index, operator in enumerate(operators) if operator == "MatMul"]
+    assert min(products) < first_conv
+    integer = {
+        name for node in quantized.graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    for index in products:
+        if index < first_conv:
+            assert not integer.intersection(quantized.graph.node[index].input)
+    assert any(integer.intersection(node.input) for node in quantized.graph.node if node.op_type == "Conv")
 
 
 @pytest.mark.slow
