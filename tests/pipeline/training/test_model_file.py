@@ -11,6 +11,7 @@ import torch
 
 from models.classifier import Classifier
 from models.gan import GanConfig, Generator
+from models.settings import FORMER_SETTINGS
 from pipeline.data.shard_manifest import MANIFEST_NAME
 from pipeline.io.errors import UserError
 from pipeline.training.format_version import FORMAT_VERSION
@@ -52,6 +53,19 @@ def change_metadata(run: Path, **changes: Any) -> None:
     tensors, metadata = load_tensors(run / MODEL_NAME)
     metadata = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
     save_tensors(run / MODEL_NAME, tensors, metadata)
+
+
+def test_classifier_of_before_modulation_spectrum_is_loaded(tmp_path: Path) -> None:
+    model = small_network(len(CLASS_NAMES))
+    config = model.config.model_copy(update={"modulation": False, "padding": "silence"})
+    former = Classifier(config, SMALL_FEATURES.mel.n_mels, len(CLASS_NAMES)).eval()
+    save_model(tmp_path, former, ClassifierMetadata(model=config, **SETTINGS))
+    unknown = {name: value for name, value in config.to_dict().items() if name not in FORMER_SETTINGS}
+    change_metadata(tmp_path, model=unknown)
+    saved = load_classifier(tmp_path)
+    assert saved.metadata.model == config and saved.model.modulation is None
+    mel_BMT = torch.randn(2, *SMALL_FEATURES.shape)
+    torch.testing.assert_close(saved.model(mel_BMT), former(mel_BMT))
 
 
 def test_classifier_is_loaded_unchanged(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models.settings import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.dataset_identity import DatasetIdentity
 from pipeline.io.errors import UserError
@@ -212,6 +213,20 @@ def test_run_of_older_version_lacks_new_settings_with_their_defaults(tmp_path: P
     other = defaults | {"mixup": defaults["mixup"] | {"domain": "power"}}
     with pytest.raises(UserError, match=r"a run with mixup\.domain = db \(requested power\)"):
         folder.begin("train-classifier", other, Path("/shards"), [DATASET], defaults=defaults)
+
+
+def test_run_of_older_version_keeps_its_network(tmp_path: Path) -> None:
+    """It is not resumed with a network that has other weights, but with the former one."""
+    defaults = TrainClassifierConfig.default_settings()
+    network = ClassifierConfig().to_dict()
+    old = {name: value for name, value in network.items() if name != "modulation"}
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("train-classifier", defaults | {"model": old}, Path("/shards"), [DATASET])
+    with pytest.raises(UserError, match=r"a run with model\.modulation = False \(requested True\)"):
+        requested = defaults | {"model": network}
+        folder.begin("train-classifier", requested, Path("/shards"), [DATASET], defaults=defaults)
+    former = defaults | {"model": network | {"modulation": False}}
+    folder.begin("train-classifier", former, Path("/shards"), [DATASET], defaults=defaults)
 
 
 @pytest.mark.parametrize(
