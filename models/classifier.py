@@ -21,12 +21,12 @@ from models.settings import ClassifierConfig
 
 
 class Classifier(nn.Module):
-    """Stem and blocks of the architecture, or a network of timm, and a branch for the modulation spectrum;
-    projection of both to a clip embedding; and a head.
+    """Network on the spectrogram, branch on its modulation spectrum, projection to a clip embedding, head.
 
-    Input is in dB. The network computes PCEN from it, if the settings say so, and normalizes each mel band;
-    the statistics for this are saved with the weights. Pooling over time adds mean and maximum (Kong et al.
-    2020, PANNs), so that both sustained and short events are captured.
+    The network has the stem and blocks of an architecture, or is one of timm. Input is in dB. PCEN is
+    computed from it, if the settings say so, and each mel band normalized; the statistics for this are saved
+    with the weights. Pooling over time adds mean and maximum (Kong et al. 2020, PANNs), so that both
+    sustained and short events are captured.
     """
 
     mel_mean_M: Tensor
