@@ -46,7 +46,7 @@ class ClassifierConfig(Config):
     pcen_smoothing: float = Field(0.06, gt=0, le=1)
     """Weight of a frame in the mean energy by which PCEN divides: 0.06 averages over 0.4 s at hops of 23 ms,
     0.025 at hops of 10 ms."""
-    modulation: bool = True
+    modulation: bool = False
     """The network also sees the modulation spectrum of the clip (Greenberg and Kingsbury 1997), in which
     sounds that repeat, such as rotors, engines and clocks, have lines."""
     norm: NormName = "batch"

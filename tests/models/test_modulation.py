@@ -17,8 +17,9 @@ from models.modulation import (
     transform_matrix,
 )
 from models.settings import ClassifierConfig
+from tests.helpers.saved_classifier import with_modulation
 
-SMALL = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=4)
+SMALL = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=4, modulation=True)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -77,6 +78,26 @@ def test_matrix_is_computed_once() -> None:
     modulation_spectrum(level_BMT, 2).square().sum().backward()  # not with a matrix of inference mode
     assert level_BMT.grad is not None and cached_transform_matrix.cache_info().misses == 1
     assert torch.equal(cached_transform_matrix(30, level_BMT.device), transform_matrix(30, level_BMT.device))
+
+
+def test_stages_hold_all_weights_in_order() -> None:
+    model = Classifier(SMALL, 16, 3)
+    names = [name for names in model.stages.values() for name in names]
+    assert names == [name for name in model.state_dict() if not name.startswith("mel_")]
+    assert list(model.stages)[-3:] == ["modulation", "projection", "head"]
+
+
+def test_training_begins_as_without_modulation_spectrum() -> None:
+    model, level_BMT = Classifier(SMALL, 16, 3).eval(), noise(2, 16, 40)
+    before = model(level_BMT)
+    with_modulation(model)
+    assert not torch.allclose(model(level_BMT), before)
+    assert model.modulation is not None
+    torch.nn.init.zeros_(model.modulation.factor)
+    assert torch.equal(model(level_BMT), before)
+    with_modulation(model)
+    model(level_BMT).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.modulation.parameters())
 
 
 def test_network_without_modulation_has_weights_of_before() -> None:

@@ -20,7 +20,9 @@ SLICES = (slice(0, 1), slice(1, 7))
 
 def classifier(norm: NormName) -> Classifier:
     torch.manual_seed(0)
-    config = ClassifierConfig(channels=(8, 12), convs_per_block=1, embedding_dim=16, dropout=0.0, norm=norm)
+    config = ClassifierConfig(
+        channels=(8, 12), convs_per_block=1, embedding_dim=16, dropout=0.0, norm=norm, modulation=True
+    )
     return with_modulation(Classifier(config, n_mels=16, num_classes=3))
 
 

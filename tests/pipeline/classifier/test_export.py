@@ -105,9 +105,12 @@ def test_network_of_timm_is_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(session(samples[None])[0], expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("kind", ["pcen", "db+pcen"])
-def test_onnx_model_with_pcen_predicts_as_melray(tmp_path: Path, kind: InputName) -> None:
-    config = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, input=kind)
+@pytest.mark.parametrize(("kind", "modulation"), [("pcen", False), ("db+pcen", True)])
+def test_onnx_model_of_other_inputs_predicts_as_melray(
+    tmp_path: Path, kind: InputName, modulation: bool
+) -> None:
+    network = {"channels": (8, 16), "convs_per_block": 1, "embedding_dim": 16}
+    config = ClassifierConfig(**network, input=kind, modulation=modulation)
     run = save_random_classifier(tmp_path / "run", FEATURES, config=config)
     saved = load_predictor(run)
     session = run_onnx(export(run, tmp_path / "model.onnx").read_bytes())
@@ -211,7 +214,9 @@ def test_int8_model_is_smaller_and_predicts_alike(
 @pytest.mark.slow
 def test_input_of_int8_network_is_computed_in_float32(tmp_path: Path) -> None:
     """8 bits would hold neither the powers of PCEN nor those of a modulation spectrum."""
-    config = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, input="db+pcen")
+    config = ClassifierConfig(
+        channels=(8, 16), convs_per_block=1, embedding_dim=16, input="db+pcen", modulation=True
+    )
     saved = load_predictor(save_random_classifier(tmp_path / "run", FEATURES, config=config))
     settings = ExportConfig(run=tmp_path / "run", out=tmp_path / "model.onnx", quantize="int8")
     network = ClassifierParts(settings, saved).separate_onnx()[1]

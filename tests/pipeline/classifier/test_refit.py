@@ -30,14 +30,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 
 def refit_settings(shards: Path, run: Path, **overrides: object) -> TrainClassifierConfig:
     # The best of six epochs is not the last one.
-    settings = {
-        "refit": True,
-        "fold": 1,
-        "epochs": 6,
-        "warmup_epochs": None,
-        "seed": 4,
-        "learning_rate": 2e-2,
-    }
+    settings = {"refit": True, "fold": 1, "epochs": 6, "warmup_epochs": None, "learning_rate": 1e-2}
     return train_config(shards, run, **settings | overrides)
 
 

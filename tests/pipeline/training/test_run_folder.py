@@ -218,7 +218,7 @@ def test_run_of_older_version_lacks_new_settings_with_their_defaults(tmp_path: P
 def test_run_of_older_version_keeps_its_network(tmp_path: Path) -> None:
     """It is not resumed with a network that has other weights, but with the former one."""
     defaults = TrainClassifierConfig.default_settings()
-    network = ClassifierConfig().to_dict()
+    network = ClassifierConfig(modulation=True).to_dict()
     old = {name: value for name, value in network.items() if name != "modulation"}
     folder = RunFolder(tmp_path / "run")
     folder.begin("train-classifier", defaults | {"model": old}, Path("/shards"), [DATASET])
