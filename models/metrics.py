@@ -65,9 +65,16 @@ def score_clips(probabilities: np.ndarray, labels: np.ndarray) -> ClipScores:
         probabilities.argmax(axis=1),
         probabilities.max(axis=1),
         true_probability,
-        (probabilities > true_probability[:, None]).sum(axis=1),
+        _ranks(probabilities, true_probability, labels),
         probabilities if num_classes <= MAX_RANKED_CLASSES else probabilities[:, :0],
     )
+
+
+def _ranks(probabilities: np.ndarray, true_probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the number of classes before the true one; of equal ones the first is first, as in argmax."""
+    is_first = np.arange(probabilities.shape[1]) < labels[:, None]
+    true = true_probability[:, None]
+    return ((probabilities > true) | ((probabilities == true) & is_first)).sum(axis=1)
 
 
 def concatenate(parts: Sequence[ClipScores]) -> ClipScores:

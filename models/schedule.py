@@ -21,19 +21,21 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int, final: float =
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def decay_start(losses: Sequence[float], patience: int, epochs: int) -> int:
+def decay_start(losses: Sequence[float], patience: int, epochs: int, warmup: int = 0) -> int:
     """Return the number of epochs after which a constant learning rate starts to decay: at the plateau.
 
-    That is when the loss has not improved for `patience` epochs, at the latest after half of all epochs.
+    That is when the loss has not improved for `patience` epochs after the warmup, at the latest after half of
+    all epochs, or the warmup if that is longer.
 
     Args:
         losses: validation loss of each finished epoch; none without validation, for the latest start.
         patience: number of epochs without an improvement by at least `MIN_IMPROVEMENT`.
         epochs: maximum number of epochs.
+        warmup: number of epochs in which the learning rate still rises.
     """
-    latest = epochs // 2
-    best, best_epoch = math.inf, 0
-    for epoch, loss in enumerate(losses[:latest], 1):
+    latest = max(epochs // 2, warmup)
+    best, best_epoch = min(losses[:warmup], default=math.inf), warmup
+    for epoch, loss in enumerate(losses[warmup:latest], warmup + 1):
         if loss <= best * (1 - MIN_IMPROVEMENT):
             best, best_epoch = loss, epoch
         elif epoch - best_epoch >= patience:

@@ -129,10 +129,20 @@ class TrainClassifierConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _check_ensemble(self) -> Self:
-        if len(self.ensemble_inputs) > self.ensemble:
+        if self.ensemble_inputs and self.ensemble < (needed := max(2, len(self.ensemble_inputs))):
+            single = "; for one model use --model.input" if len(self.ensemble_inputs) == 1 else ""
             raise ValueError(
                 f"--ensemble-inputs {' '.join(self.ensemble_inputs)}: {len(self.ensemble_inputs)} inputs for "
-                f"--ensemble {self.ensemble}; raise it to at least {len(self.ensemble_inputs)}"
+                f"--ensemble {self.ensemble}; raise it to at least {needed}{single}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_balance(self) -> Self:
+        if self.sampling == "balanced" and self.class_weights:
+            raise ValueError(
+                "--sampling balanced and --class-weights: each makes up for rare classes, and both together "
+                "prefer them; drop one"
             )
         return self
 

@@ -51,18 +51,35 @@ def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardD
     text = ""
     if (config.init_from is not None or config.model.pretrained) and not _is_resumed(config, world):
         if config.init_from is not None:
-            text = _load(model, config.init_from, dataset)
+            text, loaded = _load(model, config.init_from, dataset)
         elif model.backbone is not None:
-            text = _load_timm(model, model.backbone, None)
+            text, loaded = _load_timm(model, model.backbone, None)
+        _check_frozen(model, config.freeze, loaded)
     model.freeze(config.freeze)
     return text
+
+
+def _check_frozen(model: Classifier, freeze: int, loaded: Collection[str]) -> None:
+    """Check that the stages that are not trained have been loaded.
+
+    Raises:
+        UserError: some of their weights would stay random.
+    """
+    trained = {name for name, _ in model.named_parameters()}
+    for number, (stage, names) in enumerate(list(model.stages.items())[:freeze]):
+        if missing := sorted(trained.intersection(names).difference(loaded)):
+            raise UserError(
+                f"--freeze {freeze}: weights of stage {stage} would stay random, as none were loaded for "
+                f"{shown_list(missing, 3)}; lower it to {number}, or choose --model.* as in --init-from"
+            )
 
 
 def _is_resumed(config: TrainClassifierConfig, world: World) -> bool:
     return world.run_on_main_rank(partial(Checkpoints(config.run).exist, within_epochs=True))
 
 
-def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
+def _load(model: Classifier, source: Path, dataset: ShardDataset) -> tuple[str, Collection[str]]:
+    """Load the weights that fit; return a line about each stage, and the names of the weights."""
     path = source if source.suffix in WEIGHT_SUFFIXES else source / MODEL_NAME
     if not path.is_file():
         RunFolder(source).check_single_model("--init-from")
@@ -87,13 +104,12 @@ def _load(model: Classifier, source: Path, dataset: ShardDataset) -> str:
     with torch.no_grad():
         for name, value in fitting.items():
             state[name].copy_(value)
-    return "; ".join(
-        [f"weights of {source}", *_report(model, fitting), *_feature_notes(metadata, dataset.features)]
-    )
+    parts = [f"weights of {source}", *_report(model, fitting), *_feature_notes(metadata, dataset.features)]
+    return "; ".join(parts), set(fitting)
 
 
-def _load_timm(model: Classifier, backbone: TimmBackbone, path: Path | None) -> str:
-    """Load weights by timm, of a file or its own; return a line about each stage."""
+def _load_timm(model: Classifier, backbone: TimmBackbone, path: Path | None) -> tuple[str, Collection[str]]:
+    """Load weights by timm, of a file or its own; return as `_load`."""
     try:
         if path is None:
             names = backbone.load_pretrained()
@@ -105,7 +121,7 @@ def _load_timm(model: Classifier, backbone: TimmBackbone, path: Path | None) -> 
     except OSError as error:
         raise UserError(explain_os_error(error, f"reading {path}")) from None
     loaded = [f"backbone.{name}" for name in names]
-    return "; ".join([f"weights of {path or f'timm:{backbone.name}'}", *_report(model, loaded)])
+    return "; ".join([f"weights of {path or f'timm:{backbone.name}'}", *_report(model, loaded)]), loaded
 
 
 def _report(model: Classifier, loaded: Collection[str]) -> list[str]:

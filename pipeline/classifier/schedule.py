@@ -44,4 +44,4 @@ def last_epoch(state: TrainState) -> int:
 def _decay_start(state: TrainState) -> int:
     losses = [metrics["val_loss"] for metrics in state.history if "val_loss" in metrics]
     patience = state.config.patience or max(PLATEAU_EPOCHS, math.ceil(PLATEAU_STEPS / state.steps_per_epoch))
-    return decay_start(losses, patience, state.config.epochs)
+    return decay_start(losses, patience, state.config.epochs, math.ceil(state.config.num_warmup_epochs))

@@ -140,13 +140,14 @@ def row_losses(state: TrainState, logits_BC: Tensor, target_BC: Tensor) -> Tenso
     """Return the loss of each row `[shape=(B,)]`; logits are float32."""
     if state.multi_label is not None:
         return state.multi_label.loss(logits_BC, target_BC, state.config)
-    return F.cross_entropy(
-        logits_BC,
-        target_BC,
-        weight=state.class_weight_C,
-        label_smoothing=state.config.label_smoothing,
-        reduction="none",
+    loss_B = F.cross_entropy(
+        logits_BC, target_BC, label_smoothing=state.config.label_smoothing, reduction="none"
     )
+    if state.class_weight_C is None:
+        return loss_B
+    # Of rows: weights of classes within the loss would multiply the smoothed mass of rare classes as well,
+    # until it exceeds that of the true class.
+    return loss_B * (target_BC @ state.class_weight_C)
 
 
 def update_weights(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:

@@ -157,3 +157,10 @@ def test_metrics_of_many_classes_have_no_matrix():
         metrics = classification_metrics(clips, [f"{i}" for i in range(count)])
         assert (metrics["confusion"] is None) == (count > MAX_MATRIX_CLASSES)
         assert len(metrics["per_class"]) == count and metrics["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_equal_probabilities_rank_as_argmax_does() -> None:
+    """A model that has collapsed is not right about all classes."""
+    clips = score_clips(np.full((8, 8), 1 / 8), np.arange(8))
+    assert clips.rank.tolist() == list(range(8))
+    assert (clips.rank == 0).sum() == (clips.predictions == clips.labels).sum() == 1

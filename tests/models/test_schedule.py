@@ -25,6 +25,20 @@ def test_decay_starts_at_plateau(losses: list[float], start: int) -> None:
     assert decay_start(losses, 3, 40) == start
 
 
+@pytest.mark.parametrize(
+    ("losses", "start"),
+    [
+        ([1.0, 1.0, 1.0, 1.0, 1.0], 20),  # the learning rate still rises
+        ([1.0] * 8, 8),
+        ([1.0] * 7 + [0.8], 20),
+        ([0.5] * 5 + [0.8] * 3, 8),
+    ],
+)
+def test_plateau_begins_after_warmup(losses: list[float], start: int) -> None:
+    assert decay_start(losses, 3, 40, warmup=5) == start
+    assert decay_start(losses, 3, 8, warmup=7) >= 7
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 40])
 def test_training_without_plateau_uses_all_epochs(epochs: int) -> None:
     start = decay_start(FALLING, 3, epochs)

@@ -18,6 +18,14 @@ from pipeline.classifier.config import TrainClassifierConfig
             {"ensemble": 2, "ensemble_inputs": ("db", "pcen", "db+pcen")},
             "--ensemble-inputs db pcen db+pcen: 3 inputs for --ensemble 2; raise it to at least 3",
         ),
+        (
+            {"ensemble_inputs": ("pcen",)},
+            "1 inputs for --ensemble 1; raise it to at least 2; for one model use --model.input",
+        ),
+        (
+            {"sampling": "balanced", "class_weights": True},
+            "--sampling balanced and --class-weights: each makes up for rare classes",
+        ),
         ({"warmup_epochs": 4.0, "epochs": 3}, "--warmup-epochs 4 is longer than the training (--epochs 3)"),
         ({"seed": -1}, "'seed' = -1: input should be greater than or equal to 0"),
     ],

@@ -164,6 +164,10 @@ def test_split_record_has_clips_of_the_first_run(first_run: Path, other_shards: 
     ("settings", "message"),
     [
         ({"freeze": 5}, r"--freeze 5: the network has 5 stages, of which the last one is trained: stem, "),
+        (
+            {"freeze": 2, "model": {"channels": [8, 16], "convs_per_block": 1, "input": "db+pcen"}},
+            r"--freeze 2: weights of stage stem would stay random, .* 'stem.0.weight'; lower it to 0, or",
+        ),
         ({"init_from": Path("nowhere")}, r"nowhere/model.safetensors: no such file"),
     ],
 )

@@ -15,7 +15,7 @@ from models.batch_augment import MixUpConfig, SpecAugmentConfig, sample_batch_au
 from models.ema import Ema
 from pipeline.classifier import step
 from pipeline.classifier.state import TrainState, prepare
-from pipeline.classifier.step import choose_samples, plan_step, train_step
+from pipeline.classifier.step import choose_samples, plan_step, row_losses, train_step
 from pipeline.data.loader import BatchLoader
 from pipeline.training.step_inputs import pack
 from pipeline.training.step_runner import FlatGradients, StepRunner
@@ -113,3 +113,15 @@ def test_chosen_samples_hold_own_slice_and_partners(device: str, size: int) -> N
             assert len(set(samples)) == len(samples)  # each row is read once
         else:
             assert len(samples) == (len(own) if size == 1 else 2 * len(own))
+
+
+def test_class_weights_do_not_change_what_is_best_for_a_row(shards: Path, tmp_path: Path) -> None:
+    """They weight rows: the smoothed target of a common class has no more of a rare one than without them."""
+    state = prepare(train_config(shards, tmp_path, class_weights=True, label_smoothing=0.1), SINGLE_WORKER)
+    state.class_weight_C = torch.tensor([0.1, 1.0, 50.0])
+    smoothed_BC = 0.9 * torch.eye(3) + 0.1 / 3
+    logits_BC = smoothed_BC.log().requires_grad_()
+    loss_B = row_losses(state, logits_BC, torch.eye(3))
+    torch.testing.assert_close(loss_B / loss_B[1], state.class_weight_C)
+    loss_B.sum().backward()
+    torch.testing.assert_close(logits_BC.grad, torch.zeros(3, 3), rtol=0, atol=1e-5)
