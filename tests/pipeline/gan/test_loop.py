@@ -83,7 +83,7 @@ def test_generated_spectra_match_real_ones_by_class(shards: Path, tmp_path: Path
     """After a few hundred steps, generated tones have their energy in the mel band of real ones."""
     run_loop(
         gan_config(
-            shards, tmp_path, epochs=6, epoch_steps=50, sample_every=6, penalty_weight=1.0, batch_size=12
+            shards, tmp_path, epochs=10, epoch_steps=50, sample_every=10, penalty_weight=1.0, batch_size=12
         )
     )
     saved, state = load_generator(tmp_path), prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
