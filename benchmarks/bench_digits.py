@@ -46,7 +46,7 @@ SPEAKERS: Mapping[str, tuple[str, str, tuple[int, int] | None]] = MappingProxyTy
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "default": {},
-        "no modulation spectrum": {"model": {"modulation": False}},
+        "modulation spectrum": {"model": {"modulation": True}},
         "db+pcen": {"model": {"input": "db+pcen"}},
         "padded clips": {"model": {"padding": "silence"}},
         "no stretch": {"spec_augment": {"time_stretch": 0.0}},

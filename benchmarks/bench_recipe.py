@@ -76,7 +76,7 @@ VARIANTS: dict[str, Variant] = {
     "padded clips, no stretch, no shift of bands": Variant(
         {"model": {"padding": "silence"}, "spec_augment": {"time_stretch": 0.0, "freq_shift": 0.0}}
     ),
-    "no modulation spectrum": Variant({"model": {"modulation": False}}),
+    "modulation spectrum": Variant({"model": {"modulation": True}}),
     "PCEN": Variant({"model": {"input": "pcen"}}),
     "dB and PCEN": Variant({"model": {"input": "db+pcen"}}),
     "7 augmented copies, 20 epochs": Variant({"epochs": 20}, copies=7),
