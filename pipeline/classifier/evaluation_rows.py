@@ -20,13 +20,14 @@ from pipeline.data.dataset import ShardDataset
 from pipeline.data.identify import identify
 from pipeline.data.label_sets import count_label_sets, label_sets
 from pipeline.data.labels import split_labels
-from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows, trained_clips
+from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows
 from pipeline.data.split_warnings import name_list
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import Device
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
+from pipeline.io.text import plural
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.names import TENSORBOARD, TrackerNames
@@ -152,10 +153,27 @@ def select_new_rows(
         )
     dataset = open_dataset_to_read(shards)
     check_features(dataset.features, saved.metadata.features, shards)
+    rows, description = _without_trained(config, shards, dataset)
+    chosen_on = rows[_recorded_as("validation", config.run, dataset.table.iloc[rows])]
+    if len(chosen_on):
+        logger.warning(
+            "--shards %s: %d of %d clips, such as '%s', are validation clips of the run, on which its epoch "
+            "and calibration were chosen: scores may be too high",
+            shards,
+            len(chosen_on),
+            len(rows),
+            dataset.table["clip_id"].to_numpy()[chosen_on[0]],
+        )
+        description += f", {plural(len(chosen_on), 'validation clip')} included"
+    return dataset, rows, description
+
+
+def _without_trained(config: EvaluateConfig, shards: Path, dataset: ShardDataset) -> tuple[np.ndarray, str]:
+    """Return the rows of other data to evaluate on, and their description; errors as `select_new_rows`."""
     rows = _original_rows(dataset)
-    trained_on = rows[_trained_on(config.run, dataset.table.iloc[rows])]
+    trained_on = rows[_recorded_as("train", config.run, dataset.table.iloc[rows])]
     if not len(trained_on):
-        return dataset, rows, f"all of {shards}"
+        return rows, f"all of {shards}"
     example = dataset.table["clip_id"].to_numpy()[trained_on[0]]
     found = (
         f"--shards {shards}: the run was trained on {len(trained_on)} of {len(rows)} clips, or on others of "
@@ -163,26 +181,29 @@ def select_new_rows(
     )
     if config.split == "all":
         logger.warning("%s: accuracy on them is no estimate for new clips", found)
-        return dataset, rows, f"all of {shards}, {len(trained_on)} clips trained on included"
+        return rows, f"all of {shards}, {len(trained_on)} clips trained on included"
     if len(trained_on) == len(rows):
         raise UserError(f"{found}: give other clips, or --split all to evaluate on them nevertheless")
     logger.warning("%s: they are left out; --split all includes them", found)
-    return dataset, np.setdiff1d(rows, trained_on), f"{shards} without clips trained on"
+    return np.setdiff1d(rows, trained_on), f"{shards} without clips trained on"
 
 
-def _trained_on(run: Path, table: pd.DataFrame) -> np.ndarray:
-    """Return the mask of the rows that a run was trained on, bool `[shape=(N,)]`; logs if that is unknown."""
+def _recorded_as(part: str, run: Path, table: pd.DataFrame) -> np.ndarray:
+    """Return the mask of the rows in a part of a run's split, bool `[shape=(N,)]`.
+
+    Logs once, for the part `train`, if the split is unknown.
+    """
     mask = np.zeros(len(table), bool)
     for member in member_runs(run):
         record = read_split_record(member / SPLIT_NAME)
-        if record is None:
+        if record is not None:
+            mask |= shared_rows(table, record[record["split"] == part])
+        elif part == "train":
             logger.warning(
                 "--run %s: cannot check whether it was trained on clips of --shards: no %s in it",
                 member,
                 SPLIT_NAME,
             )
-        else:
-            mask |= shared_rows(table, trained_clips(record))
     return mask
 
 

@@ -83,6 +83,8 @@ def test_clips_trained_on_are_left_out(
     assert renamed == (f"tone 1/{clips[0].name}" in own)
     assert len(selected) == len(own) + 1
     assert "the run was trained on 24 of 31 clips" in caplog.text and "they are left out" in caplog.text
+    assert "6 of 7 clips, such as 'tone " in caplog.text and "are validation clips of the run" in caplog.text
+    assert select_rows(config, saved)[2].endswith("without clips trained on, 6 validation clips included")
     everything = EvaluateConfig(run=folder / "run", shards=tmp_path / "shards", split="all")
     assert len(selected_ids(everything, saved)) == 31
     with pytest.raises(UserError, match=r"--split held-out: only the run's own data has it"):
