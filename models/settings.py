@@ -15,7 +15,7 @@ TIMM_PREFIX = "timm:"
 InputName = Literal["db", "pcen", "db+pcen"]
 NormName = Literal["batch", "group", "sync"]
 # Settings of a classifier of before there was a choice, which its files lack.
-FORMER_SETTINGS = {"padding": "silence", "modulation": False}
+FORMER_SETTINGS = {"padding": "silence"}
 LossName = Literal["relativistic", "hinge", "non-saturating"]
 # Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
 MAX_PROBABILITY = 0.8

@@ -60,7 +60,11 @@ def test_classifier_of_before_modulation_spectrum_is_loaded(tmp_path: Path) -> N
     config = model.config.model_copy(update={"modulation": False, "padding": "silence"})
     former = Classifier(config, SMALL_FEATURES.mel.n_mels, len(CLASS_NAMES)).eval()
     save_model(tmp_path, former, ClassifierMetadata(model=config, **SETTINGS))
-    unknown = {name: value for name, value in config.to_dict().items() if name not in FORMER_SETTINGS}
+    unknown = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in {*FORMER_SETTINGS, "modulation"}
+    }
     change_metadata(tmp_path, model=unknown)
     saved = load_classifier(tmp_path)
     assert saved.metadata.model == config and saved.model.modulation is None
