@@ -9,7 +9,7 @@ from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.multi_label.label_mode import MONITORS, check_label_mode
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.data_checks import check_single_label
+from pipeline.gan.data_checks import check_dataset
 from pipeline.io.errors import UserError
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.config import TrainingConfig
@@ -102,7 +102,7 @@ def choose_metric(config: SearchConfig) -> SearchConfig:
     """
     base = base_settings(config, base_values(config))
     if not isinstance(base, TrainClassifierConfig):
-        check_single_label(config.shards)
+        check_dataset(config.shards, config.metric_name, "--metric")
         return config
     multi_label = check_label_mode(base.model_copy(update={"monitor": None}))
     if config.metric is None:

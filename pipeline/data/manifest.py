@@ -108,10 +108,11 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         if is_file(data, "--data"):
             raise UserError(f"--data {data}: has no rows of clips below its header{notes}")
         expected = "recordings" if config.annotations else "<class>/<clip>.wav"
+        single = "" if config.annotations else ", also of a single class"
         if config.window is not None and config.annotations is None:
             notes += "; if annotation files are next to the recordings, add --annotations auto"
         raise UserError(
-            f"--data {data}: no audio files found; expected {expected} (or {OTHER_FORMATS}){notes}"
+            f"--data {data}: no audio files found; expected {expected} (or {OTHER_FORMATS}){single}{notes}"
         )
     clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)

@@ -61,7 +61,7 @@ def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
     val = table["clip_id"].isin(val_ids).to_numpy()
     is_mild = table["strength"].to_numpy() <= config.augmentation_strength
     train = ~unused & ~val & (is_original | is_mild)
-    _check_classes(dataset, train)
+    _check_classes(dataset, train, config.min_classes)
     if config.val_fraction and not val.any():
         raise UserError(
             "--val-fraction: every class has only one recording, so none can be used for validation; "
@@ -85,14 +85,15 @@ def _validation_clips(dataset: LabeledRows, clips: np.ndarray, config: SplitConf
     return keep_trainable(is_val, label_sets(dataset.table.iloc[clips], dataset.class_names, True), groups)
 
 
-def _check_classes(dataset: LabeledRows, train: np.ndarray) -> None:
+def _check_classes(dataset: LabeledRows, train: np.ndarray, min_classes: int) -> None:
     """Check that there is something to distinguish among the training rows, given by a mask `[shape=(N,)]`.
 
     Raises:
-        UserError: fewer than two classes; in a multi-label dataset, no class that only some of the rows have.
+        UserError: fewer than `min_classes`; in a multi-label dataset, no class that only some of the rows
+            have.
     """
     if not dataset.multi_label:
-        if len(np.unique(dataset.labels[train])) < 2:
+        if len(np.unique(dataset.labels[train])) < min_classes:
             raise UserError("--shards: training data has fewer than two classes; add clips of another class")
         return
     counts = label_sets(dataset.table[train], dataset.class_names, True).counts()

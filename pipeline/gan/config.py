@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ MAX_SEED = 2**62
 
 class TrainGanConfig(TrainingConfig):
     """Train a conditional GAN on shards."""
+
+    min_classes: ClassVar[int] = 1
 
     init_from: PathOrURI | None = None
     """Folder of a GAN whose networks, after its last epoch, the training starts from: for more epochs, or for

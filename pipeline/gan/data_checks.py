@@ -18,13 +18,23 @@ from pipeline.io.errors import UserError
 MAX_CHECKED_ROWS = 5000
 
 
-def check_single_label(shards: Path) -> None:
-    """Check that each clip of a dataset has one class, which a GAN generates.
+def check_dataset(shards: Path, metric: str, flag: str) -> None:
+    """Check that each clip of a dataset has one class, which a GAN generates, and that it has a metric.
+
+    Args:
+        shards: folder of the dataset.
+        metric: metric that selects the best epoch.
+        flag: command-line flag of the metric.
 
     Raises:
-        UserError: unusable shards, or a multi-label dataset.
+        UserError: unusable shards, a multi-label dataset, or the class accuracy of a single class.
     """
-    if open_shards(shards).multi_label:
+    manifest = open_shards(shards)
+    if metric == "class_accuracy" and len(manifest.class_names) == 1:
+        raise UserError(
+            f"{flag} {metric}: {shards} has a single class, with which none is confused; use frechet"
+        )
+    if manifest.multi_label:
         raise UserError(
             f"--shards {shards}: a multi-label dataset, whose clips have several classes or none: a GAN "
             "generates clips of one class; extract clips with one label each"

@@ -1,7 +1,8 @@
 """Metrics of an evaluation: generated clips as a set, compared with held-out real clips by their embeddings.
 
 A metric relative to real clips needs real clips that differ. Classes without that (silence, copies of one
-clip) or without held-out clips are left out; with no class left, the metric is None: undefined.
+clip) or without held-out clips are left out; with no class left, the metric is None: undefined. So is the
+class accuracy of a single class.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def compute_metrics(
     return {
         "clips": len(generated.labels),
         "per_class": class_metrics(generated, class_names),
-        "class_accuracy": generated.class_accuracy,
-        "real_class_accuracy": held_out.class_accuracy,
+        "class_accuracy": generated.class_accuracy if len(class_names) > 1 else None,
+        "real_class_accuracy": held_out.class_accuracy if len(class_names) > 1 else None,
         "left_out_classes": [class_names[i] for i in np.setdiff1d(np.arange(len(class_names)), classes)],
         **_set_metrics(generated_, untrained_, train_, held_out_),
         "nearest": nearest
@@ -215,9 +216,12 @@ def class_metrics(generated: EvaluatedClips, class_names: Sequence[str]) -> list
 def describe_metrics(metrics: dict[str, Any]) -> str:
     """Format the metrics as one line of text."""
     frechet = metrics["frechet"]
-    text = (
-        f"{metrics['clips']} generated clips: class accuracy {metrics['class_accuracy']:.1%} "
-        f"(real {metrics['real_class_accuracy']:.1%}), "
+    text = f"{metrics['clips']} generated clips: "
+    if metrics["class_accuracy"] is not None:
+        text += (
+            f"class accuracy {metrics['class_accuracy']:.1%} (real {metrics['real_class_accuracy']:.1%}), "
+        )
+    text += (
         f"Fréchet distance {number(frechet['generated'], '.1f')} "
         f"(untrained {number(frechet['untrained'], '.1f')}, real {number(frechet['real'], '.1f')}), "
         f"density {number(metrics['density'])}, coverage {number(metrics['coverage'])}, "

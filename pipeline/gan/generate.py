@@ -39,7 +39,7 @@ from pipeline.distributed.work_unit import WorkUnit, damaged_output
 from pipeline.gan.clip_generator import ClipGenerator, ClipWriter, max_attempts
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
-from pipeline.gan.reference_classifier import load_reference_classifier
+from pipeline.gan.reference_classifier import load_class_judge
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -70,17 +70,19 @@ def generate(
             process).
 
     Raises:
-        UserError: an unusable run, an unknown class, --min-confidence without a reference classifier, too few
-            resources, a full disk, an output folder in use or with other results, or no clip that reaches
-            --min-confidence.
+        UserError: an unusable run, an unknown class, --min-confidence without a reference classifier or with
+            a single class, too few resources, a full disk, an output folder in use or with other results, or
+            no clip that reaches --min-confidence.
     """
     metadata = load_generator_metadata(config.run)
     labels = chosen_labels(config, metadata)
-    if config.min_confidence and load_reference_classifier(config.run, "selection") is None:
-        raise UserError(
-            f"--min-confidence {config.min_confidence:g}: {config.run} has no reference classifier; "
-            "train with --select-best, or drop --min-confidence"
+    if config.min_confidence and load_class_judge(config.run) is None:
+        reason = (
+            f"{config.run} has no reference classifier; train with --select-best, or drop --min-confidence"
         )
+        if len(metadata.class_names) == 1:
+            reason = "the generator has a single class, and there is no other to take a clip for; drop it"
+        raise UserError(f"--min-confidence {config.min_confidence:g}: {reason}")
     with own_folder(config.out, "generate") as owner:
         settings, clips = job_settings(config, labels), clip_table(config, labels, metadata)
         check_folder(config, settings, clips["clip_id"])

@@ -93,8 +93,8 @@ class SnapshotWriter:
         """Write the samples of an epoch and score the generator.
 
         Returns:
-            `class_accuracy` and `frechet` by the selection classifier; empty without one. No `frechet` if
-            the validation clips have no variety.
+            `class_accuracy` and `frechet` by the selection classifier; empty without one. No
+            `class_accuracy` of a single class, and no `frechet` if the validation clips have no variety.
 
         Raises:
             UserError: the samples cannot be written.
@@ -116,7 +116,9 @@ class SnapshotWriter:
         labels = np.repeat(np.arange(self._num_classes), clips_per_class)
         mels = self._generate(model, labels, device)
         classified = embed_and_classify(self._classifier, mels, labels)
-        metrics = {"class_accuracy": float((classified.predictions == labels).mean())}
+        metrics = {}
+        if self._num_classes > 1:
+            metrics["class_accuracy"] = float((classified.predictions == labels).mean())
         if len(real_embeddings) >= 2:
             compared = classified.embeddings[np.isin(labels, real_labels)]
             # Real classes are rarely of the same size; generated ones are.

@@ -12,7 +12,7 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.devices import driver_device
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.data_checks import check_rows, check_single_label, check_values
+from pipeline.gan.data_checks import check_dataset, check_rows, check_values
 from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
@@ -35,7 +35,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     Raises:
         UserError: unusable shards or settings, too few resources, too many lost workers or collapses.
     """
-    check_single_label(config.shards)
+    check_dataset(config.shards, config.monitor, "--monitor")
     check_initial_run(config)
     summary = start_run("train-gan", config)
     with tracked(config):
@@ -88,9 +88,13 @@ def describe_result(summary: dict[str, Any]) -> str:
     """Format a summary as one line of text."""
     text = f"{plural(summary['epochs'], 'epoch')} in {duration(summary['total_seconds'])}"
     text += f", kept epoch {summary['best_epoch']}"
+    scores = []
+    if "class_accuracy" in summary:
+        scores.append(f"class accuracy of samples {summary['class_accuracy']:.1%}")
     if "frechet" in summary:
-        text += f": class accuracy of samples {summary['class_accuracy']:.1%}, "
-        text += f"Fréchet distance {summary['frechet']:.1f}"
+        scores.append(f"Fréchet distance {summary['frechet']:.1f}")
+    if scores:
+        text += f": {', '.join(scores)}"
     if count := summary["rollbacks"]:
         text += f"; {count} rollback{'s' if count > 1 else ''} after collapse"
     return text

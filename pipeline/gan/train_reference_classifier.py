@@ -1,9 +1,15 @@
-"""Training of a GAN's reference classifiers."""
+"""Training of a GAN's reference classifiers.
+
+With a single class there is nothing to classify. Then their weights stay random, and only the statistics of
+their batch norms come from the clips: embeddings of random networks tell sets of clips apart as well (Naeem
+et al. 2020). Class accuracies are left out.
+"""
 
 from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 
@@ -42,24 +48,35 @@ EPOCHS, MIN_EPOCHS = 40, 10
 MAX_TRAINING_ROWS = 200_000
 
 
+class RandomNetworkConfig(TrainClassifierConfig):
+    """Settings of a network of one class: its loss is 0, so its weights stay as they are."""
+
+    min_classes: ClassVar[int] = 1
+
+
 def reference_classifier_config(config: TrainGanConfig, purpose: Purpose) -> TrainClassifierConfig:
     """Return the configuration of a reference classifier, whose run is `RUN/reference_classifiers/<purpose>`.
 
     It is trained on the GAN's training clips with all their augmented copies, until it no longer improves.
     """
-    split = config.subset(SplitConfig).model_dump() | {"augmentation_strength": 1.0}
-    # By the data alone: generators of different runs are evaluated by classifiers of the same training.
-    rows = open_shards(config.shards).rows
-    epochs = min(EPOCHS, max(MIN_EPOCHS, MAX_TRAINING_ROWS // max(rows, 1)))
-    return TrainClassifierConfig(
-        **split,
-        shards=config.shards,
-        run=config.run / "reference_classifiers" / purpose,
-        model=NETWORKS[purpose],
+    manifest = open_shards(config.shards)
+    settings: dict[str, Any] = config.subset(SplitConfig).model_dump() | {
+        "augmentation_strength": 1.0,
+        "shards": config.shards,
+        "run": config.run / "reference_classifiers" / purpose,
+        "model": NETWORKS[purpose],
         # Clips are zero-padded at the end: a large time shift would produce clips unlike any real one.
-        spec_augment=SpecAugmentConfig(roll=0.1, time_stretch=0.0, freq_shift=0.0),
+        "spec_augment": SpecAugmentConfig(roll=0.1, time_stretch=0.0, freq_shift=0.0),
+        "keep": "last",
+    }
+    if len(manifest.class_names) == 1:
+        # The mean of equal weights is of use for its last step, which computes the batch norm statistics.
+        return RandomNetworkConfig(**settings, epochs=2, swa_fraction=0.5, weight_decay=0.0)
+    # By the data alone: generators of different runs are evaluated by classifiers of the same training.
+    epochs = min(EPOCHS, max(MIN_EPOCHS, MAX_TRAINING_ROWS // max(manifest.rows, 1)))
+    return TrainClassifierConfig(
+        **settings,
         epochs=epochs,
-        keep="last",
         learning_rate=4e-3,
         schedule="plateau",
         ema_decay=0.98,
@@ -79,6 +96,10 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
     if config.data_placement == "partitioned" and config.workers > 1:
         _train_partitioned(config, classifier_config)
         return
+    if isinstance(classifier_config, RandomNetworkConfig):
+        logger.info(
+            "single class: generated clips are compared with real ones by a network with random weights"
+        )
     train_concurrently(
         {"selection classifier": classifier_config},
         config.subset(ResourceConfig).model_copy(update={"cpus_per_worker": None}),

@@ -92,7 +92,9 @@ def _gan_epoch_line(metrics: dict[str, Any]) -> str:
     # None if the classes have no variety.
     if metrics["diversity"] is not None:
         text += f", diversity {metrics['diversity']:.0%}"
+    if "class_accuracy" in metrics:
+        text += f", class accuracy {metrics['class_accuracy']:.0%}"
     if "frechet" in metrics:
-        text += f", class accuracy {metrics['class_accuracy']:.0%}, Fréchet distance {metrics['frechet']:.1f}"
+        text += f", Fréchet distance {metrics['frechet']:.1f}"
     text += f", {metrics['steps_per_second']:.1f} steps/s"
     return text + (", best" if metrics["best"] and "frechet" in metrics else "")

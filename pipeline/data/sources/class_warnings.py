@@ -18,7 +18,9 @@ def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list
     """
     warnings = []
     if len(counts) < 2 and not multi_label:
-        warnings.append(f"only one class, '{next(iter(counts))}': a classifier or a GAN needs two or more")
+        warnings.append(
+            f"only one class, '{next(iter(counts))}': a GAN can learn it, a classifier needs two or more"
+        )
     if single := sorted(name for name, count in counts.items() if count == 1):
         classes = (
             "class {} has a single clip, so it"

@@ -114,7 +114,7 @@ def test_symlinks_are_followed_without_loops(tmp_path: Path):
             ("a/1.wav", "a/2.wav", "b/1.wav"),
             [r"class 'b' has a single clip, so it cannot be both trained on and validated"],
         ),
-        (("a/1.wav", "a/2.wav"), [r"only one class, 'a'"]),
+        (("a/1.wav", "a/2.wav"), [r"only one class, 'a': a GAN can learn it, a classifier needs two"]),
         (("a/1.wav", "b/1.wav"), [r"classes 'a', 'b' have a single clip, so each cannot be both"]),
         (tuple(f"{i}/1.wav" for i in range(200)), [r"classes '0', .* and 195 more have a single clip"]),
         (
@@ -137,7 +137,7 @@ def test_missing_path_or_empty_folder_raises(tmp_path: Path):
     for path in (tmp_path / "missing", tmp_path / "missing.csv"):
         with pytest.raises(UserError, match="no such folder or CSV file"):
             read_manifest(path)
-    with pytest.raises(UserError, match="no audio files found"):
+    with pytest.raises(UserError, match=r"no audio files found; expected <class>/.*, also of a single class"):
         read_manifest(touch(tmp_path, "a/readme.txt", "loose.wav"))
 
 

@@ -337,11 +337,6 @@ def test_augmentation_probability_adapts_or_stays(shards: Path, tmp_path: Path, 
 
 
 class TestUnusableData:
-    def test_single_class(self, tmp_path: Path) -> None:
-        single_class = write_shards(tmp_path, classes=1)
-        with pytest.raises(UserError, match="fewer than two classes"):
-            run_loop(gan_config(single_class, tmp_path / "run"))
-
     def test_class_with_single_clip(
         self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
