@@ -135,6 +135,11 @@ class TrainClassifierConfig(TrainingConfig):
                 f"--ensemble-inputs {' '.join(self.ensemble_inputs)}: {len(self.ensemble_inputs)} inputs for "
                 f"--ensemble {self.ensemble}; raise it to at least {needed}{single}"
             )
+        if self.ensemble_inputs and self.model.input != ClassifierConfig().input:
+            raise ValueError(
+                f"--model.input {self.model.input} and --ensemble-inputs: the models have the inputs of the "
+                "latter; drop one"
+            )
         return self
 
     @model_validator(mode="after")
@@ -155,6 +160,19 @@ class TrainClassifierConfig(TrainingConfig):
     def validates(self) -> bool:
         """Whether there are validation clips."""
         return self.val_fraction > 0 or self.val_split is not None
+
+    @property
+    def ineffective_settings(self) -> list[str]:
+        """Settings that have no effect together with others, one line each."""
+        if self.schedule != "cosine" and not self.validates:
+            return [
+                f"--schedule {self.schedule} without validation clips: the learning rate stays constant for "
+                "half of the epochs"
+            ]
+        if self.patience is None or self.schedule != "cosine" or (self.validates and self.keep == "best"):
+            return []
+        reason = "with --keep last" if self.validates else "without validation clips"
+        return [f"--patience {self.patience} has no effect {reason}: the training never stops early"]
 
     @property
     def final(self) -> Self:

@@ -43,6 +43,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.report.page import number
+from pipeline.training.run import log_once
 from pipeline.training.run_folder import CROSSVAL_NAME, SEARCH_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
 
@@ -79,6 +80,7 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     """
     if (config.run / "config.json").is_file() or (config.run / SEARCH_NAME).is_file():
         raise UserError(f"--run {config.run} contains a run of another command; choose another --run")
+    log_once(config.ineffective_settings)
     dataset = open_dataset_to_read(config.shards)
     folds = known_folds(dataset, config)
     start_time = time.monotonic()

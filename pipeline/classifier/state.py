@@ -24,6 +24,7 @@ from pipeline.data.loader import BatchLoader, mel_statistics, statistics_rows
 from pipeline.data.split import Split, split_rows
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.text import plural
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
 from pipeline.training.epoch_position import EpochPosition, PositionTensors, read_position
@@ -118,6 +119,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     if is_multi_label(config, data.datasets):
         multi_label = multi_label_targets(config, data.datasets, all_rows.train, world.device)
     _check_workers(len(split.train), len(all_rows.train), config.batch_size, world.size)
+    _check_averaging(config, all_rows)
     sampled = statistics_rows(data.sampled(split.train))
     data.train_on(world, all_rows.train, sampled)
     torch.manual_seed(config.seed)
@@ -181,6 +183,20 @@ def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> No
 def _swa_start(config: TrainClassifierConfig, split: Split) -> int | None:
     """Return the first step of stochastic weight averaging; None without it."""
     return round(config.decay_epochs * steps_per_epoch(config, split)) if config.swa_fraction else None
+
+
+def _check_averaging(config: TrainClassifierConfig, split: Split) -> None:
+    """Check that there are weights to average with stochastic weight averaging.
+
+    Raises:
+        UserError: the averaging would begin after the last step.
+    """
+    steps, start = config.epochs * steps_per_epoch(config, split), _swa_start(config, split)
+    if start is not None and start >= steps:
+        raise UserError(
+            f"--swa-fraction {config.swa_fraction:g}: no step to average the weights of in a training of "
+            f"{plural(steps, 'step')}; raise it"
+        )
 
 
 def _check_workers(clips: int, rows: int, batch_size: int, workers: int) -> None:

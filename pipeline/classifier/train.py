@@ -27,7 +27,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.training.launch import fit, run_tasks
-from pipeline.training.run import finish_run, start_run, training_clips
+from pipeline.training.run import finish_run, log_once, start_run, training_clips
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.single_worker_runs import TrainingTask
 from pipeline.training.trackers.tracking import tracked
@@ -73,6 +73,7 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
     Raises:
         UserError: unusable shards or settings, too few resources, too many lost workers.
     """
+    log_once(config.ineffective_settings)
     summary = begin_run(config)
     with tracked(config):
         if summary is None:

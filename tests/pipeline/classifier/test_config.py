@@ -23,6 +23,10 @@ from pipeline.classifier.config import TrainClassifierConfig
             "1 inputs for --ensemble 1; raise it to at least 2; for one model use --model.input",
         ),
         (
+            {"ensemble": 2, "ensemble_inputs": ("db", "db+pcen"), "model": {"input": "pcen"}},
+            "--model.input pcen and --ensemble-inputs: the models have the inputs of the latter; drop one",
+        ),
+        (
             {"sampling": "balanced", "class_weights": True},
             "--sampling balanced and --class-weights: each makes up for rare classes",
         ),
@@ -59,6 +63,24 @@ def test_late_improvement_prolongs_training(best: int) -> None:
     config = TrainClassifierConfig(shards=Path("s"), run=Path("r"), epochs=80)
     assert not config.stops_early(min(79, best + 19), best)
     assert config.stops_early(best + 20, best)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, None),
+        ({"patience": 5}, None),
+        ({"schedule": "plateau", "keep": "last", "patience": 5}, None),
+        ({"val_fraction": 0.0}, None),
+        ({"val_fraction": 0.0, "val_split": (1, 5), "patience": 5}, None),
+        ({"val_fraction": 0.0, "patience": 5}, "--patience 5 has no effect without validation clips: "),
+        ({"keep": "last", "patience": 5}, "--patience 5 has no effect with --keep last: "),
+        ({"val_fraction": 0.0, "schedule": "plateau"}, "--schedule plateau without validation clips: "),
+    ],
+)
+def test_ineffective_settings(settings: dict[str, Any], message: str | None) -> None:
+    found = TrainClassifierConfig(shards=Path("s"), run=Path("r"), **settings).ineffective_settings
+    assert [text[: len(message or "")] for text in found] == ([] if message is None else [message])
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.2), (10, 2.0), (15, 3.0), (80, 3.0)])

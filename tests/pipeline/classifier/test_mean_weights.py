@@ -15,6 +15,7 @@ from pipeline.classifier.mean_weights import update_statistics
 from pipeline.classifier.schedule import learning_rate
 from pipeline.classifier.state import prepare
 from pipeline.classifier.step import plan_step, train_step
+from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.classifier_training import (
@@ -98,3 +99,9 @@ def test_two_workers_equal_one(shards: Path, tmp_path: Path) -> None:
 def test_averaging_before_warmup_ends_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--swa-fraction 0.9: .* warmup of 3 epochs"):
         train_config(tmp_path, tmp_path, epochs=20, warmup_epochs=3.0, swa_fraction=0.9)
+
+
+def test_averaging_of_no_step_is_refused(shards: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": 64}
+    with pytest.raises(UserError, match=r"--swa-fraction 0\.1: no step to average .* of 1 step; raise it"):
+        prepare(train_config(shards, tmp_path, swa_fraction=0.1, **settings), SINGLE_WORKER)
