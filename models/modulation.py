@@ -25,19 +25,14 @@ NUM_GROUPS = 8
 MAX_FRAMES, MIN_FRAMES = 512, 16
 # Relative to the power of a level with the deviation of its band over the training data.
 MIN_POWER = 1e-4
-# Channels of the first convolution, as a fraction of the features of the spectrogram, and their range: more
-# would outweigh these where nothing fluctuates.
-WIDTH_FRACTION, MIN_WIDTH, MAX_WIDTH = 8, 4, 32
+# Channels of the first convolution, as a fraction of the features of the spectrogram, and their range.
+WIDTH_FRACTION, MIN_WIDTH, MAX_WIDTH = 4, 4, 32
 # Kernel sizes of the convolutions, and their channels relative to the first.
 LAYERS = ((5, 1), (3, 2), (3, 2))
 
 
 class ModulationBranch(nn.Module):
-    """Small network on the modulation spectrum, next to that on the spectrogram.
-
-    The factors of its features start at zero (Bachlechner et al. 2021): a training begins as without it, and
-    uses it where it helps.
-    """
+    """Small network on the modulation spectrum, next to that on the spectrogram."""
 
     def __init__(self, n_mels: int, num_other_features: int, norm: NormName):
         """Build the branch for `n_mels` bands and a network with `num_other_features` on the spectrogram."""
@@ -59,7 +54,6 @@ class ModulationBranch(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.num_features = 2 * in_channels
         """Size of the output."""
-        self.factor = nn.Parameter(torch.zeros(self.num_features))
 
     def forward(self, level_BMT: Tensor) -> Tensor:
         """Return maxima and means over modulation frequencies `[shape=(B, num_features)]`.
@@ -68,7 +62,7 @@ class ModulationBranch(nn.Module):
         """
         spectrum_BGF = modulation_spectrum(level_BMT, self.num_groups)
         x_BKF = self.layers(spectrum_BGF[:, :, None])[:, :, 0]
-        return self.factor * torch.cat([x_BKF.amax(dim=2), x_BKF.mean(dim=2)], dim=1)
+        return torch.cat([x_BKF.amax(dim=2), x_BKF.mean(dim=2)], dim=1)
 
 
 def modulation_spectrum(level_BMT: Tensor, num_groups: int) -> Tensor:

@@ -16,7 +16,6 @@ from models.classifier import Classifier, ClassifierConfig
 from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.training.model_file import ClassifierMetadata, save_model
 from tests.helpers.audio_formats import noise, sine
-from tests.helpers.saved_classifier import with_modulation
 
 # Imports of melray fail, also where it is installed.
 _BLOCK = (
@@ -31,7 +30,7 @@ def save_random_classifier(
     torch.manual_seed(seed)
     config = config or ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16)
     settings: dict[str, Any] = {"class_names": ("a", "b", "c", "ä"), "training": {}} | metadata
-    model = with_modulation(Classifier(config, features.mel.n_mels, len(settings["class_names"]))).eval()
+    model = Classifier(config, features.mel.n_mels, len(settings["class_names"])).eval()
     model.set_statistics(torch.full((features.mel.n_mels,), -40.0), torch.full((features.mel.n_mels,), 15.0))
     settings["temperature"] = _center_predictions(model, features)
     run.mkdir(parents=True)

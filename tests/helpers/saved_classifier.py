@@ -23,13 +23,6 @@ def small_network(num_classes: int) -> Classifier:
     return Classifier(NETWORK, SMALL_FEATURES.mel.n_mels, num_classes)
 
 
-def with_modulation(model: Classifier) -> Classifier:
-    """Let a network use the modulation spectrum, which it does not before it is trained; return it."""
-    if model.modulation is not None:
-        torch.nn.init.ones_(model.modulation.factor)
-    return model
-
-
 def save_run(run: Path, model: Classifier, **metadata: Any) -> Path:
     """Save a classifier as a run, whose folder is created; return it."""
     values = {"features": SMALL_FEATURES, "training": {}} | metadata

@@ -9,16 +9,13 @@ from torch import nn
 from models.classifier import Classifier, ClassifierConfig
 from models.fold_batch_norms import fold_batch_norms
 from models.settings import NormName
-from tests.helpers.saved_classifier import with_modulation
 
 
 @pytest.mark.parametrize("arch", ["cnn", "resnet-se", "mobilenet"])
 @pytest.mark.parametrize("norm", ["batch", "sync", "group"])
 def test_folded_batch_norms_change_nothing(arch: str, norm: NormName) -> None:
     torch.manual_seed(0)
-    network = with_modulation(
-        Classifier(ClassifierConfig(arch=arch, norm=norm, channels=(8, 16), modulation=True), 32, 3)
-    )
+    network = Classifier(ClassifierConfig(arch=arch, norm=norm, channels=(8, 16), modulation=True), 32, 3)
     mels_BMT = 20 * torch.randn(4, 32, 40) - 40
     for _ in range(3):  # so that statistics of the norms are not those of the start
         network.train()(mels_BMT)

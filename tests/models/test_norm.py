@@ -12,7 +12,6 @@ from models.classifier import Classifier, ClassifierConfig
 from models.norm import NormName, SyncBatchNorm2d, make_norm
 from pipeline.training.world import World
 from tests.helpers.ranks import run_ranks
-from tests.helpers.saved_classifier import with_modulation
 
 # Rows of the two workers in each step: unequal slices, one of a single row.
 SLICES = (slice(0, 1), slice(1, 7))
@@ -23,7 +22,7 @@ def classifier(norm: NormName) -> Classifier:
     config = ClassifierConfig(
         channels=(8, 12), convs_per_block=1, embedding_dim=16, dropout=0.0, norm=norm, modulation=True
     )
-    return with_modulation(Classifier(config, n_mels=16, num_classes=3))
+    return Classifier(config, n_mels=16, num_classes=3)
 
 
 def mels(step: int) -> Tensor:
