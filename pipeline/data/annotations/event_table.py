@@ -34,7 +34,7 @@ from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.row_values import NO_VALUES, row_value
-from pipeline.data.sources.split_column import with_split_column
+from pipeline.data.sources.split_column import folders_are_splits, with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
@@ -112,6 +112,9 @@ def read_event_table(
             FileFinder(folder if location is None else location.folder),
             label_is_optional=True,
             location=location,
+            splits_are_folders=folders_are_splits(columns, table_rows(path, flag))
+            if location is None
+            else location.splits_are_folders,
             offset_column=offset,
             folder_column=(
                 first_column(names, (KALEIDOSCOPE_FOLDER,))

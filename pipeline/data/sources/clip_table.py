@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import Row
-from pipeline.data.sources.split_column import with_split_column
+from pipeline.data.sources.split_column import folders_are_splits, with_split_column
 from pipeline.data.sources.table_columns import (
     Columns,
     describe_columns,
@@ -43,7 +43,8 @@ def read_labeled_table(
     """Read labeled clips from a table with the columns `path,label[,fold][,group]`.
 
     Paths are relative to the folder of the table, or as `location` states. Rows of other splits than `train`
-    are left out. The column of the classes may be chosen by `label_column`.
+    are left out, by a column or, without one, by folders of both. The column of the classes may be chosen by
+    `label_column`.
 
     Raises:
         NoListedFileError: no listed file exists.
@@ -58,7 +59,14 @@ def read_labeled_table(
             )
         columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
         folder = path.parent if location is None else location.folder
-        reader = TableReader(table.name, FileFinder(folder), location=location)
+        reader = TableReader(
+            table.name,
+            FileFinder(folder),
+            location=location,
+            splits_are_folders=folders_are_splits(columns, table_rows(path, "--data"))
+            if location is None
+            else location.splits_are_folders,
+        )
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
         warnings = reader.check_files(path, clips)
         if location is None:

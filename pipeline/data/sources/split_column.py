@@ -1,4 +1,4 @@
-"""Which column of a table names the splits of its rows, by the values in it."""
+"""Which column of a table names the splits of its rows, by the values in it; or the folders of its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.data.clips import shown
 from pipeline.data.sources.row_values import NO_VALUES, Row, row_value
-from pipeline.data.sources.split_names import split_of_value
+from pipeline.data.sources.split_names import Split, split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 
@@ -33,6 +33,31 @@ def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: 
         for position, counter in counts.items():
             counter[row_value(values, position)] += 1
     return replace(columns, split=first_split_column(name, header, counts))
+
+
+def folders_are_splits(columns: Columns, rows: Iterable[Row]) -> bool:
+    """Return whether the first folders of the paths of a table name both training and held-out splits.
+
+    Only of a table without a column of splits. One split alone may be all that there is, or a class.
+    """
+    if columns.split is not None:
+        return False
+    folders: set[str] = set()
+    found: set[Split] = set()
+    for _, values in rows:
+        folder = first_folder(row_value(values, columns.path))
+        if folder not in folders:
+            folders.add(folder)
+            found |= {split for split in (split_of(folder),) if split is not None}
+            if len(found) == 2:
+                return True
+    return False
+
+
+def first_folder(path: str) -> str:
+    """Return the first folder of a relative path as people write it; empty without any."""
+    folder, slash, _ = path.strip().replace("\\", "/").removeprefix("./").partition("/")
+    return folder if slash else ""
 
 
 def first_split_column(

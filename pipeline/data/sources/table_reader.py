@@ -15,6 +15,7 @@ from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.listed_files import ListedFiles
 from pipeline.data.sources.row_values import NO_VALUES, Row, file_clip_id, parse_fold, row_chunks, row_value
+from pipeline.data.sources.split_column import first_folder
 from pipeline.data.sources.split_names import split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
@@ -32,6 +33,8 @@ class TableReader:
     label_is_optional: bool = False
     location: AudioLocation | None = None
     """Where the files are, if not as the table writes their paths."""
+    splits_are_folders: bool = False
+    """Whether files in folders that are named like a test or validation split are held out."""
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
     held_out_files: list[str] = field(default_factory=list)
@@ -95,7 +98,7 @@ class TableReader:
         if not row_value(values, columns.path):
             raise UserError(f"{self.name}, line {line}: path is empty")
         path = self.file_name(values, columns)
-        if self.location is not None and self.location.splits_are_folders and self._is_in_held_out(path):
+        if self.splits_are_folders and self._is_in_held_out(path):
             return None
         if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")
@@ -128,10 +131,10 @@ class TableReader:
         return True
 
     def _is_in_held_out(self, path: str) -> bool:
-        folder = path.strip().replace("\\", "/").partition("/")
-        if not folder[1] or split_of(folder[0]) != "held out":
+        folder = first_folder(path)
+        if split_of(folder) != "held out":
             return False
-        self.held_out[folder[0]] += 1
+        self.held_out[folder] += 1
         return True
 
     def _fold(self, line: int, text: str) -> int:

@@ -378,3 +378,33 @@ def test_unusable_unlabeled_table_raises(name: str, text: str, message: str, tmp
     touch(tmp_path, "1.wav", "2.wav")
     with pytest.raises(UserError, match=message):
         read_unlabeled(write_csv(tmp_path, text, name=name))
+
+
+@pytest.mark.parametrize(
+    ("paths", "kept"),
+    [
+        (("train/1.wav", "train/2.wav", "test/3.wav"), 2),
+        (("./train/1.wav", "training\\2.wav", "validation/3.wav"), 2),
+        (("test/1.wav", "test/2.wav", "test/3.wav"), 3),  # all that there is
+        (("test/1.wav", "bark/2.wav", "bark/3.wav"), 3),  # may be classes
+        (("train/1.wav", "1.wav", "2.wav"), 3),
+    ],
+)
+def test_rows_in_folders_of_both_splits_are_divided(
+    paths: tuple[str, ...], kept: int, tmp_path: Path
+) -> None:
+    touch(tmp_path, *(path.replace("\\", "/") for path in paths))
+    text = "path,label\n" + "".join(f"{path},{name}\n" for path, name in zip(paths, "aba", strict=True))
+    assert len(read_manifest(write_csv(tmp_path, text)).clips) == kept
+    # A column of splits decides by itself.
+    split = (
+        text.replace("label\n", "label,split\n").replace(",a\n", ",a,train\n").replace(",b\n", ",b,train\n")
+    )
+    assert len(read_manifest(write_csv(tmp_path, split)).clips) == 3
+
+
+def test_events_in_folders_of_both_splits_are_divided(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1.wav", "test/2.wav")
+    text = "path,label,start,end\ntest/2.wav,b,0,1\ntrain/1.wav,a,0,1\ntrain/1.wav,c,2,3\n"
+    manifest = read_manifest(write_csv(tmp_path, text), ManifestConfig(window=1.0))
+    assert names(manifest) == ["1.wav"] and manifest.clips["label"].tolist() == ["a;c"]
