@@ -77,6 +77,7 @@ VARIANTS: dict[str, Variant] = {
         {"model": {"padding": "silence"}, "spec_augment": {"time_stretch": 0.0, "freq_shift": 0.0}}
     ),
     "modulation spectrum": Variant({"model": {"modulation": True}}),
+    "no modulation spectrum": Variant({"model": {"modulation": False}}),
     "PCEN": Variant({"model": {"input": "pcen"}}),
     "dB and PCEN": Variant({"model": {"input": "db+pcen"}}),
     "7 augmented copies, 20 epochs": Variant({"epochs": 20}, copies=7),

@@ -15,7 +15,7 @@ TIMM_PREFIX = "timm:"
 InputName = Literal["db", "pcen", "db+pcen"]
 NormName = Literal["batch", "group", "sync"]
 # Settings of a classifier of before there was a choice, which its files lack.
-FORMER_SETTINGS = {"padding": "silence"}
+FORMER_SETTINGS = {"padding": "silence", "modulation": False}
 LossName = Literal["relativistic", "hinge", "non-saturating"]
 # Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
 MAX_PROBABILITY = 0.8
@@ -46,7 +46,7 @@ class ClassifierConfig(Config):
     pcen_smoothing: float = Field(0.06, gt=0, le=1)
     """Weight of a frame in the mean energy by which PCEN divides: 0.06 averages over 0.4 s at hops of 23 ms,
     0.025 at hops of 10 ms."""
-    modulation: bool = False
+    modulation: bool = True
     """The network also sees the modulation spectrum of the clip (Greenberg and Kingsbury 1997), in which
     sounds that repeat, such as rotors, engines and clocks, have lines."""
     norm: NormName = "batch"

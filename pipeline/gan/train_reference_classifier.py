@@ -35,10 +35,20 @@ from pipeline.training.run_folder import RunFolder
 # the padding of real clips, as a generator must learn it too.
 NETWORKS: dict[Purpose, ClassifierConfig] = {
     "selection": ClassifierConfig(
-        channels=(16, 32, 64, 128), convs_per_block=1, embedding_dim=128, dropout=0.2, padding="silence"
+        channels=(16, 32, 64, 128),
+        convs_per_block=1,
+        embedding_dim=128,
+        dropout=0.2,
+        padding="silence",
+        modulation=False,
     ),
     "evaluation": ClassifierConfig(
-        channels=(24, 48, 96, 128), convs_per_block=1, embedding_dim=128, dropout=0.3, padding="silence"
+        channels=(24, 48, 96, 128),
+        convs_per_block=1,
+        embedding_dim=128,
+        dropout=0.3,
+        padding="silence",
+        modulation=False,
     ),
 }
 # Maximum epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more

@@ -53,7 +53,7 @@ def test_stages_hold_all_weights_in_order(arch: ArchName) -> None:
     model = Classifier(small(arch, channels=(8, 16, 24)), 16, 3)
     names = [name for names in model.stages.values() for name in names]
     assert names == [name for name in model.state_dict() if not name.startswith("mel_")]
-    assert len(model.stages) == 3 + 3
+    assert len(model.stages) == 3 + 4
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -54,7 +54,7 @@ def test_scores_are_those_of_all_predictions(shards: Path, tmp_path: Path) -> No
 
 
 def test_predictions_of_saved_model_are_calibrated_on_validation_clips(shards: Path, tmp_path: Path) -> None:
-    config = train_config(shards, tmp_path, val_fraction=0.6, epochs=3, keep="last")
+    config = train_config(shards, tmp_path, val_fraction=0.6, epochs=8, keep="last")
     train_loop(config, SINGLE_WORKER)
     saved, state = load_classifier(tmp_path), prepare(config, SINGLE_WORKER)
     assert saved.model.temperature == state_of_last_epoch(tmp_path)["temperature"] != 1.0

@@ -114,7 +114,7 @@ def test_dataset_larger_than_disk_trains(
     config = (
         gan_config(shards, tmp_path / "run", **settings)
         if model == "gan"
-        else train_config(shards, tmp_path / "run", epochs=10, **settings)
+        else train_config(shards, tmp_path / "run", epochs=25, **settings)
     )
     run_ranks(train_on_nodes, 2, tmp_path / "1", model, config, cache, ("a", "b"), disk)
     is_streamed = parts_of_disk > 2
