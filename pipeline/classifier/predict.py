@@ -28,6 +28,7 @@ from pipeline.classifier.prediction.tables import PREDICTIONS_NAME, UNIT_FORMAT
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
 from pipeline.classifier.windows.event_scores import SCORES_NAME, read_reference_events, write_event_scores
+from pipeline.classifier.windows.merge import PARTS_NAME, check_window_files
 from pipeline.classifier.windows.settings import window_settings
 from pipeline.classifier.windows.stage import WindowReader
 from pipeline.data.clips import shown
@@ -98,6 +99,9 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
     with report_os_errors("reading", config.out):
         check_output_folder(config.out, ("predictions",))
     with own_folder(config.out, "predict") as owner:
+        if plan.windows is not None:
+            with report_os_errors("reading", config.out):
+                check_window_files(config.out)
         if runner is None and runs_without_ray(config, plan.core_seconds):
             runner = ProcessRunner(config.workers)
         gpus = 0.0 if runner else resolve_gpus(config, config.workers or 1, cluster_nodes())
@@ -154,7 +158,7 @@ def plan_job(
     Raises:
         UserError: the folder of the job cannot be written.
     """
-    folder = config.out / ".parts"
+    folder = config.out / PARTS_NAME
     with report_os_errors("writing to", folder):
         clips_per_unit = planned_unit_size(folder, clips, gpus)
     multi_label = [] if label_thresholds is None else [label_thresholds]

@@ -116,11 +116,21 @@ def _check_files(config: ShowConfig) -> None:
     """Check that the page and the annotations are files, before the recording is read.
 
     Raises:
-        UserError: one of them is a folder.
+        UserError: one of them is a folder, or the page would replace a file that is no page.
     """
     if config.out.is_dir():
         name = f"{config.recording.stem}.html"
         raise UserError(f"--out {config.out}: is a folder; give a file, such as {config.out / name}")
+    is_page = config.out.suffix.lower() in (".html", ".htm")
+    if not is_page and config.out.is_file():
+        raise UserError(
+            f"--out {config.out}: exists, and is no page by its name; give a new file that ends with .html"
+        )
+    if config.recording.absolute() == _audio_path(config).absolute():
+        raise UserError(
+            f"--out {config.out}: the audio of the page may be written to {config.recording}, which is the "
+            "recording; choose another name"
+        )
     if config.annotations is None:
         return
     fix = f"give the file with the events of {config.recording}"
@@ -146,6 +156,11 @@ class PageAudio(NamedTuple):
     """What audio is not in the page, and how to change that."""
 
 
+def _audio_path(config: ShowConfig) -> Path:
+    """Return the audio file next to the page, for recordings whose audio is too large to be in it."""
+    return config.out.with_name(f"{config.out.stem}_audio.ogg")
+
+
 def page_audio(
     config: ShowConfig, recording: Recording, media: RecordingMedia, spans: Sequence[Span], sample_rate: int
 ) -> PageAudio:
@@ -158,7 +173,7 @@ def page_audio(
     if media.audio is not None:
         if len(media.audio) <= MAX_EMBEDDED_BYTES:
             return PageAudio()
-        path = config.out.with_name(f"{config.out.stem}_audio.ogg")
+        path = _audio_path(config)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = media.audio
         write_atomically(path, lambda file: file.write(content))

@@ -19,6 +19,7 @@ from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.sample import SampleSubmission, read_sample
 from pipeline.classifier.submission.time_columns import check_no_times
 from pipeline.classifier.submission.window_plan import plan_window_submission
+from pipeline.classifier.windows.files import WINDOWS_NAME
 from pipeline.classifier.windows.merge import WindowMerge, delete_window_files
 from pipeline.classifier.windows.settings import WindowSettings, label_thresholds
 from pipeline.data.recording_headers import map_batches_here
@@ -51,7 +52,8 @@ class PredictionPlan:
         """
         if self.windows is not None:
             return self.windows.run(units, out)
-        delete_window_files(out)
+        if (out / WINDOWS_NAME).is_file():  # otherwise files of their names are somebody's own
+            delete_window_files(out)
         return merge_predictions(units, out, self.submission, self.class_names)
 
 

@@ -42,9 +42,16 @@ from pipeline.classifier.windows.settings import WindowSettings
 from pipeline.data.shards import Rejected
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.concurrent import map_concurrently
+from pipeline.io.errors import UserError
 from pipeline.io.files import write_atomically
 from pipeline.io.folder_tree import open_tree
 from pipeline.io.storage import remove_tree
+
+# Written by predictions of windows alone, in addition to `WINDOWS_NAME`, by which these are recognized.
+_FILES = (WINDOWS_CSV_NAME, EVENTS_NAME, SCORES_NAME, SCORES_CSV_NAME)
+_FOLDERS = (RAVEN_FOLDER, AUDACITY_FOLDER)
+# Folder of the outputs of work units while a prediction is unfinished.
+PARTS_NAME = ".parts"
 
 
 @dataclass(frozen=True)
@@ -93,14 +100,34 @@ class WindowMerge:
         return merged
 
 
-def delete_window_files(out: Path) -> None:
-    """Delete what an earlier prediction of windows wrote to a folder."""
+def check_window_files(out: Path) -> None:
+    """Check that a prediction of windows replaces nothing but what an earlier one wrote.
+
+    Raises:
+        UserError: files or folders of the same names that are somebody's own, such as manual selections.
+        OSError: the folder cannot be read.
+    """
     entries = open_tree(out).list("")
-    names = {WINDOWS_NAME, WINDOWS_CSV_NAME, EVENTS_NAME, SCORES_NAME, SCORES_CSV_NAME}
-    for name in names & set(entries.files):
+    if WINDOWS_NAME in entries.files or PARTS_NAME in entries.folders:  # complete, or interrupted
+        return
+    names = [f"{name}/" for name in _FOLDERS if name in entries.folders]
+    names += [name for name in _FILES if name in entries.files]
+    if names:
+        raise UserError(
+            f"--out {out} contains {names[0]}, which no prediction of windows wrote and this one would "
+            "replace; choose another --out"
+        )
+
+
+def delete_window_files(out: Path) -> None:
+    """Delete what an earlier prediction of windows, complete or interrupted, wrote to a folder."""
+    entries = open_tree(out).list("")
+    for name in set(_FILES) & set(entries.files):
         (out / name).unlink(missing_ok=True)
-    for name in {RAVEN_FOLDER, AUDACITY_FOLDER} & set(entries.folders):
+    for name in set(_FOLDERS) & set(entries.folders):
         remove_tree(out / name)
+    # Last, as the rest is recognized by it.
+    (out / WINDOWS_NAME).unlink(missing_ok=True)
 
 
 def _write_together(paths: Sequence[Path], write: Callable[..., None], *files: BinaryIO) -> None:

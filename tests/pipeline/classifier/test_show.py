@@ -186,6 +186,17 @@ def test_annotations_are_not_searched(run: Path, recording: Path, tmp_path: Path
         show_page(run, recording, tmp_path / "show.html", annotations="auto")
 
 
+def test_page_replaces_no_other_file(run: Path, recording: Path, tmp_path: Path) -> None:
+    content = recording.read_bytes()
+    with pytest.raises(UserError, match=r"^--out .*two tones.flac: exists, and is no page by its name"):
+        show(ShowConfig(recording=recording, run=run, out=recording))
+    audio = tmp_path / "rec_audio.ogg"
+    audio.write_bytes(content)
+    with pytest.raises(UserError, match=r"may be written to .*rec_audio.ogg, which is the recording"):
+        show(ShowConfig(recording=audio, run=run, out=tmp_path / "rec.html"))
+    assert recording.read_bytes() == audio.read_bytes() == content
+
+
 def test_folders_in_place_of_files_are_refused(run: Path, recording: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--out .*: is a folder; give a file, such as .*two tones\.html$"):
         show(ShowConfig(recording=recording, run=run, out=tmp_path))

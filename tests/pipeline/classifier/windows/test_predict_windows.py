@@ -242,6 +242,19 @@ def test_interrupted_prediction_resumes_to_same_files(
     assert outputs(run) == undisturbed
 
 
+def test_own_annotations_in_the_output_folder_are_kept(run: Path, audio: Path) -> None:
+    out = config(run, audio).out
+    (out / "raven").mkdir(parents=True)
+    (out / "raven" / "mine.txt").write_text("selections")
+    (out / "events.csv").write_text("path,start,end,label\n")
+    with pytest.raises(UserError, match=r"^--out .* contains raven/, which no prediction of windows wrote"):
+        predict(config(run, audio, window=1.0), run_in_process)
+    predict(PredictConfig(run=run, audio=audio, out=out), run_in_process)  # of clips, which replaces neither
+    assert (out / "raven" / "mine.txt").read_text() == "selections" and (out / "events.csv").is_file()
+    with pytest.raises(UserError, match="contains raven/"):
+        predict(config(run, audio, window=1.0), run_in_process)
+
+
 def test_prediction_of_clips_replaces_that_of_windows(run: Path, audio: Path) -> None:
     predict(config(run, audio), run_in_process)
     assert {"windows.csv", "windows.parquet", "events.csv"} <= set(outputs(run))
