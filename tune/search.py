@@ -72,6 +72,7 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     plan = plan_trials(chosen, nodes, remaining)
     spec = apply_plan(spec, plan)
     write_record(config, spec)
+    SearchFolder(config.run).drop_scores_of_deleted(known)
     if known:
         logger.info(
             "resuming: %d complete, %d in progress, %d remaining",

@@ -51,7 +51,9 @@ class OptunaSearcher(Searcher):
         self._max_concurrent = max_concurrent
         self._config, self._space, self._base = config, space, base
         self._interrupted = [trial for trial in known if trial.state == "running"]
-        self._next_number = max((trial.number for trial in known), default=-1) + 1
+        started = {trial.number for trial in known}
+        # Also numbers below others: of trials whose start was interrupted, or whose folder was deleted.
+        self._numbers = [number for number in range(config.trials) if number not in started]
         self._study = new_study(config.mode)
         for trial in known:
             if trial.state != "running":
@@ -69,10 +71,10 @@ class OptunaSearcher(Searcher):
             number = trial.number
             self._tried.discard(_identity(self._space.to_raw(trial.params)))
             self._study.enqueue_trial(self._space.to_raw(trial.params))
-        elif self._next_number >= self._config.trials:
+        elif not self._numbers:
             return Searcher.FINISHED
         else:
-            number, self._next_number = self._next_number, self._next_number + 1
+            number = self._numbers.pop(0)
             if number == 0 and self._config.include_base and self._space.contains(self._base):
                 self._study.enqueue_trial(self._space.to_raw(self._base))
         suggestion = self._ask_for_new(number)

@@ -13,8 +13,9 @@ from pipeline.gan.data_checks import check_dataset
 from pipeline.io.errors import UserError
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.config import TrainingConfig
+from pipeline.training.run import log_once
 from tune.config import SearchConfig
-from tune.space import Choice, Range, SearchSpace, parse_space
+from tune.space import FIXED_KEYS, Choice, Range, SearchSpace, parse_space
 
 # Same as conf/search.yaml and conf/search-gan.yaml.
 DEFAULT_SPACES: dict[str, dict[str, Any]] = {
@@ -38,6 +39,8 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "diversity_weight": {"low": 0.0, "high": 8.0},
     },
 }
+# Settings that decide which clips a search may see.
+SPLIT_KEYS = ("fold", "num_folds", "split_seed", "val_split")
 CONFIG_CLASSES: dict[str, type[TrainingConfig]] = {
     "classifier": TrainClassifierConfig,
     "gan": TrainGanConfig,
@@ -82,7 +85,30 @@ def base_settings(config: SearchConfig, values: Mapping[str, Any]) -> TrainingCo
             "monitor": config.metric_name,
             "sample_every": min(parsed.sample_every, config.grace_period),
         }
+    _check_split(config, parsed, overrides, values)
     return parsed.model_copy(update=overrides)
+
+
+def _check_split(
+    config: SearchConfig, parsed: TrainingConfig, overrides: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    """Check that --base does not request another split than the search: a held-out fold would be searched on.
+
+    Logs a warning about other settings of --base that the search sets itself.
+
+    Raises:
+        ConfigError: it does.
+    """
+    differing = [key for key in values if key in overrides and getattr(parsed, key) != overrides[key]]
+    for key in differing:
+        if key in SPLIT_KEYS:
+            raise ConfigError(
+                f"--base {config.base}: '{key}' = {values[key]}: {FIXED_KEYS[key]}, now {overrides[key]}; "
+                "remove it there, and give the flag if it is meant"
+            )
+    ignored = [f"{key} ({FIXED_KEYS.get(key, 'set by the search')})" for key in differing]
+    if ignored:
+        log_once([f"--base {config.base}: not used: {', '.join(ignored)}"])
 
 
 def base_values(config: SearchConfig) -> dict[str, Any]:

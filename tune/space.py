@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 # Keys that cannot be tuned, and the reason: set by the search, or without effect on training.
-_FIXED_KEYS = {
+FIXED_KEYS = {
     "epochs": "set by --max-epochs",
     "monitor": "set by --metric",
     "multi_label": "set in --base",
@@ -231,14 +231,14 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
     fields = leaf_fields(type(base))
     dimensions: dict[str, Range | Choice] = {}
     for key, value in values.items():
-        if key in _FIXED_KEYS:
-            raise ConfigError(f"{source}: '{key}' cannot be tuned: it is {_FIXED_KEYS[key]}")
+        if key in FIXED_KEYS:
+            raise ConfigError(f"{source}: '{key}' cannot be tuned: it is {FIXED_KEYS[key]}")
         if key not in fields:
             matches = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
             hint = (
                 f"did you mean '{matches[0]}'?"
                 if matches
-                else f"known keys: {', '.join(sorted(set(fields) - set(_FIXED_KEYS)))}"
+                else f"known keys: {', '.join(sorted(set(fields) - set(FIXED_KEYS)))}"
             )
             raise ConfigError(f"{source}: unknown key '{key}'; {hint}")
         dimension = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)

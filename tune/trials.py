@@ -176,6 +176,16 @@ class SearchFolder:
                 trials[number].points.append(point)
         return [trials[number] for number in sorted(trials)]
 
+    def drop_scores_of_deleted(self, trials: Iterable[Trial]) -> None:
+        """Remove the scores of trials whose folders were deleted: they run again."""
+        numbers, path = {trial.number for trial in trials}, self.path / SCORES_NAME
+        scores = self._read_scores()
+        if all(number in numbers for number, _ in scores):
+            return
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line, (number, _) in zip(lines, scores, strict=True) if number in numbers]
+        write_text_atomically(path, "".join(kept))
+
     def _read_scores(self) -> list[tuple[int, Point]]:
         """Return the lines of `scores.jsonl` as numbers of trials with their points."""
         path = self.path / SCORES_NAME

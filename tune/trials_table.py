@@ -85,9 +85,14 @@ def _metrics(folder: SearchFolder, trials: list[Trial], mode: Mode) -> pd.DataFr
 
 
 def _epoch_metrics(path: Path, epoch: int) -> dict[str, float]:
-    """Return the metrics of an epoch of a trial, the mean over its inner folds; empty if they are missing."""
+    """Return the metrics of an epoch of a trial, the mean over its inner folds; empty if they are missing.
+
+    A fold that stopped before has those of its last epoch, as in the score.
+    """
     runs = [path] if (path / "metrics.jsonl").is_file() else sorted(path.glob("fold_*"))
-    lines = [line for run in runs for line in RunFolder(run).read_history() if line.get("epoch") == epoch]
+    histories = [RunFolder(run).read_history() for run in runs]
+    until = [[line for line in history if line.get("epoch", 0) <= epoch] for history in histories]
+    lines = [history[-1] for history in until if history]
     names = [name for name, value in (lines[0] if lines else {}).items() if isinstance(value, int | float)]
     return {
         name: float(np.mean([line[name] for line in lines]))

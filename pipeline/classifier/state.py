@@ -274,6 +274,9 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
     if values.get("grad_scaler"):
         state.scaler.load_state_dict(values["grad_scaler"])
     state.position = read_position(state.world, tensors, values)
+    if state.position is None:
+        # The checkpoint of another trial (PBT) may have other steps in an epoch, and rates follow the epochs.
+        state.step = state.ema.step = state.epoch * state.steps_per_epoch
 
 
 def _save_model(state: TrainState) -> None:

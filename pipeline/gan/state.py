@@ -282,3 +282,6 @@ def restore(state: GanTrainState, tensors: dict[str, dict[str, Tensor]], values:
     state.ema.step, state.history = values["ema_step"], values["history"]
     state.pending_collapse = values.get("pending_collapse", "")
     state.position = read_position(state.world, tensors, values)
+    if state.position is None:
+        # The checkpoint of another trial (PBT) may have other steps in an epoch, and rates follow the epochs.
+        state.step = state.ema.step = state.epoch * state.steps_per_epoch

@@ -120,3 +120,15 @@ def test_finite_space_is_tried_without_repetition(searcher: str, seed: int) -> N
     running = Trial(3, decoded[3], "running")
     resumed = suggest_all(OptunaSearcher(config, space, base, [*known, running]), 3)
     assert [space.decode(raw) for raw in resumed] == decoded[3:]
+
+
+def test_numbers_that_are_missing_are_suggested_first() -> None:
+    """Of trials whose start was interrupted, or whose folders were deleted."""
+    config = search_config(trials=5)
+    space, base = space_and_base(config)
+    known = [Trial(number, base | {"learning_rate": 1e-3 * number}, "failed") for number in (1, 3)]
+    searcher = OptunaSearcher(config, space, base, known)
+    suggestions = suggest_all(searcher, 3)
+    assert [raw[TRIAL_NUMBER_KEY] for raw in suggestions] == [0, 2, 4]
+    assert space.decode(suggestions[0]) == base
+    assert searcher.suggest("another") == OptunaSearcher.FINISHED

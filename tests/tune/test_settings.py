@@ -73,3 +73,19 @@ def test_gan_is_scored_every_grace_period() -> None:
 def test_unknown_key_of_base_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"--base .*unknown key 'learning_rte'"):
         base_settings(search_config(), {"learning_rte": 1})
+
+
+@pytest.mark.parametrize("values", [{"fold": 5}, {"num_folds": 5}, {"split_seed": 3}, {"val_split": [1, 5]}])
+def test_base_with_another_split_is_refused(values: dict[str, object]) -> None:
+    """Otherwise the clips that a fold of the base settings holds out would be searched on."""
+    key = next(iter(values))
+    with pytest.raises(ConfigError, match=rf"--base .*: '{key}' = .*: set by --.*; remove it there"):
+        base_settings(search_config(), values)
+
+
+def test_base_of_the_same_split_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    config = search_config(fold=3, num_folds=5)
+    assert base_settings(config, {"fold": 3, "num_folds": 5, "val_split": None}).fold == 3
+    assert not caplog.text
+    base_settings(config, {"epochs": 99})
+    assert "not used: epochs (set by --max-epochs)" in caplog.text

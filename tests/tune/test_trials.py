@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,12 @@ def test_score_cut_off_inside_a_character_is_dropped(tmp_path: Path) -> None:
     with (tmp_path / "scores.jsonl").open("ab") as file:
         file.write(b'{"trial": 2, "epoch\xc3')
     assert folder.read() == TRIALS
+
+
+def test_scores_of_deleted_trials_are_removed(tmp_path: Path) -> None:
+    folder = write_search(tmp_path)
+    shutil.rmtree(folder.trial(0))
+    folder.drop_scores_of_deleted(folder.read())
+    folder.save(Trial(0, {}))  # runs again
+    folder.append_scores([score_line(0, Point(1, 0.3, 1.0))])
+    assert [trial.points for trial in folder.read()] == [points(0.3), [], points(0.4, 0.6)]

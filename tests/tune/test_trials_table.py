@@ -52,3 +52,13 @@ def test_metrics_of_inner_folds_are_averaged(search: Path) -> None:
 def test_folder_without_search_is_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no search in it"):
         read_search(tmp_path)
+
+
+def test_inner_fold_that_stopped_before_has_metrics_of_its_last_epoch(search: Path) -> None:
+    best = int(read_search(search)["best_epoch"][1])
+    for fold, epochs, accuracy in ((1, best - 1, 0.6), (2, best + 1, 0.9)):
+        folder = SearchFolder(search).trial(0) / f"fold_{fold}"
+        folder.mkdir()
+        history = [{"epoch": epoch + 1, "val_accuracy": accuracy} for epoch in range(epochs)]
+        RunFolder(folder).write_history(history)
+    assert best >= 2 and read_search(search)["val_accuracy"][1] == pytest.approx(0.75)
