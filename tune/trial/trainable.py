@@ -10,15 +10,18 @@ import json
 import time
 import traceback
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ray.tune
 
 from pipeline.distributed.failures import is_gpu_memory_error, is_worker_lost, training_memory_error
 from pipeline.distributed.worker import set_up_training
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.files import write_atomically
 from pipeline.io.storage import copy_tree, to_path
+from pipeline.training.model_file import MODEL_NAME
 from tune.trial.scores import trial_scores
 from tune.trial.spec import TrialSpec, open_trial_runs
 from tune.trial.workers import TrialWorkers
@@ -90,6 +93,7 @@ class TrialTrainable(ray.tune.Trainable):
         if self._source is not None:
             for fold, config in enumerate(settings, start=1):
                 copy_tree(self._source / f"fold_{fold}", config.run / "checkpoints")
+                _copy_model(self._source / f"model_{fold}", config.run)
                 (config.run / "summary.json").unlink(missing_ok=True)
         open_trial_runs(self._spec, settings)
         return trial_scores(self._spec, settings, self._workers.begin(settings))
@@ -119,6 +123,7 @@ class TrialTrainable(ray.tune.Trainable):
         with report_os_errors("writing to", target):
             for fold, config in enumerate(self._settings(), start=1):
                 copy_tree(config.run / "checkpoints", target / f"fold_{fold}")
+                _copy_model(config.run, target / f"model_{fold}")
         (Path(checkpoint_dir) / _POINTER_FILE).write_text(json.dumps(str(target)), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -137,3 +142,18 @@ class TrialTrainable(ray.tune.Trainable):
             self._scores.close()
         self._scores = None
         self._workers.end()
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy the model of the best epoch so far, which the checkpoints refer to, if there is one.
+
+    Otherwise the trial that resumes would keep its own, of an epoch that is no longer in its history.
+    """
+    for path in (source / MODEL_NAME, source / "model.json"):
+        if path.is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            write_atomically(target / path.name, partial(_write_content, path.read_bytes()))
+
+
+def _write_content(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

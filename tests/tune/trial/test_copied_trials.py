@@ -1,0 +1,92 @@
+"""Trials that continue from the checkpoint of another one (PBT): schedule and model follow its epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.training.run_folder import RunFolder
+from tests.helpers.sounds import train_config, write_shards
+from tune.space import parse_space
+from tune.trial.spec import TrialSpec
+from tune.trial.trainable import TrialTrainable
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def augmented_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset with four augmented copies of each clip."""
+    return write_shards(tmp_path_factory.mktemp("augmented"), clips=12, copies=4)
+
+
+def make_spec(shards: Path, folder: Path, values: dict[str, object], epochs: int) -> TrialSpec:
+    base = train_config(shards, folder, epochs=epochs, monitor="val_loss", patience=99, ema_decay=0.0)
+    return TrialSpec(
+        model="classifier",
+        base=base,
+        space=parse_space(values, base, "space"),
+        folder=folder,
+        metric="val_loss",
+        mode="min",
+        inner_folds=1,
+        workers=1,
+        cpus=1,
+        gpus=0.0,
+        mutates_params=True,
+    )
+
+
+def trial(spec: TrialSpec, number: int, **values: float) -> TrialTrainable:
+    trainable = TrialTrainable.__new__(TrialTrainable)
+    trainable.setup({"trial_number": number, **values}, spec)
+    return trainable
+
+
+def exploit(clone: TrialTrainable, source: TrialTrainable, folder: Path, **values: float) -> None:
+    """Continue a trial from another one with new values, to its end."""
+    folder.mkdir()
+    source.save_checkpoint(str(folder))
+    clone.reset_config({"trial_number": 0, **values})
+    clone.load_checkpoint(str(folder))
+    while not clone.step().get("done"):
+        pass
+
+
+def test_learning_rate_follows_the_epochs(augmented_shards: Path, tmp_path: Path) -> None:
+    """Copies of other strengths are more or fewer steps in each epoch."""
+    spec = make_spec(
+        augmented_shards, tmp_path / "search", {"augmentation_strength": {"low": 0.0, "high": 1.0}}, 8
+    )
+    weak, strong = trial(spec, 0, augmentation_strength=0.0), trial(spec, 1, augmentation_strength=1.0)
+    for _ in range(3):
+        weak.step(), strong.step()
+    exploit(weak, strong, tmp_path / "copy", augmentation_strength=0.1)
+    while not strong.step().get("done"):
+        pass
+    rates = [
+        [line["learning_rate"] for line in RunFolder(tmp_path / f"search/trials/{name}").read_history()]
+        for name in ("0000", "0001")
+    ]
+    # Of the last step of an epoch, which is a smaller part of it where there are more steps.
+    assert rates[0][3:] == pytest.approx(rates[1][3:], abs=0.1 * max(rates[1]))
+
+
+def test_model_is_that_of_the_best_epoch(augmented_shards: Path, tmp_path: Path) -> None:
+    spec = make_spec(
+        augmented_shards, tmp_path / "search", {"learning_rate": {"low": 1e-6, "high": 1.0, "log": True}}, 6
+    )
+    weak, strong = trial(spec, 0, learning_rate=1e-6), trial(spec, 1, learning_rate=2e-2)
+    for _ in range(4):
+        weak.step(), strong.step()
+    exploit(weak, strong, tmp_path / "copy", learning_rate=1.0)  # which improves nothing
+    run = RunFolder(tmp_path / "search/trials/0000")
+    summary, model = run.read_json("summary.json"), run.read_json("model.json")
+    assert summary["best_epoch"] <= 4
+    for key in ("epoch", "val_loss"):
+        assert model["training"][key] == summary[key]
