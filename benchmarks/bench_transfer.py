@@ -34,6 +34,7 @@ PROGRAMS = tuple(program for program in range(128) if program != 125)
 PITCHES = range(36, 85, 4)
 VELOCITIES = (60, 110)
 PRETRAINING_EPOCHS = 40
+NETWORK = SMALL_NETWORK | {"modulation": False}
 # Epochs of the second training, by the clips of each class that it has (None: all).
 EPOCHS: Mapping[int | None, int] = MappingProxyType({None: 80, 8: 240})
 # Settings of the second training that differ from the defaults; the first one starts from random weights.
@@ -137,7 +138,7 @@ def _train(**settings: Any) -> None:
     from pipeline.classifier.train import begin_run, train_in_process
 
     torch.set_num_threads(1)
-    config = TrainClassifierConfig(model=SMALL_NETWORK, **settings)
+    config = TrainClassifierConfig(model=NETWORK, **settings)
     if begin_run(config) is None:
         train_in_process(config)
 

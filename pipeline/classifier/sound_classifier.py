@@ -194,7 +194,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         probabilities = np.empty((len(files), len(self.class_names)), np.float32)
         outcomes = read_files(files, self.features, windows)
         with closing(outcomes), _progress(len(files), "files", show_progress) as add:
-            for chunk in batch_slices(len(files), CHUNK_WINDOWS):
+            for chunk in batch_slices(len(files), max(1, CHUNK_WINDOWS // windows)):
                 read = [next(outcomes) for _ in files[chunk]]
                 probabilities[chunk] = mean_probabilities(read, self.classify_mels, len(self.class_names))
                 clips += [clip._replace(mels=[]) for clip in read]

@@ -103,7 +103,8 @@ def sort_by_id(clips: pd.DataFrame, name: str) -> pd.DataFrame:
             f"{name}: {first['path']!a} and {second['path']!a} have the same id "
             f"{shown(first['clip_id'])}{reason}"
         )
+    several = ", or add --multi-label if a file has several classes" if first["label"] else ""
     raise UserError(
         f"{name}: {len(duplicates)} duplicate paths, e.g. {shown(first['clip_id'])}; "
-        "list each path in one row only, or add --multi-label if a file has several classes"
+        f"list each path in one row only{several}"
     )

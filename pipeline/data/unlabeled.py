@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from pipeline.audio.file_types import ending, is_recording
+from pipeline.data.annotations.event_table import unused_times_warning
 from pipeline.data.clips import clip_record, shown, sort_by_id, to_table
 from pipeline.data.manifest import OTHER_FORMATS, Manifest, is_file
 from pipeline.data.published.card_audio import find_card_audio
@@ -92,7 +93,11 @@ def _read_folder(audio: Path, config: str | None) -> tuple[pd.DataFrame, list[st
 
 def _read_unlabeled_file(audio: Path) -> tuple[pd.DataFrame, list[str]]:
     if ending(audio.name) in _TABLE_EXTENSIONS:
-        return read_unlabeled_table(audio)
+        clips, warnings = read_unlabeled_table(audio)
+        reason = (
+            ": the prediction of a row is that of its whole file; for parts of files write these to files"
+        )
+        return clips, [*unused_times_warning(audio, "--audio", reason), *warnings]
     if ending(audio.name) in _LIST_EXTENSIONS:
         return read_path_list(audio)
     if is_recording(audio) or not ending(audio.name):

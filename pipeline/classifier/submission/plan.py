@@ -152,7 +152,7 @@ def _plan_without_sample(
         raise UserError(f"{VALUES_FLAG} labels: needs a --sample-submission with several labels in each row")
     columns = ["label"]
     if positive_class is not None:
-        columns, requested = ["probability"], "probability"
+        columns = ["probability"]
     elif requested == "probability":
         columns = list(class_names)
     id_column = "clip_id" if "id" in columns else "id"

@@ -73,6 +73,11 @@ def choose_values(
     """
     if positive_class is not None and positive_class not in class_names:
         raise UserError(f"{CLASS_FLAG} '{positive_class}': not a model class; {available(class_names)}")
+    if positive_class is not None and (requested not in ("auto", "probability") or len(sample.columns) > 1):
+        other = f"{source} has {shown_list(list(sample.columns))}"
+        if requested not in ("auto", "probability"):
+            other = f"{VALUES_FLAG} {requested} requests others"
+        raise UserError(f"{CLASS_FLAG} {positive_class}: needs a single column of probabilities, but {other}")
     if len(sample.columns) > 1:
         return _class_columns(source, list(sample.columns), class_names, requested)
     if requested == "index" and multi_label:

@@ -51,10 +51,14 @@ def has_times(path: Path, flag: str) -> bool:
         return time_columns(table) is not None
 
 
-def unused_times_warning(path: Path, flag: str) -> list[str]:
-    """Return a warning that the times of a table are not used, as they would be with `--window`.
+def unused_times_warning(
+    path: Path,
+    flag: str,
+    reason: str = " without --window: each clip is of the whole file; add --window SECONDS",
+) -> list[str]:
+    """Return a warning that the times of a table are not used, by default as they would be with `--window`.
 
-    Tables of slices (UrbanSound8K), whose times are those of other files, have none.
+    Tables of slices (UrbanSound8K), whose times are those of other files, have none. `reason` ends the text.
 
     Raises:
         UserError: not a table.
@@ -67,10 +71,7 @@ def unused_times_warning(path: Path, flag: str) -> list[str]:
         if times is None:
             return []
         names = ", ".join(shown(table.header[column]) for column in (times.start, times.end))
-    return [
-        f"{flag} {path}: its columns {names} are not used without --window: each clip is of the whole file; "
-        "add --window SECONDS"
-    ]
+    return [f"{flag} {path}: its columns {names} are not used{reason}"]
 
 
 def read_event_table(

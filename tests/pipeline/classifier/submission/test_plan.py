@@ -50,6 +50,8 @@ def test_submission_without_sample_has_requested_values():
     assert single["probability"].tolist() == [0.1, 0.3, 0.7, 0.1]
     indices = fill_plan(plan_submission(None, CLIPS, CLASSES, "index"))
     assert indices["label"].tolist() == [0, 0, 1, 2]
+    with pytest.raises(UserError, match=r"--positive-class rain: .* but --submission-values label requests"):
+        plan_submission(None, CLIPS, CLASSES, "label", positive_class="rain")
     with pytest.raises(UserError, match="--submission-values labels: needs a --sample-submission"):
         plan_submission(None, CLIPS, CLASSES, "labels")
 

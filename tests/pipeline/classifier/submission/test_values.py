@@ -64,6 +64,11 @@ def test_unknown_positive_class_is_asked_for(names: tuple[str, ...]):
     assert choose("label", "0", names=names, positive=names[1]).kind == "probability"
 
 
+def test_positive_class_is_not_ignored():
+    with pytest.raises(UserError, match="--positive-class cow: needs a single column of probabilities, but "):
+        choose("label", "x", positive="cow", requested="label")
+
+
 def test_unknown_class_as_positive_class_raises():
     with pytest.raises(UserError, match="--positive-class 'cat': not a model class; available: 'cow'"):
         choose("probability", "0", positive="cat")

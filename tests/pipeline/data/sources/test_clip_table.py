@@ -408,3 +408,11 @@ def test_events_in_folders_of_both_splits_are_divided(tmp_path: Path) -> None:
     text = "path,label,start,end\ntest/2.wav,b,0,1\ntrain/1.wav,a,0,1\ntrain/1.wav,c,2,3\n"
     manifest = read_manifest(write_csv(tmp_path, text), ManifestConfig(window=1.0))
     assert names(manifest) == ["1.wav"] and manifest.clips["label"].tolist() == ["a;c"]
+
+
+def test_times_of_unlabeled_tables_are_not_used_without_a_word(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav")
+    manifest = read_unlabeled(write_csv(tmp_path, "id,path,start,end\na,1.wav,0,1\nb,1.wav,2,3\n"))
+    assert any("columns 'start', 'end' are not used: the prediction of a row" in w for w in manifest.warnings)
+    with pytest.raises(UserError, match=r"list each path in one row only$"):
+        read_unlabeled(write_csv(tmp_path, "path,start,end\n1.wav,0,1\n1.wav,2,3\n"))
