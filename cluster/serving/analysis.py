@@ -24,6 +24,8 @@ from pipeline.report.tiles import contrast_scale, mean_columns
 
 # Sounds up to this many lengths of a clip are classified as a whole, like the clips of a dataset.
 WHOLE_LENGTHS = 1.5
+# So are sounds up to this many lengths that are as short once the silence around them is trimmed.
+MAX_TRIMMED_LENGTHS = 12.0
 # Their spectrograms take about 0.1 MB each.
 MAX_WINDOWS = 2000
 MAX_IMAGE_COLUMNS = 4096
@@ -73,6 +75,8 @@ def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> Sound
         return Rejection(413, f"longer than the {max_seconds:g} s that this server accepts")
     if sound.hop is None and recording.seconds <= WHOLE_LENGTHS * features.seconds:
         return _whole(sound.content, recording, features)
+    if sound.hop is None and (trimmed := _trimmed(sound.content, recording, features)) is not None:
+        return trimmed
     hop = features.seconds / 2 if sound.hop is None else sound.hop
     if hop > features.seconds:
         return Rejection(422, f"hop {hop:g}: leaves gaps between windows of {features.seconds:g} s; lower it")
@@ -89,6 +93,23 @@ def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> Sound
 def _whole(content: bytes, recording: Recording, features: FeatureConfig) -> SoundSpectrograms:
     warnings: list[str] = []
     samples = load_clip(content, features, on_warning=warnings.append)
+    return SoundSpectrograms(recording, spectrogram(samples, features)[None], warnings=warnings)
+
+
+def _trimmed(content: bytes, recording: Recording, features: FeatureConfig) -> SoundSpectrograms | None:
+    """Return a sound with silence around it as one clip; None if it is too long for that.
+
+    In windows, silence that the model was never trained on would have its part in the mean.
+    """
+    if features.trim_db is None or recording.seconds > MAX_TRIMMED_LENGTHS * features.seconds:
+        return None
+    warnings: list[str] = []
+    try:
+        samples = load_clip(content, features, on_warning=warnings.append)
+    except AudioDecodeError:  # some of its windows may be readable
+        return None
+    if samples.size > WHOLE_LENGTHS * features.num_samples:
+        return None
     return SoundSpectrograms(recording, spectrogram(samples, features)[None], warnings=warnings)
 
 

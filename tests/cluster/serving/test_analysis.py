@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
 from cluster.serving.analysis import SoundSpectrograms, analyze
 from cluster.serving.messages import Rejection, Sound
-from pipeline.audio.features import FeatureConfig
+from pipeline.audio.features import FeatureConfig, load_clip, spectrogram
 from pipeline.audio.mel import MelConfig
 from tests.helpers.audio_formats import RATE, encode, noise
 
@@ -39,3 +40,18 @@ def test_clip_that_is_damaged_early_is_refused_with_the_reason():
     result = analyze(Sound("a.ogg", spoil(content, 0.5)), FEATURES, 60.0)
     assert isinstance(result, Rejection) and result.status == 422
     assert re.search(r"up to \d\.\d\d s, where it is damaged, less than --min-complete", result.reason)
+
+
+@pytest.mark.parametrize(("silence", "hop", "windows"), [(2.0, None, 1), (2.0, 0.5, 9), (30.0, None, 121)])
+def test_short_sound_with_silence_around_it_is_one_clip(
+    silence: float, hop: float | None, windows: int
+) -> None:
+    """As `melray predict` and the Python interface classify it, which trim the silence."""
+    features = FEATURES.model_copy(update={"seconds": 1.0, "trim_db": 60.0})
+    quiet = np.zeros(round(silence * RATE), np.float32)
+    content = encode(np.concatenate([quiet, noise(1.0), quiet]), "WAV", "PCM_16")
+    result = analyze(Sound("a.wav", content, hop=hop), features, 600.0)
+    assert isinstance(result, SoundSpectrograms) and len(result.mels) == windows
+    if windows == 1:
+        assert result.starts is None
+        np.testing.assert_array_equal(result.mels[0], spectrogram(load_clip(content, features), features))
