@@ -87,7 +87,8 @@ class StreamBlocks:
         if section.unreadable and section.unreadable[-1][1] == stop and not self._end_is_known:
             self._find_end(section.unreadable[-1][0])
             return self._read(first, last)
-        mono = mix_down(np.ascontiguousarray(section.frames.T), mix)
+        rows = np.ascontiguousarray(section.frames.T)
+        mono = mix_down(rows, _mix_of_section(rows, mix))
         skipped = self.to_samples(first - start)
         count = self.to_samples(self._limit(last)) - self.to_samples(first)
         samples = resample(mono, self.reader.sample_rate, self._sample_rate)[skipped : skipped + count]
@@ -129,6 +130,22 @@ class StreamBlocks:
         size = round(min(_SAMPLE_SECONDS, self._block_seconds) * rate)
         step = (end - size) // (_NUM_SAMPLES - 1)
         return [_readable(self.reader, i * step, size) for i in range(_NUM_SAMPLES)]
+
+
+def _mix_of_section(rows: np.ndarray, mix: Mix | None) -> Mix | None:
+    """Return the channels to use of a section: those of the stream, unless a silent one sounds in it.
+
+    A channel that is silent in all samples of the stream may still have a single event.
+    """
+    if mix is None or mix.silent_power is None:
+        return mix
+    others = [row for channel, row in enumerate(rows) if channel not in mix.channels]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not any(row.size and row.var() > mix.silent_power for row in others):
+            return mix
+    statistics = ChannelStatistics()
+    statistics.add(rows)
+    return statistics.mix()
 
 
 def _readable(reader: FrameReader, start: int, count: int) -> np.ndarray:

@@ -28,6 +28,8 @@ class Mix:
 
     channels: tuple[int, ...]
     reason: str
+    silent_power: float | None = None
+    """If the others are silent, the mean square of samples up to which a channel is."""
 
 
 def mix_down(rows: np.ndarray, mix: Mix | None = None) -> np.ndarray:
@@ -80,13 +82,14 @@ class ChannelStatistics:
         if not 0 < power.max() < np.inf:
             return None
         audible = np.flatnonzero(power > power.max() * _SILENT_POWER)
+        limit = float(power.max() * _SILENT_POWER / self._num_frames)
         if _cancels(covariance[np.ix_(audible, audible)]):
             loudest = int((power > _ABOUT_EQUAL_POWER * power.max()).argmax())
             return Mix((loudest,), f"the channels cancel out: channel {loudest + 1} of {len(power)} is used")
         if len(audible) == len(power):
             return None
         silent = ", ".join(str(channel + 1) for channel in range(len(power)) if channel not in audible)
-        return Mix(tuple(audible.tolist()), f"silent channels of {len(power)}, not used: {silent}")
+        return Mix(tuple(audible.tolist()), f"silent channels of {len(power)}, not used: {silent}", limit)
 
 
 def _inner_products(rows: np.ndarray) -> np.ndarray:

@@ -108,6 +108,22 @@ def test_channels_are_chosen_for_the_whole_recording():
     np.testing.assert_allclose(window, loud[: 5 * 8000] / 2, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16")])
+def test_single_event_of_a_channel_that_is_otherwise_silent_is_heard(name: str, subtype: str):
+    """Eight seconds of a recording tell which channels are silent; an event may be in none of them."""
+    other, gated = 0.01 * noise(60.0), np.zeros(60 * 8000, np.float32)
+    gated[20 * 8000 : 23 * 8000] = 0.5 * noise(3.0, seed=1)
+    content = encode(np.stack([gated, other], 1), name, subtype)
+    expected = decode(content, 8000)
+    for start in (0.0, 20.0, 40.0):
+        (window,) = read_windows(content, [start], WINDOW, 8000)
+        assert isinstance(window, np.ndarray)
+        whole = expected[round(start * 8000) : round((start + WINDOW) * 8000)]
+        # Where only one channel sounds, the mean of both has half of its level.
+        level = window.std() / whole.std()
+        assert level == pytest.approx(1.0 if start == 20.0 else 2.0, rel=0.02)
+
+
 @pytest.mark.parametrize("unknown", ["wav", "flac", "mp3"])
 def test_recording_of_unknown_length_is_complete(unknown: str):
     if unknown == "wav":
