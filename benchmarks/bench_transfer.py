@@ -123,7 +123,7 @@ def pretrain(arguments: tuple[int, argparse.Namespace]) -> float:
     seed, options = arguments
     run = _pretrained(seed, options)
     _train(shards=options.out / "shards" / "notes", run=run, seed=seed, epochs=PRETRAINING_EPOCHS)
-    return float(json.loads((run / "summary.json").read_text())["val_accuracy"])
+    return float(json.loads((run / "summary.json").read_text(encoding="utf-8"))["val_accuracy"])
 
 
 def _pretrained(seed: int, options: argparse.Namespace) -> Path:
