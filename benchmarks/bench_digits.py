@@ -25,7 +25,7 @@ import librosa
 import numpy as np
 import soundfile
 
-from benchmarks.common import save_result, summarize
+from benchmarks.common import save_result, summarize, train_without_fold
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE = 8000
@@ -154,32 +154,15 @@ def extract_shards(folder: Path, out: Path) -> Path:
 
 def train_and_score(arguments: tuple[Run, Path]) -> tuple[Run, float]:
     """Train a classifier without a speaker; return its accuracy on that speaker."""
-    import torch
-
-    from pipeline.classifier.config import TrainClassifierConfig
-    from pipeline.classifier.inference import predict_probabilities
-    from pipeline.classifier.predictor_model import load_predictor
-    from pipeline.classifier.train import begin_run, train_in_process
-    from pipeline.data.dataset import open_dataset
-    from pipeline.data.split import split_rows
-
     run, out = arguments
-    torch.set_num_threads(1)
-    config = TrainClassifierConfig(
+    held_out = train_without_fold(
         shards=out / "shards",
         run=out / "runs" / f"{run.variant.replace(' ', '-')}_{run.speaker}_{run.seed}",
         fold=list(SPEAKERS).index(run.speaker) + 1,
-        val_fraction=0.0,
         seed=run.seed,
         **VARIANTS[run.variant],
     )
-    if begin_run(config) is None:
-        train_in_process(config)
-    dataset = open_dataset(config.shards)
-    rows = split_rows(dataset, config).held_out
-    mels = np.stack([dataset.mels[row] for row in rows])
-    probabilities = predict_probabilities(load_predictor(config.run).model, mels, 1)
-    return run, float((probabilities.argmax(axis=1) == dataset.labels[rows]).mean())
+    return run, float((held_out.probabilities().argmax(axis=1) == held_out.labels).mean())
 
 
 def score_variants(

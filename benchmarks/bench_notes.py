@@ -24,7 +24,7 @@ import librosa
 import numpy as np
 
 from benchmarks.bench_recipe import SMALL_MEL, SMALL_NETWORK
-from benchmarks.common import save_result, summarize
+from benchmarks.common import save_result, summarize, train_without_fold
 from benchmarks.note_clips import ORCHESTRA, RATE, SECONDS, write_notes
 
 FOLDS, NEIGHBORS = 4, 3
@@ -77,32 +77,15 @@ def extract_shards(clips: Path, options: argparse.Namespace) -> Path:
 
 def train_and_score(arguments: tuple[Run, Path, str]) -> tuple[Run, float]:
     """Train a classifier without a fold; return its accuracy on that fold."""
-    import torch
-
-    from pipeline.classifier.config import TrainClassifierConfig
-    from pipeline.classifier.inference import predict_probabilities
-    from pipeline.classifier.predictor_model import load_predictor
-    from pipeline.classifier.train import begin_run, train_in_process
-    from pipeline.data.dataset import open_dataset
-    from pipeline.data.split import split_rows
-
     run, out, size = arguments
-    torch.set_num_threads(1)
-    config = TrainClassifierConfig(
+    held_out = train_without_fold(
         shards=out / "shards" / size,
         run=out / "runs" / size / f"{run.variant.replace(' ', '-')}_{run.fold}_{run.seed}",
         fold=run.fold,
-        val_fraction=0.0,
         seed=run.seed,
         model=(SMALL_NETWORK if size == "small" else {}) | dict(VARIANTS[run.variant]),
     )
-    if begin_run(config) is None:
-        train_in_process(config)
-    dataset = open_dataset(config.shards)
-    rows = split_rows(dataset, config).held_out
-    mels = np.stack([dataset.mels[row] for row in rows])
-    probabilities = predict_probabilities(load_predictor(config.run).model, mels, 1)
-    return run, float((probabilities.argmax(axis=1) == dataset.labels[rows]).mean())
+    return run, float((held_out.probabilities().argmax(axis=1) == held_out.labels).mean())
 
 
 def svm_accuracies(clips: Path) -> dict[int, float]:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.common import save_result
+from benchmarks.common import save_result, train_without_fold
 
 FOLDS = (1, 2, 3, 4, 5)
 # Each fold is in two of these pairs.
@@ -147,40 +147,22 @@ def train_and_score(arguments: tuple[Run, argparse.Namespace]) -> None:
     scores = run.scores_path(options)
     if scores.is_file():
         return
-    import torch
-
-    from pipeline.classifier.config import TrainClassifierConfig
-    from pipeline.classifier.inference import predict_probabilities
-    from pipeline.classifier.predictor_model import load_predictor
-    from pipeline.classifier.train import begin_run, train_in_process
-    from pipeline.data.dataset import open_dataset
-    from pipeline.data.split import split_rows
-
-    torch.set_num_threads(1)
     settings = VARIANTS[run.variant].train
     network = (SMALL_NETWORK if options.size == "small" else {}) | settings.get("model", {})
-    config = TrainClassifierConfig(
+    held_out = train_without_fold(
         shards=run.shards(options),
         run=Path(options.out) / "runs" / options.size / scores.stem,
         fold=1,
-        val_fraction=0.0,
         seed=run.seed,
         **dict(settings) | {"model": network},
     )
-    if begin_run(config) is None:
-        train_in_process(config)
-    saved = load_predictor(config.run)
-    dataset = open_dataset(config.shards)
-    rows = split_rows(dataset, config).held_out
-    mels = np.stack([dataset.mels[row] for row in rows])
-    ids = dataset.table["clip_id"].to_numpy()[rows]
     scores.parent.mkdir(parents=True, exist_ok=True)
     unfinished = scores.with_suffix(".part.npz")
     np.savez(
         unfinished,
-        fold=[_fold(name.rpartition("/")[2]) for name in ids],
-        label=dataset.labels[rows],
-        **{f"shifts{shifts}": predict_probabilities(saved.model, mels, shifts) for shifts in TTA_SHIFTS},
+        fold=[_fold(name.rpartition("/")[2]) for name in held_out.clip_ids],
+        label=held_out.labels,
+        **{f"shifts{shifts}": held_out.probabilities(shifts) for shifts in TTA_SHIFTS},
     )
     unfinished.replace(scores)
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.bench_recipe import SMALL_MEL, SMALL_NETWORK
-from benchmarks.common import save_result
+from benchmarks.common import save_result, train_without_fold
 from benchmarks.note_clips import SECONDS, write_notes
 
 FOLDS = (1, 2, 3, 4, 5)
@@ -120,27 +120,27 @@ def _fold(path: Path) -> int:
 
 def pretrain(arguments: tuple[int, argparse.Namespace]) -> float:
     """Train on the notes with a seed; return the accuracy on notes of other pitches."""
-    seed, options = arguments
-    run = _pretrained(seed, options)
-    _train(shards=options.out / "shards" / "notes", run=run, seed=seed, epochs=PRETRAINING_EPOCHS)
-    return float(json.loads((run / "summary.json").read_text(encoding="utf-8"))["val_accuracy"])
-
-
-def _pretrained(seed: int, options: argparse.Namespace) -> Path:
-    return Path(options.out) / "runs" / f"notes_seed{seed}"
-
-
-def _train(**settings: Any) -> None:
-    """Train a small network in this process, unless its run is complete."""
     import torch
 
     from pipeline.classifier.config import TrainClassifierConfig
     from pipeline.classifier.train import begin_run, train_in_process
 
+    seed, options = arguments
     torch.set_num_threads(1)
-    config = TrainClassifierConfig(model=NETWORK, **settings)
+    config = TrainClassifierConfig(
+        shards=options.out / "shards" / "notes",
+        run=_pretrained(seed, options),
+        model=NETWORK,
+        seed=seed,
+        epochs=PRETRAINING_EPOCHS,
+    )
     if begin_run(config) is None:
         train_in_process(config)
+    return float(json.loads((config.run / "summary.json").read_text(encoding="utf-8"))["val_accuracy"])
+
+
+def _pretrained(seed: int, options: argparse.Namespace) -> Path:
+    return Path(options.out) / "runs" / f"notes_seed{seed}"
 
 
 def train_and_score(arguments: tuple[Run, argparse.Namespace]) -> None:
@@ -149,31 +149,20 @@ def train_and_score(arguments: tuple[Run, argparse.Namespace]) -> None:
     scores = run.scores_path(options)
     if scores.is_file():
         return
-    from pipeline.classifier.inference import predict_probabilities
-    from pipeline.classifier.predictor_model import load_predictor
-    from pipeline.data.dataset import open_dataset
-
-    folder = options.out / "runs" / scores.stem
     source = {} if run.arm == "random weights" else {"init_from": _pretrained(run.seed, options)}
-    shards = esc10_shards(run.keep, run.fold, options)
-    _train(
-        shards=shards,
-        run=folder,
+    held_out = train_without_fold(
+        shards=esc10_shards(run.keep, run.fold, options),
+        run=options.out / "runs" / scores.stem,
+        model=NETWORK,
         fold=run.fold,
-        val_fraction=0.0,
         seed=run.seed,
         epochs=EPOCHS[run.keep],
         **source,
         **ARMS[run.arm],
     )
-    dataset = open_dataset(shards)
-    table = dataset.table
-    rows = np.flatnonzero((table["fold"] == run.fold) & (table["copy"] == 0))
-    mels = np.stack([dataset.mels[row] for row in rows])
     scores.parent.mkdir(parents=True, exist_ok=True)
     unfinished = scores.with_suffix(".part.npz")
-    probabilities = predict_probabilities(load_predictor(folder).model, mels, 1)
-    np.savez(unfinished, label=dataset.labels[rows], probabilities=probabilities)
+    np.savez(unfinished, label=held_out.labels, probabilities=held_out.probabilities())
     unfinished.replace(scores)
 
 

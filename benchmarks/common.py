@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import soundfile
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,6 +92,48 @@ def held_out_scores(run: Path) -> dict[str, Any]:
     scored = predict_any(saved, rows, index, 1)
     assert isinstance(scored, Predictions)
     return classification_metrics(scored.scores, list(saved.metadata.class_names))
+
+
+class HeldOut(NamedTuple):
+    """A classifier and the clips of the fold that it was trained without."""
+
+    model: Any
+    mels: np.ndarray
+    """Spectrograms in dB `[shape=(N, n_mels, num_frames)]`."""
+    labels: np.ndarray
+    """`[shape=(N,)]`"""
+    clip_ids: np.ndarray
+    """`[shape=(N,)]`"""
+
+    def probabilities(self, shifts: int = 1) -> np.ndarray:
+        """Return the probabilities of the clips `[shape=(N, C)]`, means over time shifts."""
+        from pipeline.classifier.inference import predict_probabilities
+
+        return predict_probabilities(self.model, self.mels, shifts)
+
+
+def train_without_fold(**settings: Any) -> HeldOut:
+    """Train a classifier of these settings in this process, on one core, unless its run is complete.
+
+    In a spawned process, which imports torch only here.
+    """
+    import torch
+
+    from pipeline.classifier.config import TrainClassifierConfig
+    from pipeline.classifier.predictor_model import load_predictor
+    from pipeline.classifier.train import begin_run, train_in_process
+    from pipeline.data.dataset import open_dataset
+    from pipeline.data.split import split_rows
+
+    torch.set_num_threads(1)
+    config = TrainClassifierConfig(val_fraction=0.0, **settings)
+    if begin_run(config) is None:
+        train_in_process(config)
+    dataset = open_dataset(config.shards)
+    rows = split_rows(dataset, config).held_out
+    mels = np.stack([dataset.mels[row] for row in rows])
+    ids = dataset.table["clip_id"].to_numpy()[rows]
+    return HeldOut(load_predictor(config.run).model, mels, dataset.labels[rows], ids)
 
 
 def hardware_info() -> dict[str, Any]:

@@ -82,6 +82,11 @@ def _sync(file: BinaryIO) -> None:
             raise
 
 
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write or replace the text file `path` atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -10,16 +10,15 @@ import json
 import time
 import traceback
 from collections.abc import Generator
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import ray.tune
 
 from pipeline.distributed.failures import is_gpu_memory_error, is_worker_lost, training_memory_error
 from pipeline.distributed.worker import set_up_training
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_atomically
+from pipeline.io.files import write_bytes_atomically
 from pipeline.io.storage import copy_tree, to_path
 from pipeline.training.model_file import MODEL_NAME
 from tune.trial.scores import trial_scores
@@ -152,8 +151,4 @@ def _copy_model(source: Path, target: Path) -> None:
     for path in (source / MODEL_NAME, source / "model.json"):
         if path.is_file():
             target.mkdir(parents=True, exist_ok=True)
-            write_atomically(target / path.name, partial(_write_content, path.read_bytes()))
-
-
-def _write_content(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
+            write_bytes_atomically(target / path.name, path.read_bytes())
