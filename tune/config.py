@@ -47,7 +47,8 @@ class SearchConfig(AutoscalingConfig):
     time_budget: float | None = Field(None, gt=0)
     """Time budget in minutes; the search then ends with the results so far."""
     max_concurrent: int | None = Field(None, ge=1)
-    """Maximum concurrent trials (default: a quarter of --trials, or as many as fit)."""
+    """Maximum concurrent trials (default: a quarter of --trials, or all that fit; with pbt and pb2 all that
+    fit, which take turns)."""
     metric: Metric | None = None
     """Metric to optimize (default: val_macro_f1, of multi-label shards val_map, the macro average precision;
     of a GAN frechet)."""

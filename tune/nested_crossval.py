@@ -16,6 +16,7 @@ from pipeline.classifier.crossval import CrossvalConfig, known_folds, main_score
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
+from pipeline.io.errors import UserError
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
@@ -23,6 +24,7 @@ from tune.config import SearchConfig
 from tune.search import base_values, check, search
 from tune.settings import base_settings
 from tune.tracked_search import NESTED_RUNS
+from tune.trials import SearchFolder
 
 
 class NestedCrossvalConfig(SearchConfig):
@@ -52,8 +54,13 @@ def check_nested(config: NestedCrossvalConfig) -> None:
     Raises:
         UserError, ConfigError: as `nested_crossval` would.
     """
-    for fold in known_folds(open_dataset(config.shards), base_config(config)):
-        check(fold_search(config, fold))
+    searches = [
+        fold_search(config, fold) for fold in known_folds(open_dataset(config.shards), base_config(config))
+    ]
+    if config.resume and not any(fold.resume for fold in searches):
+        raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
+    for fold in searches:
+        check(fold)
 
 
 def nested_crossval(config: NestedCrossvalConfig) -> dict[str, Any]:
@@ -120,7 +127,10 @@ def base_config(config: NestedCrossvalConfig) -> TrainClassifierConfig:
 
 def fold_search(config: NestedCrossvalConfig, fold: int) -> SearchConfig:
     """Return the settings of the search that holds out `fold`."""
-    update = {"fold": fold, "run": config.run / f"search_{fold}", "log_to": config.trials_log_to}
+    run = config.run / f"search_{fold}"
+    # Folds are searched in turn: an interrupted cross-validation has no search for later ones.
+    resume = config.resume and SearchFolder(run).read_config() is not None
+    update = {"fold": fold, "run": run, "resume": resume, "log_to": config.trials_log_to}
     return config.subset(SearchConfig).model_copy(update=update)
 
 

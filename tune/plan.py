@@ -40,11 +40,13 @@ class Plan:
     """Per worker."""
     idle_cpus: float
     idle_gpus: float
+    unused_cpus: int = 0
+    """Per worker, reserved so that of a population (PBT, PB2) no more trials run than --max-concurrent."""
 
     @property
     def trial(self) -> ResourceRequest:
-        """Resources of one trial."""
-        return ResourceRequest(self.workers, self.cpus, self.gpus)
+        """Resources that one trial reserves."""
+        return ResourceRequest(self.workers, self.cpus + self.unused_cpus, self.gpus)
 
     def __str__(self) -> str:
         count = self.concurrent_trials
@@ -72,6 +74,13 @@ def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], remaining:
     capacity = max_workers(ResourceRequest(workers, cpus, gpus), nodes) // workers
     limit = _max_concurrent(config, remaining)
     trials = max(1, min(capacity, limit))
+    unused_cpus = 0
+    if config.mutates_params and trials < min(capacity, remaining):
+        request = ResourceRequest(trials * workers, cpus, gpus)
+        unused_cpus = max_cpus_per_worker(request, nodes) - cpus
+        reserved = ResourceRequest(workers, cpus + unused_cpus, gpus)
+        # More than the limit on nodes that hold one trial each: nothing else limits them.
+        trials = min(max_workers(reserved, nodes) // workers, remaining)
     return Plan(
         trials,
         limit,
@@ -80,6 +89,7 @@ def plan_trials(config: SearchConfig, nodes: Sequence[NodeResources], remaining:
         gpus,
         sum(node.cpus for node in nodes) - trials * workers * cpus,
         round(sum(node.gpus for node in nodes) - trials * workers * gpus, 6),
+        unused_cpus,
     )
 
 
@@ -87,7 +97,7 @@ def _max_concurrent(config: SearchConfig, remaining: int) -> int:
     """Return the maximum number of concurrent trials.
 
     By default a quarter of the remaining ones: suggestions for trials that start together cannot use each
-    other's scores. All trials of a population (PBT, PB2) run concurrently.
+    other's scores. All trials of a population (PBT, PB2) run concurrently, or take turns.
     """
     if config.max_concurrent:
         return min(config.max_concurrent, remaining)

@@ -47,7 +47,7 @@ def run_trials(
     scheduler = make_scheduler(config, spec.space, known)
     is_population = config.mutates_params
     limit = ConcurrencyLimit(plan, config.wait_for_nodes)
-    bundle = {"CPU": float(spec.cpus)} | ({"GPU": spec.gpus} if spec.gpus else {})
+    bundle = {"CPU": plan.trial.cpus} | ({"GPU": spec.gpus} if spec.gpus else {})
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(
             ray.tune.with_parameters(TrialTrainable, spec=spec),
@@ -58,8 +58,8 @@ def run_trials(
             search_alg=None if is_population else OptunaSearcher(config, spec.space, base, known, limit),
             scheduler=scheduler,
             num_samples=1 if is_population else remaining,
-            # A population cannot change the number; a searcher limits it by itself.
-            max_concurrent_trials=limit() if is_population else None,
+            # No `max_concurrent_trials`: a searcher limits the number by itself, and with a limit the trials
+            # of a population would not take turns, as each would start when another one has ended.
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(

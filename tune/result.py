@@ -16,6 +16,7 @@ from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig
 from tune.report.report import write_search_report
 from tune.study import importances
+from tune.trial.replaced import NOT_RESULTS, run_with_best_model
 from tune.trial.spec import COMMANDS, TrialSpec
 from tune.trials import Trial, best_trial
 from tune.trials_table import trials_table
@@ -113,9 +114,9 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
         *_reproduction_notes(config),
     ]
     write_text_atomically(config.run / "best.yaml", "\n".join(header) + "\n" + yaml_text(values))
-    folder = config.run / "best"
-    if not _is_copy(folder, settings.run):  # else it may have results of other commands, such as `evaluate`
-        copy_tree(settings.run, folder, exclude=("checkpoints", "saved_checkpoints", "trial.json"))
+    folder, run = config.run / "best", run_with_best_model(spec, best.number, settings.run)
+    if not _is_copy(folder, run):  # else it may have results of other commands, such as `evaluate`
+        copy_tree(run, folder, exclude=NOT_RESULTS)
 
 
 def _is_copy(folder: Path, run: Path) -> bool:

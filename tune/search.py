@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -196,11 +197,11 @@ def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:
     return replace(spec, cpus=plan.cpus, gpus=plan.gpus, base=base)
 
 
-def identity(config: SearchConfig, spec: TrialSpec, dataset: DatasetIdentity) -> dict[str, Any]:
-    """Return the settings and the dataset that define a search."""
+def identity(config: SearchConfig, spec: TrialSpec, datasets: Sequence[DatasetIdentity]) -> dict[str, Any]:
+    """Return the settings and the datasets that define a search; the first dataset is that of --shards."""
     return {
         "command": "tune",
-        **current_digests([dataset]),
+        **current_digests(datasets),
         "config": defining_settings(config),
         "space": spec.space.to_dict(),
         "base": spec.base.identity(),
@@ -209,8 +210,8 @@ def identity(config: SearchConfig, spec: TrialSpec, dataset: DatasetIdentity) ->
 
 def write_record(config: SearchConfig, spec: TrialSpec) -> None:
     """Write `search.json`, by which later sessions know the search."""
-    dataset = identify(config.shards)
-    record = identity(config, spec, dataset) | {"rows_digests": rows_digests([dataset])}
+    datasets = [identify(folder) for folder in spec.base.shard_folders]
+    record = identity(config, spec, datasets) | {"rows_digests": rows_digests(datasets)}
     SearchFolder(config.run).write_config(record)
 
 
@@ -228,12 +229,14 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         if (config.run / "config.json").is_file():
             raise UserError(f"--run {config.run} contains a training run, not a search; choose another --run")
         return []
-    dataset = identify(config.shards)
-    existing |= renewed_digests(existing, [dataset])
-    # Searches of earlier versions lack settings that they did not have.
+    datasets = [identify(folder) for folder in spec.base.shard_folders]
+    existing |= renewed_digests(existing, datasets)
+    # Searches of earlier versions did not record digests of --extra-shards.
+    existing["extra_digests"] = existing["extra_digests"] or current_digests(datasets)["extra_digests"]
+    # They lack settings that they did not have, too.
     existing["config"] = defining_settings(recorded)
     existing["base"] = with_missing(existing["base"], type(spec.base).default_settings())
-    if changes := diff_settings(existing, identity(config, spec, dataset), ""):
+    if changes := diff_settings(existing, identity(config, spec, datasets), ""):
         raise UserError(
             f"--run {config.run} contains a search with {describe_change(changes[0], config.shards)}; "
             "choose another --run, or delete the folder to start over"

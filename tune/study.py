@@ -41,11 +41,13 @@ def importances(trials: list[Trial], space: SearchSpace, mode: Mode) -> dict[str
     """Return the fraction of the variance of scores that each key explains (fANOVA, Hutter et al. 2014).
 
     The fractions add up to 1. Each trial is represented by its best score, also if it was stopped early.
-    Return None if there are fewer than two scored trials per key, or all scores are equal.
+    Return None if there are fewer than two scored trials per key, or if nothing can be learned from them:
+    all scores are nearly equal, or all values.
     """
     scored = [trial for trial in trials if trial.state != "failed" and trial.best(mode)]
     scores = {trial.best(mode).score for trial in scored}  # type: ignore[union-attr]
-    if len(scored) < 2 * len(space.dimensions) or len(scores) < 2:
+    values = {tuple(space.to_raw(trial.params).items()) for trial in scored}
+    if len(scored) < 2 * len(space.dimensions) or len(scores) < 2 or len(values) < 2:
         return None
     study = new_study(mode)
     for trial in scored:
@@ -57,7 +59,8 @@ def importances(trials: list[Trial], space: SearchSpace, mode: Mode) -> dict[str
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return {
-        key: float(value)
-        for key, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
-    }
+    try:
+        fractions = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except RuntimeError:  # no tree of the forest found a difference
+        return None
+    return {key: float(value) for key, value in fractions.items()}

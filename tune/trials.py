@@ -4,6 +4,7 @@ RUN/search.json            settings of the search, digest of the shards, format 
 RUN/scores.jsonl           scores, one line per trial and epoch, in order of arrival
 RUN/trials/0007/           run folder of a trial; with inner folds, one run folder per fold: fold_1/ …
 RUN/trials/0007/trial.json hyperparameters and state of the trial
+RUN/replaced/0007/         run with the best model of a trial that then copied another one (PBT, PB2)
 RUN/best/                  run folder of the best trial
 RUN/best.yaml              its settings, for the training command
 RUN/trials.csv             table of all trials
@@ -104,6 +105,10 @@ class SearchFolder:
     def trial(self, number: int) -> Path:
         """Return the folder of a trial."""
         return self.path / "trials" / f"{number:04d}"
+
+    def replaced(self, number: int) -> Path:
+        """Return the folder of the run with the best model of a trial before it copied another one."""
+        return self.path / "replaced" / f"{number:04d}"
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write `search.json`, with the format version."""

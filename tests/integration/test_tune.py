@@ -215,6 +215,9 @@ class TestInOneSession:
         assert all(trial.points[-1].epoch == 8 for trial in trials)
         initial = initial_population(config)
         assert any(trial.params != initial[trial.number] for trial in trials), "no trial copied another one"
+        # Each trains a few epochs at a time, so that trials are compared at equal epochs.
+        order = [(trial.points[0].elapsed_s, trial.points[-1].elapsed_s) for trial in trials]
+        assert max(first for first, _ in order) < min(last for _, last in order)
         assert load_classifier(config.run / "best")
         assert not list(config.run.glob("trials/*/saved_checkpoints"))
         assert not list(config.run.glob("trials/*/checkpoints"))

@@ -58,6 +58,25 @@ def test_plan_runs_whole_population_concurrently() -> None:
 
 
 @pytest.mark.parametrize(
+    "nodes, cpus_per_worker, concurrent_trials, reserved",
+    [
+        ([NodeResources(8, 0)], 1, 2, 4),
+        ([NodeResources(9, 0)], 1, 2, 4),
+        ([NodeResources(8, 0)], None, 2, 4),
+        ([NodeResources(2, 0)] * 2, 2, 2, 2),
+        ([NodeResources(2, 0)] * 3, 1, 3, 2),  # each holds one, and nothing else limits them
+    ],
+)
+def test_trials_of_a_population_reserve_what_others_must_not_use(
+    nodes: list[NodeResources], cpus_per_worker: int | None, concurrent_trials: int, reserved: int
+) -> None:
+    """Ray Tune starts those of a population whenever they fit."""
+    settings = {"scheduler": "pbt", "trials": 8, "max_concurrent": 2, "cpus_per_worker": cpus_per_worker}
+    result = plan(nodes, remaining=8, **settings)
+    assert (result.concurrent_trials, result.trial.cpus) == (concurrent_trials, reserved)
+
+
+@pytest.mark.parametrize(
     "result, text",
     [
         (Plan(2, 2, 1, 1, 0.0, 0, 0), "2 trials concurrently (1 CPU each; 0 CPUs idle)"),

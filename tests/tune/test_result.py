@@ -82,7 +82,7 @@ def test_results_of_other_commands_in_the_best_run_are_kept(shards: Path, tmp_pa
         params = spec.space.read(spec.base)
         trials.append(Trial(number, params, "finished", "", 1.0, [Point(1, score, 1.0)]))
         folder.save(trials[-1])
-        (folder.trial(number) / "model.json").write_text(f"{number}")
+        (folder.trial(number) / "model.json").write_text(f'{{"trial": {number}}}')
     write_results(config, spec, trials)
     evaluation = config.run / "best" / "evaluation.json"
     evaluation.write_text("{}")
@@ -90,7 +90,7 @@ def test_results_of_other_commands_in_the_best_run_are_kept(shards: Path, tmp_pa
     assert evaluation.is_file()
     trials[1].points.append(Point(2, 0.7, 2.0))
     write_results(config, spec, trials)
-    assert not evaluation.exists() and (config.run / "best" / "model.json").read_text() == "1"
+    assert not evaluation.exists() and (config.run / "best" / "model.json").read_text() == '{"trial": 1}'
 
 
 def test_printed_paths_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,23 @@ def test_search_continues_on_clips_that_were_extracted_again_only(tmp_path: Path
         known_trials(config, spec)
 
 
+def test_search_continues_on_the_same_extra_shards_only(shards: Path, tmp_path: Path) -> None:
+    extra = write_shards(tmp_path / "extra", clips=4)
+    (tmp_path / "base.yaml").write_text(f"extra_shards: ['{extra}']")
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]", base=tmp_path / "base.yaml")
+    write_record(config, make_spec(config))
+    assert known_trials(config, make_spec(config)) == []
+    record = json.loads((config.run / "search.json").read_text())
+    (tmp_path / "extra" / "data" / "train" / "tone 0" / "1-0000-0.wav").unlink()
+    extract(extract_config(tmp_path / "extra" / "data", extra), run_in_process)
+    with pytest.raises(UserError, match=r"contains a search with other clips than --extra-shards has now"):
+        known_trials(config, make_spec(config))
+    # Earlier versions recorded those of --shards only.
+    record["extra_digests"] = []
+    (config.run / "search.json").write_text(json.dumps(record))
+    assert known_trials(config, make_spec(config)) == []
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -21,6 +21,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_bytes_atomically
 from pipeline.io.storage import copy_tree, to_path
 from pipeline.training.model_file import MODEL_NAME
+from tune.trial.replaced import keep_replaced
 from tune.trial.scores import trial_scores
 from tune.trial.spec import TrialSpec, open_trial_runs
 from tune.trial.workers import TrialWorkers
@@ -90,6 +91,8 @@ class TrialTrainable(ray.tune.Trainable):
     def _start_training(self) -> Generator[dict[str, Any], None, None]:
         settings = self._settings()
         if self._source is not None:
+            if not self._source.is_relative_to(SearchFolder(self._spec.folder).trial(self._number)):
+                keep_replaced(self._spec, self._number, settings[0].run)
             for fold, config in enumerate(settings, start=1):
                 copy_tree(self._source / f"fold_{fold}", config.run / "checkpoints")
                 _copy_model(self._source / f"model_{fold}", config.run)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.sounds import train_config, write_shards
 from tune.space import parse_space
+from tune.trial.replaced import keep_replaced, run_with_best_model
 from tune.trial.spec import TrialSpec
 from tune.trial.trainable import TrialTrainable
 
@@ -54,8 +56,9 @@ def exploit(clone: TrialTrainable, source: TrialTrainable, folder: Path, **value
     source.save_checkpoint(str(folder))
     clone.reset_config({"trial_number": 0, **values})
     clone.load_checkpoint(str(folder))
-    while not clone.step().get("done"):
+    while not (result := clone.step()).get("done"):
         pass
+    assert "error" not in result
 
 
 def test_learning_rate_follows_the_epochs(augmented_shards: Path, tmp_path: Path) -> None:
@@ -90,3 +93,27 @@ def test_model_is_that_of_the_best_epoch(augmented_shards: Path, tmp_path: Path)
     assert summary["best_epoch"] <= 4
     for key in ("epoch", "val_loss"):
         assert model["training"][key] == summary[key]
+
+
+def test_best_model_is_kept_when_its_run_is_replaced(augmented_shards: Path, tmp_path: Path) -> None:
+    """A trial that had the best model of the search falls behind, and continues from another one."""
+    spec = make_spec(
+        augmented_shards, tmp_path / "search", {"learning_rate": {"low": 1e-9, "high": 1.0, "log": True}}, 6
+    )
+    good, bad = trial(spec, 0, learning_rate=2e-2), trial(spec, 1, learning_rate=1e-9)
+    scores = [good.step()["score"] for _ in range(4)]
+    bad.step()
+    run = tmp_path / "search/trials/0000"
+    best_model = RunFolder(run).read_json("model.json")["training"]
+    assert best_model["val_loss"] == min(scores)
+    exploit(good, bad, tmp_path / "copy", learning_rate=1e-9)
+    assert RunFolder(run).read_json("model.json")["training"]["val_loss"] > min(scores)
+    kept = run_with_best_model(spec, 0, run)
+    assert RunFolder(kept).read_json("model.json")["training"] == best_model
+    assert load_classifier(kept).metadata.training == best_model
+    assert len(RunFolder(kept).read_history()) == 4
+    # The run that replaced it is no better, so it is not kept in its place when it is replaced itself.
+    keep_replaced(spec, 0, run)
+    assert RunFolder(kept).read_json("model.json")["training"] == best_model
+    other = tmp_path / "search/trials/0001"
+    assert run_with_best_model(spec, 1, other) == other
