@@ -33,7 +33,7 @@ from models.settings import GanConfig
 LEAKY_RELU_SLOPE = 0.2
 # The log power of noise has a standard deviation of 5.6 dB, less where a mel band averages over frequencies.
 # A network without a noise input spends its capacity on this texture; with an unbounded one it could encode
-# the sound in it.
+# the sound in it. The bound is that of each kernel.
 NUM_NOISE_KERNELS, NOISE_KERNEL_SIZE, NOISE_DB = 2, 5, 5.6
 
 

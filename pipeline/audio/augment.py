@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -107,6 +108,11 @@ def unchanged(samples: np.ndarray, sample_rate: int, strength: float, rng: np.ra
     return samples
 
 
+# Augmentations are combined in the order of a recording: the source, the room, the microphone. At most one of
+# a group is applied; those of the first both change the pitch.
+_CHAIN = (("pitch_shift", "speed_change"), ("reverb",), ("noise",), ("time_shift",))
+
+
 Augmentation = Callable[[np.ndarray, int, float, np.random.Generator], np.ndarray]
 
 AUGMENTATIONS: dict[str, Augmentation] = {
@@ -126,8 +132,21 @@ class AugmentConfig(Config):
     """Augmented copies per clip, in addition to the original."""
     augmentations: tuple[str, ...] = tuple(AUGMENTATIONS)
     """Augmentations to choose from, with equal probability."""
+    combine_augmentations: bool = False
+    """Apply several augmentations to each copy, not one: each with a probability of one half, but not both a
+    pitch shift and a change of speed, which have a third each."""
     seed: int = Field(42, ge=0)
     """Random seed; a copy depends only on the seed, the clip id and the copy number."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values.
+
+        Those of one augmentation per copy are as in earlier versions, whose datasets remain the same ones.
+        """
+        values = super().to_dict()
+        if not self.combine_augmentations:
+            del values["combine_augmentations"]
+        return values
 
     @model_validator(mode="after")
     def _check_augmentations(self) -> AugmentConfig:
@@ -136,6 +155,18 @@ class AugmentConfig(Config):
             problem = f"unknown augmentation {unknown}" if unknown else "no augmentation given"
             raise ValueError(f"{problem}; available: {', '.join(AUGMENTATIONS)}")
         return self
+
+
+def sample_augmentations(config: AugmentConfig, rng: np.random.Generator) -> list[str]:
+    """Sample the augmentations of a copy, in the order in which they are applied; at least one."""
+    if not config.combine_augmentations:
+        return [config.augmentations[int(rng.integers(len(config.augmentations)))]]
+    groups = [[name for name in group if name in config.augmentations] for group in _CHAIN]
+    others = set(config.augmentations).difference(("unchanged",), *_CHAIN)
+    groups += [[name] for name in sorted(others)]
+    choices = [int(rng.integers(len(group) + 1)) for group in groups]
+    names = [group[choice - 1] for group, choice in zip(groups, choices, strict=True) if choice]
+    return names or ["unchanged"]
 
 
 def shift_pitch(samples: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:

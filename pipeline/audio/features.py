@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from models.config import flat_values
-from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng
+from pipeline.audio.augment import AUGMENTATIONS, AugmentConfig, row_rng, sample_augmentations
 from pipeline.audio.clip_files import FetchedFile, is_fetched
 from pipeline.audio.decode import (
     AudioDecodeError,
@@ -198,19 +198,21 @@ def sample_rows(
     yield Spectrogram(0, 0.0, "unchanged", spectrogram(samples, features))
     for copy in range(1, augment.copies + 1):
         rng = row_rng(augment.seed, clip_id, copy)
-        name = augment.augmentations[int(rng.integers(len(augment.augmentations)))]
+        names = sample_augmentations(augment, rng)
         strength = 1.0 - float(rng.random())
-        window = _augmentation_window(samples, name, features, rng)
-        augmented = AUGMENTATIONS[name](window, features.mel.sample_rate, strength, rng)
-        yield Spectrogram(copy, strength, name, spectrogram(augmented, features, rng))
+        augmented = _augmentation_window(samples, names, features, rng)
+        for name in names:
+            if name == "time_shift":  # circular, so it must happen within the final clip length
+                augmented = fix_length(augmented, features.num_samples, rng)
+            augmented = AUGMENTATIONS[name](augmented, features.mel.sample_rate, strength, rng)
+        yield Spectrogram(copy, strength, "+".join(names), spectrogram(augmented, features, rng))
 
 
 def _augmentation_window(
-    samples: np.ndarray, augmentation: str, features: FeatureConfig, rng: np.random.Generator
+    samples: np.ndarray, names: Sequence[str], features: FeatureConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the random crop of a long clip that is augmented."""
-    if augmentation == "time_shift":
-        # The shift is circular, so it must happen within the final clip length.
-        return fix_length(samples, features.num_samples, rng)
+    """Return the random crop of a long clip to which augmentations are applied."""
+    if names == ["time_shift"]:
+        return samples
     max_samples = int(MAX_AUGMENTED_LENGTH * features.num_samples)
     return samples if samples.size <= max_samples else fix_length(samples, max_samples, rng)

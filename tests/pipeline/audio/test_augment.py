@@ -11,8 +11,10 @@ from pipeline.audio.augment import (
     AUGMENTATIONS,
     MAX_SEMITONES,
     MAX_SPEED_OCTAVES,
+    AugmentConfig,
     convolve,
     row_rng,
+    sample_augmentations,
     shift_pitch,
     time_stretch,
 )
@@ -157,6 +159,37 @@ def test_speed_change_scales_length_and_pitch():
             assert augmented.size == pytest.approx(RATE / factor, rel=5e-3)
             longer.add(augmented.size > RATE)
         assert longer == {True, False}
+
+
+def combined(seeds: range, **settings: object) -> list[list[str]]:
+    config = AugmentConfig(combine_augmentations=True, **settings)
+    return [sample_augmentations(config, np.random.default_rng(seed)) for seed in seeds]
+
+
+def test_combined_augmentations_are_frequent_and_in_order():
+    copies = combined(range(3000))
+    shares = {name: np.mean([name in copy for copy in copies]) for name in AUGMENTATIONS}
+    for name in ("noise", "reverb", "time_shift"):
+        assert shares[name] == pytest.approx(0.5, abs=0.03)
+    for name in ("pitch_shift", "speed_change"):
+        assert shares[name] == pytest.approx(1 / 3, abs=0.03)
+    assert not any({"pitch_shift", "speed_change"} <= set(copy) for copy in copies)
+    assert shares["unchanged"] == pytest.approx(1 / 3 / 8, abs=0.02)
+    assert all(copy == ["unchanged"] for copy in copies if "unchanged" in copy)
+    order = ["pitch_shift", "speed_change", "reverb", "noise", "time_shift"]
+    assert all(copy == sorted(copy, key=order.index) for copy in copies if copy != ["unchanged"])
+
+
+def test_only_chosen_augmentations_are_combined():
+    copies = combined(range(200), augmentations=("reverb", "speed_change"))
+    expected = {(), ("speed_change",), ("reverb",), ("speed_change", "reverb")}
+    assert {tuple(name for name in copy if name != "unchanged") for copy in copies} == expected
+
+
+def test_datasets_of_one_augmentation_per_copy_keep_their_settings():
+    assert set(AugmentConfig().to_dict()) == {"copies", "augmentations", "seed"}
+    combined = AugmentConfig(combine_augmentations=True)
+    assert AugmentConfig(**combined.to_dict()) == combined
 
 
 def test_time_shift_rolls_samples():

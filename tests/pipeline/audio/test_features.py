@@ -100,6 +100,26 @@ def test_rows_use_exactly_the_configured_augmentations():
     assert {row.augmentation for row in rows[1:]} == {"noise", "reverb"}
 
 
+def test_combined_augmentations_are_applied_one_after_another():
+    """Noise after a shift in time within the final length: both are seen in the spectrogram."""
+    sound = encode(sine(seconds=0.25))
+    features = SMALL.model_copy(update={"trim_db": None})
+    settings = {"copies": 60, "augmentations": ("time_shift", "noise"), "combine_augmentations": True}
+    rows = rows_of(sound, features=features, augment=AugmentConfig(**settings))
+    assert {row.augmentation for row in rows} == {"unchanged", "noise", "time_shift", "noise+time_shift"}
+
+    def background(mel: np.ndarray) -> float:
+        return float(np.median(mel[:, mel.max(axis=0) > -20]))
+
+    for row in rows[1:]:
+        is_noisy = background(row.mel) > background(rows[0].mel) + 13
+        if row.strength > 0.3:
+            assert is_noisy == ("noise" in row.augmentation)
+    shifted = [row for row in rows if "time_shift" in row.augmentation]
+    assert len({int(row.mel.max(axis=0).argmax()) for row in shifted}) > 5
+    assert len({row.mel.tobytes() for row in rows if row.augmentation == "unchanged"}) == 1
+
+
 def test_copies_of_long_clip_are_random_crops():
     """Check a low tone followed by a high one: copies contain the former, the latter, or the transition."""
     sound = np.concatenate([sine(300.0, 3.0), sine(3000.0, 3.0)])
