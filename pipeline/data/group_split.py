@@ -52,7 +52,7 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
 
     Returns:
         Validation mask, bool `[shape=(N,)]`. Each class keeps at least one group for training, so that a
-        class with a single group has no validation clips.
+        class has no validation clips if each of its groups is the only one of a class.
     """
     if fraction <= 0:
         return np.zeros(len(labels), bool)
@@ -80,7 +80,45 @@ def group_split(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: i
         class_groups = groups[rows]
         if all(is_val.get(group, False) for group in class_groups):
             is_val[class_groups[0]] = False
-    return np.array([is_val.get(group, False) for group in groups], bool)
+    return _with_missing_classes(
+        np.array([is_val.get(group, False) for group in groups], bool), labels, groups
+    )
+
+
+def _with_missing_classes(is_val: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Add a group of each class without validation clips that has one which no class needs for training.
+
+    A group that was selected for such a class may have turned out to be the only one of another class.
+
+    Args:
+        is_val: validation mask, bool `[shape=(N,)]`.
+        labels: class of each clip `[shape=(N,)]`.
+        groups: group of each clip `[shape=(N,)]`.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
+    pairs = _ClassCounts.of(group, label, len(names), len(classes))
+    selected = np.zeros(len(names), bool)
+    selected[group[is_val]] = True
+    pair_group = np.repeat(np.arange(len(names)), np.diff(pairs.starts))
+    validated = np.bincount(pairs.label, selected[pair_group], len(classes)) > 0
+    trained = np.bincount(pairs.label, ~selected[pair_group], len(classes))
+    if validated.all():
+        return is_val
+    sizes = np.bincount(group)
+    for missing in np.flatnonzero(~validated & (trained > 1)):
+        free = [
+            number
+            for number in pair_group[pairs.label == missing]
+            if (trained[pairs.of_group(number)[0]] > 1).all()
+        ]
+        if free and not validated[missing]:
+            smallest = min(free, key=lambda number: sizes[number])
+            selected[smallest] = True
+            of_group = pairs.of_group(smallest)[0]
+            validated[of_group] = True
+            trained[of_group] -= 1
+    return selected[group]
 
 
 def _select_mixed_groups(

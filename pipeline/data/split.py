@@ -64,7 +64,7 @@ def split_rows(dataset: LabeledRows, config: SplitConfig) -> Split:
     _check_classes(dataset, train, config.min_classes)
     if config.val_fraction and not val.any():
         raise UserError(
-            "--val-fraction: every class has only one recording, so none can be used for validation; "
+            "--val-fraction: every recording is the only one of a class, so none can be used for validation; "
             "add clips or set --val-fraction 0"
         )
     return Split(

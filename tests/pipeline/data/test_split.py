@@ -57,6 +57,35 @@ def test_group_split_is_stratified(seed: int):
             assert val[class_mask].any()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_only_recording_of_a_class_does_not_take_the_validation_of_another(seed: int):
+    """The smallest recording with a dog is the only one with frogs, so another one validates dogs."""
+    recordings = [("yard 1", "dog", 6), ("yard 3", "dog", 8), ("pond", "frog", 11), ("pond", "dog", 1)]
+    recordings.append(("shed", "owl", 6))
+    groups = np.concatenate([[group] * clips for group, _, clips in recordings])
+    labels = np.concatenate([[label] * clips for _, label, clips in recordings])
+    val = group_split(labels, groups, 0.2, seed)
+    assert set(groups[val]) == {"yard 1"}
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_classes_without_validation_have_no_recording_to_spare(seed: int):
+    rng = np.random.default_rng(seed)
+    clips = int(rng.integers(8, 40))
+    groups, labels = (
+        rng.integers(rng.integers(4, 9), size=clips),
+        rng.integers(rng.integers(2, 6), size=clips),
+    )
+    val = group_split(labels, groups, float(rng.uniform(0.05, 0.5)), seed)
+    assert groups_on_both_sides(groups, val, ~val) == []
+    recordings = {label: len(set(groups[~val & (labels == label)])) for label in np.unique(labels)}
+    assert min(recordings.values()) > 0
+    for label in np.unique(labels):
+        if not val[labels == label].any():
+            own = [set(labels[groups == group]) for group in set(groups[labels == label])]
+            assert all(any(recordings[other] == 1 for other in of_group) for of_group in own)
+
+
 def test_recordings_with_all_classes_are_split_by_the_fraction():
     """Of ten recordings in which each class occurs, more often in some; no class alone may decide."""
     differences = []
@@ -250,5 +279,5 @@ def test_split_warns_of_classes_left_out(rows: Rows, config: dict, warnings: lis
 
 
 def test_classes_of_one_recording_cannot_be_validated():
-    with pytest.raises(UserError, match="every class has only one recording"):
+    with pytest.raises(UserError, match="every recording is the only one of a class"):
         split_rows(make_rows({"a": [5], "b": [3]}), SplitConfig())
