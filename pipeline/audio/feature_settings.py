@@ -33,7 +33,7 @@ class FeatureSettings(Config):
 
     mel: MelSettings = MelSettings()
     """Log-mel spectrogram."""
-    seconds: float | None = Field(None, gt=0, le=600)
+    seconds: float | None = Field(None, ge=0.001, le=600)
     """Clip length in seconds; longer clips are cropped, shorter ones zero-padded (default: that of nearly
     all clips, at most 5)."""
     trim_db: float | None = Field(60.0, gt=0)

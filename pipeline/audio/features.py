@@ -39,7 +39,7 @@ class FeatureConfig(FeatureSettings):
 
     mel: MelConfig = MelConfig()
     """Log-mel spectrogram."""
-    seconds: float = Field(5.0, gt=0, le=600)
+    seconds: float = Field(5.0, ge=0.001, le=600)
     """Clip length in seconds; longer clips are cropped, shorter ones zero-padded."""
 
     @property

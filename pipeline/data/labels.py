@@ -6,12 +6,17 @@ An empty text is a clip without any class (background). In shapes: N number of c
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 SEPARATOR = ";"
+# A text in quotes, as Python and JSON write it, and a list of such texts.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_ITEMS = rf"\s*(?:(?:{_QUOTED.pattern})\s*(?:,\s*)?)"
+_LIST = re.compile(rf"\[{_ITEMS}*\]|\({_ITEMS}+\)|\{{{_ITEMS}+\}}")
 
 
 def join_labels(names: Iterable[str]) -> str:
@@ -27,19 +32,30 @@ def split_labels(label: str) -> list[str]:
 def parse_label_list(text: str) -> list[str]:
     """Return the classes in the text of a list: `['a', 'b']` as Python writes it, `a;b` or `a,b`.
 
+    Also tuples, sets, and the arrays of NumPy, which have no commas: `['a' 'b']`.
+
     Raises:
         ValueError: brackets without a list of texts in them.
     """
     text = text.strip()
-    if not text.startswith("["):
-        return split_labels(text if SEPARATOR in text else text.replace(",", SEPARATOR))
-    try:
-        names = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if is_list_text(text):
+        return split_labels(SEPARATOR.join(map(ast.literal_eval, _QUOTED.findall(text))))
+    if text.startswith("["):
         raise ValueError(f"{text!r} is not a list of class names such as ['a', 'b']")
-    return split_labels(SEPARATOR.join(names))
+    return split_labels(text if SEPARATOR in text else text.replace(",", SEPARATOR))
+
+
+def is_list_text(text: str) -> bool:
+    """Return whether a text is that of a list of texts, such as `['a', 'b']`, and not the name of a class."""
+    return bool(_LIST.fullmatch(text.strip())) and _is_python(text.strip())
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def target_matrix(labels: Iterable[str], class_names: Sequence[str]) -> np.ndarray:

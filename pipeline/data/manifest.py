@@ -17,12 +17,11 @@ from pydantic import model_validator
 from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import ending, is_recording
 from pipeline.data.annotations.annotated_folder import Events, unread_annotations_warning
-from pipeline.data.annotations.annotation import parse_label
 from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.read_annotations import read_annotations
 from pipeline.data.annotations.recording_windows import cut_recordings
 from pipeline.data.clips import normalize_id, shown_list, sort_by_id, to_table
-from pipeline.data.labels import count_classes
+from pipeline.data.labels import count_classes, join_labels, split_labels
 from pipeline.data.published.card_audio import CardAudio, find_card_audio
 from pipeline.data.published.card_settings import CardSettings
 from pipeline.data.published.dataset_card import check_no_config
@@ -255,9 +254,13 @@ def _read_class_folders(tree: FolderTree, data: Path, config: ManifestConfig) ->
     with report_os_errors("reading", f"--data {data}"):
         layout = find_classes(tree, data)
         if multi_label:
-            read_label = birdnet_label if config.birdnet_folders else parse_label
             layout.classes = [
-                folder._replace(label=read_label(normalize_id(folder.label))) for folder in layout.classes
+                folder._replace(
+                    label=birdnet_label(normalize_id(folder.label))
+                    if config.birdnet_folders
+                    else join_labels(split_labels(normalize_id(folder.label)))
+                )
+                for folder in layout.classes
             ]
         walk = AudioWalk(layout.tree)
         clips = to_table(walk.records(layout.classes))

@@ -39,7 +39,7 @@ class MinOverlap(NamedTuple):
 class WindowConfig(Config):
     """Windows of recordings."""
 
-    window: float | None = Field(None, gt=0, le=600)
+    window: float | None = Field(None, ge=0.001, le=600)
     """Cut recordings into windows of this many seconds; each is a clip (default: one clip per file)."""
     hop: float | None = Field(None, ge=MIN_HOP, le=600)
     """Seconds from the start of a window to that of the next one (default: `--window`)."""

@@ -92,6 +92,8 @@ class StreamBlocks:
         skipped = self.to_samples(first - start)
         count = self.to_samples(self._limit(last)) - self.to_samples(first)
         samples = resample(mono, self.reader.sample_rate, self._sample_rate)[skipped : skipped + count]
+        if samples.size == count - 1:  # the resampler rounds down at the end of some lengths
+            samples = np.pad(samples, (0, 1))
         return Block(samples, [self._sample_range(part) for part in section.unreadable])
 
     def _limit(self, frame: int) -> int:

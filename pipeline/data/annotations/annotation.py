@@ -39,21 +39,22 @@ def states_no_event(label: str) -> bool:
 
 
 def parse_annotation(
-    start: str, end: str, label: str, location: str, is_duration: bool = False
+    start: str, end: str, label: str, location: str, is_duration: bool = False, unit: float = 1.0
 ) -> Annotation:
     """Return the event with these texts.
 
     Args:
-        start: its start in seconds.
-        end: its end in seconds.
+        start: its start.
+        end: its end.
         label: its classes.
         location: its file and line, for messages.
         is_duration: `end` is how long it lasts.
+        unit: seconds that a value of 1 stands for.
 
     Raises:
         UserError: a time is no number of seconds, or the end is before the start.
     """
-    first, last = _parse_seconds(start, location), _parse_seconds(end, location)
+    first, last = unit * _parse_seconds(start, location), unit * _parse_seconds(end, location)
     if is_duration:
         if last < 0:
             raise UserError(f"{location}: the duration {last:g} is negative; correct it")

@@ -95,7 +95,7 @@ def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list
 def _event(values: Sequence[str], columns: EventColumns, location: str) -> Annotation:
     start, end = _value(values, columns.times.start), _value(values, columns.times.end)
     label = normalize_id(_value(values, columns.label))
-    event = parse_annotation(start, end, label, location, columns.times.is_duration)
+    event = parse_annotation(start, end, label, location, columns.times.is_duration, columns.times.unit)
     return shift_to_file(event, "" if columns.file is None else _value(values, columns.file_offset), location)
 
 

@@ -11,7 +11,10 @@ from pipeline.data.sources.table_columns import LABEL_COLUMNS, TimeColumns, chos
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 
-_UNITS = ("", "_s", "_sec", "_secs", "_seconds")
+_MILLISECONDS = ("_ms", "_msec", "_msecs", "_millis", "_milliseconds")
+_UNITS = ("", "_s", "_sec", "_secs", "_seconds", *_MILLISECONDS)
+# Of starts in units whose length in seconds is not known, or that nobody uses for events.
+_OTHER_START = re.compile(r"(start|begin|onset)(_time)?_(samples?|frames?|idx|index|min|minutes?|h|hours?)")
 
 
 def _with_units(names: str) -> tuple[str, ...]:
@@ -101,7 +104,7 @@ def time_columns(table: Table) -> TimeColumns | None:
     """Return the columns of start and end of events; None if the table has neither, or lists slices.
 
     Raises:
-        UserError: it has only one of them.
+        UserError: it has only one of them, or times in other units than seconds and milliseconds.
     """
     names = plain_names(table)
     if SLICE_COLUMN in names:
@@ -114,9 +117,14 @@ def time_columns(table: Table) -> TimeColumns | None:
         elif names[end] not in _ends_of(names[start]):
             end = None
     if start is None and end is None:
+        if other := next((name for name in names if _OTHER_START.fullmatch(name)), None):
+            raise UserError(
+                f"{table.name}: column {shown(table.header[names.index(other)])}: times are read in seconds "
+                "or milliseconds; convert them, and name the columns start,end or start_ms,end_ms"
+            )
         return None
     if start is not None and end is None and duration is not None:
-        return TimeColumns(start, duration, is_duration=True)
+        return _same_unit(table, names, TimeColumns(start, duration, is_duration=True))
     if start is None or end is None:
         missing, present = ("start", end) if start is None else ("end", start)
         assert present is not None
@@ -124,7 +132,20 @@ def time_columns(table: Table) -> TimeColumns | None:
             f"{table.name}: a column {shown(table.header[present])}, but none '{missing}'; events need a "
             "start, and an end (the same for a point in time) or a duration"
         )
-    return TimeColumns(start, end)
+    return _same_unit(table, names, TimeColumns(start, end))
+
+
+def _same_unit(table: Table, names: Sequence[str], times: TimeColumns) -> TimeColumns:
+    """Return the columns with their unit, by their names.
+
+    Raises:
+        UserError: one has seconds, the other milliseconds.
+    """
+    units = [0.001 if names[column].endswith(_MILLISECONDS) else 1.0 for column in (times.start, times.end)]
+    if units[0] != units[1]:
+        pair = " and ".join(shown(table.header[column]) for column in (times.start, times.end))
+        raise UserError(f"{table.name}: columns {pair} have different units; convert one of them")
+    return times._replace(unit=units[0])
 
 
 def event_columns(table: Table, label_column: str | None) -> EventColumns:

@@ -29,12 +29,12 @@ from pipeline.data.annotations.event_columns import (
 )
 from pipeline.data.annotations.recording_names import RecordingNames
 from pipeline.data.clips import normalize_id, shown, shown_list
-from pipeline.data.labels import join_labels, parse_label_list, split_labels
+from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.row_values import NO_VALUES, row_value
-from pipeline.data.sources.split_column import folders_are_splits, with_split_column
+from pipeline.data.sources.split_column import split_folder_depth, with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
@@ -113,9 +113,9 @@ def read_event_table(
             FileFinder(folder if location is None else location.folder),
             label_is_optional=True,
             location=location,
-            splits_are_folders=folders_are_splits(columns, table_rows(path, flag))
+            split_depth=split_folder_depth(columns, table_rows(path, flag))
             if location is None
-            else location.splits_are_folders,
+            else location.split_depth,
             offset_column=offset,
             folder_column=(
                 first_column(names, (KALEIDOSCOPE_FOLDER,))
@@ -181,7 +181,7 @@ class _EventTableReader(TableReader):
         ):
             location = f"{self.name}, line {line}"
             start, end = row_value(values, times.start), row_value(values, times.end)
-            event = parse_annotation(start, end, label, location, times.is_duration)
+            event = parse_annotation(start, end, label, location, times.is_duration, times.unit)
             return shift_to_file(event, row_value(values, self.offset_column), location)
         classes = parse_label(label)
         return Annotation.of_recording(classes) if classes else None
@@ -192,7 +192,7 @@ class _EventTableReader(TableReader):
         more = normalize_id(row_value(values, columns.more_labels))
         try:
             names = parse_label_list(more) if more.lower() not in NO_VALUES else []
-            if columns.label_is_list and label.lower() not in NO_VALUES:
+            if is_list_text(label) or (columns.label_is_list and label.lower() not in NO_VALUES):
                 label = join_labels(parse_label_list(label))
         except ValueError as error:
             raise UserError(f"{self.name}, line {line}: {error}") from None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from pipeline.audio.file_types import ending, is_hidden
 from pipeline.data.clips import normalize_id, shown
@@ -15,18 +15,24 @@ _ENDINGS = ("txt", "tsv", "csv")
 
 
 def annotation_names(tree: FolderTree) -> Iterator[str]:
-    """Yield the files of a tree that may have annotations; links to folders are not followed.
+    """Yield the files of a tree that may have annotations.
+
+    Links to folders are followed last and without loops, as for recordings, whose ids are of the same paths.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        listing = tree.list(folder)
-        if folder and is_output(listing):
+    pending, links, seen = [""], deque[str](), set[Hashable]()
+    while pending or links:
+        folder = pending.pop() if pending else links.popleft()
+        if folder and tree.contains_root(folder):
+            continue  # a link to a folder above, with what else is in it
+        listing, identity = tree.list(folder), tree.identity(folder)
+        if identity in seen or (folder and is_output(listing)):
             continue
+        seen.add(identity)
         pending += [join(folder, name) for name in reversed(listing.folders) if not is_hidden(name)]
+        links += [join(folder, name) for name in listing.linked_folders if not is_hidden(name)]
         for name in listing.files:
             if ending(name) in _ENDINGS and not is_hidden(name):
                 yield join(folder, name)

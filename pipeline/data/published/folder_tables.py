@@ -117,7 +117,7 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
         return None
     bases = list(dict.fromkeys((path.parent, data)))
     location = find_location(path, files, bases, held_out=is_held_out)
-    return location and replace(location, splits_are_folders=True)
+    return location and replace(location, split_depth=0)
 
 
 def _has_training_rows(path: Path, columns: Columns) -> bool:

@@ -17,8 +17,8 @@ class AudioLocation:
 
     folder: Path
     pattern: str = AS_WRITTEN
-    splits_are_folders: bool = False
-    """Whether files in folders that are named like a test or validation split are held out."""
+    split_depth: int | None = None
+    """Which folder of a path is its split, as for `folder_at`; only files of the training split are read."""
 
     def file_name(self, path: str, label: str, fold: str) -> str:
         """Return the path of a file below the folder, from the values of its row."""

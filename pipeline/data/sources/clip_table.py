@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import Row
-from pipeline.data.sources.split_column import folders_are_splits, with_split_column
+from pipeline.data.sources.split_column import split_folder_depth, with_split_column
 from pipeline.data.sources.table_columns import (
     Columns,
     describe_columns,
@@ -63,9 +63,9 @@ def read_labeled_table(
             table.name,
             FileFinder(folder),
             location=location,
-            splits_are_folders=folders_are_splits(columns, table_rows(path, "--data"))
+            split_depth=split_folder_depth(columns, table_rows(path, "--data"))
             if location is None
-            else location.splits_are_folders,
+            else location.split_depth,
         )
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
         warnings = reader.check_files(path, clips)

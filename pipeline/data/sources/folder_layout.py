@@ -28,6 +28,8 @@ _NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
 _FOLD_NAME = re.compile(r"fold[_\- ]?(\d{1,6})", re.IGNORECASE)
 # Lists of held-out clips of Speech Commands.
 _SPLIT_LISTS = ("testing_list.txt", "validation_list.txt")
+# Class folders that are looked into for splits: where one is divided, most are.
+_LOOKED_INTO = 3
 _CSV_HINT = "list the files in a CSV with the columns path,label[,fold]"
 
 
@@ -55,7 +57,11 @@ def find_classes(tree: FolderTree, data: Path) -> Layout:
         names = _class_names(tree, warnings)
         if split is None:
             names = _without_held_out(tree, data, names, warnings)
-        classes = _fold_classes(tree, data, names, warnings) or [ClassFolder(name, name) for name in names]
+        classes = (
+            _fold_classes(tree, data, names, warnings)
+            or _classes_with_splits(tree, data, names, warnings)
+            or [ClassFolder(name, name) for name in names]
+        )
     except OSError as error:
         raise UserError(explain_os_error(error, f"reading --data {data}")) from None
     warnings += _outside_warning(tree, "", data) + _split_classes_warning(tree, data, names)
@@ -224,6 +230,42 @@ def _fold_classes(
     for name in folds:
         warnings += _outside_warning(tree, name, data)
     return classes
+
+
+def _classes_with_splits(
+    tree: FolderTree, data: Path, names: list[str], warnings: list[str]
+) -> list[ClassFolder] | None:
+    """Return the folders of training clips in class folders with `train` and `test` in them, as `dog/train`.
+
+    None if the first class folders are not divided so; then the others are not looked into.
+    """
+    if not any(_is_divided(tree, name) for name in names[:_LOOKED_INTO]):
+        return None
+    classes, held_out = [], []
+    for name in names:
+        parts = _visible(tree, name)
+        if not any(map(split_of, parts)):
+            classes.append(ClassFolder(name, name))
+            continue
+        warnings += _outside_warning(tree, name, data)
+        held_out += with_recordings(
+            tree, [join(name, part) for part in parts if split_of(part) == "held out"]
+        )
+        classes += [ClassFolder(join(name, part), name) for part in parts if split_of(part) != "held out"]
+    warnings.append(f"ignoring {shown_list(held_out, 3)}, named like held-out splits of their classes")
+    return classes
+
+
+def _is_divided(tree: FolderTree, name: str) -> bool:
+    """Return whether a class folder has recordings in folders of training and of held-out clips."""
+    try:
+        parts = [part for part in _visible(tree, name) if split_of(part) is not None]
+    except OSError:  # which the walk reports
+        return False
+    if {split_of(part) for part in parts} != {"train", "held out"}:
+        return False
+    found = with_recordings(tree, [join(name, part) for part in parts])
+    return {split_of(folder.rpartition("/")[2]) for folder in found} == {"train", "held out"}
 
 
 def nested_classes_warning(layout: Layout) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -35,29 +35,34 @@ def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: 
     return replace(columns, split=first_split_column(name, header, counts))
 
 
-def folders_are_splits(columns: Columns, rows: Iterable[Row]) -> bool:
-    """Return whether the first folders of the paths of a table name both training and held-out splits.
+def split_folder_depth(columns: Columns, rows: Iterable[Row]) -> int | None:
+    """Return which folder of the paths of a table is their split, as for `folder_at`; None if none is.
 
-    Only of a table without a column of splits. One split alone may be all that there is, or a class.
+    It is the first one that names both training and held-out splits. One split alone may be all that there
+    is, or a class. Only of a table without a column of splits.
     """
     if columns.split is not None:
-        return False
-    folders: set[str] = set()
-    found: set[Split] = set()
-    for _, values in rows:
-        folder = first_folder(row_value(values, columns.path))
-        if folder not in folders:
-            folders.add(folder)
-            found |= {split for split in (split_of(folder),) if split is not None}
-            if len(found) == 2:
-                return True
-    return False
+        return None
+    parents = {_parent(row_value(values, columns.path)) for _, values in rows}
+    found: defaultdict[int, set[Split]] = defaultdict(set)
+    for parent in parents:
+        for depth, folder in enumerate(parent.split("/")):
+            if (split := split_of(folder)) is not None:
+                found[depth].add(split)
+    return min((depth for depth, splits in found.items() if len(splits) == 2), default=None)
 
 
-def first_folder(path: str) -> str:
-    """Return the first folder of a relative path as people write it; empty without any."""
-    folder, slash, _ = path.strip().replace("\\", "/").removeprefix("./").partition("/")
-    return folder if slash else ""
+def folder_at(path: str, depth: int) -> str:
+    """Return a folder of a path as people write it; empty if it has no folder there.
+
+    `depth` is 0 for the first folder, of an absolute path 1.
+    """
+    folders = _parent(path).split("/")
+    return folders[depth] if depth < len(folders) else ""
+
+
+def _parent(path: str) -> str:
+    return path.strip().replace("\\", "/").removeprefix("./").rpartition("/")[0]
 
 
 def first_split_column(

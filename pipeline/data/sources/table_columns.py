@@ -35,6 +35,8 @@ class TimeColumns(NamedTuple):
     end: int
     is_duration: bool = False
     """Whether `end` is how long the event lasts."""
+    unit: float = 1.0
+    """Seconds that a value of 1 stands for."""
 
     @property
     def roles(self) -> dict[int, str]:

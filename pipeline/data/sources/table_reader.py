@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.clips import CHUNK_ROWS, clip_record, shown, to_table
+from pipeline.data.labels import is_list_text, join_labels, parse_label_list
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.listed_files import ListedFiles
 from pipeline.data.sources.row_values import NO_VALUES, Row, file_clip_id, parse_fold, row_chunks, row_value
-from pipeline.data.sources.split_column import first_folder
+from pipeline.data.sources.split_column import folder_at
 from pipeline.data.sources.split_names import split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
@@ -33,8 +34,8 @@ class TableReader:
     label_is_optional: bool = False
     location: AudioLocation | None = None
     """Where the files are, if not as the table writes their paths."""
-    splits_are_folders: bool = False
-    """Whether files in folders that are named like a test or validation split are held out."""
+    split_depth: int | None = None
+    """Which folder of a path is its split, as for `folder_at`; only files of the training split are read."""
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
     held_out_files: list[str] = field(default_factory=list)
@@ -95,10 +96,12 @@ class TableReader:
         if columns.split is not None and self._is_held_out(values, columns):
             return None
         label = row_value(values, columns.label)
+        if is_list_text(label) and not self.label_is_optional:
+            label = join_labels(parse_label_list(label))
         if not row_value(values, columns.path):
             raise UserError(f"{self.name}, line {line}: path is empty")
         path = self.file_name(values, columns)
-        if self.splits_are_folders and self._is_in_held_out(path):
+        if self.split_depth is not None and self._is_in_held_out(path, self.split_depth):
             return None
         if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")
@@ -115,7 +118,7 @@ class TableReader:
         if columns.label is None or self.label_is_optional or columns.label >= len(values):
             return
         label = values[columns.label]
-        if isinstance(label, ListText):
+        if isinstance(label, ListText) or (is_list_text(label) and len(parse_label_list(label)) > 1):
             raise UserError(
                 f"{self.name}, line {line}: has several classes ({shown(label)}): add --multi-label, or name "
                 "another column by --label-column"
@@ -130,8 +133,8 @@ class TableReader:
             self.held_out_files.append(self.file_name(values, columns))
         return True
 
-    def _is_in_held_out(self, path: str) -> bool:
-        folder = first_folder(path)
+    def _is_in_held_out(self, path: str, depth: int) -> bool:
+        folder = folder_at(path, depth)
         if split_of(folder) != "held out":
             return False
         self.held_out[folder] += 1

@@ -13,6 +13,7 @@ from models.config import ConfigError
 from pipeline.data.clips import COLUMNS, NO_FOLD
 from pipeline.data.manifest import ManifestConfig, read_manifest
 from pipeline.data.unlabeled import read_unlabeled
+from pipeline.extract import ExtractConfig
 from pipeline.io.errors import UserError
 
 ESC = ManifestConfig(group_pattern=r"^\d-(\d+)-", fold_pattern=r"^(\d)-")
@@ -203,3 +204,17 @@ def test_file_name_not_utf8_raises(tmp_path: Path):
     for read in (read_manifest, read_unlabeled):
         with pytest.raises(UserError, match="not valid UTF-8; rename it"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_class_folder_may_be_named_like_a_missing_value(multi_label: bool, tmp_path: Path):
+    touch(tmp_path, "nan/1.wav", "none/2.wav", "dog/3.wav")
+    manifest = read_manifest(tmp_path, ManifestConfig(multi_label=multi_label))
+    assert manifest.class_names == ["dog", "nan", "none"]
+    assert manifest.class_counts == {"dog": 1, "nan": 1, "none": 1}
+
+
+@pytest.mark.parametrize("setting", [{"window": 1e-5}, {"features": {"seconds": 1e-5}}])
+def test_lengths_without_a_sample_are_refused(setting: dict, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"(window|seconds).*0\.001"):
+        ExtractConfig.parse({"data": tmp_path, "out": tmp_path / "shards", **setting}, "settings")

@@ -53,6 +53,19 @@ def test_files_next_to_audio_belong_to_longest_name(tmp_path: Path):
     assert manifest.events is not None and manifest.events["a.1.wav"] == [(3.0, 4.0, "cat")]
 
 
+def test_files_behind_links_to_folders_are_found(tmp_path: Path):
+    data, disk = tmp_path / "data", tmp_path / "disk"
+    touch(disk, "site 1/a.wav", "b.wav")
+    touch(data, "site 2/a.wav")
+    write(disk, {"site 1/a.txt": DOG, "b.txt": CAT})
+    write(data, {"site 2/a.txt": CAT})
+    (data / "linked").symlink_to(disk)
+    (disk / "loop").symlink_to(disk)
+    (data / "parent").symlink_to(tmp_path)
+    manifest = read(data)
+    assert labels(manifest) == {"linked/b.wav": "cat", "linked/site 1/a.wav": "dog", "site 2/a.wav": "cat"}
+
+
 def test_files_in_a_folder_are_found(tmp_path: Path):
     touch(tmp_path / "data", "x/a.wav", "y/a.wav", "y/b.wav")
     write(tmp_path / "tables", {"x/a.txt": DOG, "y/a.txt": CAT, "flat/b.txt": DOG})

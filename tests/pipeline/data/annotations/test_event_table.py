@@ -52,6 +52,8 @@ def test_events_are_read_by_usual_column_names(header: str, tmp_path: Path):
         ("filename;species;Offset (s);Duration (s)", "a.wav;dog;1,5;0,5\na.wav;cat;3;0\n"),
         # An end counts, whatever is said about the duration.
         ("file,label,onset,offset,duration", "a.wav,dog,1.5,2,9\na.wav,cat,3,3,9\n"),
+        ("path,label,start_ms,end_ms", "a.wav,dog,1500,2000\na.wav,cat,3000,3000\n"),
+        ("path,label,Start (ms),Duration (ms)", "a.wav,dog,1500,500\na.wav,cat,3000,0\n"),
         # Kaleidoscope
         (
             "INDIR,FOLDER,IN FILE,CHANNEL,OFFSET,DURATION,TOP1MATCH,MANUAL ID",
@@ -96,6 +98,31 @@ def test_files_of_kaleidoscope_are_in_their_folders(tmp_path: Path, caplog: pyte
     logger.removeHandler(caplog.handler)
     assert manifest.events == {"one/two/a.wav": [(1.0, 3.0, "dog")], "a.wav": [(3.0, 7.0, "cat")]}
     assert "columns IN FILE as path, MANUAL ID as label" in caplog.text and "ignored" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "start_sample,end_sample",
+            r"column 'start_sample': times are read in seconds or milliseconds",
+        ),
+        (
+            "Begin Frame,End Frame",
+            r"column 'Begin Frame': times are read in seconds or milliseconds",
+        ),
+        ("start_min,end_min", r"column 'start_min': times are read in seconds or milliseconds; convert them"),
+        ("start_ms,end_s", r"columns 'start_ms' and 'end_s' have different units; convert one of them"),
+    ],
+)
+def test_times_in_other_units_are_refused(header: str, message: str, tmp_path: Path):
+    """Without them, all windows of a file would have all of its classes."""
+    table = f"path,label,{header}\na.wav,dog,1,2\n"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, table, window=5.0)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, table, window=5.0, multi_label=True)
+    assert labels(read(tmp_path, table)) == {"a.wav": "dog"}
 
 
 def test_negative_durations_are_refused(tmp_path: Path):

@@ -385,6 +385,11 @@ def test_unusable_unlabeled_table_raises(name: str, text: str, message: str, tmp
     [
         (("train/1.wav", "train/2.wav", "test/3.wav"), 2),
         (("./train/1.wav", "training\\2.wav", "validation/3.wav"), 2),
+        (("audio/train/1.wav", "audio/train/2.wav", "audio/test/3.wav"), 2),
+        (("dog/train/1.wav", "cat/train/2.wav", "dog/test/3.wav"), 2),
+        (("audio/dog/train/a/1.wav", "audio/cat/valid/b/2.wav", "audio/dog/3.wav"), 2),
+        (("test/train/1.wav", "test/train/2.wav", "test/train/3.wav"), 3),
+        (("test/a/train/1.wav", "test/train/2.wav", "test/train/3.wav"), 3),
         (("test/1.wav", "test/2.wav", "test/3.wav"), 3),  # all that there is
         (("test/1.wav", "bark/2.wav", "bark/3.wav"), 3),  # may be classes
         (("train/1.wav", "1.wav", "2.wav"), 3),
@@ -396,6 +401,8 @@ def test_rows_in_folders_of_both_splits_are_divided(
     touch(tmp_path, *(path.replace("\\", "/") for path in paths))
     text = "path,label\n" + "".join(f"{path},{name}\n" for path, name in zip(paths, "aba", strict=True))
     assert len(read_manifest(write_csv(tmp_path, text)).clips) == kept
+    absolute = text.replace("\n./", "\n").replace("\n", f"\n{tmp_path}/", 3)
+    assert len(read_manifest(write_csv(tmp_path, absolute)).clips) == kept
     # A column of splits decides by itself.
     split = (
         text.replace("label\n", "label,split\n").replace(",a\n", ",a,train\n").replace(",b\n", ",b,train\n")

@@ -62,6 +62,12 @@ def read(root: Path, *folders: str) -> Manifest:
             ["cat", "dog"],
             ["reading the class folders in 'train_short_audio', not 'train_soundscapes'"],
         ),
+        (
+            ("cat/train", "cat/test", "dog/train", "dog/test", "dog/more", "owl", "rain/valid"),
+            ["cat", "dog", "owl"],
+            ["ignoring 'cat/test', 'dog/test', 'rain/valid', named like held-out splits of their classes"],
+        ),
+        (("cat/train", "dog/train"), ["cat", "dog"], []),
         (("train horn", "train_whistle"), ["train horn", "train_whistle"], []),
         (("invalid", "valid"), ["invalid", "valid"], []),
     ],

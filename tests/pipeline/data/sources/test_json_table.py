@@ -53,6 +53,23 @@ def test_list_of_classes_needs_multi_label(tmp_path: Path) -> None:
     assert labels == ["dog", "dog;rain", "rain"]
 
 
+@pytest.mark.parametrize("column", ["label", "tags"])
+def test_texts_of_lists_are_lists(column: str, tmp_path: Path) -> None:
+    """As pandas writes them into a CSV."""
+    touch(tmp_path, "1.wav", "2.wav", "3.wav")
+    table = tmp_path / "clips.csv"
+    table.write_text(f"path,{column}\n1.wav,\"['dog', 'cat']\"\n2.wav,['rain' 'dog']\n3.wav,rain\n")
+    one = ManifestConfig(label_column="tags") if column == "tags" else ManifestConfig()
+    with pytest.raises(UserError, match=r"line 2: has several classes \(.*\): add --multi-label"):
+        read_manifest(table, one)
+    several = one.model_copy(update={"multi_label": True})
+    assert read_manifest(table, several).clips["label"].tolist() == ["cat;dog", "dog;rain", "rain"]
+    table.write_text(
+        f"path,{column}\n1.wav,['dog']\n2.wav,('rain',)\n3.wav,rain\n".replace("('rain',)", "\"('rain',)\"")
+    )
+    assert read_manifest(table, one).clips["label"].tolist() == ["dog", "rain", "rain"]
+
+
 def test_list_of_one_class_is_that_class(tmp_path: Path) -> None:
     root = write(tmp_path, {"label": ["dog"]}, {"label": ["rain"]}, {"label": "rain"})
     assert read_manifest(root).clips["label"].tolist() == ["dog", "rain", "rain"]
