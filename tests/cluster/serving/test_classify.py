@@ -259,6 +259,15 @@ def test_hop_is_not_tiny_for_the_clip_length() -> None:
     assert result == Rejection(422, "hop 0.004: less than 0.005 s, 1/2,000 of a clip; raise it")
 
 
+def test_too_many_windows_name_what_helps() -> None:
+    """With the longest hop, which has no gaps, of a sound that is not too long for it."""
+    features = FeatureConfig(mel=SMALL_FEATURES.mel, seconds=0.01)
+    sounds = [wav_bytes(np.resize(tone(400), seconds * RATE), RATE) for seconds in (24, 15)]
+    long, shorter = (analyze(Sound("", sound), features, max_seconds=3600) for sound in sounds)
+    assert long == Rejection(413, "longer than 20 s, which are 2,000 windows; use `melray predict --window`")
+    assert shorter == Rejection(422, "hop 0.005: 2,999 windows, more than 2,000; raise it")
+
+
 def test_unreadable_window_is_null(classifier_run: Path) -> None:
     (model,) = load_models([classifier_run])
     rows = np.array([[0.25, 0.75], [np.nan, np.nan], [1.0, 0.0]], np.float32)
