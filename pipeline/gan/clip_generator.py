@@ -91,9 +91,8 @@ class ClipGenerator:
         result = GeneratedClips(clips, mels, [])
         if mels and not self._config.as_shards:
             seeds = [clip["seed"] for clip in result.kept]
-            result.samples.extend(
-                mels_to_samples(np.stack(mels), self._saved.metadata.features, self._vocoder, seeds)
-            )
+            features, normalize = self._saved.metadata.features, self._config.normalize
+            result.samples.extend(mels_to_samples(np.stack(mels), features, self._vocoder, seeds, normalize))
         return result
 
     def _generate(self, clips: list[dict[str, Any]]) -> list[np.ndarray | None]:

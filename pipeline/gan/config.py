@@ -120,6 +120,9 @@ class GenerateConfig(DeviceConfig):
     it. Interpolated clips are not resampled."""
     iterations: int = Field(32, ge=1, le=1000)
     """Griffin-Lim iterations; more gives cleaner audio."""
+    normalize: bool = True
+    """Amplify quiet clips to -26 dB RMS. Without it, and with --as-shards, clips have the level of the
+    recordings of their class."""
     as_shards: bool = False
     """Write shards for `train-classifier --extra-shards` instead of audio files."""
     workers: int | None = Field(None, ge=1)

@@ -147,12 +147,10 @@ def chosen_labels(config: GenerateConfig, metadata: GeneratorMetadata) -> list[s
 
 def job_settings(config: GenerateConfig, labels: list[str]) -> dict[str, Any]:
     """Return all that determines the clips."""
-    return {
-        "model": model_digest(config.run),
-        "labels": labels,
-        **config.model_dump(include={"count", "seed", "interpolate_to", "min_confidence", "iterations"}),
-        "as_shards": config.as_shards,
-    }
+    names = {"count", "seed", "interpolate_to", "min_confidence", "iterations", "as_shards"}
+    if not config.normalize:  # else as in earlier versions, whose jobs continue
+        names.add("normalize")
+    return {"model": model_digest(config.run), "labels": labels, **config.model_dump(include=names)}
 
 
 def plan_job(config: GenerateConfig, settings: dict[str, Any], clips: pd.DataFrame) -> BatchJob:

@@ -100,8 +100,11 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
             self._classifier.model.to(self._device)
         self._vocoder = Vocoder(self.metadata.features.mel, iterations, self._device)
 
-    def generate(self, label: str, seed: int = 0) -> GeneratedClip:
+    def generate(self, label: str, seed: int = 0, *, normalize: bool = True) -> GeneratedClip:
         """Generate the clip of a class and a seed.
+
+        Quiet clips are amplified to -26 dB RMS, unless `normalize` is False: then they have the level of the
+        recordings of their class.
 
         Example:
             >>> clip = generator.generate("dog", seed=1)
@@ -111,10 +114,12 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
             UserError: an unknown class, or a negative seed.
             ValueError: a seed that is no whole number.
         """
-        return self.generate_many(label, [seed])[0]
+        return self.generate_many(label, [seed], normalize=normalize)[0]
 
-    def generate_many(self, label: str, seeds: Iterable[int]) -> list[GeneratedClip]:
-        """Generate a clip of a class for each seed; each is independent of the others.
+    def generate_many(
+        self, label: str, seeds: Iterable[int], *, normalize: bool = True
+    ) -> list[GeneratedClip]:
+        """Generate a clip of a class for each seed, as `generate`; each is independent of the others.
 
         Raises:
             UserError: as `generate`.
@@ -133,7 +138,7 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
         labels = np.full(len(seeds), self.class_names.index(label))
         features = self.metadata.features
         mels = generate_mels(self._model, latents_from_seeds(self._model, seeds), labels, features.mel)
-        samples = mels_to_samples(mels, features, self._vocoder, seeds)
+        samples = mels_to_samples(mels, features, self._vocoder, seeds, normalize)
         predicted, confidence = self._classify(mels, labels)
         return [
             GeneratedClip(

@@ -16,6 +16,9 @@ import torch
 from PIL import Image
 
 from models.config import ConfigError
+from pipeline.audio.features import spectrogram
+from pipeline.audio.loudness import MAX_PEAK
+from pipeline.audio.vocoder import Vocoder
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.state import prepare
 from pipeline.classifier.train import begin_run, train_in_process
@@ -27,7 +30,8 @@ from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.loop import train_loop
-from pipeline.gan.sampling import generate_mel, latents_from_seed, roundtrip_mel, slerp
+from pipeline.gan.sampling import generate_mel, latents_from_seed, mels_to_samples, roundtrip_mel, slerp
+from pipeline.gan.sound_generator import SoundGenerator
 from pipeline.gan.train_reference_classifier import reference_classifier_config
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier, load_generator
@@ -36,6 +40,7 @@ from tests.helpers.sounds import (
     SMALL_FEATURES,
     extract_config,
     gan_config,
+    tone,
     train_config,
     write_tones,
 )
@@ -43,6 +48,10 @@ from tests.helpers.sounds import (
 
 def generate_clips(gan: Path, out: Path, **overrides: object) -> pd.DataFrame:
     return generate(GenerateConfig(**{"run": gan, "out": out, "count": 3} | overrides))
+
+
+def peak(path: Path) -> float:
+    return float(np.abs(soundfile.read(path)[0]).max())
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -162,6 +171,23 @@ def test_generated_audio_has_spectrogram_of_generated_mel(gan: Path, tmp_path: P
     # Apart from the level, which is normalized.
     difference = (roundtrip - mel)[mel > mel.max() - 40]
     assert np.abs(difference - np.median(difference)).mean() < 2.0
+
+
+def test_quiet_clips_keep_the_level_of_their_class_if_asked(
+    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = spectrogram(1e-3 * tone(440), SMALL_FEATURES).astype(np.float32)
+    for normalize in (False, True):
+        samples = mels_to_samples(quiet[None], SMALL_FEATURES, Vocoder(SMALL_FEATURES.mel), [0], normalize)[0]
+        difference = spectrogram(samples, SMALL_FEATURES).max() - quiet.max()
+        assert difference > 20 if normalize else abs(difference) < 1
+    monkeypatch.setattr("pipeline.gan.sampling.normalize_loudness", lambda samples, rate: 0.25 * samples)
+    for normalize, factor in ((False, 1.0), (True, 0.25)):
+        out = tmp_path / str(normalize)
+        generate_clips(gan, out, label=("tone 1",), count=1, normalize=normalize)
+        clip = SoundGenerator(gan, "cpu").generate("tone 1", 1, normalize=normalize)
+        peaks = peak(out / "tone 1/seed_00001.wav"), float(np.abs(clip.samples).max())
+        assert peaks == pytest.approx((factor * MAX_PEAK, factor * MAX_PEAK), abs=1e-3)
 
 
 class TestReferenceClassifier:
