@@ -47,7 +47,7 @@ def run_trials(
     scheduler = make_scheduler(config, spec.space, known)
     is_population = config.mutates_params
     limit = ConcurrencyLimit(plan, config.wait_for_nodes)
-    bundle = {"CPU": plan.trial.cpus} | ({"GPU": spec.gpus} if spec.gpus else {})
+    bundle = {"CPU": float(plan.trial.cpus)} | ({"GPU": spec.gpus} if spec.gpus else {})
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(
             ray.tune.with_parameters(TrialTrainable, spec=spec),

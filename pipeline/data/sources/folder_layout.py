@@ -243,7 +243,9 @@ def _classes_with_splits(
         return None
     classes, held_out = [], []
     for name in names:
-        parts = _visible(tree, name)
+        parts: list[str] = []
+        with suppress(OSError):  # an unreadable folder, which the walk reports
+            parts = _visible(tree, name)
         if not any(map(split_of, parts)):
             classes.append(ClassFolder(name, name))
             continue

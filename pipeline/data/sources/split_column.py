@@ -44,12 +44,12 @@ def split_folder_depth(columns: Columns, rows: Iterable[Row]) -> int | None:
     if columns.split is not None:
         return None
     parents = {_parent(row_value(values, columns.path)) for _, values in rows}
-    found: defaultdict[int, set[Split]] = defaultdict(set)
+    folders: defaultdict[int, set[str]] = defaultdict(set)
     for parent in parents:
         for depth, folder in enumerate(parent.split("/")):
-            if (split := split_of(folder)) is not None:
-                found[depth].add(split)
-    return min((depth for depth, splits in found.items() if len(splits) == 2), default=None)
+            folders[depth].add(folder)
+    both: set[Split | None] = {"train", "held out"}
+    return min((depth for depth, names in folders.items() if both <= set(map(split_of, names))), default=None)
 
 
 def folder_at(path: str, depth: int) -> str:
