@@ -29,8 +29,10 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.mean_weights import update_statistics
 from pipeline.classifier.multi_label.label_mode import monitored_metric
 from pipeline.classifier.multi_label.validation import evaluate_multi_label_epoch
+from pipeline.classifier.prepare import prepare
+from pipeline.classifier.saved_state import publish, restore, write_checkpoint
 from pipeline.classifier.schedule import last_epoch, learning_rate
-from pipeline.classifier.state import TrainState, prepare, publish, restore, write_checkpoint
+from pipeline.classifier.state import TrainState
 from pipeline.classifier.step import plan_step, train_step
 from pipeline.data.loader import batch_slices
 from pipeline.data.split_warnings import unvalidated_classes

@@ -19,8 +19,8 @@ from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor, predictor_digest
+from pipeline.classifier.prepare import prepare
 from pipeline.classifier.refit import validated_config
-from pipeline.classifier.state import prepare
 from pipeline.classifier.train import describe_result, train_in_process
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows

@@ -14,7 +14,7 @@ import torch
 from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_epochs, train_loop
-from pipeline.classifier.state import prepare
+from pipeline.classifier.prepare import prepare
 from pipeline.classifier.train import begin_run
 from pipeline.data.split_record import SPLIT_NAME, read_split_record
 from pipeline.distributed.batch_job import run_in_process

@@ -20,7 +20,8 @@ from models.settings import InputName
 from pipeline.classifier import loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import plan_step, train_loop, train_step
-from pipeline.classifier.state import TrainState, prepare
+from pipeline.classifier.prepare import prepare
+from pipeline.classifier.state import TrainState
 from pipeline.classifier.train import describe_result
 from pipeline.data.loader import epoch_order
 from pipeline.data.split import split_rows

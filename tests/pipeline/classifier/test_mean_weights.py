@@ -12,8 +12,8 @@ from models.config import ConfigError
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
 from pipeline.classifier.mean_weights import update_statistics
+from pipeline.classifier.prepare import prepare
 from pipeline.classifier.schedule import learning_rate
-from pipeline.classifier.state import prepare
 from pipeline.classifier.step import plan_step, train_step
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_classifier

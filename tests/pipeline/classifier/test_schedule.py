@@ -8,8 +8,8 @@ import pytest
 
 from models.config import ConfigError
 from models.settings import ClassifierConfig
+from pipeline.classifier.prepare import prepare
 from pipeline.classifier.schedule import last_epoch, learning_rate
-from pipeline.classifier.state import prepare
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.classifier_training import (
     assert_nearly_equal,

@@ -14,7 +14,8 @@ import torch
 from models.batch_augment import MixUpConfig, SpecAugmentConfig, sample_batch_augmentation
 from models.ema import Ema
 from pipeline.classifier import step
-from pipeline.classifier.state import TrainState, prepare
+from pipeline.classifier.prepare import prepare
+from pipeline.classifier.state import TrainState
 from pipeline.classifier.step import choose_samples, plan_step, row_losses, train_step
 from pipeline.data.loader import BatchLoader
 from pipeline.training.step_inputs import pack

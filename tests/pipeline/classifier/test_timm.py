@@ -17,7 +17,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
-from pipeline.classifier.state import prepare
+from pipeline.classifier.prepare import prepare
 from pipeline.classifier.train import begin_run
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.io.errors import UserError

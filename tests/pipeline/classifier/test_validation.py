@@ -13,7 +13,8 @@ from torch import Tensor
 from models.calibration import TEMPERATURES
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.loop import evaluate_epoch, train_loop
-from pipeline.classifier.state import prepare, restore
+from pipeline.classifier.prepare import prepare
+from pipeline.classifier.saved_state import restore
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder

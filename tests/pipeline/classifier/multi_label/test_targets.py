@@ -15,7 +15,7 @@ from models.batch_augment import MixUpConfig, SpecAugmentConfig, add_sounds, uni
 from models.classifier import ClassifierConfig
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.loop import train_loop
-from pipeline.classifier.state import prepare
+from pipeline.classifier.prepare import prepare
 from pipeline.classifier.step import make_batch, plan_step, train_step
 from pipeline.classifier.train import begin_run, describe_result, train_in_process
 from pipeline.data.dataset import open_dataset
