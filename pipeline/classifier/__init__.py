@@ -1,4 +1,4 @@
-"""Sound classifier: training, evaluation and prediction. The GAN package holds the same file names.
+"""Sound classifier: training, evaluation and prediction. The GAN package has similar file names.
 
 In the order to read:
 
@@ -6,7 +6,7 @@ In the order to read:
     loop         training loop of one worker: epoch, validation
     step         training step: inputs, gradients, weights
     schedule     learning rate of each step, and the last epoch
-    state        training state: prepared, published to the run folder, restored from a checkpoint
+    prepare      data, network and optimizer; state: what changes; saved_state: model and checkpoints
     initial_weights  fine-tuning: weights of another run, frozen stages, learning rates of stages
     multi_label/  classifiers of several labels: targets, loss, validation, evaluation
     train        `melray train-classifier`: one run, or several concurrently
