@@ -16,7 +16,7 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.common import save_result, train_without_fold
+from models.calibration import TEMPERATURES, best_temperature
 
 FOLDS = (1, 2, 3, 4, 5)
 # Each fold is in two of these pairs.
@@ -40,6 +41,8 @@ class Variant(NamedTuple):
     train: Mapping[str, Any] = MappingProxyType({})
     mel: Mapping[str, Any] = MappingProxyType({})
     copies: int = 1
+    combined: bool = False
+    """Whether each copy has several augmentations."""
 
 
 def _mixup(rate: float, alpha: float, domain: str = "db") -> dict[str, Any]:
@@ -84,6 +87,15 @@ VARIANTS: dict[str, Variant] = {
     "dB and PCEN, 7 augmented copies, 20 epochs": Variant(
         {"model": {"input": "db+pcen"}, "epochs": 20}, copies=7
     ),
+    "160 epochs": Variant({"epochs": 160}),
+    "15 augmented copies, 20 epochs": Variant({"epochs": 20}, copies=15),
+    "15 combined copies, 20 epochs": Variant({"epochs": 20}, copies=15, combined=True),
+    "15 combined copies, 20 epochs, MixUp of every sample": Variant(
+        _mixup(1.0, 1.0) | {"epochs": 20}, copies=15, combined=True
+    ),
+    "15 combined copies, 40 epochs, MixUp of every sample": Variant(
+        _mixup(1.0, 1.0) | {"epochs": 40}, copies=15, combined=True
+    ),
     "resnet-se": Variant({"model": {"arch": "resnet-se"}}),
     "mobilenet": Variant({"model": {"arch": "mobilenet"}}),
     "dropout 0.5": Variant({"model": {"dropout": 0.5}}),
@@ -106,7 +118,8 @@ class Run(NamedTuple):
     def shards(self, options: argparse.Namespace) -> Path:
         """Return the folder of its spectrograms."""
         variant = VARIANTS[self.variant]
-        parts = [f"copies{variant.copies}", *(f"{key}{value}" for key, value in sorted(variant.mel.items()))]
+        name = "combined" if variant.combined else "copies"
+        parts = [f"{name}{variant.copies}", *(f"{key}{value}" for key, value in sorted(variant.mel.items()))]
         folder = f"{'_'.join(parts)}_folds_{self.pair[0]}{self.pair[1]}"
         return Path(options.out) / "shards" / options.size / folder
 
@@ -130,7 +143,11 @@ def extract_shards(run: Run, options: argparse.Namespace) -> None:
     variant = VARIANTS[run.variant]
     mel = (SMALL_MEL if options.size == "small" else {}) | dict(variant.mel)
     config = ExtractConfig(
-        data=table, out=run.shards(options), copies=variant.copies, features={"mel": mel} if mel else {}
+        data=table,
+        out=run.shards(options),
+        copies=variant.copies,
+        combine_augmentations=variant.combined,
+        features={"mel": mel} if mel else {},
     )
     if not (config.out / "_manifest.json").is_file():
         extract(config, run_in_process)
@@ -182,11 +199,31 @@ def accuracies(runs: Sequence[Run], options: argparse.Namespace, shifts: int) ->
     }
 
 
-def log_loss(run: Run, options: argparse.Namespace, shifts: int) -> float:
+def log_loss(run: Run, options: argparse.Namespace, shifts: int, temperature: float = 1.0) -> float:
     """Return the mean log loss of a run on the clips that it left out; it varies less than accuracy."""
+    return _likelihood(run, options, shifts, [temperature])[0] / len(
+        np.load(run.scores_path(options))["label"]
+    )
+
+
+def calibrated_log_loss(run: Run, options: argparse.Namespace, shifts: int) -> float:
+    """Return the log loss with the temperature that is best for the runs of the other pairs of folds."""
+    others = [run._replace(pair=pair) for pair in options.pairs if pair != run.pair]
+    likelihood_K = sum(np.array(_likelihood(other, options, shifts, TEMPERATURES)) for other in others)
+    return log_loss(run, options, shifts, best_temperature(np.asarray(likelihood_K)))
+
+
+def _likelihood(
+    run: Run, options: argparse.Namespace, shifts: int, temperatures: Iterable[float]
+) -> list[float]:
+    """Return the negative log likelihood of the clips that a run left out at each temperature."""
     file = np.load(run.scores_path(options))
-    probabilities, labels = file[f"shifts{shifts}"], file["label"]
-    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
+    logits, labels = np.log(np.maximum(file[f"shifts{shifts}"], 1e-12)), file["label"]
+    scaled = (logits / temperature for temperature in temperatures)
+    return [
+        float((np.logaddexp.reduce(values, axis=1) - values[np.arange(len(labels)), labels]).sum())
+        for values in scaled
+    ]
 
 
 def summarize(variant: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -195,17 +232,19 @@ def summarize(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     for shifts in TTA_SHIFTS:
         per_seed: dict[int, dict[tuple[int, int], float]] = {seed: {} for seed in options.seeds}
         together: dict[tuple[int, int], float] = {}
-        losses = []
+        losses, calibrated = [], []
         for pair in options.pairs:
             runs = [Run(variant, pair, seed) for seed in options.seeds]
             together |= accuracies(runs, options, shifts)
             for run in runs:
                 per_seed[run.seed] |= accuracies([run], options, shifts)
                 losses.append(log_loss(run, options, shifts))
+                calibrated.append(calibrated_log_loss(run, options, shifts))
         means = [float(np.mean(list(values.values()))) for values in per_seed.values()]
         summary[f"{shifts} shifts"] = {
             "mean": float(np.mean(means)),
             "log_loss": float(np.mean(losses)),
+            "calibrated_log_loss": float(np.mean(calibrated)),
             "std_over_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
             "ensemble_of_seeds": float(np.mean(list(together.values()))),
             "selection_score_of_fold": {
