@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cluster.connection.local_state import LocalCluster, running_cluster
+from cluster.connection.local_state import running_cluster
 from cluster.connection.loopback import use_loopback
 from cluster.connection.token import Token, default_token, read_token, set_ray_token
 from pipeline.io.errors import UserError
@@ -46,14 +46,8 @@ def job_server(address: str | None) -> JobServer:
     if not is_http(url) or not urlsplit(url).hostname:
         raise UserError(f"--address {address}: expected a dashboard URL such as http://HOST:8265, or 'auto'")
     if local and url == local.dashboard:
-        return JobServer(url, local_token(local), is_local=True)
+        return JobServer(url, read_token(local.token, "the cluster's file"), is_local=True)
     return JobServer(url, default_token(), is_local=False)
-
-
-def local_token(cluster: LocalCluster) -> Token:
-    """Return the token that the user's environment sets, or else the cluster's own."""
-    from_environment = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return (from_environment and default_token()) or read_token(cluster.token, "the cluster's file")
 
 
 def ray_address(address: str) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from tyro.conf import Positional
 
@@ -68,7 +68,11 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
     config = parse(config_class, key, config_flags, common.config)
     local_paths: dict[str, str] = {}
 
+    words = path_words(config_class)
+
     def resolve(flag: str, text: str) -> str:
+        if text in words.get(flag_key(flag), ()):
+            return text
         path = resolve_path(flag, text, root, packed, is_local)
         if Path(path).is_absolute():
             local_paths[flag] = f"{local_paths[flag]} {path}" if flag in local_paths else path
@@ -101,6 +105,19 @@ def path_keys(config_class: type[Config]) -> set[str]:
         return annotation is Path or any(map(is_path, get_args(annotation)))
 
     return {name for name, field in config_class.model_fields.items() if is_path(field.annotation)}
+
+
+def path_words(config_class: type[Config]) -> dict[str, set[str]]:
+    """Return the words that fields may have instead of paths, such as `auto`; only of fields with any."""
+
+    def words(annotation: Any) -> set[str]:
+        arguments = get_args(annotation)
+        if get_origin(annotation) is Literal:
+            return set(arguments)
+        return set[str]().union(*map(words, arguments))
+
+    found = {name: words(config_class.model_fields[name].annotation) for name in path_keys(config_class)}
+    return {name: values for name, values in found.items() if values}
 
 
 def positional_field(config_class: type[Config]) -> str | None:

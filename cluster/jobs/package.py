@@ -109,12 +109,32 @@ def write_package(path: Path, root: Path, files: list[Path], extra: Mapping[str,
     return os.path.getsize(path)
 
 
-def constraints_name(root: Path) -> str:
-    """Return the file name of the constraints in the package.
+def constraints(root: Path, ray_version: str | None) -> tuple[str, bytes]:
+    """Return the file name and the content of the constraints in the package.
 
-    It changes with their content, as the cluster caches an environment by the text of its requirements.
+    The name changes with the content, as the cluster caches an environment by the text of its requirements.
+    With another release of Ray than the tested one, that release takes its place (None: as they are).
     """
-    return f"constraints-{hashlib.sha256((root / 'constraints.txt').read_bytes()).hexdigest()[:8]}.txt"
+    content = (root / "constraints.txt").read_bytes()
+    tested = next((line[5:] for line in content.decode().splitlines() if line.startswith("ray==")), None)
+    if ray_version not in (None, tested):
+        # Packages of Ray's own are pinned to its releases.
+        others = [line for line in content.splitlines() if not line.startswith((b"ray==", b"ray-"))]
+        content = b"\n".join([*others, f"ray=={ray_version}".encode(), b""])
+    return f"constraints-{hashlib.sha256(content).hexdigest()[:8]}.txt", content
+
+
+def check_extras(root: Path, extras: Iterable[str]) -> None:
+    """Check that melray has optional dependencies of these names.
+
+    Raises:
+        UserError: it has not.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = project.get("optional-dependencies", {})
+    for name in extras:
+        if name not in known:
+            raise UserError(f"--extras {name}: unknown; available: {', '.join(sorted(known))}")
 
 
 def requirements(root: Path, ray_version: str, extras: Iterable[str] = ()) -> list[str]:

@@ -29,8 +29,9 @@ from cluster.jobs.jobs import follow
 from cluster.jobs.log_files import dashboard_page
 from cluster.jobs.package import (
     MIB,
+    check_extras,
     check_size,
-    constraints_name,
+    constraints,
     packed_files,
     project_root,
     requirements,
@@ -61,6 +62,9 @@ class SubmitConfig(Config):
     preinstalled: bool = False
     """Skip dependency installation: the image already has all packages. Otherwise each node installs them
     into an environment that later jobs reuse."""
+    extras: tuple[str, ...] = ()
+    """Optional packages of melray to install, by the names of their extras, such as `av` for m4a, aac and
+    other formats; those that the command needs by its settings are installed anyway."""
     install_timeout: float = Field(60.0, gt=0)
     """Minutes that a node may take to install the packages. The head allows 15 minutes before the command
     starts, unless Ray was started there with a larger RAY_JOB_START_TIMEOUT_SECONDS."""
@@ -119,8 +123,10 @@ def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] |
     # Before any request to the cluster: an invalid flag is found in a second, not after the installation.
     command = validate_command(job_arguments, root, set(files), server.is_local)
     trackers = getattr(command.config, "log_to", ())
+    extras = (*trackers, *config.extras, *needed_extras(command.key, command.config))
     variables = job_variables(config.env, config.storage_env, os.environ, trackers)
     check_size(root, files)
+    check_extras(root, config.extras)
     versions = read_versions(server)
     check_versions(server.url, versions, root, not config.preinstalled)
     nodes = read_nodes(server)
@@ -132,11 +138,22 @@ def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] |
     for line in tracker_warnings(trackers, variables, os.environ):
         logger.warning("%s", line)
     install_ray = None if config.preinstalled else versions.ray
-    job = Job(command, variables, entrypoint, install_ray, round(60 * config.install_timeout), trackers)
+    job = Job(command, variables, entrypoint, install_ray, round(60 * config.install_timeout), extras)
     job_id = send(job_client(server), root, files, job)
     print(f"job {job_id} submitted to {server.url}", flush=True)
     _print_places(server, job_id)
     return follow(server, job_id) if config.follow else 0
+
+
+def needed_extras(key: str, config: Config) -> list[str]:
+    """Return the extras of melray that a command needs, apart from those of trackers."""
+    extras = [key] if key in ("export", "serve") else []
+    arch = getattr(getattr(config, "model", None), "arch", "")
+    if isinstance(arch, str) and arch.startswith("timm:"):
+        extras.append("timm")
+    if any(str(getattr(config, name)).startswith("hf://") for name in type(config).model_fields):
+        extras.append("hf")
+    return extras
 
 
 def choose_resources(config: SubmitConfig, command: JobCommand, nodes: Sequence[Node]) -> EntrypointResources:
@@ -174,7 +191,8 @@ def send(client: JobSubmissionClient, root: Path, files: list[Path], job: Job) -
     command = job.command
     with tempfile.TemporaryDirectory(prefix="melray-") as folder:
         package = Path(folder) / "melray.zip"
-        extra_files = command.files | {constraints_name(root): (root / "constraints.txt").read_bytes()}
+        name, content = constraints(root, job.install_ray)
+        extra_files = command.files | {name: content}
         size = write_package(package, root, files, extra_files)
         logger.info("package: %s, %.2f MiB", plural(len(files), "file"), size / MIB)
         with _without_values(job.variables), client_errors():
@@ -209,7 +227,8 @@ def runtime_env(package: Path, root: Path, job: Job) -> dict[str, Any]:
         environment["env_vars"] = job.variables
     if job.install_ray is not None:
         # Ray replaces the variable by the folder of the unpacked package.
-        constraint = f"--constraint ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{constraints_name(root)}"
+        name, _ = constraints(root, job.install_ray)
+        constraint = f"--constraint ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{name}"
         environment["pip"] = {
             "packages": [constraint, *requirements(root, job.install_ray, job.extras)],
             "pip_check": False,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 # Number of threads of numerical libraries. Read when they are loaded; a value of the user is kept.
-THREADS_VARIABLE = "OMP_NUMTHREADS_VARIABLE"
+THREADS_VARIABLE = "OMP_NUM_THREADS"
 # Linux kills the process with the highest value first when memory is short: a worker, not the command.
 _OOM_SCORE = "500"
 

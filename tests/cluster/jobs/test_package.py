@@ -10,8 +10,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from cluster.jobs.package import (
+    check_extras,
     check_size,
-    constraints_name,
+    constraints,
     packed_files,
     project_root,
     requirements,
@@ -142,7 +143,29 @@ def test_requirements_of_extras_are_added() -> None:
     assert [Requirement(text).name for text in added] == ["timm"]
 
 
-def test_constraints_name_depends_on_their_content(checkout: Path) -> None:
-    before = constraints_name(checkout)
+def test_unknown_extras_are_named() -> None:
+    check_extras(project_root(), ["av", "timm"])
+    with pytest.raises(UserError, match=r"--extras avv: unknown; available: av, .*timm"):
+        check_extras(project_root(), ["av", "avv"])
+
+
+def test_name_of_constraints_depends_on_their_content(checkout: Path) -> None:
+    before, _ = constraints(checkout, None)
     (checkout / "constraints.txt").write_text("numpy==1")
-    assert before != constraints_name(checkout)
+    name, content = constraints(checkout, None)
+    assert before != name and content == b"numpy==1"
+
+
+@pytest.mark.parametrize("release", ["2.60.0", "9.8.7"])
+def test_constraints_allow_all_that_is_required(release: str) -> None:
+    """pip refuses a requirement that contradicts a constraint."""
+    name, content = constraints(project_root(), release)
+    lines = [line for line in content.decode().splitlines() if line and not line.startswith("#")]
+    allowed = {requirement.name.lower(): requirement.specifier for requirement in map(Requirement, lines)}
+    assert str(allowed["ray"]) == f"=={release}"
+    for requirement in map(Requirement, requirements(project_root(), release, ("serve", "export"))):
+        if requirement.name.lower() in allowed:
+            (pin,) = requirement.specifier
+            assert pin.version in allowed[requirement.name.lower()]
+    # Of another release it is another environment.
+    assert (name == constraints(project_root(), None)[0]) == (release == "2.60.0")

@@ -25,7 +25,7 @@ from cluster.jobs.details import JobDetails, find_job, parse_job
 from cluster.jobs.entrypoint import EntrypointResources, shell_command
 from cluster.jobs.jobs import format_table
 from cluster.jobs.package import packed_files, project_root
-from cluster.jobs.submit import Job, new_job_id, send
+from cluster.jobs.submit import Job, needed_extras, new_job_id, send
 from pipeline.io.errors import UserError
 
 ROOT = project_root()
@@ -118,6 +118,36 @@ def test_relative_paths_are_rejected_for_remote_clusters(
         validate("extract", "--data", "sounds", "--out=/shared/shards")
     with pytest.raises(UserError, match=r"^--out runs/demo: "):
         validate("demo")
+
+
+@pytest.mark.parametrize("is_local", [True, False], ids=["local", "remote"])
+@pytest.mark.parametrize("in_file", [False, True], ids=["flag", "file"])
+def test_words_are_no_paths(is_local: bool, in_file: bool, tmp_path: Path) -> None:
+    """`auto` is not the name of a folder."""
+    arguments = ["extract", "--data", "s3://b/sounds", "--out", "s3://b/shards", "--window", "5"]
+    if in_file:
+        (tmp_path / "settings.yaml").write_text("annotations: auto")
+        arguments += ["--config", str(tmp_path / "settings.yaml")]
+    else:
+        arguments += ["--annotations", "auto"]
+    job = validate(*arguments, is_local=is_local)
+    assert str(job.config.annotations) == "auto"  # type: ignore[attr-defined]
+    assert not any(argument.endswith("/auto") for argument in job.arguments)
+    assert job.local_paths == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "extras"),
+    [
+        ("train-classifier --shards /s --run /r --model.arch timm:resnet18", ["timm"]),
+        ("train-classifier --shards /s --run /r", []),
+        ("export --run /r --out /o/model.onnx", ["export"]),
+        ("extract --data hf://datasets/a/b --out /s", ["hf"]),
+    ],
+)
+def test_optional_packages_of_a_command_are_installed(command: str, extras: list[str]) -> None:
+    job = validate(*command.split())
+    assert needed_extras(job.key, job.config) == extras
 
 
 def test_relative_paths_become_absolute_for_local_clusters(
@@ -338,6 +368,11 @@ def test_local_cluster_is_default_and_keeps_token(
     assert (local.url, local.is_local) == ("http://127.0.0.1:7", True)
     assert local.token == read_token(token, "the cluster's file")
     assert (remote.token, remote.is_local) == (None, False)
+    # A token that the user has set is that of another cluster: this one has only its own.
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret of a remote cluster")
+    assert job_server(None).token == local.token
+    assert job_server("http://h:1").token == Token("secret of a remote cluster", "RAY_AUTH_TOKEN")
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")  # so that they are restored afterwards
     assert ray_address("auto") == "127.0.0.2:5"

@@ -129,6 +129,13 @@ def test_worker_has_threads_of_its_cpus(monkeypatch: pytest.MonkeyPatch) -> None
         assert result.value == {threads}
 
 
+def test_libraries_that_are_loaded_later_have_these_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert call(variable, "OMP_NUM_THREADS") == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert call(variable, "OMP_NUM_THREADS") == "2"
+
+
 def test_call_that_does_not_end_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "id"
     with ProcessPool(1) as pool:
