@@ -135,16 +135,17 @@ def _write_record(path: Path, values: dict[str, Any]) -> None:
 def forget_lost_attempts(folder: Path) -> None:
     """Forget the attempts that were lost with an earlier command, which may have been stopped.
 
-    Crashes of clips are kept.
+    So may have been the clip that was read then, which need not have crashed anything. Crashes that the command
+    has counted itself are kept.
     """
 
     def forget(path: Path) -> None:
         with suppress(OSError):
             values = _read_record(path)
-            if values is None or not (values["crashes"] or values["clip"]):
+            if values is None or not values["crashes"]:
                 path.unlink(missing_ok=True)
             else:
-                _write_record(path, {name: values[name] for name in ("crashes", "clip")})
+                _write_record(path, {"crashes": values["crashes"], "clip": ""})
 
     with suppress(OSError):
         for _ in map_concurrently(forget, records_folder(folder).glob("*.json")):

@@ -88,7 +88,7 @@ def test_search_continues_on_clips_that_were_extracted_again_only(tmp_path: Path
 
 
 def test_search_continues_on_the_same_extra_shards_only(shards: Path, tmp_path: Path) -> None:
-    extra = write_shards(tmp_path / "extra", clips=4)
+    extra = write_shards(tmp_path / "extra", clips=12)
     (tmp_path / "base.yaml").write_text(f"extra_shards: ['{extra}']")
     config = config_with_space(shards, tmp_path, "batch_size: [8, 16]", base=tmp_path / "base.yaml")
     write_record(config, make_spec(config))
