@@ -135,8 +135,8 @@ def _write_record(path: Path, values: dict[str, Any]) -> None:
 def forget_lost_attempts(folder: Path) -> None:
     """Forget the attempts that were lost with an earlier command, which may have been stopped.
 
-    So may have been the clip that was read then, which need not have crashed anything. Crashes that the command
-    has counted itself are kept.
+    The clip that was read then need not have crashed anything. Crashes that the command has counted itself are
+    kept.
     """
 
     def forget(path: Path) -> None:
