@@ -135,7 +135,7 @@ def _write_record(path: Path, values: dict[str, Any]) -> None:
 def forget_lost_attempts(folder: Path) -> None:
     """Forget the attempts that were lost with an earlier command, which may have been stopped.
 
-    The clip that was read then need not have crashed anything. Crashes that the command has counted itself are
+    The clip that was read then need not have crashed anything. Crashes that the command has counted are
     kept.
     """
 
