@@ -26,8 +26,13 @@ class TrainingProgress(LiveDisplay):
         self._epochs_logged = {name: len(run.read_history()) for name, run in runs.items()}
 
     def _steps(self) -> str:
-        lines = [step_line(name, run.read_json("progress.json")) for name, run in self._runs.items()]
-        return "\n".join(filter(None, lines))
+        lines = []
+        for name, run in self._runs.items():
+            progress = run.read_json("progress.json")
+            # Not of an epoch that has ended, which may be the last one of a run.
+            if progress is not None and progress["epoch"] > self._epochs_logged[name]:
+                lines.append(step_line(name, progress))
+        return "\n".join(lines)
 
     def _render(self) -> Text:
         return Text(self._steps())
@@ -58,10 +63,8 @@ def _notes(run: RunFolder) -> list[str]:
     return run.read_json(NOTES_NAME) or []
 
 
-def step_line(name: str, progress: dict[str, Any] | None) -> str:
-    """Current step of an epoch as text; empty before the first step."""
-    if progress is None:
-        return ""
+def step_line(name: str, progress: dict[str, Any]) -> str:
+    """Current step of an epoch as text."""
     return (
         f"{name}{', ' if name else ''}epoch {progress['epoch']} of {progress['epochs']}: "
         f"step {progress['step']} of {progress['steps']}, {progress['steps_per_second']:.1f} steps/s, "

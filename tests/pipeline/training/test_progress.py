@@ -34,12 +34,11 @@ GAN = {
 @pytest.mark.parametrize(
     ("name", "progress", "expected"),
     [
-        ("", None, ""),
         ("", STEP, "epoch 2 of 10: step 3 of 20, 4.0 steps/s, 3 min 20 s left"),
         ("fold 1", STEP, "fold 1, epoch 2 of 10: step 3 of 20, 4.0 steps/s, 3 min 20 s left"),
     ],
 )
-def test_step_line_shows_current_step(name: str, progress: dict[str, Any] | None, expected: str) -> None:
+def test_step_line_shows_current_step(name: str, progress: dict[str, Any], expected: str) -> None:
     assert step_line(name, progress) == expected
 
 
@@ -123,3 +122,12 @@ def test_heartbeat_shows_steps_of_all_runs(run: RunFolder, caplog: pytest.LogCap
     line = "epoch 2 of 10: step 3 of 20, 4.0 steps/s, 3 min 20 s left"
     assert messages(caplog) == [f"a, {line}; b, {line}"]
     assert progress._render().plain == f"a, {line}\nb, {line}"
+
+
+def test_finished_runs_have_no_current_step(run: RunFolder) -> None:
+    run.write_json("progress.json", STEP | {"epochs": 2})
+    progress = TrainingProgress({"": run})
+    assert progress._render().plain == "epoch 2 of 2: step 3 of 20, 4.0 steps/s, 3 min 20 s left"
+    run.write_history([CLASSIFIER, CLASSIFIER | {"epoch": 2}])
+    progress._log_events()
+    assert progress._render().plain == ""
