@@ -337,13 +337,15 @@ def test_wrong_token_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.Mon
     token.write_text("0" * 64)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     message = f"token rejected (from RAY_AUTH_TOKEN_PATH {token})"
-    jobs = run_command("jobs", timeout=20)
-    assert jobs.returncode == 2 and len(jobs.stderr.splitlines()) == 1
-    assert message in jobs.stderr
-    # By Ray's own protocol, where Ray itself would retry for 20 s.
+    # Of another cluster, as that of `cluster up` has a token of its own.
+    assert run_command("jobs", timeout=20).returncode == 0
     state = local_cluster()
     assert state is not None
     monkeypatch.setenv("MELRAY_HOME", str(tmp_path))
+    jobs = run_command("jobs", "--address", state.dashboard, timeout=20)
+    assert jobs.returncode == 2 and len(jobs.stderr.splitlines()) == 1
+    assert message in jobs.stderr
+    # By Ray's own protocol, where Ray itself would retry for 20 s.
     shards = write_shards(tmp_path)
     start = time.monotonic()
     training = run_command(
