@@ -123,7 +123,7 @@ def submit(config: SubmitConfig, common: CommonFlags, job_arguments: list[str] |
     # Before any request to the cluster: an invalid flag is found in a second, not after the installation.
     command = validate_command(job_arguments, root, set(files), server.is_local)
     trackers = getattr(command.config, "log_to", ())
-    extras = (*trackers, *config.extras, *needed_extras(command.key, command.config))
+    extras = tuple(dict.fromkeys((*trackers, *config.extras, *needed_extras(command.key, command.config))))
     variables = job_variables(config.env, config.storage_env, os.environ, trackers)
     check_size(root, files)
     check_extras(root, config.extras)
