@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from pathspec import GitIgnoreSpec
@@ -130,11 +131,15 @@ def check_extras(root: Path, extras: Iterable[str]) -> None:
     Raises:
         UserError: it has not.
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    known = project.get("optional-dependencies", {})
+    known = _project(root).get("optional-dependencies", {})
     for name in extras:
         if name not in known:
             raise UserError(f"--extras {name}: unknown; available: {', '.join(sorted(known))}")
+
+
+def _project(root: Path) -> dict[str, Any]:
+    """Return melray's metadata and dependencies as pyproject.toml has them."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def requirements(root: Path, ray_version: str, extras: Iterable[str] = ()) -> list[str]:
@@ -148,7 +153,7 @@ def requirements(root: Path, ray_version: str, extras: Iterable[str] = ()) -> li
             pin = Requirement(line)
             pins[pin.name.lower()] = str(pin.specifier)
     pinned = []
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = _project(root)
     optional = project.get("optional-dependencies", {})
     for text in [*project["dependencies"], *(text for name in extras for text in optional.get(name, []))]:
         requirement = Requirement(text)

@@ -80,13 +80,13 @@ def _analyze(sound: Sound, features: FeatureConfig, max_seconds: float) -> Sound
     hop = features.seconds / 2 if sound.hop is None else sound.hop
     if hop > features.seconds:
         return Rejection(422, f"hop {hop:g}: leaves gaps between windows of {features.seconds:g} s; lower it")
-    count = window_count(recording.seconds, features.seconds, hop)
     if window_count(recording.seconds, features.seconds, features.seconds) > MAX_WINDOWS:
         longest = MAX_WINDOWS * features.seconds
         return Rejection(
             413,
             f"longer than {longest:g} s, which are {MAX_WINDOWS:,} windows; use `melray predict --window`",
         )
+    count = window_count(recording.seconds, features.seconds, hop)
     if count > MAX_WINDOWS:
         return Rejection(422, f"hop {hop:g}: {count:,} windows, more than {MAX_WINDOWS:,}; raise it")
     # Of a short sound there is one window, but its events are on a grid of the hop.

@@ -24,13 +24,17 @@ def annotation_names(tree: FolderTree) -> Iterator[str]:
     """
     pending, links, seen = [""], deque[str](), set[Hashable]()
     while pending or links:
-        folder = pending.pop() if pending else links.popleft()
-        if folder and tree.contains_root(folder):
+        if pending:
+            folder = pending.pop()
+        elif tree.contains_root(folder := links.popleft()):
             continue  # a link to a folder above, with what else is in it
-        listing, identity = tree.list(folder), tree.identity(folder)
-        if identity in seen or (folder and is_output(listing)):
+        identity = tree.identity(folder)
+        if identity in seen:
             continue
         seen.add(identity)
+        listing = tree.list(folder)
+        if folder and is_output(listing):
+            continue
         pending += [join(folder, name) for name in reversed(listing.folders) if not is_hidden(name)]
         links += [join(folder, name) for name in listing.linked_folders if not is_hidden(name)]
         for name in listing.files:
