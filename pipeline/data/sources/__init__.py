@@ -1,6 +1,7 @@
 """Parts of `manifest.py` and `unlabeled.py`: clips in folders and tables, as people have them.
 
-- `folder_layout`: which folders are classes; recognizes splits and folds, leaves out other folders.
+- `folder_layout`: which folders are classes; recognizes splits and folds, leaves out other folders;
+  `divided_classes`: classes with splits in their folders.
 - `split_names`: names of data splits in folders and tables; `split_column` finds the column of a table.
 - `audio_folders`: recordings below a folder, links included, and what is left out.
 - `file_kinds`: which of many files are recordings; reads first bytes concurrently.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.audio.file_types import FileKind, ending, is_hidden, reading_hint
@@ -209,6 +210,12 @@ def with_recordings(tree: FolderTree, folders: Iterable[str]) -> list[str]:
     return [name for name, is_found in zip(names, found, strict=True) if is_found]
 
 
+def visible_folders(tree: FolderTree, folder: str) -> list[str]:
+    """Return the names of folders in a folder; links are last, so that files belong to their real folder."""
+    listing = tree.list(folder)
+    return [name for name in listing.folders + listing.linked_folders if not is_hidden(name)]
+
+
 def has_own_recordings(tree: FolderTree, folder: str) -> bool:
     """Return whether there is a recording directly in a folder."""
     return any(True for _ in own_recordings(tree, folder))
@@ -230,3 +237,12 @@ def is_broken_link(tree: FolderTree, name: str) -> bool:
 def broken_links_warning(names: list[str]) -> list[str]:
     """Return a warning about broken links, if there are any."""
     return [f"broken links: {shown_list(names)}; is a disk not mounted?"] if names else []
+
+
+def outside_warning(tree: FolderTree, folder: str, data: Path) -> list[str]:
+    """Return warnings about recordings and broken links in a folder which should have class folders."""
+    names = list(own_recordings(tree, folder))
+    broken = [name for name in names if is_broken_link(tree, name)]
+    count, path = len(names) - len(broken), data / folder if folder else data
+    warnings = [f"ignoring {plural(count, 'audio file')} outside class folders in '{path}'"] if count else []
+    return warnings + broken_links_warning(broken)

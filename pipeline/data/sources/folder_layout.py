@@ -11,25 +11,22 @@ from pipeline.audio.file_types import ending, is_hidden
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.audio_folders import (
     ClassFolder,
-    broken_links_warning,
     has_own_recordings,
     has_recordings,
-    is_broken_link,
-    own_recordings,
+    outside_warning,
+    visible_folders,
     with_recordings,
 )
+from pipeline.data.sources.divided_classes import classes_with_splits
 from pipeline.data.sources.split_names import split_of, splits_in
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.folder_tree import FolderTree, join
-from pipeline.io.text import plural
 
 # Noise recordings of Speech Commands, attributes of macOS archives, caches.
 _NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
 _FOLD_NAME = re.compile(r"fold[_\- ]?(\d{1,6})", re.IGNORECASE)
 # Lists of held-out clips of Speech Commands.
 _SPLIT_LISTS = ("testing_list.txt", "validation_list.txt")
-# Class folders that are looked into for splits: where one is divided, most are.
-_LOOKED_INTO = 3
 _CSV_HINT = "list the files in a CSV with the columns path,label[,fold]"
 
 
@@ -59,27 +56,21 @@ def find_classes(tree: FolderTree, data: Path) -> Layout:
             names = _without_held_out(tree, data, names, warnings)
         classes = (
             _fold_classes(tree, data, names, warnings)
-            or _classes_with_splits(tree, data, names, warnings)
+            or classes_with_splits(tree, data, names, warnings)
             or [ClassFolder(name, name) for name in names]
         )
     except OSError as error:
         raise UserError(explain_os_error(error, f"reading --data {data}")) from None
-    warnings += _outside_warning(tree, "", data) + _split_classes_warning(tree, data, names)
+    warnings += outside_warning(tree, "", data) + _split_classes_warning(tree, data, names)
     warnings += _split_lists_warning(tree)
     return Layout(tree, classes, warnings)
-
-
-def _visible(tree: FolderTree, folder: str) -> list[str]:
-    """Return the names of folders in a folder; links are last, so that files belong to their real folder."""
-    listing = tree.list(folder)
-    return [name for name in listing.folders + listing.linked_folders if not is_hidden(name)]
 
 
 def _class_names(tree: FolderTree, warnings: list[str]) -> list[str]:
     """Return the folders in the root, without those that cannot be classes."""
     listing = tree.list("")
     hidden = [name for name in listing.folders + listing.linked_folders if is_hidden(name)]
-    names = _visible(tree, "")
+    names = visible_folders(tree, "")
     ignored = [name for name in names if name.lower() in _NO_CLASSES] + hidden
     ignored = with_recordings(tree, ignored)
     if ignored:
@@ -95,7 +86,7 @@ def _training_split(tree: FolderTree, data: Path, warnings: list[str]) -> str | 
     Raises:
         UserError: it can be a class as well, or has no class folders.
     """
-    names = [name for name in _visible(tree, "") if name.lower() not in _NO_CLASSES]
+    names = [name for name in visible_folders(tree, "") if name.lower() not in _NO_CLASSES]
     named = with_recordings(tree, [name for name in names if split_of(name) == "train"])
     if not named:
         return None
@@ -132,7 +123,7 @@ def _join_hint(hints: list[str]) -> str:
 
 
 def _has_class_folders(tree: FolderTree, folder: str) -> bool:
-    return any(has_recordings(tree, join(folder, name)) for name in _visible(tree, folder))
+    return any(has_recordings(tree, join(folder, name)) for name in visible_folders(tree, folder))
 
 
 def _without_held_out(tree: FolderTree, data: Path, names: list[str], warnings: list[str]) -> list[str]:
@@ -219,7 +210,7 @@ def _fold_classes(
     classes = [
         ClassFolder(join(name, label), label, number)
         for name, number in folds.items()
-        for label in _visible(tree, name)
+        for label in visible_folders(tree, name)
     ]
     if not any(has_recordings(tree, folder.name) for folder in classes):
         raise UserError(
@@ -228,53 +219,15 @@ def _fold_classes(
         )
     warnings.append(f"reading {shown_list(folds, 3)} as folds, and the folders in them as classes")
     for name in folds:
-        warnings += _outside_warning(tree, name, data)
+        warnings += outside_warning(tree, name, data)
     return classes
-
-
-def _classes_with_splits(
-    tree: FolderTree, data: Path, names: list[str], warnings: list[str]
-) -> list[ClassFolder] | None:
-    """Return the folders of training clips in class folders with `train` and `test` in them, as `dog/train`.
-
-    None if the first class folders are not divided so; then the others are not looked into.
-    """
-    if not any(_is_divided(tree, name) for name in names[:_LOOKED_INTO]):
-        return None
-    classes, held_out = [], []
-    for name in names:
-        parts: list[str] = []
-        with suppress(OSError):  # an unreadable folder, which the walk reports
-            parts = _visible(tree, name)
-        if not any(map(split_of, parts)):
-            classes.append(ClassFolder(name, name))
-            continue
-        warnings += _outside_warning(tree, name, data)
-        held_out += with_recordings(
-            tree, [join(name, part) for part in parts if split_of(part) == "held out"]
-        )
-        classes += [ClassFolder(join(name, part), name) for part in parts if split_of(part) != "held out"]
-    warnings.append(f"ignoring {shown_list(held_out, 3)}, named like held-out splits of their classes")
-    return classes
-
-
-def _is_divided(tree: FolderTree, name: str) -> bool:
-    """Return whether a class folder has recordings in folders of training and of held-out clips."""
-    try:
-        parts = [part for part in _visible(tree, name) if split_of(part) is not None]
-    except OSError:  # which the walk reports
-        return False
-    if {split_of(part) for part in parts} != {"train", "held out"}:
-        return False
-    found = with_recordings(tree, [join(name, part) for part in parts])
-    return {split_of(folder.rpartition("/")[2]) for folder in found} == {"train", "held out"}
 
 
 def nested_classes_warning(layout: Layout) -> list[str]:
     """Return a warning if the only class folder with recordings looks like a folder of class folders."""
     for folder in layout.classes:
         if has_recordings(layout.tree, folder.name) and not has_own_recordings(layout.tree, folder.name):
-            below = [join(folder.name, name) for name in _visible(layout.tree, folder.name)]
+            below = [join(folder.name, name) for name in visible_folders(layout.tree, folder.name)]
             if len(with_recordings(layout.tree, below)) > 1:
                 path = layout.tree.path(folder.name)
                 return [f"if the folders in {shown(folder.name)} are the classes, pass --data {path}"]
@@ -283,19 +236,10 @@ def nested_classes_warning(layout: Layout) -> list[str]:
 
 def table_hint(tree: FolderTree) -> list[str]:
     """Return which table in a folder, or in a folder in it, may have the labels of the recordings."""
-    for folder in ["", *_visible(tree, "")]:
+    for folder in ["", *visible_folders(tree, "")]:
         with suppress(OSError):  # an unreadable folder
             tables = [name for name in tree.list(folder).files if ending(name) in ("csv", "tsv")]
             if tables:
                 path = tree.path(join(folder, tables[0]))
                 return [f"if {shown(tables[0])} has the labels, pass --data {path}"]
     return []
-
-
-def _outside_warning(tree: FolderTree, folder: str, data: Path) -> list[str]:
-    """Return warnings about recordings and broken links in a folder which should have class folders."""
-    names = list(own_recordings(tree, folder))
-    broken = [name for name in names if is_broken_link(tree, name)]
-    count, path = len(names) - len(broken), data / folder if folder else data
-    warnings = [f"ignoring {plural(count, 'audio file')} outside class folders in '{path}'"] if count else []
-    return warnings + broken_links_warning(broken)
