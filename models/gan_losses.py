@@ -40,28 +40,21 @@ def generator_loss(name: LossName, fake_B: Tensor, real_B: Tensor) -> Tensor:
     return F.softplus(-fake_B).mean()
 
 
-def diversity_loss(
-    first_BMT: Tensor,
-    second_BMT: Tensor,
-    std_M: Tensor,
-    real_difference: float,
-    weight_B: Tensor | None = None,
-) -> Tensor:
+def diversity_loss(first_BMT: Tensor, second_BMT: Tensor, std_M: Tensor, real_difference_B: Tensor) -> Tensor:
     """Compute a hinge penalty in [0, 1] on similarity of generated clips of a class, relative to real clips.
 
     A variant of the mode-seeking loss (Mao et al. 2019), which maximizes the distance of generated clips;
-    here the loss is zero once it reaches that of real clips.
+    here the loss is zero once it reaches that of real clips of the class.
 
     Args:
         first_BMT: generated clips in dB.
         second_BMT: generated clips of the same classes from other latent vectors but the same noise, in dB.
         std_M: standard deviation of each mel band over the training data, in dB.
-        real_difference: mean absolute difference of two real clips of a class, in units of `std_M`.
-        weight_B: weight of each clip, 0 for classes whose real clips do not differ (default: all 1).
+        real_difference_B: mean absolute difference of two real clips of the class, in units of `std_M`; the
+            loss of a class whose real clips do not differ is 0.
     """
     difference_B = ((first_BMT - second_BMT) / std_M[:, None]).abs().mean(dim=(1, 2))
-    loss_B = F.relu(1 - difference_B / real_difference)
-    return (loss_B if weight_B is None else weight_B * loss_B).mean()
+    return (F.relu(real_difference_B - difference_B) / real_difference_B.clamp(min=1e-6)).mean()
 
 
 def gradient_penalty(score: Callable[[Tensor], Tensor], mel_BMT: Tensor, std_M: Tensor) -> Tensor:

@@ -170,25 +170,27 @@ def comparable_classes(
     return np.array(classes, int)
 
 
-def mean_pairwise_difference(
+def class_differences(
     mels: np.ndarray, labels: np.ndarray, std: np.ndarray, num_pairs: int = 8
-) -> float:
-    """Compute the mean absolute difference of two clips of one class; 0 if no class has two clips.
+) -> dict[int, float]:
+    """Compute the mean absolute difference of two clips of each class.
 
     Args:
         mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
-        labels: their classes `[shape=(N,)]`.
+        labels: their classes `[shape=(N,)]`; classes with a single clip are left out.
         std: standard deviation of each mel band in dB, the unit of the result `[shape=(n_mels,)]`.
         num_pairs: maximum number of other clips of its class that each clip is compared to.
     """
-    differences = []
+    differences = {}
     for label in np.unique(labels):
         class_mels = mels[labels == label].astype(np.float32) / std[:, None]
-        differences += [
+        pairs = [
             float(np.abs(class_mels - np.roll(class_mels, offset, axis=0)).mean())
             for offset in range(1, min(num_pairs, len(class_mels) - 1) + 1)
         ]
-    return float(np.mean(differences)) if differences else 0.0
+        if pairs:
+            differences[int(label)] = float(np.mean(pairs))
+    return differences
 
 
 def _check_vectors(vectors: np.ndarray, name: str) -> np.ndarray:

@@ -76,7 +76,8 @@ def feature_mismatch(features: FeatureConfig, expected: FeatureConfig, owner: st
 class Spectrogram:
     """One shard row of a clip.
 
-    `mel` is in dB, float16 `[shape=(n_mels, num_frames)]`; copy 0 is the original clip.
+    `mel` is in dB, float16 `[shape=(n_mels, num_frames)]`; copy 0 is the original clip. `strength` is the
+    largest of its augmentations.
     """
 
     copy: int
@@ -199,13 +200,13 @@ def sample_rows(
     for copy in range(1, augment.copies + 1):
         rng = row_rng(augment.seed, clip_id, copy)
         names = sample_augmentations(augment, rng)
-        strength = 1.0 - float(rng.random())
+        strengths = [1.0 - float(value) for value in rng.random(len(names))]
         augmented = _augmentation_window(samples, names, features, rng)
-        for name in names:
+        for name, strength in zip(names, strengths, strict=True):
             if name == "time_shift":  # circular, so it must happen within the final clip length
                 augmented = fix_length(augmented, features.num_samples, rng)
             augmented = AUGMENTATIONS[name](augmented, features.mel.sample_rate, strength, rng)
-        yield Spectrogram(copy, strength, "+".join(names), spectrogram(augmented, features, rng))
+        yield Spectrogram(copy, max(strengths), "+".join(names), spectrogram(augmented, features, rng))
 
 
 def _augmentation_window(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.gan_metrics import MIN_DIVERSITY_DB, class_diversity, mean_pairwise_difference
+from models.gan_metrics import MIN_DIVERSITY_DB, class_differences, class_diversity
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.loader import subsample_evenly
 from pipeline.data.split import Split
@@ -32,14 +32,19 @@ def variety_rows(dataset: ShardDataset, split: Split) -> np.ndarray:
 
 def measure_variety(
     dataset: ShardDataset, rows: np.ndarray, std_M: np.ndarray
-) -> tuple[dict[int, float], float, np.ndarray]:
-    """Return `real_diversity` and `real_difference` of the state, and the mask of classes with variety."""
+) -> tuple[dict[int, float], np.ndarray]:
+    """Return `real_diversity` and `real_difference_C` of the state.
+
+    Each class has its own difference: clips of steady sounds such as rain differ less than others, and would
+    have to vary more than their recordings to reach the mean. Classes that are not known to lack variety,
+    with a single row or none in the sample, have the mean.
+    """
     mels, labels = dataset.mels[rows], dataset.labels[rows]
     real_diversity = class_diversity(mels, labels)
-    # A class with a single row in the sample is not known to lack variety.
-    has_variety = np.array(
-        [real_diversity.get(label, np.inf) >= MIN_DIVERSITY_DB for label in range(len(dataset.class_names))]
-    )
-    varied = has_variety[labels]
-    real_difference = mean_pairwise_difference(mels[varied], labels[varied], std_M)
-    return real_diversity, real_difference or 1.0, has_variety
+    without_variety = {label for label, value in real_diversity.items() if value < MIN_DIVERSITY_DB}
+    differences = class_differences(mels, labels, std_M)
+    varied = [value for label, value in differences.items() if label not in without_variety]
+    real_difference_C = np.full(len(dataset.class_names), np.mean(varied) if varied else 1.0, np.float32)
+    for label, difference in differences.items():
+        real_difference_C[label] = 0.0 if label in without_variety else difference
+    return real_diversity, real_difference_C

@@ -73,10 +73,9 @@ class GanTrainState:
     snapshots: SnapshotWriter
     real_diversity: dict[int, float]
     """Diversity of the real clips of each class in dB, to which that of generated clips is compared."""
-    real_difference: float
-    """Mean absolute difference of two real clips of a class, in standard deviations of each mel band."""
-    has_variety_C: Tensor
-    """1 for each class whose real clips differ, else 0: for those there is no diversity loss."""
+    real_difference_C: Tensor
+    """Mean absolute difference of two real clips of each class, in standard deviations of each mel band; 0 if
+    its real clips do not differ, for which there is no diversity loss."""
     gradients: dict[str, FlatGradients]
     """On GPUs the gradients of both networks by name; empty on CPUs."""
     runner: StepRunner
@@ -154,9 +153,7 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if is_gpu:
             world.broadcast(list(model.state_dict().values()))
-    real_diversity, real_difference, has_variety = measure_variety(
-        dataset, variety, generator.mel_std_M.cpu().numpy()
-    )
+    real_diversity, real_difference_C = measure_variety(dataset, variety, generator.mel_std_M.cpu().numpy())
     state = GanTrainState(
         config=config,
         world=world,
@@ -174,8 +171,7 @@ def prepare(config: TrainGanConfig, world: World) -> GanTrainState:
         generator_forward=compile_model(generator, config.compile and _can_compile(world.device)),
         snapshots=SnapshotWriter(config, dataset, replace(split, val=sampled.val), real_diversity),
         real_diversity=real_diversity,
-        real_difference=real_difference,
-        has_variety_C=torch.from_numpy(has_variety).float().to(world.device),
+        real_difference_C=torch.from_numpy(real_difference_C).to(world.device),
         gradients={name: FlatGradients(model) for name, model in networks.items()} if is_gpu else {},
         runner=StepRunner(world.device, config.cuda_graphs, logger.warning),
         ada_p=torch.tensor(config.ada.p, dtype=torch.float64, device=world.device),

@@ -214,8 +214,7 @@ def generator_step(state: GanTrainState, batch: Batch, d_out: DiscriminatorOutpu
             fake_BMT,
             d_out.fake_BMT,
             state.generator.mel_std_M,
-            state.real_difference,
-            state.has_variety_C[batch.label_B],
+            state.real_difference_C[batch.label_B],
         )
         total = loss + batch.class_weight * class_loss + config.diversity_weight * similarity
         (batch.rank_weight * total).backward()

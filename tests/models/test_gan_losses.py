@@ -215,23 +215,30 @@ def test_diversity_loss_is_hinge_relative_to_real_difference() -> None:
     second = torch.stack(
         [torch.zeros(2, 4), 0.5 * std_M[:, None].expand(2, 4), 3 * std_M[:, None].expand(2, 4)]
     )
-    assert float(diversity_loss(first, second, std_M, 1.0)) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
-    assert float(diversity_loss(first, second, std_M, 0.5)) == pytest.approx((1.0 + 0.0 + 0.0) / 3)
+    for real, expected in [
+        ([1.0] * 3, [1.0, 0.5, 0.0]),
+        ([0.5] * 3, [1.0, 0.0, 0.0]),
+        ([1, 2, 4], [1, 0.75, 0.25]),
+    ]:
+        loss = diversity_loss(first, second, std_M, torch.tensor(real))
+        assert float(loss) == pytest.approx(sum(expected) / 3)
 
 
-def test_diversity_loss_skips_clips_of_weight_zero() -> None:
-    first = torch.zeros(2, 3, 4)
-    second = torch.tensor([0.5, 0.0])[:, None, None].expand(2, 3, 4)
-    loss = diversity_loss(first, second, torch.ones(3), 1.0, torch.tensor([1.0, 0.0]))
-    assert float(loss) == pytest.approx(0.5 / 2)
+def test_classes_whose_real_clips_do_not_differ_have_no_diversity_loss() -> None:
+    first = torch.zeros(3, 3, 4, requires_grad=True)
+    second = torch.tensor([0.5, 0.0, 0.2])[:, None, None].expand(3, 3, 4)
+    loss = diversity_loss(first, second, torch.ones(3), torch.tensor([1.0, 0.0, 0.0]))
+    loss.backward()
+    assert float(loss) == pytest.approx(0.5 / 3)
+    assert first.grad is not None and first.grad.isfinite().all() and first.grad[1:].abs().max() == 0
 
 
 def test_diversity_loss_repels_only_similar_clips() -> None:
     std_M = torch.ones(4)
     first = torch.randn(B, M, T, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    diversity_loss(first, first.detach() + 2.0, std_M, 1.0).backward()
+    diversity_loss(first, first.detach() + 2.0, std_M, torch.ones(B)).backward()
     assert float(first.grad.abs().max()) == 0.0  # type: ignore[union-attr]
     first.grad = None
-    diversity_loss(first, first.detach() + 0.5, std_M, 1.0).backward()
+    diversity_loss(first, first.detach() + 0.5, std_M, torch.ones(B)).backward()
     # A gradient step moves the first clip away from the second.
     assert (first.grad > 0).all()  # type: ignore[operator]

@@ -29,8 +29,20 @@ def test_variety_is_that_of_the_clips_for_any_number_of_classes(
     )
     rows = variety_rows(dataset, Split(np.arange(len(labels)), NO_ROWS, NO_ROWS))
     assert np.bincount(np.bincount(labels[rows], minlength=classes))[1:2].sum() == 0  # none has a single row
-    diversity, difference, has_variety = measure_variety(dataset, rows, np.full(4, 10.0))
+    diversity, difference_C = measure_variety(dataset, rows, np.full(4, 10.0))
     # The mean difference of two independent normal values, and a bound on the standard deviation of few.
-    assert difference == pytest.approx(2 / np.sqrt(np.pi), rel=0.1)
+    assert difference_C.mean() == pytest.approx(2 / np.sqrt(np.pi), rel=0.1)
     assert min(diversity.values()) > 2.0
-    assert has_variety.all()
+    assert difference_C.shape == (classes,) and difference_C.min() > 0.5
+
+
+def test_each_class_is_compared_with_its_own_recordings() -> None:
+    """Steady sounds vary less than others; copies do not vary, and of a single clip nothing is known."""
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 20 + [1] * 20 + [2] * 20 + [3])
+    scale = np.array([1.0, 10.0, 0.0, 5.0])[labels]
+    mels = (rng.normal(0, 1, (len(labels), 4, 30)) * scale[:, None, None]).astype(np.float32)
+    dataset = cast(Any, SimpleNamespace(class_names=tuple("abcd"), labels=labels, mels=mels))
+    _, difference_C = measure_variety(dataset, np.arange(len(labels)), np.full(4, 10.0))
+    steady, varied = 0.1 * 2 / np.sqrt(np.pi), 2 / np.sqrt(np.pi)
+    assert difference_C == pytest.approx([steady, varied, 0.0, (steady + varied) / 2], rel=0.05)

@@ -69,7 +69,7 @@ def test_step_copies_once_to_device(
         loader=BatchLoader([cpu.dataset.mels], META, gpu_bytes),
         gradients={name: FlatGradients(model) for name, model in models.items()},
         runner=StepRunner(META, True),
-        has_variety_C=cpu.has_variety_C.to(META),
+        real_difference_C=cpu.real_difference_C.to(META),
         ada_p=cpu.ada_p.to(META),
     )
     plan = plan_step(state, state.split.train[:6], number)
