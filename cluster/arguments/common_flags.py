@@ -51,6 +51,11 @@ def split_common_flags(arguments: list[str], command: str = "") -> tuple[CommonF
         raise UserError(f"--cpus {values.cpus}: must be at least 1")
     if values.address is not None and values.ray is False:
         raise UserError(f"--address {values.address} and --no-ray: drop one of them")
+    if values.address is not None and values.cpus is not None:
+        raise UserError(
+            f"--cpus {values.cpus}: CPUs of this host, which --address {values.address} does not use; "
+            "drop one of them"
+        )
     if values.quiet and values.log_level not in (None, "warning"):
         raise UserError(f"--quiet means --log-level warning; drop it or --log-level {values.log_level}")
     level: LogLevel = "warning" if values.quiet else values.log_level or "info"
@@ -89,7 +94,10 @@ def _check_empty_values(arguments: Sequence[str]) -> None:
             raise UserError(f"{(value or flag).rstrip('=')}: empty value; is a variable of the shell unset?")
 
 
-def verbosity_flags(common: CommonFlags) -> list[str]:
-    """Return the flags that give a command submitted as a job the same log level and error output."""
+def job_flags(common: CommonFlags) -> list[str]:
+    """Return the flags that give a job the log level, error output and use of Ray of its command."""
     level = [] if common.log_level == "info" else ["--log-level", common.log_level]
-    return [*level, "--debug"] if common.debug else level
+    debug = ["--debug"] if common.debug else []
+    ray = [] if common.ray is None else ["--ray" if common.ray else "--no-ray"]
+    cpus = [] if common.cpus is None else ["--cpus", str(common.cpus)]
+    return [*level, *debug, *ray, *cpus]

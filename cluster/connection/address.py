@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cluster.connection.local_state import running_cluster
-from cluster.connection.loopback import use_loopback
+from cluster.connection.loopback import HOST, use_loopback
 from cluster.connection.token import Token, default_token, read_token, set_ray_token
 from pipeline.io.errors import UserError
 
@@ -45,8 +45,8 @@ def job_server(address: str | None) -> JobServer:
     url = address.rstrip("/")
     if not is_http(url) or not urlsplit(url).hostname:
         raise UserError(f"--address {address}: expected a dashboard URL such as http://HOST:8265, or 'auto'")
-    if local and url == local.dashboard:
-        return JobServer(url, read_token(local.token, "the cluster's file"), is_local=True)
+    if local and _without_loopback_names(url) == local.dashboard:
+        return JobServer(local.dashboard, read_token(local.token, "the cluster's file"), is_local=True)
     return JobServer(url, default_token(), is_local=False)
 
 
@@ -76,6 +76,12 @@ def ray_address(address: str) -> str:
     if address != "auto":
         _check_reachable(address)
     return address
+
+
+def _without_loopback_names(url: str) -> str:
+    """Return a URL with `localhost` as the address on which the local cluster listens."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{HOST}:{parts.port}" if parts.hostname == "localhost" else url
 
 
 def is_http(address: str) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
+import sys
 from pathlib import Path
 
 import psutil
@@ -78,9 +81,18 @@ def state_dir() -> Path:
     return folder
 
 
+def cluster_name() -> str:
+    """Return the stem of the names of the local cluster's files.
+
+    On Linux it holds the name of the host, since hosts of a cluster may share the user's home.
+    """
+    host = re.sub(r"[^\w.-]", "-", platform.node()) if sys.platform == "linux" else ""
+    return f"cluster-{host}" if host else "cluster"
+
+
 def local_cluster() -> LocalCluster | None:
     """Return the last cluster that was started and not stopped; it may have crashed, see `is_running`."""
-    path = state_path() / "cluster.json"
+    path = state_path() / f"{cluster_name()}.json"
     try:
         return LocalCluster.parse(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -97,9 +109,9 @@ def running_cluster() -> LocalCluster | None:
 
 def save_state(cluster: LocalCluster) -> None:
     """Replace the state file atomically."""
-    write_text_atomically(state_dir() / "cluster.json", json.dumps(cluster.to_dict(), indent=1))
+    write_text_atomically(state_dir() / f"{cluster_name()}.json", json.dumps(cluster.to_dict(), indent=1))
 
 
 def clear_state() -> None:
     """Delete the state file."""
-    (state_path() / "cluster.json").unlink(missing_ok=True)
+    (state_path() / f"{cluster_name()}.json").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from tyro.conf import Positional
 
-from cluster.arguments.common_flags import split_common_flags, verbosity_flags
+from cluster.arguments.common_flags import job_flags, split_common_flags
 from cluster.arguments.flags import parse
 from cluster.arguments.registry import load_config_class, resolve_command
 from models.config import Config
@@ -63,6 +63,11 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
         raise UserError(
             f"--address {common.address} must come before `--`: the job itself joins the cluster it runs on"
         )
+    if common.cpus is not None and common.ray is not False:
+        raise UserError(
+            f"--cpus {common.cpus}: a job uses the CPUs of its cluster; drop it, or add --no-ray to compute "
+            "in the job's own process"
+        )
     key, config_flags = resolve_command(name, flags)
     config_class = load_config_class(key)
     config = parse(config_class, key, config_flags, common.config)
@@ -90,7 +95,7 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
     )
     if positional is not None and text:
         flags.insert(0, resolve(positional.upper(), text))
-    flags += verbosity_flags(common)
+    flags += job_flags(common)
     if common.config is None:
         return JobCommand([name, *flags], {}, key, config, local_paths)
     packed_config = f"submitted/{common.config.name}"

@@ -39,6 +39,8 @@ class LogStream:
         self._server, self._job_id, self._write = server, job_id, write
         self._printed = 0
         self._is_connected, self._was_lost = False, False
+        self._known_length = 0
+        """Length of the log at the last look at it without a connection's help."""
 
     def print_to_end(self) -> JobDetails:
         """Print the log until the job has ended; return the job.
@@ -97,8 +99,10 @@ class LogStream:
                 duration(seconds),
                 installation_log(self._server),
             )
-        elif len(read_log(self._server, self._job_id)) > self._printed:
+        elif self._known_length > self._printed:
             raise NoResponseError(f"connection to {self._server.url} is dead")
+        else:  # what was written since the last output may be on its way
+            self._known_length = len(read_log(self._server, self._job_id))
         return job.has_ended
 
     def _report_connection(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from cluster.connection.local_state import LocalCluster, ProcessRef, save_state, state_dir
+from cluster.connection.local_state import LocalCluster, ProcessRef, cluster_name, save_state, state_dir
 from cluster.connection.loopback import HOST, loopback_environment
 from cluster.connection.session import RAY_ENVIRONMENT
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
@@ -51,7 +51,7 @@ def start_nodes(
             raise UserError(f"port {requested_port} is in use; choose another --port or --dashboard-port")
     free = free_ports(2)
     port, dashboard_port = port or free[0], dashboard_port or free[1]
-    token = state_dir() / "cluster.token"
+    token = state_dir() / f"{cluster_name()}.token"
     write_token(token)
     folder = create_temp_folder(short_temp_folder(), keep=True)
     settings = supervisor_settings(folder, nodes, cpus, port, dashboard_port)

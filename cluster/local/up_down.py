@@ -13,7 +13,13 @@ from pydantic import Field
 from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.address import job_server
 from cluster.connection.dashboard import get_json
-from cluster.connection.local_state import LocalCluster, clear_state, local_cluster, state_dir
+from cluster.connection.local_state import (
+    LocalCluster,
+    clear_state,
+    cluster_name,
+    local_cluster,
+    state_dir,
+)
 from cluster.connection.nodes import describe_node, read_nodes, sum_resources
 from cluster.local.processes import terminate_cluster
 from cluster.local.start import start_nodes
@@ -132,7 +138,7 @@ def tear_down(cluster: LocalCluster) -> int:
 def _exclusive_lock() -> Iterator[None]:
     """Prevent concurrent commands from starting or stopping nodes: they would overwrite the state file."""
     try:
-        with FileLock(state_dir() / "cluster.lock", timeout=0):
+        with FileLock(state_dir() / f"{cluster_name()}.lock", timeout=0):
             yield
     except Timeout:
         raise UserError("another `melray cluster` command is running; wait for it to end") from None

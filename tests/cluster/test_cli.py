@@ -15,7 +15,7 @@ import torch
 import yaml
 from pydantic import BaseModel
 
-from cluster.arguments.common_flags import CommonFlags, split_common_flags, verbosity_flags
+from cluster.arguments.common_flags import CommonFlags, job_flags, split_common_flags
 from cluster.arguments.flags import help_text, parse
 from cluster.arguments.registry import COMMAND_SPECS, load_config_class
 from cluster.arguments.usage import COMMANDS, COMMON_FLAGS
@@ -299,9 +299,9 @@ def test_closed_output_is_not_an_error() -> None:
 
 
 def test_common_flags_may_appear_anywhere() -> None:
-    arguments = "--data d --address auto --out o --cpus 3 --quiet --debug".split()
+    arguments = "--data d --address auto --out o --quiet --debug".split()
     common, rest = split_common_flags(arguments)
-    assert common == CommonFlags(None, "auto", 3, "warning", True)
+    assert common == CommonFlags(None, "auto", None, "warning", True)
     assert rest == ["--data", "d", "--out", "o"]
 
 
@@ -319,10 +319,16 @@ def test_flags_set_the_log_level(flags: list[str], level: int, capsys: pytest.Ca
     assert logger.level == level
 
 
-def test_verbosity_flags_restore_the_parsed_flags() -> None:
-    for flags in ([], ["--quiet"], ["--log-level", "debug", "--debug"]):
+def test_flags_of_a_job_restore_the_parsed_flags() -> None:
+    for flags in (
+        [],
+        ["--quiet"],
+        ["--log-level", "debug", "--debug"],
+        ["--no-ray", "--cpus", "3"],
+        ["--ray"],
+    ):
         common, _ = split_common_flags(flags)
-        assert split_common_flags(verbosity_flags(common)) == (common, [])
+        assert split_common_flags(job_flags(common)) == (common, [])
 
 
 def test_error_is_red_on_a_terminal_only() -> None:

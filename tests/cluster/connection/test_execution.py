@@ -62,6 +62,10 @@ def test_command_that_needs_ray_is_refused_without(sessions: list[str]) -> None:
         pass
     with pytest.raises(UserError, match=r"^--address a:1 and --no-ray: drop one of them$"):
         split_common_flags(["--address", "a:1", "--no-ray"])
+    with pytest.raises(
+        UserError, match=r"^--cpus 2: CPUs of this host, which --address a:1 does not use; drop"
+    ):
+        split_common_flags(["--address", "a:1", "--cpus", "2"])
 
 
 FEATURES = "--features.mel.sample-rate 8000 --features.mel.n-fft 256 --features.mel.hop-length 256".split()

@@ -18,7 +18,15 @@ import pytest
 from cluster.cli import run
 from cluster.connection.address import JobServer, job_server, ray_address
 from cluster.connection.dashboard import get_json, read_version
-from cluster.connection.local_state import LocalCluster, ProcessRef, running_cluster, save_state, state_dir
+from cluster.connection.local_state import (
+    LocalCluster,
+    ProcessRef,
+    clear_state,
+    local_cluster,
+    running_cluster,
+    save_state,
+    state_dir,
+)
 from cluster.connection.token import Token, default_token, read_token, write_token
 from cluster.jobs.command import JobCommand, validate_command
 from cluster.jobs.details import JobDetails, find_job, parse_job
@@ -186,10 +194,12 @@ def test_config_file_is_packed_and_its_paths_resolved(
     assert validate(*arguments, "--shards", "/s").arguments == [*resolved, "--shards", "/s"]
 
 
-def test_verbosity_flags_are_passed_to_the_job() -> None:
+def test_common_flags_are_passed_to_the_job() -> None:
     assert validate("evaluate", "--run", "/r", "--quiet").arguments[3:] == ["--log-level", "warning"]
     assert validate("evaluate", "--debug", "--run", "/r").arguments[3:] == ["--debug"]
-    assert validate("evaluate", "--run", "/r", "--cpus", "2").arguments == ["evaluate", "--run", "/r"]
+    flags = ["--no-ray", "--cpus", "2"]
+    assert validate("extract", "--data", "/d", "--out", "/o", *flags).arguments[-3:] == flags
+    assert validate("extract", "--data", "/d", "--out", "/o", "--ray").arguments[-1:] == ["--ray"]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +209,10 @@ def test_verbosity_flags_are_passed_to_the_job() -> None:
         (["submit"], "`melray submit` cannot be submitted as a job"),
         (["extract", "--address", "auto"], "--address auto must come before `--`"),
         (["extract", "--data", "/d", "--out", "/o", "--copies", "-1"], "--copies -1: "),
+        (
+            ["extract", "--data", "/d", "--out", "/o", "--cpus", "2"],
+            "--cpus 2: a job uses the CPUs of its cluster",
+        ),
     ],
 )
 def test_invalid_command_is_rejected_before_submission(
@@ -346,25 +360,46 @@ def test_ray_address_rejects_dashboard_urls_and_closed_ports(separate_home: Path
         ray_address("127.0.0.1:9")
 
 
+def local_cluster_of(folder: Path) -> LocalCluster:
+    """Return a cluster that this process seems to run."""
+    import psutil
+
+    return LocalCluster(
+        address="127.0.0.2:5",
+        dashboard="http://127.0.0.1:7",
+        token=folder / "token",
+        folder=folder,
+        nodes=1,
+        cpus=1,
+        supervisor=ProcessRef.of(psutil.Process()),
+    )
+
+
+def test_hosts_that_share_a_home_have_clusters_of_their_own(
+    separate_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("platform.node", lambda: "login1.site.org")
+    first = local_cluster_of(separate_home)
+    save_state(first)
+    monkeypatch.setattr("platform.node", lambda: "login2.site.org")
+    assert local_cluster() is None and not job_server(None).is_local
+    save_state(first.model_copy(update={"dashboard": "http://127.0.0.1:8"}))
+    clear_state()
+    monkeypatch.setattr("platform.node", lambda: "login1.site.org")
+    assert local_cluster() == first
+
+
 def test_local_cluster_is_default_and_keeps_token(
     separate_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import psutil
-
-    token = state_dir() / "cluster.token"
+    cluster = local_cluster_of(separate_home)
+    token = cluster.token
     write_token(token)
-    head = ProcessRef.of(psutil.Process())
-    cluster = LocalCluster(
-        address="127.0.0.2:5",
-        dashboard="http://127.0.0.1:7",
-        token=token,
-        folder=separate_home,
-        nodes=1,
-        cpus=1,
-        supervisor=head,
-    )
     save_state(cluster)
     local, remote = job_server(None), job_server("http://h:1")
+    assert job_server("http://localhost:7") == job_server("http://127.0.0.1:7/") == local
+    assert not job_server("http://localhost:8").is_local
     assert (local.url, local.is_local) == ("http://127.0.0.1:7", True)
     assert local.token == read_token(token, "the cluster's file")
     assert (remote.token, remote.is_local) == (None, False)
@@ -377,6 +412,7 @@ def test_local_cluster_is_default_and_keeps_token(
         monkeypatch.setenv(name, "")  # so that they are restored afterwards
     assert ray_address("auto") == "127.0.0.2:5"
     # A process that reuses the id of the head is not a cluster.
+    head = cluster.supervisor
     reused = ProcessRef(pid=head.pid, started=head.started - 60)
     save_state(cluster.model_copy(update={"supervisor": reused}))
     assert running_cluster() is None
