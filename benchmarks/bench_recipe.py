@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.common import save_result, train_without_fold
 from models.calibration import TEMPERATURES, best_temperature
+from pipeline.audio.augment import AugmentConfig
 
 FOLDS = (1, 2, 3, 4, 5)
 # Each fold is in two of these pairs.
@@ -35,6 +36,9 @@ SMALL_NETWORK = {"channels": (16, 32, 64, 128), "embedding_dim": 128}
 TTA_SHIFTS = (1, 8)
 
 
+DEFAULT_AUGMENTATIONS = AugmentConfig().augmentations
+
+
 class Variant(NamedTuple):
     """Settings that differ from the defaults."""
 
@@ -43,6 +47,7 @@ class Variant(NamedTuple):
     copies: int = 1
     combined: bool = False
     """Whether each copy has several augmentations."""
+    augmentations: tuple[str, ...] = DEFAULT_AUGMENTATIONS
 
 
 def _mixup(rate: float, alpha: float, domain: str = "db") -> dict[str, Any]:
@@ -51,6 +56,8 @@ def _mixup(rate: float, alpha: float, domain: str = "db") -> dict[str, Any]:
 
 _DEFAULT_MEL = {"n_mels": 128, "hop_length": 512}
 _EQUALIZER = {"spec_augment": {"band_gain_db": 6.0}}
+
+_CHANGING = tuple(name for name in DEFAULT_AUGMENTATIONS if name not in ("unchanged", "time_shift"))
 
 VARIANTS: dict[str, Variant] = {
     "default": Variant(),
@@ -96,6 +103,10 @@ VARIANTS: dict[str, Variant] = {
     "15 combined copies, 40 epochs, MixUp of every sample": Variant(
         _mixup(1.0, 1.0) | {"epochs": 40}, copies=15, combined=True
     ),
+    "without unchanged copies and time shift": Variant(augmentations=_CHANGING),
+    "15 combined copies without time shift, 20 epochs, MixUp of every sample": Variant(
+        _mixup(1.0, 1.0) | {"epochs": 20}, copies=15, combined=True, augmentations=_CHANGING
+    ),
     "resnet-se": Variant({"model": {"arch": "resnet-se"}}),
     "mobilenet": Variant({"model": {"arch": "mobilenet"}}),
     "dropout 0.5": Variant({"model": {"dropout": 0.5}}),
@@ -119,7 +130,12 @@ class Run(NamedTuple):
         """Return the folder of its spectrograms."""
         variant = VARIANTS[self.variant]
         name = "combined" if variant.combined else "copies"
-        parts = [f"{name}{variant.copies}", *(f"{key}{value}" for key, value in sorted(variant.mel.items()))]
+        left_out = [f"no-{name}" for name in DEFAULT_AUGMENTATIONS if name not in variant.augmentations]
+        parts = [
+            f"{name}{variant.copies}",
+            *left_out,
+            *(f"{key}{value}" for key, value in sorted(variant.mel.items())),
+        ]
         folder = f"{'_'.join(parts)}_folds_{self.pair[0]}{self.pair[1]}"
         return Path(options.out) / "shards" / options.size / folder
 
@@ -146,6 +162,7 @@ def extract_shards(run: Run, options: argparse.Namespace) -> None:
         data=table,
         out=run.shards(options),
         copies=variant.copies,
+        augmentations=variant.augmentations,
         combine_augmentations=variant.combined,
         features={"mel": mel} if mel else {},
     )

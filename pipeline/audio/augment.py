@@ -134,7 +134,7 @@ class AugmentConfig(Config):
     """Augmentations to choose from, with equal probability."""
     combine_augmentations: bool = False
     """Apply several augmentations to each copy, not one: each with a probability of one half, but not both a
-    pitch shift and a change of speed, which have a third each. Each has its own strength."""
+    pitch shift and a change of speed, which have a third each."""
     seed: int = Field(42, ge=0)
     """Random seed; a copy depends only on the seed, the clip id and the copy number."""
 

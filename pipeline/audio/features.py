@@ -76,8 +76,7 @@ def feature_mismatch(features: FeatureConfig, expected: FeatureConfig, owner: st
 class Spectrogram:
     """One shard row of a clip.
 
-    `mel` is in dB, float16 `[shape=(n_mels, num_frames)]`; copy 0 is the original clip. `strength` is the
-    largest of its augmentations.
+    `mel` is in dB, float16 `[shape=(n_mels, num_frames)]`; copy 0 is the original clip.
     """
 
     copy: int
@@ -200,13 +199,13 @@ def sample_rows(
     for copy in range(1, augment.copies + 1):
         rng = row_rng(augment.seed, clip_id, copy)
         names = sample_augmentations(augment, rng)
-        strengths = [1.0 - float(value) for value in rng.random(len(names))]
+        strength = 1.0 - float(rng.random())
         augmented = _augmentation_window(samples, names, features, rng)
-        for name, strength in zip(names, strengths, strict=True):
+        for name in names:
             if name == "time_shift":  # circular, so it must happen within the final clip length
                 augmented = fix_length(augmented, features.num_samples, rng)
             augmented = AUGMENTATIONS[name](augmented, features.mel.sample_rate, strength, rng)
-        yield Spectrogram(copy, max(strengths), "+".join(names), spectrogram(augmented, features, rng))
+        yield Spectrogram(copy, strength, "+".join(names), spectrogram(augmented, features, rng))
 
 
 def _augmentation_window(

@@ -148,12 +148,7 @@ class Vocoder:
     ) -> Tensor:
         """Estimate a padded signal `[shape=(B, L)]` of the target mel power, an upper bound where masked."""
         max_ratio_BTM = torch.where(floor_mask_BTM, 1.0, MAX_POWER_CORRECTION)
-        # Distribute the power evenly over each band; corrections at this stage would be lost, the loop makes
-        # them.
-        power_BTF = self._bank.spread(target_BTM.masked_fill(floor_mask_BTM, 0.0) / self._bank.area_M).add_(
-            TINY
-        )
-        spectrum_BTF = _set_power(stft.forward(self._noise(stft, seeds)), power_BTF)
+        spectrum_BTF = self._initial_spectrum(target_BTM.masked_fill(floor_mask_BTM, 0.0), stft, seeds)
         previous_BTF = torch.zeros_like(spectrum_BTF)
         for _ in range(self.iterations):
             projected_BTF = stft.forward(stft.inverse(spectrum_BTF))
@@ -169,6 +164,14 @@ class Vocoder:
             spectrum_BTF = _set_power(momentum_BTF, power_BTF)
             previous_BTF = projected_BTF
         return stft.inverse(spectrum_BTF)
+
+    def _initial_spectrum(self, target_BTM: Tensor, stft: _Stft, seeds: list[int]) -> Tensor:
+        """Return a spectrum with the phases of noise, and the power distributed evenly over each band.
+
+        Corrections of the power at this stage would be lost, the iterations make them.
+        """
+        power_BTF = self._bank.spread(target_BTM / self._bank.area_M).add_(TINY)
+        return _set_power(stft.forward(self._noise(stft, seeds)), power_BTF)
 
     def _noise(self, stft: _Stft, seeds: list[int]) -> Tensor:
         """Generate padded white noise `[shape=(B, L)]`, whose phases are consistent between frames."""

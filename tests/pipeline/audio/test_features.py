@@ -113,32 +113,11 @@ def test_combined_augmentations_are_applied_one_after_another():
 
     for row in rows[1:]:
         is_noisy = background(row.mel) > background(rows[0].mel) + 13
-        if "noise" not in row.augmentation or (row.augmentation == "noise" and row.strength > 0.3):
-            assert is_noisy == (row.augmentation == "noise")
+        if row.strength > 0.3:
+            assert is_noisy == ("noise" in row.augmentation)
     shifted = [row for row in rows if "time_shift" in row.augmentation]
     assert len({int(row.mel.max(axis=0).argmax()) for row in shifted}) > 5
     assert len({row.mel.tobytes() for row in rows if row.augmentation == "unchanged"}) == 1
-
-
-def test_each_combined_augmentation_has_its_own_strength(monkeypatch: pytest.MonkeyPatch):
-    applied: list[float] = []
-
-    def record(samples: np.ndarray, _rate: int, strength: float, _rng: np.random.Generator) -> np.ndarray:
-        applied.append(strength)
-        return samples
-
-    for name in ("reverb", "noise"):
-        monkeypatch.setitem(AUGMENTATIONS, name, record)
-    config = AugmentConfig(augmentations=("noise", "reverb"), combine_augmentations=True)
-    both = []
-    for number in range(400):
-        row = rows_of(encode(noise(0.1)), f"a/{number}.wav", augment=config)[1]
-        if row.augmentation == "reverb+noise":
-            assert row.strength == max(applied)
-            both.append(tuple(applied))
-        applied.clear()
-    assert abs(np.corrcoef(both, rowvar=False)[0, 1]) < 0.3
-    assert np.mean(both, axis=0) == pytest.approx([0.5, 0.5], abs=0.1)
 
 
 def test_copies_of_long_clip_are_random_crops():
