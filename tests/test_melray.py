@@ -106,3 +106,23 @@ def test_samples_of_file_have_its_rate(tmp_path: Path) -> None:
     assert rate == RATE
     np.testing.assert_allclose(samples, tone(400), atol=1e-6)
     assert melray.load_audio(tmp_path / "a.wav", 2 * RATE)[0].size == 2 * samples.size
+
+
+@pytest.mark.parametrize("rate", [500, 500_000])
+def test_sounds_of_any_rate_have_spectrograms(tmp_path: Path, rate: int) -> None:
+    """Ultrasound is recorded at 500 kHz, vibrations at a few hundred Hz."""
+    path = tmp_path / "a.wav"
+    samples = 0.3 * np.sin(2 * np.pi * 100 * np.arange(rate) / rate).astype(np.float32)
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    assert melray.spectrogram(path).shape[0] == melray.spectrogram(samples, sample_rate=rate).shape[0]
+    assert melray.load_audio(path, 16_000)[0].size == 16_000
+    with pytest.raises(
+        ValueError, match=f"a.wav has a sample rate of {rate:,} Hz: give load_audio the one to"
+    ):
+        melray.load_audio(path)
+
+
+def test_split_of_a_gan_of_one_class_can_be_opened(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, classes=1, clips=10)
+    mels, labels = melray.open_dataset(shards).arrays("train")
+    assert len(mels) == len(labels) == 16 and set(labels) == {0}

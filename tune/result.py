@@ -18,7 +18,7 @@ from tune.report.report import write_search_report
 from tune.study import importances
 from tune.trial.replaced import NOT_RESULTS, run_with_best_model
 from tune.trial.spec import COMMANDS, TrialSpec
-from tune.trials import Trial, best_trial
+from tune.trials import Mode, Trial, best_trial
 from tune.trials_table import trials_table
 
 
@@ -36,8 +36,9 @@ def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) ->
                 (trial.reason for trial in trials if trial.reason), "none ended an epoch with a score"
             )
             raise UserError(f"none of {plural(len(trials), 'trial')} produced a score: {reason}")
-        write_best(config, spec, best)
-        summary = summarize(config, trials, best)
+        epoch = model_epoch(spec, best, config.mode)
+        write_best(config, spec, best, epoch)
+        summary = summarize(config, trials, best, epoch)
         write_search_report(
             config.run / "report.html",
             title=f"Hyperparameter search: {'GAN' if config.model == 'gan' else 'classifier'}",
@@ -72,8 +73,18 @@ def report_header(config: SearchConfig) -> dict[str, str]:
     }
 
 
-def summarize(config: SearchConfig, trials: list[Trial], best: Trial) -> dict[str, Any]:
-    """Return the content of `summary.json`."""
+def model_epoch(spec: TrialSpec, best: Trial, mode: Mode) -> int:
+    """Return the epoch of the best trial's model; of several with the same score it has the lowest loss."""
+    point = best.best(mode)
+    assert point is not None
+    run = run_with_best_model(spec, best.number, spec.settings(best.number, best.params)[0].run)
+    training = (RunFolder(run).read_json("model.json") or {}).get("training") or {}
+    # The score of several inner folds is their mean.
+    return int(training["epoch"]) if training.get(spec.metric) == point.score else point.epoch
+
+
+def summarize(config: SearchConfig, trials: list[Trial], best: Trial, epoch: int) -> dict[str, Any]:
+    """Return the content of `summary.json`; `epoch` is that of the model of the trial `best`."""
     point = best.best(config.mode)
     assert point is not None
     states = [trial.state for trial in trials]
@@ -81,7 +92,7 @@ def summarize(config: SearchConfig, trials: list[Trial], best: Trial) -> dict[st
         "metric": config.metric_name,
         "score": point.score,
         "trial": best.number,
-        "epoch": point.epoch,
+        "epoch": epoch,
         "params": best.params,
         "trials": {state: states.count(state) for state in ("finished", "stopped", "failed", "running")},
         "epochs": sum(len(trial.points) for trial in trials),
@@ -95,8 +106,11 @@ def write_table(path: Path, trials: list[Trial], config: SearchConfig) -> None:
     write_text_atomically(path, table.to_csv(index=False))
 
 
-def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
-    """Write the settings of the best trial to `best.yaml` and copy its run to `best/`."""
+def write_best(config: SearchConfig, spec: TrialSpec, best: Trial, epoch: int) -> None:
+    """Write the settings of the best trial to `best.yaml` and copy its run to `best/`.
+
+    `epoch` is that of its model.
+    """
     settings = spec.settings(best.number, best.params)[0]
     command = COMMANDS[config.model]
     values = {
@@ -107,7 +121,7 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial) -> None:
     point = best.best(config.mode)
     assert point is not None
     header = [
-        f"# Best trial: {best.number}, {config.metric_name} {point.score:.6g} in epoch {point.epoch}.",
+        f"# Best trial: {best.number}, {config.metric_name} {point.score:.6g} in epoch {epoch}.",
         "#",
         f"#   melray {command} --config best.yaml --shards SHARDS --run RUN",
         "#",

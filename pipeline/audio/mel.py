@@ -25,10 +25,14 @@ CHUNK_FRAMES = 72
 CHUNK_BANDS = 16
 
 
+# Sample rates in Hz that sounds may be decoded to.
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 384_000
+
+
 class MelConfig(MelSettings):
     """Log-mel spectrogram settings, all of them known."""
 
-    sample_rate: int = Field(22_050, ge=1000, le=384_000)
+    sample_rate: int = Field(22_050, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE)
     """Sample rate in Hz."""
     n_fft: int = Field(2048, ge=16, le=65_536, multiple_of=2)
     """FFT window length in samples (even)."""

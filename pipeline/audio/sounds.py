@@ -13,7 +13,7 @@ from pipeline.audio.feature_defaults import ClipFormat, resolve_features
 from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip
 from pipeline.audio.features import spectrogram as clip_spectrogram
-from pipeline.audio.mel import MelConfig
+from pipeline.audio.mel import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, MelConfig
 from pipeline.audio.recordings import read_recording
 from pipeline.audio.sound_arguments import (
     check_features,
@@ -42,11 +42,16 @@ def load_audio(source: ClipSource, sample_rate: int | None = None) -> tuple[np.n
         AudioDecodeError: the file has no usable audio.
         UserError: its object store cannot be reached.
         ConfigError: a rate below 1000 Hz, or above 384,000 Hz.
-        ValueError: no path, URI or content.
+        ValueError: no path, URI or content; or no rate for a file whose own is out of that range.
     """
     source = check_source(source)
     with note_source(source):
         rate = read_recording(source).sample_rate if sample_rate is None else sample_rate
+        if sample_rate is None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            raise ValueError(
+                f"{source_name(source)} has a sample rate of {rate:,} Hz: give load_audio the one to resample "
+                f"to, of {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,} Hz"
+            )
         config = FeatureConfig(mel=MelConfig(sample_rate=rate), trim_db=None)
         return load_clip(source, config), config.mel.sample_rate
 
@@ -84,13 +89,19 @@ def spectrogram(
     else:
         source = check_source(sound)
         refuse_rate(sample_rate)
-        samples, rate = load_audio(source, None if features is None else features.mel.sample_rate)
+        samples, rate = load_audio(source, _rate_of(source) if features is None else features.mel.sample_rate)
     if features is None:
         features = _whole_sound(samples.size / rate, rate)
     samples = resample(samples, rate, features.mel.sample_rate)
     return clip_spectrogram(
         samples if features.trim_db is None else trim_silence(samples, features.trim_db), features
     )
+
+
+def _rate_of(source: ClipSource) -> int:
+    """Return the sample rate of a file in Hz, within the range that `load_audio` decodes to."""
+    with note_source(source):
+        return min(max(read_recording(source).sample_rate, MIN_SAMPLE_RATE), MAX_SAMPLE_RATE)
 
 
 def _whole_sound(seconds: float, rate: float) -> FeatureConfig:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,7 @@ from pipeline.classifier.multi_label.evaluation import (
     best_thresholds,
     with_cross_thresholds,
 )
-from pipeline.classifier.predictor_model import load_predictor
+from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.classifier.train import train_many
 from pipeline.data.clips import NO_FOLD
 from pipeline.data.dataset import ShardDataset
@@ -126,11 +127,13 @@ def report_folds(
     """
     device = driver_device(config.device)
     logits: list[RowLogits] = []
+    models: list[PredictorModel] = []
     descriptions: list[str] = []
     for train_config in runs.values():
         saved = load_predictor(train_config.run)
         _, rows, description = select_rows(EvaluateConfig(run=train_config.run, split="held-out"), saved)
         logits.append(predict_row_logits(saved, dataset, rows, config.tta_shifts, device))
+        models.append(saved)
         descriptions.append(description)
     temperatures, member_temperature = cross_fit_temperatures(logits, dataset)
     predictions, note = _at_cross_thresholds(
@@ -154,7 +157,7 @@ def report_folds(
         )
     pooled = join_predictions(dataset, predictions)
     description = f"{len(runs)} folds, each held out once{note}"
-    pooled_metrics = write_any(config.run, pooled, saved, [], description, config.tta_shifts)
+    pooled_metrics = write_any(config.run, pooled, _of_all_folds(models), [], description, config.tta_shifts)
     results: dict[str, Any] = {
         "folds": fold_results,
         "mean": {key: _statistic(np.mean, fold_results, key) for key in keys},
@@ -173,6 +176,15 @@ def report_folds(
     _print_results(results)
     print(f"in {duration(seconds)}; report: {config.run / 'report.html'}", flush=True)
     return results
+
+
+def _of_all_folds(models: list[PredictorModel]) -> PredictorModel:
+    """Return the last model with the settings that all have and without its epoch, for the report of all."""
+    *others, last = [model.metadata.training.get("config") or {} for model in models]
+    common = {key: value for key, value in last.items() if all(other.get(key) == value for other in others)}
+    return replace(
+        models[-1], metadata=models[-1].metadata.model_copy(update={"training": {"config": common}})
+    )
 
 
 def _at_cross_thresholds(predictions: list[AnyPredictions]) -> tuple[list[AnyPredictions], str]:

@@ -30,7 +30,7 @@ from pipeline.classifier.mean_weights import update_statistics
 from pipeline.classifier.multi_label.label_mode import monitored_metric
 from pipeline.classifier.multi_label.validation import evaluate_multi_label_epoch
 from pipeline.classifier.prepare import prepare
-from pipeline.classifier.saved_state import publish, restore, write_checkpoint
+from pipeline.classifier.saved_state import publish, restore, save_current_model, write_checkpoint
 from pipeline.classifier.schedule import last_epoch, learning_rate
 from pipeline.classifier.state import TrainState
 from pipeline.classifier.step import plan_step, train_step
@@ -39,6 +39,7 @@ from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.complete_model import complete_model
 from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.placement import STREAM_NOTE
@@ -182,6 +183,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
     checkpoint = checkpoints.read(world)
     if checkpoint is not None:
         restore(state, *checkpoint)
+        complete_model(state, run, owner, state.best_score.clear, partial(save_current_model, state))
     tensorboard = config.logs_to_tensorboard
     log = world.run_on_all_ranks(
         partial(open_run_log, run, world.rank == 0, state.history, config.epochs, tensorboard)
@@ -206,9 +208,8 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
                 "best": improved,
             }
             state.history.append(epoch_metrics)
-            world.run_on_all_ranks(partial(run.check_owner, owner) if world.rank == 0 else _noop)
             world.run_on_all_ranks(
-                partial(publish, state, checkpoints, log, improved) if world.rank == 0 else _noop
+                partial(publish, state, checkpoints, log, improved, owner) if world.rank == 0 else _noop
             )
             yield epoch_metrics
     return {

@@ -60,6 +60,8 @@ class EnsembleRecord:
                 runs, ensemble.get("temperature", 1.0), thresholds=ensemble.get("thresholds")
             )
         results = folder.read_json(CROSSVAL_NAME) or {}
+        if "tuned" in results:  # a nested cross-validation
+            return EnsembleRecord.read(run / "tuned")
         runs = [run / f"fold_{fold['fold']}" for fold in results.get("folds", [])]
         if not runs:
             return None
@@ -124,7 +126,7 @@ def model_facts(saved: AnyClassifier) -> dict[str, str]:
     training = saved.metadata.training
     if isinstance(saved, PredictorModel) and saved.members > 1:
         return {"models": f"{saved.members}, mean of their probabilities"}
-    facts = {"checkpoint epoch": str(training.get("epoch", "?"))}
+    facts = {"checkpoint epoch": str(training["epoch"])} if "epoch" in training else {}
     if validated := training.get("validated"):
         key = "val_map" if "val_map" in validated else "val_accuracy"
         name = "macro average precision" if key == "val_map" else "accuracy"

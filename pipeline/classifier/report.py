@@ -46,7 +46,7 @@ def write_report(
         path: HTML file; its folder is created.
         content: metrics of `models.metrics.classification_metrics`, examples and facts.
         confusion: counts of the pairs of true and predicted class.
-        mistakes: misclassified clips; the 12 most confident ones are shown.
+        mistakes: misclassified clips, at least the 12 most confident ones, which are shown.
     """
     per_class = content.metrics["per_class"]
     names = [entry["name"] for entry in per_class]
@@ -70,7 +70,7 @@ def write_report(
         overconfidence=_overconfidence(content.metrics),
         example_note=describe_selection(len(content.examples), num_scored),
         mistakes=shown,
-        num_mistakes=len(mistakes),
+        num_mistakes=int(confusion.count.sum()) - confusion.correct,
     )
 
 

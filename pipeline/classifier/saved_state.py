@@ -14,17 +14,27 @@ from pipeline.training.epoch_position import PositionTensors, read_position
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import ClassifierMetadata, save_model
 from pipeline.training.optim import load_optimizer, optimizer_tensors
+from pipeline.training.run_folder import RunFolder
 
 
-def publish(state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
-    """Write the model if it improved, then the checkpoint, then the log.
+def publish(
+    state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: bool, owner: str | None
+) -> None:
+    """Write the checkpoint, then the model if it improved, then the log.
 
-    In this order a crash in between repeats the epoch and nothing else.
+    The checkpoint has the weights of the model too: after a crash in between the model is written from it.
+
+    Raises:
+        UserError: another process has taken over the run, or it cannot be written.
     """
-    with report_os_errors("writing to", state.config.run):
+    run = RunFolder(state.config.run)
+    run.check_owner(owner)
+    write_checkpoint(state, checkpoints)
+    with report_os_errors("writing to", run.path):
         if improved:
-            _save_model(state)
-        write_checkpoint(state, checkpoints)
+            run.check_owner(owner)
+            save_current_model(state)
+        run.check_owner(owner)
         log.epoch(state.history)
 
 
@@ -48,6 +58,7 @@ def write_checkpoint(
         "epoch": state.epoch,
         "best_score": state.best_score,
         "best_epoch": state.best_epoch,
+        "thresholds": state.thresholds,
         "ema_step": state.ema.step,
         "grad_scaler": state.scaler.state_dict(),
         "history": state.history,
@@ -64,6 +75,8 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
     state.step, state.epoch, state.ema.step = values["step"], values["epoch"], values["ema_step"]
     state.best_score, state.best_epoch = values["best_score"], values["best_epoch"]
     state.history = values["history"]
+    if values.get("thresholds"):
+        state.thresholds = tuple(values["thresholds"])
     if values.get("grad_scaler"):
         state.scaler.load_state_dict(values["grad_scaler"])
     state.position = read_position(state.world, tensors, values)
@@ -72,8 +85,8 @@ def restore(state: TrainState, tensors: dict[str, dict[str, Tensor]], values: di
         state.step = state.ema.step = state.epoch * state.steps_per_epoch
 
 
-def _save_model(state: TrainState) -> None:
-    """Write the EMA weights, with the metadata that inference needs."""
+def save_current_model(state: TrainState) -> None:
+    """Write the EMA weights of the last epoch, with the metadata that inference needs."""
     class_names, train = state.dataset.class_names, state.split.train
     if state.multi_label is None:
         counts = np.bincount(state.labels[train], minlength=len(class_names))

@@ -27,7 +27,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.training.launch import fit, run_tasks
-from pipeline.training.run import finish_run, log_once, start_run, training_clips
+from pipeline.training.run import finish_run, log_once, seconds_before, start_run, training_clips
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.single_worker_runs import TrainingTask
 from pipeline.training.trackers.tracking import tracked
@@ -141,8 +141,8 @@ def _train_wholes(pending: dict[str, TrainClassifierConfig], runs: int) -> dict[
 
 def _train_alone(name: str, config: TrainClassifierConfig) -> dict[str, Any]:
     """Train a run whose folder is open, on as many workers as it requests; return its summary."""
-    start_time = time.monotonic()
     run = RunFolder(config.run)
+    start_time = time.monotonic() - seconds_before(run)
     epochs_done = len(run.read_history())
     prefix = f"{name}: " if name else ""
     if epochs_done:
@@ -211,7 +211,7 @@ def _train(config: TrainClassifierConfig, world: World, owner: str | None) -> di
 
 def _train_and_finish(config: TrainClassifierConfig, world: World, owner: str | None) -> dict[str, Any]:
     """Train and mark the run as complete, independently of concurrent runs."""
-    start_time = time.monotonic()
+    start_time = time.monotonic() - seconds_before(RunFolder(config.run))
     result = _train(config, world, owner)
     return _finish(config, result, time.monotonic() - start_time)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -157,6 +157,12 @@ class SoundDataset:
         )
 
 
+class _AnySplitConfig(SplitConfig):
+    """Split of any dataset, also of the single class of a GAN: what is trained with it is not known here."""
+
+    min_classes: ClassVar[int] = 1
+
+
 def open_sound_dataset(
     shards: str | Path,
     *,
@@ -188,7 +194,7 @@ def open_sound_dataset(
         ConfigError: an invalid setting of the split.
     """
     path = user_path(shards)
-    config = SplitConfig(
+    config = _AnySplitConfig(
         val_fraction=val_fraction,
         val_split=val_split,
         fold=fold,

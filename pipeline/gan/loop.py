@@ -29,9 +29,18 @@ from pipeline.gan.collapse import detect_collapse
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.rollback import pop_collapse, rollback, sample_diversity
 from pipeline.gan.schedule import learning_rate_factor
-from pipeline.gan.state import GanTrainState, prepare, publish, restore, write_checkpoint
+from pipeline.gan.state import (
+    GanTrainState,
+    forget_best_score,
+    prepare,
+    publish,
+    restore,
+    save_current_model,
+    write_checkpoint,
+)
 from pipeline.gan.step import METRIC_NAMES, plan_step, train_step
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.complete_model import complete_model
 from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.placement import STREAM_NOTE
@@ -149,6 +158,9 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
     checkpoint = checkpoints.read(world)
     if checkpoint is not None:
         restore(state, *checkpoint)
+        complete_model(
+            state, run, owner, partial(forget_best_score, state), partial(save_current_model, state)
+        )
     is_main = world.rank == 0
     tensorboard = config.logs_to_tensorboard
     log = world.run_on_all_ranks(
@@ -207,8 +219,7 @@ def end_epoch(
             "best": improved,
         }
     )
-    world.run_on_all_ranks(partial(RunFolder(config.run).check_owner, owner) if is_main else dict)
-    world.run_on_all_ranks(partial(publish, state, checkpoints, log, improved) if is_main else dict)
+    world.run_on_all_ranks(partial(publish, state, checkpoints, log, improved, owner) if is_main else dict)
 
 
 def save_within_epoch(

@@ -42,6 +42,7 @@ from pipeline.training.optim import (
     set_float32_precision,
 )
 from pipeline.training.placement import TrainingData, open_data
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.step_runner import FlatGradients, StepRunner
 from pipeline.training.world import World
 
@@ -217,23 +218,41 @@ def reset(state: GanTrainState) -> None:
     state.lr_scale, state.best_score, state.history = 1.0, None, []
 
 
-def publish(state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool) -> None:
-    """Write the generator if it improved, then the checkpoint, then the log.
+def publish(
+    state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool, owner: str | None
+) -> None:
+    """Write the checkpoint, then the generator if it improved, then the log.
 
-    In this order, a crash in between repeats only the epoch.
+    The checkpoint has the weights of the generator too: after a crash in between it is written from it.
+
+    Raises:
+        UserError: another process has taken over the run, or it cannot be written.
     """
-    config, dataset = state.config, state.dataset
-    with report_os_errors("writing to", config.run):
+    run = RunFolder(state.config.run)
+    run.check_owner(owner)
+    write_checkpoint(state, checkpoints)
+    with report_os_errors("writing to", run.path):
         if improved:
-            metadata = GeneratorMetadata(
-                model=config.gan,
-                features=dataset.features,
-                class_names=dataset.class_names,
-                training={**state.history[-1], "config": config.identity()},
-            )
-            save_model(config.run, state.ema.model, metadata)
-        write_checkpoint(state, checkpoints)
+            run.check_owner(owner)
+            save_current_model(state)
+        run.check_owner(owner)
         log.epoch(state.history)
+
+
+def save_current_model(state: GanTrainState) -> None:
+    """Write the EMA generator of the last epoch, with the metadata that generation needs."""
+    metadata = GeneratorMetadata(
+        model=state.config.gan,
+        features=state.dataset.features,
+        class_names=state.dataset.class_names,
+        training={**state.history[-1], "config": state.config.identity()},
+    )
+    save_model(state.config.run, state.ema.model, metadata)
+
+
+def forget_best_score(state: GanTrainState) -> None:
+    """Delete the best score, so that the next epoch with one is the best."""
+    state.best_score = None
 
 
 def write_checkpoint(

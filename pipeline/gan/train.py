@@ -21,7 +21,7 @@ from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
 from pipeline.training.launch import fit
-from pipeline.training.run import finish_run, start_run
+from pipeline.training.run import finish_run, seconds_before, start_run
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracking import tracked
 
@@ -56,7 +56,8 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
 
 def _train(config: TrainGanConfig) -> dict[str, Any]:
     """Train a run whose folder is open; return its summary."""
-    run, start_time = RunFolder(config.run), time.monotonic()
+    run = RunFolder(config.run)
+    start_time = time.monotonic() - seconds_before(run)
     check_clips(config)
     if config.select_best:
         train_selection_classifier(config)

@@ -82,7 +82,10 @@ class FolderOwner:
         path: Any = self._folder / RECORD_NAME
         if path.create(self._text()):
             return
-        if record := _read_record(self._folder):
+        record = _read_record(self._folder)
+        if record and record["id"] == self._record["id"]:
+            return  # the store answered with an error after it had written, and the request was repeated
+        if record:
             raise _in_use(self._folder, self._flag, record)
         self._write()  # a damaged record
 

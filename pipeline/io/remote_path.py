@@ -84,6 +84,10 @@ class RemotePath:
     def relative_to(self, other: RemotePath) -> PurePosixPath:
         return PurePosixPath(self._key).relative_to(other._key)
 
+    def is_relative_to(self, other: RemotePath) -> bool:
+        """Return whether the path is `other` or in it."""
+        return self._scheme == other._scheme and PurePosixPath(self._key).is_relative_to(other._key)
+
     @property
     def key(self) -> str:
         """`bucket/folder/file`."""

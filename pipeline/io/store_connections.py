@@ -171,7 +171,8 @@ def _open_s3(bucket: str, settings: dict[str, str]) -> ObstoreBucket:
         endpoint = endpoint or profile.endpoint
         region = region or profile.region
     if endpoint:
-        config["endpoint"] = endpoint
+        # By this name: obstore reads AWS_ENDPOINT_URL_S3 itself, and prefers it to `endpoint`.
+        config["aws_endpoint_url_s3"] = endpoint
     region = region or "us-east-1"
     config["region"] = region if endpoint or "region" in settings else bucket_region(bucket, region)
     is_anonymous = bool(config.get("skip_signature"))

@@ -39,12 +39,16 @@ class Run:
 
     @property
     def parts(self) -> list[Path]:
-        """Folders of the runs that it consists of: members of an ensemble, folds of a cross-validation."""
-        return sorted(
+        """Folders of the runs that it consists of: members of an ensemble, folds of a cross-validation.
+
+        Those of `crossval --tuned` are the tuned ones.
+        """
+        folders = [
             path.parent
-            for pattern in ("member_*", "fold_*")
+            for pattern in ("member_*", "fold_*", "tuned/fold_*")
             for path in self.path.glob(f"{pattern}/config.json")
-        )
+        ]
+        return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
 
     @property
     def split(self) -> pd.DataFrame | None:
@@ -133,6 +137,7 @@ def _read_crossval(folder: RunFolder) -> Run:
     summary = folder.read_object(CROSSVAL_NAME, fix=RESTORE)
     if (folder.path / SEARCH_NAME).is_file():
         raise UserError(f"{folder.path}: a search; read it with melray.read_search")
-    if summary is None and not list(folder.path.glob("fold_*/config.json")):
+    folds = ("fold_*/config.json", "tuned/fold_*/config.json")
+    if summary is None and not any(list(folder.path.glob(pattern)) for pattern in folds):
         raise UserError(f"{folder.path}: no run in it; give the folder of --run of `melray train-classifier`")
     return Run(folder.path, "crossval", {}, pd.DataFrame(), summary, "")

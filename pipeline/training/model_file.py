@@ -28,6 +28,7 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.tensor_file import load_metadata, load_tensors, save_tensors
 
 MODEL_NAME = "model.safetensors"
+METADATA_NAME = "model.json"
 M = TypeVar("M", bound="ModelMetadata")
 N = TypeVar("N", bound=nn.Module)
 
@@ -92,7 +93,7 @@ class SavedGenerator:
 def save_model(run: Path, model: nn.Module, metadata: ModelMetadata) -> None:
     """Write `model.safetensors`, whose header holds the metadata, and `model.json`, its readable copy."""
     save_tensors(run / MODEL_NAME, model.state_dict(), metadata.to_dict())
-    write_text_atomically(run / "model.json", json.dumps(metadata.to_dict(), indent=1, ensure_ascii=False))
+    write_text_atomically(run / METADATA_NAME, json.dumps(metadata.to_dict(), indent=1, ensure_ascii=False))
 
 
 def load_classifier(run: Path, flag: str = "--run") -> SavedClassifier:
@@ -152,12 +153,27 @@ def model_kind(run: Path) -> str:
     Raises:
         UserError: the storage cannot be read.
     """
-    path = run / "model.json"
+    path = run / METADATA_NAME
     try:
         with report_os_errors("reading", path, besides=(FileNotFoundError, NotADirectoryError)):
             return str(json.loads(path.read_text(encoding="utf-8"))["kind"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return ""
+
+
+def model_epoch(run: Path) -> int | None:
+    """Return the epoch of the model of a run; None without a model, or if its metadata is damaged.
+
+    Raises:
+        UserError: the storage cannot be read.
+    """
+    path = run / METADATA_NAME
+    try:
+        with report_os_errors("reading", path, besides=(FileNotFoundError, NotADirectoryError)):
+            epoch = json.loads(path.read_text(encoding="utf-8"))["training"]["epoch"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    return epoch if isinstance(epoch, int) and (run / MODEL_NAME).is_file() else None
 
 
 def _read(

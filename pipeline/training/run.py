@@ -104,8 +104,19 @@ def _log_warning(text: str) -> None:
     logger.warning("%s", text)
 
 
+def seconds_before(run: RunFolder) -> float:
+    """Return how long the epochs took that an interrupted run has completed, in seconds."""
+    return sum(epoch["seconds"] for epoch in run.read_history())
+
+
 def finish_run(config: TrainingConfig, result: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Write `summary.json`, which marks the run as complete; return its content."""
+    """Write `summary.json`, which marks the run as complete; return its content.
+
+    Args:
+        config: settings of the run.
+        result: its other values.
+        seconds: duration of the training, with `seconds_before` of a resumed run.
+    """
     summary = {**result, "total_seconds": seconds}
     RunFolder(config.run).write_json("summary.json", summary)
     return summary

@@ -34,6 +34,7 @@ from pipeline.data.dataset_identity import (
 )
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import remove_temporary_files, write_text_atomically
+from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import check_right_to_delete
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
 
@@ -103,11 +104,18 @@ class RunFolder:
                 with report_os_errors("writing to", self.path):
                     self.write_json("config.json", renewed)
             return
+        self._check_unused()
         content = {**requested, "rows_digests": rows_digests(datasets), "shards": str(shards)}
         with report_os_errors("creating", self.path):
             check_right_to_delete(self.path, "--run")
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", content)
+
+    def _check_unused(self) -> None:
+        """Raise `UserError` if the folder has results of another command, which a run in it would hide."""
+        check_output_folder(self.path, ("training run",), "--run")
+        if (self.path / CROSSVAL_NAME).is_file() or self._first_fold():
+            raise UserError(f"--run {self.path} contains a cross-validation; choose another --run")
 
     def acquire(self) -> str:
         """Make the caller the owner of the run; return its id.
@@ -151,8 +159,11 @@ class RunFolder:
             raise UserError(f"{flag} {self.path} is an unfinished cross-validation: {_AGAIN}")
 
     def _first_fold(self) -> str:
-        """Return the name of the first fold of a cross-validation, empty if this is none."""
-        return min((path.parent.name for path in self.path.glob("fold_*/config.json")), default="")
+        """Return the path of the first fold of a cross-validation below it, empty if this is none."""
+        for arm in ("", "tuned/"):
+            if names := [path.parent.name for path in self.path.glob(f"{arm}fold_*/config.json")]:
+                return arm + min(names)
+        return ""
 
     def read_config(self, keys: Collection[str] = ()) -> dict[str, Any] | None:
         """Read `config.json`; None if it does not exist.

@@ -55,6 +55,7 @@ class S3Server:
         - `fail_every`: every n-th request fails (0: none);
         - `deny`: all requests are denied;
         - `errors`: kinds of requests that fail, each with status and body of the answer;
+        - `lost_answers`: so many objects are written although the answer is an error;
         - `region`: region that the server says its buckets are in.
         """
         self._control(**settings)
@@ -123,6 +124,7 @@ class _Application:
         self.latency_s, self.fail_every, self.deny, self.count = latency_s, 0, False, 0
         self.region, self.authorization = "us-east-1", ""
         self.errors: dict[str, tuple[int, str]] = {}
+        self.lost_answers = 0
         self.requests: Counter[str] = Counter()
         self.buckets: dict[str, dict[str, _Object]] = {}
         self.sorted_keys: dict[str, list[str]] = {}
@@ -139,6 +141,7 @@ class _Application:
         self.deny = values.get("deny", self.deny)
         self.region = values.get("region", self.region)
         self.errors = values.get("errors", self.errors)
+        self.lost_answers = values.get("lost_answers", self.lost_answers)
         if "authorization" in values:
             return web.json_response({"authorization": self.authorization})
         if values.get("reset"):
@@ -172,7 +175,11 @@ class _Application:
             return web.Response(status=status, text=text, content_type="application/xml")
         if bucket not in self.buckets and kind != "PUT bucket":
             return _error(404, "NoSuchBucket")
-        return getattr(self, f"_{kind.replace(' ', '_').lower()}")(request, bucket, key, body)
+        response = getattr(self, f"_{kind.replace(' ', '_').lower()}")(request, bucket, key, body)
+        if kind == "PUT" and self.lost_answers:
+            self.lost_answers -= 1
+            return _error(500, "InternalError")
+        return response
 
     def _get(self, request: web.Request, bucket: str, key: str, body: bytes) -> web.Response:
         stored = self.buckets[bucket].get(key)

@@ -37,7 +37,7 @@ def test_table_lists_best_trial_first(tmp_path: Path) -> None:
 
 
 def test_summary_counts_states_and_epochs() -> None:
-    assert summarize(search_config(), TRIALS, TRIALS[1]) == {
+    assert summarize(search_config(), TRIALS, TRIALS[1], 1) == {
         "metric": "val_macro_f1",
         "score": 0.75,
         "trial": 1,
@@ -51,7 +51,7 @@ def test_summary_counts_states_and_epochs() -> None:
 
 def test_printed_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     config = search_config()
-    print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1]))
+    print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1], 1))
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "4 trials in 32 s: 1 finished, 1 stopped, 1 failed, 1 unfinished; 3 epochs in total",
@@ -95,5 +95,20 @@ def test_results_of_other_commands_in_the_best_run_are_kept(shards: Path, tmp_pa
 
 def test_printed_paths_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
     config = search_config(run=Path("/my search"))
-    print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1]))
+    print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1], 1))
     assert "tensorboard --logdir '/my search/trials'" in capsys.readouterr().out
+
+
+def test_result_names_the_epoch_of_the_model_in_best(shards: Path, tmp_path: Path) -> None:
+    """Of epochs with the same score it is the one with the lowest loss, not the first."""
+    config = search_config(shards=shards, run=tmp_path / "run")
+    spec = make_spec(config)
+    points = [Point(1, 0.5, 1.0), Point(2, 0.6, 2.0), Point(3, 0.6, 3.0)]
+    trial = Trial(0, spec.space.read(spec.base), "finished", "", 3.0, points)
+    SearchFolder(config.run).save(trial)
+    model = SearchFolder(config.run).trial(0) / "model.json"
+    model.write_text('{"training": {"epoch": 3, "val_macro_f1": 0.6}}')
+    assert write_results(config, spec, [trial])["epoch"] == 3
+    assert "val_macro_f1 0.6 in epoch 3." in (config.run / "best.yaml").read_text()
+    model.unlink()
+    assert write_results(config, spec, [trial])["epoch"] == 2

@@ -13,7 +13,7 @@ from pipeline.gan.config import TrainGanConfig
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.config import TrainingConfig
-from pipeline.training.run import finish_run
+from pipeline.training.run import finish_run, seconds_before
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import EpochGenerator, World
 from tune.trial.spec import TrialSpec
@@ -61,7 +61,7 @@ def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[d
         yield from checkpoint[1]["history"] if checkpoint else run.read_history()
     if run.read_json("summary.json") is not None:
         return
-    start = time.monotonic()
+    start = time.monotonic() - seconds_before(run)
     result = yield from _train(config, world, run.acquire() if world.rank == 0 else None)
     if world.rank == 0:
         finish_run(config, result, time.monotonic() - start)

@@ -141,6 +141,7 @@ def write_label_set_evaluation(
             curves=precision_recall_curves(p, metrics["per_class"]),
             false_positives=false_positives,
             false_negatives=false_negatives,
+            num_errors=(int(_are_errors(p, 1).sum()), int(_are_errors(p, -1).sum())),
         )
     return metrics
 
@@ -186,9 +187,8 @@ def class_errors(predictions: LabelSetPredictions, class_names: Sequence[str], s
         class_names: names of the classes.
         sign: 1 for false positives, -1 for false negatives.
     """
-    targets, probabilities = predictions.targets, predictions.probabilities
-    is_predicted = probabilities >= predictions.thresholds
-    clips, labels = np.nonzero(is_predicted & ~targets if sign > 0 else targets & ~is_predicted)
+    probabilities = predictions.probabilities
+    clips, labels = np.nonzero(_are_errors(predictions, sign))
     order = np.argsort(-sign * probabilities[clips, labels], kind="stable")[:MAX_MISTAKES]
     clip_ids = predictions.clip_ids
     return [
@@ -202,6 +202,12 @@ def class_errors(predictions: LabelSetPredictions, class_names: Sequence[str], s
         )
         for i, c in zip(clips[order].tolist(), labels[order].tolist(), strict=True)
     ]
+
+
+def _are_errors(predictions: LabelSetPredictions, sign: int) -> np.ndarray:
+    """Return which predictions are false positives, or with `sign` -1 false negatives `[shape=(N, C)]`."""
+    targets, is_predicted = predictions.targets, predictions.probabilities >= predictions.thresholds
+    return is_predicted & ~targets if sign > 0 else targets & ~is_predicted
 
 
 def _error_entry(error: ClassError) -> dict[str, Any]:

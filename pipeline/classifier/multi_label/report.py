@@ -36,6 +36,7 @@ def write_multi_label_report(
     curves: Sequence[PrecisionRecall],
     false_positives: Sequence[ClassError],
     false_negatives: Sequence[ClassError],
+    num_errors: tuple[int, int],
 ) -> None:
     """Write the report atomically.
 
@@ -45,6 +46,7 @@ def write_multi_label_report(
         curves: precision-recall curves of the classes with clips.
         false_positives: wrongly predicted classes, to be shown in this order.
         false_negatives: missed classes, to be shown in this order.
+        num_errors: number of all wrongly predicted and of all missed classes.
     """
     metrics, total = content.metrics, len(content.metrics["per_class"])
     classes = weakest_classes(metrics["per_class"])
@@ -68,6 +70,8 @@ def write_multi_label_report(
         example_note=describe_selection(len(content.examples), num_scored),
         false_positives=false_positives,
         false_negatives=false_negatives,
+        num_false_positives=num_errors[0],
+        num_false_negatives=num_errors[1],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 from pipeline.training.trackers.client import Artifact, NewRun
 from pipeline.training.trackers.record import TrackerRecord
 
-# Limits of its interface: parameters of a request, characters of a parameter.
-MAX_PARAMETERS, MAX_CHARACTERS = 100, 6000
+# Limits of its interface: parameters and metrics of a request, characters of a parameter and of a name.
+MAX_PARAMETERS, MAX_METRICS, MAX_CHARACTERS, MAX_NAME = 100, 1000, 6000, 250
 ID_TAG, KIND_TAG, STATE_TAG = "melray.id", "melray.kind", "melray.state"
 EPOCH = "epoch"
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -78,7 +79,9 @@ class MlflowTracker:
         from mlflow.entities import Param
 
         missing = [
-            Param(key, _text(value)) for key, value in parameters.items() if key not in run.data.params
+            Param(_name(key), _text(value))
+            for key, value in parameters.items()
+            if _name(key) not in run.data.params
         ]
         for start in range(0, len(missing), MAX_PARAMETERS):
             self._client.log_batch(run.info.run_id, params=missing[start : start + MAX_PARAMETERS])
@@ -94,8 +97,9 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        values = [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        self._client.log_batch(record.remote_id, metrics=values)
+        values = [Metric(_name(name), float(value), now, step) for name, value in metrics.items()]
+        for start in range(0, len(values), MAX_METRICS):
+            self._client.log_batch(record.remote_id, metrics=values[start : start + MAX_METRICS])
 
     def _log_files(self, record: TrackerRecord, files: Sequence[Artifact]) -> None:
         for file in files:
@@ -139,6 +143,11 @@ class MlflowTracker:
     def close(self, record: TrackerRecord, state: str) -> None:
         self._client.set_tag(record.remote_id, STATE_TAG, state)
         self._client.set_terminated(record.remote_id, _STATUS[state])
+
+
+def _name(text: str) -> str:
+    """Return a name that MLflow accepts: a single other one would be refused with its whole request."""
+    return re.sub(r"[^\w\-. :/]", "_", text)[:MAX_NAME]
 
 
 def _text(value: Any) -> str:

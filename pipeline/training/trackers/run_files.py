@@ -68,10 +68,18 @@ def results(folder: Path) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for prefix, name in _VALUE_FILES.items():
         content = RunFolder(folder).read_object(name) or {}
-        # Those of each class would be thousands.
-        values = content if prefix == "evaluation" else flat_values(content)
+        # Those of each class would be thousands, and the names of classes are no names of metrics.
+        values = content if prefix == "evaluation" else flat_values(_without_thresholds(content))
         numbers |= {f"{prefix}/{key}": float(value) for key, value in values.items() if _is_number(value)}
     return numbers
+
+
+def _without_thresholds(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_thresholds(value) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if key != "thresholds"
+    }
 
 
 def _is_number(value: Any) -> bool:

@@ -74,6 +74,7 @@ def test_files_of_thousands_of_classes_are_small(tmp_path: Path) -> None:
     assert len(rows) == 5000 and sum(int(count) for *_, count in rows) == 6000
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert len(page.find_all("img")) == 1 + 50 + 1 + 12
+    assert "12 of 3,000. Most confident first." in page.words
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert sizes["evaluation.json"] < 1_000_000 and sizes["confusion.csv"] < 200_000
     assert sizes["report.html"] - sum(map(len, page.scripts)) < 1_500_000
@@ -87,3 +88,11 @@ def test_examples_are_the_most_probable_of_their_class() -> None:
         ("b", "clip 1"),
         ("d", "clip 3"),
     ]
+
+
+def test_report_of_several_models_has_no_learning_curves(tmp_path: Path) -> None:
+    labels = np.array([0, 1, 2])
+    write(tmp_path, make_predictions(labels, labels), ["a", "b", "c"])
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Learning curves" not in page.sections and "Confusion matrix" in page.sections
+    assert "epochs in" not in page.words

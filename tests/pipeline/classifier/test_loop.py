@@ -17,7 +17,7 @@ from models.batch_augment import MixUpConfig
 from models.classifier import ClassifierConfig
 from models.norm import NormName
 from models.settings import InputName
-from pipeline.classifier import loop
+from pipeline.classifier import loop, saved_state
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import plan_step, train_loop, train_step
 from pipeline.classifier.prepare import prepare
@@ -90,6 +90,83 @@ def test_resumed_run_equals_uninterrupted(shards: Path, tmp_path: Path, precisio
     assert tensors_equal(load_weights(uninterrupted.run), load_weights(interrupted.run))
     for group in ("model", "ema", "optimizer"):
         assert tensors_equal(last_checkpoint(uninterrupted)[0][group], last_checkpoint(interrupted)[0][group])
+
+
+def assert_model_is_that_of_the_summary(config: TrainClassifierConfig, result: dict[str, Any]) -> None:
+    assert load_classifier(config.run).metadata.training["epoch"] == result["best_epoch"]
+    best = [metrics["epoch"] for metrics in RunFolder(config.run).read_history() if metrics["best"]]
+    assert best[-1] == result["best_epoch"]
+
+
+@pytest.mark.parametrize("writer", ["save_current_model", "write_checkpoint"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_run_killed_between_checkpoint_and_model_equals_uninterrupted(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, number: int
+) -> None:
+    """With another number of workers the repeated epoch would be another one."""
+    settings = {"epochs": 4, "val_fraction": 0.0}  # every epoch is the best one
+    uninterrupted = train_config(shards, tmp_path / "uninterrupted", **settings)
+    run_loop(uninterrupted)
+    killed = train_config(shards, tmp_path / "killed", **settings)
+    calls: list[int] = []
+
+    def kill(*_args: Any, original: Any = getattr(saved_state, writer)) -> None:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        original(*_args)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(saved_state, writer, kill)
+        run_loop(killed)
+    epoch = number if writer == "save_current_model" else number - 1
+    checkpoint = Checkpoints(killed.run).read()
+    assert (0 if checkpoint is None else checkpoint[1]["epoch"]) == epoch
+    with pytest.MonkeyPatch.context() as patch:  # resumed, and stopped in the next epoch
+        patch.setattr(loop, "train_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_loop(killed)
+    if epoch:
+        assert load_classifier(killed.run).metadata.training["epoch"] == epoch
+    assert_model_is_that_of_the_summary(killed, run_loop(killed))
+    assert tensors_equal(load_weights(uninterrupted.run), load_weights(killed.run))
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.6, 0.9, 0.55], [0.5, 0.4, 0.9, 0.3], [0.5, 0.4, 0.9, 0.95]])
+def test_model_is_of_an_epoch_in_the_history_after_a_damaged_checkpoint(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float]
+) -> None:
+    """Epoch 3 is the best one, its checkpoint is damaged, and its repetition by other workers differs."""
+    config = train_config(shards, tmp_path, epochs=3)
+    values = iter(scores)
+    original = loop.evaluate_epoch
+    monkeypatch.setattr(
+        loop, "evaluate_epoch", lambda state: original(state) | {"val_macro_f1": next(values)}
+    )
+    run_loop(config)
+    (tmp_path / "checkpoints/epoch_0003/ema.safetensors").write_bytes(b"damaged")
+    result = run_loop(config)
+    assert next(values, None) is None
+    assert_model_is_that_of_the_summary(config, result)
+    assert result["best_epoch"] == 3 or scores[1] > scores[3]
+
+
+def test_process_that_has_lost_the_run_writes_nothing_more(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner changes while it writes a checkpoint: it writes neither a model nor metrics."""
+    config = train_config(shards, tmp_path, epochs=2)
+    run = RunFolder(tmp_path)
+    original = saved_state.write_checkpoint
+
+    def write_and_lose(*args: Any) -> None:
+        original(*args)
+        run.acquire()
+
+    monkeypatch.setattr(saved_state, "write_checkpoint", write_and_lose)
+    with pytest.raises(UserError, match="another process has taken over this run"):
+        train_loop(config, SINGLE_WORKER, run.acquire())
+    assert not (tmp_path / "model.safetensors").exists() and not run.read_history()
 
 
 @pytest.mark.parametrize("norm", ["group", pytest.param("sync", marks=pytest.mark.slow)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.data.shard_manifest import open_shards
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
+from pipeline.training.finished_run import read_run
 from pipeline.training.model_file import MODEL_NAME, load_classifier, model_digest
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import train_config
@@ -89,3 +91,19 @@ def test_unfinished_cross_validation_is_refused(crossval_run: Path, tmp_path: Pa
     (tmp_path / "crossval.json").unlink()
     with pytest.raises(UserError, match=f"no {MODEL_NAME} in it"):
         load_predictor(tmp_path)
+
+
+def test_nested_cross_validation_predicts_with_its_tuned_models(crossval_run: Path, tmp_path: Path) -> None:
+    nested = tmp_path / "nested"
+    shutil.copytree(crossval_run, nested / "tuned")
+    arm = json.loads((crossval_run / "crossval.json").read_text())
+    (nested / "crossval.json").write_text(json.dumps({"tuned": arm, "base": arm}))
+    assert load_predictor(nested).members == 3
+    assert predictor_digest(nested) == predictor_digest(crossval_run)
+    run = read_run(nested)
+    assert run.command == "crossval" and run.is_complete
+    assert [part.name for part in run.parts] == []  # without settings of the folds
+    for fold in (10, 2, 1):
+        (nested / f"tuned/fold_{fold}").mkdir(exist_ok=True)
+        (nested / f"tuned/fold_{fold}/config.json").write_text("{}")
+    assert [part.name for part in run.parts] == ["fold_1", "fold_2", "fold_10"]

@@ -267,3 +267,14 @@ def test_object_store_folder_has_one_owner(monkeypatch: pytest.MonkeyPatch):
             with pytest.raises(UserError, match=message), own_folder(folder, "predict"):
                 raise AssertionError
         assert not (folder / RECORD_NAME).exists()
+
+
+@pytest.mark.usefixtures("short_times")
+def test_store_that_answers_with_an_error_after_it_has_written_is_no_other_command():
+    """The request is repeated, and refused since the object exists: it is this command's own record."""
+    with s3_server() as server:
+        folder = server.bucket() / "out"
+        server.configure(lost_answers=1)
+        with own_folder(folder, "extract") as owner:
+            owner.check()
+        assert not (folder / RECORD_NAME).exists()

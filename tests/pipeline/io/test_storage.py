@@ -84,6 +84,9 @@ class TestNames:
         assert (path.name, path.stem, str(path.parent)) == ("c.txt", "c", "s3://bucket/a/b?scheme=http")
         assert path.with_suffix(".png").name == "c.png" and path.with_name("d").name == "d"
         assert path.relative_to(path.parent.parent).as_posix() == "b/c.txt"
+        assert path.is_relative_to(path.parent.parent) and path.is_relative_to(path)
+        assert not path.is_relative_to(to_path("s3://bucket/a/b/c"))
+        assert not path.is_relative_to(to_path("gs://bucket/a"))
         assert sorted([path, path.parent]) == [path.parent, path]
 
     def test_scheme_may_have_capital_letters(self) -> None:

@@ -142,3 +142,17 @@ def test_missing_package_is_named_with_command(monkeypatch: pytest.MonkeyPatch) 
 def test_unknown_profile_is_reported_in_one_line() -> None:
     with pytest.raises(UserError, match=r"^s3://sounds: .*profile.*lab.*could not be found$"):
         to_path("s3://sounds/x?profile=lab").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["endpoint", "endpoint_override"])
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_endpoint_of_a_uri_is_used_before_that_of_the_environment(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, variable: str, option: str
+) -> None:
+    use_keys(monkeypatch)
+    with s3_server() as other:
+        other.bucket()
+        monkeypatch.setenv(variable, other.endpoint)
+        path = to_path(f"s3://sounds/x?{option}={server.endpoint}")
+        assert path.read_bytes() == b"found"
+        assert [child.name for child in path.parent.iterdir()] == ["x"]

@@ -239,6 +239,7 @@ def test_run_of_older_version_keeps_its_network(tmp_path: Path) -> None:
             "is a cross-validation: .*/run/fold_2$",
         ),
         (["fold_2/config.json"], "is an unfinished cross-validation: run its command again"),
+        (["crossval.json", "tuned/fold_1/config.json"], "is a cross-validation: .*/run/tuned/fold_1$"),
         (["ensemble.json"], "is an ensemble: give one of its models, such as .*/run/member_1$"),
     ],
 )
@@ -250,3 +251,24 @@ def test_folder_of_several_runs_names_a_single_one(tmp_path: Path, files: list[s
         RunFolder(tmp_path / "run").check_single_model("--run")
     with pytest.raises(UserError, match=f"^--run .*/run {message}"):
         load_generator(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("crossval.json", "a cross-validation"),
+        ("fold_2/config.json", "a cross-validation"),
+        ("tuned/fold_1/config.json", "a cross-validation"),
+        ("search.json", "a search"),
+        ("_manifest.json", "a dataset"),
+        ("predictions.parquet", "predictions"),
+    ],
+)
+def test_folder_with_results_of_another_command_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    """A model in it would hide them: `predict` would use it instead of the models of all folds."""
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(UserError, match=f"--run .*/run contains {content}; choose another --run"):
+        begin(tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -16,8 +16,10 @@ from pipeline.classifier.loop import train_epochs
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers import tracking
+from pipeline.training.trackers.client import NewRun
 from pipeline.training.trackers.follower import Command, Follower
 from pipeline.training.trackers.mlflow_client import MlflowTracker
+from pipeline.training.trackers.record import TrackerRecord
 from pipeline.training.trackers.tracked_runs import training_runs
 from pipeline.training.trackers.tracking import tracked
 from tests.helpers.mlflow_server import MlflowServer
@@ -227,3 +229,16 @@ def test_server_that_dies_gets_the_rest_later(
         pass
     assert runs_of("dying")["run"].info.status == "FINISHED"
     assert [step for step, _ in steps(found)] == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("folder_store")
+def test_many_metrics_and_other_names_than_mlflow_accepts_are_sent(run: Path) -> None:
+    """A single name that MLflow refuses would cost all metrics of the request, each time again."""
+    tracker, record = MlflowTracker(run), TrackerRecord.read(run, "mlflow", "project")
+    tracker.start(record, NewRun("run", "run", "project", "", {"stages.Anna's": 1}))
+    values = {f"recall/{number}": float(number) for number in range(1200)}
+    tracker.log_results(record, {**values, "recall/Child speech, <kid>": 0.5, "x" * 400: 0.25}, [])
+    (found,) = runs_of("project").values()
+    assert found.data.metrics["recall/1199"] == 1199.0 and len(found.data.metrics) == 1202
+    assert found.data.metrics["recall/Child speech_ _kid_"] == 0.5
+    assert found.data.params == {"stages.Anna_s": "1"}

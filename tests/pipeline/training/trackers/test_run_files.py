@@ -37,11 +37,14 @@ def test_results_are_finite_numbers_of_all_files(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.write_json("summary.json", {"epochs": 3, "stopped_early": False, "val_loss": float("nan")})
     run.write_json("evaluation.json", {"accuracy": 0.5, "classes": {"dog": 1.0}, "split": "validation"})
-    run.write_json("crossval.json", {"mean": {"accuracy": 0.75}, "folds": []})
+    # Thresholds are numbers of each class.
+    arm = {"mean": {"accuracy": 0.75}, "folds": [], "thresholds": {"Child speech, kid": 0.4}}
+    run.write_json("crossval.json", {**arm, "tuned": arm})
     assert results(tmp_path) == {
         "summary/epochs": 3.0,
         "evaluation/accuracy": 0.5,
         "crossval/mean.accuracy": 0.75,
+        "crossval/tuned.mean.accuracy": 0.75,
     }
 
 
