@@ -18,6 +18,7 @@ from pipeline.classifier.loop import train_loop
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import Split, split_rows
 from pipeline.io.errors import UserError
+from pipeline.io.storage import to_path
 from pipeline.training.model_file import load_classifier, load_generator
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
@@ -29,6 +30,7 @@ from tests.helpers.processes import (
     start_command,
     wait_until,
 )
+from tests.helpers.s3_server import s3_server
 from tests.helpers.sounds import write_shards
 from tune.config import SearchConfig
 from tune.search import search
@@ -208,7 +210,17 @@ class TestInOneSession:
     @pytest.mark.slow
     def test_population_larger_than_cluster_finishes(self, config: SearchConfig, scheduler: str) -> None:
         """Trials wait for each other and resume from old checkpoints of donors, which must still exist."""
-        config = override(config, scheduler=scheduler, trials=4, max_epochs=8, grace_epochs=2)
+        self.check_population(override(config, scheduler=scheduler))
+
+    @pytest.mark.slow
+    def test_population_in_an_object_store_finishes(self, config: SearchConfig) -> None:
+        with s3_server() as server:
+            server.bucket()
+            run = to_path(f"s3://sounds/search?endpoint={server.endpoint}&anonymous=true")
+            self.check_population(override(config, scheduler="pbt", run=run))
+
+    def check_population(self, config: SearchConfig) -> None:
+        config = override(config, trials=4, max_epochs=8, grace_epochs=2)
         search(config)
         trials = SearchFolder(config.run).read()
         assert [(trial.state, trial.reason) for trial in trials] == [("finished", "")] * 4

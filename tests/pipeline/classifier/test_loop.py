@@ -22,7 +22,7 @@ from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import plan_step, train_loop, train_step
 from pipeline.classifier.prepare import prepare
 from pipeline.classifier.state import TrainState
-from pipeline.classifier.train import describe_result
+from pipeline.classifier.train import begin_run, describe_result, train_in_process
 from pipeline.data.loader import epoch_order
 from pipeline.data.split import split_rows
 from pipeline.distributed.batch_job import run_in_process
@@ -90,6 +90,17 @@ def test_resumed_run_equals_uninterrupted(shards: Path, tmp_path: Path, precisio
     assert tensors_equal(load_weights(uninterrupted.run), load_weights(interrupted.run))
     for group in ("model", "ema", "optimizer"):
         assert tensors_equal(last_checkpoint(uninterrupted)[0][group], last_checkpoint(interrupted)[0][group])
+
+
+def test_duration_of_a_resumed_run_is_that_of_all_its_epochs(shards: Path, tmp_path: Path) -> None:
+    config = train_config(shards, tmp_path, epochs=3)
+    begin_run(config)
+    with interrupted_at(8):  # in the middle of the third epoch
+        run_loop(config)
+    run = RunFolder(tmp_path)
+    first, second = run.read_history()
+    run.write_history([first | {"seconds": 1000.0}, second])
+    assert train_in_process(config)["total_seconds"] > 1000.0
 
 
 def assert_model_is_that_of_the_summary(config: TrainClassifierConfig, result: dict[str, Any]) -> None:

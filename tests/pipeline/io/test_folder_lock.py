@@ -192,7 +192,12 @@ def test_owner_notices_a_successor(tmp_path: Path):
         write_record(tmp_path)
         with pytest.raises(UserError, match=r"`melray predict` .*node-7.* has taken over this folder"):
             owner.check()
-        wait_until(lambda: not owner._thread.is_alive(), 5)
+
+        def has_ended() -> bool:
+            write_record(tmp_path)  # again, if the owner was about to renew its record
+            return not owner._thread.is_alive()
+
+        wait_until(has_ended, 20)
     assert record(tmp_path)["id"] == "other"
 
 
