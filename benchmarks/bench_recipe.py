@@ -104,9 +104,6 @@ VARIANTS: dict[str, Variant] = {
         _mixup(1.0, 1.0) | {"epochs": 40}, copies=15, combined=True
     ),
     "without unchanged copies and time shift": Variant(augmentations=_CHANGING),
-    "15 combined copies without time shift, 20 epochs, MixUp of every sample": Variant(
-        _mixup(1.0, 1.0) | {"epochs": 20}, copies=15, combined=True, augmentations=_CHANGING
-    ),
     "resnet-se": Variant({"model": {"arch": "resnet-se"}}),
     "mobilenet": Variant({"model": {"arch": "mobilenet"}}),
     "dropout 0.5": Variant({"model": {"dropout": 0.5}}),
