@@ -49,8 +49,8 @@ def load_audio(source: ClipSource, sample_rate: int | None = None) -> tuple[np.n
         rate = read_recording(source).sample_rate if sample_rate is None else sample_rate
         if sample_rate is None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
             raise ValueError(
-                f"{source_name(source)} has a sample rate of {rate:,} Hz: give load_audio the one to resample "
-                f"to, of {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,} Hz"
+                f"{source_name(source)} has a sample rate of {rate:,} Hz: give load_audio the one to resample"
+                f" to, {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,}"
             )
         config = FeatureConfig(mel=MelConfig(sample_rate=rate), trim_db=None)
         return load_clip(source, config), config.mel.sample_rate

@@ -23,7 +23,7 @@ from pipeline.data.clips import NO_FOLD
 from pipeline.data.shards import write_shard
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.gan.config import GenerateConfig
-from pipeline.gan.reference_classifier import embed_and_classify, load_class_judge
+from pipeline.gan.reference_classifier import embed_and_classify, load_selection_classifier
 from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples, slerp
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import report_os_errors
@@ -75,7 +75,7 @@ class ClipGenerator:
         self._saved = load_generator(config.run)
         self._saved.model.to(self._device)
         self._label_index = {name: i for i, name in enumerate(self._saved.metadata.class_names)}
-        self._classifier = load_class_judge(config.run)
+        self._classifier = load_selection_classifier(config.run)
         if self._classifier is not None:
             self._classifier.model.to(self._device)
         self._vocoder = Vocoder(self._saved.metadata.features.mel, config.iterations, self._device)

@@ -39,7 +39,7 @@ from pipeline.distributed.work_unit import WorkUnit, damaged_output
 from pipeline.gan.clip_generator import ClipGenerator, ClipWriter, max_attempts
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
-from pipeline.gan.reference_classifier import load_class_judge
+from pipeline.gan.reference_classifier import load_selection_classifier
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -76,7 +76,7 @@ def generate(
     """
     metadata = load_generator_metadata(config.run)
     labels = chosen_labels(config, metadata)
-    if config.min_confidence and load_class_judge(config.run) is None:
+    if config.min_confidence and load_selection_classifier(config.run) is None:
         reason = (
             f"{config.run} has no reference classifier; train with --select-best, or drop --min-confidence"
         )

@@ -44,7 +44,7 @@ def load_reference_classifier(run: Path, purpose: Purpose) -> SavedClassifier | 
     return load_classifier(folder) if (folder / "summary.json").is_file() else None
 
 
-def load_class_judge(run: Path) -> SavedClassifier | None:
+def load_selection_classifier(run: Path) -> SavedClassifier | None:
     """Load the selection classifier of a GAN's run; None also if there is a single class to predict."""
     saved = load_reference_classifier(run, "selection")
     return None if saved is None or len(saved.metadata.class_names) == 1 else saved

@@ -16,7 +16,7 @@ from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
 from pipeline.data.clips import shown_list
 from pipeline.distributed.devices import Device, process_device
-from pipeline.gan.reference_classifier import embed_and_classify, load_class_judge
+from pipeline.gan.reference_classifier import embed_and_classify, load_selection_classifier
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
 from pipeline.io.arguments import check_integer, shown_value
 from pipeline.io.errors import UserError, errors_without_flags, report_os_errors
@@ -95,7 +95,7 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
             saved = load_generator(run)
         super().__init__(run, saved.metadata)
         self._model = saved.model.to(self._device)
-        self._classifier = load_class_judge(run)
+        self._classifier = load_selection_classifier(run)
         if self._classifier is not None:
             self._classifier.model.to(self._device)
         self._vocoder = Vocoder(self.metadata.features.mel, iterations, self._device)
