@@ -142,7 +142,9 @@ def load_classifier(run: str | Path, device: Device = "auto") -> SoundClassifier
     return SoundClassifier(run, device)
 
 
-def load_generator(run: str | Path, device: Device = "auto") -> SoundGenerator:
+def load_generator(
+    run: str | Path, device: Device = "auto", vocoder: str | Path | None = None
+) -> SoundGenerator:
     """Load the generator of a run of `melray train-gan`.
 
     Example:
@@ -152,13 +154,14 @@ def load_generator(run: str | Path, device: Device = "auto") -> SoundGenerator:
     Args:
         run: folder of the run, or its URI.
         device: auto is a GPU if there is one; cpu; or cuda, a GPU.
+        vocoder: folder of a run of `melray train-vocoder`, or its URI, for better sounds.
 
     Raises:
         UserError: an unusable run, or `cuda` without a GPU.
     """
     from pipeline.gan.sound_generator import SoundGenerator
 
-    return SoundGenerator(run, device)
+    return SoundGenerator(run, device, vocoder=vocoder)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ COMMANDS = {
     "extract": "extract log-mel spectrograms from audio files into shards",
     "train-classifier": "train a sound classifier on shards",
     "train-gan": "train a conditional GAN on shards",
+    "train-vocoder": "train a vocoder on recordings, for better generated sounds",
     "tune": "tune hyperparameters",
     "crossval": "cross-validate a classifier",
     "evaluate": "compute metrics of a classifier or generator; HTML report",

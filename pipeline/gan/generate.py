@@ -40,6 +40,7 @@ from pipeline.gan.clip_generator import ClipGenerator, ClipWriter, max_attempts
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
 from pipeline.gan.reference_classifier import load_selection_classifier
+from pipeline.gan.vocoder.load import load_network
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -76,6 +77,7 @@ def generate(
     """
     metadata = load_generator_metadata(config.run)
     labels = chosen_labels(config, metadata)
+    load_network(config.vocoder, metadata.features.mel)  # an unusable one is an error before the work
     if config.min_confidence and load_selection_classifier(config.run) is None:
         reason = (
             f"{config.run} has no reference classifier; train with --select-best, or drop --min-confidence"
@@ -150,7 +152,8 @@ def job_settings(config: GenerateConfig, labels: list[str]) -> dict[str, Any]:
     names = {"count", "seed", "interpolate_to", "min_confidence", "iterations", "as_shards"}
     if not config.normalize:  # else as in earlier versions, whose jobs continue
         names.add("normalize")
-    return {"model": model_digest(config.run), "labels": labels, **config.model_dump(include=names)}
+    settings = {"model": model_digest(config.run), "labels": labels, **config.model_dump(include=names)}
+    return settings | ({} if config.vocoder is None else {"vocoder": model_digest(config.vocoder)})
 
 
 def plan_job(config: GenerateConfig, settings: dict[str, Any], clips: pd.DataFrame) -> BatchJob:
