@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "penalty every 2 steps": {"penalty_interval": 2},
     "penalty every step": {"penalty_interval": 1},
     "no diversity loss": {"diversity_weight": 0.0},
+    "diversity weight 4": {"diversity_weight": 4.0},
 }
 METRICS = ("class_accuracy", "real_class_accuracy", "density", "coverage", "real_density", "real_coverage")
 

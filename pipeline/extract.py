@@ -23,7 +23,6 @@ from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.open_recording import KeptRecording
 from pipeline.data.existing_dataset import (
-    check_outside_data,
     check_same_dataset,
     describe_update,
     open_existing,
@@ -32,6 +31,7 @@ from pipeline.data.extraction import ClipExtractor, ExtractedClips
 from pipeline.data.feature_choice import choose_features
 from pipeline.data.footer_file import FooterFile
 from pipeline.data.manifest import Manifest, ManifestConfig, cut_windows, read_manifest
+from pipeline.data.output_location import check_outside_data, check_without_recordings
 from pipeline.data.publication import Publication
 from pipeline.data.recording_headers import map_batches_here
 from pipeline.data.shard_manifest import SCHEMA_VERSION, ShardManifest
@@ -132,6 +132,7 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     class_counts, num_clips = manifest.class_counts, len(manifest.clips)
     multi_label, hop = manifest.multi_label, config.window_hop
     check_outside_data(config.out, config.data, class_counts)
+    check_without_recordings(config.out, [config.data], manifest.clips["path"])
     with own_folder(config.out, "extract") as owner:
         existing = open_existing(config.out, config.overwrite)
         features = choose_features(config.clip_features, manifest, existing)

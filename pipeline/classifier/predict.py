@@ -33,6 +33,7 @@ from pipeline.classifier.windows.settings import window_settings
 from pipeline.classifier.windows.stage import WindowReader
 from pipeline.data.clips import shown
 from pipeline.data.manifest import Manifest
+from pipeline.data.output_location import check_without_recordings
 from pipeline.data.shards import REJECTED_NAME, WARNINGS_NAME
 from pipeline.data.unlabeled import read_unlabeled
 from pipeline.distributed.batch_job import BatchJob, Runner, StageBuilder
@@ -96,6 +97,7 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
         _warn_of_cropping(manifest.clips, saved.metadata.features.seconds)
     if plan.submission.values.note:
         logger.info("%s", plan.submission.values.note)
+    check_without_recordings(config.out, config.audio, manifest.clips["path"])
     with report_os_errors("reading", config.out):
         check_output_folder(config.out, ("predictions",))
     with own_folder(config.out, "predict") as owner:

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from models.config import diff_settings
-from pipeline.data.clips import normalize_id
+from pipeline.data.output_location import location_of
 from pipeline.data.shard_manifest import MANIFEST_NAME, ShardManifest, open_shards
 from pipeline.data.shards import read_shard, read_shard_footer
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.output_folder import check_output_folder
-from pipeline.io.storage import is_store_uri, to_path
 from pipeline.io.text import plural
 
 _OVERWRITE = ", or add --overwrite to replace it"
-
-
-def check_outside_data(out: Path, data: Path, class_names: Collection[str]) -> None:
-    """Raise `UserError` if `out` is the data folder or in a class folder, whose files become clips later."""
-    if not data.is_dir():
-        return  # a CSV lists its clips
-    inner = PurePosixPath(os.path.relpath(_location(out), _location(data))).parts
-    if ".." in inner:
-        return
-    if not inner:
-        raise UserError(f"--out {out} is the data folder: choose a folder for the shards alone")
-    # Class folders are in the data folder, or one level below in `train/`.
-    names = set(map(normalize_id, class_names))
-    for depth in (0, 1):
-        name = normalize_id(inner[depth]) if depth < len(inner) else ""
-        if name in names and (data / "/".join(inner[: depth + 1])).is_dir():
-            raise UserError(
-                f"--out {out} is in the folder of class '{name}', whose files are clips: choose another --out"
-            )
 
 
 def open_existing(out: Path, overwrite: bool) -> ShardManifest | None:
@@ -71,17 +50,11 @@ def check_same_dataset(existing: ShardManifest, out: Path, data: Path, requested
             "choose another --out, or add --overwrite to replace them"
         )
     source = str(existing.source.get("data", ""))
-    if _location(source) != _location(data):
+    if location_of(source) != location_of(data):
         raise UserError(
             f"--out {out} already contains shards of {source} (requested {data}); "
             "choose another --out, or add --overwrite to replace them"
         )
-
-
-def _location(path: Path | str) -> str:
-    """Return a path without links and relative parts, or a URI without options, for comparisons."""
-    text = str(path)
-    return to_path(text).without_options() if is_store_uri(text) else os.path.realpath(text)
 
 
 def describe_update(

@@ -32,6 +32,7 @@ from pipeline.gan.evaluation_metrics import (
     describe_metrics,
 )
 from pipeline.gan.networks import create_networks
+from pipeline.gan.real_variety import rows_of_all_classes
 from pipeline.gan.reference_classifier import embed_and_classify, load_other_classifier
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clips, write_run_report
@@ -120,7 +121,8 @@ def evaluate_gan(
     num_classes, features = len(dataset.class_names), saved.metadata.features
     # Generated clips are to be as real ones, not as augmented ones, which a GAN may be trained on as well.
     originals = split.train[dataset.table["copy"].to_numpy()[split.train] == 0]
-    train_rows = subsample_evenly(originals, max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes))
+    count = max(MAX_REAL_CLIPS, REAL_CLIPS_PER_CLASS * num_classes)
+    train_rows = rows_of_all_classes(dataset.labels, originals, count, REAL_CLIPS_PER_CLASS)
     clips_per_class = clips_per_class or default_clips_per_class(num_classes)
     untrained_model, _ = create_networks(config, dataset, saved.model.mel_mean_M, saved.model.mel_std_M)
     models = saved.model.to(device), untrained_model.eval().to(device)

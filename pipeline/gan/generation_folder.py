@@ -26,7 +26,7 @@ from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError, is_of_storage
 from pipeline.io.files import write_text_atomically
 from pipeline.io.output_folder import Content, check_output_folder
-from pipeline.io.storage import remove_files
+from pipeline.io.storage import remove_files, remove_tree
 
 JOB_NAME, TABLE_NAME = "generated.json", "generated.csv"
 REPLACEABLE: tuple[Content, ...] = ("dataset", "generated dataset", "generated audio")
@@ -79,6 +79,7 @@ def start_job(config: GenerateConfig, settings: dict[str, Any]) -> None:
         return
     delete_shards(out)
     _delete_audio(out)
+    remove_tree(out / ".parts")  # or the units of the other job would count as done
     text = json.dumps({"generator": str(config.run), "settings": settings}, indent=1, ensure_ascii=False)
     write_text_atomically(out / JOB_NAME, text)
 

@@ -21,13 +21,33 @@ def variety_rows(dataset: ShardDataset, split: Split) -> np.ndarray:
     Of many classes, evenly spaced ones are measured.
     """
     classes = evenly_spaced(len(dataset.class_names), MAX_DIVERSITY_CLASSES)
-    order = np.argsort(dataset.labels[split.train], kind="stable")
-    rows, labels = split.train[order], dataset.labels[split.train][order]
-    limits = zip(
-        np.searchsorted(labels, classes), np.searchsorted(labels, classes, side="right"), strict=True
-    )
     per_class = max(2, MAX_DIVERSITY_ROWS // len(classes))
-    return np.sort(np.concatenate([subsample_evenly(rows[start:end], per_class) for start, end in limits]))
+    return np.sort(_sample_classes(dataset.labels, split.train, classes, per_class))
+
+
+def _sample_classes(labels: np.ndarray, rows: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
+    """Return up to `count` evenly spaced ones of the rows of each of some classes."""
+    order = np.argsort(labels[rows], kind="stable")
+    ordered, classes_of_rows = rows[order], labels[rows][order]
+    starts, ends = (np.searchsorted(classes_of_rows, classes, side=side) for side in ("left", "right"))
+    parts = [subsample_evenly(ordered[start:end], count) for start, end in zip(starts, ends, strict=True)]
+    return np.concatenate([ordered[:0], *parts])
+
+
+def rows_of_all_classes(labels: np.ndarray, rows: np.ndarray, count: int, least: int) -> np.ndarray:
+    """Return about `count` of some rows, evenly spaced, and at least `least` of each class if it has so many.
+
+    Args:
+        labels: class of each row of the dataset.
+        rows: indices of rows.
+        count: number of rows, before those of rare classes are added.
+        least: number of rows of each class; a class with fewer has all of its rows.
+    """
+    sampled = subsample_evenly(rows, count)
+    num_classes = int(labels.max()) + 1
+    counts = np.bincount(labels[sampled], minlength=num_classes)
+    rare = np.flatnonzero((counts < least) & (np.bincount(labels[rows], minlength=num_classes) > counts))
+    return np.unique(np.concatenate([sampled, _sample_classes(labels, rows, rare, least)]))
 
 
 def measure_variety(

@@ -6,7 +6,8 @@ are generated in batches, and the last bits of their values may depend on the ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -34,6 +35,18 @@ def latents_from_seed(model: Generator, seed: Seed) -> Latents:
 def latents_from_seeds(model: Generator, seeds: Sequence[int]) -> Latents:
     """Sample the latents of several clips, each from its own seed."""
     return concatenate([latents_from_seed(model, [seed]) for seed in seeds])
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Compute with one thread on a CPU, so that a seed gives the same bits whatever the number of CPUs."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def concatenate(latents: Sequence[Latents]) -> Latents:

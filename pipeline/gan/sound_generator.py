@@ -17,7 +17,7 @@ from pipeline.audio.waveform import write_wav
 from pipeline.data.clips import shown_list
 from pipeline.distributed.devices import Device, process_device
 from pipeline.gan.reference_classifier import embed_and_classify, load_selection_classifier
-from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples
+from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples, one_thread
 from pipeline.gan.vocoder.load import load_network
 from pipeline.io.arguments import check_integer, shown_value
 from pipeline.io.errors import UserError, errors_without_flags, report_os_errors
@@ -148,9 +148,10 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
             return []
         labels = np.full(len(seeds), self.class_names.index(label))
         features = self.metadata.features
-        mels = generate_mels(self._model, latents_from_seeds(self._model, seeds), labels, features.mel)
-        samples = mels_to_samples(mels, features, self._vocoder, seeds, normalize)
-        predicted, confidence = self._classify(mels, labels)
+        with one_thread(self._device):
+            mels = generate_mels(self._model, latents_from_seeds(self._model, seeds), labels, features.mel)
+            samples = mels_to_samples(mels, features, self._vocoder, seeds, normalize)
+            predicted, confidence = self._classify(mels, labels)
         return [
             GeneratedClip(
                 label,

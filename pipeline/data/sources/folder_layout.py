@@ -13,6 +13,7 @@ from pipeline.data.sources.audio_folders import (
     ClassFolder,
     has_own_recordings,
     has_recordings,
+    is_output,
     outside_warning,
     visible_folders,
     with_recordings,
@@ -238,8 +239,9 @@ def table_hint(tree: FolderTree) -> list[str]:
     """Return which table in a folder, or in a folder in it, may have the labels of the recordings."""
     for folder in ["", *visible_folders(tree, "")]:
         with suppress(OSError):  # an unreadable folder
-            tables = [name for name in tree.list(folder).files if ending(name) in ("csv", "tsv")]
-            if tables:
+            listing = tree.list(folder)
+            tables = [name for name in listing.files if ending(name) in ("csv", "tsv")]
+            if tables and not is_output(listing):
                 path = tree.path(join(folder, tables[0]))
                 return [f"if {shown(tables[0])} has the labels, pass --data {path}"]
     return []

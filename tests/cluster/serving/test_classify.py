@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -206,13 +207,12 @@ def test_crashing_decoder_fails_its_request_only(
         ({"hop": 0.001}, 422, "hop 0.001: 2,101 windows, more than 2,000; raise it"),
         ({"hop": 1.5}, 422, "hop 1.5: leaves gaps between windows of 1 s; lower it"),
         ({"hops": 1, "a": 2}, 422, "hops, a: unknown parameter of /classify; known: run, hop, spectrogram"),
+        ([("hop", 1), ("hop", 0.5)], 422, "hop: given more than once"),
         ({"run": "none"}, 404, "run 'none': no such classifier; available: birds"),
         ({"run": "tones"}, 404, "run 'tones': no such classifier; available: birds"),
     ],
 )
-def test_bad_parameter_is_one_line(
-    client: httpx.Client, parameters: dict[str, object], status: int, detail: str
-) -> None:
+def test_bad_parameter_is_one_line(client: httpx.Client, parameters: Any, status: int, detail: str) -> None:
     sound = wav_bytes(tone(400, 3.2), RATE)
     response = client.post("/classify", params=parameters, content=sound)
     assert (response.status_code, response.json()) == (status, {"detail": detail})

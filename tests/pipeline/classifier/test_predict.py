@@ -142,6 +142,13 @@ def test_prediction_of_other_files_replaces_earlier_one(run: Path, audio: Path) 
     assert not (run.parent / "out" / ".parts").exists()
 
 
+def test_folder_of_recordings_is_no_output_folder(run: Path, audio: Path) -> None:
+    """The next prediction would leave it out, and its recordings would have no row."""
+    with pytest.raises(UserError, match="is a folder of recordings, which would be left out from then on"):
+        predict(PredictConfig(run=run, audio=audio, out=audio / "a"), run_never)
+    predict(PredictConfig(run=run, audio=audio, out=audio / "predictions"), run_in_process)
+
+
 def test_output_folder_of_another_command_is_kept(run: Path, audio: Path) -> None:
     with pytest.raises(UserError, match="contains a training run"):
         predict(PredictConfig(run=run, audio=audio, out=run), run_never)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.existing_dataset import check_outside_data
+from pipeline.data.output_location import check_outside_data
 from pipeline.data.shard_manifest import open_shards
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
@@ -165,6 +165,16 @@ def test_output_in_class_folder_is_refused(out: str, message: str, data: Path):
 @pytest.mark.parametrize("out", ["shards", "train/shards", "out/tone 0", "../shards", "../data shards"])
 def test_output_next_to_class_folders_is_accepted(out: str, data: Path):
     check_outside_data(data / out, data, ["tone 0", "tone 1"])
+
+
+@pytest.mark.parametrize("out", ["data/train", "link"])
+def test_output_around_class_folders_is_refused(out: str, data: Path, tmp_path: Path):
+    """`train` would be an output folder of melray from then on, and left out."""
+    (tmp_path / "link").symlink_to(data / "train")
+    files = sorted(data.rglob("*"))
+    with pytest.raises(UserError, match="is a folder of recordings, which would be left out from then on"):
+        extract(extract_config(data, tmp_path / out, copies=0), run_in_process)
+    assert sorted(data.rglob("*")) == files
 
 
 def test_output_in_class_folder_through_link_is_refused(data: Path, tmp_path: Path):

@@ -7,6 +7,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
+from pipeline.gan.clip_generator import ClipWriter
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.loop import train_loop
 from pipeline.gan.sampling import generate_mel, latents_from_seed, mels_to_samples, roundtrip_mel, slerp
@@ -389,6 +391,36 @@ class TestExistingOutput:
         assert (out / "tone 0" / "seed_00002.wav").read_bytes() == b"a recording"
         generate_clips(gan, out, count=1)
         assert (out / "tone 0" / "seed_00002.wav").read_bytes() == b"a recording"
+
+    @pytest.mark.parametrize("as_shards", [False, True])
+    def test_job_that_was_replaced_when_it_was_interrupted_starts_over(
+        self, gan: Path, tmp_path: Path, as_shards: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its units are not done any more: their files were deleted for the other job."""
+
+        def interrupted(**settings: Any) -> None:
+            calls: list[int] = []
+            original = ClipWriter.__call__
+
+            def write(*args: Any) -> Any:
+                calls.append(1)
+                if len(calls) == 3:
+                    raise KeyboardInterrupt
+                return original(*args)
+
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(ClipWriter, "__call__", write)
+                generate_clips(gan, tmp_path, count=20, as_shards=as_shards, **settings)
+
+        interrupted()
+        interrupted(seed=7, overwrite=True)
+        table = generate_clips(gan, tmp_path, count=20, as_shards=as_shards, overwrite=True)
+        assert len(table) == 60
+        if as_shards:
+            assert len(open_dataset(tmp_path).table) == 60
+        else:
+            assert all((tmp_path / name).is_file() for name in table["file"])
+            assert len(list(tmp_path.rglob("*.wav"))) == 60
 
     def test_same_job_runs_again_without_overwrite(self, gan: Path, tmp_path: Path) -> None:
         generate_clips(gan, tmp_path, as_shards=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.split import Split
-from pipeline.gan.real_variety import measure_variety, variety_rows
+from pipeline.gan.real_variety import measure_variety, rows_of_all_classes, variety_rows
 
 NO_ROWS = np.zeros(0, int)
 
@@ -46,3 +46,15 @@ def test_each_class_is_compared_with_its_own_recordings() -> None:
     _, difference_C = measure_variety(dataset, np.arange(len(labels)), np.full(4, 10.0))
     steady, varied = 0.1 * 2 / np.sqrt(np.pi), 2 / np.sqrt(np.pi)
     assert difference_C == pytest.approx([steady, varied, 0.0, (steady + varied) / 2], rel=0.05)
+
+
+@pytest.mark.parametrize("rare", [0, 1, 3, 9])
+def test_rare_classes_are_in_the_sample(rare: int) -> None:
+    """Of a class with one clip in it nothing would be known, and it would be left out of all metrics."""
+    labels = np.random.default_rng(0).permutation(np.array([0] * 6000 + [1] * 6000 + [2] * rare))
+    rows = np.flatnonzero(np.arange(len(labels)) % 50 > 0)
+    sampled = rows_of_all_classes(labels, rows, 2000, 4)
+    assert set(sampled) <= set(rows) and len(set(sampled)) == len(sampled)
+    assert 2000 <= len(sampled) <= 2004
+    available = int((labels[rows] == 2).sum())
+    assert int((labels[sampled] == 2).sum()) >= min(available, 4)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.audio.waveform import encode_wav
 from pipeline.gan.config import GenerateConfig
@@ -33,6 +34,19 @@ def test_clip_does_not_depend_on_others(generator: SoundGenerator) -> None:
     np.testing.assert_array_equal(one.samples, two.samples)
     assert one.confidence == two.confidence
     assert one.samples.shape == (round(generator.seconds * generator.sample_rate),)
+
+
+def test_clip_does_not_depend_on_the_number_of_threads(generator: SoundGenerator) -> None:
+    expected = generator.generate("tone 0", 7)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        clip = generator.generate("tone 0", 7)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(clip.mel, expected.mel)
+    np.testing.assert_array_equal(clip.samples, expected.samples)
 
 
 def test_clip_is_saved_and_shown(generator: SoundGenerator, tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ def test_output_folders_of_melray_are_ignored(names: list[str], tmp_path: Path):
     assert [warning for warning in manifest.warnings if "ignoring output folders of melray" in warning]
 
 
+def test_tables_of_melray_are_not_suggested_as_labels(tmp_path: Path):
+    touch(tmp_path, "predictions/submission.csv", "predictions/predictions.parquet")
+    with pytest.raises(UserError, match="no training split or class folder next to 'test'") as error:
+        read(tmp_path, "test/a")
+    assert "submission.csv" not in str(error.value)
+
+
 def test_outputs_do_not_make_split_ambiguous(tmp_path: Path):
     touch(tmp_path, "runs/first/config.json", "runs/first/owner.json", "runs/first/samples/1.wav")
     assert read(tmp_path, "train/cat", "train/dog", "test").warnings == []
