@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.audio.file_types import ending
@@ -9,6 +10,7 @@ from pipeline.data.annotations.annotation import Annotation, class_events
 from pipeline.data.annotations.annotation_files import read_annotation_file
 from pipeline.data.annotations.event_columns import plain_names
 from pipeline.data.annotations.event_table import read_event_table
+from pipeline.data.sources.listed_files import NoListedFileError
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError
 from pipeline.report.recording import Span
@@ -42,8 +44,13 @@ def _names_files(path: Path) -> bool:
 
 
 def _listed_events(path: Path, recording: Path) -> list[Annotation]:
-    listed = read_event_table(path, _FLAG, path.parent, None, with_times=True)
-    ids = listed.clips["clip_id"][listed.clips["path"] == str(recording)]
-    if ids.empty:
-        raise UserError(f"{_FLAG} {path}: has no row of {recording}; its paths are relative to its folder")
-    return listed.events[ids.iloc[0]]
+    """Return the events of a recording in a table: by its path from the table, or else by its name."""
+    for folder, search in ((path.parent, False), (recording.parent, True)):
+        with suppress(NoListedFileError):
+            listed = read_event_table(path, _FLAG, folder, None, with_times=True, search=search)
+            ids = listed.clips["clip_id"][listed.clips["path"] == str(recording)]
+            if not ids.empty:
+                return listed.events[ids.iloc[0]]
+    raise UserError(
+        f"{_FLAG} {path}: has no row of {recording}; its paths are relative to its folder, or names of files"
+    )
