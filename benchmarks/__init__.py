@@ -1,8 +1,7 @@
 """Benchmarks of melray against peers and limits; `python -m benchmarks AUDIO` runs those of one node.
 
 - `common`: WAV conversion, timing, hardware and result files.
-- `bench_extract`, `bench_memory`, `bench_vocoder`, `bench_predict`: jobs on audio files;
-  `bench_neural_vocoder`: a neural vocoder against Griffin-Lim.
+- `bench_extract`, `bench_memory`, `bench_vocoder`, `bench_predict`: jobs on audio files.
 - `bench_train`, `bench_gan`: training steps against bare PyTorch loops.
 - `bench_tune`, `bench_search_gain`: efficiency and gain of hyperparameter search.
 - `bench_gan_recipe`, `bench_gain`: settings of the GAN; generated clips as additional training data.

@@ -6,10 +6,13 @@ import time
 from functools import partial
 from typing import Any
 
+import torch
+
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.loader import subsample_evenly
 from pipeline.data.split import split_rows
 from pipeline.distributed.resource_config import ResourceConfig
+from pipeline.gan.sampling import one_thread
 from pipeline.gan.vocoder.clips import Clips, read_clips
 from pipeline.gan.vocoder.config import TrainVocoderConfig
 from pipeline.gan.vocoder.loop import train_loop
@@ -67,7 +70,7 @@ def _score(config: TrainVocoderConfig) -> dict[str, Any]:
         return {}
     logger.info("comparing with Griffin-Lim alone on %s", plural(len(clips.samples), "clip"))
     folder = config.run / "sounds"
-    with report_os_errors("writing to", folder):
+    with report_os_errors("writing to", folder), one_thread(torch.device("cpu")):
         folder.mkdir(parents=True, exist_ok=True)
         return score_vocoder(load_vocoder(config.run).model, clips, dataset.features, folder)
 
