@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,30 +43,27 @@ def read_clips(dataset: ShardDataset, rows: np.ndarray) -> Clips:
     Raises:
         UserError: the audio of no row can be used.
     """
-    clips = Clips([], [], 0)
-    missing = 0
+    clips, missing = Clips([], [], 0), 0
     for start in range(0, len(rows), _CHUNK):
         heartbeat()
         chunk = rows[start : start + _CHUNK].tolist()
-        mels = [np.asarray(dataset.mels[row], np.float32) for row in chunk]
-        table = dataset.table.iloc[chunk]
-
-        def read(i: int, table: object = table, mels: list[np.ndarray] = mels) -> np.ndarray | None:
-            return row_samples(table.iloc[i], mels[i], dataset.features)  # type: ignore[attr-defined]
-
-        for i, samples in enumerate(map_concurrently(read, range(len(chunk)))):
+        pairs = [(dataset.table.iloc[row], np.asarray(dataset.mels[row], np.float32)) for row in chunk]
+        found = map_concurrently(lambda pair: row_samples(*pair, dataset.features), pairs)
+        for (_, mel), samples in zip(pairs, found, strict=True):
             if samples is None:
                 missing += 1
-            elif mels[i].max() > SILENT_DB + FLOOR_TOLERANCE_DB:
+            elif mel.max() > SILENT_DB + FLOOR_TOLERANCE_DB:
                 clips.samples.append(samples.astype(np.float32))
-                clips.mels.append(mels[i])
-    if not clips.samples:
+                clips.mels.append(mel)
+    if missing == len(rows):
         path = dataset.table["path"].iloc[int(rows[0])] if len(rows) else ""
         raise UserError(
             f"train-vocoder needs the recordings of the shards, and none of {plural(len(rows), 'clip')} can "
             f"be read where `extract` found it, such as {path}: extract again from where they are now"
         )
-    return Clips(clips.samples, clips.mels, missing)
+    if not clips.samples:
+        raise UserError(f"a vocoder cannot be trained on silence: all {plural(len(rows), 'clip')} are silent")
+    return replace(clips, missing=missing)
 
 
 class SegmentSampler:
