@@ -19,6 +19,7 @@ from pipeline.data.dataset import ShardDataset
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import ExtractConfig, extract
 from pipeline.gan import loop
+from pipeline.gan import state as gan_state
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows
 from pipeline.gan.loop import train_loop, update_best
@@ -106,6 +107,34 @@ def test_weights_depend_on_seed_only(shards: Path, tmp_path: Path) -> None:
         run_loop(gan_config(shards, tmp_path / name, seed=seed))
     assert tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "b"))
     assert not tensors_equal(load_weights(tmp_path / "a"), load_weights(tmp_path / "c"))
+
+
+def test_run_killed_between_checkpoint_and_model_has_the_model_of_the_checkpoint(
+    shards: Path, tmp_path: Path
+) -> None:
+    uninterrupted, killed = (
+        gan_config(shards, tmp_path / name, epochs=3, sample_every=1) for name in ("uninterrupted", "killed")
+    )
+    run_loop(uninterrupted)
+    original, calls = gan_state.save_current_model, []
+
+    def kill(state: GanTrainState) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        original(state)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(gan_state, "save_current_model", kill)
+        run_loop(killed)
+    assert read_checkpoint(killed.run)[1]["epoch"] == 2
+    assert load_generator(killed.run).metadata.training["epoch"] == 1
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "train_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run_loop(killed)
+    assert load_generator(killed.run).metadata.training["epoch"] == 2
+    assert run_loop(killed)["best_epoch"] == load_generator(killed.run).metadata.training["epoch"] == 3
+    assert tensors_equal(load_weights(uninterrupted.run), load_weights(killed.run))
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
