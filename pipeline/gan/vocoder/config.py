@@ -11,7 +11,10 @@ from pipeline.training.config import TrainingConfig
 
 
 class TrainVocoderConfig(TrainingConfig):
-    """Train a vocoder on the recordings of a dataset; `generate --vocoder` uses it."""
+    """Train a vocoder on the recordings of a dataset; `generate --vocoder` uses it.
+
+    Checkpoints are written after epochs only, which are short.
+    """
 
     min_classes: ClassVar[int] = 1
 
@@ -42,6 +45,8 @@ class TrainVocoderConfig(TrainingConfig):
             raise ValueError(
                 "--precision fp16: too coarse for the phases of a vocoder; use bf16, tf32 or fp32"
             )
+        if self.compile:
+            raise ValueError("--compile: the network of a vocoder is not compiled; drop it")
         if self.data_placement == "partitioned":
             raise ValueError("--data-placement partitioned: train-vocoder reads audio files; drop it")
         if self.batch_size < self.workers:

@@ -121,6 +121,7 @@ def test_frames_that_hardly_overlap_are_refused(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"precision": "fp16"}, "--precision fp16: too coarse"),
+        ({"compile": True}, "--compile: the network of a vocoder is not compiled; drop it"),
         ({"data_placement": "partitioned"}, "--data-placement partitioned: train-vocoder reads audio files"),
         ({"batch_size": 2, "workers": 3}, "--batch-size 2: less than one segment for each of --workers 3"),
     ],
