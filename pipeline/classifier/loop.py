@@ -39,8 +39,8 @@ from pipeline.data.split_warnings import unvalidated_classes
 from pipeline.distributed.worker import watchdog
 from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.complete_model import complete_model
 from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
+from pipeline.training.epoch_results import complete_model
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.placement import STREAM_NOTE
 from pipeline.training.preemption import watch_preemption

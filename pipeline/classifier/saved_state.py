@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pipeline.classifier.state import TrainState
 from pipeline.io.errors import report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.epoch_position import PositionTensors, read_position
+from pipeline.training.epoch_results import publish_epoch
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import ClassifierMetadata, save_model
 from pipeline.training.optim import load_optimizer, optimizer_tensors
@@ -20,22 +22,14 @@ from pipeline.training.run_folder import RunFolder
 def publish(
     state: TrainState, checkpoints: Checkpoints, log: RunLog, improved: bool, owner: str | None
 ) -> None:
-    """Write the checkpoint, then the model if it improved, then the log.
-
-    The checkpoint has the weights of the model too: after a crash in between the model is written from it.
-
-    Raises:
-        UserError: another process has taken over the run, or it cannot be written.
-    """
-    run = RunFolder(state.config.run)
-    run.check_owner(owner)
-    write_checkpoint(state, checkpoints)
-    with report_os_errors("writing to", run.path):
-        if improved:
-            run.check_owner(owner)
-            save_current_model(state)
-        run.check_owner(owner)
-        log.epoch(state.history)
+    """Write checkpoint, model if it improved, and log, as `publish_epoch`."""
+    publish_epoch(
+        RunFolder(state.config.run),
+        owner,
+        partial(write_checkpoint, state, checkpoints),
+        partial(save_current_model, state) if improved else None,
+        partial(log.epoch, state.history),
+    )
 
 
 def write_checkpoint(

@@ -40,8 +40,8 @@ from pipeline.gan.state import (
 )
 from pipeline.gan.step import METRIC_NAMES, plan_step, train_step
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.complete_model import complete_model
 from pipeline.training.epoch_position import EpochCheckpoints, PositionTensors, seed_epoch
+from pipeline.training.epoch_results import complete_model
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.placement import STREAM_NOTE
 from pipeline.training.preemption import watch_preemption

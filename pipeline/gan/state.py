@@ -32,6 +32,7 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.compile import compile_model
 from pipeline.training.epoch_position import EpochPosition, PositionTensors, read_position
+from pipeline.training.epoch_results import publish_epoch
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from pipeline.training.optim import (
@@ -221,22 +222,14 @@ def reset(state: GanTrainState) -> None:
 def publish(
     state: GanTrainState, checkpoints: Checkpoints, log: RunLog, improved: bool, owner: str | None
 ) -> None:
-    """Write the checkpoint, then the generator if it improved, then the log.
-
-    The checkpoint has the weights of the generator too: after a crash in between it is written from it.
-
-    Raises:
-        UserError: another process has taken over the run, or it cannot be written.
-    """
-    run = RunFolder(state.config.run)
-    run.check_owner(owner)
-    write_checkpoint(state, checkpoints)
-    with report_os_errors("writing to", run.path):
-        if improved:
-            run.check_owner(owner)
-            save_current_model(state)
-        run.check_owner(owner)
-        log.epoch(state.history)
+    """Write checkpoint, generator if it improved, and log, as `publish_epoch`."""
+    publish_epoch(
+        RunFolder(state.config.run),
+        owner,
+        partial(write_checkpoint, state, checkpoints),
+        partial(save_current_model, state) if improved else None,
+        partial(log.epoch, state.history),
+    )
 
 
 def save_current_model(state: GanTrainState) -> None:

@@ -19,7 +19,7 @@ In the order to read:
     placement        spectrograms on all nodes, or shares of them
     tensor_file      tensors with metadata: safetensors, written atomically
     checkpoint       checkpoints of a run: the newest intact one is read
-    complete_model   model of a resumed run whose checkpoint was written, but not its model
+    epoch_results    checkpoint, model and log of an epoch; the model of a run that was killed between them
     epoch_position   checkpoints within an epoch: by time, and when a node is to be taken away
     model_file       models: weights with all that inference needs
     loaded_model     what a model that is ready for use states about itself

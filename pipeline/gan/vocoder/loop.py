@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from models.device_batches import to_device
+from models.schedule import cosine_factor
 from pipeline.audio.vocoder import SILENT_DB
 from pipeline.distributed.worker import watchdog
 from pipeline.gan.vocoder.config import TrainVocoderConfig
@@ -28,7 +29,7 @@ from pipeline.gan.vocoder.state import VocoderTrainState, prepare, publish, rest
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.complete_model import complete_model
+from pipeline.training.epoch_results import complete_model
 from pipeline.training.log import RunLog, open_run_log
 from pipeline.training.optim import set_learning_rate
 from pipeline.training.run_folder import RunFolder
@@ -72,9 +73,7 @@ def learning_rate(config: TrainVocoderConfig, step: int) -> float:
     """Return the learning rate of a step: linear warmup, then cosine decay to zero."""
     steps = config.epochs * config.epoch_steps
     warmup = min(config.warmup_steps, steps // 5)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    return config.learning_rate * cosine_factor(step, steps, warmup, final=0.0)
 
 
 def train_epoch(state: VocoderTrainState, log: RunLog) -> dict[str, float]:

@@ -18,8 +18,9 @@ from pipeline.data.loader import subsample_evenly
 from pipeline.data.split import split_rows
 from pipeline.gan.vocoder.clips import Clips, SegmentSampler, read_clips
 from pipeline.gan.vocoder.config import TrainVocoderConfig
-from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.errors import UserError
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.epoch_results import publish_epoch
 from pipeline.training.log import RunLog
 from pipeline.training.model_file import VocoderMetadata, create_vocoder, save_model
 from pipeline.training.optim import autocast, load_optimizer, optimizer_tensors, set_float32_precision
@@ -108,23 +109,22 @@ def _create_loss(mel: MelConfig, num_samples: int) -> VocoderLoss:
 
 
 def publish(state: VocoderTrainState, checkpoints: Checkpoints, log: RunLog, owner: str | None) -> None:
-    """Write the checkpoint, then the model, then the log.
+    """Write checkpoint, model and log, as `publish_epoch`."""
+    publish_epoch(
+        RunFolder(state.config.run),
+        owner,
+        partial(_write_checkpoint, state, checkpoints),
+        partial(save_current_model, state),
+        partial(log.epoch, state.history),
+    )
 
-    Raises:
-        UserError: another process has taken over the run, or it cannot be written.
-    """
-    run = RunFolder(state.config.run)
-    run.check_owner(owner)
+
+def _write_checkpoint(state: VocoderTrainState, checkpoints: Checkpoints) -> None:
     tensors = {
         "network": state.network.state_dict(),
         "optimizer": optimizer_tensors(state.network, state.optimizer),
     }
-    with report_os_errors("writing to", run.path):
-        checkpoints.write(state.epoch, tensors, {"epoch": state.epoch, "history": state.history})
-        run.check_owner(owner)
-        save_current_model(state)
-        run.check_owner(owner)
-        log.epoch(state.history)
+    checkpoints.write(state.epoch, tensors, {"epoch": state.epoch, "history": state.history})
 
 
 def save_current_model(state: VocoderTrainState) -> None:

@@ -1,4 +1,4 @@
-"""Model of a run that is resumed: written if a crash came between the checkpoint of its epoch and it."""
+"""Checkpoint, model and log of an epoch, in this order, and the model of a run that was killed in between."""
 
 from __future__ import annotations
 
@@ -6,9 +6,37 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from pipeline.io.errors import report_os_errors
 from pipeline.training.model_file import model_epoch
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
+
+
+def publish_epoch(
+    run: RunFolder,
+    owner: str | None,
+    write_checkpoint: Callable[[], object],
+    save_model: Callable[[], object] | None,
+    write_log: Callable[[], object],
+) -> None:
+    """Write the checkpoint of an epoch, then the model if it is the best one, then the log.
+
+    The checkpoint has the weights of the model too: after a crash in between `complete_model` writes it.
+
+    Args:
+        run: folder of the run.
+        owner: id of the process that may write to the run, which is checked before each write.
+        write_checkpoint: writes the checkpoint.
+        save_model: writes the model; None to keep the one that there is.
+        write_log: writes the metrics.
+
+    Raises:
+        UserError: another process has taken over the run, or it cannot be written.
+    """
+    for write in filter(None, (write_checkpoint, save_model, write_log)):
+        run.check_owner(owner)
+        with report_os_errors("writing to", run.path):
+            write()
 
 
 class _State(Protocol):
