@@ -33,12 +33,12 @@ from pipeline.audio.mel import log_mel
 from pipeline.audio.synthesize import CLASS_NAMES, synthesize_clip
 from pipeline.audio.vocoder import mel_to_audio
 from pipeline.audio.waveform import fix_length
+from pipeline.gan.vocoder.scores import mean_difference
 
 FEATURES = FeatureConfig()
 MEL = FEATURES.mel
 ITERATIONS = 32
 LEVEL = 0.3
-RANGE_DB = 80.0
 
 # Maps a log-mel spectrogram and a seed to samples.
 Inverse = Callable[[np.ndarray, int], np.ndarray]
@@ -78,14 +78,6 @@ def synthetic_clips(count: int) -> Iterator[np.ndarray]:
         yield synthesize_clip(
             CLASS_NAMES[number % len(CLASS_NAMES)], np.random.default_rng(number), MEL.sample_rate
         )
-
-
-def mean_difference(spectrum: np.ndarray, reference: np.ndarray) -> float:
-    """Return the mean absolute difference of two spectra in dB, each limited to 80 dB below its maximum."""
-    limited, limited_reference = (
-        np.maximum(values, values.max() - RANGE_DB) for values in (spectrum, reference)
-    )
-    return float(np.abs(limited - limited_reference).mean())
 
 
 def short_spectra(samples: np.ndarray) -> np.ndarray:

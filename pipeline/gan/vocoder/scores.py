@@ -46,8 +46,10 @@ def score_vocoder(
             made = vocoder(torch.from_numpy(mel)[None], len(samples), number)[0].numpy()
             errors[name].append(
                 (
-                    _difference(log_mel(features.mel)(made), mel),
-                    float(np.mean([_difference(*_spectra([made, samples], window)) for window in windows])),
+                    mean_difference(log_mel(features.mel)(made), mel),
+                    float(
+                        np.mean([mean_difference(*_spectra([made, samples], window)) for window in windows])
+                    ),
                 )
             )
             if number < MAX_SOUNDS:
@@ -70,7 +72,7 @@ def _spectra(signals: Sequence[np.ndarray], window: int) -> list[np.ndarray]:
     return [20 * np.log10(np.maximum(np.abs(spectrum), 1e-9)) for spectrum in spectra]
 
 
-def _difference(first: np.ndarray, second: np.ndarray) -> float:
+def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
     """Return the mean absolute difference in dB, each limited to `RANGE_DB` below its maximum."""
     limited = [np.maximum(values, values.max() - RANGE_DB) for values in (first, second)]
     return float(np.abs(limited[0] - limited[1]).mean())
