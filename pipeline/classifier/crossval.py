@@ -44,6 +44,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 from pipeline.report.page import number
+from pipeline.training.failed_start import removed_if_not_started
 from pipeline.training.run import log_once
 from pipeline.training.run_folder import CROSSVAL_NAME, SEARCH_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
@@ -88,7 +89,8 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     config.run.mkdir(parents=True, exist_ok=True)
     runs = {fold: fold_config(config, fold) for fold in folds}
     with tracked(config):
-        train_many({f"fold {fold}": run for fold, run in runs.items()})
+        with removed_if_not_started(config.run):
+            train_many({f"fold {fold}": run for fold, run in runs.items()})
         return report_folds(config, dataset, runs, time.monotonic() - start_time)
 
 

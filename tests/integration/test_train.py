@@ -167,6 +167,12 @@ class TestInOneSession:
         with pytest.raises(UserError, match=r"--fold 9: fold not found"):
             train_classifier(train_config(shards, tmp_path / "run", fold=9, workers=workers))
 
+    def test_training_that_could_not_start_accepts_other_settings(self, shards: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        with pytest.raises(UserError, match="1 worker with 999 CPUs"):
+            train_classifier(train_config(shards, run, epochs=5, cpus_per_worker=999))
+        assert train_classifier(train_config(shards, run, epochs=1))["epochs"] == 1
+
     def test_complete_run_is_not_trained_again(
         self, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -1,0 +1,56 @@
+"""Removes the records of runs that fail before their first epoch, so that they do not refuse other settings.
+
+A batch that does not fit in memory, or more workers than there are, would otherwise leave a run with the
+settings that cannot be trained, and the next command with better ones would be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.data.split_record import SPLIT_NAME
+from pipeline.io.storage import remove_files
+from pipeline.training.run_folder import METRICS_NAME, NOTES_NAME
+
+# What a run writes before its first epoch. The last one is what makes a folder a run: it is deleted last, as
+# a run without its record of the split would only be given another one.
+_RECORDS = ("owner.json", "progress.json", NOTES_NAME, SPLIT_NAME, "config.json")
+# What it has of an epoch. The checkpoint of the first one is there before its metrics.
+_RESULTS = (METRICS_NAME, "model.safetensors", "checkpoints/*")
+
+
+@contextmanager
+def removed_if_not_started(folder: Path) -> Iterator[None]:
+    """Remove the records of the runs in a run folder if the block fails before any of them has an epoch.
+
+    Records of an earlier command are kept: one that still trains may have written them.
+
+    Args:
+        folder: run folder of the command; runs that its run consists of are in subfolders.
+    """
+    is_new = not (folder / "config.json").is_file() and not _runs(folder)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            # What ended the block is the error that the user has to see.
+            with suppress(OSError):
+                _remove_unstarted(folder)
+        raise
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Return the folders of all runs in a run folder, except for reference classifiers of a GAN."""
+    runs = [path.parent for path in folder.glob("**/config.json")]
+    return [run for run in runs if "reference_classifiers" not in run.relative_to(folder).parts]
+
+
+def _remove_unstarted(folder: Path) -> None:
+    """Remove the records of all runs, unless one of them has an epoch: they are parts of one run."""
+    runs = _runs(folder)
+    if any(True for run in runs for results in _RESULTS for _ in run.glob(results)):
+        return
+    for name in _RECORDS:
+        remove_files([run / name for run in runs if (run / name).is_file()])
