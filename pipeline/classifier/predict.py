@@ -83,6 +83,7 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
             output folder that is in use or contains something else, too few resources, or a full disk.
     """
     saved = load_predictor(config.run)
+    digest = predictor_digest(config.run)
     settings = window_settings(config, saved.metadata)
     manifest = read_audio(config.audio, config.data_config)
     plan = plan_prediction(config, saved, manifest.clips, settings)
@@ -108,9 +109,10 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
             runner = ProcessRunner(config.workers)
         gpus = 0.0 if runner else resolve_gpus(config, config.workers or 1, cluster_nodes())
         clips = manifest.clips if plan.windows is None else plan.windows.recordings.windows()
-        job = plan_job(config, clips, gpus, plan.label_thresholds)
+        job = plan_job(config, clips, gpus, plan.label_thresholds, digest)
         del manifest, clips  # possibly millions of clips, now in the job's list
-        job.run(_stages(config, saved.metadata, gpus, plan), runner or _ray_runner(config, gpus))
+        stages = _stages(config, saved.metadata, gpus, plan, digest)
+        job.run(stages, runner or _ray_runner(config, gpus))
         owner.check()
         with report_os_errors("writing to", config.out):
             merged = plan.merge(job.units, config.out)
@@ -152,10 +154,12 @@ def plan_job(
     clips: pd.DataFrame,
     gpus: float = 0.0,
     label_thresholds: tuple[float, ...] | None = None,
+    digest: str | None = None,
 ) -> BatchJob:
     """Plan a prediction, with outputs that are determined by the audio files, the model and the settings.
 
-    `label_thresholds` are those of a multi-label model, as for `predicted_labels`.
+    `label_thresholds` are those of a multi-label model, as for `predicted_labels`; `digest` is that of the
+    model (default: of the present one).
 
     Raises:
         UserError: the folder of the job cannot be written.
@@ -170,7 +174,7 @@ def plan_job(
         max(1, min(clips_per_unit, WINDOWS_PER_UNIT // config.windows)),
         settings=[
             UNIT_FORMAT,
-            predictor_digest(config.run),
+            digest or predictor_digest(config.run),
             config.tta_shifts,
             config.windows,
             config.precision,
@@ -202,7 +206,7 @@ def planned_unit_size(folder: Path, clips: pd.DataFrame, gpus: float) -> int:
 
 
 def _stages(
-    config: PredictConfig, metadata: ClassifierMetadata, gpus: float, plan: PredictionPlan
+    config: PredictConfig, metadata: ClassifierMetadata, gpus: float, plan: PredictionPlan, digest: str
 ) -> list[StageBuilder]:
     features, device = metadata.features, partial(worker_device, gpus)
     reader: StageBuilder = (
@@ -213,7 +217,7 @@ def _stages(
     thresholds = plan.label_thresholds
     return [
         reader,
-        partial(Predictor, config.run, config.tta_shifts, config.precision, device, thresholds),
+        partial(Predictor, config.run, config.tta_shifts, config.precision, device, thresholds, digest),
     ]
 
 

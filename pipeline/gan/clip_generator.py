@@ -30,7 +30,12 @@ from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.report.figures import spectrogram_png
-from pipeline.training.model_file import GeneratorMetadata, load_generator
+from pipeline.training.model_file import (
+    GeneratorMetadata,
+    check_same_model,
+    load_generator,
+    model_digest,
+)
 
 # Attempts to reach --min-confidence, each with its own seed.
 MAX_ATTEMPTS = 10
@@ -60,20 +65,23 @@ class ClipGenerator:
     batches, whose last bits may differ.
     """
 
-    def __init__(self, config: GenerateConfig, choose_device: Callable[[], torch.device]):
+    def __init__(self, config: GenerateConfig, choose_device: Callable[[], torch.device], digest: str):
         """Load the models.
 
         Args:
             config: settings of the command.
             choose_device: returns the device of this process.
+            digest: that of the generator when the work was planned.
 
         Raises:
-            UserError: an unusable run, or a device that this process does not have.
+            UserError: an unusable run, a generator that has been replaced, or a device that this process
+                does not have.
         """
         torch.set_num_threads(1)
         self._config = config
         self._device = choose_device()
         self._saved = load_generator(config.run)
+        check_same_model(config.run, digest, model_digest(config.run), " with --overwrite")
         self._saved.model.to(self._device)
         self._label_index = {name: i for i, name in enumerate(self._saved.metadata.class_names)}
         self._classifier = load_selection_classifier(config.run)

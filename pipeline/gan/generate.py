@@ -92,9 +92,8 @@ def generate(
             start_job(config, settings)
         job = plan_job(config, settings, clips)
         choose_device = choose_device or partial(process_device, config.device)
-        job.run(
-            [partial(ClipGenerator, config, choose_device), partial(ClipWriter, config, metadata)], runner
-        )
+        generator = partial(ClipGenerator, config, choose_device, settings["model"])
+        job.run([generator, partial(ClipWriter, config, metadata)], runner)
         owner.check()
         with report_os_errors("writing to", config.out):
             table = _publish(config, metadata, job.units)

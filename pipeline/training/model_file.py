@@ -191,6 +191,25 @@ def model_digest(run: Path) -> str:
     return hashlib.sha256((run / MODEL_NAME).read_bytes()).hexdigest()
 
 
+def check_same_model(run: Path, planned: str, current: str, flags: str = "") -> None:
+    """Check that a worker has loaded the model that its work was planned with.
+
+    Args:
+        run: folder of the run.
+        planned: digest of the model when the work was planned.
+        current: digest of the model, read after it was loaded.
+        flags: what the command needs when it is run again, such as ` with --overwrite`.
+
+    Raises:
+        UserError: they differ, as the run is being trained. Results of several models would be mixed.
+    """
+    if current != planned:
+        raise UserError(
+            f"--run {run}: its training has replaced the model that this command started with; "
+            f"run the command again{flags} when the training has ended, so that all results are of one model"
+        )
+
+
 def model_kind(run: Path) -> str:
     """Return `classifier`, `generator` or `vocoder`, or an empty string if the run has no model.
 

@@ -20,11 +20,12 @@ from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.prediction.tables import unit_table, write_unit
-from pipeline.classifier.predictor_model import load_predictor
+from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.distributed.devices import worker_device
 from pipeline.distributed.quarantine import CRASH_REASON, CrashQuarantine
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.io.errors import UserError
+from pipeline.training.model_file import check_same_model
 from pipeline.training.optim import Precision
 
 
@@ -114,6 +115,7 @@ class Predictor:
         precision: Precision,
         choose_device: Callable[[], torch.device] = partial(worker_device, 0.0),
         thresholds: Sequence[float] | None = None,
+        digest: str | None = None,
     ):
         """Load the model of a run, or those of a cross-validation.
 
@@ -123,13 +125,17 @@ class Predictor:
             precision: as for `predict_probabilities`.
             choose_device: returns the device of this process.
             thresholds: as for `predicted_labels`.
+            digest: that of the model when the work was planned; not checked if None.
 
         Raises:
-            UserError: an unusable run, or a device that this process does not have.
+            UserError: an unusable run, a model that has been replaced, or a device that this process does
+                not have.
         """
         self._tta_shifts, self._precision, self._thresholds = tta_shifts, precision, thresholds
         self._device = choose_device()
         self._saved = load_predictor(run)
+        if digest is not None:
+            check_same_model(run, digest, predictor_digest(run))
         self._saved.model.to(self._device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)

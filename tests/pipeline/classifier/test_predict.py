@@ -18,6 +18,7 @@ from pipeline.classifier.predict import PredictConfig, plan_job, planned_unit_si
 from pipeline.distributed.batch_job import UnitResult, run_in_process
 from pipeline.distributed.quarantine import CRASH_REASON
 from pipeline.io.errors import UserError
+from pipeline.training.model_file import load_classifier, save_model
 from tests.helpers.saved_classifier import NAMES, save_classifier
 from tests.helpers.sounds import RATE, tone
 
@@ -214,6 +215,20 @@ def test_damaged_part_of_interrupted_job_is_named(
         predict(config, run_in_process)
     part.unlink()
     assert len(predict(config, run_in_process))
+
+
+def test_model_that_is_replaced_by_its_training_is_refused(tmp_path: Path, audio: Path) -> None:
+    run = save_classifier(tmp_path / "run")
+    settings = config(run, audio)
+
+    def replaced(units: Any, stages: Any) -> Iterator[UnitResult]:
+        saved = load_classifier(run)
+        save_model(run, saved.model, saved.metadata.model_copy(update={"temperature": 2.0}))
+        yield from run_in_process(units, stages)
+
+    with pytest.raises(UserError, match=r"run: its training has replaced the model .*run the command again"):
+        predict(settings, replaced)
+    assert len(predict(settings, run_in_process))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from pipeline.gan.sampling import generate_mel, latents_from_seed, mels_to_sampl
 from pipeline.gan.sound_generator import SoundGenerator
 from pipeline.gan.train_reference_classifier import reference_classifier_config
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import load_classifier, load_generator
+from pipeline.training.model_file import load_classifier, load_generator, save_model
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import (
     SMALL_FEATURES,
@@ -99,6 +99,21 @@ def test_same_seed_gives_same_files(gan: Path, tmp_path: Path) -> None:
     assert digests(tmp_path / "alone")[name] == digests(tmp_path / "a")[name]
     wav_digests = [digest for name, digest in digests(tmp_path / "a").items() if name.endswith(".wav")]
     assert len(set(wav_digests)) == len(wav_digests)
+
+
+def test_generator_that_is_replaced_by_its_training_is_refused(gan: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(gan, tmp_path / "run")
+
+    def replaced(units: Sequence[WorkUnit], stages: Sequence[StageBuilder]) -> Iterator[UnitResult]:
+        saved = load_generator(run)
+        save_model(run, saved.model, saved.metadata.model_copy(update={"training": {"epoch": 99}}))
+        yield from run_in_process(units, stages)
+
+    config = GenerateConfig(run=run, out=tmp_path / "out", count=1, iterations=1)
+    message = r"run: its training has replaced the model .*run the command again with --overwrite when"
+    with pytest.raises(UserError, match=message):
+        generate(config, replaced)
+    assert len(generate(config.model_copy(update={"overwrite": True}))) == 3
 
 
 def test_interrupted_job_resumes_with_same_files(gan: Path, tmp_path: Path) -> None:
