@@ -127,9 +127,9 @@ def _set_metrics(
     defined = len(held_out.labels) >= 2
     density = coverage = real_density = real_coverage = None
     if defined:
-        density, coverage = density_and_coverage(held_out.embeddings, generated.embeddings)
-        # Of each class at most the number of generated clips: coverage grows with it.
-        train_embeddings, _ = _matched([train, generated])
+        # The same number of each class on both sides: coverage grows with it.
+        generated_embeddings, train_embeddings = _matched([generated, train])
+        density, coverage = density_and_coverage(held_out.embeddings, generated_embeddings)
         real_density, real_coverage = density_and_coverage(held_out.embeddings, train_embeddings)
     return {
         "frechet": _frechet_distances(generated, untrained, train, held_out),

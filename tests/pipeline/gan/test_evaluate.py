@@ -128,6 +128,15 @@ class TestMetrics:
         metrics = self.metrics(make_clips(self.rng, [0, 5, 10], std=0.01))
         assert metrics["coverage"] < 0.5 * metrics["real_coverage"] and metrics["density"] > 1.0
 
+    @pytest.mark.parametrize("fewer", ["generated", "train"])
+    def test_coverage_compares_equally_many_clips(self, fewer: str) -> None:
+        """Four clips of each class cover less than forty, whichever side has them."""
+        clips = {"generated": make_clips(self.rng, [0, 5, 10], 120), "train": self.real[0]}
+        clips[fewer] = make_clips(self.rng, [0, 5, 10], 12)
+        metrics = metrics_of(clips["generated"], self.untrained, clips["train"], self.real[1])
+        assert metrics["coverage"] == pytest.approx(metrics["real_coverage"], abs=0.15)
+        assert metrics["coverage"] < 0.5
+
     def test_class_metrics_follow_predictions(self) -> None:
         predictions = np.array([0] * 20 + [2] * 15 + [1] * 5 + [2] * 20)
         metrics = self.metrics(make_clips(self.rng, [0, 5, 10], predictions=predictions))
