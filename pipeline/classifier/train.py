@@ -26,12 +26,11 @@ from pipeline.distributed.resources import (
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
-from pipeline.training.failed_start import removed_if_not_started
 from pipeline.training.launch import fit, run_tasks
 from pipeline.training.run import finish_run, log_once, seconds_before, start_run, training_clips
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.single_worker_runs import TrainingTask
-from pipeline.training.trackers.tracking import tracked
+from pipeline.training.train_command import complete_run
 
 if TYPE_CHECKING:
     import torch
@@ -75,13 +74,7 @@ def train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, too few resources, too many lost workers.
     """
     log_once(config.ineffective_settings)
-    with removed_if_not_started(config.run):
-        summary = begin_run(config)
-        with tracked(config):
-            if summary is None:
-                summary = _train_pending({"": config}, 1)[""]
-            else:
-                logger.info("run %s is already complete", config.run)
+    summary = complete_run(config, begin_run, lambda config: _train_pending({"": config}, 1)[""])
     print(describe_result(summary), flush=True)
     model = "model.safetensors" if config.ensemble == 1 else "member_*/model.safetensors"
     print(f"model: {config.run / model}", flush=True)

@@ -20,11 +20,10 @@ from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
-from pipeline.training.failed_start import removed_if_not_started
 from pipeline.training.launch import fit
 from pipeline.training.run import finish_run, seconds_before, start_run
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.trackers.tracking import tracked
+from pipeline.training.train_command import complete_run
 
 
 def train_gan(config: TrainGanConfig) -> dict[str, Any]:
@@ -38,13 +37,7 @@ def train_gan(config: TrainGanConfig) -> dict[str, Any]:
     """
     check_dataset(config.shards, config.monitor, "--monitor")
     check_initial_run(config)
-    with removed_if_not_started(config.run):
-        summary = start_run("train-gan", config)
-        with tracked(config):
-            if summary is None:
-                summary = _train(config)
-            else:
-                logger.info("run %s is already complete", config.run)
+    summary = complete_run(config, partial(start_run, "train-gan"), _train)
     print(describe_result(summary), flush=True)
     for label, name in (
         ("model", "model.safetensors"),

@@ -21,12 +21,11 @@ from pipeline.gan.vocoder.state import MAX_VALIDATION_CLIPS
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.text import plural
-from pipeline.training.failed_start import removed_if_not_started
 from pipeline.training.launch import fit
 from pipeline.training.model_file import load_vocoder
 from pipeline.training.run import finish_run, seconds_before, start_run
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.trackers.tracking import tracked
+from pipeline.training.train_command import complete_run
 
 
 def train_vocoder(config: TrainVocoderConfig) -> dict[str, Any]:
@@ -39,13 +38,7 @@ def train_vocoder(config: TrainVocoderConfig) -> dict[str, Any]:
         UserError: unusable shards or settings, audio that is gone, too few resources, or too many lost
             workers.
     """
-    with removed_if_not_started(config.run):
-        summary = start_run("train-vocoder", config)
-        with tracked(config):
-            if summary is None:
-                summary = _train(config)
-            else:
-                logger.info("run %s is already complete", config.run)
+    summary = complete_run(config, partial(start_run, "train-vocoder"), _train)
     print(describe_result(summary), flush=True)
     for label, name in (("model", "model.safetensors"), ("sounds", "sounds")):
         print(f"{label}: {config.run / name}", flush=True)
