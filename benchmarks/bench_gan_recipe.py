@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--clips-per-class", type=int, default=30)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--result", default="gan_recipe", help="name of the file with the result")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     runs = [
@@ -134,7 +135,7 @@ def main() -> None:
     result: dict[str, Any] = {"epochs": options.epochs, "seeds": options.seeds, "folds": options.folds}
     for name in sorted(options.variants, key=lambda name: name != "default"):
         result[name] = summary([metrics[run] for run in runs if run.variant == name], result.get("default"))
-    save_result("gan_recipe", result)
+    save_result(options.result, result)
 
 
 if __name__ == "__main__":
