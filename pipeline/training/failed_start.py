@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.data.split_record import SPLIT_NAME
+from pipeline.io.errors import UserError
 from pipeline.io.storage import remove_files
-from pipeline.training.run_folder import METRICS_NAME, NOTES_NAME
+from pipeline.training.run_folder import METRICS_NAME, NOTES_NAME, RunFolder
 
 # What a run writes before its first epoch. The last one is what makes a folder a run: it is deleted last, as
 # a run without its record of the split would only be given another one.
@@ -25,7 +26,8 @@ _RESULTS = (METRICS_NAME, "model.safetensors", "checkpoints/*")
 def removed_if_not_started(folder: Path) -> Iterator[None]:
     """Remove the records of the runs in a run folder if the block fails before any of them has an epoch.
 
-    Records of an earlier command are kept: one that still trains may have written them.
+    Records of another command, which may still train, are kept: of one that was there before, and of one
+    that has taken over a run, by which the block may have failed.
 
     Args:
         folder: run folder of the command; runs that its run consists of are in subfolders.
@@ -36,7 +38,7 @@ def removed_if_not_started(folder: Path) -> Iterator[None]:
     except BaseException:
         if is_new:
             # What ended the block is the error that the user has to see.
-            with suppress(OSError):
+            with suppress(OSError, UserError):
                 _remove_unstarted(folder)
         raise
 
@@ -48,8 +50,10 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _remove_unstarted(folder: Path) -> None:
-    """Remove the records of all runs, unless one of them has an epoch: they are parts of one run."""
+    """Remove the records of all runs, which are parts of one, unless another command needs one of them."""
     runs = _runs(folder)
+    if any(RunFolder(run).is_acquired_elsewhere() for run in runs):
+        return
     if any(True for run in runs for results in _RESULTS for _ in run.glob(results)):
         return
     for name in _RECORDS:

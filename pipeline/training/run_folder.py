@@ -43,6 +43,8 @@ NOTES_NAME, ENSEMBLE_NAME, CROSSVAL_NAME = "notes.json", "ensemble.json", "cross
 SEARCH_NAME = "search.json"
 # Record of a trial in its run folder, which the process of the search writes.
 TRIAL_NAME = "trial.json"
+# Start of the ids of the runs that this process acquires.
+_THIS_PROCESS = uuid.uuid4().hex[:12]
 # What to do about a damaged file: those of the first kind cannot be written again.
 RESTORE = "restore it from a copy, or start over in another --run"
 _DELETE = "delete it and run the command again"
@@ -123,7 +125,7 @@ class RunFolder:
         Workers of an earlier command that are still running stop before their next write. Files that it was
         writing are deleted now rather than by `begin`, which a command that is refused calls as well.
         """
-        owner = uuid.uuid4().hex
+        owner = f"{_THIS_PROCESS}-{uuid.uuid4().hex}"
         with report_os_errors("writing to", self.path):
             self.write_json("owner.json", owner)
             remove_temporary_files(self.path, keep=(TRIAL_NAME,))
@@ -141,6 +143,11 @@ class RunFolder:
             raise UserError(f"--run {self.path}: files of the run were deleted while it was training")
         if current != owner:
             raise UserError(f"--run {self.path}: another process has taken over this run")
+
+    def is_acquired_elsewhere(self) -> bool:
+        """Return whether the owner of the run is another process than this one."""
+        owner = self.read_json("owner.json")
+        return owner is not None and not str(owner).startswith(_THIS_PROCESS)
 
     def check_single_model(self, flag: str) -> None:
         """Raise `UserError`, which names `flag` and a model, if this is a folder of several runs."""

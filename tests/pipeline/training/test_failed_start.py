@@ -72,6 +72,18 @@ def test_run_of_another_command_is_kept(tmp_path: Path, part: str) -> None:
     assert other.read_config() is not None
 
 
+@pytest.mark.parametrize("part", [".", "member_1"])
+def test_run_that_another_command_has_taken_over_is_kept(tmp_path: Path, part: str) -> None:
+    with pytest.raises(UserError, match="another process"), removed_if_not_started(tmp_path):
+        folder = begin(tmp_path, 1)
+        begin(tmp_path / "member_1", 1)
+        owner = folder.acquire()
+        RunFolder(tmp_path / part).write_json("owner.json", "of another process")
+        folder.check_owner(owner)
+        raise UserError("another process has the part")
+    assert all(RunFolder(run).read_config() for run in (tmp_path, tmp_path / "member_1"))
+
+
 def test_finished_reference_classifier_of_a_gan_is_kept(tmp_path: Path) -> None:
     classifier = tmp_path / "reference_classifiers" / "selection"
     with pytest.raises(UserError, match="too few CPUs"), removed_if_not_started(tmp_path):
