@@ -6,6 +6,7 @@ from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.execution import command_execution
 from pipeline.classifier import evaluate as classifier_evaluation
 from pipeline.classifier import show as recording_page
+from pipeline.classifier.ensemble_of_runs import EnsembleConfig, combine_runs
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.export import export_classifier
 from pipeline.classifier.show import ShowConfig
@@ -56,6 +57,12 @@ def _check_flags_of_others(config: EvaluateConfig, is_generator: bool) -> None:
         if value != EvaluateConfig.model_fields[name].default:
             flag = f"--{name.replace('_', '-')} {value}"
             raise UserError(f"{flag}: {config.run} {reason}; drop it")
+
+
+def ensemble(config: EnsembleConfig, common: CommonFlags) -> int:
+    """Combine classifiers in this process: it predicts the clips that calibrate them once for each."""
+    combine_runs(config)
+    return 0
 
 
 def export(config: ExportConfig, common: CommonFlags) -> int:

@@ -16,6 +16,11 @@ from pydantic_core import ErrorDetails
 C = TypeVar("C", bound="Config")
 
 
+def as_tuple(value: Any) -> Any:
+    """Return a single value of a setting that takes several as a tuple of one."""
+    return value if isinstance(value, tuple | list) else (value,)
+
+
 class InvalidValue(NamedTuple):
     """A value that a setting cannot have."""
 

@@ -65,6 +65,14 @@ COMMAND_SPECS = {
     "crossval --tuned": CommandSpec(
         "tune.nested_crossval", "NestedCrossvalConfig", "nested_crossval", check="check_nested"
     ),
+    "ensemble": CommandSpec(
+        "cluster.model_commands",
+        "EnsembleConfig",
+        "ensemble",
+        in_session=False,
+        config_module="pipeline.classifier.ensemble_of_runs",
+        computes_in_process=True,
+    ),
     "evaluate": CommandSpec(
         "cluster.model_commands", "EvaluateConfig", "evaluate", in_session=False, computes_in_process=True
     ),

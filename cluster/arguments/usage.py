@@ -11,6 +11,7 @@ COMMANDS = {
     "train-vocoder": "train a vocoder on recordings, for better generated sounds",
     "tune": "tune hyperparameters",
     "crossval": "cross-validate a classifier",
+    "ensemble": "combine trained classifiers into one run",
     "evaluate": "compute metrics of a classifier or generator; HTML report",
     "predict": "classify unlabeled audio files; writes submission.csv",
     "show": "show a recording with its detected events; HTML page",

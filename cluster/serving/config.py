@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from models.config import Config
+from models.config import Config, as_tuple
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
-
-
-def _to_tuple(value: Any) -> Any:
-    return value if isinstance(value, tuple | list) else (value,)
 
 
 class UploadLimits(Config):
@@ -36,7 +32,7 @@ class ServeConfig(UploadLimits, DeviceConfig):
     The page is at /, a description of the interface at /docs. Each run has replicas of its own, which are
     Ray Serve's and are the workers that --gpus-per-worker is about. Ctrl-C ends the server."""
 
-    run: Annotated[tuple[PathOrURI, ...], BeforeValidator(_to_tuple), Field(min_length=1)]
+    run: Annotated[tuple[PathOrURI, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     """Folders of runs to serve: classifiers, ensembles, cross-validations and generators."""
     vocoder: PathOrURI | None = None
     """Folder of a run of `train-vocoder` with which the generators make sounds, as `generate --vocoder`."""

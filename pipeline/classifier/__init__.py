@@ -12,6 +12,7 @@ In the order to read:
     train        `melray train-classifier`: one run, or several concurrently
     refit        training on all clips after the one with validation; ensemble_run: several models as one run
     inference    class probabilities from spectrograms
+    ensemble_of_runs  `melray ensemble`: trained runs as one
     evaluation_rows  clips to evaluate on: of the run's own split, or others that it was not trained on
     evaluate     `melray evaluate`: metrics and report on held-out or other labeled clips
     report       HTML report of an evaluation; report_page: of both kinds; examples: clips of each class

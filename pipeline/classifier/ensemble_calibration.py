@@ -80,20 +80,39 @@ def calibrate_ensemble(
     """
     device = driver_device(config.device)
     validated = [run / VALIDATED_NAME if config.refit else run for run in runs]
-    ensemble = combine(EnsembleRecord(validated), [load_predictor(run) for run in validated], config.run)
+    ensemble = combine(
+        EnsembleRecord(validated), [load_predictor(run) for run in validated], f"--run {config.run}"
+    )
     dataset = open_dataset_to_read(config.shards)
     logits = predict_row_logits(ensemble, dataset, split_rows(dataset, config).val, 1, device)
-    record: dict[str, Any] = {"temperature": fit_temperature([logits], dataset)}
-    predictions = predictions_at(record["temperature"], logits, dataset)
-    if isinstance(predictions, LabelSetPredictions):
-        record["thresholds"] = best_thresholds(predictions, ensemble.metadata.class_names)
-        predictions = replace(predictions, thresholds=np.array(list(record["thresholds"].values())))
-    metrics = write_any(config.run, predictions, ensemble, [], "validation clips", 1)
+    record, metrics = calibrate_logits(config.run, logits, dataset, "validation clips")
     names = ("accuracy", "map", "macro_f1", "log_loss", "ece")
     return record, {
         **{f"val_{name}": metrics[name] for name in names if name in metrics},
         "temperature": record["temperature"],
     }
+
+
+def calibrate_logits(
+    run: Path, logits: RowLogits, dataset: ShardDataset, description: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit an ensemble on labeled clips, and write its evaluation on them to the run folder.
+
+    Args:
+        run: folder of the ensemble.
+        logits: of the ensemble for these clips.
+        dataset: dataset of the clips.
+        description: what the clips are.
+
+    Returns:
+        Temperature and thresholds for `ensemble.json`, and the metrics.
+    """
+    record: dict[str, Any] = {"temperature": fit_temperature([logits], dataset)}
+    predictions = predictions_at(record["temperature"], logits, dataset)
+    if isinstance(predictions, LabelSetPredictions):
+        record["thresholds"] = best_thresholds(predictions, logits.saved.metadata.class_names)
+        predictions = replace(predictions, thresholds=np.array(list(record["thresholds"].values())))
+    return record, write_any(run, predictions, logits.saved, [], description, 1)
 
 
 def predict_row_logits(

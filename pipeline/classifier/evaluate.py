@@ -75,12 +75,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     predictions = predict_any(saved, dataset, rows, config.tta_shifts, process_device(config.device))
     history = RunFolder(config.run).read_history()
     metrics = write_any(out, predictions, saved, history, description, config.tta_shifts)
-    if saved.metadata.multi_label:
-        text, mean = describe_metrics(metrics), "macro average precision"
-    else:
-        text, mean = _describe(metrics), "macro-F1"
-    print(f"{description}: {plural(metrics['clips'], 'clip')}, {text}")
+    print(f"{description}: {plural(metrics['clips'], 'clip')}, {describe_scores(metrics)}")
     if missing := metrics["classes_without_clips"]:
+        mean = "macro average precision" if saved.metadata.multi_label else "macro-F1"
         print(f"no clips of {name_list(missing)}: {mean} is the mean of the other classes")
     print(f"report: {out / 'report.html'}", flush=True)
     return metrics
@@ -210,8 +207,10 @@ def write_evaluation(
     return metrics
 
 
-def _describe(metrics: dict[str, Any]) -> str:
-    """Return the metrics of an evaluation as one line."""
+def describe_scores(metrics: dict[str, Any]) -> str:
+    """Return the metrics of an evaluation of either kind of model as one line."""
+    if "map" in metrics:
+        return describe_metrics(metrics)
     return (
         f"accuracy {metrics['accuracy']:.1%} ({_interval(metrics)}), macro-F1 {metrics['macro_f1']:.3f}, "
         f"log loss {metrics['log_loss']:.3f}, calibration error {metrics['ece']:.3f}"

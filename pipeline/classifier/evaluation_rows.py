@@ -154,7 +154,7 @@ def select_new_rows(
     dataset = open_dataset_to_read(shards)
     check_features(dataset.features, saved.metadata.features, shards)
     rows, description = _without_trained(config, shards, dataset)
-    chosen_on = rows[_recorded_as("validation", config.run, dataset.table.iloc[rows])]
+    chosen_on = rows[recorded_as("validation", config.run, dataset.table.iloc[rows])]
     if len(chosen_on):
         logger.warning(
             "--shards %s: %d of %d clips, such as '%s', are validation clips of the run, on which its epoch "
@@ -171,7 +171,7 @@ def select_new_rows(
 def _without_trained(config: EvaluateConfig, shards: Path, dataset: ShardDataset) -> tuple[np.ndarray, str]:
     """Return the rows of other data to evaluate on, and their description; errors as `select_new_rows`."""
     rows = _original_rows(dataset)
-    trained_on = rows[_recorded_as("train", config.run, dataset.table.iloc[rows])]
+    trained_on = rows[recorded_as("train", config.run, dataset.table.iloc[rows])]
     if not len(trained_on):
         return rows, f"all of {shards}"
     example = dataset.table["clip_id"].to_numpy()[trained_on[0]]
@@ -188,7 +188,7 @@ def _without_trained(config: EvaluateConfig, shards: Path, dataset: ShardDataset
     return np.setdiff1d(rows, trained_on), f"{shards} without clips trained on"
 
 
-def _recorded_as(part: str, run: Path, table: pd.DataFrame) -> np.ndarray:
+def recorded_as(part: str, run: Path, table: pd.DataFrame) -> np.ndarray:
     """Return the mask of the rows in a part of a run's split, bool `[shape=(N,)]`.
 
     Logs once, for the part `train`, if the split is unknown.

@@ -86,16 +86,16 @@ def load_predictor(run: Path) -> PredictorModel:
         saved = load_classifier(run)
         fold_batch_norms(saved.model)
         return PredictorModel(saved.model, saved.metadata)
-    return combine(record, [load_predictor(path) for path in record.runs], run)
+    return combine(record, [load_predictor(path) for path in record.runs], f"--run {run}")
 
 
-def combine(record: EnsembleRecord, members: Sequence[PredictorModel], run: Path) -> PredictorModel:
+def combine(record: EnsembleRecord, members: Sequence[PredictorModel], setting: str) -> PredictorModel:
     """Return the models of the runs of a record as one; their own temperatures are changed as it says.
 
     Args:
         record: the runs.
         members: model of each of them.
-        run: folder of all of them, for messages.
+        setting: flag that all of them are given by, for messages.
 
     Raises:
         UserError: models that do not fit each other.
@@ -103,13 +103,13 @@ def combine(record: EnsembleRecord, members: Sequence[PredictorModel], run: Path
     first, *others = [member.metadata for member in members]
     for path, other in zip(record.runs[1:], others, strict=True):
         if other.class_names != first.class_names:
-            raise UserError(f"--run {run}: {path} has other classes than {record.runs[0]}: train all again")
+            raise UserError(f"{setting}: {path} has other classes than {record.runs[0]}: train all again")
         if other.multi_label != first.multi_label:
             raise UserError(
-                f"--run {run}: only one of {record.runs[0]} and {path} is multi-label: train all again"
+                f"{setting}: only one of {record.runs[0]} and {path} is multi-label: train all again"
             )
         if mismatch := feature_mismatch(other.features, first.features, f"{record.runs[0]} has"):
-            raise UserError(f"--run {run}: {path} has {mismatch}: train all again")
+            raise UserError(f"{setting}: {path} has {mismatch}: train all again")
     for member in members:
         member.model.temperature *= record.member_temperature
     model = Ensemble([member.model for member in members], record.temperature).eval()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from models.config import as_tuple
 from pipeline.audio.decode import DecodeConfig
 from pipeline.classifier.submission.values import SubmissionValues
 from pipeline.classifier.windows.settings import WindowOutputConfig
@@ -14,16 +15,12 @@ from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
 
 
-def _to_tuple(value: Any) -> Any:
-    return value if isinstance(value, tuple | list) else (value,)
-
-
 class PredictConfig(DecodeConfig, DeviceConfig, WindowOutputConfig, CardSettings):
     """Classify unlabeled audio files."""
 
     run: PathOrURI
     """Folder of a trained run, or of a cross-validation, whose models then predict together."""
-    audio: Annotated[tuple[PathOrURI, ...], BeforeValidator(_to_tuple)]
+    audio: Annotated[tuple[PathOrURI, ...], BeforeValidator(as_tuple)]
     """Folder of audio files, searched recursively; ids are relative paths. Also audio files, a CSV with a
     column `path`, a text file with a path in each line, or Parquet files with the audio inside; one row of
     these as `FILE.parquet#17`, counted from 0."""

@@ -1,0 +1,197 @@
+"""`melray ensemble`: trained runs as one, which predicts the mean of their probabilities.
+
+The runs may differ in everything but classes and spectrogram settings: seed, network, copies, split. What
+prediction and evaluation need of them is copied, so that the new run can be moved, and outlives them.
+
+RUN/member_1/, RUN/member_2/, …  copies of the runs: weights, settings, clips that they were trained on
+RUN/ensemble.json                members, and the temperature of their mean
+RUN/evaluation.json, confusion.csv, report.html    evaluation on the clips that the temperature was fitted on;
+                                 the folder of each member has one of its own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from models.config import Config, as_tuple
+from pipeline.classifier.ensemble_calibration import (
+    RowLogits,
+    calibrate_logits,
+    predict_row_logits,
+    predictions_at,
+)
+from pipeline.classifier.evaluate import CONFUSION_NAME, describe_scores, write_any
+from pipeline.classifier.evaluation_rows import check_features, recorded_as
+from pipeline.classifier.predictor_model import (
+    EnsembleRecord,
+    PredictorModel,
+    combine,
+    load_predictor,
+    member_runs,
+)
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.split_record import SPLIT_NAME
+from pipeline.data.uncached import open_dataset_to_read
+from pipeline.distributed.devices import Device, process_device
+from pipeline.io.console import logger
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.files import write_bytes_atomically
+from pipeline.io.folder_lock import own_folder
+from pipeline.io.output_folder import check_output_folder
+from pipeline.io.storage import PathOrURI, remove_files, remove_tree, to_path
+from pipeline.io.text import plural
+from pipeline.training.model_file import METADATA_NAME, MODEL_NAME
+from pipeline.training.run_folder import CROSSVAL_NAME, ENSEMBLE_NAME, RunFolder
+
+_MODEL_FILES = (MODEL_NAME, METADATA_NAME, SPLIT_NAME)
+_EVALUATION_FILES = ("evaluation.json", CONFUSION_NAME, "report.html")
+_RECORD_FILES = ("config.json", ENSEMBLE_NAME, CROSSVAL_NAME, f"tuned/{CROSSVAL_NAME}")
+
+
+class EnsembleConfig(Config):
+    """Combine trained classifiers into one run, whose probabilities are the mean of theirs. `predict`,
+    `evaluate`, `show`, `serve` and `export` use it like any other."""
+
+    members: Annotated[tuple[PathOrURI, ...], BeforeValidator(as_tuple), Field(min_length=2)]
+    """Run folders of classifiers, ensembles or cross-validations with the same classes and spectrogram
+    settings. Their models are copied."""
+    run: PathOrURI
+    """Folder of the new run; an ensemble in it is replaced."""
+    shards: PathOrURI | None = None
+    """Labeled clips on which the mean is calibrated and evaluated, without those that a member was trained on
+    or that are its held-out fold (default: those of the first member that are still there)."""
+    device: Device = "auto"
+    """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
+
+
+def combine_runs(config: EnsembleConfig) -> None:
+    """Copy the models of the members, calibrate and evaluate their mean, and write `ensemble.json`.
+
+    Raises:
+        UserError: unusable members, or with other classes or spectrograms than the first; unusable shards; a
+            folder of another command.
+    """
+    _check_folder(config)
+    members = [load_predictor(run) for run in config.members]
+    ensemble = combine(EnsembleRecord(list(config.members)), members, "--members")
+    logits = _calibration_logits(config, [*members, ensemble])
+    with own_folder(config.run, "ensemble", "--run") as owner:
+        names = [f"member_{i + 1}" for i in range(len(members))]
+        with report_os_errors("writing to", config.run):
+            _copy_members(config, names)
+        record: dict[str, Any] = {"members": names}
+        if logits is not None:
+            record |= _calibrate(config, names, logits)
+        owner.check()
+        with report_os_errors("writing to", config.run):
+            RunFolder(config.run).write_json(ENSEMBLE_NAME, record)
+    print(f"ensemble of {plural(ensemble.members, 'model')}: {config.run}", flush=True)
+
+
+class _CalibrationLogits(NamedTuple):
+    """Logits for clips that no member was trained on."""
+
+    dataset: ShardDataset
+    members: list[RowLogits]
+    ensemble: RowLogits
+
+
+def _calibration_logits(
+    config: EnsembleConfig, models: Sequence[PredictorModel]
+) -> _CalibrationLogits | None:
+    """Return logits of the members and of the ensemble, the last of `models`; None without suitable clips.
+
+    Raises:
+        UserError: unusable shards.
+    """
+    path = config.shards or _known_shards(config.members)
+    if path is None:
+        logger.warning(
+            "the shards of the members are gone: the ensemble is neither calibrated nor evaluated; give "
+            "labeled clips by --shards"
+        )
+        return None
+    dataset = open_dataset_to_read(path)
+    check_features(dataset.features, models[-1].metadata.features, path)
+    rows = _unseen_rows(config, dataset)
+    if not len(rows):
+        logger.warning(
+            "each clip of %s was used in the training of a member, or is in its held-out fold: the ensemble "
+            "is neither calibrated nor evaluated; give other labeled clips by --shards",
+            path,
+        )
+        return None
+    device = process_device(config.device)
+    *members, ensemble = (predict_row_logits(model, dataset, rows, 1, device) for model in models)
+    return _CalibrationLogits(dataset, members, ensemble)
+
+
+def _known_shards(members: Sequence[Path]) -> Path | None:
+    """Return the shards of the first member whose shards are still there."""
+    for member in members:
+        content = RunFolder(member_runs(member)[0]).read_config() or {}
+        if "shards" in content and (path := to_path(Path(content["shards"]))).is_dir():
+            return path
+    return None
+
+
+def _unseen_rows(config: EnsembleConfig, dataset: ShardDataset) -> np.ndarray:
+    """Return the rows of clips that no member was trained on, and that no member holds out."""
+    rows = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
+    for member in config.members:
+        for part in ("train", "held-out"):
+            rows = rows[~recorded_as(part, member, dataset.table.iloc[rows])]
+    return rows
+
+
+def _check_folder(config: EnsembleConfig) -> None:
+    """Raise `UserError` if the folder has results of another command, or one of the members."""
+    for i, member in enumerate(config.members):
+        if member in config.members[:i]:
+            raise UserError(f"--members {member}: given twice")
+        if type(member) is type(config.run) and member.is_relative_to(config.run):
+            raise UserError(f"--run {config.run} contains --members {member}; choose another --run")
+    check_output_folder(config.run, (), "--run")
+    if RunFolder(config.run).read_config() is not None:
+        raise UserError(f"--run {config.run} contains a training run; choose another --run")
+
+
+def _copy_members(config: EnsembleConfig, names: Sequence[str]) -> None:
+    """Replace the members in the folder, and delete what was computed from former ones."""
+    # The record of the ensemble first: without it the folder is none.
+    for name in (ENSEMBLE_NAME, *_EVALUATION_FILES):
+        remove_files([config.run / name])
+    for path in list(config.run.glob("member_*")):
+        remove_tree(path)
+    for name, source in zip(names, config.members, strict=True):
+        for file in _prediction_files(source):
+            target = config.run / name / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomically(target, (source / file).read_bytes())
+
+
+def _prediction_files(run: Path) -> Iterator[PurePosixPath]:
+    """Yield what prediction and evaluation need of a run, and of the runs that it consists of."""
+    record = EnsembleRecord.read(run)
+    names = (*_RECORD_FILES, *(_MODEL_FILES if record is None else ()))
+    yield from (PurePosixPath(name) for name in names if (run / name).is_file())
+    for part in [] if record is None else record.runs:
+        folder = PurePosixPath(*part.relative_to(run).parts)
+        yield from (folder / file for file in _prediction_files(part))
+
+
+def _calibrate(config: EnsembleConfig, names: Sequence[str], logits: _CalibrationLogits) -> dict[str, Any]:
+    """Evaluate the members, then fit and evaluate the ensemble; return the fitted values for its record."""
+    description = "clips that no member was trained on"
+    for name, path, member in zip(names, config.members, logits.members, strict=True):
+        predictions = predictions_at(1.0, member, logits.dataset)
+        metrics = write_any(config.run / name, predictions, member.saved, [], description, 1)
+        print(f"{path}: {describe_scores(metrics)}", flush=True)
+    record, metrics = calibrate_logits(config.run, logits.ensemble, logits.dataset, description)
+    print(f"together, on {plural(metrics['clips'], 'clip')}: {describe_scores(metrics)}", flush=True)
+    return record
