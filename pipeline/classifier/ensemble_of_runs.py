@@ -3,6 +3,10 @@
 The runs may differ in everything but classes and spectrogram settings: seed, network, copies, split. What
 prediction and evaluation need of them is copied, so that the new run can be moved, and outlives them.
 
+The temperature of their mean is fitted on clips that no model was trained on. A cross-validation predicts
+each clip that it was trained on by the model that held it out: the mean with its other models is a little
+more cautious.
+
 RUN/member_1/, RUN/member_2/, …  copies of the runs: weights, settings, clips that they were trained on
 RUN/ensemble.json                members, and the temperature of their mean
 RUN/evaluation.json, confusion.csv, report.html    evaluation on the clips that the temperature was fitted on;
@@ -16,9 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import torch
 from pydantic import BeforeValidator, Field
 
 from models.config import Config, as_tuple
+from models.ensemble import logits_of_mean
 from pipeline.classifier.ensemble_calibration import (
     RowLogits,
     calibrate_logits,
@@ -79,7 +86,7 @@ def combine_runs(config: EnsembleConfig) -> None:
     _check_folder(config)
     members = [load_predictor(run) for run in config.members]
     ensemble = combine(EnsembleRecord(list(config.members)), members, "--members")
-    logits = _calibration_logits(config, [*members, ensemble])
+    logits = _calibration_logits(config, members, ensemble)
     with own_folder(config.run, "ensemble", "--run") as owner:
         names = [f"member_{i + 1}" for i in range(len(members))]
         with report_os_errors("writing to", config.run):
@@ -94,7 +101,7 @@ def combine_runs(config: EnsembleConfig) -> None:
 
 
 class _CalibrationLogits(NamedTuple):
-    """Logits for clips that no member was trained on."""
+    """Logits for clips that no model was trained on."""
 
     dataset: ShardDataset
     members: list[RowLogits]
@@ -102,9 +109,9 @@ class _CalibrationLogits(NamedTuple):
 
 
 def _calibration_logits(
-    config: EnsembleConfig, models: Sequence[PredictorModel]
+    config: EnsembleConfig, members: Sequence[PredictorModel], ensemble: PredictorModel
 ) -> _CalibrationLogits | None:
-    """Return logits of the members and of the ensemble, the last of `models`; None without suitable clips.
+    """Return logits of the members and of the ensemble; None, with a warning, without suitable clips.
 
     Raises:
         UserError: unusable shards.
@@ -117,8 +124,12 @@ def _calibration_logits(
         )
         return None
     dataset = open_dataset_to_read(path)
-    check_features(dataset.features, models[-1].metadata.features, path)
-    rows = _unseen_rows(config, dataset)
+    check_features(dataset.features, ensemble.metadata.features, path)
+    originals = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
+    table = dataset.table.iloc[originals]
+    parts = [_parts(*member, table) for member in zip(config.members, members, strict=True)]
+    usable = np.logical_and.reduce([np.any([part.is_unseen for part in of], axis=0) for of in parts])
+    rows = originals[usable]
     if not len(rows):
         logger.warning(
             "each clip of %s was used in the training of a member, or is in its held-out fold: the ensemble "
@@ -127,8 +138,63 @@ def _calibration_logits(
         )
         return None
     device = process_device(config.device)
-    *members, ensemble = (predict_row_logits(model, dataset, rows, 1, device) for model in models)
-    return _CalibrationLogits(dataset, members, ensemble)
+    logits = [
+        RowLogits(member, rows, _unseen_logits(of_member, usable, dataset, rows, device))
+        for member, of_member in zip(members, parts, strict=True)
+    ]
+    mean = logits_of_mean([torch.from_numpy(part.values) for part in logits], ensemble.metadata.multi_label)
+    return _CalibrationLogits(dataset, logits, RowLogits(ensemble, rows, mean.numpy()))
+
+
+class _Part(NamedTuple):
+    """A model of a cross-validation, or the one of another member."""
+
+    saved: PredictorModel
+    is_unseen: np.ndarray
+    """Whether the model was not trained on each clip, and may be calibrated on it, bool `[shape=(N,)]`."""
+
+
+def _parts(run: Path, saved: PredictorModel, table: pd.DataFrame) -> list[_Part]:
+    """Return the models of a member of which each has clips of its own that it was not trained on.
+
+    The held-out fold of a run that is no cross-validation is left out: it is there to score the run.
+    """
+    record = EnsembleRecord.read(run)
+    if record is None or not record.is_crossval:
+        seen = recorded_as("train", run, table) | recorded_as("held-out", run, table)
+        return [_Part(saved, ~seen)]
+    models: Any = saved.model.members
+    return [
+        _Part(PredictorModel(model, saved.metadata), ~recorded_as("train", fold, table))
+        for fold, model in zip(record.runs, models, strict=True)
+    ]
+
+
+def _unseen_logits(
+    parts: Sequence[_Part], usable: np.ndarray, dataset: ShardDataset, rows: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Predict each row by the mean of the models that were not trained on it; return logits `[shape=(N, C)]`.
+
+    Args:
+        parts: models of a member.
+        usable: which of the clips that `parts` are about are predicted, bool.
+        dataset: dataset with these clips.
+        rows: their rows `[shape=(N,)]`.
+        device: device that predicts.
+    """
+    is_unseen_KN = np.stack([part.is_unseen[usable] for part in parts])
+    metadata = parts[0].saved.metadata
+    values = np.empty((len(rows), len(metadata.class_names)), np.float32)
+    for unseen_K in np.unique(is_unseen_KN, axis=1).T:
+        own = np.flatnonzero((is_unseen_KN == unseen_K[:, None]).all(axis=0))
+        logits = [
+            predict_row_logits(part.saved, dataset, rows[own], 1, device).values
+            for part, is_used in zip(parts, unseen_K, strict=True)
+            if is_used
+        ]
+        mean = logits_of_mean([torch.from_numpy(np.asarray(part)) for part in logits], metadata.multi_label)
+        values[own] = mean.numpy()
+    return values
 
 
 def _known_shards(members: Sequence[Path]) -> Path | None:
@@ -138,15 +204,6 @@ def _known_shards(members: Sequence[Path]) -> Path | None:
         if "shards" in content and (path := to_path(Path(content["shards"]))).is_dir():
             return path
     return None
-
-
-def _unseen_rows(config: EnsembleConfig, dataset: ShardDataset) -> np.ndarray:
-    """Return the rows of clips that no member was trained on, and that no member holds out."""
-    rows = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
-    for member in config.members:
-        for part in ("train", "held-out"):
-            rows = rows[~recorded_as(part, member, dataset.table.iloc[rows])]
-    return rows
 
 
 def _check_folder(config: EnsembleConfig) -> None:

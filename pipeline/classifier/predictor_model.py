@@ -46,6 +46,8 @@ class EnsembleRecord:
     """Divisor of the logits of each of them, in addition to its own."""
     thresholds: dict[str, float] | None = None
     """Thresholds of multi-label models by class; None if none were chosen for all together."""
+    is_crossval: bool = False
+    """Whether the runs are the folds of a cross-validation."""
 
     @staticmethod
     def read(run: Path) -> EnsembleRecord | None:
@@ -66,7 +68,8 @@ class EnsembleRecord:
         if not runs:
             return None
         temperature = results.get("member_temperature", 1.0)
-        return EnsembleRecord(runs, member_temperature=temperature, thresholds=results.get("thresholds"))
+        thresholds = results.get("thresholds")
+        return EnsembleRecord(runs, member_temperature=temperature, thresholds=thresholds, is_crossval=True)
 
 
 def member_runs(run: Path) -> list[Path]:

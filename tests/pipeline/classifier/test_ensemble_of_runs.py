@@ -128,36 +128,79 @@ def test_multi_label_runs_have_thresholds(tmp_path: Path) -> None:
 
 class TestCrossValidations:
     @pytest.fixture(scope="class")
-    def members(
-        self, runs: dict[str, Path], shards: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> list[Path]:
-        """Return a cross-validation of two folds, and a run."""
-        folder = tmp_path_factory.mktemp("crossval") / "run"
-        config = crossval_config(shards, folder, num_folds=2, epochs=1)
-        folds = {fold: fold_config(config, fold) for fold in (1, 2)}
-        for fold in folds.values():
-            train_run(fold)
-        report_folds(config, open_dataset_to_read(shards), folds, 1.0)
-        return [folder, runs["c"]]
+    def crossvals(self, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+        """Return two cross-validations of the same two folds."""
+        folder = tmp_path_factory.mktemp("crossval")
+        for seed in (1, 2):
+            settings = {"num_folds": 2, "epochs": 2, "learning_rate": 1e-2, "seed": seed, "split_seed": 0}
+            config = crossval_config(shards, folder / str(seed), **settings)
+            folds = {fold: fold_config(config, fold) for fold in (1, 2)}
+            for fold in folds.values():
+                train_run(fold)
+            report_folds(config, open_dataset_to_read(shards), folds, 1.0)
+        return [folder / "1", folder / "2"]
 
-    def test_weights_of_members_are_equal(
-        self, members: list[Path], shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    def test_each_clip_is_predicted_by_the_models_that_held_it_out(
+        self, crossvals: list[Path], shards: Path, tmp_path: Path
     ) -> None:
-        with caplog.at_level(logging.WARNING, logger="melray"):
-            ensemble = combined(tmp_path / "run", *members)
-        assert ensemble.members == 3
-        assert "was used in the training of a member, or is in its held-out fold" in caplog.text
-        assert record(tmp_path / "run") == {"members": ["member_1", "member_2"]}
-        means = np.mean([probabilities(load_predictor(run), shards) for run in members], axis=0)
-        np.testing.assert_allclose(probabilities(ensemble, shards), means, atol=1e-5)
-
-    def test_given_clips_calibrate(self, members: list[Path], tmp_path: Path) -> None:
-        new = write_shards(tmp_path / "new", clips=20, copies=0)
-        new_clips = open_dataset_to_read(new).table["clip_id"]
-        combined(tmp_path / "run", *members, shards=new)
-        assert record(tmp_path / "run")["temperature"] > 0
+        ensemble = combined(tmp_path / "run", *crossvals)
+        assert ensemble.members == 4
+        dataset = open_dataset_to_read(shards)
+        loss, clips = 0.0, 0
+        for fold in (1, 2):
+            config = train_config(shards, tmp_path, num_folds=2, fold=fold, split_seed=0)
+            rows = split_rows(dataset, config).held_out
+            means = np.mean([self.of_fold(run, fold, dataset.mels[rows]) for run in crossvals], axis=0) ** (
+                1 / record(tmp_path / "run")["temperature"]
+            )
+            own = means[np.arange(len(rows)), dataset.labels[rows]] / means.sum(axis=1)
+            loss, clips = loss - float(np.log(own).sum()), clips + len(rows)
         evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
-        assert 0 < evaluation["clips"] <= len(new_clips)
+        assert evaluation["clips"] == clips == (dataset.table["copy"] == 0).sum()
+        assert evaluation["log_loss"] == pytest.approx(loss / clips, abs=1e-4)
+
+    def of_fold(self, run: Path, fold: int, mels: np.ndarray) -> np.ndarray:
+        """Return the probabilities of a fold's model, calibrated as those of its cross-validation."""
+        saved = load_predictor(run / f"fold_{fold}")
+        results = json.loads((run / "crossval.json").read_text(encoding="utf-8"))
+        saved.model.temperature *= results["member_temperature"]
+        return predict_probabilities(saved.model, mels)
+
+    def test_run_and_cross_validation_have_equal_weights(
+        self, crossvals: list[Path], runs: dict[str, Path], shards: Path, tmp_path: Path
+    ) -> None:
+        members = [crossvals[0], runs["c"]]
+        ensemble = combined(tmp_path / "run", *members)
+        means = np.mean([probabilities(load_predictor(run), shards) for run in members], axis=0)
+        scaled = means ** (1 / record(tmp_path / "run")["temperature"])
+        expected = scaled / scaled.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities(ensemble, shards), expected, atol=1e-5)
+        evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+        dataset = open_dataset_to_read(shards)
+        assert evaluation["clips"] == len(
+            split_rows(dataset, train_config(shards, tmp_path, **SPLITS[1])).val
+        )
+
+    def test_new_clips_are_predicted_by_all_models(
+        self, crossvals: list[Path], runs: dict[str, Path], tmp_path: Path
+    ) -> None:
+        new = write_shards(tmp_path / "new", clips=20, copies=0)
+        combined(tmp_path / "run", crossvals[0], runs["c"], shards=new)
+        evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+        assert evaluation["clips"] > 30  # those of the same names in the training data were trained on
+
+
+def test_ensemble_without_clips_to_calibrate_on(
+    runs: dict[str, Path], shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_run(train_config(shards, tmp_path / "all", epochs=1, val_fraction=0.0))
+    members = [runs["a"], tmp_path / "all"]
+    with caplog.at_level(logging.WARNING, logger="melray"):
+        ensemble = combined(tmp_path / "run", *members)
+    assert "was used in the training of a member, or is in its held-out fold" in caplog.text
+    assert record(tmp_path / "run") == {"members": ["member_1", "member_2"]}
+    means = np.mean([probabilities(load_predictor(run), shards) for run in members], axis=0)
+    np.testing.assert_allclose(probabilities(ensemble, shards), means, atol=1e-5)
 
 
 def test_ensemble_is_replaced_as_a_whole(
