@@ -17,6 +17,7 @@ from pipeline.classifier.train import train_many
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
+from pipeline.io.output_folder import check_output_folder
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
@@ -54,6 +55,7 @@ def check_nested(config: NestedCrossvalConfig) -> None:
     Raises:
         UserError, ConfigError: as `nested_crossval` would.
     """
+    check_output_folder(config.run, ("training run",), "--run")  # one of its own is a cross-validation
     searches = [
         fold_search(config, fold) for fold in known_folds(open_dataset(config.shards), base_config(config))
     ]

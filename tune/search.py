@@ -26,6 +26,7 @@ from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_lock import own_folder
+from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import copy_tree
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
@@ -228,6 +229,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
             raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
         if (config.run / "config.json").is_file():
             raise UserError(f"--run {config.run} contains a training run, not a search; choose another --run")
+        check_output_folder(config.run, (), "--run")
         return []
     datasets = [identify(folder) for folder in spec.base.shard_folders]
     existing |= renewed_digests(existing, datasets)

@@ -42,6 +42,7 @@ from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import driver_device
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
+from pipeline.io.output_folder import check_output_folder
 from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.training.failed_start import removed_if_not_started
@@ -82,6 +83,7 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     """
     if (config.run / "config.json").is_file() or (config.run / SEARCH_NAME).is_file():
         raise UserError(f"--run {config.run} contains a run of another command; choose another --run")
+    check_output_folder(config.run, ("training run",), "--run")
     log_once(config.ineffective_settings)
     dataset = open_dataset_to_read(config.shards)
     folds = known_folds(dataset, config)

@@ -213,7 +213,7 @@ def _check_folder(config: EnsembleConfig) -> None:
             raise UserError(f"--members {member}: given twice")
         if type(member) is type(config.run) and member.is_relative_to(config.run):
             raise UserError(f"--run {config.run} contains --members {member}; choose another --run")
-    check_output_folder(config.run, (), "--run")
+    check_output_folder(config.run, ("ensemble",), "--run")
     if RunFolder(config.run).read_config() is not None:
         raise UserError(f"--run {config.run} contains a training run; choose another --run")
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError, report_os_errors
 
-Content = Literal["dataset", "generated dataset", "generated audio", "training run", "search", "predictions"]
+Content = Literal[
+    "dataset", "generated dataset", "generated audio", "training run", "ensemble", "search", "predictions"
+]
 # File by which a folder is recognized; a generated dataset has the manifest of a dataset.
 _MARKERS: tuple[tuple[Content, str], ...] = (
     ("dataset", "_manifest.json"),
@@ -18,6 +20,7 @@ _MARKERS: tuple[tuple[Content, str], ...] = (
     ("training run", "crossval.json"),
     ("training run", "model.safetensors"),
     ("training run", "metrics.jsonl"),
+    ("ensemble", "ensemble.json"),
     ("generated audio", "generated.csv"),
     ("predictions", "predictions.parquet"),
 )
@@ -65,4 +68,6 @@ def check_output_folder(folder: Path, allowed: Collection[str], flag: str = "--o
 
 
 def _with_article(content: Content) -> str:
-    return content if content in ("generated audio", "predictions") else f"a {content}"
+    if content in ("generated audio", "predictions"):
+        return content
+    return f"{'an' if content == 'ensemble' else 'a'} {content}"

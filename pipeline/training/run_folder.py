@@ -118,8 +118,6 @@ class RunFolder:
         check_output_folder(self.path, ("training run",), "--run")
         if (self.path / CROSSVAL_NAME).is_file() or self._first_fold():
             raise UserError(f"--run {self.path} contains a cross-validation; choose another --run")
-        if (self.path / ENSEMBLE_NAME).is_file():
-            raise UserError(f"--run {self.path} contains an ensemble of other runs; choose another --run")
 
     def acquire(self) -> str:
         """Make the caller the owner of the run; return its id.

@@ -14,7 +14,7 @@ import torch
 
 from models.config import ConfigError
 from pipeline.classifier import ensemble_of_runs
-from pipeline.classifier.crossval import fold_config, report_folds
+from pipeline.classifier.crossval import crossval, fold_config, report_folds
 from pipeline.classifier.ensemble_of_runs import EnsembleConfig, combine_runs
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
@@ -247,6 +247,7 @@ def test_folders_of_other_commands_are_refused(runs: dict[str, Path], shards: Pa
     with pytest.raises(UserError, match=r"--run .* contains --members .*a; choose another --run"):
         combined(runs["a"].parent, runs["a"], runs["b"])
     combined(tmp_path / "run", runs["a"], runs["b"])
-    with pytest.raises(UserError, match="run contains an ensemble of other runs; choose another --run"):
-        train_run(train_config(shards, tmp_path / "run"))
+    for start, config in ((train_run, train_config), (crossval, crossval_config)):
+        with pytest.raises(UserError, match="run contains an ensemble; choose another --run"):
+            start(config(shards, tmp_path / "run"))
     assert RunFolder(tmp_path / "run").read_config() is None
