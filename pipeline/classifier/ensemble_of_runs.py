@@ -157,16 +157,22 @@ class _Part(NamedTuple):
 def _parts(run: Path, saved: PredictorModel, table: pd.DataFrame) -> list[_Part]:
     """Return the models of a member of which each has clips of its own that it was not trained on.
 
-    The held-out fold of a run that is no cross-validation is left out: it is there to score the run.
+    Of a run these are the clips that it validates on, not its held-out fold, which is there to score it; of a
+    cross-validation the held-out fold of each model, but not clips on which its epoch was chosen. Clips that
+    are not in the split of a model are unseen, too.
     """
     record = EnsembleRecord.read(run)
     if record is None or not record.is_crossval:
-        seen = recorded_as("train", run, table) | recorded_as("held-out", run, table)
-        return [_Part(saved, ~seen)]
-    models: Any = saved.model.members
+        models, runs, seen = [saved.model], [run], ("train", "held-out")
+    else:
+        members: Any = saved.model.members
+        models, runs, seen = list(members), record.runs, ("train", "validation")
     return [
-        _Part(PredictorModel(model, saved.metadata), ~recorded_as("train", fold, table))
-        for fold, model in zip(record.runs, models, strict=True)
+        _Part(
+            PredictorModel(model, saved.metadata),
+            ~np.logical_or.reduce([recorded_as(part, path, table) for part in seen]),
+        )
+        for model, path in zip(models, runs, strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ from pipeline.classifier.multi_label.evaluation import (
     score_label_sets,
     write_label_set_evaluation,
 )
-from pipeline.classifier.predictor_model import AnyClassifier, load_predictor
+from pipeline.classifier.predictor_model import AnyClassifier, is_ensemble_of_runs, load_predictor
 from pipeline.classifier.report import MAX_MISTAKES, Mistake, write_report
 from pipeline.classifier.report_page import Example, evaluation_content
 from pipeline.data.dataset import ShardDataset
@@ -67,6 +67,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise UserError(
             f"--run {config.run} is a cross-validation, evaluated already: {config.run / 'report.html'}; to "
             "evaluate its models together on other clips, add --shards and --out"
+        )
+    if config.shards is None and is_ensemble_of_runs(config.run):
+        raise UserError(
+            f"--run {config.run} is an ensemble of other runs, evaluated when it was made; to evaluate it on "
+            "other clips, add --shards"
         )
     saved = load_predictor(config.run)
     out = config.out or config.run

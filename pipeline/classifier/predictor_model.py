@@ -72,6 +72,11 @@ class EnsembleRecord:
         return EnsembleRecord(runs, member_temperature=temperature, thresholds=thresholds, is_crossval=True)
 
 
+def is_ensemble_of_runs(run: Path) -> bool:
+    """Return whether a folder is an ensemble of trained runs: it has no settings of a training."""
+    return (run / ENSEMBLE_NAME).is_file() and RunFolder(run).read_config() is None
+
+
 def member_runs(run: Path) -> list[Path]:
     """Return the runs whose models predict together, those of ensembles among them included."""
     record = EnsembleRecord.read(run)

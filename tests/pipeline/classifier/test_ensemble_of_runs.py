@@ -107,7 +107,7 @@ def test_new_clips_are_evaluated_without_those_trained_on(
 ) -> None:
     """Clips that one member validates and the other was trained on are left out, too."""
     combined(tmp_path / "run", runs["a"], runs["c"])
-    with pytest.raises(UserError, match=r"run: .*give the clips to evaluate on by --shards"):
+    with pytest.raises(UserError, match=r"run is an ensemble of other runs, evaluated .*, add --shards"):
         evaluate(EvaluateConfig(run=tmp_path / "run"))
     out = tmp_path / "evaluation"
     metrics = evaluate(EvaluateConfig(run=tmp_path / "run", shards=shards, out=out, device="cpu"))
@@ -133,6 +133,7 @@ class TestCrossValidations:
         folder = tmp_path_factory.mktemp("crossval")
         for seed in (1, 2):
             settings = {"num_folds": 2, "epochs": 2, "learning_rate": 1e-2, "seed": seed, "split_seed": 0}
+            settings |= {"val_fraction": 0.3 * (seed - 1)}
             config = crossval_config(shards, folder / str(seed), **settings)
             folds = {fold: fold_config(config, fold) for fold in (1, 2)}
             for fold in folds.values():
