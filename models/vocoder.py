@@ -142,5 +142,9 @@ class VocoderLoss(nn.Module):
 
     def _magnitude(self, samples_BN: Tensor, size: int, hop: int) -> Tensor:
         window = getattr(self, f"window_{size}")
-        spectrum_BFT = torch.stft(samples_BN, size, hop, window=window, return_complex=True)
+        # Samples can be mirrored at their ends only if they are longer than half a window.
+        pad_mode = "reflect" if samples_BN.shape[1] > size // 2 else "constant"
+        spectrum_BFT = torch.stft(
+            samples_BN, size, hop, window=window, pad_mode=pad_mode, return_complex=True
+        )
         return spectrum_BFT.abs().clamp_min(MIN_MAGNITUDE)

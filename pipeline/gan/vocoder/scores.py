@@ -14,7 +14,7 @@ from models.vocoder import VocoderNetwork
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import log_mel
 from pipeline.audio.vocoder import SILENT_DB, Vocoder
-from pipeline.audio.waveform import write_wav
+from pipeline.audio.waveform import fix_length, write_wav
 from pipeline.gan.vocoder.clips import Clips
 
 # Values further below the maximum of a clip than this are not heard.
@@ -63,10 +63,15 @@ def score_vocoder(
 
 
 def _spectra(signals: Sequence[np.ndarray], window: int) -> list[np.ndarray]:
-    """Return magnitudes in dB."""
+    """Return magnitudes in dB of signals, which are padded to the length of a window."""
     hop = window // 4
     spectra = [
-        scipy.signal.stft(samples, nperseg=window, noverlap=window - hop, scaling="psd")[2]
+        scipy.signal.stft(
+            fix_length(samples, max(window, len(samples))),
+            nperseg=window,
+            noverlap=window - hop,
+            scaling="psd",
+        )[2]
         for samples in signals
     ]
     return [20 * np.log10(np.maximum(np.abs(spectrum), 1e-9)) for spectrum in spectra]

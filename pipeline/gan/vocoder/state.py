@@ -78,7 +78,12 @@ def prepare(config: TrainVocoderConfig, world: World) -> VocoderTrainState:
     rows = subsample_evenly(split.train[copies[split.train] == 0], config.max_clips)
     clips = world.run_on_all_ranks(partial(read_clips, dataset, rows))
     validation = world.run_on_all_ranks(partial(_validation_clips, dataset, split.val))
-    frames = min(mel.num_frames(round(config.segment_seconds * mel.sample_rate)), clips.mels[0].shape[1])
+    frames = min(mel.num_frames(round(config.segment_seconds * mel.sample_rate)), dataset.features.shape[1])
+    if dataset.features.shape[1] < 2:
+        raise UserError(
+            f"--shards {config.shards}: clips of {dataset.features.seconds:g} s have a single frame, and a "
+            "vocoder needs two: extract with a smaller --features.mel.hop-length"
+        )
     if frames < 2:
         raise UserError(f"--segment-seconds {config.segment_seconds:g}: shorter than two frames; raise it")
     return VocoderTrainState(

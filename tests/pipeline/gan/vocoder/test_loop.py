@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from models.config import ConfigError
+from pipeline.distributed.batch_job import run_in_process
+from pipeline.extract import extract
 from pipeline.gan.vocoder import loop, state
 from pipeline.gan.vocoder.config import TrainVocoderConfig
 from pipeline.gan.vocoder.loop import learning_rate, train_loop
@@ -21,8 +24,8 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.ranks import run_ranks
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import write_shards
-from tests.pipeline.gan.vocoder.conftest import vocoder_config
+from tests.helpers.sounds import extract_config, write_shards, write_tones
+from tests.pipeline.gan.vocoder.conftest import FEATURES, vocoder_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -107,6 +110,32 @@ def test_loss_that_is_not_finite_ends_the_run(
         UserError, match=r"the loss is nan in epoch 1: try a lower --learning-rate \(now 0.001\)"
     ):
         run_loop(vocoder_config(overlapping, tmp_path))
+
+
+def test_segments_of_two_frames_are_trained_on(overlapping: Path, tmp_path: Path) -> None:
+    config = vocoder_config(overlapping, tmp_path, epochs=1, segment_seconds=0.008)
+    assert math.isfinite(run_loop(config)["train_loss"])
+
+
+def short_clips(folder: Path, hop_length: int) -> Path:
+    """Write shards of clips that are shorter than a quarter of a window."""
+    data = write_tones(folder / "data", clips=4, seconds=0.04)
+    mel = FEATURES.mel.model_copy(update={"n_fft": 2048, "hop_length": hop_length})
+    features = FEATURES.model_copy(update={"mel": mel, "seconds": 0.04})
+    extract(extract_config(data, folder / "shards", copies=0, features=features), run_in_process)
+    return folder / "shards"
+
+
+def test_clips_shorter_than_windows_are_trained_on_and_scored(tmp_path: Path) -> None:
+    summary = train_vocoder(vocoder_config(short_clips(tmp_path, 150), tmp_path / "run", epochs=1))
+    assert all(math.isfinite(summary[name]["spectrum_db"]) for name in ("vocoder", "griffin_lim"))
+
+
+def test_clips_of_a_single_frame_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"clips of 0\.04 s have a single frame.*smaller --features\.mel\.hop-length"
+    ):
+        run_loop(vocoder_config(short_clips(tmp_path, 500), tmp_path / "run"))
 
 
 def test_frames_that_hardly_overlap_are_refused(tmp_path: Path) -> None:
