@@ -12,12 +12,11 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.crossval import CrossvalConfig, known_folds, main_score, report_folds
+from pipeline.classifier.crossval import CrossvalConfig, check_folder, known_folds, main_score, report_folds
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
-from pipeline.io.output_folder import check_output_folder
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
@@ -55,7 +54,7 @@ def check_nested(config: NestedCrossvalConfig) -> None:
     Raises:
         UserError, ConfigError: as `nested_crossval` would.
     """
-    check_output_folder(config.run, ("training run",), "--run")  # one of its own is a cross-validation
+    check_folder(config.run, tuned=True)
     searches = [
         fold_search(config, fold) for fold in known_folds(open_dataset(config.shards), base_config(config))
     ]

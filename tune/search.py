@@ -220,7 +220,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
     """Return the trials of earlier sessions in the folder of the search; empty if it is new.
 
     Raises:
-        UserError: a folder of a training run, another search or another format, or a new one with --resume.
+        UserError: a folder of another command, another search or another format, or a new one with --resume.
     """
     folder = SearchFolder(config.run)
     existing, recorded = folder.read_config(), recorded_config(folder)
@@ -229,7 +229,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
             raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
         if (config.run / "config.json").is_file():
             raise UserError(f"--run {config.run} contains a training run, not a search; choose another --run")
-        check_output_folder(config.run, (), "--run")
+        check_output_folder(config.run, (), "--run")  # its report would be replaced
         return []
     datasets = [identify(folder) for folder in spec.base.shard_folders]
     existing |= renewed_digests(existing, datasets)

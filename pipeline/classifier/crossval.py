@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,7 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     Raises:
         UserError: no folds, unusable shards, too few resources, or a folder of another command.
     """
-    if (config.run / "config.json").is_file() or (config.run / SEARCH_NAME).is_file():
-        raise UserError(f"--run {config.run} contains a run of another command; choose another --run")
-    check_output_folder(config.run, ("training run",), "--run")
+    check_folder(config.run, tuned=False)
     log_once(config.ineffective_settings)
     dataset = open_dataset_to_read(config.shards)
     folds = known_folds(dataset, config)
@@ -94,6 +93,21 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
         with removed_if_not_started(config.run):
             train_many({f"fold {fold}": run for fold, run in runs.items()})
         return report_folds(config, dataset, runs, time.monotonic() - start_time)
+
+
+def check_folder(run: Path, tuned: bool) -> None:
+    """Check that the folder of a cross-validation, with or without --tuned, is not that of something else.
+
+    Raises:
+        UserError: it has results of another command, or of a cross-validation of the other kind, whose report
+            would be replaced.
+    """
+    if (run / "config.json").is_file() or (run / SEARCH_NAME).is_file():
+        raise UserError(f"--run {run} contains a run of another command; choose another --run")
+    if any(run.glob("fold_*/config.json" if tuned else f"search_*/{SEARCH_NAME}")):
+        kind = "without" if tuned else "with"
+        raise UserError(f"--run {run} contains a cross-validation {kind} --tuned; choose another --run")
+    check_output_folder(run, ("training run",), "--run")
 
 
 def known_folds(dataset: ShardDataset, config: TrainClassifierConfig) -> list[int]:

@@ -29,3 +29,10 @@ def test_resume_continues_folds_that_were_not_searched_yet(tmp_path: Path) -> No
     write_record(first, make_spec(first))
     assert [fold_search(config, fold).resume for fold in (1, 2)] == [True, False]
     check_nested(config)
+
+
+def test_folder_of_training_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = NestedCrossvalConfig(shards=tmp_path / "shards", run=tmp_path)
+    with pytest.raises(UserError, match="contains a run of another command; choose another --run"):
+        check_nested(config)

@@ -147,6 +147,24 @@ def test_search_of_an_earlier_version_continues(shards: Path, tmp_path: Path) ->
     assert known_trials(config, spec) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("_manifest.json", "a dataset"),
+        ("predictions.parquet", "predictions"),
+        ("crossval.json", "a training run"),
+    ],
+)
+def test_folder_with_results_of_other_command_is_refused(
+    shards: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]")
+    config.run.mkdir()
+    (config.run / name).write_text("{}")
+    with pytest.raises(UserError, match=f"^--run .*run contains {content}; choose another --run"):
+        known_trials(config, make_spec(config))
+
+
 def test_search_of_gans_that_cannot_be_scored_is_refused(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, clips=3)
     make_spec(search_config(shards=shards, model="gan", val_fraction=0.4))

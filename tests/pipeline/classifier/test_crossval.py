@@ -10,7 +10,7 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.classifier import train
-from pipeline.classifier.crossval import CrossvalConfig, crossval, fold_config, known_folds
+from pipeline.classifier.crossval import CrossvalConfig, check_folder, crossval, fold_config, known_folds
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset
 from pipeline.extract import extract
@@ -48,6 +48,23 @@ def test_folder_of_other_command_is_refused(shards: Path, tmp_path: Path, name: 
     (tmp_path / name).write_text("{}")
     with pytest.raises(UserError, match="contains a run of another command; choose another --run"):
         crossval(crossval_config(shards, tmp_path))
+
+
+def test_folder_with_predictions_is_refused(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(UserError, match="contains predictions; choose another --run"):
+        crossval(crossval_config(shards, tmp_path))
+
+
+def test_folder_of_other_kind_of_crossval_is_refused(shards: Path, tmp_path: Path) -> None:
+    for name in ("tuned/search_1/search.json", "plain/fold_1/config.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("{}")
+    check_folder(tmp_path / "tuned", tuned=True)
+    with pytest.raises(UserError, match="contains a cross-validation without --tuned; choose another --run"):
+        check_folder(tmp_path / "plain", tuned=True)
+    with pytest.raises(UserError, match="contains a cross-validation with --tuned; choose another --run"):
+        crossval(crossval_config(shards, tmp_path / "tuned"))
 
 
 def test_resumed_crossval_needs_same_settings(
