@@ -11,12 +11,14 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from models.config import diff_settings, with_missing
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.crossval import CrossvalConfig, check_folder, known_folds, main_score, report_folds
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.storage import remove_tree
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 from pipeline.training.trackers.tracking import tracked
@@ -89,6 +91,7 @@ def _run_and_evaluate(
         best = read_yaml(fold_config.run / "best.yaml", "--run")
         settings = TrainClassifierConfig(shards=config.shards, run=fold_config.run, **best)
         runs["tuned"][fold] = final_training(config, settings, "tuned", fold)
+        drop_run_of_earlier_settings(runs["tuned"][fold])
     if config.compare:
         runs["base"] = {fold: final_training(config, base, "base", fold) for fold in folds}
     train_many(
@@ -133,6 +136,22 @@ def fold_search(config: NestedCrossvalConfig, fold: int) -> SearchConfig:
     resume = config.resume and SearchFolder(run).read_config() is not None
     update = {"fold": fold, "run": run, "resume": resume, "log_to": config.trials_log_to}
     return config.subset(SearchConfig).model_copy(update=update)
+
+
+def drop_run_of_earlier_settings(config: TrainClassifierConfig) -> None:
+    """Delete a final run if its search has found other settings since, as with more --trials: it is repeated.
+
+    Raises:
+        UserError: a damaged record of the run, or its folder cannot be deleted.
+    """
+    recorded = RunFolder(config.run).read_config(("config",))
+    if recorded is None:
+        return
+    settings = with_missing(recorded["config"], config.default_settings())
+    if diff_settings(settings, config.identity(), ""):
+        logger.info("fold %d: the search has found other settings, which are trained", config.fold)
+        with report_os_errors("deleting", config.run):
+            remove_tree(config.run)
 
 
 def final_training(

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.io.errors import UserError
+from pipeline.training.run import start_run
 from tests.helpers.sounds import write_shards
-from tune.nested_crossval import NestedCrossvalConfig, check_nested, fold_search
+from tune.nested_crossval import (
+    NestedCrossvalConfig,
+    base_config,
+    check_nested,
+    drop_run_of_earlier_settings,
+    final_training,
+    fold_search,
+)
 from tune.search import make_spec, write_record
 
 
@@ -36,3 +44,17 @@ def test_folder_of_training_run_is_refused(tmp_path: Path) -> None:
     config = NestedCrossvalConfig(shards=tmp_path / "shards", run=tmp_path)
     with pytest.raises(UserError, match="contains a run of another command; choose another --run"):
         check_nested(config)
+
+
+def test_final_run_is_repeated_if_the_search_has_found_other_settings(tmp_path: Path) -> None:
+    config = NestedCrossvalConfig(
+        shards=write_shards(tmp_path, clips=8), run=tmp_path / "run", num_folds=2, max_epochs=2
+    )
+    first = final_training(config, base_config(config), "tuned", 1)
+    start_run("train-classifier", first)
+    drop_run_of_earlier_settings(first.model_copy(update={"cpus_per_worker": 1}))
+    assert first.run.is_dir()
+    better = first.model_copy(update={"learning_rate": 0.5 * first.learning_rate})
+    drop_run_of_earlier_settings(better)
+    assert not first.run.exists()
+    start_run("train-classifier", better)
