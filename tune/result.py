@@ -32,9 +32,13 @@ def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) ->
     with report_os_errors("writing to", config.run):
         write_table(config.run / "trials.csv", trials, config)
         if best is None:
-            reason = next(
-                (trial.reason for trial in trials if trial.reason), "none ended an epoch with a score"
-            )
+            reason = next((trial.reason for trial in trials if trial.reason), "")
+            if not reason and config.time_budget is not None:
+                raise UserError(
+                    f"--time-budget {config.time_budget:g} (minutes): used up before a trial ended an epoch "
+                    "with a score; raise it"
+                )
+            reason = reason or "none ended an epoch with a score"
             raise UserError(f"none of {plural(len(trials), 'trial')} produced a score: {reason}")
         epoch = model_epoch(spec, best, config.mode)
         write_best(config, spec, best, epoch)

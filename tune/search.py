@@ -113,7 +113,16 @@ def _run_and_report(
         raise
     if all(trial.state != "running" for trial in trials):
         folder.delete_checkpoints()
-    return write_results(config, spec, trials)
+    summary = write_results(config, spec, trials)
+    if left := config.trials - sum(trial.state != "running" for trial in trials):
+        # Nothing else ends a search before its last trial.
+        logger.warning(
+            "--time-budget %g (minutes) is used up before %s ended; to continue, run the command again with "
+            "a higher one",
+            config.time_budget,
+            plural(left, "trial"),
+        )
+    return summary
 
 
 def check(config: SearchConfig) -> None:

@@ -73,6 +73,15 @@ def test_search_without_scores_reports_first_reason(tmp_path: Path) -> None:
     assert (tmp_path / "trials.csv").is_file()
 
 
+def test_search_without_scores_names_the_time_budget(tmp_path: Path) -> None:
+    config = search_config(run=tmp_path, time_budget=0.5)
+    message = r"^--time-budget 0.5 \(minutes\): used up before a trial ended an epoch with a score; raise it"
+    with pytest.raises(UserError, match=message):
+        write_results(config, None, [TRIALS[3]])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="none of 2 trials produced a score: the loss is nan"):
+        write_results(config, None, TRIALS[2:])  # type: ignore[arg-type]
+
+
 def test_results_of_other_commands_in_the_best_run_are_kept(shards: Path, tmp_path: Path) -> None:
     """Such as an evaluation, until another model is the best one."""
     config = search_config(shards=shards, run=tmp_path / "run")
