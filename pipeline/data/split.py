@@ -89,12 +89,14 @@ def _check_classes(dataset: LabeledRows, train: np.ndarray, min_classes: int) ->
     """Check that there is something to distinguish among the training rows, given by a mask `[shape=(N,)]`.
 
     Raises:
-        UserError: fewer than `min_classes`; in a multi-label dataset, no class that only some of the rows
-            have.
+        UserError: fewer than `min_classes`; in a multi-label dataset, if that is more than one, no class that
+            only some of the rows have.
     """
     if not dataset.multi_label:
         if len(np.unique(dataset.labels[train])) < min_classes:
             raise UserError("--shards: training data has fewer than two classes; add clips of another class")
+        return
+    if min_classes < 2:  # nothing is to be distinguished
         return
     counts = label_sets(dataset.table[train], dataset.class_names, True).counts()
     if not ((counts > 0) & (counts < train.sum())).any():

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from models.config import ConfigError
 from pipeline.distributed.batch_job import run_in_process
-from pipeline.extract import extract
+from pipeline.extract import ExtractConfig, extract
 from pipeline.gan.vocoder import loop, state
 from pipeline.gan.vocoder.config import TrainVocoderConfig
 from pipeline.gan.vocoder.loop import learning_rate, train_loop
@@ -24,7 +25,7 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.ranks import run_ranks
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import extract_config, write_shards, write_tones
+from tests.helpers.sounds import RATE, extract_config, tone, write_shards, write_tones
 from tests.pipeline.gan.vocoder.conftest import FEATURES, vocoder_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -136,6 +137,25 @@ def test_clips_of_a_single_frame_are_refused(tmp_path: Path) -> None:
         UserError, match=r"clips of 0\.04 s have a single frame.*smaller --features\.mel\.hop-length"
     ):
         run_loop(vocoder_config(short_clips(tmp_path, 500), tmp_path / "run"))
+
+
+def test_classes_of_a_multi_label_dataset_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    names = [f"{number}.wav" for number in range(6)]
+    for number, name in enumerate(names):
+        soundfile.write(tmp_path / "data" / name, tone(400, seed=number), RATE)
+    table = "path,label\n" + "".join(f"{name},dog;rain\n" for name in names)
+    (tmp_path / "data/clips.csv").write_text(table, encoding="utf-8")
+    config = ExtractConfig(
+        data=tmp_path / "data/clips.csv",
+        out=tmp_path / "shards",
+        copies=0,
+        features=FEATURES,
+        multi_label=True,
+    )
+    extract(config, run_in_process)
+    vocoder = vocoder_config(tmp_path / "shards", tmp_path / "run", epochs=1, epoch_steps=1)
+    assert math.isfinite(run_loop(vocoder)["train_loss"])
 
 
 def test_frames_that_hardly_overlap_are_refused(tmp_path: Path) -> None:
