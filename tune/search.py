@@ -17,6 +17,7 @@ from pipeline.data.dataset_identity import (
     rows_digests,
 )
 from pipeline.data.identify import identify
+from pipeline.data.label_sets import label_sets
 from pipeline.data.split import Split, check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
@@ -42,6 +43,8 @@ from tune.tracked_search import SEARCH_RUNS
 from tune.trial.spec import TrialSpec
 from tune.trials import SearchFolder, Trial
 
+# Metrics that are undefined without clips of a class.
+CLASS_METRICS = ("val_map", "val_macro_f1")
 # Hint if a trial does not fit into the cluster.
 SHORTAGE_HINT = "lower --workers-per-trial, --cpus-per-worker or --gpus-per-trial"
 
@@ -75,6 +78,8 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     spec = apply_plan(spec, plan)
     write_record(config, spec)
     SearchFolder(config.run).drop_scores_of_deleted(known)
+    if reason := ineffective_grace(config):
+        logger.warning("%s", reason)
     if known:
         logger.info(
             "resuming: %d complete, %d in progress, %d remaining",
@@ -166,6 +171,13 @@ def make_spec(config: SearchConfig) -> TrialSpec:
         raise UserError(
             "validation set is empty, so trials cannot be compared: raise --val-fraction, or add clips"
         )
+    if dataset.multi_label and config.metric_name in CLASS_METRICS and config.inner_folds == 1:
+        val_sets = label_sets(dataset.table.iloc[split.val], dataset.class_names, True)
+        if not val_sets.counts().any():
+            raise UserError(
+                "no clip in the validation set has any class, so every trial would have the same "
+                f"{config.metric_name}: raise --val-fraction, add recordings, or choose --metric val_loss"
+            )
     if isinstance(settings, TrainGanConfig):
         check_gan_clips(settings, dataset, split, config.workers_per_trial)
     return spec
@@ -195,6 +207,14 @@ def limit_trials(config: SearchConfig, spec: TrialSpec) -> SearchConfig:
         "--trials %d: the search space has only %d settings; each is tried once", config.trials, size
     )
     return config.model_copy(update={"trials": int(size)})
+
+
+def ineffective_grace(config: SearchConfig) -> str:
+    """Return that --grace-epochs leaves the scheduler nothing to do; empty if it leaves something."""
+    if config.scheduler == "none" or (config.grace_epochs or 0) < config.max_epochs:
+        return ""
+    effect = "values of trials are never changed" if config.mutates_params else "no trial is stopped early"
+    return f"--grace-epochs {config.grace_epochs} with --max-epochs {config.max_epochs}: {effect}; lower it"
 
 
 def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:

@@ -23,6 +23,7 @@ from tune.config import SearchConfig
 from tune.search import (
     check_gan_clips,
     choose_metric,
+    ineffective_grace,
     known_trials,
     limit_trials,
     make_spec,
@@ -204,6 +205,29 @@ def test_multi_label_search_optimizes_average_precision(tmp_path: Path) -> None:
         choose_metric(search_config(shards=shards, metric="val_accuracy"))
     with pytest.raises(UserError, match="a GAN generates clips of one class"):
         choose_metric(search_config(shards=shards, model="gan"))
+
+
+def test_multi_label_search_without_validated_classes_is_refused(tmp_path: Path) -> None:
+    shards = write_label_set_shards(tmp_path / "shards", recordings=5, windows=1, rates=(0.3,))
+    config = choose_metric(search_config(shards=shards))
+    with pytest.raises(UserError, match="no clip in the validation set has any class, so every trial would"):
+        make_spec(config)
+    make_spec(config.model_copy(update={"metric": "val_loss"}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "effect"),
+    [
+        ({"grace_epochs": 9}, "--grace-epochs 9 with --max-epochs 9: no trial is stopped early; lower it"),
+        ({"grace_epochs": 10, "scheduler": "pbt"}, "values of trials are never changed"),
+        ({"grace_epochs": 8}, ""),
+        ({"max_epochs": 1}, ""),
+        ({"grace_epochs": 9, "scheduler": "none"}, ""),
+    ],
+)
+def test_grace_period_without_effect_is_named(overrides: dict, effect: str) -> None:
+    reason = ineffective_grace(search_config(**overrides))
+    assert effect in reason and bool(reason) == bool(effect)
 
 
 def test_search_of_single_labels_keeps_its_metric(shards: Path) -> None:
