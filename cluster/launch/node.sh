@@ -12,7 +12,13 @@ cd "$(dirname "$0")"
 # System packages. A node that has just started may still be running its updates.
 apt() { sudo DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 --quiet --yes "$@"; }
 sudo cloud-init status --wait > /dev/null || true
-apt update
+# apt waits for dpkg's lock only, not for that of the package lists, which the system's own update holds.
+attempts=0
+until apt update; do
+    attempts=$((attempts + 1))
+    [ "$attempts" -lt 30 ] || exit 1
+    sleep 10
+done
 apt install nfs-common python3-venv
 
 # Python packages, for Ubuntu's Python: Ray requires the same patch release on all nodes, as images of one
@@ -44,6 +50,8 @@ sudo mkdir -p "$folder"
 if [ "$role" = head ] && [ "$share" = head ]; then
     apt install nfs-kernel-server
     sudo chown "$(id -u):$(id -g)" "$folder"
+    # The package does not make this folder.
+    sudo mkdir -p /etc/exports.d
     # NFS has no password: the firewalls of aws.yaml and gcp.yaml admit the cluster's nodes only. All writes are
     # made as the head's user, whose id may differ on a worker.
     options="rw,sync,no_subtree_check,all_squash,anonuid=$(id -u),anongid=$(id -g)"

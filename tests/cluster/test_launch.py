@@ -407,8 +407,13 @@ def write_stub(folder: Path, name: str, line: str = "") -> None:
     path.chmod(0o755)
 
 
-def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) -> list[str]:
-    """Run a script as on a node, with stubs for programs that would change the host; return their calls."""
+def run_script(
+    tmp_path: Path, script: str, *arguments: str, gpu: bool = False, failing_updates: int = 0
+) -> list[str]:
+    """Run a script as on a node, with stubs for programs that would change the host; return their calls.
+
+    The first `failing_updates` attempts to update the package lists fail, as while their lock is held.
+    """
     node, programs = tmp_path / "melray", tmp_path / "programs"
     for folder in (node, programs, tmp_path / ".ray", tmp_path / "melray-venv" / "bin"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -422,7 +427,13 @@ def run_script(tmp_path: Path, script: str, *arguments: str, gpu: bool = False) 
     (tmp_path / ".ray" / "auth_token").write_text("secret")
     calls = tmp_path / "calls"
     calls.write_text("")
-    write_stub(programs, "sudo", '[ "$1" != tee ] || cat >> "$CALLS"')
+    write_stub(
+        programs,
+        "sudo",
+        f"""[ "$1" != tee ] || cat >> "$CALLS"
+[[ "$*" != *update ]] || [ "$(grep -c 'apt-get.*update$' "$CALLS")" -gt {failing_updates} ]""",
+    )
+    write_stub(programs, "sleep")
     write_stub(programs, "mountpoint", "exit 1")
     write_stub(programs, "nvidia-smi", f"exit {0 if gpu else 1}")
     write_stub(tmp_path / "melray-venv" / "bin", "python", f'[ "$1" != -c ] || {sys.executable} -I "$@"')
@@ -469,6 +480,8 @@ def test_head_exports_its_disk(tmp_path: Path) -> None:
     for _ in range(2):
         calls = run_script(tmp_path, "node.sh", "head", "boto3")
     assert "sudo exportfs -ra" in calls
+    # The packages of Debian and Ubuntu do not contain this folder.
+    assert calls.index("sudo mkdir -p /etc/exports.d") < calls.index("sudo tee /etc/exports.d/melray.exports")
     line = calls[calls.index("sudo tee /etc/exports.d/melray.exports") + 1]
     networks = [client.partition("(")[0] for client in line.removeprefix("/mnt/melray ").split()]
     assert networks == ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]  # the private ones of RFC 1918
@@ -495,6 +508,15 @@ def test_node_mounts_the_shared_folder(tmp_path: Path, role: str, share: str, so
     # With a GPU, the CUDA build of torch is installed, and what torch.compile needs there.
     assert f"python -m pip install --constraint constraints.txt torch=={PINS['torch']}" in calls
     assert any(call.endswith("install gcc libc6-dev python3-dev") for call in calls)
+
+
+def test_node_waits_for_the_lock_of_the_package_lists(tmp_path: Path) -> None:
+    """apt does not wait for it, whatever DPkg::Lock::Timeout says; the system's own update holds it."""
+    (tmp_path / "melray").mkdir()
+    (tmp_path / "melray" / "share").write_text("fs:/\n")
+    calls = run_script(tmp_path, "node.sh", "worker", failing_updates=2)
+    steps = [call.split()[-1] for call in calls if "apt-get" in call or call.startswith("sleep ")]
+    assert steps == ["update", "10", "update", "10", "update", "python3-venv"]
 
 
 def test_documentation_names_existing_launch_files() -> None:
