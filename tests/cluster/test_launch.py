@@ -158,6 +158,17 @@ def test_nodes_on_google_cloud_have_a_separate_network() -> None:
     ]
 
 
+def test_disks_on_google_cloud_are_of_a_type_that_all_machines_can_have() -> None:
+    """Google's default is pd-standard, with which it does not create G2 machines."""
+    config = prepare(read("gcp"))
+    types = {
+        disk["initializeParams"].get("diskType")
+        for node_type in config["available_node_types"].values()
+        for disk in node_type["node_config"]["disks"]
+    }
+    assert types == {f"zones/{config['provider']['availability_zone']}/diskTypes/pd-balanced"}
+
+
 @pytest.mark.parametrize("name", RAY_UP)
 def test_mounted_and_executed_files_exist(name: str) -> None:
     config = prepare(read(name))
