@@ -90,9 +90,12 @@ def supervisor_settings(
     }
     # One log monitor reads the files of all nodes. The GPUs are the head's: Ray would count them per node.
     worker = {"include_log_monitor": False, "num_gpus": 0}
+    # A node unpacks the files of a job when it starts the first worker of it, and deletes what is there: in a
+    # folder of all nodes, these would be the files that the job and its workers on other nodes are using.
+    folders = [{"runtime_env_dir_name": f"runtime_resources_{number}"} for number in range(1, nodes)]
     return {
         "head": common | head,
-        "workers": [common | worker] * (nodes - 1),
+        "workers": [common | worker | folder for folder in folders],
         "ready": str(folder / READY_NAME),
     }
 

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.connection.local_state import LocalCluster, ProcessRef
 from cluster.local.processes import cluster_processes, is_alive, terminate_cluster
-from cluster.local.start import python_for_ray
+from cluster.local.start import python_for_ray, supervisor_settings
 
 # A node with a child in the same session and a grandchild in its own, as Ray starts jobs.
 NODE = "setsid sleep 70 & (sleep 60; true) & wait"
@@ -59,3 +59,12 @@ def test_interpreter_gets_a_path_without_blanks(tmp_path: Path, monkeypatch: pyt
     code = "import sys, yaml; print(sys.prefix, yaml.__file__)"
     output = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.startswith(f"{tmp_path}/python {tmp_path}/python/lib")
+
+
+def test_each_node_unpacks_jobs_into_its_own_folder(tmp_path: Path) -> None:
+    """In a folder of all nodes, one would delete and unpack again the files with which others are working."""
+    from ray._private.parameter import RayParams
+
+    settings = supervisor_settings(tmp_path, nodes=3, cpus=1, port=20_000, dashboard_port=20_001)
+    nodes = [RayParams(**parameters) for parameters in (settings["head"], *settings["workers"])]
+    assert len({node.runtime_env_dir_name for node in nodes}) == 3
