@@ -34,6 +34,8 @@ def main() -> None:
         _discard_stdout()
         code = BROKEN_PIPE
     except OSError as error:
+        if error.errno is None:  # not of the system, but of a library: a defect, or a library that is missing
+            raise
         _discard_stdout()
         code = _print_error(f"cannot write the output: {error.strerror or error}")
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from cluster.connection.local_state import running_cluster
 from cluster.connection.session import session
 from cluster.doctor.check import Check, fail, ok, report
 from cluster.doctor.cluster import check_connected_cluster, check_job_server
-from cluster.doctor.host import check_host
+from cluster.doctor.host import check_host, import_failed
 from cluster.doctor.storage import check_storage
 from models.config import Config
 from pipeline.io.console import duration
@@ -81,3 +81,5 @@ def check_ray(start: bool, common: CommonFlags) -> Iterator[Check]:
             yield ok("ray", "no local cluster (commands start Ray themselves; test with --start)")
     except UserError as error:
         yield fail("ray", str(error), "check that the cluster is up, and its address and token")
+    except ImportError as error:
+        yield import_failed("ray", "ray", error)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 
 from cluster.connection.temp_folder import is_short, short_temp_folder
 from cluster.doctor.check import Check, fail, ok, warn
+from cluster.shadowing import explain_shadowing
 from pipeline.io.errors import UserError
 
 GIB = 2**30
@@ -87,6 +89,25 @@ def check_packages(python_versions: str, packages: list[str]) -> Iterator[Check]
         yield ok("packages", f"{len(versions)} as required; {main}")
 
 
+def check_import(name: str, package: str) -> Check | None:
+    """Return a failed check `name` if a package is missing or lacks a library of the system; None if not."""
+    try:
+        import_module(package)
+    except Exception as error:  # an ImportError, the OSError of a library, the ValueError of another numpy
+        return import_failed(name, package, error)
+    return None
+
+
+def import_failed(name: str, package: str, error: Exception) -> Check:
+    """Return the failed check `name` of a package that cannot be imported."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return fail(
+        name,
+        explain_shadowing(error) or f"{package} cannot be imported: {reason}",
+        f"in the checkout: pip install --force-reinstall --no-deps --constraint constraints.txt {package}",
+    )
+
+
 def check_cpus() -> Check:
     """Check the number of CPUs and their load."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -120,6 +141,8 @@ def check_shared_memory(free: int, memory: int) -> Check:
 
 def check_gpu() -> Check:
     """Check the GPUs that torch can use by a bfloat16 matrix product on each."""
+    if (failed := check_import("GPUs", "torch")) is not None:
+        return failed
     import torch
 
     driver = _driver_version()
@@ -213,6 +236,8 @@ def check_limits() -> Check:
 
 def check_decoding() -> Check:
     """Check that common audio formats can be decoded; soundfile brings the only library that is needed."""
+    if (failed := check_import("decoding", "soundfile")) is not None:
+        return failed
     import soundfile
 
     unreadable = [name for name in FORMATS if not _decodes(name)]

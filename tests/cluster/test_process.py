@@ -136,6 +136,20 @@ def test_full_output_is_a_one_line_error() -> None:
     assert completed.stderr == "melray: error: cannot write the output: No space left on device\n"
 
 
+def test_error_of_a_library_is_not_called_one_of_the_output() -> None:
+    """Libraries raise `OSError`, without a number, also if one is missing or a file has unknown content."""
+    code = """
+import cluster.cli
+def fail(arguments):
+    raise OSError("cannot load library 'libsndfile.so'")
+cluster.cli.run = fail
+cluster.cli.main()
+"""
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert completed.returncode == 1
+    assert completed.stderr.endswith("OSError: cannot load library 'libsndfile.so'\n")
+
+
 @pytest.mark.parametrize(
     ("columns", "term"), [("0", "dumb"), ("1", ""), ("-5", "unknown"), ("1000000", "xterm")]
 )

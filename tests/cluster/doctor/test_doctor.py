@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from cluster.arguments.common_flags import CommonFlags
 from cluster.cli import run
 from cluster.connection.nodes import amounts, describe_node, parse_node, sum_resources
 from cluster.doctor.check import Check, ok, report, warn
 from cluster.doctor.cluster import check_access, check_clock, check_nodes, check_ports
+from cluster.doctor.doctor import check_ray
 from cluster.doctor.host import (
     check_decoding,
     check_disk,
@@ -70,6 +73,44 @@ def test_full_disk_fails(full_disk: Path) -> None:
 
 def test_audio_formats_are_decoded() -> None:
     assert check_decoding().level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("package", "error", "name"),
+    [
+        ("torch", ImportError("libcudart.so.13: cannot open shared object file"), "GPUs"),
+        ("soundfile", OSError("cannot load library 'libsndfile.so'"), "decoding"),
+    ],
+)
+def test_package_that_cannot_be_imported_is_a_failed_check(
+    package: str,
+    error: Exception,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken:
+        def find_spec(self, module: str, *_: object) -> None:
+            if module == package:
+                raise error
+
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    code = run(["doctor", "--json", "--run", str(tmp_path)])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert code == 1 and checks[name]["level"] == "fail"
+    assert checks[name]["message"] == f"{package} cannot be imported: {error}"
+    assert {"packages", "disk", "temporary files", "time"} <= checks.keys()
+
+
+def test_missing_ray_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_ray(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'ray'")
+
+    monkeypatch.setattr("cluster.doctor.doctor.session", without_ray)
+    (check,) = check_ray(start=True, common=CommonFlags())
+    assert check.level == "fail" and check.message == "ray cannot be imported: No module named 'ray'"
 
 
 def test_storage_check_leaves_no_file_behind(tmp_path: Path) -> None:
