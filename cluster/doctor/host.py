@@ -16,13 +16,13 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
-import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cluster.connection.temp_folder import is_short, short_temp_folder
 from cluster.doctor.check import Check, fail, ok, warn
 from cluster.shadowing import explain_shadowing
+from pipeline.distributed.this_host import available_memory, host_cpus, host_memory
 from pipeline.io.errors import UserError
 
 GIB = 2**30
@@ -34,9 +34,9 @@ def check_host(project: Path, runs: Path) -> Iterator[Check]:
     """Run all checks of the host; `project` holds pyproject.toml, `runs` is the folder for results."""
     yield from check_packages(*declared_requirements(project))
     yield check_cpus()
-    yield check_memory(psutil.virtual_memory().total, psutil.virtual_memory().available)
+    yield check_memory(host_memory(), available_memory())
     if Path("/dev/shm").is_dir():
-        yield check_shared_memory(shutil.disk_usage("/dev/shm").free, psutil.virtual_memory().total)
+        yield check_shared_memory(shutil.disk_usage("/dev/shm").free, host_memory())
     yield check_limits()
     yield check_gpu()
     yield check_disk(runs)
@@ -109,16 +109,16 @@ def import_failed(name: str, package: str, error: Exception) -> Check:
 
 
 def check_cpus() -> Check:
-    """Check the number of CPUs and their load."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Check the number of CPUs and their load, which in a container, too, is that of all CPUs of the host."""
+    count, total = host_cpus(), os.cpu_count() or 1
     load = os.getloadavg()[0]
-    text = f"{count}, load {load:.1f}"
-    if load < 1.5 * count:
+    text = f"{count} of {total}, load {load:.1f}" if count < total else f"{count}, load {load:.1f}"
+    if load < 1.5 * total:
         return ok("CPUs", text)
     return warn("CPUs", text, "high load: runs will be slow")
 
 
-def check_memory(total: int, available: int) -> Check:
+def check_memory(total: float, available: float) -> Check:
     """Check the available memory; both amounts in bytes."""
     text = f"{available / GIB:.1f} of {total / GIB:.1f} GiB free"
     if available < 2 * GIB:
@@ -126,7 +126,7 @@ def check_memory(total: int, available: int) -> Check:
     return ok("memory", text)
 
 
-def check_shared_memory(free: int, memory: int) -> Check:
+def check_shared_memory(free: int, memory: float) -> Check:
     """Check the space for Ray's object store, by default 30 % of the memory; amounts in bytes."""
     text = f"{free / GIB:.1f} GiB free in /dev/shm"
     if free < 0.3 * memory:

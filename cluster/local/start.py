@@ -21,6 +21,7 @@ from cluster.connection.loopback import HOST, loopback_environment
 from cluster.connection.session import RAY_ENVIRONMENT
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
 from cluster.connection.token import AUTH_ENV_VARS, write_token
+from pipeline.distributed.this_host import available_memory
 from pipeline.io.errors import UserError
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -169,7 +170,7 @@ def memory_parameters(nodes: int) -> dict[str, int]:
     """Return the parameters that divide the free memory equally among several nodes; none for one node."""
     if nodes == 1:
         return {}
-    free = psutil.virtual_memory().available
+    free = available_memory()
     object_store = OBJECT_STORE_FRACTION * free
     if Path("/dev/shm").is_dir():
         object_store = min(object_store, 0.9 * shutil.disk_usage("/dev/shm").free)

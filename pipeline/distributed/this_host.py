@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 # CPU time and period of the cgroup of a container, in version 2 in one file, in version 1 in two.
 _QUOTA_FILES = (
     ("/sys/fs/cgroup/cpu.max",),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+# For version 2 and 1 of cgroups: folder, files with limit and usage of the memory, and prefix of the sizes of
+# cached files in memory.stat.
+_MEMORY_FILES = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", ""),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
 _GPU_FOLDER = Path("/proc/driver/nvidia/gpus")
 
@@ -46,7 +53,41 @@ def host_gpus() -> int:
 
 
 def host_memory() -> float:
-    """Return the memory of this host in bytes."""
+    """Return the memory of this host, or of the container that this process is in, in bytes."""
     import psutil
 
-    return float(psutil.virtual_memory().total)
+    container = _container_memory()
+    total = float(psutil.virtual_memory().total)
+    return total if container is None else min(total, container.limit)
+
+
+def available_memory() -> float:
+    """Return how much of the memory is available to new processes, in bytes."""
+    import psutil
+
+    container = _container_memory()
+    available = float(psutil.virtual_memory().available)
+    return available if container is None else max(0.0, min(available, container.limit - container.used))
+
+
+class _ContainerMemory(NamedTuple):
+    """Memory of a container in bytes."""
+
+    limit: int
+    used: int
+    """Without cached files, which give way to other data."""
+
+
+def _container_memory() -> _ContainerMemory | None:
+    """Return the memory to which a container is limited; None without a limit."""
+    for folder, *names, prefix in _MEMORY_FILES:
+        try:
+            limit, usage, statistics = (
+                Path(folder, name).read_text(encoding="ascii") for name in (*names, "memory.stat")
+            )
+            sizes = dict(line.split() for line in statistics.splitlines())
+            cached = int(sizes[f"{prefix}active_file"]) + int(sizes[f"{prefix}inactive_file"])
+            return _ContainerMemory(int(limit), int(usage) - cached)
+        except (OSError, ValueError, KeyError):  # no such file, or `max`: not limited
+            continue
+    return None
