@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -193,13 +194,19 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Return whether a port can be listened on at all addresses."""
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Return whether a port can be listened on at all addresses of IPv4, and of IPv6 if the system has it."""
+    for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            probe.bind(("", port))
-        except OSError:
-            return False
+            probe = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:  # a system without this family, such as a kernel with ipv6.disable=1
+            continue
+        with probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", port))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # the family has no address
+                    return False
     return True
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import pytest
 
 from cluster.connection.local_state import LocalCluster, ProcessRef
 from cluster.local.processes import cluster_processes, is_alive, terminate_cluster
-from cluster.local.start import python_for_ray, supervisor_settings
+from cluster.local.start import is_free, python_for_ray, supervisor_settings
 
 # A node with a child in the same session and a grandchild in its own, as Ray starts jobs.
 NODE = "setsid sleep 70 & (sleep 60; true) & wait"
@@ -68,3 +70,20 @@ def test_each_node_unpacks_jobs_into_its_own_folder(tmp_path: Path) -> None:
     settings = supervisor_settings(tmp_path, nodes=3, cpus=1, port=20_000, dashboard_port=20_001)
     nodes = [RayParams(**parameters) for parameters in (settings["head"], *settings["workers"])]
     assert len({node.runtime_env_dir_name for node in nodes}) == 3
+
+
+def test_free_ports_are_found_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutIPv6(socket.socket):
+        """Sockets of a kernel with `ipv6.disable=1`, to which `socket.has_ipv6` does not refer."""
+
+        def __init__(self, family: int = socket.AF_INET, *arguments: int) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *arguments)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert not is_free(port)
+        monkeypatch.setattr(socket, "socket", WithoutIPv6)
+        assert not is_free(port)
+    assert is_free(port)
