@@ -32,7 +32,7 @@ if nvidia-smi --list-gpus > /dev/null 2>&1; then
     apt install gcc libc6-dev python3-dev
 fi
 bash packages.sh "$kind" "$venv/bin/python"
-# Without the constraints: boto3 needs an older python-dateutil than theirs.
+# Without the constraints, which do not have all of them.
 if [ $# -gt 0 ]; then "$venv/bin/python" -m pip install "$@"; fi
 
 # For `ray exec`, `ray attach` and jobs: this Python, and the token at its default path, readable by its owner
