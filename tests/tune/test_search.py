@@ -88,17 +88,6 @@ def test_search_continues_on_clips_that_were_extracted_again_only(tmp_path: Path
         known_trials(config, spec)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("crossval.json", "a training run"), ("ensemble.json", "an ensemble")]
-)
-def test_folder_of_another_command_is_refused(shards: Path, tmp_path: Path, name: str, content: str) -> None:
-    config = config_with_space(shards, tmp_path, "batch_size: [8, 16]")
-    config.run.mkdir(exist_ok=True)
-    (config.run / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(UserError, match=rf"--run .* contains {content}; choose another --run"):
-        known_trials(config, make_spec(config))
-
-
 def test_search_continues_on_the_same_extra_shards_only(shards: Path, tmp_path: Path) -> None:
     extra = write_shards(tmp_path / "extra", clips=12)
     (tmp_path / "base.yaml").write_text(f"extra_shards: ['{extra}']")
@@ -154,6 +143,7 @@ def test_search_of_an_earlier_version_continues(shards: Path, tmp_path: Path) ->
         ("_manifest.json", "a dataset"),
         ("predictions.parquet", "predictions"),
         ("crossval.json", "a training run"),
+        ("ensemble.json", "an ensemble"),
     ],
 )
 def test_folder_with_results_of_other_command_is_refused(
