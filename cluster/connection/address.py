@@ -43,7 +43,7 @@ def job_server(address: str | None) -> JobServer:
     if address == "auto":
         address = local.dashboard if local else DEFAULT_DASHBOARD
     url = address.rstrip("/")
-    if not is_http(url) or not urlsplit(url).hostname:
+    if not is_http(url) or not _host_and_port(url)[0]:
         raise UserError(f"--address {address}: expected a dashboard URL such as http://HOST:8265, or 'auto'")
     if local and _without_loopback_names(url) == local.dashboard:
         return JobServer(local.dashboard, read_token(local.token, "the cluster's file"), is_local=True)
@@ -89,19 +89,24 @@ def is_http(address: str) -> bool:
     return address.lower().startswith(("http://", "https://"))
 
 
+def _host_and_port(url: str) -> tuple[str, int | None]:
+    """Return host and port of a URL; no host if they are invalid, such as a port above 65535 or `http://[::1`."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port
+    except ValueError:
+        return "", None
+
+
 def _check_reachable(address: str) -> None:
     """Open and close a connection, within 5 s; Ray itself would try for half a minute."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        host, port = parts.hostname, parts.port or 10001
-    except ValueError:
-        host, port = None, 0
+    host, port = _host_and_port(address if "://" in address else f"ray://{address}")
     if not host:
         raise UserError(
             f"--address {address}: invalid address; use 'auto', HOST:PORT (6379 by default) or ray://HOST:PORT"
         )
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((host, port or 10001), timeout=5).close()
     except OSError as error:
         raise UserError(
             f"--address {address}: no Ray cluster at this address ({error.strerror or error})"

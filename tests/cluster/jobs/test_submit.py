@@ -346,7 +346,7 @@ def test_job_server_needs_a_dashboard_url(separate_home: Path, monkeypatch: pyte
     assert job_server("https://a.b/ray/").url == "https://a.b/ray"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://h:1")
     assert job_server(None).url == "http://h:1"
-    for invalid in ("h:6379", "ray://h:10001", "http://"):
+    for invalid in ("h:6379", "ray://h:10001", "http://", "http://[::1", "http://localhost:99999"):
         with pytest.raises(UserError, match="expected a dashboard URL such as http://HOST:8265"):
             job_server(invalid)
 
