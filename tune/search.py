@@ -119,8 +119,8 @@ def _run_and_report(
     if all(trial.state != "running" for trial in trials):
         folder.delete_checkpoints()
     summary = write_results(config, spec, trials)
-    if left := config.trials - sum(trial.state != "running" for trial in trials):
-        # Nothing else ends a search before its last trial.
+    left = config.trials - sum(trial.state != "running" for trial in trials)
+    if config.time_budget is not None and left > 0:
         logger.warning(
             "--time-budget %g (minutes) is used up before %s ended; to continue, run the command again with "
             "a higher one",
