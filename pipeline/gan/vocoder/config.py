@@ -17,6 +17,7 @@ class TrainVocoderConfig(TrainingConfig):
     """
 
     min_classes: ClassVar[int] = 1
+    learns_classes: ClassVar[bool] = False
 
     vocoder: VocoderConfig = VocoderConfig()
     """Architecture of the network."""
