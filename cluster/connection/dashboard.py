@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
-from cluster.connection.address import JobServer
+from cluster.connection.address import DEFAULT_DASHBOARD, JobServer
+from cluster.connection.local_state import ended_cluster
 from cluster.connection.proxy import connect_directly
 from pipeline.io.errors import UserError
 
@@ -51,7 +52,8 @@ def get_json(server: JobServer, path: str) -> Any:
         )
     except requests.RequestException as error:
         raise NoResponseError(
-            f"--address {server.url}: no Ray cluster at this address ({short_reason(error)}); {_HINT}"
+            f"--address {server.url}: no Ray cluster at this address ({short_reason(error)}); "
+            f"{(server.url == DEFAULT_DASHBOARD and ended_cluster()) or _HINT}"
         ) from None
     if response.status_code == 401:
         raise UserError(f"--address {server.url}: requires a token; set RAY_AUTH_TOKEN_PATH to its file")

@@ -15,6 +15,9 @@ from models.config import Config, ConfigError
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_text_atomically
 
+# Output of the process of the nodes, in the folder of the cluster.
+LOG_NAME = "supervisor.log"
+
 
 class ProcessRef(Config):
     """Process id with start time, which guards against reuse of the id."""
@@ -105,6 +108,19 @@ def running_cluster() -> LocalCluster | None:
     """Return the cluster of `melray cluster up` if it is running."""
     cluster = local_cluster()
     return cluster if cluster is not None and cluster.is_running else None
+
+
+def ended_cluster() -> str:
+    """Return that the cluster of `melray cluster up` has ended by itself; empty if it has not.
+
+    Its host was restarted, for example, or one of its processes was killed.
+    """
+    cluster = local_cluster()
+    if cluster is None or cluster.is_running:
+        return ""
+    log = cluster.folder / LOG_NAME
+    reason = f" (see {log})" if log.is_file() else ""
+    return f"the cluster of `melray cluster up` has ended{reason}; start it again by that command"
 
 
 def save_state(cluster: LocalCluster) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connection.address import ray_address
+from cluster.connection.local_state import ended_cluster
 from cluster.connection.loopback import use_loopback
 from cluster.connection.search_path import worker_job_config
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
@@ -93,6 +94,8 @@ def _connect(target: str, address: str | None, cpus: int | None) -> None:
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         if address is None:
             raise _start_error(error) from error
+        if address == "auto" and (ended := ended_cluster()):
+            raise UserError(f"--address auto: {ended}") from None
         raise UserError(
             f"--address {address}: could not join the cluster (wrong address or token): {_one_line(error)}"
         ) from None

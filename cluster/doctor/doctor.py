@@ -14,9 +14,9 @@ import tyro
 
 from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.address import is_http, job_server
-from cluster.connection.local_state import running_cluster
+from cluster.connection.local_state import ended_cluster, running_cluster
 from cluster.connection.session import session
-from cluster.doctor.check import Check, fail, ok, report
+from cluster.doctor.check import Check, fail, ok, report, warn
 from cluster.doctor.cluster import check_connected_cluster, check_job_server
 from cluster.doctor.host import check_host, import_failed
 from cluster.doctor.storage import check_storage
@@ -78,7 +78,9 @@ def check_ray(start: bool, common: CommonFlags) -> Iterator[Check]:
             server = job_server(address)
             yield from check_job_server(server, local if server.is_local else None)
         else:
-            yield ok("ray", "no local cluster (commands start Ray themselves; test with --start)")
+            none = "no local cluster (commands start Ray themselves; test with --start)"
+            ended = ended_cluster()
+            yield warn("ray", none, ended) if ended else ok("ray", none)
     except UserError as error:
         yield fail("ray", str(error), "check that the cluster is up, and its address and token")
     except ImportError as error:

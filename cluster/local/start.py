@@ -17,7 +17,14 @@ from typing import Any
 
 import psutil
 
-from cluster.connection.local_state import LocalCluster, ProcessRef, cluster_name, save_state, state_dir
+from cluster.connection.local_state import (
+    LOG_NAME,
+    LocalCluster,
+    ProcessRef,
+    cluster_name,
+    save_state,
+    state_dir,
+)
 from cluster.connection.loopback import HOST, loopback_environment
 from cluster.connection.session import RAY_ENVIRONMENT
 from cluster.connection.temp_folder import create_temp_folder, short_temp_folder
@@ -26,7 +33,7 @@ from pipeline.distributed.this_host import available_memory
 from pipeline.io.errors import UserError
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
-SETTINGS_NAME, READY_NAME, LOG_NAME = "settings.json", "ready", "supervisor.log"
+SETTINGS_NAME, READY_NAME = "settings.json", "ready"
 # Fractions of the free memory that all nodes together use; Ray by itself would let every node use that much.
 MEMORY_FRACTION, OBJECT_STORE_FRACTION = 0.6, 0.3
 # Below the ephemeral ports, which the system could assign to a connection before a node listens.
