@@ -138,6 +138,7 @@ def _calibration_logits(
         )
         return None
     device = process_device(config.device)
+    logger.info("predicting %s, on which the ensemble is calibrated", plural(len(rows), "clip"))
     logits = [
         RowLogits(member, rows, _unseen_logits(of_member, usable, dataset, rows, device))
         for member, of_member in zip(members, parts, strict=True)
