@@ -253,7 +253,13 @@ def _parse_dimension(key: str, value: Any, number_type: type | None, source: str
     if not isinstance(value, dict):
         raise ConfigError(f"{prefix} = {value!r}: must be a range {{low: …, high: …}} or a list of choices")
     if "choices" in value:
+        if isinstance(value["choices"], list) and len(value["choices"]) == 1:
+            raise ConfigError(f"{prefix}: a single choice is nothing to search; set it in --base instead")
         return Choice.parse(value, prefix)
+    if "integer" in value:
+        raise ConfigError(
+            f"{prefix}: unknown key 'integer'; the setting itself says whether values are whole"
+        )
     if number_type is None:
         raise ConfigError(f"{prefix}: not numeric; use a list of choices instead of a range")
     return Range.parse({**value, "integer": number_type is int}, prefix)
