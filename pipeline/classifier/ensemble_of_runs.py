@@ -33,7 +33,7 @@ from pipeline.classifier.ensemble_calibration import (
     predictions_at,
 )
 from pipeline.classifier.evaluate import CONFUSION_NAME, describe_scores, write_any
-from pipeline.classifier.evaluation_rows import check_features, recorded_as
+from pipeline.classifier.evaluation_rows import check_features, original_rows, recorded_as
 from pipeline.classifier.predictor_model import (
     EnsembleRecord,
     PredictorModel,
@@ -125,7 +125,7 @@ def _calibration_logits(
         return None
     dataset = open_dataset_to_read(path)
     check_features(dataset.features, ensemble.metadata.features, path)
-    originals = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
+    originals = original_rows(dataset)
     table = dataset.table.iloc[originals]
     parts = [_parts(*member, table) for member in zip(config.members, members, strict=True)]
     usable = np.logical_and.reduce([np.any([part.is_unseen for part in of], axis=0) for of in parts])
@@ -228,8 +228,7 @@ def _check_folder(config: EnsembleConfig) -> None:
 def _copy_members(config: EnsembleConfig, names: Sequence[str]) -> None:
     """Replace the members in the folder, and delete what was computed from former ones."""
     # The record of the ensemble first: without it the folder is none.
-    for name in (ENSEMBLE_NAME, *_EVALUATION_FILES):
-        remove_files([config.run / name])
+    remove_files(config.run / name for name in (ENSEMBLE_NAME, *_EVALUATION_FILES))
     for path in list(config.run.glob("member_*")):
         remove_tree(path)
     for name, source in zip(names, config.members, strict=True):

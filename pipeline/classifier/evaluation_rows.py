@@ -103,7 +103,7 @@ def select_rows(config: EvaluateConfig, saved: AnyClassifier) -> tuple[ShardData
     rows_by_split = {
         "held-out": split.held_out,
         "validation": split.val,
-        "all": _original_rows(dataset),
+        "all": original_rows(dataset),
     }
     name = config.split
     if name == "auto":
@@ -170,7 +170,7 @@ def select_new_rows(
 
 def _without_trained(config: EvaluateConfig, shards: Path, dataset: ShardDataset) -> tuple[np.ndarray, str]:
     """Return the rows of other data to evaluate on, and their description; errors as `select_new_rows`."""
-    rows = _original_rows(dataset)
+    rows = original_rows(dataset)
     trained_on = rows[recorded_as("train", config.run, dataset.table.iloc[rows])]
     if not len(trained_on):
         return rows, f"all of {shards}"
@@ -207,7 +207,7 @@ def recorded_as(part: str, run: Path, table: pd.DataFrame) -> np.ndarray:
     return mask
 
 
-def _original_rows(dataset: ShardDataset) -> np.ndarray:
+def original_rows(dataset: ShardDataset) -> np.ndarray:
     """Return the indices of the rows that are not augmented copies."""
     return np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
 

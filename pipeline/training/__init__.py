@@ -5,6 +5,8 @@ In the order to read:
     config           settings shared by all training runs
     run_folder       files of a run
     run              start and end of a run; data of a finished one
+    failed_start     removes the records of a run that fails before its first epoch
+    train_command    what all commands that train a run have in common
     finished_run     a run for programs and notebooks
     launch           training loops: of one worker on this host or as Ray tasks, of several by Ray Train
     single_worker_runs  runs of one worker each: processes of this host, or Ray tasks

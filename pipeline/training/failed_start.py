@@ -57,4 +57,4 @@ def _remove_unstarted(folder: Path) -> None:
     if any(True for run in runs for results in _RESULTS for _ in run.glob(results)):
         return
     for name in _RECORDS:
-        remove_files([run / name for run in runs if (run / name).is_file()])
+        remove_files(run / name for run in runs)
