@@ -33,35 +33,37 @@ from pipeline.audio.mel import log_mel
 from pipeline.audio.synthesize import CLASS_NAMES, synthesize_clip
 from pipeline.audio.vocoder import mel_to_audio
 from pipeline.audio.waveform import fix_length
-from pipeline.gan.vocoder.scores import mean_difference
 
 FEATURES = FeatureConfig()
 MEL = FEATURES.mel
 ITERATIONS = 32
 LEVEL = 0.3
+RANGE_DB = 80.0
 
 # Maps a log-mel spectrogram and a seed to samples.
 Inverse = Callable[[np.ndarray, int], np.ndarray]
 
 
-def melray(mel: np.ndarray, seed: int) -> np.ndarray:
+def by_melray(
+    mel: np.ndarray, seed: int, features: FeatureConfig = FEATURES, iterations: int = ITERATIONS
+) -> np.ndarray:
     """Synthesize one log-mel spectrogram with melray."""
-    return mel_to_audio(mel, MEL, FEATURES.num_samples, iterations=ITERATIONS, seed=seed)
+    return mel_to_audio(mel, features.mel, features.num_samples, iterations=iterations, seed=seed)
 
 
-def by_librosa(mel: np.ndarray, seed: int) -> np.ndarray:
+def by_librosa(mel: np.ndarray, seed: int, features: FeatureConfig = FEATURES) -> np.ndarray:
     """Synthesize one log-mel spectrogram with librosa."""
     np.random.seed(seed)
     return librosa.feature.inverse.mel_to_audio(
         librosa.db_to_power(mel),
-        sr=MEL.sample_rate,
-        n_fft=MEL.n_fft,
-        hop_length=MEL.hop_length,
-        fmin=MEL.fmin,
-        fmax=MEL.fmax,
+        sr=features.mel.sample_rate,
+        n_fft=features.mel.n_fft,
+        hop_length=features.mel.hop_length,
+        fmin=features.mel.fmin,
+        fmax=features.mel.fmax,
         n_iter=ITERATIONS,
         pad_mode="constant",
-        length=FEATURES.num_samples,
+        length=features.num_samples,
     )
 
 
@@ -80,6 +82,14 @@ def synthetic_clips(count: int) -> Iterator[np.ndarray]:
         )
 
 
+def mean_difference(spectrum: np.ndarray, reference: np.ndarray) -> float:
+    """Return the mean absolute difference of two spectra in dB, each limited to 80 dB below its maximum."""
+    limited, limited_reference = (
+        np.maximum(values, values.max() - RANGE_DB) for values in (spectrum, reference)
+    )
+    return float(np.abs(limited - limited_reference).mean())
+
+
 def short_spectra(samples: np.ndarray) -> np.ndarray:
     """Compute spectra in dB with windows of a quarter of the length."""
     return librosa.amplitude_to_db(
@@ -89,7 +99,7 @@ def short_spectra(samples: np.ndarray) -> np.ndarray:
 
 def compare(clips: Iterator[np.ndarray]) -> dict[str, Any]:
     """Measure milliseconds per clip, error and distance of both, and the speedup."""
-    implementations: dict[str, Inverse] = {"melray": melray, "librosa": by_librosa}
+    implementations: dict[str, Inverse] = {"melray": by_melray, "librosa": by_librosa}
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in implementations}
     for number, clip in enumerate(clips):
         samples = fix_length(clip, FEATURES.num_samples)

@@ -142,9 +142,7 @@ def load_classifier(run: str | Path, device: Device = "auto") -> SoundClassifier
     return SoundClassifier(run, device)
 
 
-def load_generator(
-    run: str | Path, device: Device = "auto", vocoder: str | Path | None = None
-) -> SoundGenerator:
+def load_generator(run: str | Path, device: Device = "auto") -> SoundGenerator:
     """Load the generator of a run of `melray train-gan`.
 
     Example:
@@ -154,14 +152,13 @@ def load_generator(
     Args:
         run: folder of the run, or its URI.
         device: auto is a GPU if there is one; cpu; or cuda, a GPU.
-        vocoder: folder of a run of `melray train-vocoder`, or its URI, for better sounds.
 
     Raises:
         UserError: an unusable run, or `cuda` without a GPU.
     """
     from pipeline.gan.sound_generator import SoundGenerator
 
-    return SoundGenerator(run, device, vocoder=vocoder)
+    return SoundGenerator(run, device)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,6 @@ In the order to read:
 - `signal_path`, `exported_generator`: what exported models have besides their networks.
 - `gan`: conditional generator and discriminator.
 - `gan_losses`, `gan_augment`: adversarial losses, gradient penalty and adaptive augmentation.
-- `vocoder`: network from spectrograms to samples, with which Griffin-Lim starts, and its loss.
 - `gan_metrics`: Fréchet distance, density, coverage and diversity of generated clips.
 
 Principle: every module is testable without Ray. Spectrograms are in dB at every interface,

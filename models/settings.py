@@ -145,17 +145,6 @@ class GanConfig(Config):
     """Patch size: one cell of the finest feature map covers patch x patch values; 1 is finest and slowest."""
 
 
-class VocoderConfig(Config):
-    """Architecture of a vocoder."""
-
-    channels: int = Field(256, ge=1)
-    """Channels of each frame."""
-    blocks: int = Field(6, ge=1, le=32)
-    """ConvNeXt blocks."""
-    noise_channels: int = Field(16, ge=1)
-    """Channels of noise in addition to the spectrogram, for sounds whose phases are random."""
-
-
 class GanAugmentConfig(MaskConfig):
     """Augmentation of real and generated clips before the discriminator."""
 

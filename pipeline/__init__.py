@@ -9,7 +9,7 @@
       extract.py     melray extract: audio files → shards
       training/      shared by both model families: run folder, checkpoints, process group, Ray Train
       classifier/    melray train-classifier, crossval, predict; evaluation of classifiers
-      gan/           melray train-gan, generate; evaluation of generators; vocoder/: melray train-vocoder
+      gan/           melray train-gan, generate; evaluation of generators
 
 Imports point in one direction only (`a ← b`: b may import a), enforced by `tests/test_layers.py`:
 

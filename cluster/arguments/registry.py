@@ -50,14 +50,6 @@ COMMAND_SPECS = {
         runs_without_ray=True,
         config_module="pipeline.gan.config",
     ),
-    "train-vocoder": CommandSpec(
-        "pipeline.gan.vocoder.train",
-        "TrainVocoderConfig",
-        "train_vocoder",
-        runs_without_ray=True,
-        config_module="pipeline.gan.vocoder.config",
-        worker_module="pipeline.gan.vocoder.loop",
-    ),
     "tune": CommandSpec("tune.search", "SearchConfig", "search", check="check", config_module="tune.config"),
     "crossval": CommandSpec(
         "pipeline.classifier.crossval", "CrossvalConfig", "crossval", runs_without_ray=True

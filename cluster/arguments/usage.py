@@ -8,7 +8,6 @@ COMMANDS = {
     "extract": "extract log-mel spectrograms from audio files into shards",
     "train-classifier": "train a sound classifier on shards",
     "train-gan": "train a conditional GAN on shards",
-    "train-vocoder": "train a vocoder on recordings (an experiment)",
     "tune": "tune hyperparameters",
     "crossval": "cross-validate a classifier",
     "ensemble": "combine trained classifiers into one run",

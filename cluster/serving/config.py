@@ -34,8 +34,6 @@ class ServeConfig(UploadLimits, DeviceConfig):
 
     run: Annotated[tuple[PathOrURI, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     """Folders of runs to serve: classifiers, ensembles, cross-validations and generators."""
-    vocoder: PathOrURI | None = None
-    """Folder of a run of `train-vocoder` with which the generators make sounds, as `generate --vocoder`."""
     host: str = "127.0.0.1"
     """Address to listen on. Another one than that of this host alone needs a token from its clients; 0.0.0.0
     is all addresses of this host."""
@@ -69,7 +67,6 @@ class ServeConfig(UploadLimits, DeviceConfig):
 
 
 class ServedRun(Config):
-    """A run that is served, and the vocoder: paths that all hosts of a cluster must see."""
+    """A run that is served: a path that all hosts of a cluster must see."""
 
     run: PathOrURI
-    vocoder: PathOrURI | None = None

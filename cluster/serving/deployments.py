@@ -193,7 +193,7 @@ def _application(model: ServedModel, config: ServeConfig, resources: ReplicaReso
         )
         arguments = (model.run, settings, resources.threads)
     else:
-        replica, arguments = ServedGenerator, (model.run, GeneratorSettings(device, config.vocoder))
+        replica, arguments = ServedGenerator, (model.run, GeneratorSettings(device))
     actor_options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
     if model.kind == "classifier":
         actor_options["runtime_env"] = {"env_vars": ONE_EVENT_LOOP}

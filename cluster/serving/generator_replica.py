@@ -19,7 +19,6 @@ class GeneratorSettings:
     """Settings of the replicas of a generator."""
 
     device: Device = "cpu"
-    vocoder: Path | None = None
 
 
 class GeneratorReplica:
@@ -31,7 +30,7 @@ class GeneratorReplica:
         Raises:
             UserError: as `SoundGenerator`.
         """
-        self._generator = SoundGenerator(run, settings.device, vocoder=settings.vocoder)
+        self._generator = SoundGenerator(run, settings.device)
         self._lock = asyncio.Lock()
 
     async def generate(self, label: str, seed: int) -> ServedClip | Rejection:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.classifier.predictor_model import load_predictor
-from pipeline.gan.vocoder.load import load_network
 from pipeline.io.errors import UserError
 from pipeline.training.model_file import (
     ClassifierMetadata,
@@ -68,21 +67,6 @@ def _metadata(run: Path) -> ModelMetadata:
     if model_kind(run) == "generator":
         return load_generator_metadata(run)
     return load_predictor(run).metadata
-
-
-def check_vocoder(vocoder: Path | None, models: Sequence[ServedModel]) -> None:
-    """Check that the generators can use a vocoder.
-
-    Raises:
-        UserError: no vocoder, one of other spectrograms than those of a generator, or no generator.
-    """
-    if vocoder is None:
-        return
-    generators = [model for model in models if model.kind == "generator"]
-    if not generators:
-        raise UserError(f"--vocoder {vocoder}: none of the runs is a generator; drop it")
-    for model in generators:
-        load_network(vocoder, model.metadata.features.mel)
 
 
 def unique_names(runs: Sequence[Path]) -> list[str]:

@@ -16,7 +16,7 @@ from cluster.connection.loopback import is_loopback
 from cluster.connection.session import set_environment
 from cluster.connection.shared_folders import check_shared_folders
 from cluster.serving.config import ServeConfig, ServedRun, UploadLimits
-from cluster.serving.models import check_vocoder, load_models
+from cluster.serving.models import load_models
 from cluster.serving.token import read_serve_token, token_file
 from pipeline.distributed.devices import resolve_gpus
 from pipeline.distributed.resources import ResourceRequest, cluster_nodes, wait_for_resources
@@ -47,11 +47,10 @@ def serve(config: ServeConfig, common: CommonFlags) -> int:
     path = token_file(config)
     token = None if path is None else read_serve_token(path)
     models = load_models(config.run)
-    check_vocoder(config.vocoder, models)
     with listen(config.host, config.port) as listener, _session(common):
         if common.address is not None:
             for run in config.run:
-                check_shared_folders(ServedRun(run=run, vocoder=config.vocoder))
+                check_shared_folders(ServedRun(run=run))
         from cluster.serving.app import create_app
         from cluster.serving.deployments import deploy
 

@@ -4,7 +4,7 @@ A mel spectrogram lacks the phases and the distribution of power within each mel
 (Perraudin, Balazs and Søndergaard 2013) estimates phases for fixed magnitudes. This module estimates both
 jointly, in the spirit of Masuyama, Ueno and Ono (2023, arXiv 2307.12232): each iteration scales the spectrum
 of the current signal toward the target mel power. On ESC-10 the remaining error is a fifth of that of
-librosa, which fixes the magnitudes first. A network of `melray train-vocoder` gives a better start.
+librosa, which fixes the magnitudes first.
 
 Shape suffixes: B batch, M mel bands, T frames, F frequencies, N samples of a clip or a window, L padded
 samples, R rows (B x T), K hops of H samples.
@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.device_batches import device_batch_size, to_device
-from models.vocoder import VocoderNetwork
 from pipeline.audio.loudness import MAX_PEAK
 from pipeline.audio.mel import AMIN, MelConfig, filter_bank_of
 from pipeline.audio.mel_filters import hann_window
@@ -56,25 +55,17 @@ class Vocoder:
         config: settings of the spectrograms.
         iterations: Griffin-Lim iterations; twice the number leaves about 60 % of the error.
         device: device of the computation.
-        network: network whose output the iterations start with (default: noise of the right power).
 
     Raises:
         ValueError: fewer than one iteration.
     """
 
-    def __init__(
-        self,
-        config: MelConfig,
-        iterations: int = 32,
-        device: torch.device | str = "cpu",
-        network: VocoderNetwork | None = None,
-    ):
+    def __init__(self, config: MelConfig, iterations: int = 32, device: torch.device | str = "cpu"):
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
         self.config = config
         self.iterations = iterations
         self.device = torch.device(device)
-        self._network = None if network is None else network.to(self.device)
         self._bank = _MelBank(config, self.device)
         self._window = torch.from_numpy(hann_window(config.n_fft)).float().to(self.device)
 
@@ -177,21 +168,10 @@ class Vocoder:
     def _initial_spectrum(self, target_BTM: Tensor, stft: _Stft, seeds: list[int]) -> Tensor:
         """Return a spectrum with the phases of noise, and the power distributed evenly over each band.
 
-        Corrections of the power at this stage would be lost, the iterations make them. With a network it is
-        that of its output.
+        Corrections of the power at this stage would be lost, the iterations make them.
         """
-        if self._network is not None:
-            return stft.forward(self._predict(self._network, target_BTM, stft, seeds))
         power_BTF = self._bank.spread(target_BTM / self._bank.area_M).add_(TINY)
         return _set_power(stft.forward(self._noise(stft, seeds)), power_BTF)
-
-    def _predict(self, network: VocoderNetwork, target_BTM: Tensor, stft: _Stft, seeds: list[int]) -> Tensor:
-        """Return the padded output of the network `[shape=(B, L)]`; the target is relative to its maximum."""
-        mel_BMT = 10 * target_BTM.clamp_min(AMIN).log10().mT
-        shape = (network.config.noise_channels, mel_BMT.shape[2])
-        noise = np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds])
-        samples_BN = network(mel_BMT, to_device(noise, self.device))
-        return stft.pad(F.pad(samples_BN, (0, stft.num_samples - samples_BN.shape[1])))
 
     def _noise(self, stft: _Stft, seeds: list[int]) -> Tensor:
         """Generate padded white noise `[shape=(B, L)]`, whose phases are consistent between frames."""

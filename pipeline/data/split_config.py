@@ -14,8 +14,6 @@ class SplitConfig(Config):
 
     min_classes: ClassVar[int] = 2
     """Classes that a training needs, for there to be something to distinguish."""
-    learns_classes: ClassVar[bool] = True
-    """Whether what is trained depends on the classes of the clips."""
 
     augmentation_strength: float = Field(1.0, ge=0, le=1)
     """Maximum strength of the augmented copies to train on; also scales SpecAugment."""

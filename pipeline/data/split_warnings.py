@@ -26,18 +26,8 @@ def unvalidated_classes(dataset: LabeledRows, split: Split) -> list[str]:
     return classes_without(dataset, split.val) if len(split.val) else []
 
 
-def split_warnings(dataset: LabeledRows, split: Split, learns_classes: bool = True) -> list[str]:
-    """Describe what scores of a split do not cover, one line each; of classes only if they are learned."""
-    return [
-        *(_validation_warnings(dataset, split) if learns_classes else []),
-        *_recording_warnings(dataset, split),
-        *(_coverage_warnings(dataset, split) if learns_classes else []),
-        *_duplicate_warnings(dataset, split),
-    ]
-
-
-def _validation_warnings(dataset: LabeledRows, split: Split) -> list[str]:
-    """Describe which classes are not validated."""
+def split_warnings(dataset: LabeledRows, split: Split) -> list[str]:
+    """Describe what scores of a split do not cover, one line each."""
     warnings = []
     total = len(dataset.class_names)
     if missing := unvalidated_classes(dataset, split):
@@ -54,23 +44,11 @@ def _validation_warnings(dataset: LabeledRows, split: Split) -> list[str]:
             "all validation clips are of one class, so validation scores cannot tell a good model from one "
             "that always predicts this class: add recordings of others, or set --val-fraction 0"
         )
-    return warnings
-
-
-def _recording_warnings(dataset: LabeledRows, split: Split) -> list[str]:
-    """Describe that all validation clips are of one recording."""
-    if len(split.val) < 2 or dataset.table["group"].iloc[split.val].nunique() > 1:
-        return []
-    return [
-        f"all {len(split.val)} validation clips are of one recording, so validation scores, and what is "
-        "chosen by them, depend on it: raise --val-fraction, or use `melray crossval`"
-    ]
-
-
-def _coverage_warnings(dataset: LabeledRows, split: Split) -> list[str]:
-    """Describe which classes are not held out, and which are not trained on."""
-    warnings = []
-    total = len(dataset.class_names)
+    if len(split.val) > 1 and dataset.table["group"].iloc[split.val].nunique() == 1:
+        warnings.append(
+            f"all {len(split.val)} validation clips are of one recording, so validation scores, and what is "
+            "chosen by them, depend on it: raise --val-fraction, or use `melray crossval`"
+        )
     if len(split.held_out) and (absent := classes_without(dataset, split.held_out)):
         warnings.append(
             f"no held-out clip of {name_list(absent)}: the held-out scores are of the other "
@@ -81,16 +59,12 @@ def _coverage_warnings(dataset: LabeledRows, split: Split) -> list[str]:
             f"no training clip of {name_list(untrained)}: the model will never predict "
             f"{'it' if len(untrained) == 1 else 'them'}"
         )
+    if copies := _num_unused(dataset, split):
+        warnings.append(
+            f"not used: {plural(copies, 'clip')} with the same audio as held-out clips; "
+            "duplicates.csv lists them"
+        )
     return warnings
-
-
-def _duplicate_warnings(dataset: LabeledRows, split: Split) -> list[str]:
-    """Describe that duplicates of held-out clips are not used."""
-    if not (copies := _num_unused(dataset, split)):
-        return []
-    return [
-        f"not used: {plural(copies, 'clip')} with the same audio as held-out clips; duplicates.csv lists them"
-    ]
 
 
 def name_list(names: Sequence[str]) -> str:

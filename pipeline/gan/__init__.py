@@ -28,7 +28,6 @@ evaluation_metrics            metrics of generated clips, relative to held-out r
 evaluate                      command `evaluate` for generators
 report_inputs                 collect the clips and figures of the HTML report
 report                        HTML report
-vocoder/                      `melray train-vocoder`: a network with which the vocoder starts
 
 Principle: the steps in `step` are plain functions of the state. Random numbers are sampled for the global
 batch, seeded by run, rollback, epoch and batch: results for different numbers of workers differ only by

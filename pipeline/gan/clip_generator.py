@@ -25,7 +25,6 @@ from pipeline.distributed.work_unit import WorkUnit
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_selection_classifier
 from pipeline.gan.sampling import concatenate, generate_mels, latents_from_seed, mels_to_samples, slerp
-from pipeline.gan.vocoder.load import load_network
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
@@ -87,9 +86,7 @@ class ClipGenerator:
         self._classifier = load_selection_classifier(config.run)
         if self._classifier is not None:
             self._classifier.model.to(self._device)
-        mel = self._saved.metadata.features.mel
-        network = load_network(config.vocoder, mel)
-        self._vocoder = Vocoder(mel, config.iterations, self._device, network)
+        self._vocoder = Vocoder(self._saved.metadata.features.mel, config.iterations, self._device)
 
     def __call__(self, unit: WorkUnit) -> GeneratedClips:
         """Generate the clips of a unit.

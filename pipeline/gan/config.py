@@ -120,9 +120,6 @@ class GenerateConfig(DeviceConfig):
     it. Interpolated clips are not resampled."""
     iterations: int = Field(32, ge=1, le=1000)
     """Griffin-Lim iterations; more gives cleaner audio."""
-    vocoder: PathOrURI | None = None
-    """Folder of a run of `train-vocoder` on recordings with the spectrograms of the generator, with whose
-    output Griffin-Lim starts."""
     normalize: bool = True
     """Amplify quiet clips to -26 dB RMS. Without it, and with --as-shards, clips have the level of the
     recordings of their class."""

@@ -40,7 +40,6 @@ from pipeline.gan.clip_generator import ClipGenerator, ClipWriter, max_attempts
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
 from pipeline.gan.reference_classifier import load_selection_classifier
-from pipeline.gan.vocoder.load import load_network
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -77,7 +76,6 @@ def generate(
     """
     metadata = load_generator_metadata(config.run)
     labels = chosen_labels(config, metadata)
-    load_network(config.vocoder, metadata.features.mel)  # an unusable one is an error before the work
     if config.min_confidence and load_selection_classifier(config.run) is None:
         reason = (
             f"{config.run} has no reference classifier; train with --select-best, or drop --min-confidence"
@@ -151,8 +149,7 @@ def job_settings(config: GenerateConfig, labels: list[str]) -> dict[str, Any]:
     names = {"count", "seed", "interpolate_to", "min_confidence", "iterations", "as_shards"}
     if not config.normalize:  # else as in earlier versions, whose jobs continue
         names.add("normalize")
-    settings = {"model": model_digest(config.run), "labels": labels, **config.model_dump(include=names)}
-    return settings | ({} if config.vocoder is None else {"vocoder": model_digest(config.vocoder)})
+    return {"model": model_digest(config.run), "labels": labels, **config.model_dump(include=names)}
 
 
 def plan_job(config: GenerateConfig, settings: dict[str, Any], clips: pd.DataFrame) -> BatchJob:

@@ -18,7 +18,6 @@ from pipeline.data.clips import shown_list
 from pipeline.distributed.devices import Device, process_device
 from pipeline.gan.reference_classifier import embed_and_classify, load_selection_classifier
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples, one_thread
-from pipeline.gan.vocoder.load import load_network
 from pipeline.io.arguments import check_integer, shown_value
 from pipeline.io.errors import UserError, errors_without_flags, report_os_errors
 from pipeline.io.storage import user_path
@@ -79,20 +78,13 @@ class GeneratedClip:
 class SoundGenerator(LoadedModel[GeneratorMetadata]):
     """A trained generator of `melray train-gan`."""
 
-    def __init__(
-        self,
-        run: str | Path,
-        device: Device = "auto",
-        iterations: int = 32,
-        vocoder: str | Path | None = None,
-    ):
+    def __init__(self, run: str | Path, device: Device = "auto", iterations: int = 32):
         """Load the generator of a run, and the reference classifier that selected its epoch if there is one.
 
         Args:
             run: folder of the run, or its URI.
             device: auto is a GPU if there is one; cpu; or cuda, a GPU.
             iterations: Griffin-Lim iterations of the vocoder.
-            vocoder: folder of a run of `train-vocoder`, or its URI, with whose output Griffin-Lim starts.
 
         Raises:
             UserError: an unusable run, or `cuda` without a GPU.
@@ -106,10 +98,7 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
         self._classifier = load_selection_classifier(run)
         if self._classifier is not None:
             self._classifier.model.to(self._device)
-        mel = self.metadata.features.mel
-        with errors_without_flags():
-            network = load_network(None if vocoder is None else user_path(vocoder), mel)
-        self._vocoder = Vocoder(mel, iterations, self._device, network)
+        self._vocoder = Vocoder(self.metadata.features.mel, iterations, self._device)
 
     def generate(self, label: str, seed: int = 0, *, normalize: bool = True) -> GeneratedClip:
         """Generate the clip of a class and a seed.

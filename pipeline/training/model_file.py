@@ -18,10 +18,8 @@ from models.classifier import Classifier, ClassifierConfig
 from models.config import Config, ConfigError
 from models.gan import GanConfig, Generator
 from models.multi_label_metrics import DEFAULT_THRESHOLD
-from models.settings import FORMER_SETTINGS, VocoderConfig
-from models.vocoder import VocoderNetwork
+from models.settings import FORMER_SETTINGS
 from pipeline.audio.features import FeatureConfig
-from pipeline.audio.mel import MelConfig, filter_bank_of
 from pipeline.data.shard_manifest import MANIFEST_NAME
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
@@ -76,14 +74,6 @@ class GeneratorMetadata(ModelMetadata):
     model: GanConfig
 
 
-class VocoderMetadata(ModelMetadata):
-    """Metadata of a vocoder, which has no classes."""
-
-    kind: str = "vocoder"
-    class_names: tuple[str, ...] = ()
-    model: VocoderConfig
-
-
 @dataclass(frozen=True)
 class SavedClassifier:
     """A classifier in evaluation mode, with its metadata."""
@@ -98,14 +88,6 @@ class SavedGenerator:
 
     model: Generator
     metadata: GeneratorMetadata
-
-
-@dataclass(frozen=True)
-class SavedVocoder:
-    """A vocoder in evaluation mode, with its metadata."""
-
-    model: VocoderNetwork
-    metadata: VocoderMetadata
 
 
 def save_model(run: Path, model: nn.Module, metadata: ModelMetadata) -> None:
@@ -160,32 +142,6 @@ def load_generator_metadata(run: Path, flag: str = "--run") -> GeneratorMetadata
     return _read(run, GeneratorMetadata, "train-gan", lambda path: ({}, load_metadata(path)), flag)[1]
 
 
-def load_vocoder(run: Path, flag: str = "--run") -> SavedVocoder:
-    """Load the vocoder of a run, which errors name with the flag that it was given by.
-
-    Raises:
-        UserError: as `load_classifier`.
-    """
-    tensors, metadata = _read(run, VocoderMetadata, "train-vocoder", load_tensors, flag)
-    model = create_vocoder(metadata.model, metadata.features.mel)
-    _load_weights(model, tensors, run)
-    return SavedVocoder(model.eval(), metadata)
-
-
-def create_vocoder(config: VocoderConfig, mel: MelConfig) -> VocoderNetwork:
-    """Build a vocoder for spectrograms of the given settings, with random weights.
-
-    Raises:
-        UserError: frames that hardly overlap, of which samples cannot be composed.
-    """
-    if mel.hop_length > mel.n_fft // 2:
-        raise UserError(
-            f"a vocoder needs frames that overlap by half, not a hop of {mel.hop_length} samples with "
-            f"windows of {mel.n_fft}: extract with --features.mel.hop-length {mel.n_fft // 4}"
-        )
-    return VocoderNetwork(config, torch.from_numpy(filter_bank_of(mel)), mel.n_fft, mel.hop_length)
-
-
 def model_digest(run: Path) -> str:
     """Return the SHA-256 digest of the model file of a run, with weights and metadata."""
     return hashlib.sha256((run / MODEL_NAME).read_bytes()).hexdigest()
@@ -211,7 +167,7 @@ def check_same_model(run: Path, planned: str, current: str, flags: str = "") -> 
 
 
 def model_kind(run: Path) -> str:
-    """Return `classifier`, `generator` or `vocoder`, or an empty string if the run has no model.
+    """Return `classifier` or `generator`, or an empty string if the run has no model.
 
     Raises:
         UserError: the storage cannot be read.
@@ -254,14 +210,14 @@ def _read(
     content = RunFolder(run).read_config()  # rejects a run of an older format, also without a model
     if not path.is_file():
         RunFolder(run).check_single_model(flag)
-        if content is not None and content.get("command") in ("train-gan", "train-vocoder"):
-            command = content["command"]  # a command that takes several kinds asks for a classifier
+        if content is not None and content.get("command") == "train-gan":
+            command = "train-gan"  # a command that takes both kinds asks for a classifier
         fix = f"train it with `melray {command} --run {run}`"
         if content is None:
             fix = _other_folder(run) or fix
         raise UserError(f"{flag} {run}: no {MODEL_NAME} in it; {fix}")
     tensors, metadata = load(path)
-    if metadata.get("kind") not in ("classifier", "generator", "vocoder"):
+    if metadata.get("kind") not in ("classifier", "generator"):
         raise UserError(f"{path} is not a model of melray (kind {metadata.get('kind')!r})")
     check_format_version(metadata, path)
     if metadata["kind"] != kind:

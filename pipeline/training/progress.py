@@ -73,11 +73,9 @@ def step_line(name: str, progress: dict[str, Any]) -> str:
 
 
 def epoch_line(metrics: dict[str, Any]) -> str:
-    """Metrics of an epoch as text, of a classifier, a GAN or a vocoder."""
+    """Metrics of an epoch as text, of a classifier or of a GAN."""
     if "generator_loss" in metrics:
         return _gan_epoch_line(metrics)
-    if "steps_per_second" in metrics:
-        return _vocoder_epoch_line(metrics)
     text = f"epoch {metrics['epoch']}: train loss {metrics['train_loss']:.3f}"
     if "val_loss" in metrics:
         if "val_map" in metrics:
@@ -89,12 +87,6 @@ def epoch_line(metrics: dict[str, Any]) -> str:
         )
     text += f", {metrics['samples_per_second']:,.0f} samples/s"
     return text + (", best" if metrics["best"] and "val_loss" in metrics else "")
-
-
-def _vocoder_epoch_line(metrics: dict[str, Any]) -> str:
-    text = f"epoch {metrics['epoch']}: train loss {metrics['train_loss']:.3f}"
-    text += f", validation loss {metrics['val_loss']:.3f}" if "val_loss" in metrics else ""
-    return f"{text}, {metrics['steps_per_second']:.1f} steps/s"
 
 
 def _gan_epoch_line(metrics: dict[str, Any]) -> str:

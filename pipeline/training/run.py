@@ -65,7 +65,7 @@ def training_clips(
     check_extra_shards(config.shards, config.shard_folders[1:])
     rows = read_rows(config.shards)
     split = split_rows(rows, config)
-    warnings, extra = split_warnings(rows, split, config.learns_classes), []
+    warnings, extra = split_warnings(rows, split), []
     others = [read_rows(path) for path in config.shard_folders[1:]]
     trainable = trainable_rows(rows, split, others)
     for path, other, mask in zip(config.shard_folders[1:], others, trainable, strict=True):

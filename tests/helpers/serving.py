@@ -24,7 +24,6 @@ from cluster.serving.http_server import listen, server_config, server_url
 from cluster.serving.models import ServedModel, load_models
 from cluster.serving.served import ClassifierModel, GeneratorModel
 from models.gan import GanConfig, Generator
-from pipeline.audio.features import FeatureConfig
 from pipeline.training.model_file import GeneratorMetadata, save_model
 from tests.helpers.sounds import SMALL_FEATURES
 
@@ -33,13 +32,13 @@ LIMITS = UploadLimits(max_megabytes=1, max_seconds=20)
 Backends = dict[str, ClassifierModel | GeneratorModel]
 
 
-def save_generator(run: Path, shards: Path | None = None, features: FeatureConfig = SMALL_FEATURES) -> Path:
+def save_generator(run: Path, shards: Path | None = None) -> Path:
     """Save an untrained generator of tones, and the dataset that it could have been trained on."""
     config = GanConfig(latent_dim=8, style_dim=16, channels=(8, 16), patch=4)
     names = ("tone 0", "tone 1", "tone 2")
     torch.manual_seed(0)
-    model = Generator(config, features.shape, len(names))
-    metadata = GeneratorMetadata(model=config, features=features, class_names=names, training={})
+    model = Generator(config, SMALL_FEATURES.shape, len(names))
+    metadata = GeneratorMetadata(model=config, features=SMALL_FEATURES, class_names=names, training={})
     run.mkdir()
     save_model(run, model, metadata)
     content = {"format_version": metadata.format_version, "shards": str(shards)}
