@@ -35,7 +35,7 @@ from pipeline.gan.reference_classifier import embed_and_classify
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, roundtrip_mel
 from pipeline.training.model_file import SavedClassifier, load_classifier, load_generator
 
-ITERATIONS = (16, 32, 64, 128)
+ITERATIONS = (4, 8, 16, 32, 64, 128)
 
 
 def hear(
