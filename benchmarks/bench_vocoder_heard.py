@@ -30,7 +30,7 @@ from benchmarks.common import save_result
 from models.gan_metrics import frechet_distance
 from pipeline.audio.waveform import encode_wav
 from pipeline.classifier.clip_audio import row_samples
-from pipeline.data.dataset import open_dataset
+from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.gan.reference_classifier import embed_and_classify
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, roundtrip_mel
 from pipeline.training.model_file import SavedClassifier, load_classifier, load_generator
@@ -49,6 +49,25 @@ def hear(
     return {"accuracy": accuracy, "confidence": float(heard.confidence.mean())}, heard.embeddings
 
 
+def read_recordings(dataset: ShardDataset, fold: int) -> dict[int, np.ndarray]:
+    """Return the samples of the original clips of a fold, by row."""
+    table = dataset.table
+    rows = np.flatnonzero((table["fold"] == fold) & (table["copy"] == 0)).tolist()
+    found = (
+        (row, row_samples(table.iloc[row], np.float32(dataset.mels[row]), dataset.features)) for row in rows
+    )
+    return {row: samples.astype(np.float32) for row, samples in found if samples is not None}
+
+
+def generate_spectrograms(run: Path, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return generated spectrograms in dB, the same number of each class, and their classes."""
+    saved = load_generator(run)
+    classes = len(saved.metadata.class_names)
+    labels = np.repeat(np.arange(classes), per_class)
+    latents = latents_from_seeds(saved.model, list(range(1, per_class + 1)) * classes)
+    return generate_mels(saved.model, latents, labels, saved.metadata.features.mel), labels
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -62,22 +81,13 @@ def main() -> None:
     torch.set_num_threads(1)
 
     classifier, dataset = load_classifier(options.classifier), open_dataset(options.shards)
-    features, table = dataset.features, dataset.table
-    recordings = {
-        row: samples.astype(np.float32)
-        for row in np.flatnonzero((table["fold"] == options.fold) & (table["copy"] == 0)).tolist()
-        if (samples := row_samples(table.iloc[row], np.float32(dataset.mels[row]), features)) is not None
-    }
+    features, recordings = dataset.features, read_recordings(dataset, options.fold)
     rows, rate = list(recordings), features.mel.sample_rate
     scores, reference = hear(classifier, list(recordings.values()), dataset.labels[rows], rate)
     result: dict[str, Any] = {"clips": len(rows), "recordings": scores}
     sets = {"recordings": (np.float32(dataset.mels[rows]), dataset.labels[rows])}
     if options.gan is not None:
-        generator = load_generator(options.gan).model
-        labels = np.repeat(np.arange(len(dataset.class_names)), options.clips_per_class)
-        seeds = list(range(1, options.clips_per_class + 1)) * len(dataset.class_names)
-        latents = latents_from_seeds(generator, seeds)
-        sets["generated"] = (generate_mels(generator, latents, labels, features.mel), labels)
+        sets["generated"] = generate_spectrograms(options.gan, options.clips_per_class)
     implementations: dict[str, Inverse] = {
         "librosa": partial(by_librosa, features=features),
         **{
