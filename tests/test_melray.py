@@ -13,6 +13,7 @@ import soundfile
 
 import melray
 from tests.helpers.classifier_training import train_run
+from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.sounds import RATE, tone, train_config, write_shards
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,9 @@ def test_split_of_a_gan_of_one_class_can_be_opened(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, classes=1, clips=10)
     mels, labels = melray.open_dataset(shards).arrays("train")
     assert len(mels) == len(labels) == 16 and set(labels) == {0}
+
+
+def test_multi_label_dataset_whose_clips_have_the_same_classes_can_be_opened(tmp_path: Path) -> None:
+    shards = write_label_set_shards(tmp_path / "all", recordings=6, rates=(1.0, 1.0))
+    dataset = melray.open_dataset(shards)
+    assert set(dataset.table["label"]) == {"tone 0;tone 1"} and len(dataset.split.train)
