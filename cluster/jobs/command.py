@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from tyro.conf import Positional
 
-from cluster.arguments.common_flags import job_flags, split_common_flags
+from cluster.arguments.common_flags import CommonFlags, job_flags, split_common_flags
 from cluster.arguments.flags import parse
 from cluster.arguments.registry import load_config_class, resolve_command
 from models.config import Config
@@ -59,20 +59,11 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
             "submit a pipeline command such as extract, or doctor"
         )
     common, flags = split_common_flags(rest, name)
-    if common.address is not None:
-        raise UserError(
-            f"--address {common.address} must come before `--`: the job itself joins the cluster it runs on"
-        )
-    if common.cpus is not None and common.ray is not False:
-        raise UserError(
-            f"--cpus {common.cpus}: a job uses the CPUs of its cluster; drop it, or add --no-ray to compute "
-            "in the job's own process"
-        )
+    _check_common_flags(common)
     key, config_flags = resolve_command(name, flags)
     config_class = load_config_class(key)
     config = parse(config_class, key, config_flags, common.config)
     local_paths: dict[str, str] = {}
-
     words = path_words(config_class)
 
     def resolve(flag: str, text: str) -> str:
@@ -101,6 +92,23 @@ def validate_command(arguments: list[str], root: Path, packed: set[Path], is_loc
     packed_config = f"submitted/{common.config.name}"
     files = {packed_config: common.config.read_bytes()}
     return JobCommand([name, "--config", packed_config, *flags], files, key, config, local_paths)
+
+
+def _check_common_flags(common: CommonFlags) -> None:
+    """Check the flags that all commands have.
+
+    Raises:
+        UserError: one that a job cannot have.
+    """
+    if common.address is not None:
+        raise UserError(
+            f"--address {common.address} must come before `--`: the job itself joins the cluster it runs on"
+        )
+    if common.cpus is not None and common.ray is not False:
+        raise UserError(
+            f"--cpus {common.cpus}: a job uses the CPUs of its cluster; drop it, or add --no-ray to compute "
+            "in the job's own process"
+        )
 
 
 def path_keys(config_class: type[Config]) -> set[str]:

@@ -145,13 +145,11 @@ def report_folds(
     """
     device = driver_device(config.device)
     logits: list[RowLogits] = []
-    models: list[PredictorModel] = []
     descriptions: list[str] = []
     for train_config in runs.values():
         saved = load_predictor(train_config.run)
         _, rows, description = select_rows(EvaluateConfig(run=train_config.run, split="held-out"), saved)
         logits.append(predict_row_logits(saved, dataset, rows, config.tta_shifts, device))
-        models.append(saved)
         descriptions.append(description)
     temperatures, member_temperature = cross_fit_temperatures(logits, dataset)
     predictions, note = _at_cross_thresholds(
@@ -163,10 +161,9 @@ def report_folds(
     keys = SCORES[saved.metadata.multi_label]
     fold_results: list[dict[str, Any]] = []
     for i, (fold, train_config) in enumerate(runs.items()):
-        run = RunFolder(train_config.run)
-        model, description = logits[i].saved, descriptions[i] + note
+        run, description = RunFolder(train_config.run), descriptions[i] + note
         metrics = write_any(
-            run.path, predictions[i], model, run.read_history(), description, config.tta_shifts
+            run.path, predictions[i], logits[i].saved, run.read_history(), description, config.tta_shifts
         )
         fold_results.append(
             {"fold": fold, "train_seconds": run.read_json("summary.json")["total_seconds"]}
@@ -175,7 +172,8 @@ def report_folds(
         )
     pooled = join_predictions(dataset, predictions)
     description = f"{len(runs)} folds, each held out once{note}"
-    pooled_metrics = write_any(config.run, pooled, _of_all_folds(models), [], description, config.tta_shifts)
+    model = _of_all_folds([fold_logits.saved for fold_logits in logits])
+    pooled_metrics = write_any(config.run, pooled, model, [], description, config.tta_shifts)
     results: dict[str, Any] = {
         "folds": fold_results,
         "mean": {key: _statistic(np.mean, fold_results, key) for key in keys},
