@@ -57,6 +57,8 @@ def _mixup(rate: float, alpha: float, domain: str = "db") -> dict[str, Any]:
 _DEFAULT_MEL = {"n_mels": 128, "hop_length": 512}
 _EQUALIZER = {"spec_augment": {"band_gain_db": 6.0}}
 
+_ROOMS_AND_NOISE = {"spec_augment": {"reverb": 0.5, "noise": 0.5}}
+
 _CHANGING = tuple(name for name in DEFAULT_AUGMENTATIONS if name not in ("unchanged", "time_shift"))
 
 VARIANTS: dict[str, Variant] = {
@@ -71,6 +73,12 @@ VARIANTS: dict[str, Variant] = {
     "MixUp of powers, rate 0.8, alpha 1": Variant(_mixup(0.8, 1.0, "power")),
     "equalizer of 6 dB": Variant(_EQUALIZER),
     "equalizer of 12 dB": Variant({"spec_augment": {"band_gain_db": 12.0}}),
+    "rooms and noise": Variant(_ROOMS_AND_NOISE),
+    "rooms": Variant({"spec_augment": {"reverb": 0.5}}),
+    "noise": Variant({"spec_augment": {"noise": 0.5}}),
+    "rooms and noise, MixUp of every sample, alpha 1, 160 epochs": Variant(
+        _ROOMS_AND_NOISE | _mixup(1.0, 1.0) | {"epochs": 160}
+    ),
     "gain of 15 dB": Variant({"spec_augment": {"gain_db": 15.0}}),
     # With --size small, these have the default network's features, or as many values in another shape.
     "128 bands, hop of 23 ms": Variant(mel=_DEFAULT_MEL),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ from models.settings import MaskConfig, MixUpConfig, SpecAugmentConfig
 MAX_QUIETER_DB = 10.0
 # Frequencies at which the gain of a random equalizer is sampled; between them it is interpolated.
 EQUALIZER_POINTS = 5
+# Ranges of rooms and noise, the same as those of waveform augmentation (pipeline/audio/augment.py).
+REVERB_S = (0.1, 1.5)
+REVERB_WET = (0.1, 0.8)
+SNR_DB = (5.0, 40.0)
+MAX_NOISE_SLOPE = 2.0
 _DB_PER_NEPER = 10 / math.log(10)
 
 
@@ -56,6 +61,17 @@ class BatchAugmentation:
     band_gain_db: np.ndarray
     """Gain change in dB at frequencies evenly spread from the lowest to the highest mel band
     `[shape=(B, EQUALIZER_POINTS)]`."""
+    reverb_s: np.ndarray
+    """Time in seconds in which the reverberation decays by 60 dB `[shape=(B,)]`."""
+    reverb_wet: np.ndarray
+    """Amplitude of the reverberation, that of the sound itself is 1 - wet; 0 is none `[shape=(B,)]`."""
+    snr_db: np.ndarray
+    """Signal-to-noise ratio in dB; infinite without noise `[shape=(B,)]`."""
+    noise_slope: np.ndarray
+    """Exponent with which the power of the noise falls with frequency: 0 white, 1 pink, 2 brown
+    `[shape=(B,)]`."""
+    noise_start: np.ndarray
+    """Where the noise begins in the stored one, as a fraction of its latest start `[shape=(B,)]`."""
 
     def __getitem__(self, index: slice | np.ndarray) -> BatchAugmentation:
         return BatchAugmentation(**{name: values[index] for name, values in vars(self).items()})
@@ -71,6 +87,11 @@ class BatchAugmentation:
             "freq_shift_B": (self.freq_shift * n_mels).astype(np.float32),
             "band_gain_BP": self.band_gain_db.astype(np.float32),
             "lam_B": self.lam.astype(np.float32),
+            "reverb_s_B": self.reverb_s.astype(np.float32),
+            "reverb_wet_B": self.reverb_wet.astype(np.float32),
+            "snr_db_B": self.snr_db.astype(np.float32),
+            "noise_slope_B": self.noise_slope.astype(np.float32),
+            "noise_start_B": self.noise_start.astype(np.float32),
             "time_start_BS": time_start,
             "time_end_BS": time_end,
             "freq_start_BS": freq_start,
@@ -95,6 +116,16 @@ class AugmentationTensors:
     spectrogram, float32."""
     lam_B: Tensor
     """MixUp weight (lambda) of the sample itself, float32."""
+    reverb_s_B: Tensor
+    """Time in seconds in which the reverberation decays by 60 dB, float32."""
+    reverb_wet_B: Tensor
+    """Amplitude of the reverberation, that of the sound itself is 1 - wet; 0 is none, float32."""
+    snr_db_B: Tensor
+    """Signal-to-noise ratio in dB; infinite without noise, float32."""
+    noise_slope_B: Tensor
+    """Exponent with which the power of the noise falls with frequency, float32."""
+    noise_start_B: Tensor
+    """Where the noise begins in the stored one, as a fraction of its latest start, float32."""
     time_start_BS: Tensor
     """First frame of each time mask, int32."""
     time_end_BS: Tensor
@@ -104,7 +135,7 @@ class AugmentationTensors:
     freq_end_BS: Tensor
     """Band after each frequency mask, int32."""
 
-    def __getitem__(self, index: slice) -> AugmentationTensors:
+    def __getitem__(self, index: slice | Tensor) -> AugmentationTensors:
         return AugmentationTensors(**{name: values[index] for name, values in vars(self).items()})
 
     @staticmethod
@@ -132,7 +163,7 @@ def sample_batch_augmentation(
     lam = rng.beta(mixup.alpha, mixup.alpha, batch_size)
     time_width = rng.random((batch_size, spec.time_masks)) * spec.time_width * strength
     freq_width = rng.random((batch_size, spec.freq_masks)) * spec.freq_width * strength
-    return BatchAugmentation(
+    sampled = BatchAugmentation(
         partner=rng.permutation(batch_size),
         # The sample itself dominates: (a, b, lam) and (b, a, 1 - lam) are the same mixture.
         lam=np.where(mixed, np.maximum(lam, 1 - lam), 1.0),
@@ -145,7 +176,38 @@ def sample_batch_augmentation(
         speed=(1 - max_stretch * strength) ** rng.uniform(-1, 1, batch_size),
         freq_shift=rng.uniform(-1, 1, batch_size) * max_freq_shift * strength,
         band_gain_db=rng.uniform(-1, 1, (batch_size, EQUALIZER_POINTS)) * max_band_gain_db * strength,
+        **_no_acoustics(batch_size),
     )
+    if isinstance(spec, SpecAugmentConfig) and spec.has_acoustics:
+        return replace(sampled, **_sample_acoustics(rng, batch_size, spec, strength))
+    return sampled
+
+
+def _no_acoustics(size: int) -> dict[str, np.ndarray]:
+    """Return the parameters of rooms and noise of clips without them."""
+    zeros = np.zeros(size)
+    return {
+        "reverb_s": np.ones(size),
+        "reverb_wet": zeros,
+        "snr_db": np.full(size, np.inf),
+        "noise_slope": zeros,
+        "noise_start": zeros,
+    }
+
+
+def _sample_acoustics(
+    rng: np.random.Generator, size: int, spec: SpecAugmentConfig, strength: float
+) -> dict[str, np.ndarray]:
+    """Sample the parameters of rooms and noise, whose probabilities `strength` scales."""
+    reverberates, is_noisy = (rng.random(size) < rate * strength for rate in (spec.reverb, spec.noise))
+    room, quietness = rng.random(size), rng.random(size)
+    return {
+        "reverb_s": REVERB_S[0] + (REVERB_S[1] - REVERB_S[0]) * room,
+        "reverb_wet": np.where(reverberates, REVERB_WET[0] + (REVERB_WET[1] - REVERB_WET[0]) * room, 0.0),
+        "snr_db": np.where(is_noisy, SNR_DB[0] + (SNR_DB[1] - SNR_DB[0]) * quietness, np.inf),
+        "noise_slope": rng.uniform(0, MAX_NOISE_SLOPE, size),
+        "noise_start": rng.random(size),
+    }
 
 
 def roll_and_gain(mel_BMT: Tensor, shift_B: Tensor, gain_B: Tensor) -> Tensor:

@@ -128,6 +128,15 @@ class SpecAugmentConfig(MaskConfig):
     band_gain_db: float = Field(0.0, ge=0, le=40)
     """Maximum gain change in dB of a random equalizer, which differs between frequencies (FilterAugment, Nam
     et al. 2022): recordings of other microphones and rooms."""
+    reverb: float = Field(0.0, ge=0, le=1)
+    """Probability of the reverberation of a room, which decays by 60 dB in 0.1 to 1.5 s."""
+    noise: float = Field(0.0, ge=0, le=1)
+    """Probability of background noise, from white to brown, at a signal-to-noise ratio of 5 to 40 dB."""
+
+    @property
+    def has_acoustics(self) -> bool:
+        """Whether there are rooms or noise."""
+        return self.reverb > 0 or self.noise > 0
 
 
 class GanConfig(Config):

@@ -34,7 +34,7 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax
     Returns:
         Weight of each frequency of the spectrum, float32 `[shape=(n_mels, 1 + n_fft / 2)]`.
     """
-    edges = mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))
+    edges = band_edges(n_mels, fmin, fmax)
     widths = np.diff(edges)
     distances = np.subtract.outer(edges, np.fft.rfftfreq(n_fft, 1.0 / sample_rate))
     bank = np.zeros((n_mels, 1 + n_fft // 2), np.float32)
@@ -43,6 +43,15 @@ def mel_filter_bank(sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax
         bank[band] = np.maximum(0, np.minimum(rising, falling))
     bank *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return bank
+
+
+def band_edges(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
+    """Return the edges of filters in Hz: filter m rises from edge m to edge m + 1 and falls to edge m + 2.
+
+    Returns:
+        float64 `[shape=(n_mels + 2,)]`.
+    """
+    return mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax), n_mels + 2))
 
 
 def hz_to_mel(frequency: float) -> float:

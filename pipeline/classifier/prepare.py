@@ -11,6 +11,7 @@ from torch import Tensor
 from models.classifier import Classifier
 from models.ema import Ema
 from models.repetition import repeat_short_clips
+from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.initial_weights import initialize, parameter_groups
 from pipeline.classifier.multi_label.label_mode import is_multi_label
@@ -93,6 +94,9 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         if config.class_weights and multi_label is None
         else None,
         statistics_rows=sampled,
+        acoustics=acoustics_of(dataset.features, world.device)
+        if config.spec_augment.has_acoustics and config.augmentation_strength
+        else None,
         multi_label=multi_label,
         initial_weights=initial_weights,
     )

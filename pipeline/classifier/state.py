@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.acoustics import Acoustics
 from models.classifier import Classifier
 from models.ema import Ema
 from pipeline.classifier.config import TrainClassifierConfig
@@ -50,6 +51,8 @@ class TrainState:
     class_weight_C: Tensor | None
     statistics_rows: np.ndarray
     """Training rows that every rank can read, from which statistics are computed."""
+    acoustics: Acoustics | None = None
+    """Adds rooms and noise to training clips; None without that augmentation."""
     multi_label: MultiLabelTargets | None = None
     """Targets of a multi-label run; None if each clip has one class."""
     initial_weights: str = ""

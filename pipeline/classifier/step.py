@@ -105,6 +105,8 @@ def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """
     params = AugmentationTensors.select(inputs)
     loaded_BMT = warp_and_gain(state.loader.take(inputs), params, state.model.repeats_short_clips)
+    if state.acoustics is not None:
+        loaded_BMT = state.acoustics.add(loaded_BMT, params)
     if state.multi_label is None:
         loaded_BC = one_hot(inputs["label_B"], len(state.dataset.class_names))
     else:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.acoustics import Acoustics
 from models.batch_augment import AugmentationTensors, mask, sample_batch_augmentation, warp_and_gain
 from models.settings import MixUpConfig, SpecAugmentConfig
+from pipeline.audio.room_noise import acoustics_of
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.loader import mel_statistics
 
@@ -49,6 +51,8 @@ class MelDataset(Dataset[tuple[Tensor, Tensor]]):
         targets = data.targets.astype(np.float32) if data.multi_label else data.labels
         self._targets = torch.from_numpy(targets[rows])
         self._mean_M = None if augment is None else mel_statistics(data.mels, statistics_rows)[0]
+        self._features = data.features
+        self._acoustics: Acoustics | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,8 +76,13 @@ class MelDataset(Dataset[tuple[Tensor, Tensor]]):
         sampled = sample_batch_augmentation(rng, 1, MixUpConfig(rate=0.0), self._augment, self._strength)
         arrays = sampled.arrays(*mel_MT.shape)
         params = AugmentationTensors.select({name: torch.from_numpy(value) for name, value in arrays.items()})
-        return mask(warp_and_gain(mel_MT[None], params, repeat=False), params, self._mean_M)[0]
+        mel_1MT = warp_and_gain(mel_MT[None], params, repeat=False)
+        if self._augment.has_acoustics:
+            if self._acoustics is None:
+                self._acoustics = acoustics_of(self._features, torch.device("cpu"))
+            mel_1MT = self._acoustics.add(mel_1MT, params)
+        return mask(mel_1MT, params, self._mean_M)[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickled memory map would contain all spectrograms.
-        return self.__dict__ | {"_mels": None}
+        # A pickled memory map would contain all spectrograms. The noise is quickly computed again.
+        return self.__dict__ | {"_mels": None, "_acoustics": None}

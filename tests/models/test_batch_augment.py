@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,18 +235,12 @@ def test_sampled_shift_is_rounded_to_frames():
 
 
 def test_masks_fill_with_band_means():
-    params = BatchAugmentation(
-        partner=np.arange(2),
-        lam=np.ones(2),
+    params = replace(
+        sample_params()[:2],
         time_start=np.array([[0.25, 0.9], [0.0, 0.0]]),
         time_width=np.array([[0.1, 0.1], [1.0, 0.0]]),
         freq_start=np.array([[0.5], [0.0]]),
         freq_width=np.array([[0.25], [0.0]]),
-        roll=np.zeros(2),
-        gain_db=np.zeros(2),
-        speed=np.ones(2),
-        freq_shift=np.zeros(2),
-        band_gain_db=np.zeros((2, 5)),
     )
     mel, fill = random_mels()[:2], torch.arange(float(M)) - 100
     expected = mel.clone()

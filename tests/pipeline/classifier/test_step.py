@@ -13,10 +13,11 @@ import torch
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig, sample_batch_augmentation
 from models.ema import Ema
+from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier import step
 from pipeline.classifier.prepare import prepare
 from pipeline.classifier.state import TrainState
-from pipeline.classifier.step import choose_samples, plan_step, row_losses, train_step
+from pipeline.classifier.step import choose_samples, make_batch, plan_step, row_losses, train_step
 from pipeline.data.loader import BatchLoader
 from pipeline.training.step_inputs import pack
 from pipeline.training.step_runner import FlatGradients, StepRunner
@@ -28,6 +29,7 @@ from tests.helpers.sounds import train_config
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
+ROOMS_AND_NOISE = {"spec_augment": {"reverb": 0.5, "noise": 0.5}}
 MULTI_LABEL = {"multi_label": True, "class_weights": True, "focal_gamma": 2.0}
 
 
@@ -76,10 +78,13 @@ def on_meta(state: TrainState, gpu_bytes: int) -> TrainState:
         loader=BatchLoader([state.dataset.mels], META, gpu_bytes),
         gradients=FlatGradients(model),
         runner=StepRunner(META, True),
+        acoustics=None if state.acoustics is None else acoustics_of(state.dataset.features, META),
     )
 
 
-@pytest.mark.parametrize("settings", [{}, MULTI_LABEL], ids=["one label", "multi-label"])
+@pytest.mark.parametrize(
+    "settings", [{}, ROOMS_AND_NOISE, MULTI_LABEL], ids=["one label", "rooms and noise", "multi-label"]
+)
 @pytest.mark.parametrize("gpu_bytes", [10**9, 0])
 def test_step_copies_once_to_device(
     shards: Path, tmp_path: Path, gpu_bytes: int, settings: dict[str, Any]
@@ -92,6 +97,17 @@ def test_step_copies_once_to_device(
     with CountCopies() as copies:
         train_step(state, inputs)
     assert len(copies.names) == 1, copies.names
+
+
+def test_rooms_and_noise_change_the_clips_that_have_them(shards: Path, tmp_path: Path) -> None:
+    state = prepare(train_config(shards, tmp_path, mixup={"rate": 0.0}, **ROOMS_AND_NOISE), SINGLE_WORKER)
+    inputs = plan_step(state, state.split.train[:16], 0)
+    assert isinstance(inputs, dict)
+    changed_B = (inputs["reverb_wet_B"] > 0) | inputs["snr_db_B"].isfinite()
+    augmented_BMT, _ = make_batch(state, inputs)
+    plain_BMT, _ = make_batch(dataclasses.replace(state, acoustics=None), inputs)
+    assert 0 < int(changed_B.sum()) < 16
+    assert ((augmented_BMT != plain_BMT).any(dim=(1, 2)) == changed_B).all()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

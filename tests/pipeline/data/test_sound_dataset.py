@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from models.settings import SpecAugmentConfig
 from pipeline.data.dataset import open_dataset
 from pipeline.data.sound_dataset import SoundDataset, open_sound_dataset
 from pipeline.data.split import split_rows
@@ -54,8 +55,18 @@ def test_augmented_items_differ_and_repeat_by_seed(dataset: SoundDataset) -> Non
     assert first.shape == items[0][0].shape == dataset.features.shape
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_copy_in_another_process_maps_spectrograms_again(dataset: SoundDataset, augment: bool) -> None:
+def test_items_have_rooms_and_noise(dataset: SoundDataset) -> None:
+    still = dict.fromkeys(("time_masks", "freq_masks", "roll", "gain_db", "time_stretch", "freq_shift"), 0)
+    plain = dataset.torch("train", augment=SpecAugmentConfig(**still))
+    noisy = dataset.torch("train", augment=SpecAugmentConfig(**still, noise=1.0))
+    # Noise fills the silence of a clip.
+    assert float(noisy[0][0].min()) > float(plain[0][0].min()) + 5
+
+
+@pytest.mark.parametrize("augment", [False, True, SpecAugmentConfig(reverb=1.0, noise=1.0)])
+def test_copy_in_another_process_maps_spectrograms_again(
+    dataset: SoundDataset, augment: bool | SpecAugmentConfig
+) -> None:
     items = dataset.torch("train", augment=augment)
     content = pickle.dumps(items)
     assert len(content) < dataset.mels.nbytes / 4
