@@ -40,6 +40,9 @@ FIXED_KEYS = {
     "run": "set by --run",
     "keep": "always best",
     "extra_shards": "set in --base",
+    "log_to": "set by --log-to",
+    "sample_every": "set in --base",
+    "samples_per_class": "set in --base",
     "select_best": "always true",
     "data_placement": "set in --base",
     "checkpoint_minutes": "set in --base",
@@ -65,6 +68,9 @@ class Range(Config):
             raise ValueError(f"empty range: low {self.low:g} must be less than high {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"log needs low > 0, not {self.low:g}")
+        if self.integer and not (self.low.is_integer() and self.high.is_integer()):
+            # Rounded ends would be outside the range.
+            raise ValueError(f"low {self.low:g} and high {self.high:g} must be whole numbers, as the setting is")
         return self
 
     def distribution(self) -> BaseDistribution:
@@ -88,9 +94,9 @@ class Range(Config):
         value = min(max(float(raw), self.low), self.high)
         return round(value) if self.integer else value
 
-    def values(self) -> list[Any] | None:
-        """Return all values of an integer range; None for real numbers, of which there is no end."""
-        return list(range(round(self.low), round(self.high) + 1)) if self.integer else None
+    def size(self) -> float:
+        """Return the number of different values; infinite for real numbers."""
+        return round(self.high) - round(self.low) + 1 if self.integer else math.inf
 
     def to_unit(self, value: float) -> float:
         """Return the relative position of a value in the range, 0 to 1; on a log scale if `log`."""
@@ -138,9 +144,9 @@ class Choice(Config):
         """Convert a searcher's value to one of the settings."""
         return next(choice for choice in self.choices if _to_text(choice) == raw)
 
-    def values(self) -> list[Any]:
-        """Return all values."""
-        return list(self.choices)
+    def size(self) -> float:
+        """Return the number of choices."""
+        return len(self.choices)
 
     def to_unit(self, value: Any) -> float:
         """Return the relative position of a value in the list of choices, 0 to 1."""
@@ -178,8 +184,7 @@ class SearchSpace:
 
     def size(self) -> float:
         """Return the number of different settings; infinite with a range of real numbers."""
-        sizes = [dimension.values() for dimension in self.dimensions.values()]
-        return math.prod(math.inf if values is None else len(values) for values in sizes)
+        return math.prod(dimension.size() for dimension in self.dimensions.values())
 
     def sample(self, rng: np.random.Generator) -> dict[str, Any]:
         """Sample a value of each dimension, as the settings hold it."""
@@ -234,16 +239,20 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
         if key in FIXED_KEYS:
             raise ConfigError(f"{source}: '{key}' cannot be tuned: it is {FIXED_KEYS[key]}")
         if key not in fields:
-            matches = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
-            hint = (
-                f"did you mean '{matches[0]}'?"
-                if matches
-                else f"known keys: {', '.join(sorted(set(fields) - set(FIXED_KEYS)))}"
-            )
-            raise ConfigError(f"{source}: unknown key '{key}'; {hint}")
+            raise ConfigError(f"{source}: unknown key '{key}'; {_hint(key, value, fields)}")
         dimension = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
         dimensions[key] = _validate_values(base, key, dimension, source)
     return SearchSpace(dimensions)
+
+
+def _hint(key: str, value: Any, fields: Mapping[str, Any]) -> str:
+    """Return what to write in place of an unknown key."""
+    tunable = sorted(set(fields) - set(FIXED_KEYS))
+    nested = [f"{key}.{name}" for name in value] if isinstance(value, dict) else []
+    if any(name in fields for name in nested):
+        return f"keys of groups are written with dots, as in '{nested[0]}: …'"
+    matches = difflib.get_close_matches(key, tunable, n=1, cutoff=0.5)
+    return f"did you mean '{matches[0]}'?" if matches else f"known keys: {', '.join(tunable)}"
 
 
 def _parse_dimension(key: str, value: Any, number_type: type | None, source: str) -> Range | Choice:
@@ -253,6 +262,8 @@ def _parse_dimension(key: str, value: Any, number_type: type | None, source: str
     if not isinstance(value, dict):
         raise ConfigError(f"{prefix} = {value!r}: must be a range {{low: …, high: …}} or a list of choices")
     if "choices" in value:
+        if value["choices"] == []:
+            raise ConfigError(f"{prefix}: no choices; list two or more values, or remove the key")
         if isinstance(value["choices"], list) and len(value["choices"]) == 1:
             raise ConfigError(f"{prefix}: a single choice is nothing to search; set it in --base instead")
         return Choice.parse(value, prefix)

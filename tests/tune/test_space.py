@@ -44,7 +44,15 @@ def make_space(**values: object) -> SearchSpace:
         ({"mixup.rate": {"low": 0.5, "hgih": 1}}, "unknown key 'hgih'; did you mean 'high'?"),
         ({"mixup.rate": 0.5}, "must be a range {low: …, high: …} or a list of choices"),
         ({"mixup.rate": [0.5]}, "'mixup.rate': a single choice is nothing to search; set it in --base"),
-        ({"mixup.rate": []}, "'mixup.rate': 'choices' = []: "),
+        ({"mixup.rate": []}, "'mixup.rate': no choices; list two or more values"),
+        (
+            {"batch_size": {"low": 8.5, "high": 16}},
+            "'batch_size': low 8.5 and high 16 must be whole numbers",
+        ),
+        (
+            {"model": {"dropout": {"low": 0.1, "high": 0.2}}},
+            "unknown key 'model'; keys of groups are written with dots, as in 'model.dropout: …'",
+        ),
         ({"mixup.rate": {"low": 0, "high": 1, "integer": True}}, "'mixup.rate': unknown key 'integer'"),
         ({"mixup.rate": [0.5, 0.5]}, "duplicate choice"),
         ({"mixup.rate": [0.5, "5e-1"]}, "duplicate choice"),
@@ -58,6 +66,7 @@ def make_space(**values: object) -> SearchSpace:
         ({"epochs": {"low": 1, "high": 9}}, "'epochs' cannot be tuned: it is set by --max-epochs"),
         ({"fold": [1, 2]}, "'fold' cannot be tuned: it is set by --fold"),
         ({"keep": ["best", "last"]}, "'keep' cannot be tuned: it is always best"),
+        ({"log_to": [["tensorboard"], []]}, "'log_to' cannot be tuned: it is set by --log-to"),
         ({"workers": {"low": 1, "high": 9}}, "'workers' cannot be tuned: it is set by --workers-per-trial"),
     ],
 )
@@ -161,3 +170,4 @@ def test_size_of_space_counts_different_settings() -> None:
     assert make_space(model__channels=channels).size() == 2
     assert make_space(model__channels=channels, batch_size={"low": 16, "high": 18}).size() == 6
     assert make_space(model__channels=channels, mixup__rate={"low": 0, "high": 1}).size() == math.inf
+    assert make_space(model__embedding_dim={"low": 1, "high": 10**12}).size() == 10**12
