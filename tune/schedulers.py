@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import ray.tune
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.schedulers.pb2 import PB2
 
@@ -23,20 +24,55 @@ from tune.space import Range, SearchSpace
 from tune.trial.trainable import TRIAL_NUMBER_KEY
 from tune.trials import Trial, better
 
+WAITING = (TuneTrial.PENDING, TuneTrial.PAUSED)
 
-class _PreserveTrialNumber:
-    """Mixin that keeps the number of a trial when it copies the configuration of another one."""
+
+class _Population:
+    """Mixin of PBT and PB2 by which trials keep their numbers and all of them reach their last epoch."""
+
+    def __init__(self, max_epochs: int, **arguments: Any):
+        super().__init__(**arguments)
+        self._max_epochs = max_epochs
+        self._num_results = 0
+        self._last_turns: dict[str, int] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Change nothing after the last epoch: a trial that copied another one would train it again."""
+        self._num_results += 1
+        self._last_turns[trial.trial_id] = self._num_results
+        if result.get("epoch", 0) >= self._max_epochs:
+            return TrialScheduler.CONTINUE
+        decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        return decision
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the waiting trial with the fewest epochs; of several the one that has waited longest.
+
+        Ray Tune takes the first of several. A trial that copied another one is at the epoch of the other one,
+        so it could train the next epoch, fall behind and copy again, forever, while the others wait.
+        """
+        waiting = [
+            trial
+            for trial in tune_controller.get_trials()
+            if trial.status in (TuneTrial.PENDING, TuneTrial.PAUSED)
+        ]
+
+        def turn(trial: Any) -> tuple[int, int]:
+            epoch = self._trial_state[trial].last_train_time  # type: ignore[attr-defined]
+            return epoch, self._last_turns.get(trial.trial_id, 0)
+
+        return min(waiting, key=turn, default=None)
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         new, operations = super()._get_new_config(trial, trial_to_clone)  # type: ignore[misc]
         return new | {TRIAL_NUMBER_KEY: trial.config[TRIAL_NUMBER_KEY]}, operations
 
 
-class Pbt(_PreserveTrialNumber, PopulationBasedTraining):
+class Pbt(_Population, PopulationBasedTraining):
     """Population based training (Jaderberg et al. 2017)."""
 
 
-class Pb2(_PreserveTrialNumber, PB2):
+class Pb2(_Population, PB2):
     """Population based bandits (Parker-Holder et al. 2020)."""
 
 
@@ -52,6 +88,7 @@ def make_scheduler(config: SearchConfig, space: SearchSpace, known: list[Trial])
     if config.scheduler == "asha":
         return _asha(config, known)
     common: dict[str, Any] = {
+        "max_epochs": config.max_epochs,
         "time_attr": "epoch",
         "metric": "score",
         "mode": config.mode,

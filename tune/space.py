@@ -70,7 +70,7 @@ class Range(Config):
             raise ValueError(f"log needs low > 0, not {self.low:g}")
         if self.integer and not (self.low.is_integer() and self.high.is_integer()):
             # Rounded ends would be outside the range.
-            raise ValueError(f"low {self.low:g} and high {self.high:g} must be whole numbers, as the setting is")
+            raise ValueError(f"low {self.low:g} and high {self.high:g} must be whole numbers")
         return self
 
     def distribution(self) -> BaseDistribution:

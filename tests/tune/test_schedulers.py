@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 
 from tests.tune.searches import SPACE, search_config, space_and_base
@@ -49,6 +52,91 @@ def test_asha_of_resumed_search_keeps_its_rungs() -> None:
     ]
     assert stop_epochs(make_scheduler(config, space, known), trials[4:]) == expected[4:]
     assert stop_epochs(make_scheduler(config, space, []), trials[4:]) != expected[4:]
+
+
+class PopulationTrial:
+    """Trial of Ray Tune, as far as PBT and PB2 use it."""
+
+    def __init__(self, number: int, config: dict[str, Any]):
+        self.trial_id, self.experiment_tag = str(number), ""
+        self.config, self.status = config, TuneTrial.PENDING
+        self.evaluated_params: dict[str, Any] = {}
+        self.epochs: list[int] = []
+        self.run_metadata = SimpleNamespace(
+            checkpoint_manager=SimpleNamespace(
+                checkpoint_config=SimpleNamespace(num_to_keep=None), _latest_checkpoint_result=saved(0)
+            )
+        )
+
+    def set_config(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def set_experiment_tag(self, tag: str) -> None:
+        self.experiment_tag = tag
+
+    def is_finished(self) -> bool:
+        return self.status == TuneTrial.TERMINATED
+
+
+class PopulationController:
+    """Controller of Ray Tune with room for one trial."""
+
+    search_alg = None
+
+    def __init__(self, trials: list[PopulationTrial]):
+        self.trials = trials
+
+    def get_trials(self) -> list[PopulationTrial]:
+        return self.trials
+
+    def pause_trial(self, trial: PopulationTrial, should_checkpoint: bool = True) -> None:
+        trial.status = TuneTrial.PAUSED
+        if should_checkpoint:
+            trial.run_metadata.checkpoint_manager._latest_checkpoint_result = saved(trial.epochs[-1])
+
+    def _schedule_trial_save(self, trial: PopulationTrial, result: dict[str, Any]) -> Any:
+        return saved(result["epoch"]).checkpoint
+
+
+def saved(epoch: int) -> Any:
+    return SimpleNamespace(checkpoint=SimpleNamespace(epoch=epoch))
+
+
+@pytest.mark.parametrize("name", ["pbt", "pb2"])
+def test_trials_of_population_take_turns_until_all_are_finished(name: str) -> None:
+    """Also if the first one falls behind those that wait whenever it is trained, whichever it copies."""
+    config = search_config(scheduler=name, trials=4, max_epochs=3, grace_epochs=1)
+    values = {"learning_rate": SPACE["learning_rate"]}
+    space, base = space_and_base(config, values)
+    scheduler = make_scheduler(config, space, [])
+    param_space = population_param_space(config, space, base, [])
+    trials = [
+        PopulationTrial(
+            number,
+            {
+                TRIAL_NUMBER_KEY: number,
+                "learning_rate": param_space["learning_rate"].func({"config": {TRIAL_NUMBER_KEY: number}}),
+            },
+        )
+        for number in range(4)
+    ]
+    controller: Any = PopulationController(trials)
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)  # type: ignore[arg-type]
+    while (trial := scheduler.choose_trial_to_run(controller)) is not None:  # type: ignore[assignment]
+        trial.status = TuneTrial.RUNNING
+        epoch = trial.run_metadata.checkpoint_manager._latest_checkpoint_result.checkpoint.epoch
+        while trial.status == TuneTrial.RUNNING:
+            epoch += 1
+            trial.epochs.append(epoch)
+            assert len(trial.epochs) < 20, "a trial is trained again and again"
+            if epoch > config.max_epochs:
+                trial.status = TuneTrial.TERMINATED
+                break
+            result = {"epoch": epoch, "score": 0.0 if trial is trials[0] else float(epoch)}
+            if scheduler.on_trial_result(controller, trial, result) == TrialScheduler.PAUSE:  # type: ignore[arg-type]
+                controller.pause_trial(trial)
+    assert [trial.epochs.count(config.max_epochs) for trial in trials] == [1] * 4
 
 
 def constant_trials(scores: list[float]) -> list[Trial]:
