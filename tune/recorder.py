@@ -10,10 +10,13 @@ from typing import Any
 import ray.tune
 
 from tune.search_writer import SearchWriter
+from tune.trial.scores import REPEATED_KEY
 from tune.trial.spec import TrialSpec
 from tune.trial.trainable import COMPLETED_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
 from tune.trials import Point, SearchFolder, Trial
 
+# Keys of results that repeat a score.
+REPEATING_KEYS = (REPEATED_KEY, COMPLETED_KEY, ERROR_KEY)
 # Patterns in Ray's errors about the death of a process, and its cause as shown to users.
 _DEATH_CAUSES = {
     r"OutOfMemory|memory monitor": "out of memory",
@@ -33,9 +36,6 @@ class Recorder(ray.tune.Callback):
         self._writer = SearchWriter(folder)
         earlier = max((point.elapsed_s for trial in known for point in trial.points), default=0.0)
         self._start = time.monotonic() - earlier
-        self._last_epochs = {
-            trial.number: max((point.epoch for point in trial.points), default=0) for trial in known
-        }
         self._earlier_seconds = {trial.number: trial.seconds for trial in known}
         self._attempt_starts: dict[int, float] = {}
         self.is_ending = False
@@ -48,12 +48,11 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial that starts or restarts."""
-        number = trial.config[TRIAL_NUMBER_KEY]
-        record = self.trials.setdefault(number, Trial(number, {}))
+        record = self._record(trial)
         record.params = self._spec.space.decode(trial.config)
         record.state = "running"
-        self._earlier_seconds[number] = record.seconds
-        self._attempt_starts[number] = time.monotonic()
+        self._earlier_seconds[record.number] = record.seconds
+        self._attempt_starts[record.number] = time.monotonic()
         self._writer.save(record)
 
     def on_trial_result(
@@ -63,11 +62,12 @@ class Recorder(ray.tune.Callback):
         if "score" not in result:
             return
         record = self._update_time(trial)
-        # A restarted trial reports earlier epochs again; PBT and PB2 may train an epoch twice.
-        if self._spec.mutates_params or result["epoch"] > self._last_epochs.get(record.number, 0):
-            if result.get(COMPLETED_KEY) or result.get(ERROR_KEY):
-                return  # repeats the previous score
-            self._last_epochs[record.number] = result["epoch"]
+        # A restarted trial reports earlier epochs again, and a last result the last score.
+        last_epoch = record.points[-1].epoch if record.points else 0
+        is_new = result["epoch"] > last_epoch
+        if self._spec.mutates_params and not any(result.get(key) for key in REPEATING_KEYS):
+            is_new = True  # PBT and PB2 may train an epoch twice
+        if is_new:
             point = Point(result["epoch"], result["score"], round(self.elapsed_s, 3))
             record.points.append(point)
             self._writer.append_score(record.number, point)
@@ -85,14 +85,21 @@ class Recorder(ray.tune.Callback):
         self._close(record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial whose worker was lost too often."""
+        """Record a trial whose worker was lost too often, perhaps each time before the trial could start."""
         record = self._update_time(trial)
         error = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown"
         record.state, record.reason = "failed", failure_reason(error, trial.num_failures)
         self._close(record)
 
+    def _record(self, trial: Any) -> Trial:
+        """Return the record of a trial, a new one for a trial that has not started."""
+        number = trial.config[TRIAL_NUMBER_KEY]
+        if number not in self.trials:
+            self.trials[number] = Trial(number, self._spec.space.decode(trial.config))
+        return self.trials[number]
+
     def _update_time(self, trial: Any) -> Trial:
-        record = self.trials[trial.config[TRIAL_NUMBER_KEY]]
+        record = self._record(trial)
         start = self._attempt_starts.get(record.number, time.monotonic())
         earlier = self._earlier_seconds.get(record.number, 0.0)
         record.seconds = round(earlier + time.monotonic() - start, 3)

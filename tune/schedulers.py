@@ -21,6 +21,7 @@ from ray.tune.schedulers.pb2 import PB2
 
 from tune.config import SearchConfig
 from tune.space import Range, SearchSpace
+from tune.trial.scores import REPEATED_KEY
 from tune.trial.trainable import TRIAL_NUMBER_KEY
 from tune.trials import Trial, better
 
@@ -37,10 +38,10 @@ class _Population:
         self._last_turns: dict[str, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Change nothing after the last epoch: a trial that copied another one would train it again."""
+        """Decide after a new epoch, but the last: a trial that copied another one would train it again."""
         self._num_results += 1
         self._last_turns[trial.trial_id] = self._num_results
-        if result.get("epoch", 0) >= self._max_epochs:
+        if result.get(REPEATED_KEY) or result.get("epoch", 0) >= self._max_epochs:
             return TrialScheduler.CONTINUE
         decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
         return decision

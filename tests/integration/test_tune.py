@@ -206,11 +206,13 @@ class TestInOneSession:
         assert trials[0].state == "finished"
         assert time.monotonic() - start < 100
 
-    @pytest.mark.parametrize("scheduler", ["pbt", "pb2"])
+    @pytest.mark.parametrize(("scheduler", "workers"), [("pbt", 2), ("pb2", 1)])
     @pytest.mark.slow
-    def test_population_larger_than_cluster_finishes(self, config: SearchConfig, scheduler: str) -> None:
+    def test_population_larger_than_cluster_finishes(
+        self, config: SearchConfig, scheduler: str, workers: int
+    ) -> None:
         """Trials wait for each other and resume from old checkpoints of donors, which must still exist."""
-        self.check_population(override(config, scheduler=scheduler))
+        self.check_population(override(config, scheduler=scheduler, workers_per_trial=workers))
 
     @pytest.mark.slow
     def test_population_in_an_object_store_finishes(self, config: SearchConfig) -> None:

@@ -1,10 +1,53 @@
-"""Reasons of failed trials."""
+"""Recorded scores, and reasons of failed trials."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from tune.recorder import failure_reason
+from tests.tune.searches import search_config, space_and_base
+from tune.recorder import Recorder, failure_reason
+from tune.trial.scores import REPEATED_KEY
+from tune.trial.trainable import COMPLETED_KEY, TRIAL_NUMBER_KEY
+from tune.trials import Point, SearchFolder, Trial
+
+
+@pytest.mark.parametrize("mutates_params", [False, True])
+def test_scores_of_a_resumed_trial_are_recorded_once(tmp_path: Path, mutates_params: bool) -> None:
+    """The driver was killed after the trial had saved its second epoch, before it recorded the score."""
+    folder = SearchFolder(tmp_path)
+    known = [Trial(0, {}, points=[Point(1, 0.1, 5.0)])]
+    spec: Any = SimpleNamespace(mutates_params=mutates_params)
+    recorder = Recorder(folder, spec, 3, known)
+    trial = SimpleNamespace(config={TRIAL_NUMBER_KEY: 0})
+    results = [{"epoch": epoch, "score": epoch / 10, REPEATED_KEY: True} for epoch in (1, 2)]
+    results += [{"epoch": 3, "score": 0.3}, {"epoch": 3, "score": 0.3, COMPLETED_KEY: True}]
+    for result in results:
+        recorder.on_trial_result(0, [], trial, result)
+    recorder.close()
+    assert [(point.epoch, point.score) for point in known[0].points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert [line.split(", ")[1] for line in (tmp_path / "scores.jsonl").read_text().splitlines()] == [
+        '"epoch": 2',
+        '"epoch": 3',
+    ]
+
+
+def test_trial_whose_worker_dies_before_it_starts_is_recorded(tmp_path: Path) -> None:
+    config = search_config()
+    space, _ = space_and_base(config)
+    spec: Any = SimpleNamespace(space=space, mutates_params=False)
+    recorder = Recorder(SearchFolder(tmp_path), spec, 3, [])
+    (tmp_path / "error").write_text("ray.exceptions.ActorDiedError: The actor died unexpectedly.")
+    params = {"learning_rate": 0.001, "mixup.rate": 0.5, "model.norm": "group"}
+    trial = SimpleNamespace(
+        config={TRIAL_NUMBER_KEY: 0} | params, error_file=tmp_path / "error", num_failures=1
+    )
+    recorder.on_trial_error(0, [], trial)
+    recorder.close()
+    assert SearchFolder(tmp_path).read() == [Trial(0, params, "failed", "its worker was killed")]
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,23 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import EpochGenerator, World
 from tune.trial.spec import TrialSpec
 
+# Key of the scores of epochs that were trained before.
+REPEATED_KEY = "repeated"
+
 
 def trial_scores(
-    spec: TrialSpec, settings: list[TrainingConfig], world: World
+    spec: TrialSpec, settings: list[TrainingConfig], world: World, only_new: bool = False
 ) -> Generator[dict[str, Any], None, None]:
     """Train a trial from its last checkpoints; yield `epoch` and `score` after each epoch that has a score.
 
     The run folders must be open. The score of inner folds is their mean at the same epoch; a fold that
     stopped early keeps its last score. Epochs of earlier attempts are yielded again, as the scheduler may be
-    a new one, unless the scheduler changes hyperparameters.
+    a new one, and the driver may have been killed before it recorded them; with `only_new` they are not.
 
     Raises:
         UserError: as the training does, or a score that is not finite.
     """
-    folds = [_epochs(config, world, spec.mutates_params) for config in settings]
+    folds = [_epochs(config, world, only_new) for config in settings]
     latest: list[dict[str, Any] | None] = [None] * len(folds)
     try:
         while True:
@@ -47,7 +50,9 @@ def trial_scores(
             score = sum(metrics[spec.metric] for metrics in available) / len(available)
             if not math.isfinite(score):
                 raise UserError(f"{spec.metric} is {score} in epoch {available[0]['epoch']}")
-            yield {"epoch": max(metrics["epoch"] for metrics in available), "score": float(score)}
+            repeated = {REPEATED_KEY: True} if all(REPEATED_KEY in metrics for metrics in available) else {}
+            epoch = max(metrics["epoch"] for metrics in available)
+            yield {"epoch": epoch, "score": float(score), **repeated}
     finally:
         for fold in folds:
             fold.close()
@@ -58,7 +63,8 @@ def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[d
     run = RunFolder(config.run)
     if not only_new:
         checkpoint = Checkpoints(config.run).read(world)
-        yield from checkpoint[1]["history"] if checkpoint else run.read_history()
+        for metrics in checkpoint[1]["history"] if checkpoint else run.read_history():
+            yield {**metrics, REPEATED_KEY: True}
     if run.read_json("summary.json") is not None:
         return
     start = time.monotonic() - seconds_before(run)

@@ -98,7 +98,9 @@ class TrialTrainable(ray.tune.Trainable):
                 _copy_model(self._source / f"model_{fold}", config.run)
                 (config.run / "summary.json").unlink(missing_ok=True)
         open_trial_runs(self._spec, settings)
-        return trial_scores(self._spec, settings, self._workers.begin(settings))
+        # Epochs before a copy are those of another trial, or were reported when the copy was made.
+        only_new = self._source is not None
+        return trial_scores(self._spec, settings, self._workers.begin(settings, only_new), only_new)
 
     def _describe(self, error: BaseException) -> str:
         """Return an error in one line."""

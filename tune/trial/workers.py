@@ -94,15 +94,18 @@ class TrialWorkers:
         self._actors: list[Any] = []
         self._runs: _Runs | None = None
 
-    def begin(self, settings: list[TrainingConfig]) -> World:
-        """Start the trial on the other workers, creating them if needed; return the world of rank 0."""
+    def begin(self, settings: list[TrainingConfig], only_new: bool = False) -> World:
+        """Start the trial on the other workers, creating them if needed; return the world of rank 0.
+
+        Rank 0 must pass the same arguments to `trial_scores` as the other workers do.
+        """
         device = worker_device(self._spec.gpus)
         if self._spec.workers > 1:
             self._actors = self._actors or [self._start_actor(rank) for rank in range(1, self._spec.workers)]
             self._wait_for_start()
             address = ray.util.get_node_ip_address(), _unused_port()
             refs = [
-                actor.train.remote(self._spec, settings, rank, address)
+                actor.train.remote(self._spec, settings, only_new, rank, address)
                 for rank, actor in enumerate(self._actors, start=1)
             ]
             self._runs = _Runs(refs, collective_backend(self._spec.gpus))
@@ -166,13 +169,18 @@ class _Worker:
         worker_device(spec.gpus)
 
     def train(
-        self, spec: TrialSpec, settings: list[TrainingConfig], rank: int, address: tuple[str, int]
+        self,
+        spec: TrialSpec,
+        settings: list[TrainingConfig],
+        only_new: bool,
+        rank: int,
+        address: tuple[str, int],
     ) -> None:
         set_up_training(spec.cpus)
         device = worker_device(spec.gpus)
         _init_process_group(spec, rank, *address)
         try:
-            for _ in trial_scores(spec, settings, World.current(device, STEP_TIMEOUT_S)):
+            for _ in trial_scores(spec, settings, World.current(device, STEP_TIMEOUT_S), only_new):
                 pass
         finally:
             with suppress(Exception):

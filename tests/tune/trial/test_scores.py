@@ -19,7 +19,7 @@ from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import gan_config, train_config, write_shards
 from tune.space import parse_space
-from tune.trial.scores import trial_scores
+from tune.trial.scores import REPEATED_KEY, trial_scores
 from tune.trial.spec import TrialSpec, open_trial_runs
 
 
@@ -86,16 +86,30 @@ def test_interrupted_trial_repeats_scores_and_resumes(shards: Path, tmp_path: Pa
     uninterrupted = run_trial(trial_spec(shards, tmp_path / "uninterrupted"))
     spec = trial_spec(shards, tmp_path / "interrupted")
     assert run_trial(spec, max_scores=2) == uninterrupted[:2]
-    assert run_trial(spec) == uninterrupted
-    assert run_trial(spec) == uninterrupted  # also once it is complete
+    repeated = [{**score, REPEATED_KEY: True} for score in uninterrupted]
+    assert run_trial(spec) == repeated[:2] + uninterrupted[2:]
+    assert run_trial(spec) == repeated  # also once it is complete
 
 
-def test_trial_with_mutated_params_yields_new_epochs_only(shards: Path, tmp_path: Path) -> None:
+def test_interrupted_inner_folds_have_scores_of_the_same_epoch(shards: Path, tmp_path: Path) -> None:
+    """Also if the values are changed, and the first fold had ended an epoch that the second had not."""
+    uninterrupted = run_trial(trial_spec(shards, tmp_path / "uninterrupted", inner_folds=2))
+    spec = trial_spec(shards, tmp_path / "interrupted", inner_folds=2, mutates_params=True)
+    settings = spec.settings(0, {"learning_rate": 5e-3})
+    open_trial_runs(spec, settings)
+    for config, epochs in zip(settings, (2, 1), strict=True):
+        stream = trial_scores(spec, [config], SINGLE_WORKER)
+        assert [next(stream)["epoch"] for _ in range(epochs)] == list(range(1, epochs + 1))
+        stream.close()
+    assert run_trial(spec) == [{**uninterrupted[0], REPEATED_KEY: True}, *uninterrupted[1:]]
+
+
+def test_trial_that_copied_another_one_yields_new_epochs_only(shards: Path, tmp_path: Path) -> None:
     spec = trial_spec(shards, tmp_path, mutates_params=True)
     first = run_trial(spec, max_scores=2)
     settings = spec.settings(0, {"learning_rate": 1e-3})
     open_trial_runs(spec, settings)  # the same folder with other values
-    rest = list(trial_scores(spec, settings, SINGLE_WORKER))
+    rest = list(trial_scores(spec, settings, SINGLE_WORKER, only_new=True))
     assert [score["epoch"] for score in first + rest] == [1, 2, 3]
 
 
