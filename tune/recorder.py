@@ -80,7 +80,8 @@ class Recorder(ray.tune.Callback):
         state = outcome(trial.last_result, self._max_epochs)
         if state == "failed":
             record.reason = trial.last_result[ERROR_KEY]
-        if state != "stopped" or not self.is_ending:
+        # Also after its last epoch a trial may have ended before it was complete.
+        if not self.is_ending or state == "failed" or trial.last_result.get(COMPLETED_KEY):
             record.state = state
         self._close(record)
 

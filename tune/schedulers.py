@@ -69,6 +69,21 @@ class _Population:
         return new | {TRIAL_NUMBER_KEY: trial.config[TRIAL_NUMBER_KEY]}, operations
 
 
+class Asha(ASHAScheduler):
+    """Asynchronous successive halving (Li et al. 2020) that lets trials complete their runs."""
+
+    def __init__(self, max_epochs: int, **arguments: Any):
+        # Ray Tune itself would stop trials in the epoch `max_t`.
+        super().__init__(max_t=max_epochs + 1, **arguments)
+        self._max_epochs = max_epochs
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop a trial that is weak at a rung, but not after its last epoch: it ends by itself."""
+        if result["epoch"] >= self._max_epochs:
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+
 class Pbt(_Population, PopulationBasedTraining):
     """Population based training (Jaderberg et al. 2017)."""
 
@@ -108,11 +123,11 @@ def _asha(config: SearchConfig, known: list[Trial]) -> ASHAScheduler:
     also less noisy.
     """
     grace_period = min(config.grace_period, config.max_epochs)
-    scheduler = ASHAScheduler(
+    scheduler = Asha(
+        max_epochs=config.max_epochs,
         time_attr="epoch",
         metric="best",
         mode=config.mode,
-        max_t=config.max_epochs + 1,  # trials end by themselves
         grace_period=grace_period,
         reduction_factor=config.reduction_factor,
     )

@@ -35,6 +35,20 @@ def test_scores_of_a_resumed_trial_are_recorded_once(tmp_path: Path, mutates_par
     ]
 
 
+@pytest.mark.parametrize(("is_complete", "state"), [(False, "running"), (True, "finished")])
+def test_trial_after_its_last_epoch_is_finished_once_its_run_is_complete(
+    tmp_path: Path, is_complete: bool, state: str
+) -> None:
+    """A time budget may end it in between; it is completed when the search is resumed."""
+    spec: Any = SimpleNamespace(mutates_params=False)
+    recorder = Recorder(SearchFolder(tmp_path), spec, 3, [Trial(0, {})])
+    recorder.is_ending = True
+    result = {"epoch": 3, "score": 0.3, COMPLETED_KEY: is_complete}
+    recorder.on_trial_complete(0, [], SimpleNamespace(config={TRIAL_NUMBER_KEY: 0}, last_result=result))
+    recorder.close()
+    assert SearchFolder(tmp_path).read()[0].state == state
+
+
 def test_trial_whose_worker_dies_before_it_starts_is_recorded(tmp_path: Path) -> None:
     config = search_config()
     space, _ = space_and_base(config)

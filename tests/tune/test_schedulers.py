@@ -41,6 +41,14 @@ def test_asha_stops_trials_below_top_third() -> None:
     assert stop_epochs(make_scheduler(config, space_and_base(config)[0], []), trials) == expected
 
 
+def test_asha_stops_no_trial_after_its_last_epoch() -> None:
+    """The run of a trial is complete only after it; a rung at it would save nothing."""
+    config = search_config(grace_epochs=1, reduction_factor=3.0)
+    late, early = constant_trials([0.5, 0.9])
+    late.points[-1] = Point(config.max_epochs, 1.0, 0.0)
+    assert stop_epochs(make_scheduler(config, space_and_base(config)[0], []), [late, early]) == [None, None]
+
+
 def test_asha_of_resumed_search_keeps_its_rungs() -> None:
     config = search_config(grace_epochs=1, reduction_factor=3.0)
     space, _ = space_and_base(config)
