@@ -137,7 +137,7 @@ def _asha(config: SearchConfig, known: list[Trial]) -> ASHAScheduler:
             scheduler.on_trial_add(None, replayed)  # type: ignore[arg-type]
             bests = accumulate((point.score for point in trial.points), better(config.mode))
             for point, best in zip(trial.points, bests, strict=True):
-                scheduler.on_trial_result(None, replayed, {"epoch": point.epoch, "best": best})  # type: ignore[arg-type]
+                scheduler.on_trial_result(None, replayed, {"epoch": point.epoch, "best": best})
     return scheduler
 
 
