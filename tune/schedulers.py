@@ -52,11 +52,7 @@ class _Population:
         Ray Tune takes the first of several. A trial that copied another one is at the epoch of the other one,
         so it could train the next epoch, fall behind and copy again, forever, while the others wait.
         """
-        waiting = [
-            trial
-            for trial in tune_controller.get_trials()
-            if trial.status in (TuneTrial.PENDING, TuneTrial.PAUSED)
-        ]
+        waiting = [trial for trial in tune_controller.get_trials() if trial.status in WAITING]
 
         def turn(trial: Any) -> tuple[int, int]:
             epoch = self._trial_state[trial].last_train_time  # type: ignore[attr-defined]
