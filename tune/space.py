@@ -246,7 +246,7 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
 
 
 def _hint(key: str, value: Any, fields: Mapping[str, Any]) -> str:
-    """Return what to write in place of an unknown key."""
+    """Return what to write instead of an unknown key."""
     tunable = sorted(set(fields) - set(FIXED_KEYS))
     nested = [f"{key}.{name}" for name in value] if isinstance(value, dict) else []
     if any(name in fields for name in nested):
