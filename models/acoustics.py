@@ -53,7 +53,7 @@ class Acoustics:
 
     def _add(self, mel_BMT: Tensor, params: AugmentationTensors) -> Tensor:
         power_BMT = torch.exp(mel_BMT * _NEPER_PER_DB)
-        power_BMT = reverberate(power_BMT, params.reverb_s_B / self.hop_s, params.reverb_wet_B, self.hop_s)
+        power_BMT = reverberate(power_BMT, params.reverb_s_B, params.reverb_wet_B, self.hop_s)
         power_BMT += self._noise(power_BMT, params)
         return power_BMT.log_().div_(_NEPER_PER_DB)
 
@@ -70,18 +70,18 @@ class Acoustics:
         return noise_MBT.transpose(0, 1) * (density_BM * scale_B[:, None])[:, :, None]
 
 
-def reverberate(power_BMT: Tensor, decay_frames_B: Tensor, wet_B: Tensor, hop_s: float) -> Tensor:
+def reverberate(power_BMT: Tensor, reverb_s_B: Tensor, wet_B: Tensor, hop_s: float) -> Tensor:
     """Add the reverberation of a room, whose response is exponentially decaying noise (Moorer 1979).
 
     Powers of sound and reverberation add up, as the phases of the response are random.
 
     Args:
         power_BMT: power spectrograms `[shape=(B, n_mels, num_frames)]`.
-        decay_frames_B: frames until the reverberation has decayed by 60 dB, at most `REVERB_S[1] / hop_s`.
+        reverb_s_B: time in seconds in which the reverberation decays by 60 dB, at most `REVERB_S[1]`.
         wet_B: amplitude of the reverberation; that of the sound itself is 1 - wet.
         hop_s: hop in seconds.
     """
-    factor_B11 = torch.exp(-_DECAY_NEPER / decay_frames_B)[:, None, None]
+    factor_B11 = torch.exp(-_DECAY_NEPER * hop_s / reverb_s_B)[:, None, None]
     tail_BMT = power_BMT * (1 - factor_B11)
     # The recursion y(t) = x(t) + factor y(t - 1), in a few steps that double what each value has summed up.
     shift = 1

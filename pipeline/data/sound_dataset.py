@@ -129,9 +129,8 @@ class SoundDataset:
 
         Args:
             part: train, validation, held-out or all.
-            augment: True for the shifts, stretches, gains, rooms, noise and masks of `train-classifier`
-                (SpecAugment), or their settings. MixUp, which combines clips of a batch, is left to the
-                training loop.
+            augment: True for the shifts, stretches, gains and masks of `train-classifier` (SpecAugment), or
+                their settings. MixUp, which combines clips of a batch, is left to the training loop.
 
         Raises:
             ValueError: an unknown part, or no settings.
