@@ -51,6 +51,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "db+pcen": {"model": {"input": "db+pcen"}},
         "padded clips": {"model": {"padding": "silence"}},
         "no stretch": {"spec_augment": {"time_stretch": 0.0}},
+        "noise": {"spec_augment": {"noise": 0.5}},
         "rooms and noise": {"spec_augment": {"reverb": 0.5, "noise": 0.5}},
         "no shift of bands": {"spec_augment": {"freq_shift": 0.0}},
         "mobilenet": {"model": {"arch": "mobilenet"}},

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.classifier import ClassifierConfig
 from models.gan import GanConfig
+from models.settings import SpecAugmentConfig
 from pipeline.classifier import loop as classifier_loop
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.gan import loop as gan_loop
@@ -98,10 +99,11 @@ def test_gan_step_equals_that_of_cpu(random_shards: Path, tmp_path: Path) -> Non
     ("family", "overrides"),
     [
         ("classifier", {}),
+        ("classifier", {"spec_augment": SpecAugmentConfig(reverb=0.5, noise=0.5)}),
         ("classifier", {"multi_label": True, "class_weights": True, "focal_gamma": 2.0}),
         ("gan", {"ada": {"adapt": True, "p": 0.5}}),
     ],
-    ids=["classifier", "multi-label", "gan"],
+    ids=["classifier", "rooms and noise", "multi-label", "gan"],
 )
 def test_graph_steps_equal_eager_steps(
     family: str,
