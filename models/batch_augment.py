@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,7 @@ def sample_batch_augmentation(
     lam = rng.beta(mixup.alpha, mixup.alpha, batch_size)
     time_width = rng.random((batch_size, spec.time_masks)) * spec.time_width * strength
     freq_width = rng.random((batch_size, spec.freq_masks)) * spec.freq_width * strength
-    sampled = BatchAugmentation(
+    return BatchAugmentation(
         partner=rng.permutation(batch_size),
         # The sample itself dominates: (a, b, lam) and (b, a, 1 - lam) are the same mixture.
         lam=np.where(mixed, np.maximum(lam, 1 - lam), 1.0),
@@ -176,11 +176,10 @@ def sample_batch_augmentation(
         speed=(1 - max_stretch * strength) ** rng.uniform(-1, 1, batch_size),
         freq_shift=rng.uniform(-1, 1, batch_size) * max_freq_shift * strength,
         band_gain_db=rng.uniform(-1, 1, (batch_size, EQUALIZER_POINTS)) * max_band_gain_db * strength,
-        **_no_acoustics(batch_size),
+        **_sample_acoustics(rng, batch_size, spec, strength)
+        if isinstance(spec, SpecAugmentConfig) and spec.has_acoustics
+        else _no_acoustics(batch_size),
     )
-    if isinstance(spec, SpecAugmentConfig) and spec.has_acoustics:
-        return replace(sampled, **_sample_acoustics(rng, batch_size, spec, strength))
-    return sampled
 
 
 def _no_acoustics(size: int) -> dict[str, np.ndarray]:

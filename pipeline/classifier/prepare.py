@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.acoustics import Acoustics
 from models.classifier import Classifier
 from models.ema import Ema
 from models.repetition import repeat_short_clips
+from pipeline.audio.features import FeatureConfig
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.initial_weights import initialize, parameter_groups
@@ -94,9 +96,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         if config.class_weights and multi_label is None
         else None,
         statistics_rows=sampled,
-        acoustics=acoustics_of(dataset.features, world.device)
-        if config.spec_augment.has_acoustics and config.augmentation_strength
-        else None,
+        acoustics=_acoustics(config, dataset.features, world.device),
         multi_label=multi_label,
         initial_weights=initial_weights,
     )
@@ -113,6 +113,15 @@ def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> No
                 mels, rows, transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT) if repeat else mel_1MT)
             )
         )
+
+
+def _acoustics(
+    config: TrainClassifierConfig, features: FeatureConfig, device: torch.device
+) -> Acoustics | None:
+    """Return what adds rooms and noise to training clips; None without that augmentation."""
+    if not (config.spec_augment.has_acoustics and config.augmentation_strength):
+        return None
+    return acoustics_of(features, device)
 
 
 def _swa_start(config: TrainClassifierConfig, split: Split) -> int | None:
