@@ -34,6 +34,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "default": {},
         "no modulation spectrum": {"modulation": False},
+        "texture statistics": {"texture": True},
         "db+pcen": {"input": "db+pcen"},
     }
 )

@@ -1,6 +1,7 @@
 """Classifier: a convolutional network over log-mel spectrograms, of one of several architectures.
 
-Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block), C classes, K channels.
+Shape suffixes: B batch, M mel bands, T frames (both shrink from block to block), H heads, C classes,
+K channels.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from models.norm import has_several_workers
 from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
+from models.texture import TEXTURE_WEIGHT, TextureHead
 
 
 class Classifier(nn.Module):
     """Network on the spectrogram, branch on its modulation spectrum, projection to a clip embedding, head.
+
+    If the settings say so, a second head sees texture statistics alone.
 
     The network has the stem and blocks of an architecture, or is one of timm. Input is in dB. PCEN is
     computed from it, if the settings say so, and each mel band normalized; the statistics for this are saved
@@ -54,6 +58,7 @@ class Classifier(nn.Module):
         self.modulation = ModulationBranch(n_mels, features, config.norm) if config.modulation else None
         if self.modulation is not None:
             features += self.modulation.num_features
+        self.texture = TextureHead(config, n_mels, num_classes) if config.texture else None
         self.projection = nn.Sequential(nn.Linear(features, config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
@@ -74,18 +79,44 @@ class Classifier(nn.Module):
                 f"backbone.{i}": _prefixed("backbone", names)
                 for i, names in enumerate(self.backbone.stages())
             }
-        ends = ("modulation", "projection", "head") if self.modulation else ("projection", "head")
-        return stages | {part: _prefixed(part, getattr(self, part).state_dict()) for part in ends}
+        if self.modulation is not None:
+            stages["modulation"] = _prefixed("modulation", self.modulation.state_dict())
+        if self.texture is not None:
+            stages["texture"] = _prefixed("texture.layers", self.texture.layers.state_dict())
+        ends = {"projection": self.projection, "head": self.head}
+        return stages | {part: _prefixed(part, module.state_dict()) for part, module in ends.items()}
 
     @property
     def output_names(self) -> set[str]:
         """Names of the weights that have a value for each class."""
-        layer = len(self.head) - 1
-        return {f"head.{layer}.weight", f"head.{layer}.bias"}
+        outputs = {id(layer) for layer in self.output_layers}
+        return {
+            f"{name}.{parameter}"
+            for name, module in self.named_modules()
+            if id(module) in outputs
+            for parameter in ("weight", "bias")
+        }
+
+    @property
+    def output_layers(self) -> list[nn.Linear]:
+        """Last layer of each head."""
+        heads = [self.head] if self.texture is None else [self.head, self.texture.layers]
+        return [layer for head in heads if isinstance(layer := head[-1], nn.Linear)]
+
+    def head_parameters(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of each head with all that comes before it."""
+        if self.texture is None:
+            return [list(self.parameters())]
+        texture = list(self.texture.parameters())
+        own = {id(parameter) for parameter in texture}
+        return [[parameter for parameter in self.parameters() if id(parameter) not in own], texture]
 
     def freeze(self, count: int) -> None:
-        """Stop the training of the first `count` stages, also of the statistics of their norms."""
-        frozen = {name for names in list(self.stages.values())[:count] for name in names}
+        """Stop the training of the first `count` stages, also of the statistics of their norms.
+
+        Output layers are trained in any case: they may be those of new classes.
+        """
+        frozen = {name for names in list(self.stages.values())[:count] for name in names} - self.output_names
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name not in frozen)
         # Modules all of whose weights are frozen, with the dropout in them.
@@ -112,9 +143,31 @@ class Classifier(nn.Module):
         """Whether training communicates inside forward and backward (`norm: sync`, several workers)."""
         return self.config.norm == "sync" and has_several_workers()
 
-    def forward(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
-        """Return logits `[shape=(B, C)]` of spectrograms in dB; arguments as `embed`."""
-        return self.head(self.embed(mel_BMT, is_repeated))
+    def forward(
+        self,
+        mel_BMT: Tensor,
+        is_repeated: bool = False,
+        separate_heads: bool = False,
+        whole_BMT: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits `[shape=(B, C)]` of spectrograms in dB, means over heads.
+
+        Args:
+            mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
+            is_repeated: as for `embed`.
+            separate_heads: return the logits of each head `[shape=(B, H, C)]`. Each is trained with a loss of
+                its own: with a loss of their mean, the texture would learn only what convolutions leave over
+                on the training clips, which is little.
+            whole_BMT: the same without masks, for the texture: statistics of masked clips are those of their
+                masks.
+        """
+        mel_BMT = self._repeated(mel_BMT, is_repeated)
+        heads = [self.head(self.embed(mel_BMT, is_repeated=True))]
+        if self.texture is not None:
+            heads.append(self.texture(mel_BMT if whole_BMT is None else whole_BMT))
+        if separate_heads:
+            return torch.stack(heads, dim=1)
+        return heads[0] if self.texture is None else torch.lerp(heads[0], heads[1], TEXTURE_WEIGHT)
 
     def embed(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB.
@@ -123,8 +176,7 @@ class Classifier(nn.Module):
             mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
             is_repeated: short clips have been repeated already, as by the augmentation in training.
         """
-        if self.repeats_short_clips and not self.training and not is_repeated:
-            mel_BMT = repeat_short_clips(mel_BMT)
+        mel_BMT = self._repeated(mel_BMT, is_repeated)
         level_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]
         inputs = [level_BMT] if self.config.input != "pcen" else []
         if self.pcen is not None:
@@ -133,6 +185,11 @@ class Classifier(nn.Module):
         if self.modulation is not None:
             features_BK = torch.cat([features_BK, self.modulation(level_BMT)], dim=1)
         return self.projection(features_BK)
+
+    def _repeated(self, mel_BMT: Tensor, is_repeated: bool) -> Tensor:
+        """Repeat short clips, unless the settings do not say so or they have been."""
+        needs_repetition = self.repeats_short_clips and not self.training and not is_repeated
+        return repeat_short_clips(mel_BMT) if needs_repetition else mel_BMT
 
     def _features(self, x_BKMT: Tensor) -> Tensor:
         """Return the features of the spectrogram, pooled over frequency and time `[shape=(B, K)]`."""

@@ -28,7 +28,9 @@ from pipeline.training.tensor_file import load_tensors
 from pipeline.training.world import World
 
 # Statistics of the spectrograms are those of the new dataset.
-_STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_M", "pcen.std_M")
+_STATISTICS = ("mel_mean_M", "mel_std_M", "pcen.mean_M", "pcen.std_M", "texture.mean_K", "texture.std_K")
+# These weights, and the step count of a norm, fit networks that have nothing else in common.
+_FIT_ANY = ("modulation.", "texture.")
 
 
 def initialize(model: Classifier, config: TrainClassifierConfig, dataset: ShardDataset, world: World) -> str:
@@ -65,7 +67,7 @@ def _check_frozen(model: Classifier, freeze: int, loaded: Collection[str]) -> No
     Raises:
         UserError: some of their weights would stay random.
     """
-    trained = {name for name, _ in model.named_parameters()}
+    trained = {name for name, _ in model.named_parameters()} - model.output_names
     for number, (stage, names) in enumerate(list(model.stages.items())[:freeze]):
         if missing := sorted(trained.intersection(names).difference(loaded)):
             raise UserError(
@@ -98,8 +100,7 @@ def _load(model: Classifier, source: Path, dataset: ShardDataset) -> tuple[str, 
         for name, value in tensors.items()
         if name in state and name not in kept and value.shape == state[name].shape
     }
-    if not any(value.ndim and not name.startswith("modulation.") for name, value in fitting.items()):
-        # The branch of the modulation spectrum, and the step count of a norm, fit any network.
+    if not any(value.ndim and not name.startswith(_FIT_ANY) for name, value in fitting.items()):
         raise UserError(f"--init-from {source}: none of its {plural(len(tensors), 'weight')} fits --model.*")
     with torch.no_grad():
         for name, value in fitting.items():

@@ -12,6 +12,7 @@ from models.acoustics import Acoustics
 from models.classifier import Classifier
 from models.ema import Ema
 from models.repetition import repeat_short_clips
+from models.texture import texture_statistics
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier.config import TrainClassifierConfig
@@ -103,14 +104,21 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
 
 
 def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> None:
-    """Set mean and standard deviation of each mel band of the input of a network."""
-    repeat = repeat_short_clips if model.repeats_short_clips else None
+    """Set mean and standard deviation of each mel band and statistic of the inputs of a network."""
+
+    def repeat(mel_1MT: Tensor) -> Tensor:
+        return repeat_short_clips(mel_1MT) if model.repeats_short_clips else mel_1MT
+
     model.set_statistics(*mel_statistics(mels, rows, transform=repeat))
     pcen = model.pcen
     if pcen is not None:
         pcen.set_statistics(
+            *mel_statistics(mels, rows, transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT)))
+        )
+    if model.texture is not None:
+        model.texture.set_statistics(
             *mel_statistics(
-                mels, rows, transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT) if repeat else mel_1MT)
+                mels, rows, transform=lambda mel_1MT: texture_statistics(repeat(mel_1MT))[:, :, None]
             )
         )
 

@@ -5,14 +5,14 @@ train_step     runs two parts on the device, on a GPU as CUDA graphs without any
     compute_gradients    augment, MixUp, forward, loss, backward
     update_weights       clip the gradients averaged over workers, AdamW, EMA
 
-Shape suffixes: B batch, M mel bands, T frames, C classes.
+Shape suffixes: B batch, M mel bands, T frames, H heads, C classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -97,12 +97,19 @@ def choose_samples(world: World, augmentation: BatchAugmentation) -> tuple[np.nd
     return samples, position[partner]
 
 
-def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Load and augment this rank's slice of a global batch, on its device.
+class Batch(NamedTuple):
+    """Augmented clips of this rank's slice of a global batch, on its device."""
 
-    Returns:
-        Spectrograms in dB `[shape=(B, n_mels, num_frames)]` and target probabilities `[shape=(B, C)]`.
-    """
+    whole_BMT: Tensor
+    """Spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
+    masked_BMT: Tensor
+    """The same with masks."""
+    target_BC: Tensor
+    """Target probabilities `[shape=(B, C)]`."""
+
+
+def make_batch(state: TrainState, inputs: Inputs) -> Batch:
+    """Load and augment this rank's slice of a global batch, on its device."""
     params = AugmentationTensors.select(inputs)
     loaded_BMT = warp_and_gain(state.loader.take(inputs), params, state.model.repeats_short_clips)
     if state.acoustics is not None:
@@ -112,7 +119,7 @@ def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
     else:
         loaded_BC = inputs["target_BC"].float()
     if "partner_B" not in inputs:
-        return mask(loaded_BMT, params, state.model.mel_mean_M), loaded_BC
+        return Batch(loaded_BMT, mask(loaded_BMT, params, state.model.mel_mean_M), loaded_BC)
     partner_B = inputs["partner_B"]
     # Partners from the slices of other ranks are loaded after this rank's own samples.
     own = slice(len(partner_B))
@@ -122,20 +129,20 @@ def make_batch(state: TrainState, inputs: Inputs) -> tuple[Tensor, Tensor]:
         mix_mels, mix_labels = (mix if state.config.mixup.domain == "db" else mix_powers), mix_targets
     mel_BMT = mix_mels(loaded_BMT[own], loaded_BMT[partner_B], params.lam_B[own])
     target_BC = mix_labels(loaded_BC[own], loaded_BC[partner_B], params.lam_B[own])
-    return mask(mel_BMT, params[own], state.model.mel_mean_M), target_BC
+    return Batch(mel_BMT, mask(mel_BMT, params[own], state.model.mel_mean_M), target_BC)
 
 
 def compute_gradients(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:
     """First part of a step: compute the gradients, and `loss`, this rank's contribution to the mean loss."""
     if state.gradients is not None:
         state.gradients.zero()
-    mel_BMT, target_BC = make_batch(state, inputs)
+    batch = make_batch(state, inputs)
     with state.autocast():
-        logits_BC = state.wrapped_model(mel_BMT)
-    loss_B = row_losses(state, logits_BC.float(), target_BC)
-    loss = loss_B.sum() * inputs["loss_scale"]
+        logits_BHC = state.wrapped_model(batch.masked_BMT, whole_BMT=batch.whole_BMT, separate_heads=True)
+    losses = [row_losses(state, logits_BC, batch.target_BC) for logits_BC in logits_BHC.float().unbind(dim=1)]
+    loss = torch.stack(losses).sum() * inputs["loss_scale"]
     state.scaler.scale(loss).backward()
-    results["loss"] = loss.detach() / state.world.size
+    results["loss"] = loss.detach() / len(losses) / state.world.size
 
 
 def row_losses(state: TrainState, logits_BC: Tensor, target_BC: Tensor) -> Tensor:
@@ -155,7 +162,9 @@ def row_losses(state: TrainState, logits_BC: Tensor, target_BC: Tensor) -> Tenso
 def update_weights(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:
     """Second part of a step: clip the averaged gradients, and update weights and EMA."""
     state.scaler.unscale_(state.optimizer)
-    nn.utils.clip_grad_norm_(state.model.parameters(), state.config.max_grad_norm)
+    for parameters in state.model.head_parameters():
+        # One by one: large gradients of a head must not shrink those of another.
+        nn.utils.clip_grad_norm_(parameters, state.config.max_grad_norm)
     set_learning_rate(state.optimizer, inputs["learning_rate"])
     state.scaler.step(state.optimizer)
     state.scaler.update()

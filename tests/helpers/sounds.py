@@ -63,7 +63,9 @@ def train_config(shards: Path, run: Path, **overrides: object) -> TrainClassifie
     settings: dict[str, object] = {
         "shards": shards,
         "run": run,
-        "model": ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1),
+        "model": ClassifierConfig(
+            channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1, texture=True
+        ),
         "mixup": MixUpConfig(rate=0.5),
         "spec_augment": SpecAugmentConfig(roll=0.1),
         "epochs": 4,

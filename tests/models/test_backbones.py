@@ -50,10 +50,11 @@ def test_clips_are_independent_under_group_norm(arch: ArchName) -> None:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_stages_hold_all_weights_in_order(arch: ArchName) -> None:
-    model = Classifier(small(arch, channels=(8, 16, 24)), 16, 3)
+    model = Classifier(small(arch, channels=(8, 16, 24), texture=True), 16, 3)
     names = [name for names in model.stages.values() for name in names]
-    assert names == [name for name in model.state_dict() if not name.startswith("mel_")]
-    assert len(model.stages) == 3 + 4
+    statistics = {"mel_mean_M", "mel_std_M", "texture.mean_K", "texture.std_K"}
+    assert names == [name for name in model.state_dict() if name not in statistics]
+    assert len(model.stages) == 3 + 5
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

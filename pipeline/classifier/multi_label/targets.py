@@ -71,6 +71,5 @@ def set_output_bias(model: Classifier, prior_C: Tensor) -> None:
 
     From probabilities of 1/2, the first epochs would be spent on the absence of most classes.
     """
-    bias = model.head[-1].bias
-    assert isinstance(bias, Tensor)
-    bias.copy_(prior_C.to(bias.device).logit(eps=MIN_PRIOR))
+    for layer in model.output_layers:
+        layer.bias.copy_(prior_C.to(layer.bias.device).logit(eps=MIN_PRIOR))

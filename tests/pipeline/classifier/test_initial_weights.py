@@ -20,13 +20,15 @@ from pipeline.data.split_record import SPLIT_NAME, read_split_record
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.extract import extract
 from pipeline.io.errors import UserError
-from pipeline.training.model_file import MODEL_NAME
+from pipeline.training.model_file import MODEL_NAME, load_classifier
 from pipeline.training.optim import set_learning_rate
 from tests.helpers.runs import SINGLE_WORKER, load_weights
 from tests.helpers.sounds import RATE, extract_config, tone, train_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
-STAGES = ["stem", "blocks.0", "blocks.1", "modulation", "projection", "head"]
+STAGES = ["stem", "blocks.0", "blocks.1", "modulation", "texture", "projection", "head"]
+# Statistics of the training clips.
+STATISTICS = ("mel_", "texture.mean_K", "texture.std_K")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_all_weights_of_same_classes_are_loaded(first_run: Path, shards: Path, t
     state = prepare(train_config(shards, tmp_path, init_from=first_run), SINGLE_WORKER)
     saved = load_weights(first_run)
     for name, value in state.model.state_dict().items():
-        assert torch.equal(value, saved[name]) or name.startswith("mel_"), name
+        assert torch.equal(value, saved[name]) or name.startswith(STATISTICS), name
     assert state.initial_weights == f"weights of {first_run}; loaded: {', '.join(STAGES)}"
     assert all(
         torch.equal(p, q) for p, q in zip(state.ema.model.parameters(), state.model.parameters(), strict=True)
@@ -76,9 +78,12 @@ def test_output_layer_of_other_classes_starts_anew(
     for name, value in state.model.state_dict().items():
         if name in names:
             assert torch.equal(value, random.model.state_dict()[name])
-        elif not name.startswith("mel_"):
+        elif not name.startswith(STATISTICS):
             assert torch.equal(value, saved[name]), name
-    assert "; new: head ('head.4.bias', 'head.4.weight')" in state.initial_weights
+    new = (
+        "texture ('texture.layers.4.bias', 'texture.layers.4.weight'), head ('head.4.bias', 'head.4.weight')"
+    )
+    assert f"; new: {new}" in state.initial_weights
 
 
 def test_file_of_another_program_and_larger_network(first_run: Path, shards: Path, tmp_path: Path) -> None:
@@ -93,15 +98,16 @@ def test_file_of_another_program_and_larger_network(first_run: Path, shards: Pat
     assert torch.equal(state.model.state_dict()["stem.0.weight"], load_weights(first_run)["stem.0.weight"])
 
 
-@pytest.mark.parametrize("freeze", [1, 3, 4, 5])
+@pytest.mark.parametrize("freeze", [1, 3, 4, 5, 6])
 def test_frozen_stages_do_not_change(
     first_run: Path, other_shards: Path, tmp_path: Path, freeze: int
 ) -> None:
     config = train_config(other_shards, tmp_path, init_from=first_run, freeze=freeze, epochs=2)
     train(config)
     before, after = load_weights(first_run), load_weights(tmp_path)
-    for stage in STAGES[:5]:
-        names = [name for name in after if name.startswith(stage)]
+    model = load_classifier(tmp_path).model
+    for stage in STAGES[:6]:
+        names = set(model.stages[stage]) - model.output_names
         is_frozen = stage in STAGES[:freeze]
         assert all(torch.equal(before[name], after[name]) for name in names) == is_frozen, stage
 
@@ -164,7 +170,7 @@ def test_split_record_has_clips_of_the_first_run(first_run: Path, other_shards: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"freeze": 6}, r"--freeze 6: the network has 6 stages, of which the last one is trained: stem, "),
+        ({"freeze": 7}, r"--freeze 7: the network has 7 stages, of which the last one is trained: stem, "),
         (
             {"freeze": 2, "model": {"channels": [8, 16], "convs_per_block": 1, "input": "db+pcen"}},
             r"--freeze 2: weights of stage stem would stay random, .* 'stem.0.weight'; lower it to 0, or",

@@ -13,6 +13,8 @@ import torch
 
 from models.batch_augment import MixUpConfig, SpecAugmentConfig, sample_batch_augmentation
 from models.ema import Ema
+from models.repetition import repeat_short_clips
+from models.texture import texture_statistics
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier import step
 from pipeline.classifier.prepare import prepare
@@ -104,8 +106,8 @@ def test_rooms_and_noise_change_the_clips_that_have_them(shards: Path, tmp_path:
     inputs = plan_step(state, state.split.train[:16], 0)
     assert isinstance(inputs, dict)
     changed_B = (inputs["reverb_wet_B"] > 0) | inputs["snr_db_B"].isfinite()
-    augmented_BMT, _ = make_batch(state, inputs)
-    plain_BMT, _ = make_batch(dataclasses.replace(state, acoustics=None), inputs)
+    augmented_BMT = make_batch(state, inputs).masked_BMT
+    plain_BMT = make_batch(dataclasses.replace(state, acoustics=None), inputs).masked_BMT
     assert 0 < int(changed_B.sum()) < 16
     assert ((augmented_BMT != plain_BMT).any(dim=(1, 2)) == changed_B).all()
 
@@ -142,3 +144,54 @@ def test_class_weights_do_not_change_what_is_best_for_a_row(shards: Path, tmp_pa
     torch.testing.assert_close(loss_B / loss_B[1], state.class_weight_C)
     loss_B.sum().backward()
     torch.testing.assert_close(logits_BC.grad, torch.zeros(3, 3), rtol=0, atol=1e-5)
+
+
+def test_heads_are_trained_one_by_one(shards: Path, tmp_path: Path) -> None:
+    """Neither the loss of a head nor the size of its gradients has a part in the training of the other."""
+    after = []
+    for factor in (1.0, 300.0):
+        state = prepare(
+            train_config(shards, tmp_path, model={"dropout": 0.0, "texture": True}), SINGLE_WORKER
+        )
+        assert state.model.texture is not None
+        with torch.no_grad():
+            for parameter in state.model.texture.parameters():
+                parameter.mul_(factor)
+        run_steps(state)
+        after.append(dict(state.model.named_parameters()))
+    for name, parameter in after[0].items():
+        assert torch.equal(parameter, after[1][name]) != name.startswith("texture."), name
+
+
+def test_texture_is_that_of_clips_without_masks(shards: Path, tmp_path: Path) -> None:
+    """Masks have edges, which would be in all training clips and in no other."""
+    masks = {"time_width": 0.3, "freq_width": 0.3}
+    settings: dict[str, Any] = {"model": {"dropout": 0.0, "texture": True}}
+    logits = []
+    for spec_augment in ({"time_width": 0.0, "freq_width": 0.0}, masks):
+        config = train_config(shards, tmp_path, spec_augment=spec_augment, **settings)
+        state = prepare(config, SINGLE_WORKER)
+        inputs = plan_step(state, state.split.train[:8], 0)
+        assert isinstance(inputs, dict)
+        batch = make_batch(state, inputs)
+        assert (spec_augment == masks) == bool((batch.masked_BMT != batch.whole_BMT).any())
+        logits.append(state.model(batch.masked_BMT, whole_BMT=batch.whole_BMT, separate_heads=True))
+    torch.testing.assert_close(logits[0][:, 1], logits[1][:, 1])
+    assert not torch.allclose(logits[0][:, 0], logits[1][:, 0])
+
+
+def test_texture_statistics_are_standardized(shards: Path, tmp_path: Path) -> None:
+    """To mean 0 and deviation 1 over the training clips, except for those that are constant."""
+    state = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
+    texture = state.model.texture
+    assert texture is not None
+    mels = torch.from_numpy(np.stack([state.dataset.mels[row] for row in state.split.train])).float()
+    statistics_BK = (texture_statistics(repeat_short_clips(mels)) - texture.mean_K) / texture.std_K
+    varies_K = texture.std_K > 2e-3
+    assert varies_K.float().mean() > 0.8
+    torch.testing.assert_close(
+        statistics_BK.mean(0)[varies_K], torch.zeros(int(varies_K.sum())), atol=1e-2, rtol=0
+    )
+    torch.testing.assert_close(
+        statistics_BK.std(0, correction=0)[varies_K], torch.ones(int(varies_K.sum())), atol=1e-2, rtol=0
+    )

@@ -36,7 +36,9 @@ from tests.helpers.sounds import gan_config, train_config, write_shards
 pytestmark = pytest.mark.usefixtures("single_thread")
 # A frequency mask would hide a tone, which is in two of 16 bands.
 LIGHT = SpecAugmentConfig(roll=0.1, freq_masks=0, freq_shift=0.0)
-PLAIN = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=8, dropout=0.0, norm="group")
+PLAIN = ClassifierConfig(
+    channels=(8,), convs_per_block=1, embedding_dim=8, dropout=0.0, norm="group", texture=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +130,15 @@ def test_multi_label_step_equals_plain_pytorch(windows: Path, tmp_path: Path) ->
     batch = state.split.train[:8]
     mels = torch.from_numpy(state.dataset.mels[batch].astype(np.float32))
     targets = torch.from_numpy(state.dataset.targets[batch].astype(np.float32))
-    loss = F.binary_cross_entropy_with_logits(prepare(config, SINGLE_WORKER).model(mels), targets)
+    model = prepare(config, SINGLE_WORKER).model
+    logits_BHC = model(mels, separate_heads=True)
+    loss = F.binary_cross_entropy_with_logits(logits_BHC, targets[:, None].expand_as(logits_BHC))
     assert float(train_step(state, plan_step(state, batch, 0))) == pytest.approx(loss.item(), rel=1e-5)
     # At first, the network predicts the frequency of each class.
     prior = state.dataset.targets[state.split.train].mean(axis=0)
-    bias = prepare(config, SINGLE_WORKER).model.head[-1].bias
-    np.testing.assert_allclose(torch.sigmoid(bias).detach(), prior, rtol=1e-4)
+    assert len(model.output_layers) == 2
+    for layer in model.output_layers:
+        np.testing.assert_allclose(torch.sigmoid(layer.bias).detach(), prior, rtol=1e-4)
 
 
 def test_mixed_samples_have_sounds_and_classes_of_both(windows: Path, tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_mixed_samples_have_sounds_and_classes_of_both(windows: Path, tmp_path: 
     batch = state.split.train[:16]
     inputs = plan_step(state, batch, 0)
     assert isinstance(inputs, dict)
-    mel_BMT, target_BC = make_batch(state, inputs)
+    _, mel_BMT, target_BC = make_batch(state, inputs)
     partner = inputs["partner_B"].numpy()
     targets = state.dataset.targets[batch]
     np.testing.assert_array_equal(target_BC.numpy(), targets | targets[partner])
