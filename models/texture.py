@@ -39,7 +39,7 @@ MAX_DEVIATIONS = 5.0
 # Hidden units, as a multiple of the size of the clip embedding.
 HIDDEN_FACTOR = 4
 # Weight of its logits in the mean with those of the head on the clip embedding.
-TEXTURE_WEIGHT = 0.3
+TEXTURE_WEIGHT = 0.4
 
 
 class TextureHead(nn.Module):
