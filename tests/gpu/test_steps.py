@@ -100,10 +100,11 @@ def test_gan_step_equals_that_of_cpu(random_shards: Path, tmp_path: Path) -> Non
     [
         ("classifier", {}),
         ("classifier", {"spec_augment": SpecAugmentConfig(reverb=0.5, noise=0.5)}),
+        ("classifier", {"model": ClassifierConfig(dropout=0.0, texture=True)}),
         ("classifier", {"multi_label": True, "class_weights": True, "focal_gamma": 2.0}),
         ("gan", {"ada": {"adapt": True, "p": 0.5}}),
     ],
-    ids=["classifier", "rooms and noise", "multi-label", "gan"],
+    ids=["classifier", "rooms and noise", "texture", "multi-label", "gan"],
 )
 def test_graph_steps_equal_eager_steps(
     family: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import soundfile
 
 from models.classifier import ClassifierConfig
 from models.config import ConfigError
-from models.settings import InputName
 from pipeline.audio.decode import decode
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
@@ -105,12 +105,14 @@ def test_network_of_timm_is_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(session(samples[None])[0], expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("kind", "modulation"), [("pcen", False), ("db+pcen", True)])
-def test_onnx_model_of_other_inputs_predicts_as_melray(
-    tmp_path: Path, kind: InputName, modulation: bool
-) -> None:
+@pytest.mark.parametrize(
+    "inputs",
+    [{"input": "pcen", "modulation": False}, {"input": "db+pcen", "modulation": True}, {"texture": True}],
+    ids=["pcen", "db+pcen", "texture"],
+)
+def test_onnx_model_of_other_inputs_predicts_as_melray(tmp_path: Path, inputs: dict[str, Any]) -> None:
     network = {"channels": (8, 16), "convs_per_block": 1, "embedding_dim": 16}
-    config = ClassifierConfig(**network, input=kind, modulation=modulation)
+    config = ClassifierConfig(**network, **inputs)
     run = save_random_classifier(tmp_path / "run", FEATURES, config=config)
     saved = load_predictor(run)
     session = run_onnx(export(run, tmp_path / "model.onnx").read_bytes())
@@ -213,9 +215,9 @@ def test_int8_model_is_smaller_and_predicts_alike(
 
 @pytest.mark.slow
 def test_input_of_int8_network_is_computed_in_float32(tmp_path: Path) -> None:
-    """8 bits would hold neither the powers of PCEN nor those of a modulation spectrum."""
+    """8 bits would hold neither the powers of PCEN nor those of a modulation spectrum, nor statistics."""
     config = ClassifierConfig(
-        channels=(8, 16), convs_per_block=1, embedding_dim=16, input="db+pcen", modulation=True
+        channels=(8, 16), convs_per_block=1, embedding_dim=16, input="db+pcen", modulation=True, texture=True
     )
     saved = load_predictor(save_random_classifier(tmp_path / "run", FEATURES, config=config))
     settings = ExportConfig(run=tmp_path / "run", out=tmp_path / "model.onnx", quantize="int8")
