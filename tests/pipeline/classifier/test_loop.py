@@ -34,7 +34,7 @@ from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.classifier_training import assert_nearly_equal, interrupted_at, train_on_workers
 from tests.helpers.runs import SINGLE_WORKER, load_weights, tensors_equal
-from tests.helpers.sounds import extract_config, train_config, write_shards, write_tones
+from tests.helpers.sounds import SMALL_NETWORK, extract_config, train_config, write_shards, write_tones
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -329,8 +329,7 @@ def test_nan_validation_loss_ends_run_and_keeps_best(
 
 def test_full_disk_keeps_checkpoint_and_run_resumes(shards: Path, full_disk: Path) -> None:
     filler = full_disk / "filler"
-    network = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16)
-    config = train_config(shards, full_disk / "run", model=network)
+    config = train_config(shards, full_disk / "run", model=SMALL_NETWORK)
     # The learning rate schedule differs, so that this tests the files and not that the weights are equal.
     run_loop(config.model_copy(update={"epochs": 1}))
     filler.write_bytes(b"\0" * (shutil.disk_usage(full_disk).free - 4096))

@@ -23,7 +23,7 @@ from tests.helpers.classifier_training import interrupted_at, train_run
 from tests.helpers.html_page import Page
 from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import load_weights, tensors_equal
-from tests.helpers.sounds import train_config
+from tests.helpers.sounds import SMALL_NETWORK, train_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("single_thread")
 def refit_settings(shards: Path, run: Path, **overrides: object) -> TrainClassifierConfig:
     # The best of six epochs is not the last one.
     settings = {"refit": True, "fold": 1, "epochs": 6, "warmup_epochs": None, "learning_rate": 1e-2}
-    return train_config(shards, run, **settings | overrides)
+    return train_config(shards, run, **settings | {"model": SMALL_NETWORK} | overrides)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.world import World
 from tests.helpers.runs import SINGLE_WORKER
-from tests.helpers.sounds import train_config
+from tests.helpers.sounds import SMALL_NETWORK, train_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -55,7 +55,7 @@ def test_scores_are_those_of_all_predictions(shards: Path, tmp_path: Path) -> No
 
 
 def test_predictions_of_saved_model_are_calibrated_on_validation_clips(shards: Path, tmp_path: Path) -> None:
-    config = train_config(shards, tmp_path, val_fraction=0.6, epochs=8, keep="last")
+    config = train_config(shards, tmp_path, val_fraction=0.6, epochs=8, keep="last", model=SMALL_NETWORK)
     train_loop(config, SINGLE_WORKER)
     saved, state = load_classifier(tmp_path), prepare(config, SINGLE_WORKER)
     assert saved.model.temperature == state_of_last_epoch(tmp_path)["temperature"] != 1.0

@@ -32,7 +32,7 @@ from pipeline.report.precision_recall import PrecisionRecall, precision_recall_c
 from pipeline.training.model_file import load_classifier
 from tests.helpers.html_page import Page
 from tests.helpers.label_sets import write_label_set_shards
-from tests.helpers.sounds import train_config, write_shards
+from tests.helpers.sounds import SMALL_NETWORK, train_config, write_shards
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -46,7 +46,7 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(windows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run that holds out fold 1. Tests must not change it."""
     run = tmp_path_factory.mktemp("run") / "run"
-    config = train_config(windows, run, fold=1, epochs=4, learning_rate=1e-2)
+    config = train_config(windows, run, fold=1, epochs=4, learning_rate=1e-2, model=SMALL_NETWORK)
     train.begin_run(config)
     train_in_process(config)
     return run
