@@ -35,21 +35,21 @@ class CompiledModel(nn.Module):
         self.model = model
         self._call: Any = torch.compile(model)
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the network; the first axis of all tensors is the batch."""
-        for tensor in _tensors(args):
+        for tensor in _tensors((*args, *kwargs.values())):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
         try:
             if torch.is_grad_enabled():
-                return self._call(*args)
+                return self._call(*args, **kwargs)
             # Calls without gradients would be compiled separately, which takes longer than it saves.
             with torch.enable_grad():
-                output = self._call(*args)
+                output = self._call(*args, **kwargs)
             return output.detach()
         except torch._dynamo.exc.TorchDynamoException as error:
             _warn(_first_line(error))
             self._call = self.model
-            return self.model(*args)
+            return self.model(*args, **kwargs)
 
 
 def compile_model(model: nn.Module, enabled: bool) -> nn.Module:

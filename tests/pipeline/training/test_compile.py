@@ -132,6 +132,16 @@ def test_failing_compiler_falls_back_with_warning(new_compiler: None, warnings_l
     assert "\n" not in message
 
 
+def test_arguments_reach_the_network_by_position_and_name(new_compiler: None) -> None:
+    class Sum(nn.Module):
+        def forward(self, x: Tensor, other: Tensor, factor: float = 1.0) -> Tensor:
+            return x + factor * other
+
+    compiled = CompiledModel(Sum())
+    compiled._call = compiled.model  # without the compiler, which is slow
+    assert compiled(torch.ones(2), other=torch.ones(2), factor=2.0).tolist() == [3.0, 3.0]
+
+
 def test_error_of_the_network_is_raised(warnings_logged: list[str], new_compiler: None) -> None:
     """Only the compiler's errors are a reason to continue without it."""
 
@@ -194,8 +204,12 @@ def test_compiled_generator_equals_plain(new_compiler: None) -> None:
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_classifier_training_compiled_equals_plain(new_compiler: None, shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("texture", [False, True])
+def test_classifier_training_compiled_equals_plain(
+    new_compiler: None, shards: Path, tmp_path: Path, texture: bool
+) -> None:
     model = ClassifierConfig(channels=(8,), convs_per_block=1, embedding_dim=16, dropout=0.0)
+    model = model.model_copy(update={"texture": texture})
     losses = []
     for compiled in (False, True):
         config = train_config(shards, tmp_path / f"{compiled}", epochs=1, model=model, compile=compiled)
