@@ -89,13 +89,8 @@ class Classifier(nn.Module):
     @property
     def output_names(self) -> set[str]:
         """Names of the weights that have a value for each class."""
-        outputs = {id(layer) for layer in self.output_layers}
-        return {
-            f"{name}.{parameter}"
-            for name, module in self.named_modules()
-            if id(module) in outputs
-            for parameter in ("weight", "bias")
-        }
+        outputs = {id(parameter) for layer in self.output_layers for parameter in layer.parameters()}
+        return {name for name, parameter in self.named_parameters() if id(parameter) in outputs}
 
     @property
     def output_layers(self) -> list[nn.Linear]:

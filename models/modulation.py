@@ -5,7 +5,7 @@ it, and then convolutions over a few frames miss it. In the spectrum of the leve
 far above the noise, at its rate. The spectrum hardly depends on circular time shifts.
 
 Shape suffixes: B batch, M mel bands, T frames, G groups of bands, S segments, N frames of a segment,
-F modulation frequencies.
+F modulation frequencies, X any further axis.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def modulation_spectrum(level_BMT: Tensor, num_groups: int) -> Tensor:
 
     Args:
         level_BMT: levels of bands, such as normalized spectrograms `[shape=(B, n_mels, num_frames)]`.
-        num_groups: groups of neighboring bands, at most `n_mels`.
+        num_groups: groups of neighboring bands; all bands if they are fewer.
 
     Returns:
         float32 `[shape=(B, num_groups, F)]`; 0 for a clip of constant levels.
@@ -85,7 +85,7 @@ def modulation_spectrum(level_BMT: Tensor, num_groups: int) -> Tensor:
         matrix = transform_matrix if torch.compiler.is_compiling() else cached_transform_matrix
         spectrum = segment_BMSN @ matrix(segment_BMSN.shape[3], level_BMT.device)
         power_BMF = spectrum.square().unflatten(3, (2, -1)).sum(dim=3).mean(dim=2)
-        power_BGF = _group_means(power_BMF, num_groups)
+        power_BGF = group_means(power_BMF, num_groups)
         log_power_BGF = torch.log(power_BGF + MIN_POWER)
         return log_power_BGF - log_power_BGF.mean(dim=(1, 2), keepdim=True)
 
@@ -126,7 +126,15 @@ def _segments(level_BMT: Tensor) -> Tensor:
     return level_BMT[:, :, None]
 
 
-def _group_means(power_BMF: Tensor, num_groups: int) -> Tensor:
-    """Return the means of groups of neighboring bands `[shape=(B, num_groups, F)]`, as equal as possible."""
-    parts = power_BMF.tensor_split(num_groups, dim=1)
+def group_means(value_BMX: Tensor, num_groups: int) -> Tensor:
+    """Return the means of groups of neighboring bands, as equal as possible; all bands if they are fewer.
+
+    Args:
+        value_BMX: values of bands, such as levels or powers `[shape=(B, n_mels, X)]`.
+        num_groups: number of groups.
+
+    Returns:
+        `[shape=(B, min(num_groups, n_mels), X)]`.
+    """
+    parts = value_BMX.tensor_split(min(num_groups, value_BMX.shape[1]), dim=1)
     return torch.stack([part.mean(dim=1) for part in parts], dim=1)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.modulation import modulation_spectrum
+from models.modulation import group_means, modulation_spectrum
 from models.precision import float32_only
 from models.settings import ClassifierConfig
 
@@ -89,7 +89,7 @@ def texture_statistics(mel_BMT: Tensor) -> Tensor:
     with float32_only(mel_BMT.device):
         mel_BMT = mel_BMT.float()
         mel_BMT = torch.maximum(mel_BMT, mel_BMT.amax(dim=(1, 2), keepdim=True) - RANGE_DB)
-        level_BGT = _group_means(mel_BMT, NUM_GROUPS)
+        level_BGT = group_means(mel_BMT, NUM_GROUPS)
         if level_BGT.shape[2] == 1:
             level_BGT = level_BGT.expand(-1, -1, 2)
         spectrum_BG = level_BGT.mean(dim=2)
@@ -99,17 +99,11 @@ def texture_statistics(mel_BMT: Tensor) -> Tensor:
                 spectrum_BG - spectrum_BG.mean(dim=1, keepdim=True),
                 _quantiles(deviation_BGT, LEVEL_QUANTILES),
                 _quantiles(deviation_BGT.diff(dim=2), CHANGE_QUANTILES),
-                _correlations(_group_means(deviation_BGT, NUM_CORRELATED)),
+                _correlations(group_means(deviation_BGT, NUM_CORRELATED)),
                 _modulations(deviation_BGT),
             ],
             dim=1,
         )
-
-
-def _group_means(level_BMT: Tensor, num_groups: int) -> Tensor:
-    """Return the means of groups of neighboring bands, as equal as possible; all bands if they are fewer."""
-    parts = level_BMT.tensor_split(min(num_groups, level_BMT.shape[1]), dim=1)
-    return torch.stack([part.mean(dim=1) for part in parts], dim=1)
 
 
 def _quantiles(value_BGT: Tensor, fractions: tuple[float, ...]) -> Tensor:
@@ -140,7 +134,7 @@ def _correlations(deviation_BGT: Tensor) -> Tensor:
 def _modulations(deviation_BGT: Tensor) -> Tensor:
     """Return the modulation spectrum in half octaves, and the height of its lines, of groups of bands."""
     # In units of 10 dB, the order of the deviation of a band.
-    log_power_BGF = modulation_spectrum(deviation_BGT / 10, min(NUM_MODULATED, deviation_BGT.shape[1]))
+    log_power_BGF = modulation_spectrum(deviation_BGT / 10, NUM_MODULATED)
     none_BG = torch.zeros_like(log_power_BGF[:, :, 0])
     num_frequencies = log_power_BGF.shape[2]
     values = []
