@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 
-from models.classifier import ClassifierConfig
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.generate import GenerateConfig, generate, generate_on_cluster
@@ -29,9 +28,8 @@ from tests.helpers.processes import (
     run_command,
     run_when,
 )
-from tests.helpers.sounds import gan_config, write_shards
+from tests.helpers.sounds import SMALL_NETWORK, gan_config, write_shards
 
-SMALL_CLASSIFIER = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1)
 # Slow enough on any hardware that a process is killed in the middle of an epoch.
 SLOW: dict[str, object] = {"epochs": 6, "epoch_steps": 25, "sample_every": 6}
 SLOW_FLAGS = (
@@ -103,7 +101,7 @@ class TestInOneSession:
         shared_ray.use(gpus=0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train_reference_classifier, "EPOCHS", 2)
-            patch.setitem(train_reference_classifier.NETWORKS, "selection", SMALL_CLASSIFIER)
+            patch.setitem(train_reference_classifier.NETWORKS, "selection", SMALL_NETWORK)
             config = gan_config(
                 shards,
                 tmp_path_factory.mktemp("gan"),
