@@ -20,7 +20,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.schedulers.pb2 import PB2
 
 from tune.config import SearchConfig
-from tune.space import Range, SearchSpace
+from tune.dimensions import Range
+from tune.space import SearchSpace
 from tune.trial.scores import REPEATED_KEY
 from tune.trial.trainable import TRIAL_NUMBER_KEY
 from tune.trials import Trial, better

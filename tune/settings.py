@@ -15,7 +15,9 @@ from pipeline.io.yaml_files import read_yaml
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import log_once
 from tune.config import SearchConfig
-from tune.space import FIXED_KEYS, Choice, Range, SearchSpace, parse_space
+from tune.dimensions import Choice, Range
+from tune.parse_space import FIXED_KEYS, parse_space
+from tune.space import SearchSpace
 
 # Same as conf/search.yaml and conf/search-gan.yaml.
 DEFAULT_SPACES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,9 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.classifier.config import TrainClassifierConfig
-from tune.space import Choice, Range, SearchSpace, parse_space
+from tune.dimensions import Choice, Range
+from tune.parse_space import parse_space
+from tune.space import SearchSpace
 
 BASE = TrainClassifierConfig(shards=Path("shards"), run=Path("run"))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.charts import plain, truncate
+from tune.dimensions import Choice, Range
 from tune.report.results import Metric, format_value
-from tune.space import Choice, Range
 from tune.trials import Trial
 
 # An outlier, as of a training that diverged, would hide all other differences: the axis ends at the median

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.io.console import duration
 from pipeline.report.page import percent, write_page
+from tune.dimensions import Choice, Range
 from tune.report.axes import ParamAxis, has_outliers
 from tune.report.charts import (
     STATES,
@@ -23,7 +24,7 @@ from tune.report.charts import (
 )
 from tune.report.parallel_coordinates import parallel_coordinates
 from tune.report.results import Results, format_value
-from tune.space import Choice, Range, SearchSpace
+from tune.space import SearchSpace
 from tune.trials import Mode, Trial
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -13,12 +13,13 @@ import pytest
 
 from pipeline.report.charts import Chart
 from tests.helpers.html_page import Page, parse_checked
+from tune.dimensions import Choice, Range
 from tune.report.axes import MAX_TICKS, ParamAxis, ScoreAxis, jitter
 from tune.report.charts import importance_chart, learning_curves, param_vs_score, score_over_time
 from tune.report.parallel_coordinates import SPREAD, parallel_coordinates, wrap_name
 from tune.report.report import write_search_report
 from tune.report.results import Metric, Results, format_value
-from tune.space import Choice, Range, SearchSpace
+from tune.space import SearchSpace
 from tune.trials import Mode, Point, Trial
 
 RATE = Range(low=1e-4, high=1e-2, log=True)

@@ -10,7 +10,7 @@ import torch
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.sounds import train_config, write_shards
-from tune.space import parse_space
+from tune.parse_space import parse_space
 from tune.trial.replaced import keep_replaced, run_with_best_model
 from tune.trial.spec import TrialSpec
 from tune.trial.trainable import TrialTrainable

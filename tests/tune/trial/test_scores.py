@@ -18,7 +18,7 @@ from pipeline.training.run_folder import RunFolder
 from tests.helpers.label_sets import write_label_set_shards
 from tests.helpers.runs import SINGLE_WORKER
 from tests.helpers.sounds import gan_config, train_config, write_shards
-from tune.space import parse_space
+from tune.parse_space import parse_space
 from tune.trial.scores import REPEATED_KEY, trial_scores
 from tune.trial.spec import TrialSpec, open_trial_runs
 

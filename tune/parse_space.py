@@ -1,0 +1,132 @@
+"""Parsing of a search space: dotted keys of the training settings, each with a range or a list of choices.
+
+learning_rate: {low: 0.0005, high: 0.008, log: true}
+model.channels: [[16, 32, 64, 128], [32, 64, 128, 256]]
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from models.config import ConfigError, flat_values, leaf_fields
+from pipeline.distributed.resource_config import ResourceConfig
+from pipeline.training.config import TrainingConfig
+from tune.dimensions import Choice, Range
+from tune.space import SearchSpace
+
+# Keys that cannot be tuned, and the reason: set by the search, or without effect on training.
+FIXED_KEYS = {
+    "epochs": "set by --max-epochs",
+    "monitor": "set by --metric",
+    "multi_label": "set in --base",
+    "refit": "for the run of the result, as trials need validation clips",
+    "ensemble": "for the run of the result, as a trial is one model",
+    "seed": "set by --seed",
+    "split_seed": "set by --seed",
+    "fold": "set by --fold",
+    "num_folds": "set by --num-folds",
+    "val_fraction": "set by --val-fraction",
+    "val_split": "set by --inner-folds",
+    "shards": "set by --shards",
+    "run": "set by --run",
+    "keep": "always best",
+    "extra_shards": "set in --base",
+    "log_to": "set by --log-to",
+    "sample_every": "set in --base",
+    "samples_per_class": "set in --base",
+    "select_best": "always true",
+    "data_placement": "set in --base",
+    "checkpoint_minutes": "set in --base",
+    **dict.fromkeys(ResourceConfig.model_fields, "set by --workers-per-trial and similar flags"),
+}
+
+
+def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) -> SearchSpace:
+    """Parse a search space and validate it with the settings that it changes.
+
+    Args:
+        values: content of a YAML file.
+        base: settings of the training runs.
+        source: name of the file, for messages.
+
+    Raises:
+        ConfigError: an unknown or fixed key, an empty range, or values that the key's field rejects.
+    """
+    if not values:
+        raise ConfigError(
+            f"{source}: empty search space; add at least one key with a range, such as "
+            "learning_rate: {low: 0.0005, high: 0.008}"
+        )
+    fields = leaf_fields(type(base))
+    dimensions: dict[str, Range | Choice] = {}
+    for key, value in values.items():
+        if key in FIXED_KEYS:
+            raise ConfigError(f"{source}: '{key}' cannot be tuned: it is {FIXED_KEYS[key]}")
+        if key not in fields:
+            raise ConfigError(f"{source}: unknown key '{key}'; {_hint(key, value, fields)}")
+        dimension = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
+        dimensions[key] = _validate_values(base, key, dimension, source)
+    return SearchSpace(dimensions)
+
+
+def _hint(key: str, value: Any, fields: Mapping[str, Any]) -> str:
+    """Return what to write instead of an unknown key."""
+    tunable = sorted(set(fields) - set(FIXED_KEYS))
+    nested = [f"{key}.{name}" for name in value] if isinstance(value, dict) else []
+    if any(name in fields for name in nested):
+        return f"keys of groups are written with dots, as in '{nested[0]}: …'"
+    matches = difflib.get_close_matches(key, tunable, n=1, cutoff=0.5)
+    return f"did you mean '{matches[0]}'?" if matches else f"known keys: {', '.join(tunable)}"
+
+
+def _parse_dimension(key: str, value: Any, number_type: type | None, source: str) -> Range | Choice:
+    prefix = f"{source}: '{key}'"
+    if isinstance(value, list):
+        value = {"choices": value}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{prefix} = {value!r}: must be a range {{low: …, high: …}} or a list of choices")
+    if "choices" in value:
+        if value["choices"] == []:
+            raise ConfigError(f"{prefix}: no choices; list two or more values, or remove the key")
+        if isinstance(value["choices"], list) and len(value["choices"]) == 1:
+            raise ConfigError(f"{prefix}: a single choice is nothing to search; set it in --base instead")
+        return Choice.parse(value, prefix)
+    if "integer" in value:
+        raise ConfigError(
+            f"{prefix}: unknown key 'integer'; the setting itself says whether values are whole"
+        )
+    if number_type is None:
+        raise ConfigError(f"{prefix}: not numeric; use a list of choices instead of a range")
+    return Range.parse({**value, "integer": number_type is int}, prefix)
+
+
+def _numeric_type(annotation: Any) -> type | None:
+    """Return `int` or `float` if a field holds such numbers, also if it may be None."""
+    types = [annotation, *getattr(annotation, "__args__", ())]
+    return next((number_type for number_type in (int, float) if number_type in types), None)
+
+
+def _validate_values(
+    base: TrainingConfig, key: str, dimension: Range | Choice, source: str
+) -> Range | Choice:
+    """Validate both ends of a range, or all choices, against the training settings.
+
+    Returns:
+        The dimension with choices as the settings hold them: `"1e-3"` as a number, `8.0` as an integer.
+    """
+    if isinstance(dimension, Range):
+        for end in (dimension.low, dimension.high):
+            _setting(base, key, dimension.to_value(end), source)
+        return dimension
+    choices = [_setting(base, key, choice, source) for choice in dimension.choices]
+    return Choice.parse({"choices": choices}, f"{source}: '{key}'")
+
+
+def _setting(base: TrainingConfig, key: str, value: Any, source: str) -> Any:
+    """Return a value as the training settings hold it; raise `ConfigError` if they reject it."""
+    try:
+        return flat_values(base.with_overrides({key: value}).to_dict())[key]
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
