@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
+from models.settings import SpecAugmentConfig
 from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.classifier.baseline import linear_baseline
 from pipeline.classifier.config import TrainClassifierConfig

@@ -10,7 +10,8 @@ In the order to read:
 - `ensemble`: several classifiers that predict as one.
 - `norm`: its normalization layers, such as batch norm over all workers.
 - `fold_batch_norms`: makes batch norms a part of the convolutions, for prediction.
-- `batch_augment`: MixUp, SpecAugment, shift, stretch and gain.
+- `augmentation_params`: parameters of batch augmentation, sampled for each clip.
+- `batch_augment`: MixUp, SpecAugment, shift, stretch and gain by these parameters.
 - `device_batches`: batches of inference on a device, and copies there.
 - `schedule`, `ema`: learning rate schedule and average of the weights.
 - `confusion`: correct and confused clips by class, accuracy and macro-F1.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.batch_augment import REVERB_S, AugmentationTensors
+from models.augmentation_params import REVERB_S, AugmentationTensors
 
 _NEPER_PER_DB = math.log(10) / 10
 # Natural logarithm of 60 dB, by which a reverberation decays within its time (RT60).

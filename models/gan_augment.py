@@ -16,13 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.batch_augment import (
-    AugmentationTensors,
-    BatchAugmentation,
-    mask,
-    roll_and_gain,
-    sample_batch_augmentation,
-)
+from models.augmentation_params import AugmentationTensors, BatchAugmentation, sample_batch_augmentation
+from models.batch_augment import mask, roll_and_gain
 from models.settings import MAX_PROBABILITY, AdaConfig, GanAugmentConfig, MixUpConfig
 
 # Number of real clips within which the probability can go from 0 to 1.

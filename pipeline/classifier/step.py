@@ -19,18 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.batch_augment import (
-    AugmentationTensors,
-    BatchAugmentation,
-    add_sounds,
-    mask,
-    mix,
-    mix_powers,
-    mix_targets,
-    sample_batch_augmentation,
-    unite_targets,
-    warp_and_gain,
-)
+from models.augmentation_params import AugmentationTensors, BatchAugmentation, sample_batch_augmentation
+from models.batch_augment import add_sounds, mask, mix, mix_powers, mix_targets, unite_targets, warp_and_gain
 from pipeline.classifier.schedule import learning_rate
 from pipeline.classifier.state import TrainState
 from pipeline.training.optim import set_learning_rate

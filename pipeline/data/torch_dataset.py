@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.acoustics import Acoustics
-from models.batch_augment import AugmentationTensors, mask, sample_batch_augmentation, warp_and_gain
+from models.augmentation_params import AugmentationTensors, sample_batch_augmentation
+from models.batch_augment import mask, warp_and_gain
 from models.settings import MixUpConfig, SpecAugmentConfig
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.data.dataset import ShardDataset, open_dataset

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.batch_augment import AugmentationTensors
+from models.augmentation_params import AugmentationTensors
 from models.gan import Latents, sample_latents
 from models.gan_augment import apply_with_probability, augment, sample_augmentation, sample_uniform
 from models.gan_losses import discriminator_loss, diversity_loss, generator_loss, gradient_penalty

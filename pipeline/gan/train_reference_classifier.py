@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from models.batch_augment import SpecAugmentConfig
 from models.classifier import ClassifierConfig
+from models.settings import SpecAugmentConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.batch_augment import AugmentationTensors, BatchAugmentation
+from models.augmentation_params import AugmentationTensors, BatchAugmentation
 
 
 def to_tensors(params: BatchAugmentation, n_mels: int, num_frames: int) -> AugmentationTensors:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from models.batch_augment import MixUpConfig, SpecAugmentConfig
 from models.classifier import ClassifierConfig
 from models.gan import GanConfig
+from models.settings import MixUpConfig, SpecAugmentConfig
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
 from pipeline.classifier.config import TrainClassifierConfig

@@ -9,13 +9,8 @@ import pytest
 import torch
 
 from models.acoustics import Acoustics, reverberate
-from models.batch_augment import (
-    AugmentationTensors,
-    BatchAugmentation,
-    MixUpConfig,
-    SpecAugmentConfig,
-    sample_batch_augmentation,
-)
+from models.augmentation_params import AugmentationTensors, BatchAugmentation, sample_batch_augmentation
+from models.settings import MixUpConfig, SpecAugmentConfig
 from tests.helpers.augmentation import to_tensors
 
 B, M, T = 16, 8, 40

@@ -11,20 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.batch_augment import (
-    BatchAugmentation,
-    MixUpConfig,
-    SpecAugmentConfig,
-    mask,
-    mix,
-    mix_powers,
-    mix_targets,
-    roll_and_gain,
-    sample_batch_augmentation,
-    warp_and_gain,
-)
+from models.augmentation_params import BatchAugmentation, sample_batch_augmentation
+from models.batch_augment import mask, mix, mix_powers, mix_targets, roll_and_gain, warp_and_gain
 from models.ema import Ema
 from models.schedule import cosine_factor
+from models.settings import MixUpConfig, SpecAugmentConfig
 from tests.helpers.augmentation import to_tensors
 
 B, M, T = 16, 8, 20

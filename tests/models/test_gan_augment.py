@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.batch_augment import AugmentationTensors
+from models.augmentation_params import AugmentationTensors
 from models.config import ConfigError
 from models.gan_augment import (
     ADA_CLIPS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import batch_augment
+from models import augmentation_params
 from models.acoustics import reverberate
 from pipeline.audio import augment
 from pipeline.audio.augment import add_reverb
@@ -66,6 +66,6 @@ def test_reverberation_is_that_of_the_waveform_on_average():
 
 
 def test_ranges_are_those_of_waveform_augmentation():
-    assert batch_augment.REVERB_S == augment.REVERB_DECAY_S
-    assert batch_augment.REVERB_WET == augment.REVERB_WET
-    assert sorted(batch_augment.SNR_DB) == sorted(augment.SNR_DB)
+    assert augmentation_params.REVERB_S == augment.REVERB_DECAY_S
+    assert augmentation_params.REVERB_WET == augment.REVERB_WET
+    assert sorted(augmentation_params.SNR_DB) == sorted(augment.SNR_DB)

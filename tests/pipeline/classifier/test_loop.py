@@ -13,10 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.batch_augment import MixUpConfig
 from models.classifier import ClassifierConfig
 from models.norm import NormName
-from models.settings import InputName
+from models.settings import InputName, MixUpConfig
 from pipeline.classifier import loop, saved_state
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import plan_step, train_loop, train_step

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.batch_augment import MixUpConfig, SpecAugmentConfig, sample_batch_augmentation
+from models.augmentation_params import sample_batch_augmentation
 from models.ema import Ema
 from models.repetition import repeat_short_clips
+from models.settings import MixUpConfig, SpecAugmentConfig
 from models.texture import texture_statistics
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier import step

@@ -11,8 +11,9 @@ import sklearn.metrics
 import torch
 import torch.nn.functional as F
 
-from models.batch_augment import MixUpConfig, SpecAugmentConfig, add_sounds, unite_targets
+from models.batch_augment import add_sounds, unite_targets
 from models.classifier import ClassifierConfig
+from models.settings import MixUpConfig, SpecAugmentConfig
 from pipeline.classifier.inference import class_priors, predict_probabilities
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.prepare import prepare
