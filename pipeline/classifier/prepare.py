@@ -21,7 +21,7 @@ from pipeline.classifier.multi_label.label_mode import is_multi_label
 from pipeline.classifier.multi_label.targets import multi_label_targets, set_output_bias
 from pipeline.classifier.state import TrainState, steps_per_epoch
 from pipeline.data.extra_rows import append_extra_rows
-from pipeline.data.loader import mel_statistics, statistics_rows
+from pipeline.data.loader import input_statistics, statistics_rows
 from pipeline.data.split import Split, split_rows
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
@@ -106,21 +106,18 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
 def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> None:
     """Set mean and standard deviation of each mel band and statistic of the inputs of a network."""
 
-    def repeat(mel_1MT: Tensor) -> Tensor:
-        return repeat_short_clips(mel_1MT) if model.repeats_short_clips else mel_1MT
+    def inputs_of(mel_1MT: Tensor) -> list[Tensor]:
+        mel_1MT = repeat_short_clips(mel_1MT) if model.repeats_short_clips else mel_1MT
+        inputs = [mel_1MT]
+        if model.pcen is not None:
+            inputs.append(model.pcen.compress(mel_1MT))
+        if model.texture is not None:
+            inputs.append(texture_statistics(mel_1MT)[:, :, None])
+        return inputs
 
-    model.set_statistics(*mel_statistics(mels, rows, transform=repeat))
-    pcen = model.pcen
-    if pcen is not None:
-        pcen.set_statistics(
-            *mel_statistics(mels, rows, transform=lambda mel_1MT: pcen.compress(repeat(mel_1MT)))
-        )
-    if model.texture is not None:
-        model.texture.set_statistics(
-            *mel_statistics(
-                mels, rows, transform=lambda mel_1MT: texture_statistics(repeat(mel_1MT))[:, :, None]
-            )
-        )
+    parts = [part for part in (model, model.pcen, model.texture) if part is not None]
+    for part, (mean, std) in zip(parts, input_statistics(mels, rows, inputs_of), strict=True):
+        part.set_statistics(mean, std)
 
 
 def _acoustics(

@@ -148,10 +148,7 @@ def statistics_rows(train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS) -> n
 
 
 def mel_statistics(
-    mels: np.ndarray,
-    train: np.ndarray,
-    max_rows: int = MAX_STATISTICS_ROWS,
-    transform: Callable[[Tensor], Tensor] | None = None,
+    mels: np.ndarray, train: np.ndarray, max_rows: int = MAX_STATISTICS_ROWS
 ) -> tuple[Tensor, Tensor]:
     """Compute mean and standard deviation of each mel band over up to `max_rows` evenly spaced training rows.
 
@@ -159,19 +156,43 @@ def mel_statistics(
         mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
         train: indices of the training rows.
         max_rows: maximum number of rows to read.
-        transform: applied to spectrograms in dB, float32 `[shape=(1, n_mels, num_frames)]`.
 
     Returns:
         Mean and standard deviation in dB, float32 `[shape=(n_mels,)]` each.
     """
-    count, total, squares = 0, 0.0, 0.0
-    for row in statistics_rows(train, max_rows):
-        mel = mels[row].astype(np.float64)
-        if transform is not None:
-            mel = transform(torch.from_numpy(mel)[None].float())[0].double().numpy()
-        count += mel.shape[1]
-        total = total + mel.sum(axis=1)
-        squares = squares + (mel**2).sum(axis=1)
+    return input_statistics(mels, statistics_rows(train, max_rows), lambda mel_1MT: [mel_1MT])[0]
+
+
+def input_statistics(
+    mels: np.ndarray, rows: np.ndarray, inputs_of: Callable[[Tensor], list[Tensor]]
+) -> list[tuple[Tensor, Tensor]]:
+    """Compute mean and standard deviation over time and rows of inputs of a network; reads each row once.
+
+    Args:
+        mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
+        rows: indices of the rows.
+        inputs_of: returns inputs `[shape=(1, K, any)]` of a spectrogram in dB, float32
+            `[shape=(1, n_mels, num_frames)]`.
+
+    Returns:
+        Mean and standard deviation, float32 `[shape=(K,)]` each, of each input.
+    """
+    sums = [
+        [_sums(value_1KT[0]) for value_1KT in inputs_of(torch.from_numpy(mels[row][None].astype(np.float32)))]
+        for row in rows
+    ]
+    return [_mean_and_std(rows_of_input) for rows_of_input in zip(*sums, strict=True)]
+
+
+def _sums(value_KT: Tensor) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return number, sum and sum of squares of values over time."""
+    values = value_KT.double().numpy()
+    return values.shape[1], values.sum(axis=1), (values**2).sum(axis=1)
+
+
+def _mean_and_std(sums: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation from number, sum and sum of squares of several parts."""
+    count, total, squares = (sum(part[i] for part in sums) for i in range(3))
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
     return torch.from_numpy(np.asarray(mean, np.float32)), torch.from_numpy(np.asarray(std, np.float32))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.loader import batch_slices, epoch_batches, mel_statistics, subsample_evenly
+from pipeline.data.loader import (
+    batch_slices,
+    epoch_batches,
+    input_statistics,
+    mel_statistics,
+    subsample_evenly,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,3 +45,19 @@ def test_statistics_are_those_of_all_classes() -> None:
     mean, std = mel_statistics(mels, np.arange(3200))
     np.testing.assert_allclose(mean, labels.mean(), rtol=0.01)
     np.testing.assert_allclose(std, labels.std(), rtol=0.01)
+
+
+def test_statistics_of_several_inputs_are_those_of_their_values() -> None:
+    mels = np.random.default_rng(0).normal(-30, 9, (7, 4, 5)).astype(np.float16)
+    rows = np.array([0, 2, 3, 6])
+    plain, squared, means = input_statistics(
+        mels, rows, lambda mel_1MT: [mel_1MT, mel_1MT[:, :3].square(), mel_1MT.mean(dim=2, keepdim=True)]
+    )
+    values = mels[rows].astype(np.float64)
+    for (mean, std), expected in (
+        (plain, values),
+        (squared, values[:, :3] ** 2),
+        (means, values.mean(axis=2, keepdims=True)),
+    ):
+        np.testing.assert_allclose(mean, expected.mean(axis=(0, 2)), rtol=1e-4)
+        np.testing.assert_allclose(std, expected.std(axis=(0, 2)), rtol=1e-4)
