@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -24,8 +24,8 @@ class Range(Config):
     """Maximum."""
     log: bool = False
     """Sample on a log scale, such as for a learning rate."""
-    integer: bool = Field(False, exclude=True)
-    """Integers only; set from the type of the key."""
+    integer: ClassVar = False
+    """Whether all values are whole."""
 
     @model_validator(mode="after")
     def _check(self) -> Range:
@@ -77,6 +77,12 @@ class Range(Config):
         low, high = (math.log(v) if self.log else v for v in (self.low, self.high))
         scaled = low + min(max(position, 0.0), 1.0) * (high - low)
         return self.to_value(math.exp(scaled) if self.log else scaled)
+
+
+class IntegerRange(Range):
+    """Integers from `low` to `high`, both included, for settings that are integers."""
+
+    integer: ClassVar = True
 
 
 class Choice(Config):

@@ -13,7 +13,7 @@ from typing import Any
 from models.config import ConfigError, flat_values, leaf_fields
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.training.config import TrainingConfig
-from tune.dimensions import Choice, Range
+from tune.dimensions import Choice, IntegerRange, Range
 from tune.space import SearchSpace
 
 # Keys that cannot be tuned, and the reason: set by the search, or without effect on training.
@@ -93,13 +93,9 @@ def _parse_dimension(key: str, value: Any, number_type: type | None, source: str
         if isinstance(value["choices"], list) and len(value["choices"]) == 1:
             raise ConfigError(f"{prefix}: a single choice is nothing to search; set it in --base instead")
         return Choice.parse(value, prefix)
-    if "integer" in value:
-        raise ConfigError(
-            f"{prefix}: unknown key 'integer'; the setting itself says whether values are whole"
-        )
     if number_type is None:
         raise ConfigError(f"{prefix}: not numeric; use a list of choices instead of a range")
-    return Range.parse({**value, "integer": number_type is int}, prefix)
+    return (IntegerRange if number_type is int else Range).parse(value, prefix)
 
 
 def _numeric_type(annotation: Any) -> type | None:

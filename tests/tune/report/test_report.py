@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.report.charts import Chart
 from tests.helpers.html_page import Page, parse_checked
-from tune.dimensions import Choice, Range
+from tune.dimensions import Choice, IntegerRange, Range
 from tune.report.axes import MAX_TICKS, ParamAxis, ScoreAxis, jitter
 from tune.report.charts import importance_chart, learning_curves, param_vs_score, score_over_time
 from tune.report.parallel_coordinates import SPREAD, parallel_coordinates, wrap_name
@@ -287,11 +287,11 @@ def test_log_range_has_log_axis():
 
 def test_integer_range_has_whole_ticks():
     trials = [make_trial(i, [0.5], values={"depth": i}) for i in (3, 4, 6)]
-    axis = ParamAxis.from_trials("depth", Range(low=3, high=6, integer=True), trials)
+    axis = ParamAxis.from_trials("depth", IntegerRange(low=3, high=6), trials)
     chart = param_vs_score(axis, make_results(trials))
     assert layout(chart)["xaxis"]["dtick"] == 1
     assert sorted(traces(chart)["finished"]["x"]) == [3, 4, 6]
-    assert "dtick" not in ParamAxis("depth", Range(low=0, high=100, integer=True)).layout()
+    assert "dtick" not in ParamAxis("depth", IntegerRange(low=0, high=100)).layout()
 
 
 @pytest.mark.parametrize(
