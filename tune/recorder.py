@@ -10,13 +10,10 @@ from typing import Any
 import ray.tune
 
 from tune.search_writer import SearchWriter
-from tune.trial.scores import REPEATED_KEY
 from tune.trial.spec import TrialSpec
-from tune.trial.trainable import COMPLETED_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
+from tune.trial.trainable import COMPLETED_KEY, COPIED_KEY, ERROR_KEY, TRIAL_NUMBER_KEY, outcome
 from tune.trials import Point, SearchFolder, Trial
 
-# Keys of results that repeat a score.
-REPEATING_KEYS = (REPEATED_KEY, COMPLETED_KEY, ERROR_KEY)
 # Patterns in Ray's errors about the death of a process, and its cause as shown to users.
 _DEATH_CAUSES = {
     r"OutOfMemory|memory monitor": "out of memory",
@@ -38,6 +35,7 @@ class Recorder(ray.tune.Callback):
         self._start = time.monotonic() - earlier
         self._earlier_seconds = {trial.number: trial.seconds for trial in known}
         self._attempt_starts: dict[int, float] = {}
+        self._copies: dict[int, Any] = {}
         self.is_ending = False
         """Whether the whole search is ending: trials that end now were not stopped by the scheduler."""
 
@@ -64,13 +62,23 @@ class Recorder(ray.tune.Callback):
         record = self._update_time(trial)
         # A restarted trial reports earlier epochs again, and a last result the last score.
         last_epoch = record.points[-1].epoch if record.points else 0
-        is_new = result["epoch"] > last_epoch
-        if self._spec.mutates_params and not any(result.get(key) for key in REPEATING_KEYS):
-            is_new = True  # PBT and PB2 may train an epoch twice
-        if is_new:
+        if self._starts_copy(trial, result) or result["epoch"] > last_epoch:
             point = Point(result["epoch"], result["score"], round(self.elapsed_s, 3))
             record.points.append(point)
             self._writer.append_score(record.number, point)
+
+    def _starts_copy(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Return whether a trial (PBT, PB2) has continued from another one since its last result.
+
+        Its epochs are then new ones, also if it had trained as many before. Restarted from the same
+        checkpoint, as after the loss of its worker, it repeats them.
+        """
+        number = trial.config[TRIAL_NUMBER_KEY]
+        copy = (result.get(COPIED_KEY), dict(trial.config))
+        if copy[0] is None or copy == self._copies.get(number):
+            return False
+        self._copies[number] = copy
+        return True
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished, stopped, or failed with an error that it reported."""

@@ -11,7 +11,7 @@ import pytest
 from tests.tune.searches import search_config, space_and_base
 from tune.recorder import Recorder, failure_reason
 from tune.trial.scores import REPEATED_KEY
-from tune.trial.trainable import COMPLETED_KEY, TRIAL_NUMBER_KEY
+from tune.trial.trainable import COMPLETED_KEY, COPIED_KEY, TRIAL_NUMBER_KEY
 from tune.trials import Point, SearchFolder, Trial
 
 
@@ -32,6 +32,36 @@ def test_scores_of_a_resumed_trial_are_recorded_once(tmp_path: Path, mutates_par
     assert [line.split(", ")[1] for line in (tmp_path / "scores.jsonl").read_text().splitlines()] == [
         '"epoch": 2',
         '"epoch": 3',
+    ]
+
+
+def test_epochs_of_a_copied_trial_are_recorded_once(tmp_path: Path) -> None:
+    """PBT: the trial has trained three epochs, continues from the second of another trial, loses its worker
+    before and after it has saved a checkpoint of its own, and then continues from yet another trial."""
+    spec: Any = SimpleNamespace(mutates_params=True)
+    recorder = Recorder(SearchFolder(tmp_path), spec, 9, [record := Trial(0, {})])
+
+    def report(epoch: int, score: float, source: str | None = None, rate: float = 0.1) -> None:
+        trial = SimpleNamespace(config={TRIAL_NUMBER_KEY: 0, "learning_rate": rate})
+        result = {"epoch": epoch, "score": score} | ({COPIED_KEY: source} if source else {})
+        recorder.on_trial_result(0, [], trial, result)
+
+    for epoch in (1, 2, 3):
+        report(epoch, 0.1)
+    for epoch in (3, 4, 3, 4, 5):
+        report(epoch, 0.2, "trials/0001/2", 0.2)
+    for epoch in (5, 6):
+        report(epoch, 0.2, rate=0.2)
+    for epoch in (5, 6):
+        report(epoch, 0.3, "trials/0002/4", 0.2)
+    for epoch in (5, 6):  # the same checkpoint, and other values
+        report(epoch, 0.4, "trials/0002/4", 0.3)
+    recorder.close()
+    assert [(point.epoch, point.score) for point in record.points] == [
+        *((epoch, 0.1) for epoch in (1, 2, 3)),
+        *((epoch, 0.2) for epoch in (3, 4, 5, 6)),
+        *((epoch, 0.3) for epoch in (5, 6)),
+        *((epoch, 0.4) for epoch in (5, 6)),
     ]
 
 

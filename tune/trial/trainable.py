@@ -29,6 +29,8 @@ from tune.trials import SearchFolder, State, better
 
 # Keys of results, in addition to `epoch`, `score`, `best` (score so far) and `seconds` (of this attempt).
 ERROR_KEY, COMPLETED_KEY = "error", "completed"
+# Key of a result: checkpoint of another trial from which this one continues.
+COPIED_KEY = "copied_from"
 # Key of a trial's Ray Tune configuration, in addition to the keys of the search space.
 TRIAL_NUMBER_KEY = "trial_number"
 _POINTER_FILE = "checkpoint.json"
@@ -76,6 +78,8 @@ class TrialTrainable(ray.tune.Trainable):
             new = next(self._scores)
             best = better(self._spec.mode)(new["score"], self._last_metrics.get("best", new["score"]))
             self._last_metrics = {**new, "best": best, "seconds": time.monotonic() - self._start}
+            if self._is_copy:
+                self._last_metrics[COPIED_KEY] = str(self._source)
             return dict(self._last_metrics)
         except StopIteration:
             return {**self._last_metrics, COMPLETED_KEY: True, "done": True}
@@ -85,13 +89,19 @@ class TrialTrainable(ray.tune.Trainable):
                 raise
             return {**self._last_metrics, ERROR_KEY: self._describe(cause), "done": True}
 
+    @property
+    def _is_copy(self) -> bool:
+        """Whether the trial continues from the checkpoint of another one."""
+        own = SearchFolder(self._spec.folder).trial(self._number)
+        return self._source is not None and not self._source.is_relative_to(own)
+
     def _settings(self) -> list[Any]:
         return self._spec.settings(self._number, self._spec.space.decode(self._raw_params))
 
     def _start_training(self) -> Generator[dict[str, Any], None, None]:
         settings = self._settings()
         if self._source is not None:
-            if not self._source.is_relative_to(SearchFolder(self._spec.folder).trial(self._number)):
+            if self._is_copy:
                 keep_replaced(self._spec, self._number, settings[0].run)
             for fold, config in enumerate(settings, start=1):
                 copy_tree(self._source / f"fold_{fold}", config.run / "checkpoints")

@@ -13,7 +13,7 @@ from tests.helpers.sounds import train_config, write_shards
 from tune.parse_space import parse_space
 from tune.trial.replaced import keep_replaced, run_with_best_model
 from tune.trial.spec import TrialSpec
-from tune.trial.trainable import TrialTrainable
+from tune.trial.trainable import COPIED_KEY, TrialTrainable
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,6 +78,25 @@ def test_learning_rate_follows_the_epochs(augmented_shards: Path, tmp_path: Path
     ]
     # Of the last step of an epoch, which is a smaller part of it where there are more steps.
     assert rates[0][3:] == pytest.approx(rates[1][3:], abs=0.1 * max(rates[1]))
+
+
+def test_results_name_the_checkpoint_of_another_trial(augmented_shards: Path, tmp_path: Path) -> None:
+    """Not that of the trial itself, from which it is restarted after the loss of its worker."""
+    spec = make_spec(augmented_shards, tmp_path / "search", {"augmentation_strength": [0.0, 1.0]}, 4)
+    first, second = trial(spec, 0, augmentation_strength="0.0"), trial(spec, 1, augmentation_strength="1.0")
+    assert COPIED_KEY not in first.step() | second.step()
+    for folder in (tmp_path / "other", tmp_path / "own"):
+        folder.mkdir()
+    second.save_checkpoint(str(tmp_path / "other"))
+    first.reset_config({"trial_number": 0, "augmentation_strength": "1.0"})
+    first.load_checkpoint(str(tmp_path / "other"))
+    result = first.step()
+    assert result["epoch"] == 2 and Path(result[COPIED_KEY]).is_dir()
+    first.save_checkpoint(str(tmp_path / "own"))
+    first.reset_config({"trial_number": 0, "augmentation_strength": "1.0"})
+    first.load_checkpoint(str(tmp_path / "own"))
+    result = first.step()
+    assert result["epoch"] == 3 and COPIED_KEY not in result
 
 
 def test_model_is_that_of_the_best_epoch(augmented_shards: Path, tmp_path: Path) -> None:
