@@ -41,6 +41,7 @@ from tune.result import write_results
 from tune.settings import base_settings, base_values, choose_metric, load_search_space
 from tune.tracked_search import SEARCH_RUNS
 from tune.trial.spec import TrialSpec
+from tune.trial.unrecorded import with_unrecorded_epochs
 from tune.trials import SearchFolder, Trial
 
 # Metrics that are undefined without clips of a class.
@@ -110,9 +111,9 @@ def _run_and_report(
     if isinstance(spec.base, TrainGanConfig):
         train_and_share_reference_classifier(spec, range(config.trials))
     try:
-        trials = run_trials(config, spec, plan, known, remaining)
+        trials = with_unrecorded_epochs(spec, run_trials(config, spec, plan, known, remaining))
     except KeyboardInterrupt:
-        known = folder.read()
+        known = with_unrecorded_epochs(spec, folder.read())
         if any(trial.points for trial in known):
             write_results(config, spec, known)
         raise

@@ -21,6 +21,8 @@ from tests.helpers.sounds import gan_config, train_config, write_shards
 from tune.parse_space import parse_space
 from tune.trial.scores import REPEATED_KEY, trial_scores
 from tune.trial.spec import TrialSpec, open_trial_runs
+from tune.trial.unrecorded import with_unrecorded_epochs
+from tune.trials import Point, State, Trial
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,29 @@ def test_interrupted_trial_repeats_scores_and_resumes(shards: Path, tmp_path: Pa
     repeated = [{**score, REPEATED_KEY: True} for score in uninterrupted]
     assert run_trial(spec) == repeated[:2] + uninterrupted[2:]
     assert run_trial(spec) == repeated  # also once it is complete
+
+
+@pytest.mark.parametrize(
+    "overrides, state, epochs",
+    [
+        ({}, "running", 2),
+        ({}, "stopped", 1),
+        ({"mutates_params": True}, "running", 1),
+        ({"inner_folds": 2}, "running", 1),
+    ],
+    ids=["unfinished", "stopped", "population", "inner folds"],
+)
+def test_epochs_that_ended_after_the_search_are_found(
+    shards: Path, tmp_path: Path, overrides: dict[str, object], state: State, epochs: int
+) -> None:
+    """The driver was interrupted while the score of the second epoch was on its way."""
+    spec = trial_spec(shards, tmp_path, **overrides)
+    scores = [Point(score["epoch"], score["score"], 5.0) for score in run_trial(spec, max_scores=2)]
+    trial = Trial(0, {"learning_rate": 5e-3}, state, points=scores[:1])
+    (completed,) = with_unrecorded_epochs(spec, [trial])
+    assert completed.points == scores[:epochs] and trial.points == scores[:1]
+    (unstarted,) = with_unrecorded_epochs(spec, [Trial(1, {"learning_rate": 5e-3})])
+    assert unstarted.points == []
 
 
 def test_interrupted_inner_folds_have_scores_of_the_same_epoch(shards: Path, tmp_path: Path) -> None:
