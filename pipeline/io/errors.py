@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pipeline.io.store_errors import StoreAccessError, StoreError
 
+_RESUME = "run the command again to resume"
+
 
 class UserError(Exception):
     """Ends a command with exit code 2 and one line that names the setting, its value and the fix."""
@@ -17,12 +19,14 @@ class UserError(Exception):
 
 def explain_os_error(error: OSError, action: str) -> str:
     """Format a failed read or write in one line: action (such as `writing x.csv`), reason and fix."""
-    if isinstance(error, StoreAccessError):
-        return f"permission denied while {action}: {error}; check credentials and rights"
     if isinstance(error, StoreError):
-        return f"{error} while {action}"
+        text = f"{error} while {action}"
+        if isinstance(error, StoreAccessError):
+            text = f"permission denied while {action}: {error}; check credentials and rights"
+        # Credentials may expire in the middle of a long run, and all commands that write can resume.
+        return f"{text}; {_RESUME}" if action.startswith("writing") else text
     if error.errno == errno.ENOSPC:
-        return f"disk full while {action}: free some space and run the command again to resume"
+        return f"disk full while {action}: free some space and {_RESUME}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"permission denied while {action}: {error.strerror}; choose a writable location"
     # Errors of object stores have no strerror, and span several lines.

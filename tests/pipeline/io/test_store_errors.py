@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from pipeline.data.shards import read_shard, read_shard_footer
-from pipeline.io.errors import UserError
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import to_path
 from pipeline.io.store_errors import StoreAccessError, StoreError, store_error, without_secrets
 from pipeline.io.transient_errors import is_transient
@@ -76,6 +76,21 @@ def test_unusable_credentials_are_named_without_the_token(server: S3Server, stat
         assert str(error.value) == f"s3://sounds denies access ({code}: Reason of {code}.)", name
         assert not is_transient(error.value)
         assert error.value.uri == "s3://sounds/x"
+
+
+def test_failed_writes_say_that_the_command_can_resume(server: S3Server) -> None:
+    """Temporary credentials may expire in the middle of a training."""
+    path = server.bucket() / "x"
+    for status, code, hint in (
+        (400, "ExpiredToken", "; check credentials and rights; run the command again to resume"),
+        (501, "NotImplemented", "; run the command again to resume"),
+    ):
+        refuse(server, status, code)
+        for action, is_write in (("writing to", True), ("reading", False)):
+            access = requests_of(path)["write" if is_write else "read"]
+            with pytest.raises(UserError) as error, report_os_errors(action, path):
+                access()
+            assert str(error.value).endswith(hint) == is_write, error.value
 
 
 def test_bucket_in_another_region_is_named(server: S3Server) -> None:
