@@ -49,6 +49,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "modulation spectrum": {"model": {"modulation": True}},
         "no modulation spectrum": {"model": {"modulation": False}},
         "texture statistics": {"model": {"texture": True}},
+        "no texture statistics": {"model": {"texture": False}},
         "db+pcen": {"model": {"input": "db+pcen"}},
         "padded clips": {"model": {"padding": "silence"}},
         "no stretch": {"spec_augment": {"time_stretch": 0.0}},

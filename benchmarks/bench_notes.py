@@ -35,6 +35,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "default": {},
         "no modulation spectrum": {"modulation": False},
         "texture statistics": {"texture": True},
+        "no texture statistics": {"texture": False},
         "db+pcen": {"input": "db+pcen"},
     }
 )

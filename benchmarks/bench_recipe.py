@@ -97,6 +97,7 @@ VARIANTS: dict[str, Variant] = {
     "modulation spectrum": Variant({"model": {"modulation": True}}),
     "no modulation spectrum": Variant({"model": {"modulation": False}}),
     "texture statistics": Variant({"model": {"texture": True}}),
+    "no texture statistics": Variant({"model": {"texture": False}}),
     "PCEN": Variant({"model": {"input": "pcen"}}),
     "dB and PCEN": Variant({"model": {"input": "db+pcen"}}),
     "7 augmented copies, 20 epochs": Variant({"epochs": 20}, copies=7),

@@ -24,14 +24,16 @@ from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 
 def predict_folds(run: Path) -> list[Scored]:
     """Return what the model of each fold of a cross-validation predicts for its held-out clips."""
-    scored = []
-    for fold in RunFolder(run).read_json(CROSSVAL_NAME)["folds"]:
-        fold_run = run / f"fold_{fold['fold']}"
-        saved = load_predictor(fold_run)
-        dataset, rows, _ = select_rows(EvaluateConfig(run=fold_run, split="held-out"), saved)
-        mels = np.stack([dataset.mels[row] for row in rows])
-        scored.append(Scored(predict_probabilities(saved.model, mels), dataset.labels[rows]))
-    return scored
+    folds = RunFolder(run).read_json(CROSSVAL_NAME)["folds"]
+    return [predict_held_out(run / f"fold_{fold['fold']}") for fold in folds]
+
+
+def predict_held_out(run: Path) -> Scored:
+    """Return what the model of a run predicts for its held-out clips."""
+    saved = load_predictor(run)
+    dataset, rows, _ = select_rows(EvaluateConfig(run=run, split="held-out"), saved)
+    mels = np.stack([dataset.mels[row] for row in rows])
+    return Scored(predict_probabilities(saved.model, mels), dataset.labels[rows])
 
 
 def summarize(folds: list[Scored]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What texture statistics add: each head of trained classifiers by itself, their mean, and an SVM.
 
-    melray crossval --shards SHARDS --run RUN --model.texture
-    python -m benchmarks.bench_texture --run RUN [--add RUN_WITHOUT_TEXTURE]
+    melray crossval --shards SHARDS --run RUN --seed 42    (and further runs with other seeds)
+    python -m benchmarks.bench_texture --runs RUN_42/fold_* --runs RUN_43/fold_* ...
 
-Every fold is predicted by what was trained on the others: the heads of its model, and an SVM on the texture
-statistics of the training clips and their augmented copies. Logits are averaged with several weights, then
-calibrated by a temperature from the other folds.
+Each run scores its held-out clips: by its two heads, and by an SVM on the texture statistics of the training
+clips and their augmented copies. Logits are averaged with several weights, then calibrated by a temperature
+from the other runs of the same seed. Both heads are trained independently of each other, so that the first
+alone is what a network without texture statistics would be.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.bench_calibration import Scored, calibrated
-from benchmarks.bench_seeds import predict_folds
+from benchmarks.bench_seeds import predict_held_out
 from benchmarks.common import save_result
 from models.repetition import repeat_short_clips
 from models.texture import MAX_DEVIATIONS, texture_statistics
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.predictor_model import load_classifier
 from pipeline.training.run import load_run_data
-from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
@@ -79,29 +79,67 @@ def weighted(
             Scored(torch.from_numpy((1 - weight) * a + weight * b).softmax(1).numpy(), c)
             for a, b, c in zip(first, second, labels, strict=True)
         ]
-        scores[f"{weight:g}"] = Scored.join(calibrated(folds)).summary()
+        accuracies = [fold.summary()["accuracy"] for fold in folds]
+        scores[f"{weight:g}"] = {
+            "mean_accuracy": float(np.mean(accuracies)),
+            "accuracies": accuracies,
+            **{f"clips_{key}": value for key, value in Scored.join(calibrated(folds)).summary().items()},
+        }
     return scores
+
+
+def score_seed(runs: Sequence[Path], added: Sequence[Path]) -> dict[str, Any]:
+    """Return the scores of the runs of a seed, by what is averaged and with which weight."""
+    folds = [predict_fold(run) for run in runs]
+    labels = [fold.labels for fold in folds]
+    convolutions, texture, svm = ([fold[i] for fold in folds] for i in range(3))
+    scores = {
+        "heads_by_weight_of_texture": weighted(convolutions, texture, labels),
+        "convolutions_and_svm_by_weight_of_svm": weighted(convolutions, svm, labels),
+    }
+    if added:
+        others = [np.log(np.maximum(predict_held_out(run).probabilities, 1e-30)) for run in added]
+        scores["added_and_svm_by_weight_of_svm"] = weighted(others, svm, labels)
+    return scores
+
+
+def summarize(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and standard deviation over seeds of the accuracy, and the mean log loss."""
+    summary: dict[str, Any] = {}
+    for name, weights in seeds[0].items():
+        summary[name] = {}
+        for weight in weights:
+            scores = [seed[name][weight] for seed in seeds]
+            means = [score["mean_accuracy"] for score in scores]
+            summary[name][weight] = {
+                "accuracy": float(np.mean(means)),
+                "std_over_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+                "log_loss": float(np.mean([score["clips_log_loss"] for score in scores])),
+                "ece": float(np.mean([score["clips_ece"] for score in scores])),
+            }
+    return summary
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--run", type=Path, required=True, help="cross-validation with --model.texture")
-    parser.add_argument("--add", type=Path, help="one without, whose models are averaged with the SVM")
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", action="append", required=True, help="runs of a seed; repeatable"
+    )
+    parser.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        action="append",
+        help="other runs of the same folds, for each --runs, whose models are averaged with the SVM",
+    )
     parser.add_argument("--result", default="texture", help="name of the result file")
     options = parser.parse_args()
-    numbers = [fold["fold"] for fold in RunFolder(options.run).read_json(CROSSVAL_NAME)["folds"]]
-    folds = [predict_fold(options.run / f"fold_{number}") for number in numbers]
-    labels = [fold.labels for fold in folds]
-    svm = [fold.svm for fold in folds]
-    convolutions = [fold.convolutions for fold in folds]
-    result: dict[str, Any] = {
-        "heads_by_weight_of_texture": weighted(convolutions, [fold.texture for fold in folds], labels),
-        "svm_by_weight": weighted(convolutions, svm, labels),
-    }
-    if options.add is not None:
-        others = [np.log(np.maximum(fold.probabilities, 1e-30)) for fold in predict_folds(options.add)]
-        result["svm_by_weight_with_added"] = weighted(others, svm, labels)
-    for name, scores in result.items():
+    seeds = [
+        score_seed(runs, added)
+        for runs, added in zip(options.runs, options.add or [[]] * len(options.runs), strict=True)
+    ]
+    result: dict[str, Any] = {"summary": summarize(seeds), "seeds": seeds}
+    for name, scores in result["summary"].items():
         print(name)
         for weight, score in scores.items():
             print(f"  {weight}: {score['accuracy']:.1%}, log loss {score['log_loss']:.3f}")

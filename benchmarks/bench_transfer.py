@@ -34,7 +34,7 @@ PROGRAMS = tuple(program for program in range(128) if program != 125)
 PITCHES = range(36, 85, 4)
 VELOCITIES = (60, 110)
 PRETRAINING_EPOCHS = 40
-NETWORK = SMALL_NETWORK | {"modulation": False}
+NETWORK = SMALL_NETWORK | {"modulation": False, "texture": False}
 # Epochs of the second training, by the clips of each class that it has (None: all).
 EPOCHS: Mapping[int | None, int] = MappingProxyType({None: 80, 8: 240})
 # Settings of the second training that differ from the defaults; the first one starts from random weights.

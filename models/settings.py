@@ -15,7 +15,7 @@ TIMM_PREFIX = "timm:"
 InputName = Literal["db", "pcen", "db+pcen"]
 NormName = Literal["batch", "group", "sync"]
 # Settings of a classifier of before there was a choice, which its files lack.
-FORMER_SETTINGS = {"padding": "silence", "modulation": False}
+FORMER_SETTINGS = {"padding": "silence", "modulation": False, "texture": False}
 LossName = Literal["relativistic", "hinge", "non-saturating"]
 # Above this probability, augmentations leak into the generated clips (Karras et al. 2020, figure 4).
 MAX_PROBABILITY = 0.8
@@ -49,7 +49,7 @@ class ClassifierConfig(Config):
     modulation: bool = True
     """The network also sees the modulation spectrum of the clip (Greenberg and Kingsbury 1997), in which
     sounds that repeat, such as rotors, engines and clocks, have lines."""
-    texture: bool = False
+    texture: bool = True
     """A second head sees statistics over time of the levels of the clip (McDermott and Simoncelli 2011), by
     which rain, surf, fire and engines are heard; probabilities are a mean of both heads."""
     norm: NormName = "batch"

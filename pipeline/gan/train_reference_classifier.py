@@ -41,6 +41,7 @@ NETWORKS: dict[Purpose, ClassifierConfig] = {
         dropout=0.2,
         padding="silence",
         modulation=False,
+        texture=False,
     ),
     "evaluation": ClassifierConfig(
         channels=(24, 48, 96, 128),
@@ -49,6 +50,7 @@ NETWORKS: dict[Purpose, ClassifierConfig] = {
         dropout=0.3,
         padding="silence",
         modulation=False,
+        texture=False,
     ),
 }
 # Maximum epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more

@@ -59,7 +59,9 @@ def extract_config(data: Path, out: Path, copies: int = 1, **overrides: object) 
 
 
 # Mistakes some clips after a few epochs, as tests of mistakes need; together with a head on texture, none.
-SMALL_NETWORK = ClassifierConfig(channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1)
+SMALL_NETWORK = ClassifierConfig(
+    channels=(8, 16), convs_per_block=1, embedding_dim=16, dropout=0.1, texture=False
+)
 
 
 def train_config(shards: Path, run: Path, **overrides: object) -> TrainClassifierConfig:

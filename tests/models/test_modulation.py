@@ -82,8 +82,9 @@ def test_matrix_is_computed_once() -> None:
 def test_stages_hold_all_weights_in_order() -> None:
     model = Classifier(SMALL, 16, 3)
     names = [name for names in model.stages.values() for name in names]
-    assert names == [name for name in model.state_dict() if not name.startswith("mel_")]
-    assert list(model.stages)[-3:] == ["modulation", "projection", "head"]
+    statistics = ("mel_mean_M", "mel_std_M", "texture.mean_K", "texture.std_K")
+    assert names == [name for name in model.state_dict() if name not in statistics]
+    assert list(model.stages)[-4:] == ["modulation", "texture", "projection", "head"]
 
 
 def test_all_weights_of_the_branch_are_trained() -> None:

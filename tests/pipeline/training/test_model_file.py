@@ -55,19 +55,16 @@ def change_metadata(run: Path, **changes: Any) -> None:
     save_tensors(run / MODEL_NAME, tensors, metadata)
 
 
-def test_classifier_of_before_modulation_spectrum_is_loaded(tmp_path: Path) -> None:
+def test_classifier_of_before_modulation_and_texture_is_loaded(tmp_path: Path) -> None:
     model = small_network(len(CLASS_NAMES))
-    config = model.config.model_copy(update={"modulation": False, "padding": "silence"})
+    config = model.config.model_copy(update=FORMER_SETTINGS)
     former = Classifier(config, SMALL_FEATURES.mel.n_mels, len(CLASS_NAMES)).eval()
     save_model(tmp_path, former, ClassifierMetadata(model=config, **SETTINGS))
-    unknown = {
-        name: value
-        for name, value in config.to_dict().items()
-        if name not in {*FORMER_SETTINGS, "modulation"}
-    }
+    unknown = {name: value for name, value in config.to_dict().items() if name not in FORMER_SETTINGS}
     change_metadata(tmp_path, model=unknown)
     saved = load_classifier(tmp_path)
-    assert saved.metadata.model == config and saved.model.modulation is None
+    assert saved.metadata.model == config
+    assert saved.model.modulation is None and saved.model.texture is None
     mel_BMT = torch.randn(2, *SMALL_FEATURES.shape)
     torch.testing.assert_close(saved.model(mel_BMT), former(mel_BMT))
 

@@ -215,17 +215,18 @@ def test_run_of_older_version_lacks_new_settings_with_their_defaults(tmp_path: P
         folder.begin("train-classifier", other, Path("/shards"), [DATASET], defaults=defaults)
 
 
-def test_run_of_older_version_keeps_its_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["modulation", "texture"])
+def test_run_of_older_version_keeps_its_network(tmp_path: Path, name: str) -> None:
     """It is not resumed with a network that has other weights, but with the former one."""
     defaults = TrainClassifierConfig.default_settings()
-    network = ClassifierConfig(modulation=True).to_dict()
-    old = {name: value for name, value in network.items() if name != "modulation"}
+    network = ClassifierConfig(modulation=True, texture=True).to_dict()
+    old = {key: value for key, value in network.items() if key != name}
     folder = RunFolder(tmp_path / "run")
     folder.begin("train-classifier", defaults | {"model": old}, Path("/shards"), [DATASET])
-    with pytest.raises(UserError, match=r"a run with model\.modulation = False \(requested True\)"):
+    with pytest.raises(UserError, match=rf"a run with model\.{name} = False \(requested True\)"):
         requested = defaults | {"model": network}
         folder.begin("train-classifier", requested, Path("/shards"), [DATASET], defaults=defaults)
-    former = defaults | {"model": network | {"modulation": False}}
+    former = defaults | {"model": network | {name: False}}
     folder.begin("train-classifier", former, Path("/shards"), [DATASET], defaults=defaults)
 
 
