@@ -58,7 +58,6 @@ class Classifier(nn.Module):
         self.modulation = ModulationBranch(n_mels, features, config.norm) if config.modulation else None
         if self.modulation is not None:
             features += self.modulation.num_features
-        self.texture = TextureHead(config, n_mels, num_classes) if config.texture else None
         self.projection = nn.Sequential(nn.Linear(features, config.embedding_dim), nn.ReLU(inplace=True))
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
@@ -67,6 +66,7 @@ class Classifier(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.embedding_dim, num_classes),
         )
+        self.texture = TextureHead(config, n_mels, num_classes) if config.texture else None
 
     @property
     def stages(self) -> dict[str, list[str]]:
@@ -81,10 +81,11 @@ class Classifier(nn.Module):
             }
         if self.modulation is not None:
             stages["modulation"] = _prefixed("modulation", self.modulation.state_dict())
-        if self.texture is not None:
-            stages["texture"] = _prefixed("texture.layers", self.texture.layers.state_dict())
         ends = {"projection": self.projection, "head": self.head}
-        return stages | {part: _prefixed(part, module.state_dict()) for part, module in ends.items()}
+        stages |= {part: _prefixed(part, module.state_dict()) for part, module in ends.items()}
+        if self.texture is not None:
+            stages["head"] += _prefixed("texture.layers", self.texture.layers.state_dict())
+        return stages
 
     @property
     def output_names(self) -> set[str]:

@@ -1,17 +1,20 @@
 """Texture: statistics over time of the levels of a clip's mel bands (McDermott and Simoncelli 2011).
 
 Rain, surf, fire, wind and engines have no shape that a clip repeats; they are heard by statistics of their
-envelopes: how levels are distributed, how fast they change, which bands change together. A small network on
+envelopes: how levels are distributed, how fast they change, which bands change together. A kernel machine on
 such statistics alone is mistaken about other clips than convolutions, so that the mean of both is right more
 often than either.
 
 Shape suffixes: B batch, M mel bands, T frames, G groups of bands, F modulation frequencies, K statistics,
-C classes.
+R random features, C classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import torch
@@ -36,14 +39,14 @@ LEVEL_OCTAVES, LINE_OCTAVES = (11, 0.5), (3, 2.0)
 MIN_DEVIATION_DB = 0.1
 # Statistics further from their mean over the training data, in standard deviations, are clipped.
 MAX_DEVIATIONS = 5.0
-# Hidden units, as a multiple of the size of the clip embedding.
-HIDDEN_FACTOR = 4
+# Random features, as a multiple of the size of the clip embedding.
+FEATURES_FACTOR = 16
 # Weight of its logits in the mean with those of the head on the clip embedding.
 TEXTURE_WEIGHT = 0.4
 
 
 class TextureHead(nn.Module):
-    """Small network on texture statistics, with logits of its own."""
+    """Kernel machine on texture statistics, with logits of its own: linear in random features."""
 
     mean_K: Tensor
     std_K: Tensor
@@ -53,24 +56,52 @@ class TextureHead(nn.Module):
         num_statistics = texture_statistics(torch.zeros(1, n_mels, 2)).shape[1]
         self.register_buffer("mean_K", torch.zeros(num_statistics))
         self.register_buffer("std_K", torch.ones(num_statistics))
-        hidden = HIDDEN_FACTOR * config.embedding_dim
-        self.layers = nn.Sequential(
-            nn.Dropout(config.dropout),
-            nn.Linear(num_statistics, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(config.dropout),
-            nn.Linear(hidden, num_classes),
-        )
+        num_features = FEATURES_FACTOR * config.embedding_dim
+        self.features = RandomFeatures(num_statistics, num_features)
+        self.layers = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(num_features, num_classes))
 
     def forward(self, mel_BMT: Tensor) -> Tensor:
         """Return logits `[shape=(B, C)]` of spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
         statistics_BK = (texture_statistics(mel_BMT) - self.mean_K) / self.std_K
-        return self.layers(statistics_BK.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS))
+        return self.layers(self.features(statistics_BK.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)))
 
     def set_statistics(self, mean_K: Tensor, std_K: Tensor) -> None:
         """Set mean and standard deviation of each statistic over the training data."""
         self.mean_K.copy_(mean_K)
         self.std_K.copy_(std_K.clamp(min=1e-3))
+
+
+class RandomFeatures(nn.Module):
+    """Cosines of random projections, whose products approximate a Gaussian kernel (Rahimi and Recht 2007).
+
+    The mean product of the features of two inputs is half their kernel exp(-d² / 2), where d is the root mean
+    square of their differences. The projections are the same in all networks: they are neither weights nor
+    buffers, which would be saved, averaged and sent to all workers.
+    """
+
+    def __init__(self, num_inputs: int, num_features: int):
+        super().__init__()
+        self._projection_KR, self._phase_R = _random_projection(num_inputs, num_features)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the projections as well."""
+        self._projection_KR, self._phase_R = fn(self._projection_KR), fn(self._phase_R)
+        return super()._apply(fn, recurse)
+
+    def forward(self, input_BK: Tensor) -> Tensor:
+        """Return features in [-1, 1], float32 `[shape=(B, R)]`."""
+        with float32_only(input_BK.device):
+            return torch.cos(input_BK.float() @ self._projection_KR + self._phase_R)
+
+
+@cache
+def _random_projection(num_inputs: int, num_features: int) -> tuple[Tensor, Tensor]:
+    """Return directions `[shape=(K, R)]` and phases `[shape=(R,)]` of random features, always the same."""
+    # Of NumPy's generators, it is the one whose numbers are guaranteed never to change.
+    random = np.random.RandomState(0)
+    projection = random.standard_normal((num_inputs, num_features)) / np.sqrt(num_inputs)
+    phase = random.uniform(0, 2 * np.pi, num_features)
+    return torch.from_numpy(projection.astype(np.float32)), torch.from_numpy(phase.astype(np.float32))
 
 
 def texture_statistics(mel_BMT: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def test_stages_hold_all_weights_in_order(arch: ArchName) -> None:
     names = [name for names in model.stages.values() for name in names]
     statistics = {"mel_mean_M", "mel_std_M", "texture.mean_K", "texture.std_K"}
     assert names == [name for name in model.state_dict() if name not in statistics]
-    assert len(model.stages) == 3 + 5
+    assert len(model.stages) == 3 + 4
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

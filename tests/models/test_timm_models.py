@@ -47,8 +47,7 @@ def test_stages_hold_all_weights_once(name: str) -> None:
     names = [name for names in model.stages.values() for name in names]
     statistics = {"mel_mean_M", "mel_std_M", "texture.mean_K", "texture.std_K"}
     assert sorted(names) == sorted(model.state_dict().keys() - statistics)
-    assert len(model.stages) > 6
-    assert list(model.stages)[-4:] == ["modulation", "texture", "projection", "head"]
+    assert len(model.stages) > 5 and list(model.stages)[-3:] == ["modulation", "projection", "head"]
 
 
 @needs_timm

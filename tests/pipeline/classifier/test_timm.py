@@ -99,7 +99,7 @@ def test_weights_of_color_images_are_converted(shards: Path, tmp_path: Path, suf
         if not name.startswith("fc."):
             torch.testing.assert_close(actual[f"backbone.model.{name}"], value, msg=name)
     assert state.initial_weights.startswith(f"weights of {path}; loaded: backbone.0, backbone.1,")
-    assert state.initial_weights.endswith("; new: modulation, texture, projection, head")
+    assert state.initial_weights.endswith("; new: modulation, projection, head")
 
 
 @needs_timm
