@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from models.texture import (
     NUM_CORRELATED,
     NUM_GROUPS,
     TEXTURE_WEIGHT,
+    RandomFeatures,
     TextureHead,
     octave_slices,
     texture_statistics,
@@ -120,6 +123,34 @@ def test_outliers_are_clipped() -> None:
     further = head(mel_BMT)
     head.set_statistics(texture_statistics(mel_BMT)[0] - 4000, torch.zeros(len(head.mean_K)))
     assert torch.equal(head(mel_BMT), further)
+
+
+def test_random_features_approximate_a_gaussian_kernel() -> None:
+    """Rahimi and Recht 2007: the error falls with the root of their number."""
+    input_BK = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
+    features_BR = RandomFeatures(50, 40_000)(input_BK)
+    difference_BB = torch.cdist(input_BK, input_BK) / 50**0.5
+    kernel_BB = 2 * features_BR @ features_BR.T / 40_000
+    torch.testing.assert_close(kernel_BB, (-difference_BB.square() / 2).exp(), rtol=0, atol=0.03)
+
+
+def test_random_projections_are_the_same_in_all_networks() -> None:
+    """A saved model does not have them."""
+    features = RandomFeatures(50, 30)
+    assert not features.state_dict() and not list(features.buffers())
+    # The first numbers of NumPy's generator with seed 0, since 2006.
+    expected = torch.tensor([1.764052345967664, 0.4001572083672233]) / 50**0.5
+    torch.testing.assert_close(features._projection_KR[0, :2], expected)
+    input_BK = torch.randn(4, 50)
+    assert torch.equal(features(input_BK), RandomFeatures(50, 30)(input_BK))
+    assert torch.equal(features(input_BK), copy.deepcopy(features)(input_BK))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(features(input_BK), RandomFeatures(50, 30)(input_BK))
+
+
+def test_random_projections_move_with_the_network() -> None:
+    head = TextureHead(SMALL, 16, 3).to("meta")
+    assert head.features._projection_KR.is_meta and head.features._phase_R.is_meta
 
 
 def test_logits_are_mean_of_heads() -> None:
