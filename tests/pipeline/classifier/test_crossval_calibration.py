@@ -32,7 +32,7 @@ from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.classifier_training import train_run
 from tests.helpers.label_sets import write_label_set_shards
-from tests.helpers.sounds import SMALL_FEATURES
+from tests.helpers.sounds import SMALL_FEATURES, SMALL_NETWORK
 from tests.pipeline.classifier.test_crossval import crossval_config
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -182,7 +182,7 @@ def test_crossval_scores_are_those_of_cross_fitted_models(
 ) -> None:
     if multi_label:
         shards = write_label_set_shards(tmp_path / "shards", folds=True)
-    config = crossval_config(shards, tmp_path / "run", epochs=2, learning_rate=1e-2)
+    config = crossval_config(shards, tmp_path / "run", epochs=2, learning_rate=1e-2, model=SMALL_NETWORK)
     runs = {fold: fold_config(config, fold) for fold in (1, 2, 3)}
     for run in runs.values():
         train_run(run)

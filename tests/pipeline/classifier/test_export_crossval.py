@@ -30,7 +30,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.timeout(600)]
 
 FOLDS = (1, 2)
-TOLERANCE = 1e-3
+TOLERANCE = 2e-3
 # Of probabilities of networks in 8-bit integers.
 INT8_TOLERANCE = 0.1
 
