@@ -28,8 +28,8 @@ class TrainClassifierConfig(TrainingConfig):
     """Start from the weights of this run, or of a .safetensors file: all that fit; the output layer starts
     anew unless the classes are the same. Networks of timm also read files of timm (.safetensors, .pth)."""
     freeze: int = Field(0, ge=0)
-    """Number of stages, from the input (stem, blocks or the stages of timm, modulation if used,
-    projection, head), whose weights are not trained."""
+    """Number of stages, from the input (stem, blocks or the stages of timm, modulation if used, projection,
+    head), whose weights are not trained."""
     stage_lr_factor: float = Field(1.0, gt=0, le=1)
     """Factor of the learning rate from each stage to the one before it; 1 trains all stages alike."""
     model: ClassifierConfig = ClassifierConfig()

@@ -20,7 +20,7 @@ from pipeline.training.export.config import ExportConfig
 from pipeline.training.export.runtime import run_onnx
 from tests.helpers.classifier_training import train_run
 from tests.helpers.exported import run_torch_program
-from tests.helpers.sounds import RATE
+from tests.helpers.sounds import RATE, SMALL_NETWORK
 from tests.pipeline.classifier.test_crossval import crossval_config
 
 pytest.importorskip("onnx")
@@ -30,7 +30,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.timeout(600)]
 
 FOLDS = (1, 2)
-TOLERANCE = 2e-3
+TOLERANCE = 1e-3
 # Of probabilities of networks in 8-bit integers.
 INT8_TOLERANCE = 0.1
 
@@ -38,7 +38,9 @@ INT8_TOLERANCE = 0.1
 @pytest.fixture(scope="module")
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cross-validation of two folds, each of which is trained for a few epochs."""
-    config = crossval_config(shards, tmp_path_factory.mktemp("cv") / "run", epochs=6, learning_rate=1e-2)
+    config = crossval_config(
+        shards, tmp_path_factory.mktemp("cv") / "run", epochs=6, learning_rate=1e-2, model=SMALL_NETWORK
+    )
     config.run.mkdir()
     runs = {fold: fold_config(config, fold) for fold in FOLDS}
     for train_config in runs.values():
