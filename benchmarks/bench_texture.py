@@ -21,6 +21,7 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
+from torch import Tensor
 
 from benchmarks.bench_calibration import Scored, calibrated
 from benchmarks.bench_seeds import predict_held_out
@@ -29,6 +30,8 @@ from models.repetition import repeat_short_clips
 from models.texture import MAX_DEVIATIONS, texture_statistics
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.predictor_model import load_classifier
+from pipeline.data.dataset import ShardDataset
+from pipeline.data.split import Split
 from pipeline.training.run import load_run_data
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -43,13 +46,31 @@ class Fold(NamedTuple):
     labels: np.ndarray
 
 
-def predict_fold(run: Path) -> Fold:
-    """Return what the heads of the model of a fold and an SVM predict for its held-out clips."""
+class HeldOut(NamedTuple):
+    """Held-out clips of a run, and what each head of its model says of them."""
+
+    dataset: ShardDataset
+    split: Split
+    mel_BMT: Tensor
+    """Spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
+    logits_BHC: Tensor
+    """Logits of each head `[shape=(B, 2, C)]`."""
+
+
+def score_held_out(run: Path) -> HeldOut:
+    """Return the held-out clips of a run and the logits of its heads."""
     _, dataset, split = load_run_data(run, TrainClassifierConfig, "")
     model = load_classifier(run).model
-    held_out = torch.from_numpy(np.stack([dataset.mels[row] for row in split.held_out])).float()
+    mel_BMT = torch.from_numpy(np.stack([dataset.mels[row] for row in split.held_out])).float()
     with torch.inference_mode():
-        heads_BHC = model(held_out, separate_heads=True).log_softmax(2).numpy()
+        logits_BHC = torch.cat([model(batch, separate_heads=True) for batch in mel_BMT.split(64)])
+    return HeldOut(dataset, split, mel_BMT, logits_BHC)
+
+
+def predict_fold(run: Path) -> Fold:
+    """Return what the heads of the model of a fold and an SVM predict for its held-out clips."""
+    dataset, split, mel_BMT, logits_BHC = score_held_out(run)
+    heads_BHC = logits_BHC.log_softmax(2).numpy()
     train_NK = np.concatenate([_statistics(dataset.mels[row][None]) for row in split.train])
     svm = make_pipeline(
         StandardScaler(),
@@ -59,7 +80,7 @@ def predict_fold(run: Path) -> Fold:
     return Fold(
         heads_BHC[:, 0],
         heads_BHC[:, 1],
-        svm.predict_log_proba(_statistics(held_out.numpy())),
+        svm.predict_log_proba(_statistics(mel_BMT.numpy())),
         dataset.labels[split.held_out],
     )
 

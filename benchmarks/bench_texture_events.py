@@ -19,20 +19,13 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 
-from benchmarks.bench_texture import WEIGHTS
+from benchmarks.bench_texture import WEIGHTS, score_held_out
 from benchmarks.common import save_result
-from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.predictor_model import load_classifier
-from pipeline.training.run import load_run_data
 
 
 def score_run(run: Path) -> dict[str, dict[str, float]]:
     """Return macro average precision and cross-entropy of the held-out windows, by the weight of texture."""
-    _, dataset, split = load_run_data(run, TrainClassifierConfig, "")
-    model = load_classifier(run).model
-    held_out = torch.from_numpy(np.stack([dataset.mels[row] for row in split.held_out])).float()
-    with torch.inference_mode():
-        logits_BHC = torch.cat([model(batch, separate_heads=True) for batch in held_out.split(64)])
+    dataset, split, _, logits_BHC = score_held_out(run)
     target_BC = dataset.targets[split.held_out]
     present = target_BC.any(axis=0)
     scores = {}
