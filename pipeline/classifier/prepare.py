@@ -52,7 +52,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     labels, all_rows = append_extra_rows(dataset, split, extra_datasets)
     multi_label = None
     if is_multi_label(config, data.datasets):
-        multi_label = multi_label_targets(config, data.datasets, all_rows.train, world.device)
+        multi_label = multi_label_targets(config, data.datasets, labels, all_rows.train, world.device)
     _check_workers(len(split.train), len(all_rows.train), config.batch_size, world.size)
     _check_averaging(config, all_rows)
     sampled = statistics_rows(data.sampled(split.train))

@@ -36,6 +36,11 @@ class LabelSets:
         """Return the number of rows of each class `[shape=(C,)]`, int64."""
         return np.bincount(self.index[rows], minlength=len(self.sets)) @ self.sets.astype(np.int64)
 
+    def frequencies(self, rows: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return the fraction of some rows with each class `[shape=(C,)]`, by weights (default: 1)."""
+        totals = np.bincount(self.index[rows], weights, minlength=len(self.sets))
+        return totals @ self.sets / totals.sum()
+
     def rarest_classes(self) -> np.ndarray:
         """Return the rarest class of each row `[shape=(N,)]`, int64; C for a row without any.
 

@@ -16,6 +16,7 @@ from models.classifier import Classifier
 from models.multi_label_loss import multi_label_loss, positive_weights, smooth_targets
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.label_sets import LabelSets, join_label_sets, label_sets
+from pipeline.data.loader import sampling_weights
 from pipeline.data.rows import LabeledRows
 
 # Frequency of a class without training rows, and distance of that of one in all rows from 1.
@@ -29,7 +30,7 @@ class MultiLabelTargets:
     classes: LabelSets
     """Of each row, those of the extra shards last."""
     prior_C: Tensor
-    """Frequency of each class in the training rows, float32."""
+    """Frequency of each class in the rows of an epoch, as they are sampled, float32."""
     positive_weight_C: Tensor | None
     """Weight of the loss where a class is present; None: 1."""
 
@@ -44,23 +45,28 @@ class MultiLabelTargets:
 
 
 def multi_label_targets(
-    config: TrainClassifierConfig, datasets: Sequence[LabeledRows], train: np.ndarray, device: torch.device
+    config: TrainClassifierConfig,
+    datasets: Sequence[LabeledRows],
+    labels: np.ndarray,
+    train: np.ndarray,
+    device: torch.device,
 ) -> MultiLabelTargets:
     """Return the targets of a run.
 
     Args:
         config: settings of the run.
         datasets: its datasets, that of `shards` first, whose classes are those of the run.
+        labels: class of each row by which it is sampled, over all datasets.
         train: indices of the training rows, over all datasets.
         device: device of the tensors.
     """
     names = datasets[0].class_names
     classes = join_label_sets([label_sets(other.table, names, other.multi_label) for other in datasets])
-    counts = classes.counts(train)
-    weights = positive_weights(counts, len(train)) if config.class_weights else None
+    weights = positive_weights(classes.counts(train), len(train)) if config.class_weights else None
+    sampled = sampling_weights(labels[train]) if config.sampling == "balanced" else None
     return MultiLabelTargets(
         classes,
-        torch.tensor(counts / len(train), dtype=torch.float32, device=device),
+        torch.tensor(classes.frequencies(train, sampled), dtype=torch.float32, device=device),
         None if weights is None else torch.from_numpy(weights).to(device),
     )
 

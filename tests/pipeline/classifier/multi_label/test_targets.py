@@ -178,6 +178,28 @@ def test_balanced_sampling_is_by_rarest_class(windows: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(sampled / sampled.sum(), 1 / 4, atol=0.03)  # three classes, and background
 
 
+def test_balanced_sampling_begins_and_smooths_with_sampled_frequencies(tmp_path: Path) -> None:
+    shards = write_label_set_shards(tmp_path / "shards", recordings=20, rates=(0.7, 0.5, 0.03))
+    config = train_config(shards, tmp_path, sampling="balanced", label_smoothing=0.5)
+    state = prepare(config, SINGLE_WORKER)
+    orders = [
+        epoch_order(state.labels, state.split.train, "balanced", np.random.default_rng(seed))
+        for seed in range(300)
+    ]
+    sampled = state.dataset.targets[np.concatenate(orders)].mean(axis=0)
+    rare = state.dataset.targets[state.split.train, 2].mean()
+    assert sampled[2] > 4 * rare > 0
+    for layer in state.model.output_layers:
+        np.testing.assert_allclose(torch.sigmoid(layer.bias).detach(), sampled, atol=0.02)
+    # A prediction of the frequencies is then the best constant: smoothing has not moved the mean target.
+    assert state.multi_label is not None
+    targets = torch.from_numpy(state.dataset.targets[np.concatenate(orders)].astype(np.float32))
+    logits = torch.tensor(sampled, dtype=torch.float32).logit().requires_grad_()
+    state.multi_label.loss(logits.expand_as(targets), targets, config).mean().backward()
+    assert logits.grad is not None
+    np.testing.assert_allclose(logits.grad, 0, atol=0.005)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_windows_of_a_recording_are_never_separated(windows: Path, seed: int) -> None:
     dataset = open_dataset(windows)
