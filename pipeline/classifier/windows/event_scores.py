@@ -73,7 +73,9 @@ def read_reference_events(
     if len(audio) > 1:
         raise UserError(f"{FLAG}: needs one folder, file or table as --audio, not {len(audio)}")
     folder = audio[0] if audio[0].is_dir() else audio[0].parent
-    read = read_annotations(folder, config.annotations, config.label_column, data_flag="--audio")
+    read = read_annotations(
+        folder, config.annotations, config.label_column, data_flag="--audio", wanted=recordings.clips
+    )
     by_path = {
         path: read.events[clip_id]
         for path, clip_id in zip(read.clips["path"], read.clips["clip_id"], strict=True)

@@ -34,7 +34,7 @@ class WindowOutputConfig(Config):
     (default: mean, or max of a multi-label model)."""
     annotations: Literal["auto"] | PathOrURI | None = None
     """Annotated events, by which those that are detected are scored (event_scores.json, event_scores.csv): a
-    table, a folder, or `auto`, as for `melray extract`."""
+    table, a folder, or `auto`, as for `melray extract`; for a single recording its annotation file."""
     label_column: str | None = None
     """Column of the classes in the annotations (default: as for `melray extract`)."""
     row_id: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.data.annotations.annotation import Annotation
 from pipeline.data.annotations.annotation_files import read_annotation_file
-from pipeline.data.annotations.file_search import RecordingIndex, annotation_names
+from pipeline.data.annotations.file_search import RecordingIndex, annotation_names, only_recording
 from pipeline.data.clips import shown, shown_list, to_table
 from pipeline.data.labels import join_labels, split_labels
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
@@ -51,6 +51,7 @@ def read_annotated_folder(
     annotations: Path | Literal["auto"],
     label_column: str | None,
     data_flag: str = "--data",
+    wanted: pd.DataFrame | None = None,
 ) -> AnnotatedClips:
     """Read the recordings below a folder that have an annotation file, and their events.
 
@@ -59,23 +60,42 @@ def read_annotated_folder(
         annotations: folder of the annotation files; `auto`, or `data`: next to the recordings.
         label_column: column of the classes in tables.
         data_flag: command-line flag of `data`, for messages.
+        wanted: recordings whose events are read, by their `path` (default: all). Files of others are neither
+            read nor mentioned.
 
     Raises:
         UserError: a folder or file cannot be read, or no recording has an annotation file.
     """
-    with report_os_errors("reading", f"{data_flag} {data}"):
-        tree = open_tree(data)
-        walk = AudioWalk(tree)
-        clips = to_table(walk.records([ClassFolder("", "")]))
+    tree, walk, clips = _walk(data, data_flag)
     is_elsewhere = annotations not in ("auto", data)
     if annotations != "auto" and is_elsewhere:
         tree = _open_annotations(annotations)
-    files, warnings = _find_files(tree, clips["clip_id"], is_elsewhere)
+    all_ids = clips["clip_id"]
+    if wanted is not None:
+        clips = clips[clips["path"].isin(wanted["path"])]
+    files, warnings = _find_files(tree, all_ids, is_elsewhere, frozenset(clips["clip_id"]))
     events = _read_events(tree, files, label_column)
     warnings += _unannotated_warning(clips["clip_id"], events, f"--annotations {annotations}")
     clips = clips[clips["clip_id"].isin(events.keys())].reset_index(drop=True)
     clips["label"] = [union_label(events[clip_id]) for clip_id in clips["clip_id"]]
-    return AnnotatedClips(clips, events, walk.omitted.warnings() + warnings)
+    omitted = walk.omitted.warnings() if wanted is None else []
+    return AnnotatedClips(clips, events, omitted + warnings)
+
+
+def recordings_below(data: Path, data_flag: str) -> pd.DataFrame:
+    """Return the manifest of the recordings below a folder, without classes.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    return _walk(data, data_flag)[2]
+
+
+def _walk(data: Path, data_flag: str) -> tuple[FolderTree, AudioWalk, pd.DataFrame]:
+    with report_os_errors("reading", f"{data_flag} {data}"):
+        tree = open_tree(data)
+        walk = AudioWalk(tree)
+        return tree, walk, to_table(walk.records([ClassFolder("", "")]))
 
 
 def unread_annotations_warning(tree: FolderTree, clip_ids: pd.Series) -> list[str]:
@@ -84,7 +104,7 @@ def unread_annotations_warning(tree: FolderTree, clip_ids: pd.Series) -> list[st
     Raises:
         OSError: a folder cannot be read.
     """
-    files, _ = _find_files(tree, clip_ids, any_folder=False)
+    files, _ = _find_files(tree, clip_ids, any_folder=False, wanted=frozenset(clip_ids))
     if not files:
         return []
     some = [name for names in files.values() for name in names]
@@ -126,9 +146,9 @@ def _example(clip_id: str) -> str:
 
 
 def _find_files(
-    tree: FolderTree, clip_ids: pd.Series, any_folder: bool
+    tree: FolderTree, clip_ids: pd.Series, any_folder: bool, wanted: Set[str]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the annotation files of each recording, and warnings about other files.
+    """Return the annotation files of each wanted recording, and warnings about files of no recording.
 
     Raises:
         UserError: a file can belong to two recordings.
@@ -136,11 +156,11 @@ def _find_files(
     """
     index, files, unknown = RecordingIndex(clip_ids), defaultdict(list), []
     for name in annotation_names(tree):
-        clip_id = index.find(name, any_folder)
-        if clip_id is None:
+        found = index.find(name, any_folder)
+        if not found:
             unknown.append(name)
-        else:
-            files[clip_id].append(name)
+        elif not wanted.isdisjoint(found):
+            files[only_recording(name, found)].append(name)
     warnings = []
     if unknown:
         warnings.append(

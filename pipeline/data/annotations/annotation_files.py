@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
+from pipeline.audio.file_types import ending
 from pipeline.data.annotations.annotation import (
     Annotation,
     is_seconds,
@@ -13,14 +14,23 @@ from pipeline.data.annotations.annotation import (
     shift_to_file,
     states_no_event,
 )
-from pipeline.data.annotations.event_columns import EventColumns, event_columns
+from pipeline.data.annotations.event_columns import (
+    NAME_COLUMNS,
+    EventColumns,
+    event_columns,
+    first_column,
+    plain_names,
+    time_columns,
+)
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import join_labels, split_labels
+from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import CsvFile, open_csv, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
 
 _FLAG = "--annotations"
+ANNOTATION_ENDINGS = ("txt", "tsv", "csv")
 
 
 def read_annotation_file(path: Path, recording: str, label_column: str | None = None) -> list[Annotation]:
@@ -44,6 +54,24 @@ def read_annotation_file(path: Path, recording: str, label_column: str | None = 
         with open_csv(path, _FLAG) as table:
             events = _table_events(table, event_columns(table, label_column), recording)
     return [event for event in events if not states_no_event(event.label)]
+
+
+def names_no_recording(path: Path) -> bool:
+    """Return whether a file has events, and no column of files: Audacity labels, most tables of Raven.
+
+    Raises:
+        UserError: it cannot be read, or has other than one column of starts and one of ends.
+    """
+    if ending(path.name) not in ANNOTATION_ENDINGS:
+        return False
+    with open_text(path, _FLAG) as file:
+        first = next((line for line in file if line.strip()), "")
+    if not first or _is_audacity(first):
+        return True
+    with open_csv(path, _FLAG) as table:
+        names = plain_names(table)
+        is_named = first_column(names, (*NAME_COLUMNS, *PATH_COLUMNS)) is not None
+        return not is_named and time_columns(table) is not None
 
 
 def _is_audacity(line: str) -> bool:

@@ -6,12 +6,11 @@ from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from pipeline.audio.file_types import ending, is_hidden
+from pipeline.data.annotations.annotation_files import ANNOTATION_ENDINGS
 from pipeline.data.clips import normalize_id, shown
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
-
-_ENDINGS = ("txt", "tsv", "csv")
 
 
 def annotation_names(tree: FolderTree) -> Iterator[str]:
@@ -38,7 +37,7 @@ def annotation_names(tree: FolderTree) -> Iterator[str]:
         pending += [join(folder, name) for name in reversed(listing.folders) if not is_hidden(name)]
         links += [join(folder, name) for name in listing.linked_folders if not is_hidden(name)]
         for name in listing.files:
-            if ending(name) in _ENDINGS and not is_hidden(name):
+            if ending(name) in ANNOTATION_ENDINGS and not is_hidden(name):
                 yield join(folder, name)
 
 
@@ -56,29 +55,34 @@ class RecordingIndex:
                 self._by_path[path].append(clip_id)
                 self._by_name[path.rpartition("/")[2]].append(clip_id)
 
-    def find(self, name: str, any_folder: bool) -> str | None:
-        """Return the recording of an annotation file; None if there is none.
+    def find(self, name: str, any_folder: bool) -> Sequence[str]:
+        """Return the recordings that an annotation file can belong to.
 
         Args:
             name: path of the file below its folder, such as `site 1/rec.Table.1.selections.txt` of a
                 recording `site 1/rec.wav`.
-            any_folder: whether the recording may be in another folder, if only one has this name.
-
-        Raises:
-            UserError: there are several.
+            any_folder: whether the recording may be in another folder.
         """
         folder, _, base = _plain(name).rpartition("/")
         stems = list(_stems(base))
         candidates = [self._by_path.get(join(folder, stem)) for stem in stems]
         if any_folder:
             candidates += [self._by_name.get(stem) for stem in stems]
-        found: Sequence[str] = next(filter(None, candidates), ())
-        if len(found) > 1:
-            raise UserError(
-                f"--annotations: {shown(name)} can belong to {shown(found[0])} or {shown(found[1])}; rename "
-                f"it {shown(found[0].rpartition('/')[2] + '.txt')}, or put it next to its recording"
-            )
-        return found[0] if found else None
+        return next(filter(None, candidates), ())
+
+
+def only_recording(name: str, found: Sequence[str]) -> str:
+    """Return the recording of an annotation file, of those that it can belong to.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(found) > 1:
+        raise UserError(
+            f"--annotations: {shown(name)} can belong to {shown(found[0])} or {shown(found[1])}; rename "
+            f"it {shown(found[0].rpartition('/')[2] + '.txt')}, or put it next to its recording"
+        )
+    return found[0]
 
 
 def _stems(name: str) -> Iterator[str]:

@@ -100,10 +100,11 @@ def audio(tmp_path: Path) -> Path:
     return folder
 
 
-def config(audio: Path, **settings: object) -> PredictConfig:
-    root = audio.parent
-    values = {"window": 1.0, "hop": 0.5, "threshold": 0.3, "annotations": "auto"} | settings
-    return PredictConfig(run=save_classifier(root / "run"), audio=audio, out=root / "out", **values)
+def config(folder: Path, **settings: object) -> PredictConfig:
+    root = folder.parent
+    values = {"window": 1.0, "hop": 0.5, "threshold": 0.3, "annotations": "auto", "audio": folder}
+    values |= {"run": save_classifier(root / "run"), "out": root / "out"} | settings
+    return PredictConfig(**values)
 
 
 @pytest.mark.parametrize("form", ["next to the recordings", "folder", "table"])
@@ -145,6 +146,46 @@ def test_recordings_without_annotations_do_not_count(audio: Path, caplog: pytest
     metrics = json.loads((audio.parent / "out" / "event_scores.json").read_text(encoding="utf-8"))
     assert metrics["recordings"] == 1
     assert "event scores leave out 1 recording without annotations" in caplog.text
+
+
+SELECTIONS = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tSpecies\n1\tSpectrogram 1\t0\t4\ttone\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.selections.txt", SELECTIONS), ("labels.txt", "0\t4\ttone\n")])
+def test_annotations_that_name_no_recording_are_those_of_the_only_one(
+    audio: Path, name: str, text: str
+) -> None:
+    truth = audio.parent / name
+    truth.write_text(text, encoding="utf-8")
+    labeled = config(audio, audio=audio / "site" / "b.wav", annotations=truth)
+    write_predictions(labeled, run_in_process)
+    metrics = json.loads((labeled.out / "event_scores.json").read_text(encoding="utf-8"))
+    assert metrics["recordings"] == 1
+    with pytest.raises(UserError, match="names no recording, of which there are 2; give the folder"):
+        write_predictions(config(audio, annotations=truth), run_in_process)
+
+
+def test_annotations_of_recordings_that_are_not_predicted_do_not_matter(
+    audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (audio / "copy").mkdir()
+    for name in ("b.wav", "c.wav"):
+        (audio / "copy" / name).write_bytes((audio / "a.wav").read_bytes())
+    (audio / "a.txt").write_text("0\t1\tnoise\n", encoding="utf-8")
+    (audio / "copy" / "b.txt").write_text("no annotations\n", encoding="utf-8")
+    listed = audio / "list.csv"
+    listed.write_text("path\na.wav\n", encoding="utf-8")
+    truth = audio.parent / "truth"
+    truth.mkdir()
+    for name in ("a.txt", "b.txt"):  # the latter is that of two recordings
+        (truth / name).write_text("0\t1\tnoise\n", encoding="utf-8")
+    for number, (source, form) in enumerate(((audio / "a.wav", "auto"), (listed, "auto"), (listed, truth))):
+        predicted = config(audio, audio=source, annotations=form, out=audio.parent / f"out {number}")
+        with caplog.at_level(logging.WARNING):
+            write_predictions(predicted, run_in_process)
+        metrics = json.loads((predicted.out / "event_scores.json").read_text(encoding="utf-8"))
+        assert metrics["recordings"] == 1
+    assert "no annotation file" not in caplog.text and "without annotations" not in caplog.text
 
 
 def test_annotations_are_checked_before_predicting(audio: Path) -> None:
