@@ -25,7 +25,7 @@ from models.event_metrics import (
 from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
 from pipeline.classifier.windows.settings import WindowOutputConfig
-from pipeline.data.annotations.annotation import Annotation, class_events
+from pipeline.data.annotations.annotation import Annotation, class_events, is_outside, outside_warning
 from pipeline.data.annotations.read_annotations import FLAG, read_annotations
 from pipeline.data.clips import shown
 from pipeline.data.labels import split_labels
@@ -100,6 +100,7 @@ def reference_events(
     """
     clips, index = recordings.clips, {name: number for number, name in enumerate(class_names)}
     unknown: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
     result = ReferenceEvents({}, {})
     for clip_id, path, length in zip(
         clips["clip_id"], clips["path"], recordings.seconds.tolist(), strict=True
@@ -108,6 +109,7 @@ def reference_events(
             continue
         # One that cannot be read has no length, and its events are not detected.
         length = math.inf if math.isnan(length) else length
+        outside[clip_id] = sum(is_outside(event, length) for event in annotated[path])
         names = (name for event in annotated[path] for name in split_labels(event.label))
         unknown.update(name for name in names if name not in index)
         rows = [
@@ -123,6 +125,7 @@ def reference_events(
     if not result.events:
         raise UserError(f"{FLAG}: of none of the {plural(len(clips), 'recording')} of --audio")
     result.warnings.extend(_warnings(len(clips) - len(result.events), unknown))
+    result.warnings.extend(outside_warning(outside))
     return result
 
 

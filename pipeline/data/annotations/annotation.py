@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from pipeline.data.clips import shown_list
 from pipeline.data.labels import join_labels, split_labels
 from pipeline.data.sources.row_values import NO_VALUES
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 # Class of BirdNET's row for a recording in which it finds nothing, and of BirdCLEF's windows without a bird.
 NO_EVENT = "nocall"
@@ -83,10 +85,26 @@ def shift_to_file(event: Annotation, offset: str, location: str) -> Annotation:
     return event._replace(start=event.start + shift, end=event.end + shift)
 
 
+def is_outside(event: Annotation, seconds: float) -> bool:
+    """Return whether an event begins after a recording of this length, or ends before it."""
+    return event.start >= seconds or (event.start < 0 and event.end <= 0)
+
+
+def outside_warning(counts: Mapping[str, int]) -> list[str]:
+    """Return a warning about events that are not in their recordings, by their number for each recording."""
+    outside = [name for name, count in counts.items() if count]
+    if not outside:
+        return []
+    return [
+        f"{plural(sum(counts.values()), 'event')} outside of the recording, in annotations of "
+        f"{shown_list(outside)}; do the annotations belong to these files?"
+    ]
+
+
 def class_events(events: Iterable[Annotation], seconds: float) -> Iterator[Annotation]:
-    """Yield an event for each class of those that begin in a recording of this length, cut to its ends."""
+    """Yield an event for each class of those that are in a recording of this length, cut to its ends."""
     for event in events:
-        if event.start < seconds:
+        if not is_outside(event, seconds):
             for name in split_labels(event.label):
                 yield Annotation(max(0.0, event.start), min(event.end, seconds), name)
 

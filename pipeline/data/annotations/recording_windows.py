@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audio.feature_defaults import ClipFormat
-from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.annotations.annotation import Annotation, outside_warning
 from pipeline.data.annotations.window_labels import WindowLabels, choose_background, label_windows
 from pipeline.data.clips import shown_list
 from pipeline.data.recording_headers import MapBatches, map_batches_here, read_headers
@@ -63,7 +63,8 @@ def cut_recordings(
     else:
         _check_classes(events)
         found = _label_all(recordings["clip_id"], starts, seconds, events, config)
-        warnings = _outside_warning(recordings["clip_id"], found)
+        counts = zip(recordings["clip_id"], (windows.outside for windows in found), strict=True)
+        warnings = outside_warning(dict(counts))
         warnings += _unused_warning(recordings["clip_id"], found, hop, config)
         kept, details = _keep_windows(recordings["clip_id"], found, seconds, config, seed)
         labels = [
@@ -153,18 +154,6 @@ def _keep_windows(
         for name, windows, length in zip(names, found, seconds, strict=True)
     ]
     return kept, f": {labeled} with events, {count} of {total} without"
-
-
-def _outside_warning(names: pd.Series, found: Sequence[WindowLabels]) -> list[str]:
-    """Return a warning about events that are not in their recordings."""
-    outside = [name for name, windows in zip(names, found, strict=True) if windows.outside]
-    if not outside:
-        return []
-    count = sum(windows.outside for windows in found)
-    return [
-        f"{plural(count, 'event')} outside of the recording, in annotations of {shown_list(outside)}; "
-        "do the annotations belong to these files?"
-    ]
 
 
 def _unused_warning(

@@ -73,7 +73,12 @@ def test_events_are_those_of_the_model_within_the_recording() -> None:
     clips = pd.DataFrame({"clip_id": ["a", "b", "c"], "path": ["/a", "/b", "/c"]})
     recordings = RecordingList(clips, np.array([10.0, math.nan, 10.0]), 5.0, 5.0)
     annotated = {
-        "/a": [Annotation(-1, 2, "dog;rain"), Annotation(9, 12, "dog"), Annotation(11, 12, "dog")],
+        "/a": [
+            Annotation(-3, -2, "dog"),
+            Annotation(-1, 2, "dog;rain"),
+            Annotation(9, 12, "dog"),
+            Annotation(11, 12, "dog"),
+        ],
         "/b": [Annotation(3, 4, "rain"), Annotation.of_recording("dog"), Annotation(0, 1, "owl")],
         "/elsewhere": [Annotation(0, 1, "dog")],
     }
@@ -85,6 +90,7 @@ def test_events_are_those_of_the_model_within_the_recording() -> None:
         "event scores leave out 1 recording without annotations",
         "event scores leave out 1 annotated event of classes that the model does not have, "
         "such as 1 of 'owl'",
+        "2 events outside of the recording, in annotations of 'a'; do the annotations belong to these files?",
     ]
     with pytest.raises(UserError, match="--annotations: of none of the 3 recordings of --audio"):
         reference_events({"/elsewhere": []}, recordings, CLASSES)
