@@ -14,7 +14,7 @@ from pipeline.io.table_files import Table
 _MILLISECONDS = ("_ms", "_msec", "_msecs", "_millis", "_milliseconds")
 _UNITS = ("", "_s", "_sec", "_secs", "_seconds", *_MILLISECONDS)
 # Of starts in units whose length in seconds is not known, or that nobody uses for events.
-_OTHER_START = re.compile(r"(start|begin|onset)(_time)?_(samples?|frames?|idx|index|min|minutes?|h|hours?)")
+_OTHER_START = re.compile(r"(start|begin|onset)(_?time)?_(samples?|frames?|idx|index|min|minutes?|h|hours?)")
 
 
 def _with_units(names: str) -> tuple[str, ...]:
@@ -22,16 +22,19 @@ def _with_units(names: str) -> tuple[str, ...]:
 
 
 # Names of columns as `plain_names` returns them; the first one that a table has is used.
-START_COLUMNS = _with_units("start begin onset start_time begin_time onset_time t_min")
-END_COLUMNS = _with_units("end stop end_time stop_time t_max offset offset_time")
+START_COLUMNS = _with_units(
+    "start begin onset start_time begin_time onset_time starttime begintime t_min tmin"
+)
+END_COLUMNS = _with_units("end stop end_time stop_time endtime stoptime t_max tmax offset offset_time")
 # Columns of ends that belong to a column of starts, without their units.
 _ENDS = {
     **dict.fromkeys(("start", "begin"), ("end", "stop")),
     **dict.fromkeys(("start_time", "begin_time"), ("end_time", "stop_time")),
-    **{"onset": ("offset",), "onset_time": ("offset_time",), "t_min": ("t_max",)},
+    **dict.fromkeys(("starttime", "begintime"), ("endtime", "stoptime")),
+    **{"onset": ("offset",), "onset_time": ("offset_time",), "t_min": ("t_max",), "tmin": ("tmax",)},
 }
 # Used if there is no column of ends, or if `offset` is not that of ends, but of starts (Kaleidoscope).
-DURATION_COLUMNS = _with_units("duration event_duration length event_length")
+DURATION_COLUMNS = _with_units("duration event_duration length event_length delta_time")
 _OFFSETS = _with_units("offset offset_time")
 # Of Raven and BirdNET: file in which an event begins, and its start in that file.
 FILE_COLUMNS, OFFSET_COLUMNS = ("begin_path", "begin_file"), _with_units("file_offset")

@@ -144,6 +144,13 @@ def test_file_offset_replaces_time_in_file_sequence(tmp_path: Path):
         ("begin;end;class", '"1,5";"2,0";Chickadee'),
         ("start_time,end_time,tag", "1.5,2.0,Chickadee"),
         ("t_min,f_min,t_max,f_max,species", "1.5,80,2.0,900,Chickadee"),
+        ("StartTime,EndTime,Species", "1.5,2.0,Chickadee"),
+        ("tmin,type,tmax", "1.5,Chickadee,2.0"),
+        ("Selection\tView\tBegin Time (s)\tDelta Time (s)\tSpecies", "1\tSpectrogram 1\t1.5\t0.5\tChickadee"),
+        (
+            "Selection\tBegin Time (s)\tEnd Time (s)\tDelta Time (s)\tSpecies",
+            "1\t1.5\t2.0\t0.5000\tChickadee",
+        ),
     ],
 )
 def test_other_tables_of_events_are_read(header: str, rows: str, tmp_path: Path):

@@ -54,6 +54,8 @@ def test_events_are_read_by_usual_column_names(header: str, tmp_path: Path):
         ("file,label,onset,offset,duration", "a.wav,dog,1.5,2,9\na.wav,cat,3,3,9\n"),
         ("path,label,start_ms,end_ms", "a.wav,dog,1500,2000\na.wav,cat,3000,3000\n"),
         ("path,label,Start (ms),Duration (ms)", "a.wav,dog,1500,500\na.wav,cat,3000,0\n"),
+        ("Filename,StartTime,EndTime,Label", "a.wav,1.5,2,dog\na.wav,3,3,cat\n"),
+        ("path,label,begintime_ms,endtime_ms", "a.wav,dog,1500,2000\na.wav,cat,3000,3000\n"),
         # Kaleidoscope
         (
             "INDIR,FOLDER,IN FILE,CHANNEL,OFFSET,DURATION,TOP1MATCH,MANUAL ID",
@@ -61,7 +63,7 @@ def test_events_are_read_by_usual_column_names(header: str, tmp_path: Path):
         ),
     ],
 )
-def test_events_may_have_a_duration(header: str, rows: str, tmp_path: Path):
+def test_events_have_an_end_or_a_duration(header: str, rows: str, tmp_path: Path):
     manifest = read(tmp_path, f"{header}\n{rows}", window=5.0)
     assert manifest.events == {"a.wav": [(1.5, 2.0, "dog"), (3.0, 3.0, "cat")]}
 
