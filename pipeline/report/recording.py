@@ -6,6 +6,7 @@ The page draws on canvases, from data in JSON: an hour has thousands of windows 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,8 +236,9 @@ def missed_annotations(page: RecordingPage) -> list[Span]:
 
 
 def overlap(first: Span, second: Span) -> bool:
-    """Return whether two spans have some time in common."""
-    return first.start < second.end and second.start < first.end
+    """Return whether two spans have some time in common; a point in time is in spans that begin with it."""
+    ends = (max(span.end, math.nextafter(span.start, math.inf)) for span in (first, second))
+    return max(first.start, second.start) < min(ends)
 
 
 def _by_class(spans: Sequence[Span]) -> dict[str, list[Span]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.report import recording
-from pipeline.report.recording import Span, clock_time, missed_annotations, shown_classes
+from pipeline.report.recording import Span, clock_time, event_rows, missed_annotations, shown_classes
 from pipeline.report.recording_media import RecordingMedia
 from pipeline.report.tiles import MAX_COLUMNS, SpectrogramColumns
 from tests.helpers.html_page import EVIL_NAMES, Page, assert_accessible, parse_checked
@@ -73,6 +73,15 @@ def test_spectrogram_data_cover_the_recording(tmp_path: Path) -> None:
     assert finest["columns"] * data["columnSeconds"] == pytest.approx(30, abs=data["columnSeconds"])
     assert data["bands"][0] == 0.0 and data["bands"][-1] == CONFIG.sample_rate / 2
     assert [hertz for hertz, _ in data["frequencies"]][-1] == 2000
+
+
+@pytest.mark.parametrize(("point", "is_found"), [(2.99, False), (3.0, True), (4.0, True), (6.0, False)])
+def test_annotated_point_is_found_by_the_event_that_contains_or_begins_with_it(
+    point: float, is_found: bool
+) -> None:
+    page = make_page(annotations=[Span(point, point, "dog")])  # a dog is detected from 3 to 6 s
+    assert missed_annotations(page) == ([] if is_found else page.annotations)
+    assert event_rows(page, shown_classes(page))[0].is_annotated == is_found
 
 
 def test_annotations_are_compared_with_events(tmp_path: Path) -> None:
