@@ -102,11 +102,14 @@ def outside_warning(counts: Mapping[str, int]) -> list[str]:
 
 
 def class_events(events: Iterable[Annotation], seconds: float) -> Iterator[Annotation]:
-    """Yield an event for each class of those that are in a recording of this length, cut to its ends."""
-    for event in events:
-        if not is_outside(event, seconds):
-            for name in split_labels(event.label):
-                yield Annotation(max(0.0, event.start), min(event.end, seconds), name)
+    """Yield an event for each class of those that are in a recording of this length, cut to its ends.
+
+    Events of a class with the same times are one: that of two rows, such as two views of Raven, or two files.
+    """
+    inside = (event for event in events if not is_outside(event, seconds))
+    named = (event._replace(label=name) for event in inside for name in split_labels(event.label))
+    for event in dict.fromkeys(named):
+        yield event._replace(start=max(0.0, event.start), end=min(event.end, seconds))
 
 
 def is_seconds(text: str) -> bool:

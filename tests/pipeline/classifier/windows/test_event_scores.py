@@ -154,10 +154,12 @@ def test_recordings_without_annotations_do_not_count(audio: Path, caplog: pytest
     assert "event scores leave out 1 recording without annotations" in caplog.text
 
 
-SELECTIONS = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tSpecies\n1\tSpectrogram 1\t0\t4\ttone\n"
+SELECTIONS = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tSpecies\n1\tSpectrogram 1\t0\t4\twhale\n"
 
 
-@pytest.mark.parametrize(("name", "text"), [("x.selections.txt", SELECTIONS), ("labels.txt", "0\t4\ttone\n")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("x.selections.txt", SELECTIONS), ("labels.txt", "0\t4\twhale\n")]
+)
 def test_annotations_that_name_no_recording_are_those_of_the_only_one(
     audio: Path, name: str, text: str
 ) -> None:
@@ -167,6 +169,7 @@ def test_annotations_that_name_no_recording_are_those_of_the_only_one(
     write_predictions(labeled, run_in_process)
     metrics = json.loads((labeled.out / "event_scores.json").read_text(encoding="utf-8"))
     assert metrics["recordings"] == 1
+    assert [entry["reference"] for entry in metrics["events"]["per_class"]] == [0, 1]
     with pytest.raises(UserError, match="names no recording, of which there are 2; give the folder"):
         write_predictions(config(audio, annotations=truth), run_in_process)
 
@@ -192,6 +195,24 @@ def test_annotations_of_recordings_that_are_not_predicted_do_not_matter(
         metrics = json.loads((predicted.out / "event_scores.json").read_text(encoding="utf-8"))
         assert metrics["recordings"] == 1
     assert "no annotation file" not in caplog.text and "without annotations" not in caplog.text
+
+
+def test_selection_of_several_views_and_files_counts_once(audio: Path) -> None:
+    rows = [
+        f"1\t{view}\t{start}\t{start + 1}\t{name}\twhale"
+        for start, name in enumerate(("a.wav", "b.wav"))
+        for view in ("Waveform 1", "Spectrogram 1")
+    ]
+    truth = audio.parent / "truth.txt"
+    header = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies"
+    truth.write_text("\n".join([header, *rows]), encoding="utf-8")
+    for number, form in enumerate((truth, "auto")):
+        for path in (audio / "a.txt", audio / "a.other.txt", audio / "site" / "b.txt"):
+            path.write_text("0\t1\twhale\n", encoding="utf-8")
+        scored = config(audio, annotations=form, out=audio.parent / f"out {number}")
+        write_predictions(scored, run_in_process)
+        metrics = json.loads((scored.out / "event_scores.json").read_text(encoding="utf-8"))
+        assert [entry["reference"] for entry in metrics["events"]["per_class"]] == [0, 2]
 
 
 def test_annotations_are_checked_before_predicting(audio: Path) -> None:
