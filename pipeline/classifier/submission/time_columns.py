@@ -84,7 +84,9 @@ def _time_columns(sample: SampleSubmission, class_names: Sequence[str]) -> dict[
     names = ["" if normal_form(name) in classes else plain_name(name) for name in sample.names]
     found = {}
     for field, position in zip(("start", "end"), start_and_end(names), strict=True):
-        name = "" if position is None else sample.names[position]
+        if position is None:
+            continue
+        name = sample.names[position]  # empty for the column in which pandas numbers the rows
         if name in sample.table and all(map(is_seconds, sample.table[name].head(CHECKED_ROWS))):
             found[field] = name
     return found
