@@ -33,8 +33,8 @@ from pipeline.data.labels import is_list_text, join_labels, parse_label_list, sp
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
-from pipeline.data.sources.row_values import NO_VALUES, row_value
-from pipeline.data.sources.split_column import split_folder_depth, with_split_column
+from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, row_value
+from pipeline.data.sources.split_column import split_folder, with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
@@ -113,9 +113,9 @@ def read_event_table(
             FileFinder(folder if location is None else location.folder),
             label_is_optional=True,
             location=location,
-            split_depth=split_folder_depth(columns, table_rows(path, flag))
+            split_folder=split_folder(columns, table_rows(path, flag))
             if location is None
-            else location.split_depth,
+            else location.split_folder,
             offset_column=offset,
             folder_column=(
                 first_column(names, (KALEIDOSCOPE_FOLDER,))
@@ -127,6 +127,7 @@ def read_event_table(
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))
+        warnings = [*columns.split_notes, *warnings]
         if location is None:
             log_columns(table, columns, (reader.offset_column, reader.folder_column))
         described = describe_columns(table, columns)
@@ -191,7 +192,7 @@ class _EventTableReader(TableReader):
         label = normalize_id(row_value(values, columns.label))
         more = normalize_id(row_value(values, columns.more_labels))
         try:
-            names = parse_label_list(more) if more.lower() not in NO_VALUES else []
+            names = parse_label_list(more) if more.lower() not in MISSING_VALUES else []
             if is_list_text(label) or (columns.label_is_list and label.lower() not in NO_VALUES):
                 label = join_labels(parse_label_list(label))
         except ValueError as error:

@@ -13,7 +13,7 @@ from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import row_value
-from pipeline.data.sources.split_names import split_of, split_of_value
+from pipeline.data.sources.split_names import is_development, split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
@@ -34,22 +34,27 @@ class ListedFile:
 
 
 def sample_files(table: Table, columns: Columns) -> list[ListedFile]:
-    """Return some files that a table lists, without those of rows whose split is held out."""
-    rows = itertools.islice(_training_rows(table, columns), FIRST_ROWS)
-    files = [
-        ListedFile(path, row_value(values, columns.label), row_value(values, columns.fold))
-        for values in rows
-        if (path := row_value(values, columns.path))
-    ]
-    count = min(len(files), SAMPLE_ROWS)
-    return [files[len(files) * index // count] for index in range(count)]
+    """Return some files that a table lists, without those of rows whose split is held out.
+
+    Those of a development set count only if there are no others, as they may be the training split.
+    """
+    files: dict[bool, list[ListedFile]] = {False: [], True: []}
+    for development, values in itertools.islice(_training_rows(table, columns), FIRST_ROWS):
+        if path := row_value(values, columns.path):
+            label, fold = row_value(values, columns.label), row_value(values, columns.fold)
+            files[development].append(ListedFile(path, label, fold))
+    chosen = files[False] or files[True]
+    count = min(len(chosen), SAMPLE_ROWS)
+    return [chosen[len(chosen) * index // count] for index in range(count)]
 
 
-def _training_rows(table: Table, columns: Columns) -> Iterator[list[str]]:
+def _training_rows(table: Table, columns: Columns) -> Iterator[tuple[bool, list[str]]]:
+    """Yield whether a row is of a development set, and its values, of rows that may be for training."""
     for _, values in table.rows():
-        splits = (split_of_value(row_value(values, position)) for position in columns.split_candidates)
-        if "held out" not in splits:
-            yield values
+        splits = [row_value(values, position) for position in columns.split_candidates]
+        held_out = [split for split in splits if split_of_value(split) == "held out"]
+        if all(map(is_development, held_out)):
+            yield bool(held_out), values
 
 
 def find_location(

@@ -12,6 +12,7 @@ from pipeline.data.published.audio_search import find_location, sample_files
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.row_values import row_value
+from pipeline.data.sources.split_column import SplitFolder
 from pipeline.data.sources.split_names import split_of, split_of_value, splits_in
 from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_columns, path_column
 from pipeline.io.errors import UserError
@@ -117,7 +118,7 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
         return None
     bases = list(dict.fromkeys((path.parent, data)))
     location = find_location(path, files, bases, held_out=is_held_out)
-    return location and replace(location, split_depth=0)
+    return location and replace(location, split_folder=SplitFolder(0))
 
 
 def _has_training_rows(path: Path, columns: Columns) -> bool:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline.data.annotations.settings import LabelConfig
-from pipeline.data.clips import shown, shown_list, to_table
+from pipeline.data.clips import shown_list, to_table
 from pipeline.data.published.dataset_card import no_files_error
 from pipeline.data.published.parquet_audio import (
+    AudioFile,
     ParquetFiles,
     find_parquet_audio,
     has_audio,
     one_parquet_file,
 )
-from pipeline.data.published.parquet_records import read_rows
-from pipeline.data.sources.split_column import is_split_column
+from pipeline.data.published.parquet_records import FileRows, read_rows
+from pipeline.data.sources.split_column import SplitValues, read_split_values, shown_split
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -75,29 +76,20 @@ def read_parquet_file(path: Path, flag: str, labels: LabelConfig | None) -> Parq
 def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None) -> ParquetClips:
     if labels is not None:
         _check_settings(data, labels)
-    held_out: Counter[str] = Counter()
-    split_values: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    unused: list[str] = []
-    used: list[str] = []
-
-    def records() -> Iterator[tuple]:
-        rows_of = map_concurrently(lambda file: read_rows(file, flag, labels), found.files, _THREADS, _AHEAD)
-        for file, rows in zip(found.files, rows_of, strict=True):
-            (used if rows.columns else unused).append(rows.columns or file.name)
-            held_out.update(rows.held_out)
-            for column, values in rows.split_values.items():
-                split_values[column].update(values)
-            yield from rows.records
-
-    clips = to_table(records())
-    for column, values in split_values.items():  # which may name splits in one file and not in another
-        is_split_column(data, column, values)
+    read = _FolderRows()
+    clips = to_table(read.records(found.files, flag, labels))
     warnings = list(found.warnings)
+    if (splits := read.splits(data)) is not None:
+        warnings += splits.notes
+        if not read.agrees_with(splits):
+            read = _FolderRows(splits.held_out)
+            clips = to_table(read.records(found.files, flag, labels))
+    unused, used, held_out = read.unused, read.used, read.held_out
     if unused:
         count = plural(len(unused), "Parquet file")
         warnings.append(f"ignoring {count} without a column of audio files ({shown_list(unused, 3)})")
     if held_out:
-        counts = ", ".join(f"{shown(split)}: {count}" for split, count in sorted(held_out.items()))
+        counts = ", ".join(f"{shown_split(split)}: {count}" for split, count in sorted(held_out.items()))
         if clips.empty:
             raise UserError(
                 f"{data}: no row belongs to the training split ({counts}); pass other files, or "
@@ -110,6 +102,49 @@ def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None)
     count = f"{len(clips):,} {plural(len(clips), 'clip').partition(' ')[2]}"
     logger.info("data: audio in %s (e.g. %s; %s; %s)", files, found.files[0].name, used[0], count)
     return ParquetClips(clips, warnings)
+
+
+@dataclass
+class _FolderRows:
+    """Reads the rows of all files, and notes what is in them."""
+
+    held_out_values: frozenset[str] | None = None
+    """As for `read_rows`."""
+    held_out: Counter[str] = field(default_factory=Counter)
+    unused: list[str] = field(default_factory=list)
+    """Files without audio."""
+    used: list[str] = field(default_factory=list)
+    """Columns of the others."""
+    _split_values: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _decided: list[tuple[set[str], frozenset[str]]] = field(default_factory=list)
+    """Values in the columns of splits of each file, and those whose rows were left out."""
+
+    def records(self, files: Sequence[AudioFile], flag: str, labels: LabelConfig | None) -> Iterator[tuple]:
+        """Yield the rows of the manifest."""
+
+        def read(file: AudioFile) -> FileRows:
+            return read_rows(file, flag, labels, self.held_out_values)
+
+        for file, rows in zip(files, map_concurrently(read, files, _THREADS, _AHEAD), strict=True):
+            (self.used if rows.columns else self.unused).append(rows.columns or file.name)
+            self.held_out.update(rows.held_out)
+            for column, values in rows.split_values.items():
+                self._split_values[column].update(values)
+            self._decided.append((set().union(*rows.split_values.values()), rows.held_out_values))
+            yield from rows.records
+
+    def splits(self, data: str) -> SplitValues | None:
+        """Return how the values of the column of splits are read over all files; None without one.
+
+        Raises:
+            UserError: as `read_split_values`, also if a column names splits in one file and not in another.
+        """
+        read = [read_split_values(data, column, values) for column, values in self._split_values.items()]
+        return next(filter(None, read), None)
+
+    def agrees_with(self, splits: SplitValues) -> bool:
+        """Return whether each file has left out the rows that it should: a file may lack training rows."""
+        return all(splits.held_out & values == held_out for values, held_out in self._decided)
 
 
 def _check_settings(data: str, labels: LabelConfig) -> None:

@@ -14,9 +14,8 @@ from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, shown
 from pipeline.data.labels import join_labels, parse_label_list, split_labels
 from pipeline.data.published.parquet_audio import AudioFile
-from pipeline.data.sources.row_values import NO_VALUES, parse_fold
+from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, parse_fold
 from pipeline.data.sources.split_column import first_split_column
-from pipeline.data.sources.split_names import split_of_value
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,
@@ -40,12 +39,22 @@ class FileRows:
     """Number of rows by split, without those of the training split."""
     split_values: dict[str, Counter[str]] = field(default_factory=dict)
     """Number of rows of each value, of the columns that may be that of the splits."""
+    held_out_values: frozenset[str] = frozenset()
+    """Values of the column of splits in this file whose rows were left out."""
     columns: str = ""
     """Which columns were used for what; empty for a file without audio."""
 
 
-def read_rows(file: AudioFile, flag: str, labels: LabelConfig | None) -> FileRows:
+def read_rows(
+    file: AudioFile, flag: str, labels: LabelConfig | None, held_out: frozenset[str] | None = None
+) -> FileRows:
     """Read the rows of a file.
+
+    Args:
+        file: the file.
+        flag: command-line flag that names its folder.
+        labels: where the classes are; None: not read.
+        held_out: values of the column of splits whose rows are left out; None: by the values in this file.
 
     Raises:
         UserError: no Parquet file, no column of classes, or an invalid value.
@@ -59,7 +68,7 @@ def read_rows(file: AudioFile, flag: str, labels: LabelConfig | None) -> FileRow
         if labels is not None:
             reader.multi_label = labels.multi_label
             reader.check_label_type()
-            reader.find_splits()
+            reader.find_splits(held_out)
         return reader.read()
 
 
@@ -106,11 +115,11 @@ class _RowReader:
                 "--multi-label, or name another column by --label-column"
             )
 
-    def find_splits(self) -> None:
-        """Find the column of splits, by the values of those that may be it.
+    def find_splits(self, held_out: frozenset[str] | None) -> None:
+        """Find the column of splits, by the values of those that may be it; `held_out` as for `read_rows`.
 
         Raises:
-            UserError: as `is_split_column`.
+            UserError: as `read_split_values`.
         """
         assert self.columns is not None
         counts: dict[int, Counter[str]] = {p: Counter() for p in self.columns.split_candidates}
@@ -119,11 +128,14 @@ class _RowReader:
             for name, counter in zip(names, counts.values(), strict=True):
                 texts = column_texts(batch.column(name), self.table.class_names.get(name))
                 counter.update(text.strip() for text in texts)
-        split = first_split_column(self.table.name, self.table.header, counts)
+        found = first_split_column(self.table.name, self.table.header, counts, is_complete=False)
         # Columns after that of the splits may have any values.
-        checked = len(counts) if split is None else list(counts).index(split) + 1
+        checked = len(counts) if found is None else list(counts).index(found[0]) + 1
         self.split_values = dict(list(zip(names, counts.values(), strict=True))[:checked])
-        self.columns = replace(self.columns, split=split)
+        if found is not None:
+            position, read = found
+            here = read.held_out if held_out is None else held_out & counts[position].keys()
+            self.columns = replace(self.columns, split=position, held_out=here)
 
     def read(self) -> FileRows:
         """Read all rows.
@@ -131,10 +143,11 @@ class _RowReader:
         Raises:
             UserError: a label is missing, or a fold is no number.
         """
-        rows = FileRows(columns=self._describe(), split_values=self.split_values)
+        held_out = frozenset() if self.columns is None else self.columns.held_out
+        rows = FileRows(columns=self._describe(), split_values=self.split_values, held_out_values=held_out)
         for row, size, values in self._values():
             split = values.get("split", "").strip()
-            if split_of_value(split) == "held out":
+            if split in held_out:
                 rows.held_out[split] += 1
             else:
                 rows.records.append(self._record(row, size, values))
@@ -208,7 +221,7 @@ class _RowReader:
             "" if self.columns is None else self._label(row, values),
             FileStatus(size, self.file.status.mtime_ns),
             fold,
-            "" if group.lower() in NO_VALUES else group,
+            "" if group.lower() in MISSING_VALUES else group,
         )
 
     def _label(self, row: int, values: dict[str, str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data.sources.split_column import SplitFolder
+
 # How the path of a file below its folder consists of values of its row: as it is, in the folder of its class
 # (BirdCLEF 2021), in the folder of its fold (UrbanSound8K).
 AS_WRITTEN = "{path}"
@@ -17,8 +19,8 @@ class AudioLocation:
 
     folder: Path
     pattern: str = AS_WRITTEN
-    split_depth: int | None = None
-    """Which folder of a path is its split, as for `folder_at`; only files of the training split are read."""
+    split_folder: SplitFolder | None = None
+    """Which folder of a path is its split; only files of the training split are read."""
 
     def file_name(self, path: str, label: str, fold: str) -> str:
         """Return the path of a file below the folder, from the values of its row."""

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import Row
-from pipeline.data.sources.split_column import split_folder_depth, with_split_column
+from pipeline.data.sources.split_column import split_folder, with_split_column
 from pipeline.data.sources.table_columns import (
     Columns,
     describe_columns,
@@ -63,12 +63,12 @@ def read_labeled_table(
             table.name,
             FileFinder(folder),
             location=location,
-            split_depth=split_folder_depth(columns, table_rows(path, "--data"))
+            split_folder=split_folder(columns, table_rows(path, "--data"))
             if location is None
-            else location.split_depth,
+            else location.split_folder,
         )
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
-        warnings = reader.check_files(path, clips)
+        warnings = [*columns.split_notes, *reader.check_files(path, clips)]
         if location is None:
             log_columns(table, columns)
         return TableClips(clips, warnings, describe_columns(table, columns), reader.held_out_files)

@@ -16,6 +16,8 @@ Row = tuple[int, Sequence[str]]
 
 # Empty, or as pandas may write a missing value.
 NO_VALUES = ("", "nan")
+# The same where names of classes such as `None` cannot be meant, as programs write it.
+MISSING_VALUES = (*NO_VALUES, "na", "n/a", "<na>", "none", "null")
 # Slashes and dots that a path does not need.
 _REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
 # Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
@@ -51,7 +53,7 @@ def parse_fold(text: str) -> int:
     Raises:
         ValueError: not a number, or too large.
     """
-    if text.lower() in NO_VALUES:
+    if text.lower() in MISSING_VALUES:
         return NO_FOLD
     match = _FOLD.fullmatch(text)
     if match is not None and NO_FOLD <= int(match[1]) <= MAX_FOLD:

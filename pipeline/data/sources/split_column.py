@@ -5,38 +5,105 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from pipeline.data.clips import shown
-from pipeline.data.sources.row_values import NO_VALUES, Row, row_value
-from pipeline.data.sources.split_names import Split, split_of, split_of_value
+from pipeline.data.sources.row_values import MISSING_VALUES, Row, row_value
+from pipeline.data.sources.split_names import is_development, split_of, split_of_value
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 
 # Values that a message lists.
 _SHOWN_VALUES = 5
 
 
+class SplitValues(NamedTuple):
+    """How the values of a column of splits are read."""
+
+    held_out: frozenset[str]
+    """Values of rows that are not of the training split."""
+    notes: tuple[str, ...] = ()
+    """Warnings about rows that are of the training split only because no other row is."""
+
+
+class SplitFolder(NamedTuple):
+    """A folder in the paths of files that names their split."""
+
+    depth: int
+    """Which one it is, as for `folder_at`."""
+    names: frozenset[str] | None = None
+    """Names of it in paths of other splits than the training split; None: those that `split_of` knows."""
+
+    def held_out(self, path: str) -> str:
+        """Return the folder that a path of another split is in; empty for the training split."""
+        folder = folder_at(path, self.depth)
+        is_held_out = split_of(folder) == "held out" if self.names is None else folder in self.names
+        return folder if is_held_out else ""
+
+
 def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: Iterable[Row]) -> Columns:
-    """Return the columns of a table with that of the splits, if one of the candidates is it.
+    """Return the columns of a table with that of the splits, if it has one.
+
+    It is the first of the candidates that names splits, or else the first column that nothing else uses and
+    in which every value is a training or a held-out split, and both occur.
 
     Args:
         name: flag and path of the table, for messages.
         header: names of its columns.
         columns: columns that are used.
-        rows: all of its rows, which are only read if there are candidates.
+        rows: all of its rows, which are only read as long as a column may be that of the splits.
 
     Raises:
-        UserError: as `is_split_column`.
+        UserError: as `read_split_values`.
     """
-    counts: dict[int, Counter[str]] = {position: Counter() for position in columns.split_candidates}
-    for _, values in rows if counts else ():
-        for position, counter in counts.items():
-            counter[row_value(values, position)] += 1
-    return replace(columns, split=first_split_column(name, header, counts))
+    unused = set(range(len(header))) - columns.used - set(columns.split_candidates)
+    counts = _count_values(rows, columns.split_candidates, sorted(unused))
+    found = first_split_column(
+        name, header, {position: counts[position] for position in columns.split_candidates}
+    )
+    if found is None:
+        both = {
+            position: counts[position] for position in sorted(unused) if _has_both_splits(counts[position])
+        }
+        found = first_split_column(name, header, both)
+    if found is None:
+        return columns
+    position, read = found
+    return replace(columns, split=position, held_out=read.held_out, split_notes=read.notes)
 
 
-def split_folder_depth(columns: Columns, rows: Iterable[Row]) -> int | None:
-    """Return which folder of the paths of a table is their split, as for `folder_at`; None if none is.
+def _count_values(
+    rows: Iterable[Row], candidates: Iterable[int], others: Iterable[int]
+) -> defaultdict[int, Counter[str]]:
+    """Return the number of rows of each value of some columns; of `others` if all of them are splits."""
+    counts: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    counted, watched = list(candidates), list(others)
+    for _, values in rows:
+        for position in counted:
+            counts[position][row_value(values, position)] += 1
+        for position in list(watched):
+            value, known = row_value(values, position), counts[position]
+            if value in known or _may_be_split(value):
+                known[value] += 1
+            else:
+                watched.remove(position)
+                del counts[position]
+        if not (counted or watched):
+            break
+    return counts
+
+
+def _may_be_split(value: str) -> bool:
+    return value.lower() in MISSING_VALUES or split_of_value(value) is not None
+
+
+def _has_both_splits(counts: Iterable[str]) -> bool:
+    return {"train", "held out"} <= set(map(split_of_value, counts))
+
+
+def split_folder(columns: Columns, rows: Iterable[Row]) -> SplitFolder | None:
+    """Return which folder in the paths of a table is their split; None if none is.
 
     It is the first one that names both training and held-out splits. One split alone may be all that there
     is, or a class. Only of a table without a column of splits.
@@ -48,8 +115,20 @@ def split_folder_depth(columns: Columns, rows: Iterable[Row]) -> int | None:
     for parent in parents:
         for depth, folder in enumerate(parent.split("/")):
             folders[depth].add(folder)
-    both: set[Split | None] = {"train", "held out"}
-    return min((depth for depth, names in folders.items() if both <= set(map(split_of, names))), default=None)
+    for depth in sorted(folders):
+        if held_out := _held_out_folders(folders[depth]):
+            return SplitFolder(depth, held_out)
+    return None
+
+
+def _held_out_folders(names: Iterable[str]) -> frozenset[str]:
+    """Return those of some folders that are held out, if others of them are a training split."""
+    kinds = {name: "development" if is_development(name) else split_of(name) for name in names}
+    if "train" in kinds.values():
+        return frozenset(name for name, kind in kinds.items() if kind in ("held out", "development"))
+    if "development" in kinds.values():
+        return frozenset(name for name, kind in kinds.items() if kind == "held out")
+    return frozenset()
 
 
 def folder_at(path: str, depth: int) -> str:
@@ -66,49 +145,78 @@ def _parent(path: str) -> str:
 
 
 def first_split_column(
-    name: str, header: Sequence[str], counts: Mapping[int, Mapping[str, int]]
-) -> int | None:
+    name: str, header: Sequence[str], counts: Mapping[int, Mapping[str, int]], is_complete: bool = True
+) -> tuple[int, SplitValues] | None:
     """Return the first of some columns that names splits, by the numbers of their values; None without any.
 
+    `is_complete` is as for `read_split_values`.
+
     Raises:
-        UserError: as `is_split_column`.
+        UserError: as `read_split_values`.
     """
-    return next(
-        (position for position, values in counts.items() if is_split_column(name, header[position], values)),
-        None,
-    )
+    for position, values in counts.items():
+        if (read := read_split_values(name, header[position], values, is_complete)) is not None:
+            return position, read
+    return None
 
 
-def is_split_column(name: str, column: str, counts: Mapping[str, int]) -> bool:
-    """Return whether a column names splits: whether any of its values does.
+def read_split_values(
+    name: str, column: str, counts: Mapping[str, int], is_complete: bool = True
+) -> SplitValues | None:
+    """Return how the values of a column that names splits are read; None if none of them is a split.
+
+    If no value is that of a training split, it is the development set (DCASE), or else the rows without a
+    value, of a column in which only the others are named. Next to a training split both are held out.
 
     Args:
         name: flag and path of the table, for messages.
         column: name of the column.
         counts: number of rows of each value.
+        is_complete: whether these are all rows; others may be named as a training split.
 
     Raises:
-        UserError: other values of the column do not, whose rows would be trained on whatever they are; or
-            none does of a column that is named `split`.
+        UserError: other values of the column are no splits, whose rows would be trained on whatever they are;
+            or none is, of a column that is named `split`; or the training split may be the development set or
+            the rows without a value.
     """
-    splits = {value: count for value, count in counts.items() if split_of_value(value) is not None}
+    kinds = {value: split_of_value(value) for value in counts}
+    splits = {value: count for value, count in counts.items() if kinds[value] is not None}
     others = {value: count for value, count in counts.items() if value not in splits}
-    if splits and others:
+    missing = {value: count for value, count in others.items() if value.lower() in MISSING_VALUES}
+    development = {value: count for value, count in splits.items() if is_development(value)}
+    is_named = "train" in kinds.values()
+    is_unclear = is_complete and not is_named and development and missing
+    if splits and (len(others) > len(missing) or is_unclear):
         raise UserError(
             f"{name}: column {shown(column)} names splits ({_counted(splits)}), but not in all rows "
             f"({_counted(others)}): write train, val or test there, or rename the column if it means "
             "something else"
         )
-    if column.strip().lower() == "split" and any(value.lower() not in NO_VALUES for value in others):
+    if column.strip().lower() == "split" and len(others) > len(missing):
         raise UserError(
             f"{name}: column {shown(column)} has values ({_counted(others)}), none of which is train, val or "
             "test: write these in it, or rename the column if it means something else"
         )
-    return bool(splits)
+    if not splits:
+        return None
+    held_out = frozenset(value for value, kind in kinds.items() if kind != "train")
+    training = {} if is_named else development or missing
+    if not training:
+        return SplitValues(held_out)
+    note = (
+        f"column {shown(column)}: {plural(sum(training.values()), 'row')} ({_counted(training)}) are read as "
+        "the training split, as no value is train"
+    )
+    return SplitValues(held_out - training.keys(), (note,))
 
 
 def _counted(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    texts = [f"{shown(value) if value else 'no value'}: {count}" for value, count in ordered[:_SHOWN_VALUES]]
+    texts = [f"{shown_split(value)}: {count}" for value, count in ordered[:_SHOWN_VALUES]]
     others = f" and {len(ordered) - _SHOWN_VALUES} more" if len(ordered) > _SHOWN_VALUES else ""
     return ", ".join(texts) + others
+
+
+def shown_split(value: str) -> str:
+    """Return a value of a column of splits for a message."""
+    return shown(value) if value else "no value"

@@ -20,7 +20,12 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 # Further words of values in tables, which may be classes as names of folders.
-_WORDS: dict[str, Split] = {"trn": "train", "tst": "held out", "evaluate": "held out", "unseen": "held out"}
+_WORDS: dict[str, Split] = {
+    "trn": "train",
+    **dict.fromkeys(("tst", "evaluate", "unseen", "development"), "held out"),
+}
+# Validation next to a training split; the training split of data that has none (DCASE, Clotho).
+_DEVELOPMENT = re.compile(r"(?:dev|devel|development)(?:set)?")
 
 
 def split_of(name: str) -> Split | None:
@@ -39,9 +44,23 @@ def split_of_value(value: str) -> Split | None:
     """
     if (split := split_of(value)) is not None:
         return split
-    words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value))
-    kinds = {kind for word in words if (kind := _split_of_word(word.rstrip("0123456789"))) is not None}
+    kinds = {kind for word in _words(value) if (kind := _split_of_word(word)) is not None}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_development(value: str) -> bool:
+    """Return whether a value in a column of splits, or a folder, stands for a development set.
+
+    It is the training split if no other value is, and otherwise held out.
+    """
+    splits = [word.lower() for word in _words(value) if _split_of_word(word) is not None]
+    return bool(splits) and all(map(_DEVELOPMENT.fullmatch, splits))
+
+
+def _words(value: str) -> list[str]:
+    """Return the words of a value without numbers at their ends."""
+    words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value))
+    return [word.rstrip("0123456789") for word in words]
 
 
 def _split_of_word(word: str) -> Split | None:

@@ -54,7 +54,11 @@ class Columns:
     group: int | None = None
     clip_id: int | None = None
     split: int | None = None
-    """Set by `split_column`, from the values of the candidates."""
+    """Set by `split_column`, as the next two, from the values of the columns."""
+    held_out: frozenset[str] = frozenset()
+    """Values of the rows of other splits than the training split."""
+    split_notes: tuple[str, ...] = ()
+    """Warnings about which rows are those of the training split."""
     split_candidates: tuple[int, ...] = ()
     """Columns that may be that of the splits, by their names."""
     times: TimeColumns | None = None
@@ -62,6 +66,14 @@ class Columns:
     """Whether the label is the text of a list."""
     more_labels: int | None = None
     """Further classes, as the text of a list."""
+
+    @property
+    def used(self) -> set[int]:
+        """Positions of the columns that have another use than that of the splits."""
+        columns = (self.path, self.label, self.fold, self.group, self.clip_id, self.more_labels)
+        return {column for column in columns if column is not None} | set(
+            self.times.roles if self.times else ()
+        )
 
 
 def labeled_columns(

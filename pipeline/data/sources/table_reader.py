@@ -15,9 +15,16 @@ from pipeline.data.labels import is_list_text, join_labels, parse_label_list
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.listed_files import ListedFiles
-from pipeline.data.sources.row_values import NO_VALUES, Row, file_clip_id, parse_fold, row_chunks, row_value
-from pipeline.data.sources.split_column import folder_at
-from pipeline.data.sources.split_names import split_of, split_of_value
+from pipeline.data.sources.row_values import (
+    MISSING_VALUES,
+    NO_VALUES,
+    Row,
+    file_clip_id,
+    parse_fold,
+    row_chunks,
+    row_value,
+)
+from pipeline.data.sources.split_column import SplitFolder, shown_split
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import ListText
@@ -34,8 +41,8 @@ class TableReader:
     label_is_optional: bool = False
     location: AudioLocation | None = None
     """Where the files are, if not as the table writes their paths."""
-    split_depth: int | None = None
-    """Which folder of a path is its split, as for `folder_at`; only files of the training split are read."""
+    split_folder: SplitFolder | None = None
+    """Which folder of a path is its split; only files of the training split are read."""
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
     held_out_files: list[str] = field(default_factory=list)
@@ -76,7 +83,7 @@ class TableReader:
     def _names(self, rows: Iterable[Row], columns: Columns) -> Iterator[str]:
         """Yield the names of the files of the training split."""
         for _, values in rows:
-            if columns.split is None or split_of_value(row_value(values, columns.split)) != "held out":
+            if columns.split is None or row_value(values, columns.split) not in columns.held_out:
                 yield self.file_name(values, columns)
 
     def file_name(self, values: Sequence[str], columns: Columns) -> str:
@@ -101,7 +108,8 @@ class TableReader:
         if not row_value(values, columns.path):
             raise UserError(f"{self.name}, line {line}: path is empty")
         path = self.file_name(values, columns)
-        if self.split_depth is not None and self._is_in_held_out(path, self.split_depth):
+        if self.split_folder is not None and (folder := self.split_folder.held_out(path)):
+            self.held_out[folder] += 1
             return None
         if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")
@@ -110,7 +118,7 @@ class TableReader:
         file = self._find(line, path)
         clip_id = row_value(values, columns.clip_id) or file_clip_id(file.name)
         group = row_value(values, columns.group)
-        group = "" if group.lower() in NO_VALUES else group
+        group = "" if group.lower() in MISSING_VALUES else group
         return clip_record(clip_id, file.path, label, file.status, fold, group)
 
     def _check_one_class(self, line: int, values: Sequence[str], columns: Columns) -> None:
@@ -126,18 +134,11 @@ class TableReader:
 
     def _is_held_out(self, values: Sequence[str], columns: Columns) -> bool:
         split = row_value(values, columns.split)
-        if split_of_value(split) != "held out":
+        if split not in columns.held_out:
             return False
         self.held_out[split] += 1
         with suppress(UserError):  # a name of several files, which does not matter in a row that is not read
             self.held_out_files.append(self.file_name(values, columns))
-        return True
-
-    def _is_in_held_out(self, path: str, depth: int) -> bool:
-        folder = folder_at(path, depth)
-        if split_of(folder) != "held out":
-            return False
-        self.held_out[folder] += 1
         return True
 
     def _fold(self, line: int, text: str) -> int:
@@ -158,7 +159,9 @@ class TableReader:
         """
         warnings = []
         if self.held_out:
-            counts = ", ".join(f"{shown(split)}: {count}" for split, count in sorted(self.held_out.items()))
+            counts = ", ".join(
+                f"{shown_split(split)}: {count}" for split, count in sorted(self.held_out.items())
+            )
             if not len(self._listed):
                 raise UserError(
                     f"{self.name}: no row belongs to the training split ({counts}); "

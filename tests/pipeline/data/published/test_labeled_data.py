@@ -273,3 +273,14 @@ def test_layout_in_object_store_is_recognized(server: S3Server, tmp_path: Path):
     upload_folder(root, bucket / "data")
     assert labels(read_manifest(bucket / "data")) == {"a.wav": "x", "b.wav": "y"}
     assert labels(read_manifest(bucket / "data/train.csv")) == {"a.wav": "x", "b.wav": "y"}
+
+
+def test_development_set_of_dcase_is_found_in_a_folder(tmp_path: Path):
+    text = "filename,label,split\na.wav,x,development\nb.wav,y,development\nc.wav,x,evaluation\n"
+    root = write(tmp_path, "meta/all.csv", text, "audio/a.wav", "audio/b.wav", "eval_audio/c.wav")
+    manifest = read_manifest(root)
+    assert labels(manifest) == {"a.wav": "x", "b.wav": "y"}
+    assert manifest.warnings[:2] == [
+        "column 'split': 2 rows ('development': 2) are read as the training split, as no value is train",
+        "ignoring 1 row of other splits ('evaluation': 1)",
+    ]

@@ -315,6 +315,18 @@ def test_splits_in_other_words_are_left_out_or_refused(tmp_path: Path) -> None:
         UserError, match=r"a\.parquet: column 'subset' names splits .* \(no value: 1, 'odd': 1\): write train"
     ):
         read(tmp_path)
+    # The split of a row does not depend on the other rows of its file.
+    write_splits("a.parquet", "train", "train")
+    write_splits("b.parquet", "dev", None, "test")
+    assert ids(read(tmp_path)) == ["a.parquet#000000/0.wav", "a.parquet#000001/1.wav"]
+    write_splits("a.parquet", "dev", "test")
+    write_splits("b.parquet", "dev", "test")
+    manifest = read(tmp_path)
+    assert [name.partition("/")[0] for name in ids(manifest)] == ["a.parquet#000000", "b.parquet#000000"]
+    assert "column 'subset': 2 rows ('dev': 2) are read as the training split, as no value is train" in (
+        manifest.warnings
+    )
+    (tmp_path / "b.parquet").unlink()
     # In one file none of the values is the name of a split, in another all are.
     write_splits("a.parquet", "odd", "odd")
     assert len(ids(read(tmp_path))) == 2

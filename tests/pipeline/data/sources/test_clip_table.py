@@ -171,11 +171,42 @@ def test_value_that_may_be_any_split_is_refused(column: str, value: str, tmp_pat
     )
 
 
-def test_rows_without_a_split_next_to_others_are_refused(tmp_path: Path):
-    with pytest.raises(
-        UserError, match=r"names splits \('test': 1\), but not in all rows \(no value: 2\): write"
-    ):
-        read_csv(tmp_path, "path,label,subset\n1.wav,a,test\n2.wav,b,\n3.wav,b\n")
+def test_rows_without_a_split_are_for_training_unless_others_are(tmp_path: Path):
+    manifest = read_csv(tmp_path, "path,label,subset\n1.wav,a,test\n2.wav,b,\n3.wav,b\n4.wav,a,NaN\n")
+    assert names(manifest) == ["2.wav", "3.wav", "4.wav"]
+    assert manifest.warnings[:2] == [
+        "column 'subset': 3 rows (no value: 2, 'NaN': 1) are read as the training split, as no value is "
+        "train",
+        "ignoring 1 row of other splits ('test': 1)",
+    ]
+    manifest = read_csv(tmp_path, "path,label,split\n1.wav,a,train\n2.wav,b,\n3.wav,b,test\n4.wav,b,train\n")
+    assert names(manifest) == ["1.wav", "4.wav"]
+    assert manifest.warnings[0] == "ignoring 2 rows of other splits (no value: 1, 'test': 1)"
+
+
+@pytest.mark.parametrize("value", ["development", "Development", "dev", "devel", "dev-clean", "dev_set"])
+def test_development_set_is_for_training_only_without_a_training_split(value: str, tmp_path: Path):
+    rows = f"path,label,split\n1.wav,a,{value}\n2.wav,b,evaluation\n3.wav,b,{value}\n4.wav,b,validation\n"
+    manifest = read_csv(tmp_path, rows)
+    assert names(manifest) == ["1.wav", "3.wav"]
+    assert manifest.warnings[0] == (
+        f"column 'split': 2 rows ('{value}': 2) are read as the training split, as no value is train"
+    )
+    manifest = read_csv(tmp_path, rows.replace("validation", "train"))
+    assert names(manifest) == ["4.wav"]
+    assert manifest.warnings[0] == f"ignoring 3 rows of other splits ('{value}': 2, 'evaluation': 1)"
+    with pytest.raises(UserError, match=rf"\('{value}': 2, .*, but not in all rows \(no value: 1\): write"):
+        read_csv(tmp_path, rows.replace("validation", ""))
+
+
+@pytest.mark.parametrize("column", ["data_split", "Usage", "dataset", "phase"])
+def test_column_of_any_name_with_both_splits_in_all_rows_divides(column: str, tmp_path: Path):
+    text = f"path,label,note,{column}\n1.wav,a,,Training\n2.wav,b,,PublicTest\n3.wav,b,x,Training\n"
+    manifest = read_csv(tmp_path, text)
+    assert names(manifest) == ["1.wav", "3.wav"]
+    assert "ignoring 1 row of other splits ('PublicTest': 1)" in manifest.warnings
+    assert len(read_csv(tmp_path, text.replace("PublicTest", "Training")).clips) == 3
+    assert len(read_csv(tmp_path, text.replace("PublicTest", "bus")).clips) == 3
 
 
 def test_columns_that_name_no_splits_are_not_used(tmp_path: Path):
@@ -393,6 +424,10 @@ def test_unusable_unlabeled_table_raises(name: str, text: str, message: str, tmp
         (("test/1.wav", "test/2.wav", "test/3.wav"), 3),  # all that there is
         (("test/1.wav", "bark/2.wav", "bark/3.wav"), 3),  # may be classes
         (("train/1.wav", "1.wav", "2.wav"), 3),
+        (("development/1.wav", "development/2.wav", "evaluation/3.wav"), 2),
+        (("x/dev/1.wav", "x/dev/2.wav", "x/test/3.wav"), 2),
+        (("train/1.wav", "development/2.wav", "test/3.wav"), 1),
+        (("development/1.wav", "development/2.wav", "bark/3.wav"), 3),
     ],
 )
 def test_rows_in_folders_of_both_splits_are_divided(
@@ -423,3 +458,16 @@ def test_times_of_unlabeled_tables_are_not_used_without_a_word(tmp_path: Path) -
     assert any("columns 'start', 'end' are not used: the prediction of a row" in w for w in manifest.warnings)
     with pytest.raises(UserError, match=r"list each path in one row only$"):
         read_unlabeled(write_csv(tmp_path, "path,start,end\n1.wav,0,1\n1.wav,2,3\n"))
+
+
+@pytest.mark.parametrize("value", ["NA", "None", "null", "n/a", "<NA>", "NaN", ""])
+def test_missing_folds_groups_and_further_labels_are_none(value: str, tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "2.wav")
+    text = f"path,label,fold,group,secondary_labels\n1.wav,a,{value},{value},{value}\n2.wav,b,1,{value},a\n"
+    for multi_label in (False, True):
+        clips = read_manifest(write_csv(tmp_path, text), ManifestConfig(multi_label=multi_label)).clips
+        assert clips["group"].tolist() == ["1.wav", "2.wav"] and clips["fold"].tolist() == [-1, 1]
+    assert clips["label"].tolist() == ["a", "a;b"]
+    # Names of classes are what they are.
+    named = read_csv(tmp_path, "path,label\n1.wav,None\n2.wav,NA\n")
+    assert named.clips["label"].tolist() == ["None", "NA"]
