@@ -18,6 +18,10 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _ITEMS = rf"\s*(?:(?:{_QUOTED.pattern})\s*(?:,\s*)?)"
 _LIST = re.compile(rf"\[{_ITEMS}*\]|\({_ITEMS}+\)|\{{{_ITEMS}+\}}")
 
+# A list of numbers, with or without commas.
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_NUMBERS = re.compile(rf"\[\s*{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*(?:,\s*)?\]")
+
 
 def join_labels(names: Iterable[str]) -> str:
     """Return the label of a clip of these classes, each named once; empty without any."""
@@ -32,12 +36,14 @@ def split_labels(label: str) -> list[str]:
 def parse_label_list(text: str) -> list[str]:
     """Return the classes in the text of a list: `['a', 'b']` as Python writes it, `a;b` or `a,b`.
 
-    Also tuples, sets, and the arrays of NumPy, which have no commas: `['a' 'b']`.
+    Also tuples, sets, the arrays of NumPy, which have no commas, `['a' 'b']`, and lists of numbers: `[1, 2]`.
 
     Raises:
-        ValueError: brackets without a list of texts in them.
+        ValueError: brackets without a list of texts or numbers in them.
     """
     text = text.strip()
+    if _NUMBERS.fullmatch(text):
+        return split_labels(SEPARATOR.join(re.findall(_NUMBER, text)))
     if is_list_text(text):
         return split_labels(SEPARATOR.join(map(ast.literal_eval, _QUOTED.findall(text))))
     if text.startswith("["):
@@ -46,8 +52,11 @@ def parse_label_list(text: str) -> list[str]:
 
 
 def is_list_text(text: str) -> bool:
-    """Return whether a text is that of a list of texts, such as `['a', 'b']`, and not the name of a class."""
-    return bool(_LIST.fullmatch(text.strip())) and _is_python(text.strip())
+    """Return whether a text is that of a list of texts or numbers, as `['a', 'b']` and `[1, 2]`, and not the
+    name of a class.
+    """
+    text = text.strip()
+    return bool(_NUMBERS.fullmatch(text)) or (bool(_LIST.fullmatch(text)) and _is_python(text))
 
 
 def _is_python(text: str) -> bool:
