@@ -31,6 +31,7 @@ from pipeline.data.published.labeled_data import (
     read_folder_table,
     read_table,
     unlisted_warning,
+    unread_table_warning,
 )
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
 from pipeline.data.recording_headers import MapBatches, map_batches_here
@@ -223,7 +224,8 @@ def _read_audio_files(
     try:
         found = _keep(_read_class_folders(*_inside(tree, data, folders[0]), config), chosen)
         if found.clips["label"].nunique() >= 2 or (config.birdnet_folders and not found.clips.empty):
-            return found
+            unread = unread_table_warning(*_inside(tree, data, folders[0]), config.subset(TableConfig))
+            return replace(found, warnings=found.warnings + unread)
     except UserError as layout_error:
         error = layout_error
     for folder in folders:

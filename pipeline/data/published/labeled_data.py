@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import read_labeled_table
 from pipeline.data.sources.listed_files import NoListedFileError
 from pipeline.data.sources.row_values import file_clip_id
+from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import labeled_columns
 from pipeline.data.windows import WindowConfig
@@ -84,6 +86,33 @@ def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> Labe
     folder = relative_folder(table.location.folder, data)
     audio = tree if folder == "." else tree.subtree(folder)
     return _read_recognized(table.path, config, table.location, data, audio)
+
+
+def unread_table_warning(tree: FolderTree, data: Path, config: TableConfig) -> list[str]:
+    """Return a warning that class folders are read, and not a table that says more about their files.
+
+    That is a column of folds, recordings or splits, and with `--multi-label` of several classes.
+    """
+    with report_os_errors("reading", f"--data {data}"):
+        try:
+            found = find_table(tree, data, config.label_column)
+        except UserError:  # several tables, or one without classes
+            found = None
+        if found is None:
+            return []
+        with open_table(found.path, "--data") as table, suppress(UserError):
+            columns = labeled_columns(table, config.label_column)
+            columns = with_split_column(table.name, table.header, columns, table.rows())
+            used = [columns.split, columns.fold, columns.group]
+            if config.multi_label:
+                used += [columns.more_labels, columns.label if columns.label_is_list else None]
+            names = [table.header[column] for column in used if column is not None]
+            if names:
+                return [
+                    f"class folders are read, not {shown(found.path.name)} with {shown_list(names)} of these "
+                    f"files; to read it, pass --data {found.path}"
+                ]
+    return []
 
 
 def _search(path: Path, config: TableConfig) -> AudioLocation | None:

@@ -260,6 +260,40 @@ def test_files_of_other_splits_in_annotations_are_not_unlisted(tmp_path: Path):
     assert "1 audio file without a row in all.csv, left out: 'audio/d.wav'" in warnings
 
 
+@pytest.mark.parametrize(
+    ("columns", "values", "named"),
+    [
+        ("fold,src_file", "1,7", "'fold', 'src_file'"),
+        ("split", "train", "'split'"),
+        ("phase,rating", "test,4", "'phase'"),
+        ("secondary_labels", "['b']", ""),
+        ("rating", "4", ""),
+    ],
+)
+def test_table_that_says_more_than_class_folders_is_named(
+    columns: str, values: str, named: str, tmp_path: Path
+) -> None:
+    other = values.replace("test", "train")
+    rows = f"filename,label,{columns}\na/1.wav,a,{values}\nb/2.wav,b,{other}\n"
+    root = write(tmp_path, "meta.csv", rows, "a/1.wav", "b/2.wav")
+    manifest = read_manifest(root)
+    assert labels(manifest) == {"a/1.wav": "a", "b/2.wav": "b"}
+    warning = (
+        f"class folders are read, not 'meta.csv' with {named} of these files; to read it, pass --data "
+        f"{root}/meta.csv"
+    )
+    assert (warning in manifest.warnings) == bool(named)
+    assert any(text.startswith("class folders are read") for text in manifest.warnings) == bool(named)
+
+
+def test_secondary_labels_next_to_class_folders_are_named(tmp_path: Path):
+    root = write(tmp_path, "train_metadata.csv", BIRDS, "train_audio/gre/1.wav", "train_audio/blu/2.wav")
+    assert (
+        "class folders are read, not 'train_metadata.csv' with 'secondary_labels' of these files; to read "
+        f"it, pass --data {root}/train_metadata.csv"
+    ) in read_manifest(root, ManifestConfig(multi_label=True)).warnings
+
+
 def test_class_folders_are_read_despite_tables(tmp_path: Path):
     root = write(
         tmp_path, "metadata.csv", "file_name,label\ndog/a.wav,x\nrain/b.wav,y\n", "dog/a.wav", "rain/b.wav"
