@@ -15,10 +15,11 @@ from pipeline.classifier.prediction.config import PredictConfig
 from pipeline.classifier.prediction.merge import MergedPredictions, merge_predictions
 from pipeline.classifier.prediction.recording_list import read_recordings
 from pipeline.classifier.predictor_model import PredictorModel
+from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.sample import SampleSubmission, read_sample
 from pipeline.classifier.submission.time_columns import check_no_times
-from pipeline.classifier.submission.window_plan import plan_window_submission
+from pipeline.classifier.submission.window_plan import check_no_window_ids, plan_window_submission
 from pipeline.classifier.windows.files import WINDOWS_NAME
 from pipeline.classifier.windows.merge import WindowMerge, delete_window_files
 from pipeline.classifier.windows.settings import WindowSettings, label_thresholds
@@ -77,15 +78,18 @@ def plan_prediction(
     thresholds = label_thresholds(metadata, config.threshold)
     if settings is None:
         windows = None
+        files = ClipIndex(clips["clip_id"].tolist(), clips["path"].tolist())
         if sample is not None:
             check_no_times(sample, metadata.class_names, metadata.features.seconds)
+            check_no_window_ids(sample, files, metadata.features.seconds)
         submission = plan_submission(
             sample,
             clips,
             metadata.class_names,
             config.submission_values,
             config.positive_class or None,
-            multi_label=metadata.multi_label,
+            files,
+            metadata.multi_label,
         )
     else:
         windows = _plan_windows(config, saved, clips, settings, sample)

@@ -67,6 +67,28 @@ def plan_window_submission(
     return replace(plan, sample=sample), isinstance(index, WindowIndex)
 
 
+def check_no_window_ids(sample: SampleSubmission, files: ClipIndex, seconds: float) -> None:
+    """Check that the ids of a sample whose rows are whole clips are not those of windows.
+
+    Args:
+        sample: the sample.
+        files: finds clips by their ids.
+        seconds: clip length of the model.
+
+    Raises:
+        UserError: the first id is a recording and a time.
+    """
+    if sample.table.empty:
+        return
+    text = sample.table[split_columns(sample, files)[0]].iloc[0]
+    matches = (pattern.regex.fullmatch(plain_id(text)) for pattern in _patterns(sample))
+    if not files.find(text) and any(match is not None and files.find(match[1]) for match in matches):
+        raise UserError(
+            f"{sample.source}: its rows are windows, as id {shown(text)} is a recording and a time; "
+            f"add --window {seconds:g}"
+        )
+
+
 def _sample_index(
     sample: SampleSubmission, recordings: RecordingList, files: ClipIndex
 ) -> ClipIndex | WindowIndex:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from pipeline.classifier.prediction.recording_list import RecordingList
+from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.filled_values import PredictedClips
 from pipeline.classifier.submission.sample import SampleSubmission
-from pipeline.classifier.submission.window_plan import plan_window_submission
+from pipeline.classifier.submission.window_plan import check_no_window_ids, plan_window_submission
 from pipeline.io.errors import UserError
 
 NAMES = ("asbfly", "ashdro1")
@@ -180,3 +181,19 @@ def test_a_class_named_like_a_time_is_a_column_of_values() -> None:
     )
     plan, by_window = plan_window_submission(SampleSubmission(table, "s.csv"), recordings(), ("go", "stop"))
     assert not by_window and plan.positions == [1, 0] and tuple(plan.values.columns) == ("go", "stop")
+
+
+@pytest.mark.parametrize(
+    "row_id", ["soundscape_99_5", "soundscape_99_0_5", "soundscape_99-57", "soundscape_99.ogg_5"]
+)
+def test_ids_of_windows_without_window_are_refused(row_id: str) -> None:
+    files = ClipIndex(IDS)
+    with pytest.raises(UserError) as error:
+        check_no_window_ids(sample([row_id, "soundscape_99_10"]), files, 5.0)
+    assert str(error.value) == (
+        f"--sample-submission s.csv: its rows are windows, as id '{row_id}' is a recording and a time; "
+        "add --window 5"
+    )
+    for other in ("soundscape_99", "soundscape_1234.ogg", "soundscape_7_5", "other"):
+        check_no_window_ids(sample([other]), files, 5.0)
+    check_no_window_ids(sample(["take_5"]), ClipIndex(["take.wav", "take_5.wav"]), 5.0)
