@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import IO
 
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.read_once import open_binary
+from pipeline.io.tab_rows import TabRows, unquoted
 
 _SEPARATORS = ",;\t|"
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _BINARY = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive; save the sheet as CSV, or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
@@ -54,7 +53,7 @@ class CsvFile:
                 if "".join(values).strip():
                     if len(values) > width:
                         self._check_width(line, values)
-                    yield line, values if self._has_quotes else [_unquoted(value) for value in values]
+                    yield line, values if self._has_quotes else [unquoted(value) for value in values]
                 line = self._line_num + 1
         except csv.Error as error:
             raise UserError(
@@ -65,6 +64,8 @@ class CsvFile:
     @property
     def separator(self) -> str:
         """Character between two values."""
+        if isinstance(self._reader, TabRows):
+            return self._reader.separator
         return self._reader.dialect.delimiter  # type: ignore[attr-defined]
 
     @property
@@ -152,13 +153,14 @@ def _csv_file(name: str, file: IO[str], first: str, separator: str, lines_before
         yield from file
 
     has_quotes = not _is_raven(first)
-    # Without strict, an opening quote that is never closed takes in the rest of the file.
-    reader = csv.reader(
-        lines(),
-        delimiter=separator,
-        strict=True,
-        quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
-    )
+    reader: Iterator[list[str]]
+    if not has_quotes:
+        reader = csv.reader(lines(), delimiter=separator, quoting=csv.QUOTE_NONE)
+    elif separator == TabRows.separator:
+        reader = TabRows(lines())
+    else:
+        # Without strict, an opening quote that is never closed takes in the rest of the file.
+        reader = csv.reader(lines(), delimiter=separator, strict=True)
     header = [value.strip() for value in next(reader, [])]
     return CsvFile(name, header, lines_before + 1, reader, lines_before, has_quotes)
 
@@ -166,8 +168,3 @@ def _csv_file(name: str, file: IO[str], first: str, separator: str, lines_before
 def _is_raven(header: str) -> bool:
     """Return whether a line is the header of a selection table of Raven, which writes text as it is."""
     return header.lower().startswith("selection\tview\t")
-
-
-def _unquoted(value: str) -> str:
-    """Return a value without the quotes around it that another program has added."""
-    return value[1:-1].replace('""', '"') if _QUOTED.fullmatch(value) else value
