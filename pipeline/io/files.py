@@ -34,13 +34,51 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             write(file)
             _upload(file, path)
         return
+    _write_complete(path, write, os.replace)
+
+
+def create_text_atomically(path: Path, text: str) -> bool:
+    """Write the text file `path` unless it exists; return whether it was written.
+
+    Of several processes that do so at the same moment, one gets True.
+    """
+    if isinstance(path, RemotePath):
+        return path.create(text.encode())
+    try:
+        _write_complete(path, lambda file: file.write(text.encode()), _rename_new)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Rename a file to a name that no file has.
+
+    Raises:
+        FileExistsError: a file has it.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links (FUSE, SMB, exFAT): an empty file reserves the name
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
+
+
+def _write_complete(
+    path: Path, write: Callable[[BinaryIO], Any], rename: Callable[[Path, Path], None]
+) -> None:
+    """Call `write(file)` on a temporary file next to `path`, and rename it to `path` after fsync."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
             _sync(file)
-        os.replace(temporary, path)
+        rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

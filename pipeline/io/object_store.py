@@ -44,7 +44,10 @@ class ObjectStore(Protocol):
         """Write or replace an object atomically."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write an object unless there is one of that name; return whether it was written."""
+        """Write an object unless there is one of that name; return whether it was written.
+
+        Of several processes one gets True, except at the same moment in stores without conditional writes.
+        """
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and time of an object, None if there is none."""

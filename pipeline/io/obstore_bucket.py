@@ -17,6 +17,8 @@ from pipeline.io.store_errors import StoreError, names_missing_bucket, store_err
 # Larger objects are uploaded in parts, of which a failed one is repeated alone.
 _MULTIPART_BYTES = 64 * 2**20
 _PART_BYTES = 16 * 2**20
+# Status of the answer of a store that has no writes on condition that an object does not exist.
+_NOT_IMPLEMENTED = 501
 
 
 class ObstoreBucket:
@@ -39,6 +41,7 @@ class ObstoreBucket:
         """
         self._store, self._name, self._walk_unusual, self._hint = store, name, walk_unusual, hint
         self._has_suffix_ranges = not name.startswith("az:")
+        self._has_conditional_writes = True
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         options: dict[str, Any] = {}
@@ -71,11 +74,21 @@ class ObstoreBucket:
     def create(self, key: str, data: bytes) -> bool:
         import obstore.exceptions as errors
 
-        try:
-            with self._os_errors(key):
-                self._store.put(key, data, mode="create", use_multipart=False)
-        except errors.AlreadyExistsError:
+        if self._has_conditional_writes:
+            try:
+                with self._os_errors(key):
+                    self._store.put(key, data, mode="create", use_multipart=False)
+                return True
+            except errors.AlreadyExistsError:
+                return False
+            except StoreError as error:
+                if error.status != _NOT_IMPLEMENTED:
+                    raise
+                self._has_conditional_writes = False
+        # Some services with the interface of S3, such as Alibaba's, have no other way.
+        if self.head(key) is not None:
             return False
+        self.put(key, data)
         return True
 
     def head(self, key: str) -> ObjectInfo | None:

@@ -26,8 +26,9 @@ _RESULTS = (METRICS_NAME, "model.safetensors", "checkpoints/*")
 def removed_if_not_started(folder: Path) -> Iterator[None]:
     """Remove the records of the runs in a run folder if the block fails before any of them has an epoch.
 
-    Records of another command, which may still train, are kept: of one that was there before, and of one
-    that has taken over a run, by which the block may have failed.
+    Records of another command, which may still train, are kept: of one that was there before, of one that
+    has started at the same moment with other settings, by which the block may have failed, and of one that
+    has taken over a run.
 
     Args:
         folder: run folder of the command; runs that its run consists of are in subfolders.
@@ -52,7 +53,7 @@ def _runs(folder: Path) -> list[Path]:
 def _remove_unstarted(folder: Path) -> None:
     """Remove the records of all runs, which are parts of one, unless another command needs one of them."""
     runs = _runs(folder)
-    if any(RunFolder(run).is_acquired_elsewhere() for run in runs):
+    if not all(RunFolder(run).is_acquired_here() for run in runs):
         return
     if any(True for run in runs for results in _RESULTS for _ in run.glob(results)):
         return

@@ -33,7 +33,7 @@ from pipeline.data.dataset_identity import (
     rows_digests,
 )
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import remove_temporary_files, write_text_atomically
+from pipeline.io.files import create_text_atomically, remove_temporary_files, write_text_atomically
 from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import check_right_to_delete
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
@@ -65,7 +65,7 @@ class RunFolder:
         datasets: Sequence[DatasetIdentity],
         defaults: dict[str, Any] | None = None,
     ) -> None:
-        """Write `config.json`, or check that an existing one has the same settings and content of shards.
+        """Create and acquire the run, or check that an existing one has the same settings and clips.
 
         The path and the digests of the shards in an existing one become the current ones: they may have been
         moved or extracted again, and what follows the training reads them from there.
@@ -88,30 +88,38 @@ class RunFolder:
             **current_digests(datasets),
             "config": settings,
         }
-        recorded = self.read_config()
-        if recorded is not None:
-            renewed = {**recorded, **renewed_digests(recorded, datasets), "shards": str(shards)}
-            changes = diff_settings(with_missing(renewed, {"config": defaults or {}}), requested, "")
-            if changes:
-                change = describe_change(changes[0], shards)
-                # Its learning rate has reached its end, so that more epochs are another training.
-                # Not of a classifier, which may be a fold or a member of an ensemble.
-                is_longer = command == "train-gan" and change.startswith("epochs = ")
-                longer = f" with --init-from {self.path}" if is_longer else ""
-                raise UserError(
-                    f"--run {self.path} contains a run with {change}; choose another --run{longer}, or "
-                    "delete the folder to start over"
-                )
-            if renewed != recorded:
-                with report_os_errors("writing to", self.path):
-                    self.write_json("config.json", renewed)
-            return
-        self._check_unused()
-        content = {**requested, "rows_digests": rows_digests(datasets), "shards": str(shards)}
+        while (recorded := self.read_config()) is None:
+            self._check_unused()
+            if self._create({**requested, "rows_digests": rows_digests(datasets), "shards": str(shards)}):
+                return
+        renewed = {**recorded, **renewed_digests(recorded, datasets), "shards": str(shards)}
+        changes = diff_settings(with_missing(renewed, {"config": defaults or {}}), requested, "")
+        if changes:
+            change = describe_change(changes[0], shards)
+            # Its learning rate has reached its end, so that more epochs are another training.
+            # Not of a classifier, which may be a fold or a member of an ensemble.
+            is_longer = command == "train-gan" and change.startswith("epochs = ")
+            longer = f" with --init-from {self.path}" if is_longer else ""
+            raise UserError(
+                f"--run {self.path} contains a run with {change}; choose another --run{longer}, or "
+                "delete the folder to start over"
+            )
+        if renewed != recorded:
+            with report_os_errors("writing to", self.path):
+                self.write_json("config.json", renewed)
+
+    def _create(self, config: dict[str, Any]) -> bool:
+        """Write `config.json` and acquire the run; return False if another command has just begun one.
+
+        The owner says later which of two commands that start at the same moment has created the run.
+        """
         with report_os_errors("creating", self.path):
             check_right_to_delete(self.path, "--run")
             self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json("config.json", content)
+            if not create_text_atomically(self.path / "config.json", _json_text(config)):
+                return False
+        self.acquire()
+        return True
 
     def _check_unused(self) -> None:
         """Raise `UserError` if the folder has results of another command, which a run in it would hide."""
@@ -144,10 +152,9 @@ class RunFolder:
         if current != owner:
             raise UserError(f"--run {self.path}: another process has taken over this run")
 
-    def is_acquired_elsewhere(self) -> bool:
-        """Return whether the owner of the run is another process than this one."""
-        owner = self.read_json("owner.json")
-        return owner is not None and not str(owner).startswith(_THIS_PROCESS)
+    def is_acquired_here(self) -> bool:
+        """Return whether the owner of the run is this process."""
+        return str(self.read_json("owner.json")).startswith(_THIS_PROCESS)
 
     def check_single_model(self, flag: str) -> None:
         """Raise `UserError`, which names `flag` and a model, if this is a folder of several runs."""
@@ -186,7 +193,7 @@ class RunFolder:
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file atomically."""
-        write_text_atomically(self.path / name, json.dumps(values, indent=1, ensure_ascii=False))
+        write_text_atomically(self.path / name, _json_text(values))
 
     def read_json(self, name: str, fix: str = _DELETE) -> Any:
         """Read a JSON file; None if it does not exist. `fix` is what to do if it is damaged.
@@ -243,6 +250,10 @@ class RunFolder:
             raise UserError(
                 f"{path} is damaged ({error}): delete it; resuming writes it again from the checkpoint"
             ) from None
+
+
+def _json_text(values: Any) -> str:
+    return json.dumps(values, indent=1, ensure_ascii=False)
 
 
 def describe_change(change: str, shards: Path) -> str:

@@ -56,7 +56,8 @@ class S3Server:
         - `deny`: all requests are denied;
         - `errors`: kinds of requests that fail, each with status and body of the answer;
         - `lost_answers`: so many objects are written although the answer is an error;
-        - `region`: region that the server says its buckets are in.
+        - `region`: region that the server says its buckets are in;
+        - `conditional_writes`: False refuses writes on condition that an object does not exist.
         """
         self._control(**settings)
 
@@ -124,7 +125,7 @@ class _Application:
         self.latency_s, self.fail_every, self.deny, self.count = latency_s, 0, False, 0
         self.region, self.authorization = "us-east-1", ""
         self.errors: dict[str, tuple[int, str]] = {}
-        self.lost_answers = 0
+        self.lost_answers, self.conditional_writes = 0, True
         self.requests: Counter[str] = Counter()
         self.buckets: dict[str, dict[str, _Object]] = {}
         self.sorted_keys: dict[str, list[str]] = {}
@@ -142,6 +143,7 @@ class _Application:
         self.region = values.get("region", self.region)
         self.errors = values.get("errors", self.errors)
         self.lost_answers = values.get("lost_answers", self.lost_answers)
+        self.conditional_writes = values.get("conditional_writes", self.conditional_writes)
         if "authorization" in values:
             return web.json_response({"authorization": self.authorization})
         if values.get("reset"):
@@ -207,6 +209,8 @@ class _Application:
 
     def _put(self, request: web.Request, bucket: str, key: str, body: bytes) -> web.Response:
         headers = request.headers
+        if "If-None-Match" in headers and not self.conditional_writes:
+            return _error(501, "NotImplemented")
         if headers.get("If-None-Match") == "*" and key in self.buckets[bucket]:
             return _error(412, "PreconditionFailed")
         if source := headers.get("x-amz-copy-source") or headers.get("x-goog-copy-source"):

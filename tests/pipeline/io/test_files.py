@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import errno
 import itertools
+import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.io import files
-from pipeline.io.files import RESERVED_NAMES, file_names, write_atomically, write_text_atomically
+from pipeline.io.files import (
+    RESERVED_NAMES,
+    create_text_atomically,
+    file_names,
+    write_atomically,
+    write_text_atomically,
+)
 from tests.helpers.s3_server import s3_server
 
 ODD = [
@@ -151,3 +159,32 @@ def test_large_object_is_uploaded_from_disk(monkeypatch: pytest.MonkeyPatch) -> 
             write_atomically(folder / "file", lambda file, content=content: file.write(content))
             assert (folder / "file").read_bytes() == content
         assert server.requests()["PUT"] == 4
+
+
+def refuse_link(source: Path, target: Path) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("has_links", [True, False], ids=["hard links", "no hard links"])
+def test_one_of_many_creates_a_file(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_links:
+        monkeypatch.setattr(files.os, "link", refuse_link)
+    barrier, path = threading.Barrier(8), tmp_path / "config.json"
+
+    def create(text: str) -> bool:
+        barrier.wait()
+        return create_text_atomically(path, text)
+
+    texts = [str(number) * 10_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        created = [text for text, is_new in zip(texts, pool.map(create, texts), strict=True) if is_new]
+    assert created == [path.read_text()]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_in_a_store_without_conditional_writes_is_created_once() -> None:
+    with s3_server() as server:
+        server.configure(conditional_writes=False)
+        path = server.bucket() / "config.json"
+        assert create_text_atomically(path, "first") and not create_text_atomically(path, "second")
+        assert path.read_text() == "first"

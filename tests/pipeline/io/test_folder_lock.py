@@ -283,3 +283,16 @@ def test_store_that_answers_with_an_error_after_it_has_written_is_no_other_comma
         with own_folder(folder, "extract") as owner:
             owner.check()
         assert not (folder / RECORD_NAME).exists()
+
+
+@pytest.mark.usefixtures("short_times")
+def test_store_without_conditional_writes_has_one_owner():
+    with s3_server() as server:
+        folder = server.bucket() / "out"
+        server.configure(conditional_writes=False)
+        with own_folder(folder, "extract") as owner:
+            owner.check()
+            message = "is in use by `melray extract`"
+            with pytest.raises(UserError, match=message), own_folder(folder, "predict"):
+                raise AssertionError
+        assert not (folder / RECORD_NAME).exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,22 @@ from pipeline.training.run_folder import RunFolder
 from tests.helpers.s3_server import S3Server
 
 DATASET = DatasetIdentity("digest", lambda: "rows")
+OTHER_COMMAND = """
+import sys
+from pathlib import Path
+from tests.pipeline.training.test_failed_start import create
+create(Path(sys.argv[1]), 1)
+"""
+
+
+def create(run: Path, epochs: int) -> RunFolder:
+    folder = RunFolder(run)
+    folder.begin("train-classifier", {"epochs": epochs}, Path("/shards"), [DATASET])
+    return folder
 
 
 def begin(run: Path, epochs: int) -> RunFolder:
-    folder = RunFolder(run)
-    folder.begin("train-classifier", {"epochs": epochs}, Path("/shards"), [DATASET])
+    folder = create(run, epochs)
     folder.acquire()
     return folder
 
@@ -82,6 +95,18 @@ def test_run_that_another_command_has_taken_over_is_kept(tmp_path: Path, part: s
         folder.check_owner(owner)
         raise UserError("another process has the part")
     assert all(RunFolder(run).read_config() for run in (tmp_path, tmp_path / "member_1"))
+
+
+def test_run_of_a_command_that_has_just_started_is_kept(tmp_path: Path) -> None:
+    """It has been created by another process since this command looked for one."""
+    with (
+        pytest.raises(UserError, match=r"a run with epochs = 1 \(requested 2\)"),
+        removed_if_not_started(tmp_path),
+    ):
+        subprocess.run([sys.executable, "-c", OTHER_COMMAND, tmp_path], check=True)
+        create(tmp_path, 2)
+    content = RunFolder(tmp_path).read_config()
+    assert content is not None and content["config"] == {"epochs": 1}
 
 
 def test_finished_reference_classifier_of_a_gan_is_kept(tmp_path: Path) -> None:

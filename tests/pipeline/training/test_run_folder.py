@@ -15,6 +15,7 @@ from pipeline.io.errors import UserError
 from pipeline.training.model_file import load_generator
 from pipeline.training.run import SUMMARY_KEYS, load_run_data
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.s3_server import S3Server
 
 DATASET = DatasetIdentity("digest", lambda: "rows")
 OTHER = DatasetIdentity("other digest", lambda: "other rows")
@@ -109,6 +110,26 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         begin(tmp_path / "run", epochs=2)
     with pytest.raises(UserError, match=r"a run with seed = None \(requested 2\); choose another --run, or"):
         begin(tmp_path / "run", seed=2)
+
+
+@pytest.mark.parametrize("storage", ["disk", "object store"])
+def test_command_that_starts_at_the_same_moment_with_other_settings_is_refused(
+    storage: str, tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would otherwise replace the settings of a run that trains with others."""
+    path = tmp_path / "run" if storage == "disk" else server.bucket("simultaneous") / "run"
+
+    def begin_other(run: RunFolder) -> None:
+        monkeypatch.undo()
+        begin(path, seed=1)
+
+    monkeypatch.setattr(RunFolder, "_check_unused", begin_other)  # after there was no `config.json`
+    with pytest.raises(
+        UserError, match=r"contains a run with seed = 1 \(requested 2\); choose another --run"
+    ):
+        begin(path, seed=2)
+    content = RunFolder(path).read_config()
+    assert content is not None and content["config"]["seed"] == 1
 
 
 def test_more_epochs_of_a_gan_are_another_run(tmp_path: Path) -> None:
