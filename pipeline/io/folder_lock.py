@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_atomically
+from pipeline.io.files import remove_temporary_files, write_atomically
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import check_right_to_delete
 
@@ -96,9 +96,6 @@ class FolderOwner:
         with suppress(OSError, UserError):
             self.check()
             (self._folder / RECORD_NAME).unlink(missing_ok=True)
-            if not isinstance(self._folder, RemotePath):  # left by an owner that was killed while it wrote
-                for path in self._folder.glob(f".{RECORD_NAME}.*.tmp"):
-                    path.unlink(missing_ok=True)
 
     def _renew_until_stopped(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
@@ -132,7 +129,8 @@ def own_folder(folder: Path, command: str, flag: str = "--out") -> Iterator[Fold
 
     A second command on the folder ends with a `UserError` that names the owner: command, process id, host and
     start. The record of an owner that no longer runs (killed, its host lost) is replaced, which takes
-    `STALE_S` seconds if it ran on another host. Works for local paths and for URIs of object stores.
+    `STALE_S` seconds if it ran on another host, and files directly in the folder that it was writing are
+    deleted. Works for local paths and for URIs of object stores.
 
     Args:
         folder: the output folder.
@@ -149,6 +147,7 @@ def own_folder(folder: Path, command: str, flag: str = "--out") -> Iterator[Fold
             locked = stack.enter_context(_file_lock(folder, flag))
             _check_previous(folder, flag, locked)
             check_right_to_delete(folder, flag)
+            remove_temporary_files(folder)
             owner = FolderOwner(folder, command, flag)
             owner.start()
         stack.callback(owner.stop)

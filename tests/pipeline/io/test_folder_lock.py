@@ -135,6 +135,19 @@ def test_killed_owner_is_replaced_immediately(
     assert not caplog.messages  # no waiting
 
 
+def test_files_that_a_killed_owner_was_writing_are_deleted(tmp_path: Path):
+    """The footers of a large dataset have megabytes."""
+    left = [
+        tmp_path / f".{name}.0a1b2c3d.tmp" for name in (RECORD_NAME, "_footers.parquet", "_manifest.json")
+    ]
+    others = [tmp_path / name for name in (".mine.tmp", "notes.txt")]
+    for path in left + others:
+        path.touch()
+    with own_folder(tmp_path, "extract"):
+        assert not any(path.exists() for path in left)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
 @pytest.mark.usefixtures("no_locks")
 def test_running_owner_without_file_locks_is_found(tmp_path: Path):
     with (
