@@ -19,7 +19,8 @@ from benchmarks.common import save_result
 from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predictor_model import load_predictor
-from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME
+from pipeline.training.run_folder import RunFolder
 
 
 def predict_folds(run: Path) -> list[Scored]:

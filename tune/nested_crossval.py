@@ -20,7 +20,8 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import remove_tree
 from pipeline.io.yaml_files import read_yaml
-from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracking import tracked
 from tune.config import SearchConfig
 from tune.search import base_values, check, search

@@ -27,11 +27,11 @@ from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_lock import own_folder
-from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import copy_tree
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run import training_clips
+from pipeline.training.run_content import check_run_folder
 from pipeline.training.run_folder import describe_change
 from pipeline.training.trackers.tracking import tracked
 from tune.config import SearchConfig, defining_settings, recorded_config
@@ -257,9 +257,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
     if existing is None or recorded is None:
         if config.resume:
             raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
-        if (config.run / "config.json").is_file():
-            raise UserError(f"--run {config.run} contains a training run, not a search; choose another --run")
-        check_output_folder(config.run, (), "--run")  # its report would be replaced
+        check_run_folder(config.run, ())  # its report would be replaced
         return []
     datasets = [identify(folder) for folder in spec.base.shard_folders]
     existing |= renewed_digests(existing, datasets)

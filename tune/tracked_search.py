@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.run_folder import SEARCH_NAME, TRIAL_NAME, RunFolder
+from pipeline.training.run_content import SEARCH_NAME
+from pipeline.training.run_folder import TRIAL_NAME, RunFolder
 from pipeline.training.trackers.file_cache import FILES
 from pipeline.training.trackers.tracked_runs import State, TrackedRun, child_runs, subfolders
 from tune.config import recorded_config

@@ -24,7 +24,8 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.format_version import check_format_version
-from pipeline.training.run_folder import RESTORE, SEARCH_NAME, TRIAL_NAME, RunFolder
+from pipeline.training.run_content import SEARCH_NAME
+from pipeline.training.run_folder import RESTORE, TRIAL_NAME, RunFolder
 
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
 SEARCH_FORMAT_VERSION = 2

@@ -43,12 +43,12 @@ from pipeline.data.uncached import open_dataset_to_read
 from pipeline.distributed.devices import driver_device
 from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError
-from pipeline.io.output_folder import check_output_folder
 from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.training.failed_start import removed_if_not_started
 from pipeline.training.run import log_once
-from pipeline.training.run_folder import CROSSVAL_NAME, SEARCH_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME, check_run_folder
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracking import tracked
 
 # Metrics of the results, for runs with one class per clip and multi-label runs; the first is their main one.
@@ -102,12 +102,7 @@ def check_folder(run: Path, tuned: bool) -> None:
         UserError: it has results of another command, or of a cross-validation of the other kind, whose report
             would be replaced.
     """
-    if (run / "config.json").is_file() or (run / SEARCH_NAME).is_file():
-        raise UserError(f"--run {run} contains a run of another command; choose another --run")
-    if any(run.glob("fold_*/config.json" if tuned else f"search_*/{SEARCH_NAME}")):
-        kind = "without" if tuned else "with"
-        raise UserError(f"--run {run} contains a cross-validation {kind} --tuned; choose another --run")
-    check_output_folder(run, ("training run",), "--run")
+    check_run_folder(run, ("cross-validation with --tuned" if tuned else "cross-validation without --tuned",))
 
 
 def known_folds(dataset: ShardDataset, config: TrainClassifierConfig) -> list[int]:

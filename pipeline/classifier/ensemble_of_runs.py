@@ -49,11 +49,11 @@ from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_bytes_atomically
 from pipeline.io.folder_lock import own_folder
-from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import PathOrURI, remove_files, remove_tree, to_path
 from pipeline.io.text import plural
 from pipeline.training.model_file import METADATA_NAME, MODEL_NAME
-from pipeline.training.run_folder import CROSSVAL_NAME, ENSEMBLE_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME, ENSEMBLE_NAME, check_run_folder
+from pipeline.training.run_folder import RunFolder
 
 _MODEL_FILES = (MODEL_NAME, METADATA_NAME, SPLIT_NAME)
 _EVALUATION_FILES = ("evaluation.json", CONFUSION_NAME, "report.html")
@@ -220,9 +220,7 @@ def _check_folder(config: EnsembleConfig) -> None:
             raise UserError(f"--members {member}: given twice")
         if type(member) is type(config.run) and member.is_relative_to(config.run):
             raise UserError(f"--run {config.run} contains --members {member}; choose another --run")
-    check_output_folder(config.run, ("ensemble",), "--run")
-    if RunFolder(config.run).read_config() is not None:
-        raise UserError(f"--run {config.run} contains a training run; choose another --run")
+    check_run_folder(config.run, ("ensemble",))
 
 
 def _copy_members(config: EnsembleConfig, names: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ from pipeline.io.console import duration
 from pipeline.io.text import plural
 from pipeline.report.page import number
 from pipeline.training.run import SUMMARY_KEYS, finish_run
-from pipeline.training.run_folder import ENSEMBLE_NAME, RESTORE, RunFolder
+from pipeline.training.run_content import ENSEMBLE_NAME
+from pipeline.training.run_folder import RESTORE, RunFolder
 
 
 def member_configs(config: TrainClassifierConfig) -> dict[str, TrainClassifierConfig]:

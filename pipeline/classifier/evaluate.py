@@ -39,7 +39,8 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import csv_text, write_text_atomically
 from pipeline.io.storage import check_writable
 from pipeline.io.text import plural
-from pipeline.training.run_folder import CROSSVAL_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME
+from pipeline.training.run_folder import RunFolder
 
 CHUNK_ROWS = 1024
 CONFUSION_NAME = "confusion.csv"

@@ -20,7 +20,8 @@ from pipeline.training.model_file import (
     load_classifier,
     model_digest,
 )
-from pipeline.training.run_folder import CROSSVAL_NAME, ENSEMBLE_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME, ENSEMBLE_NAME
+from pipeline.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,11 @@ def check_output_folder(folder: Path, allowed: Collection[str], flag: str = "--o
     with report_os_errors("reading", folder):
         content = folder_content(folder)
     if content is not None and content not in allowed:
-        raise UserError(f"{flag} {folder} contains {_with_article(content)}; choose another {flag}{hint}")
+        raise UserError(f"{flag} {folder} contains {with_article(content)}; choose another {flag}{hint}")
 
 
-def _with_article(content: Content) -> str:
+def with_article(content: str) -> str:
+    """Return what a folder contains for the middle of a sentence."""
     if content in ("generated audio", "predictions"):
         return content
     return f"{'an' if content == 'ensemble' else 'a'} {content}"

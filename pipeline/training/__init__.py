@@ -3,6 +3,7 @@
 In the order to read:
 
     config           settings shared by all training runs
+    run_content      what a folder of `--run` holds
     run_folder       files of a run
     run              start and end of a run; data of a finished one
     failed_start     removes the records of a run that fails before its first epoch

@@ -13,7 +13,8 @@ from pipeline.data.split_record import SPLIT_NAME, read_split_record
 from pipeline.io.errors import UserError, errors_without_flags
 from pipeline.io.storage import user_path
 from pipeline.io.text import plural
-from pipeline.training.run_folder import CROSSVAL_NAME, NOTES_NAME, RESTORE, SEARCH_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME, SEARCH_NAME
+from pipeline.training.run_folder import NOTES_NAME, RESTORE, RunFolder
 
 
 @dataclass(frozen=True, repr=False)

@@ -34,13 +34,17 @@ from pipeline.data.dataset_identity import (
 )
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import create_text_atomically, remove_temporary_files, write_text_atomically
-from pipeline.io.output_folder import check_output_folder
 from pipeline.io.storage import check_right_to_delete
 from pipeline.training.format_version import FORMAT_VERSION, check_format_version
+from pipeline.training.run_content import (
+    CROSSVAL_NAME,
+    ENSEMBLE_NAME,
+    SEARCH_NAME,
+    check_run_folder,
+    first_fold,
+)
 
-METRICS_NAME = "metrics.jsonl"
-NOTES_NAME, ENSEMBLE_NAME, CROSSVAL_NAME = "notes.json", "ensemble.json", "crossval.json"
-SEARCH_NAME = "search.json"
+METRICS_NAME, NOTES_NAME = "metrics.jsonl", "notes.json"
 # Record of a trial in its run folder, which the process of the search writes.
 TRIAL_NAME = "trial.json"
 # Start of the ids of the runs that this process acquires.
@@ -89,7 +93,8 @@ class RunFolder:
             "config": settings,
         }
         while (recorded := self.read_config()) is None:
-            self._check_unused()
+            # The rest of a run without `config.json`, which cannot be continued, is replaced.
+            check_run_folder(self.path, ("training run",))
             if self._create({**requested, "rows_digests": rows_digests(datasets), "shards": str(shards)}):
                 return
         renewed = {**recorded, **renewed_digests(recorded, datasets), "shards": str(shards)}
@@ -120,12 +125,6 @@ class RunFolder:
                 return False
         self.acquire()
         return True
-
-    def _check_unused(self) -> None:
-        """Raise `UserError` if the folder has results of another command, which a run in it would hide."""
-        check_output_folder(self.path, ("training run",), "--run")
-        if (self.path / CROSSVAL_NAME).is_file() or self._first_fold():
-            raise UserError(f"--run {self.path} contains a cross-validation; choose another --run")
 
     def acquire(self) -> str:
         """Make the caller the owner of the run; return its id.
@@ -165,19 +164,12 @@ class RunFolder:
             raise UserError(f"{flag} {self.path} is {state} search: {fix}")
         for record, kind in ((ENSEMBLE_NAME, "an ensemble"), (CROSSVAL_NAME, "a cross-validation")):
             if (self.path / record).is_file():
-                member = "member_1" if record == ENSEMBLE_NAME else self._first_fold()
+                member = "member_1" if record == ENSEMBLE_NAME else first_fold(self.path)
                 raise UserError(
                     f"{flag} {self.path} is {kind}: give one of its models, such as {self.path / member}"
                 )
-        if self._first_fold():
+        if first_fold(self.path):
             raise UserError(f"{flag} {self.path} is an unfinished cross-validation: {_AGAIN}")
-
-    def _first_fold(self) -> str:
-        """Return the path of the first fold of a cross-validation below it, empty if this is none."""
-        for arm in ("", "tuned/"):
-            if names := [path.parent.name for path in self.path.glob(f"{arm}fold_*/config.json")]:
-                return arm + min(names)
-        return ""
 
     def read_config(self, keys: Collection[str] = ()) -> dict[str, Any] | None:
         """Read `config.json`; None if it does not exist.

@@ -269,7 +269,7 @@ class TestInOneSession:
     def test_folder_of_training_run_is_refused(self, config: SearchConfig) -> None:
         config.run.mkdir()
         (config.run / "config.json").write_text("{}")
-        with pytest.raises(UserError, match="contains a training run, not a search"):
+        with pytest.raises(UserError, match="contains a training run; choose another --run"):
             search(config)
 
     def test_search_of_older_format_is_refused(self, config: SearchConfig) -> None:

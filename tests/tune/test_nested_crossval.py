@@ -42,7 +42,7 @@ def test_resume_continues_folds_that_were_not_searched_yet(tmp_path: Path) -> No
 def test_folder_of_training_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     config = NestedCrossvalConfig(shards=tmp_path / "shards", run=tmp_path)
-    with pytest.raises(UserError, match="contains a run of another command; choose another --run"):
+    with pytest.raises(UserError, match="contains a training run; choose another --run"):
         check_nested(config)
 
 

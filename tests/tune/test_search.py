@@ -142,7 +142,7 @@ def test_search_of_an_earlier_version_continues(shards: Path, tmp_path: Path) ->
     [
         ("_manifest.json", "a dataset"),
         ("predictions.parquet", "predictions"),
-        ("crossval.json", "a training run"),
+        ("crossval.json", "a cross-validation"),
         ("ensemble.json", "an ensemble"),
     ],
 )

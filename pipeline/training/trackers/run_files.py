@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.config import flat_values
-from pipeline.training.run_folder import CROSSVAL_NAME, ENSEMBLE_NAME, RunFolder
+from pipeline.training.run_content import CROSSVAL_NAME, ENSEMBLE_NAME
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracked_runs import subfolders, training_runs
 
 CONFIG_NAME = "config.json"

@@ -43,10 +43,12 @@ def test_single_fold_is_refused(shards: Path, tmp_path: Path) -> None:
         crossval_config(shards, tmp_path, fold=2)
 
 
-@pytest.mark.parametrize("name", ["config.json", "search.json"])
-def test_folder_of_other_command_is_refused(shards: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.json", "a training run"), ("search.json", "a search")]
+)
+def test_folder_of_other_command_is_refused(shards: Path, tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match="contains a run of another command; choose another --run"):
+    with pytest.raises(UserError, match=f"contains {content}; choose another --run"):
         crossval(crossval_config(shards, tmp_path))
 
 

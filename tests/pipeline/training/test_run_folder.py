@@ -12,6 +12,7 @@ from models.settings import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.data.dataset_identity import DatasetIdentity
 from pipeline.io.errors import UserError
+from pipeline.training import run_folder
 from pipeline.training.model_file import load_generator
 from pipeline.training.run import SUMMARY_KEYS, load_run_data
 from pipeline.training.run_folder import RunFolder
@@ -119,11 +120,11 @@ def test_command_that_starts_at_the_same_moment_with_other_settings_is_refused(
     """It would otherwise replace the settings of a run that trains with others."""
     path = tmp_path / "run" if storage == "disk" else server.bucket("simultaneous") / "run"
 
-    def begin_other(run: RunFolder) -> None:
+    def begin_other(*args: object) -> None:
         monkeypatch.undo()
         begin(path, seed=1)
 
-    monkeypatch.setattr(RunFolder, "_check_unused", begin_other)  # after there was no `config.json`
+    monkeypatch.setattr(run_folder, "check_run_folder", begin_other)  # after there was no `config.json`
     with pytest.raises(
         UserError, match=r"contains a run with seed = 1 \(requested 2\); choose another --run"
     ):
