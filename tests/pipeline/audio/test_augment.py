@@ -167,8 +167,9 @@ def combined(seeds: range, **settings: object) -> list[list[str]]:
 
 
 def test_combined_augmentations_are_frequent_and_in_order():
-    copies = combined(range(3000))
-    shares = {name: np.mean([name in copy for copy in copies]) for name in AUGMENTATIONS}
+    names = ("unchanged", "noise", "pitch_shift", "speed_change", "time_shift", "reverb")
+    copies = combined(range(3000), augmentations=names)
+    shares = {name: np.mean([name in copy for copy in copies]) for name in names}
     for name in ("noise", "reverb", "time_shift"):
         assert shares[name] == pytest.approx(0.5, abs=0.03)
     for name in ("pitch_shift", "speed_change"):
