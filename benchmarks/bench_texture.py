@@ -27,7 +27,8 @@ from benchmarks.bench_calibration import Scored, calibrated
 from benchmarks.bench_seeds import predict_held_out
 from benchmarks.common import save_result
 from models.repetition import repeat_short_clips
-from models.texture import MAX_DEVIATIONS, texture_statistics
+from models.texture import MAX_DEVIATIONS
+from models.texture_statistics import texture_statistics
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.predictor_model import load_classifier
 from pipeline.data.dataset import ShardDataset

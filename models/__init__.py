@@ -5,7 +5,8 @@ In the order to read:
 - `config`: `Config`, the base class of all configurations; `ConfigError`.
 - `settings`: settings of everything below, without torch.
 - `classifier`: convolutional classifier of log-mel spectrograms; `backbones/` has its architectures.
-- `modulation`, `texture`: what it sees besides the spectrogram: modulation spectrum, statistics over time.
+- `modulation`: what it sees besides the spectrogram: how fast levels fluctuate.
+- `texture`: its second head, which sees `texture_statistics` alone.
 - `repetition`: repeats short clips instead of their padding.
 - `ensemble`: several classifiers that predict as one.
 - `norm`: its normalization layers, such as batch norm over all workers.

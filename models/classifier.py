@@ -144,7 +144,7 @@ class Classifier(nn.Module):
         mel_BMT: Tensor,
         is_repeated: bool = False,
         separate_heads: bool = False,
-        whole_BMT: Tensor | None = None,
+        texture_BMT: Tensor | None = None,
     ) -> Tensor:
         """Return logits `[shape=(B, C)]` of spectrograms in dB, means over heads.
 
@@ -154,13 +154,13 @@ class Classifier(nn.Module):
             separate_heads: return the logits of each head `[shape=(B, H, C)]`. Each is trained with a loss of
                 its own: with a loss of their mean, the texture would learn only what convolutions leave over
                 on the training clips, which is little.
-            whole_BMT: the same without masks, for the texture: statistics of masked clips are those of their
-                masks.
+            texture_BMT: other spectrograms for the head on texture statistics: those of masked clips are the
+                statistics of their masks.
         """
         mel_BMT = self._repeated(mel_BMT, is_repeated)
         heads = [self.head(self.embed(mel_BMT, is_repeated=True))]
         if self.texture is not None:
-            heads.append(self.texture(mel_BMT if whole_BMT is None else whole_BMT))
+            heads.append(self.texture(mel_BMT if texture_BMT is None else texture_BMT))
         if separate_heads:
             return torch.stack(heads, dim=1)
         return heads[0] if self.texture is None else torch.lerp(heads[0], heads[1], TEXTURE_WEIGHT)

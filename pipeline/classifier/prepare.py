@@ -12,7 +12,7 @@ from models.acoustics import Acoustics
 from models.classifier import Classifier
 from models.ema import Ema
 from models.repetition import repeat_short_clips
-from models.texture import texture_statistics
+from models.texture_statistics import texture_statistics
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier.config import TrainClassifierConfig

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.augmentation_params import AugmentationTensors, BatchAugmentation, sample_batch_augmentation
 from models.batch_augment import add_sounds, mask, mix, mix_powers, mix_targets, unite_targets, warp_and_gain
+from models.repetition import repeat_short_clips
 from pipeline.classifier.schedule import learning_rate
 from pipeline.classifier.state import TrainState
 from pipeline.training.optim import set_learning_rate
@@ -56,6 +57,8 @@ def plan_step(state: TrainState, batch: np.ndarray, number: int) -> PackedInputs
         # DDP averages gradients over ranks: scale the loss so that the average is the gradient of the mean
         # over the global batch, also if the slices differ by a row.
         "loss_scale": state.world.size / len(batch),
+        # Every second one of a batch, whose order is random.
+        "is_plain_B": samples % 2 == 0,
         "learning_rate": learning_rate(state, step),
         "ema_weight": state.ema.weight_at(step),
     }
@@ -90,36 +93,63 @@ def choose_samples(world: World, augmentation: BatchAugmentation) -> tuple[np.nd
 class Batch(NamedTuple):
     """Augmented clips of this rank's slice of a global batch, on its device."""
 
-    whole_BMT: Tensor
-    """Spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
-    masked_BMT: Tensor
-    """The same with masks."""
+    mel_BMT: Tensor
+    """Spectrograms in dB, with MixUp and masks `[shape=(B, n_mels, num_frames)]`."""
     target_BC: Tensor
     """Target probabilities `[shape=(B, C)]`."""
+    texture_BMT: Tensor | None
+    """The same clips as the head on texture statistics sees them, without either; None without that head."""
+    texture_target_BC: Tensor
+    """Target probabilities of these."""
 
 
 def make_batch(state: TrainState, inputs: Inputs) -> Batch:
     """Load and augment this rank's slice of a global batch, on its device."""
     params = AugmentationTensors.select(inputs)
-    loaded_BMT = warp_and_gain(state.loader.take(inputs), params, state.model.repeats_short_clips)
+    row_BMT = state.loader.take(inputs)
+    loaded_BMT = warp_and_gain(row_BMT, params, state.model.repeats_short_clips)
     if state.acoustics is not None:
         loaded_BMT = state.acoustics.add(loaded_BMT, params)
     if state.multi_label is None:
         loaded_BC = one_hot(inputs["label_B"], len(state.dataset.class_names))
     else:
         loaded_BC = inputs["target_BC"].float()
-    if "partner_B" not in inputs:
-        return Batch(loaded_BMT, mask(loaded_BMT, params, state.model.mel_mean_M), loaded_BC)
-    partner_B = inputs["partner_B"]
     # Partners from the slices of other ranks are loaded after this rank's own samples.
-    own = slice(len(partner_B))
-    if state.multi_label is not None:
-        mix_mels, mix_labels = add_sounds, unite_targets
-    else:
-        mix_mels, mix_labels = (mix if state.config.mixup.domain == "db" else mix_powers), mix_targets
-    mel_BMT = mix_mels(loaded_BMT[own], loaded_BMT[partner_B], params.lam_B[own])
-    target_BC = mix_labels(loaded_BC[own], loaded_BC[partner_B], params.lam_B[own])
-    return Batch(mel_BMT, mask(mel_BMT, params[own], state.model.mel_mean_M), target_BC)
+    size = len(inputs["partner_B"]) if "partner_B" in inputs else len(row_BMT)
+    mel_BMT, target_BC = loaded_BMT[:size], loaded_BC[:size]
+    texture_BMT = None
+    if state.model.texture is not None:
+        is_plain_B = inputs["is_plain_B"][:size]
+        texture_BMT = texture_clips(row_BMT[:size], mel_BMT, is_plain_B, state.model.repeats_short_clips)
+    mixed_BMT, mixed_BC = mel_BMT, target_BC
+    if "partner_B" in inputs:
+        partner_B, lam_B = inputs["partner_B"], params.lam_B[:size]
+        if state.multi_label is not None:
+            mix_mels, mix_labels = add_sounds, unite_targets
+        else:
+            mix_mels, mix_labels = (mix if state.config.mixup.domain == "db" else mix_powers), mix_targets
+        mixed_BMT = mix_mels(mel_BMT, loaded_BMT[partner_B], lam_B)
+        mixed_BC = mix_labels(target_BC, loaded_BC[partner_B], lam_B)
+    masked_BMT = mask(mixed_BMT, params[:size], state.model.mel_mean_M)
+    return Batch(masked_BMT, mixed_BC, texture_BMT, target_BC)
+
+
+def texture_clips(row_BMT: Tensor, augmented_BMT: Tensor, is_plain_B: Tensor, repeat: bool) -> Tensor:
+    """Return clips whose texture is learned: some as they are in the dataset, the others augmented.
+
+    Changes of speed and pitch interpolate between frames and bands, so that levels fluctuate less and tones
+    are less distinct than in any clip that is predicted.
+
+    Args:
+        row_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
+        augmented_BMT: the same after augmentation.
+        is_plain_B: which ones stay as they are, bool.
+        repeat: repeat short clips instead of their padding, as the augmentation has done.
+    """
+    row_BMT = row_BMT.float()
+    if repeat:
+        row_BMT = repeat_short_clips(row_BMT)
+    return torch.where(is_plain_B[:, None, None], row_BMT, augmented_BMT)
 
 
 def compute_gradients(state: TrainState, inputs: Inputs, results: dict[str, Any]) -> None:
@@ -128,8 +158,13 @@ def compute_gradients(state: TrainState, inputs: Inputs, results: dict[str, Any]
         state.gradients.zero()
     batch = make_batch(state, inputs)
     with state.autocast():
-        logits_BHC = state.wrapped_model(batch.masked_BMT, whole_BMT=batch.whole_BMT, separate_heads=True)
-    losses = [row_losses(state, logits_BC, batch.target_BC) for logits_BC in logits_BHC.float().unbind(dim=1)]
+        logits_BHC = state.wrapped_model(batch.mel_BMT, texture_BMT=batch.texture_BMT, separate_heads=True)
+    # One of each head.
+    targets = (batch.target_BC, batch.texture_target_BC)[: logits_BHC.shape[1]]
+    losses = [
+        row_losses(state, logits_BC, target_BC)
+        for logits_BC, target_BC in zip(logits_BHC.float().unbind(dim=1), targets, strict=True)
+    ]
     loss = torch.stack(losses).sum() * inputs["loss_scale"]
     state.scaler.scale(loss).backward()
     results["loss"] = loss.detach() / len(losses) / state.world.size

@@ -15,7 +15,7 @@ from models.augmentation_params import sample_batch_augmentation
 from models.ema import Ema
 from models.repetition import repeat_short_clips
 from models.settings import MixUpConfig, SpecAugmentConfig
-from models.texture import texture_statistics
+from models.texture_statistics import texture_statistics
 from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier import step
 from pipeline.classifier.prepare import prepare
@@ -107,8 +107,8 @@ def test_rooms_and_noise_change_the_clips_that_have_them(shards: Path, tmp_path:
     inputs = plan_step(state, state.split.train[:16], 0)
     assert isinstance(inputs, dict)
     changed_B = (inputs["reverb_wet_B"] > 0) | inputs["snr_db_B"].isfinite()
-    augmented_BMT = make_batch(state, inputs).masked_BMT
-    plain_BMT = make_batch(dataclasses.replace(state, acoustics=None), inputs).masked_BMT
+    augmented_BMT = make_batch(state, inputs).mel_BMT
+    plain_BMT = make_batch(dataclasses.replace(state, acoustics=None), inputs).mel_BMT
     assert 0 < int(changed_B.sum()) < 16
     assert ((augmented_BMT != plain_BMT).any(dim=(1, 2)) == changed_B).all()
 
@@ -175,10 +175,47 @@ def test_texture_is_that_of_clips_without_masks(shards: Path, tmp_path: Path) ->
         inputs = plan_step(state, state.split.train[:8], 0)
         assert isinstance(inputs, dict)
         batch = make_batch(state, inputs)
-        assert (spec_augment == masks) == bool((batch.masked_BMT != batch.whole_BMT).any())
-        logits.append(state.model(batch.masked_BMT, whole_BMT=batch.whole_BMT, separate_heads=True))
-    torch.testing.assert_close(logits[0][:, 1], logits[1][:, 1])
+        logits.append(state.model(batch.mel_BMT, texture_BMT=batch.texture_BMT, separate_heads=True))
+    assert torch.equal(logits[0][:, 1], logits[1][:, 1])
     assert not torch.allclose(logits[0][:, 0], logits[1][:, 0])
+
+
+@pytest.mark.parametrize("multi_label", [None, True])
+def test_texture_of_every_second_clip_is_that_of_the_dataset(
+    shards: Path, tmp_path: Path, multi_label: bool | None
+) -> None:
+    """Interpolated levels fluctuate less than those of clips to predict; mixed ones are no sound."""
+    mixup = {"rate": 1.0, "alpha": 1.0}
+    config = train_config(shards, tmp_path, mixup=mixup, multi_label=multi_label, model={"texture": True})
+    state = prepare(config, SINGLE_WORKER)
+    rows = np.random.default_rng(0).permutation(state.split.train)[:8]
+    inputs = plan_step(state, rows, 0)
+    assert isinstance(inputs, dict)
+    batch = make_batch(state, inputs)
+    mels = repeat_short_clips(torch.from_numpy(np.stack([state.dataset.mels[row] for row in rows])).float())
+    assert batch.texture_BMT is not None
+    assert torch.equal(batch.texture_BMT[::2], mels[::2])
+    assert not any(map(torch.equal, batch.texture_BMT[1::2], mels[1::2]))
+    labels = torch.from_numpy(state.dataset.labels[rows])
+    assert torch.equal(batch.texture_target_BC, torch.eye(batch.target_BC.shape[1])[labels])
+    assert not torch.equal(batch.target_BC, batch.texture_target_BC)
+
+
+def test_workers_see_the_same_texture_as_one(shards: Path, tmp_path: Path) -> None:
+    """Also if slices of a batch begin at odd positions."""
+    parts = []
+    for world in (
+        SINGLE_WORKER,
+        *(dataclasses.replace(SINGLE_WORKER, rank=rank, size=3) for rank in range(3)),
+    ):
+        state = prepare(train_config(shards, tmp_path, model={"texture": True}), SINGLE_WORKER)
+        state.world = world
+        inputs = plan_step(state, state.split.train[:8], 0)
+        assert isinstance(inputs, dict)
+        batch = make_batch(state, inputs)
+        assert batch.texture_BMT is not None
+        parts.append(batch.texture_BMT)
+    assert torch.equal(parts[0], torch.cat(parts[1:]))
 
 
 def test_texture_statistics_are_standardized(shards: Path, tmp_path: Path) -> None:
