@@ -19,7 +19,7 @@ from models.norm import has_several_workers
 from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
-from models.texture import TEXTURE_WEIGHT, TextureHead
+from models.texture import TextureHead
 
 
 class Classifier(nn.Module):
@@ -161,9 +161,8 @@ class Classifier(nn.Module):
         heads = [self.head(self.embed(mel_BMT, is_repeated=True))]
         if self.texture is not None:
             heads.append(self.texture(mel_BMT if texture_BMT is None else texture_BMT))
-        if separate_heads:
-            return torch.stack(heads, dim=1)
-        return heads[0] if self.texture is None else torch.lerp(heads[0], heads[1], TEXTURE_WEIGHT)
+        logits_BHC = torch.stack(heads, dim=1)
+        return logits_BHC if separate_heads else logits_BHC.mean(dim=1)
 
     def embed(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB.

@@ -27,8 +27,6 @@ MAX_DEVIATIONS = 5.0
 FEATURES_FACTOR = 16
 # Of the kernel, in standard deviations of a statistic.
 KERNEL_WIDTH = math.sqrt(2)
-# Weight of its logits in the mean with those of the head on the clip embedding.
-TEXTURE_WEIGHT = 0.4
 
 
 class TextureHead(nn.Module):
