@@ -98,7 +98,7 @@ def bandwidth_warning(file_rate: float, sample_rate: int) -> str:
         return ""
     return (
         f"sample rate of {file_rate:g} Hz: frequencies above {sample_rate / 2:g} Hz are lost; "
-        "raise --features.mel.sample-rate to keep them"
+        "to keep them, extract and train with a higher --features.mel.sample-rate"
     )
 
 

@@ -32,7 +32,7 @@ from pipeline.classifier.ensemble_calibration import (
     predict_row_logits,
     predictions_at,
 )
-from pipeline.classifier.evaluate import CONFUSION_NAME, describe_scores, write_any
+from pipeline.classifier.evaluate import CONFUSION_NAME, EVALUATION_NAME, describe_scores, write_any
 from pipeline.classifier.evaluation_rows import check_features, original_rows, recorded_as
 from pipeline.classifier.predictor_model import (
     EnsembleRecord,
@@ -56,7 +56,7 @@ from pipeline.training.run_content import CROSSVAL_NAME, ENSEMBLE_NAME, check_ru
 from pipeline.training.run_folder import RunFolder
 
 _MODEL_FILES = (MODEL_NAME, METADATA_NAME, SPLIT_NAME)
-_EVALUATION_FILES = ("evaluation.json", CONFUSION_NAME, "report.html")
+_EVALUATION_FILES = (EVALUATION_NAME, CONFUSION_NAME, "report.html")
 _RECORD_FILES = ("config.json", ENSEMBLE_NAME, CROSSVAL_NAME, f"tuned/{CROSSVAL_NAME}")
 
 

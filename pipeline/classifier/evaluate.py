@@ -43,7 +43,7 @@ from pipeline.training.run_content import CROSSVAL_NAME
 from pipeline.training.run_folder import RunFolder
 
 CHUNK_ROWS = 1024
-CONFUSION_NAME = "confusion.csv"
+CONFUSION_NAME, EVALUATION_NAME = "confusion.csv", "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "evaluate its models together on other clips, add --shards and --out"
         )
     if config.shards is None and is_ensemble_of_runs(config.run):
+        is_evaluated = (config.run / EVALUATION_NAME).is_file()
         raise UserError(
-            f"--run {config.run} is an ensemble of other runs, evaluated when it was made; to evaluate it on "
-            "other clips, add --shards"
+            f"--run {config.run} is an ensemble of other runs, "
+            + ("evaluated when it was made" if is_evaluated else "which had no clips to be evaluated on")
+            + "; to evaluate it on other clips, add --shards"
         )
     saved = load_predictor(config.run)
     out = config.out or config.run
@@ -202,7 +204,7 @@ def write_evaluation(
     examples = class_examples(predictions, class_names)
     with report_os_errors("writing to", out):
         out.mkdir(parents=True, exist_ok=True)
-        RunFolder(out).write_json("evaluation.json", metrics)
+        RunFolder(out).write_json(EVALUATION_NAME, metrics)
         write_text_atomically(out / CONFUSION_NAME, confusion_csv(confusion, class_names))
         write_report(
             out / "report.html",

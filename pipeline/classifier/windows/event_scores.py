@@ -220,7 +220,7 @@ def describe_event_metrics(metrics: Mapping[str, Any]) -> str:
         return f"no annotated event in {plural(metrics['recordings'], 'recording')}"
     return (
         f"{plural(count, 'annotated event')} of {plural(metrics['recordings'], 'recording')}: "
-        f"macro-F1 {number(events['macro_f1'])} (precision {events['precision']:.2f}, "
+        f"macro-F1 {number(events['macro_f1'])} (micro-averaged precision {events['precision']:.2f}, "
         f"recall {events['recall']:.2f}), by starts only {number(onsets['macro_f1'])}, "
         f"in segments of {metrics['segment_seconds']:g} s {number(segments['macro_f1'])}"
     )

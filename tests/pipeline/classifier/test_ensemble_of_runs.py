@@ -109,6 +109,9 @@ def test_new_clips_are_evaluated_without_those_trained_on(
     combined(tmp_path / "run", runs["a"], runs["c"])
     with pytest.raises(UserError, match=r"run is an ensemble of other runs, evaluated .*, add --shards"):
         evaluate(EvaluateConfig(run=tmp_path / "run"))
+    (tmp_path / "run/evaluation.json").unlink()
+    with pytest.raises(UserError, match=r"ensemble of other runs, which had no clips .*, add --shards"):
+        evaluate(EvaluateConfig(run=tmp_path / "run"))
     out = tmp_path / "evaluation"
     metrics = evaluate(EvaluateConfig(run=tmp_path / "run", shards=shards, out=out, device="cpu"))
     dataset = open_dataset_to_read(shards)

@@ -154,7 +154,7 @@ def test_decode_ultrasonic_recording_at_low_rate_warns():
     decode(content, 22_050, on_warning=warnings.append)
     assert warnings == [
         "sample rate of 256000 Hz: frequencies above 11025 Hz are lost; "
-        "raise --features.mel.sample-rate to keep them"
+        "to keep them, extract and train with a higher --features.mel.sample-rate"
     ]
     warnings.clear()
     decode(content, 256_000, on_warning=warnings.append)

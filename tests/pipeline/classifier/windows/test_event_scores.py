@@ -50,7 +50,7 @@ def test_scores_of_a_worked_example() -> None:
     assert [entry["f1"] for entry in metrics["segments"]["per_class"]] == pytest.approx([2 / 4, 2 / 4])
     assert metrics["recordings"] == 2 and metrics["collar_seconds"] == 0.5
     assert describe_event_metrics(metrics) == (
-        "3 annotated events of 2 recordings: macro-F1 0.33 (precision 0.50, recall 0.33), "
+        "3 annotated events of 2 recordings: macro-F1 0.33 (micro-averaged precision 0.50, recall 0.33), "
         "by starts only 0.83, in segments of 1 s 0.50"
     )
 
@@ -58,7 +58,9 @@ def test_scores_of_a_worked_example() -> None:
 def test_files_have_the_scores_of_each_class(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("id,start,end,label,probability\nx,1,2,dog,0.9\n", encoding="utf-8")
     text = write_event_scores(tmp_path, ReferenceEvents({"x": events((1, 2, 0))}, {"x": 5.0}), CLASSES)
-    assert text.startswith("1 annotated event of 1 recording: macro-F1 1.00 (precision 1.00, recall 1.00)")
+    assert text.startswith(
+        "1 annotated event of 1 recording: macro-F1 1.00 (micro-averaged precision 1.00, recall 1.00)"
+    )
     metrics = json.loads((tmp_path / "event_scores.json").read_text(encoding="utf-8"))
     assert metrics["events"]["macro_f1"] == metrics["segments"]["micro_f1"] == 1.0
     rows = list(csv.DictReader((tmp_path / "event_scores.csv").read_text(encoding="utf-8").splitlines()))
