@@ -9,7 +9,7 @@ import torch
 
 from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
-from tests.helpers.sounds import train_config, write_shards
+from tests.helpers.sounds import SMALL_NETWORK, train_config, write_shards
 from tune.parse_space import parse_space
 from tune.trial.replaced import keep_replaced, run_with_best_model
 from tune.trial.spec import TrialSpec
@@ -28,7 +28,10 @@ def augmented_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_spec(shards: Path, folder: Path, values: dict[str, object], epochs: int) -> TrialSpec:
-    base = train_config(shards, folder, epochs=epochs, monitor="val_loss", patience=99, ema_decay=0.0)
+    # Too high a learning rate does a head that is linear in bounded features no harm.
+    base = train_config(
+        shards, folder, epochs=epochs, monitor="val_loss", patience=99, ema_decay=0.0, model=SMALL_NETWORK
+    )
     return TrialSpec(
         model="classifier",
         base=base,
