@@ -5,7 +5,7 @@ train_step     runs two parts on the device, on a GPU as CUDA graphs without any
     compute_gradients    augment, MixUp, forward, loss, backward
     update_weights       clip the gradients averaged over workers, AdamW, EMA
 
-Shape suffixes: B batch, M mel bands, T frames, H heads, C classes.
+Shape suffixes: B batch, L loaded samples, M mel bands, T frames, H heads, C classes.
 """
 
 from __future__ import annotations
@@ -115,23 +115,41 @@ def make_batch(state: TrainState, inputs: Inputs) -> Batch:
     else:
         loaded_BC = inputs["target_BC"].float()
     # Partners from the slices of other ranks are loaded after this rank's own samples.
-    size = len(inputs["partner_B"]) if "partner_B" in inputs else len(row_BMT)
-    mel_BMT, target_BC = loaded_BMT[:size], loaded_BC[:size]
+    own = slice(len(inputs["partner_B"]) if "partner_B" in inputs else len(row_BMT))
     texture_BMT = None
     if state.model.texture is not None:
-        is_plain_B = inputs["is_plain_B"][:size]
-        texture_BMT = texture_clips(row_BMT[:size], mel_BMT, is_plain_B, state.model.repeats_short_clips)
-    mixed_BMT, mixed_BC = mel_BMT, target_BC
+        texture_BMT = texture_clips(
+            row_BMT[own], loaded_BMT[own], inputs["is_plain_B"][own], state.model.repeats_short_clips
+        )
+    mixed_BMT, mixed_BC = loaded_BMT, loaded_BC
     if "partner_B" in inputs:
-        partner_B, lam_B = inputs["partner_B"], params.lam_B[:size]
-        if state.multi_label is not None:
-            mix_mels, mix_labels = add_sounds, unite_targets
-        else:
-            mix_mels, mix_labels = (mix if state.config.mixup.domain == "db" else mix_powers), mix_targets
-        mixed_BMT = mix_mels(mel_BMT, loaded_BMT[partner_B], lam_B)
-        mixed_BC = mix_labels(target_BC, loaded_BC[partner_B], lam_B)
-    masked_BMT = mask(mixed_BMT, params[:size], state.model.mel_mean_M)
-    return Batch(masked_BMT, mixed_BC, texture_BMT, target_BC)
+        mixed_BMT, mixed_BC = mix_partners(state, inputs["partner_B"], params.lam_B, loaded_BMT, loaded_BC)
+    masked_BMT = mask(mixed_BMT, params[own], state.model.mel_mean_M)
+    return Batch(masked_BMT, mixed_BC, texture_BMT, loaded_BC[own])
+
+
+def mix_partners(
+    state: TrainState, partner_B: Tensor, lam_L: Tensor, loaded_LMT: Tensor, loaded_LC: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mix the samples of this rank with their partners (MixUp).
+
+    Args:
+        state: training state.
+        partner_B: position of each sample's partner among those that are loaded.
+        lam_L: mixing weights of the loaded samples, this rank's own first.
+        loaded_LMT: their spectrograms in dB.
+        loaded_LC: their target probabilities.
+
+    Returns:
+        Spectrograms and target probabilities of this rank's samples.
+    """
+    if state.multi_label is not None:
+        mix_mels, mix_labels = add_sounds, unite_targets
+    else:
+        mix_mels, mix_labels = (mix if state.config.mixup.domain == "db" else mix_powers), mix_targets
+    own = slice(len(partner_B))
+    mel_BMT = mix_mels(loaded_LMT[own], loaded_LMT[partner_B], lam_L[own])
+    return mel_BMT, mix_labels(loaded_LC[own], loaded_LC[partner_B], lam_L[own])
 
 
 def texture_clips(row_BMT: Tensor, augmented_BMT: Tensor, is_plain_B: Tensor, repeat: bool) -> Tensor:
