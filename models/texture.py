@@ -84,7 +84,7 @@ class RandomFeatures(nn.Module):
 
 
 def _projection(sign_KR: Tensor) -> Tensor:
-    """Return directions whose product with inputs has the deviation of a kernel, float32 `[shape=(K, R)]`."""
+    """Return signs in the scale of the kernel, float32 `[shape=(K, R)]`."""
     return sign_KR.float() / (KERNEL_WIDTH * math.sqrt(len(sign_KR)))
 
 

@@ -19,7 +19,7 @@ class TabRows(Iterator[list[str]]):
     separator = "\t"
 
     def __init__(self, lines: Iterator[str]):
-        """Read lines with their ends; the first one has as many values as others should have."""
+        """Read lines with their ends; the first one sets the number of values of the others."""
         self.line_num = 0
         """Number of lines that were read."""
         self._lines, self._width = lines, 0
@@ -45,7 +45,7 @@ class TabRows(Iterator[list[str]]):
         return line
 
     def _continues(self, value: str) -> bool:
-        """Return whether the last value of a line goes on in the next one, which then is no row."""
+        """Return whether the last value of a line continues in the next one, which then is no row."""
         if not value.startswith('"') or _QUOTED.fullmatch(value):
             return False
         if not self._ahead:
