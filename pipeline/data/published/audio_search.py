@@ -13,7 +13,7 @@ from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import row_value
-from pipeline.data.sources.split_names import is_development, split_of, split_of_value
+from pipeline.data.sources.split_names import is_development, split_of, split_of_cell
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
@@ -51,8 +51,10 @@ def sample_files(table: Table, columns: Columns) -> list[ListedFile]:
 def _training_rows(table: Table, columns: Columns) -> Iterator[tuple[bool, list[str]]]:
     """Yield whether a row is of a development set, and its values, of rows that may be for training."""
     for _, values in table.rows():
-        splits = [row_value(values, position) for position in columns.split_candidates]
-        held_out = [split for split in splits if split_of_value(split) == "held out"]
+        splits = [
+            (table.header[position], row_value(values, position)) for position in columns.split_candidates
+        ]
+        held_out = [value for column, value in splits if split_of_cell(column, value) == "held out"]
         if all(map(is_development, held_out)):
             yield bool(held_out), values
 

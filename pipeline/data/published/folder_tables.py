@@ -13,7 +13,7 @@ from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_column import SplitFolder
-from pipeline.data.sources.split_names import split_of, split_of_value, splits_in
+from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
 from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_columns, path_column
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
@@ -125,7 +125,7 @@ def _has_training_rows(path: Path, columns: Columns) -> bool:
     """Return whether a column states that rows of a table belong to the training split."""
     with open_table(path, "--data") as table:
         return any(
-            split_of_value(row_value(values, position)) == "train"
+            split_of_cell(table.header[position], row_value(values, position)) == "train"
             for _, values in table.rows()
             for position in columns.split_candidates
         )

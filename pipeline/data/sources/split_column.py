@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from pipeline.data.clips import shown
 from pipeline.data.sources.row_values import MISSING_VALUES, Row, row_value
-from pipeline.data.sources.split_names import is_development, split_of, split_of_value
+from pipeline.data.sources.split_names import (
+    Split,
+    is_development,
+    split_of,
+    split_of_flag,
+    split_of_value,
+    truth_of,
+)
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
@@ -152,12 +159,46 @@ def first_split_column(
     `is_complete` is as for `read_split_values`.
 
     Raises:
-        UserError: as `read_split_values`.
+        UserError: as `read_split_values`, or several columns mark held-out rows and none the training rows.
     """
     for position, values in counts.items():
         if (read := read_split_values(name, header[position], values, is_complete)) is not None:
+            _check_only_flag(name, header, counts, position)
             return position, read
     return None
+
+
+def _check_only_flag(
+    name: str, header: Sequence[str], counts: Mapping[int, Mapping[str, int]], found: int
+) -> None:
+    """Raise `UserError` if a column marks held-out rows, and another one further ones."""
+    if split_of_flag(header[found]) != "held out":
+        return
+    others = [position for position in counts if position != found]
+    for position in others:
+        flag = split_of_flag(header[position])
+        if flag == "held out" and _read_flags(header[position], flag, counts[position]) is not None:
+            raise UserError(
+                f"{name}: columns {shown(header[found])} and {shown(header[position])} both mark held-out "
+                "rows: write one column 'split' with train, val or test in each row"
+            )
+
+
+def _read_flags(column: str, flag: Split, counts: Mapping[str, int]) -> SplitValues | None:
+    """Return which values of a column of true and false are held out; None if none is, or it has others.
+
+    Args:
+        column: name of the column.
+        flag: split whose rows are marked as true; rows without a value are not marked.
+        counts: number of rows of each value.
+    """
+    marked = {value: truth_of(value) for value in counts if value.lower() not in MISSING_VALUES}
+    is_marked = flag == "held out"
+    held_out = {value: count for value, count in counts.items() if bool(marked.get(value)) is is_marked}
+    if not marked or None in marked.values() or not held_out:
+        return None
+    note = f"column {shown(column)}: {plural(sum(held_out.values()), 'row')} ({_counted(held_out)}) held out"
+    return SplitValues(frozenset(held_out), (note,))
 
 
 def read_split_values(
@@ -167,6 +208,8 @@ def read_split_values(
 
     If no value is that of a training split, it is the development set (DCASE), or else the rows without a
     value, of a column in which only the others are named. Next to a training split both are held out.
+
+    A column named like `is_test` marks the rows of that split by true and false.
 
     Args:
         name: flag and path of the table, for messages.
@@ -179,6 +222,9 @@ def read_split_values(
             or none is, of a column that is named `split`; or the training split may be the development set or
             the rows without a value.
     """
+    flag = split_of_flag(column)
+    if flag is not None and not _has_both_splits(counts):
+        return _read_flags(column, flag, counts)
     kinds = {value: split_of_value(value) for value in counts}
     splits = {value: count for value, count in counts.items() if kinds[value] is not None}
     others = {value: count for value, count in counts.items() if value not in splits}

@@ -26,6 +26,12 @@ _WORDS: dict[str, Split] = {
 }
 # Validation next to a training split; the training split of data that has none (DCASE, Clotho).
 _DEVELOPMENT = re.compile(r"(?:dev|devel|development)(?:set)?")
+# Columns of true and false whose rows belong to a split: `is_test`, `in_train`, `isTraining`.
+_FLAG_PREFIX = re.compile(r"(?:is|in)[_\- ]")
+# Such names that may mean something else: an annotation is valid; a train can be heard; a rating.
+_UNCLEAR_FLAGS = ("valid", "validate")
+_UNCLEAR_WITHOUT_PREFIX = ("train", "eval", "evaluation", "dev", "devel")
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 
 
 def split_of(name: str) -> Split | None:
@@ -57,9 +63,38 @@ def is_development(value: str) -> bool:
     return bool(splits) and all(map(_DEVELOPMENT.fullmatch, splits))
 
 
+def split_of_flag(column: str) -> Split | None:
+    """Return which split a column of true and false marks, by its name; None if it is not such a name."""
+    name = _separate_words(column).strip().lower()
+    split_name = _FLAG_PREFIX.sub("", name, count=1)
+    has_prefix = split_name != name
+    if split_name in _UNCLEAR_FLAGS or (not has_prefix and split_name in _UNCLEAR_WITHOUT_PREFIX):
+        return None
+    return split_of(split_name)
+
+
+def truth_of(value: str) -> bool | None:
+    """Return whether a value in a column of true and false is true; None if it is neither."""
+    value = value.strip().lower()
+    return True if value in _TRUE else False if value in _FALSE else None
+
+
+def split_of_cell(column: str, value: str) -> Split | None:
+    """Return which split a row belongs to by its value in a column; None if the value states none."""
+    flag, is_marked = split_of_flag(column), truth_of(value)
+    if flag is None or is_marked is None:
+        return split_of_value(value)
+    return "train" if is_marked is (flag == "train") else "held out"
+
+
+def _separate_words(value: str) -> str:
+    """Return a value in which words that begin with a capital letter are separated by blanks."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value)
+
+
 def _words(value: str) -> list[str]:
     """Return the words of a value without numbers at their ends."""
-    words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", value))
+    words = re.split(r"[\W_]+", _separate_words(value))
     return [word.rstrip("0123456789") for word in words]
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.file_finder import FileFinder
+from pipeline.data.sources.split_names import split_of_flag
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
@@ -60,7 +61,7 @@ class Columns:
     split_notes: tuple[str, ...] = ()
     """Warnings about which rows are those of the training split."""
     split_candidates: tuple[int, ...] = ()
-    """Columns that may be that of the splits, by their names."""
+    """Columns that may be that of the splits, by their names: of its values, or of true and false."""
     times: TimeColumns | None = None
     label_is_list: bool = False
     """Whether the label is the text of a list."""
@@ -120,12 +121,22 @@ def labeled_columns(
         _first(names, ("fold",)),
         _first(names, RECORDING_COLUMNS),
         split_candidates=tuple(
-            names.index(name) for name in SPLIT_COLUMNS if name in names and names.index(name) != label
+            position for position in _split_candidates(table.header, names) if position not in (path, label)
         ),
         times=times,
         label_is_list=names[label] in LABEL_LIST_COLUMNS,
         more_labels=_first(names, MORE_LABEL_COLUMNS),
     )
+
+
+def _split_candidates(header: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the columns that may name splits, then those that may mark training rows, and held-out rows."""
+    flags: dict[str, list[int]] = {"train": [], "held out": []}
+    for position, column in enumerate(header):
+        if (split := split_of_flag(column)) is not None:
+            flags[split].append(position)
+    named = [names.index(name) for name in SPLIT_COLUMNS if name in names]
+    return named + flags["train"] + flags["held out"]
 
 
 def log_columns(table: Table, columns: Columns, others: Collection[int | None] = ()) -> None:

@@ -301,6 +301,19 @@ def test_rows_of_other_splits_are_left_out(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_rows_marked_as_test_by_true_and_false_are_left_out(tmp_path: Path) -> None:
+    for number, is_test in enumerate([(False, True, False), (None, False), (True, True)]):
+        rows = [
+            row | {"is_test": value} for row, value in zip(labeled_rows(len(is_test)), is_test, strict=True)
+        ]
+        write_parquet(tmp_path / f"{number}.parquet", rows)
+    manifest = read(tmp_path)
+    assert [clip_id.partition(".")[0] for clip_id in ids(manifest)] == ["0", "0", "1", "1"]
+    assert manifest.warnings[:2] == [
+        "column 'is_test': 3 rows ('True': 3) held out", "ignoring 3 rows of other splits ('True': 3)",
+    ]  # fmt: skip
+
+
 def test_splits_in_other_words_are_left_out_or_refused(tmp_path: Path) -> None:
     def write_splits(name: str, *splits: str | None) -> None:
         rows = labeled_rows(len(splits))

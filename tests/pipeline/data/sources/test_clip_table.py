@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,44 @@ def test_rows_of_other_splits_are_left_out(tmp_path: Path):
         UserError, match=r"column 'split' has values \('1': 1, '2': 1\), none of which is train, val or test"
     ):
         read_csv(tmp_path, "path,label,split\n1.wav,a,1\n2.wav,b,2\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "train", "held_out"),
+    [
+        ("is_test", "False", "True"), ("is_train", "1", "0"), ("isTraining", "true", "false"),
+        ("in_validation_set", "0.0", "1.0"), ("Test", "no", "yes"), ("is val", "", "1"),
+        ("is_train", "t", ""),
+    ],
+)  # fmt: skip
+def test_column_of_true_and_false_marks_splits(column: str, train: str, held_out: str, tmp_path: Path):
+    rows = f"1.wav,a,{train}\n2.wav,b,{train}\n3.wav,a,{held_out}\n4.wav,b,{train}\n"
+    manifest = read_csv(tmp_path, f"path,label,{column}\n{rows}")
+    assert names(manifest) == ["1.wav", "2.wav", "4.wav"]
+    shown = f"'{held_out}'" if held_out else "no value"
+    assert manifest.warnings[:2] == [
+        f"column '{column}': 1 row ({shown}: 1) held out", f"ignoring 1 row of other splits ({shown}: 1)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        # A valid annotation, trains that can be heard, ratings, no row that is marked, names of tests.
+        ("is_valid", "10"), ("train", "01"), ("evaluation", "10"), ("is_test", "00"), ("is_train", "11"),
+        ("is_train", ("", "")), ("test", "ab"), ("is_test", ("0", "?")),
+    ],
+)  # fmt: skip
+def test_columns_that_mark_no_split_are_not_used(column: str, values: Sequence[str], tmp_path: Path):
+    manifest = read_csv(tmp_path, f"path,label,{column}\n1.wav,a,{values[0]}\n2.wav,b,{values[1]}\n")
+    assert len(manifest.clips) == 2 and not [text for text in manifest.warnings if "held out" in text]
+
+
+def test_training_rows_are_marked_by_one_column_only(tmp_path: Path):
+    text = "path,label,is_test,is_val,is_train\n1.wav,a,0,0,1\n2.wav,b,1,0,0\n3.wav,a,0,1,0\n4.wav,b,0,0,1\n"
+    assert names(read_csv(tmp_path, text)) == ["1.wav", "4.wav"]
+    with pytest.raises(UserError, match="columns 'is_test' and 'is_val' both mark held-out rows: write one"):
+        read_csv(tmp_path, text.replace("is_train", "other"))
 
 
 @pytest.mark.parametrize("column", ["split", "subset", "set", "partition"])
