@@ -13,7 +13,7 @@ os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 os.environ.update(RAY_worker_niceness="0")
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +60,22 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs permission to mount a file system")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Return a function that gives a folder at another path, where nobody can write; needs root."""
+    mounts: list[Path] = []
+
+    def mount(folder: Path) -> Path:
+        mounted = tmp_path / f"read-only {len(mounts)}"
+        mounted.mkdir()
+        commands = ["mount", "--bind", folder, mounted], ["mount", "-o", "remount,ro,bind", mounted]
+        if any(subprocess.run(command, capture_output=True).returncode for command in commands):
+            pytest.skip("needs permission to mount a file system")
+        mounts.append(mounted)
+        return mounted
+
+    yield mount
+    for mounted in mounts:
+        subprocess.run(["umount", "-l", mounted], check=True)

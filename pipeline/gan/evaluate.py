@@ -33,7 +33,11 @@ from pipeline.gan.evaluation_metrics import (
 )
 from pipeline.gan.networks import create_networks
 from pipeline.gan.real_variety import rows_of_all_classes
-from pipeline.gan.reference_classifier import embed_and_classify, load_other_classifier
+from pipeline.gan.reference_classifier import (
+    embed_and_classify,
+    load_other_classifier,
+    load_reference_classifier,
+)
 from pipeline.gan.report import NearestPair
 from pipeline.gan.report_inputs import audio_clips, write_run_report
 from pipeline.gan.sampling import (
@@ -45,8 +49,8 @@ from pipeline.gan.sampling import (
 )
 from pipeline.gan.selection_clips import scored_rows
 from pipeline.gan.train_reference_classifier import get_reference_classifier
-from pipeline.io.console import Progress
-from pipeline.io.errors import report_os_errors
+from pipeline.io.console import Progress, logger
+from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
 from pipeline.io.storage import check_writable
 from pipeline.training.model_file import SavedClassifier, load_generator
@@ -112,7 +116,7 @@ def evaluate_gan(
     config, dataset, split = load_run_data(run, TrainGanConfig, MOVED_HINT, shards)
     held_out_rows = subsample_evenly(scored_rows(dataset, split, config, run), MAX_HELD_OUT_CLIPS)
     if reference_run is None:
-        classifier = get_reference_classifier(config, "evaluation", device)
+        classifier = get_reference_classifier(_with_classifier_folder(config, out), "evaluation", device)
     else:
         classifier = load_other_classifier(reference_run, saved.metadata, dataset.table.iloc[held_out_rows])
     classifier.model.to(device)
@@ -138,6 +142,21 @@ def evaluate_gan(
     write_results(run, out, compared, metrics, features, dataset, device, shards)
     print(f"{describe_metrics(metrics)}\nreport: {(out or run) / 'report.html'}", flush=True)
     return metrics
+
+
+def _with_classifier_folder(config: TrainGanConfig, out: Path | None) -> TrainGanConfig:
+    """Return the settings with `out` as the folder of the run, if the run's classifier cannot be there.
+
+    The run may be one that others have published.
+    """
+    if out is None or load_reference_classifier(config.run, "evaluation") is not None:
+        return config
+    try:
+        check_writable(config.run)
+    except UserError as error:
+        logger.info("the evaluation classifier of the run is kept in %s: %s", out, error)
+        return config.model_copy(update={"run": out})
+    return config
 
 
 def score_generators(

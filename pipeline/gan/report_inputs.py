@@ -43,7 +43,7 @@ def write_run_report(
     device: torch.device | None = None,
     shards: Path | None = None,
 ) -> None:
-    """Write `samples/progress.gif` and `report.html`.
+    """Write `report.html`, and unless it is for another folder `samples/progress.gif`.
 
     Args:
         run: folder of the run.
@@ -72,7 +72,8 @@ def write_run_report(
         "loss": config.loss,
     }
     with report_os_errors("writing to", out or run):
-        if images := [folder / "grid.png" for folder in folders if (folder / "grid.png").is_file()]:
+        images = [folder / "grid.png" for folder in folders if (folder / "grid.png").is_file()]
+        if images and out is None:
             write_animation(run / "samples" / "progress.gif", images)
         write_gan_report(
             (out or run) / "report.html",

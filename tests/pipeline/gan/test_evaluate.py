@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,22 @@ def test_moved_dataset_is_given_by_flag(shards: Path, gan: Path, tmp_path: Path)
     (tmp_path / "new").mkdir()
     with pytest.raises(UserError, match=r"^--shards .*: not the clips that --run .* was trained with: give"):
         evaluate_gan(run, 3, shards=write_shards(tmp_path / "new", clips=12))
+
+
+def test_run_that_cannot_be_written_to_is_evaluated(
+    gan: Path, tmp_path: Path, read_only: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_reference_classifier, "EPOCHS", 15)
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(gan, run, ignore=shutil.ignore_patterns("reference_classifiers"))
+    published = read_only(run)
+    expected = evaluate_gan(gan, 3, tmp_path / "expected")
+    with pytest.raises(UserError, match="read-only 0"):
+        evaluate_gan(published, 3)
+    assert evaluate_gan(published, 3, out) == expected
+    monkeypatch.setattr(classifier_loop, "train_epoch", None)  # the classifier is trained once
+    assert evaluate_gan(published, 3, out) == expected
+    assert not (run / "reference_classifiers").exists()
 
 
 def test_several_models_cannot_score(gan: Path, tmp_path: Path) -> None:
