@@ -40,7 +40,7 @@ def count_events(
     collar: float = COLLAR_SECONDS,
     length_fraction: float = LENGTH_FRACTION,
 ) -> EventCounts:
-    """Match the events of a recording: as many pairs as possible, in which each event occurs once.
+    """Match the events of a recording: the maximum number of pairs in which each event occurs once.
 
     Two events match if they have the same class, their starts differ by at most the collar, and their ends by
     at most the collar or the given fraction of the length of the true event, whichever is larger.

@@ -25,7 +25,7 @@ SUM_TOLERANCE = 1e-2
 MAX_MATRIX_CLASSES = 100
 # Up to this number of classes, all probabilities are kept: 0.4 kB for each clip.
 MAX_RANKED_CLASSES = 100
-# The true class is among as many of the most probable ones in the metric `top5_accuracy`.
+# Number of most probable classes that the metric `top5_accuracy` searches for the true one.
 TOP = 5
 
 

@@ -23,7 +23,7 @@ from models.settings import NormName
 NUM_GROUPS = 8
 # Longer clips are divided into segments, whose powers are averaged (Welch 1967); shorter ones are padded.
 MAX_FRAMES, MIN_FRAMES = 512, 16
-# Relative to the power of a level with the deviation of its band over the training data.
+# Relative to the power of a level with the standard deviation of its band over the training data.
 MIN_POWER = 1e-4
 # Channels of the first convolution, as a fraction of the features of the spectrogram, and their range.
 WIDTH_FRACTION, MIN_WIDTH, MAX_WIDTH = 4, 4, 32

@@ -51,7 +51,7 @@ class ClassifierConfig(Config):
     sounds that repeat, such as rotors, engines and clocks, have lines."""
     texture: bool = True
     """A second head sees statistics over time of the levels of the clip (McDermott and Simoncelli 2011), by
-    which rain, surf, fire and engines are heard; probabilities are a mean of both heads."""
+    which rain, surf, fire and engines are recognized; probabilities are a mean of both heads."""
     norm: NormName = "batch"
     """batch: batch norm over the rows of each worker; sync: over those of all workers, for workers with few
     rows each; group: group norm, independent of rows and workers. Networks of timm have their own."""

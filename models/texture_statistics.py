@@ -1,8 +1,8 @@
 """Texture statistics: how the levels of a clip's mel bands are distributed over time and over neighbors.
 
-Sounds without a shape that a clip repeats, such as rain, surf, fire, wind and engines, are heard by
+Sounds without a shape that a clip repeats, such as rain, surf, fire, wind and engines, are recognized by
 statistics of their envelopes (McDermott and Simoncelli 2011): how levels are distributed, how fast they
-change, which bands change together. Tones are heard by how far they stand out of neighboring bands, and how
+change, which bands change together. Tones are recognized by how far they exceed neighboring bands, and how
 steadily.
 
 Shape suffixes: B batch, M mel bands, T frames, G groups of bands, N neighborhoods of W bands, F modulation
@@ -116,7 +116,7 @@ def _correlations(deviation_BGT: Tensor) -> Tensor:
 
 def _modulations(deviation_BGT: Tensor) -> Tensor:
     """Return the modulation spectrum in half octaves, and the height of its lines, of groups of bands."""
-    # In units of 10 dB, the order of the deviation of a band.
+    # In units of 10 dB, the order of the standard deviation of a band.
     log_power_BGF = modulation_spectrum(deviation_BGT / 10, NUM_MODULATED)
     none_BG = torch.zeros_like(log_power_BGF[:, :, 0])
     num_frequencies = log_power_BGF.shape[2]

@@ -71,7 +71,7 @@ class ClipsAhead:
         self._lists: dict[str, tuple[list[dict[str, Any]], list[str | FetchedFile]]] = {}
 
     def add(self, unit: ClipList) -> None:
-        """Read a list and its first files, with as many bytes as may be read ahead.
+        """Read a list and its first files, up to the number of bytes that may be read ahead.
 
         Rows of Parquet files are left to when they are due: a damaged one may crash the process.
 

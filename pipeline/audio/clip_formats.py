@@ -53,7 +53,7 @@ def read_formats(clips: Any) -> list[ClipFormat]:
 def read_long_formats(clips: Any) -> list[ClipFormat]:
     """Return the formats of clips as `read_formats`, where few bytes are read for them.
 
-    Of objects in a store, ranges of a few are read, and only if most are too large for clips of seconds.
+    In object stores, ranges of a few objects are read, and only if most are too large for clips of seconds.
     """
     in_store = clips["path"].map(is_store_uri).to_numpy(bool)
     stored = clips[in_store]

@@ -109,7 +109,7 @@ def default_hop_length(sample_rate: int, seconds: float) -> int:
 
 
 def default_n_mels(sample_rate: int, n_fft: int, fmin: float, fmax: float) -> int:
-    """Return the largest number of mel bands, up to 128, of which the FFT can tell the lowest ones apart."""
+    """Return the largest number of mel bands, up to 128, of which the FFT resolves the lowest ones."""
     low, high = hz_to_mel(fmin), hz_to_mel(fmax)
     for n_mels in range(DEFAULT_N_MELS, N_MELS_STEP, -N_MELS_STEP):
         centers = mel_to_hz(np.linspace(low, high, n_mels + 2))

@@ -19,7 +19,7 @@ class MelSettings(Config):
     hop_length: int | None = Field(None, ge=1)
     """Hop length in samples (default: 10 ms for clips of up to 2 s, up to 23 ms for longer ones)."""
     n_mels: int | None = Field(None, ge=1, le=1024)
-    """Number of mel bands (default: 128, or fewer that the FFT window can tell apart)."""
+    """Number of mel bands (default: 128, or fewer that the FFT window can resolve)."""
     fmin: float = Field(0.0, ge=0)
     """Lower edge of the lowest mel band in Hz."""
     fmax: float | None = None

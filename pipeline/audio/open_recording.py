@@ -77,7 +77,7 @@ class OpenRecording:
         self._reached = seconds
 
     def check(self) -> None:
-        """Raise the error of an object store, which a decoder may have taken for the end of the file."""
+        """Raise the error of an object store, which a decoder may have treated as the end of the file."""
         self._data.check()
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ class AudioColumn(NamedTuple):
     names: str | None
     """Path of the one that has their names; None if there is none."""
     is_declared: bool
-    """Whether the schema states that it is audio, so that nobody needs to look at its bytes."""
+    """Whether the schema states that it is audio, so that its bytes need not be looked at."""
 
 
 def audio_column(schema: pa.Schema) -> AudioColumn | None:

@@ -154,7 +154,7 @@ class RowReader:
 
     @contextmanager
     def _errors(self, damage: str) -> Iterator[None]:
-        """Raise an error of the content as a `ValueError`, one of the store or the disk as `OSError`."""
+        """Raise an error of the content as a `ValueError`, one of object store or disk as an `OSError`."""
         try:
             yield
         except (pa.ArrowException, OSError) as error:

@@ -11,7 +11,7 @@ from models.settings import FORMER_SETTINGS, ClassifierConfig, InputName, MixUpC
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
 
-# Last part of the epochs, in which a training may stop early, and epochs without improvement after which it
+# Last part of the epochs, in which a run may stop early, and epochs without improvement after which it
 # does, both as a fraction of all: the cosine is then below 15 % of the peak learning rate.
 EARLY_STOPPING_FRACTION = 0.25
 # Epochs, and steps, without a lower validation loss after which a constant learning rate decays: in the first
@@ -25,13 +25,13 @@ class TrainClassifierConfig(TrainingConfig):
     extra_shards: tuple[PathOrURI, ...] = ()
     """Additional shard folders (e.g. generated clips), used for training only."""
     init_from: PathOrURI | None = None
-    """Start from the weights of this run, or of a .safetensors file: all that fit; the output layer starts
-    anew unless the classes are the same. Networks of timm also read files of timm (.safetensors, .pth)."""
+    """Start from the weights of this run, or of a .safetensors file: all that fit; the output layer is
+    random unless the classes are the same. Networks of timm also read files of timm (.safetensors, .pth)."""
     freeze: int = Field(0, ge=0)
     """Number of stages, from the input (stem, blocks or the stages of timm, modulation if used, projection,
     head), whose weights are not trained."""
     stage_lr_factor: float = Field(1.0, gt=0, le=1)
-    """Factor of the learning rate from each stage to the one before it; 1 trains all stages alike."""
+    """Factor of the learning rate from each stage to the one before it; at 1 all have the same."""
     model: ClassifierConfig = ClassifierConfig()
     """Architecture of the network."""
     multi_label: bool | None = None
@@ -51,8 +51,8 @@ class TrainClassifierConfig(TrainingConfig):
     """Epochs of linear warmup before cosine decay (default: 3, at most a fifth of the epochs)."""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """Learning rate after the warmup. cosine: decays over all epochs; plateau: constant until the validation
-    loss has not fallen by 5 % for --patience epochs, at most for half of --epochs, then decays over as many
-    epochs, which end the training."""
+    loss has not fallen by 5 % for --patience epochs, at most for half of --epochs, then decays over the
+    same number of epochs, after which training ends."""
     weight_decay: float = Field(0.05, ge=0, le=1)
     """Decoupled weight decay."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -64,7 +64,7 @@ class TrainClassifierConfig(TrainingConfig):
     """Decay of the EMA weights, which are validated and saved; 0 uses the raw weights."""
     swa_fraction: float = Field(0.0, ge=0, lt=1)
     """Stochastic weight averaging (Izmailov et al. 2018): over this last fraction of the epochs, the mean of
-    the weights of all steps takes the place of the EMA weights; 0 is off."""
+    the weights of all steps replaces the EMA weights; 0 is off."""
     swa_lr_factor: float = Field(0.2, gt=0, le=1)
     """Factor of the peak learning rate to which it decays before stochastic weight averaging, and at which it
     stays."""
@@ -86,8 +86,8 @@ class TrainClassifierConfig(TrainingConfig):
     """Metric that selects the best checkpoint; ties are broken by the lower loss (default: val_macro_f1;
     multi-label: val_map, the macro average precision)."""
     refit: bool = False
-    """After validation, train again on all clips, those of the validation included, for as many epochs as
-    validation chose; the model is the one of this training."""
+    """After validation, train again on all clips, those of the validation included, for the number of
+    epochs that validation chose; the model is that of this second run."""
     ensemble: int = Field(1, ge=1, le=100)
     """Number of models with the same split and the seeds --seed, --seed + 1, …, which predict as one."""
     ensemble_inputs: tuple[InputName, ...] = ()

@@ -63,8 +63,8 @@ class EvaluateConfig(Config):
     def _check_log_to(self) -> Self:
         if TENSORBOARD in self.log_to:
             raise ValueError(
-                "--log-to tensorboard: TensorBoard shows the epochs of a training; results of an evaluation "
-                "are in evaluation.json and report.html, or choose mlflow, wandb"
+                "--log-to tensorboard: TensorBoard shows the epochs of a training run; results of an "
+                "evaluation are in evaluation.json and report.html, or choose mlflow, wandb"
             )
         if self.log_to and self.out is not None:
             raise ValueError(f"--log-to sends the results in the run folder: drop --out {self.out}")
@@ -128,7 +128,7 @@ def select_rows(config: EvaluateConfig, saved: AnyClassifier) -> tuple[ShardData
 
 
 def _validated_run(run: Path) -> Path:
-    """Return the run before a training on all clips; of an ensemble that of its first member."""
+    """Return the run with validation of a run with `--refit`; of an ensemble that of its first member."""
     return member_runs(run)[0] / VALIDATED_NAME
 
 

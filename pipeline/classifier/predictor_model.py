@@ -74,7 +74,7 @@ class EnsembleRecord:
 
 
 def is_ensemble_of_runs(run: Path) -> bool:
-    """Return whether a folder is an ensemble of trained runs: it has no settings of a training."""
+    """Return whether a folder is an ensemble of trained runs: it has no training settings."""
     return (run / ENSEMBLE_NAME).is_file() and RunFolder(run).read_config() is None
 
 

@@ -143,7 +143,7 @@ def _check_averaging(config: TrainClassifierConfig, split: Split) -> None:
     steps, start = config.epochs * steps_per_epoch(config, split), _swa_start(config, split)
     if start is not None and start >= steps:
         raise UserError(
-            f"--swa-fraction {config.swa_fraction:g}: no step to average the weights of in a training of "
+            f"--swa-fraction {config.swa_fraction:g}: no step to average the weights of in a run of "
             f"{plural(steps, 'step')}; raise it"
         )
 

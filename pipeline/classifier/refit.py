@@ -1,8 +1,8 @@
-"""Second training on all clips, those of the validation included, once validation has chosen the epochs.
+"""Second training run on all clips, those of the validation included, once validation has chosen the epochs.
 
 The folder of such a run has two: `validated/` is an ordinary run, and the run itself is trained on all clips
-except those of the held-out fold. Each clip is seen as often as in the validated training (Goodfellow et al.
-2016, section 7.8). The learning rate schedule is that of a training of this length, so that the cosine ends
+except those of the held-out fold. Each clip is seen as often as in the validated run (Goodfellow et al.
+2016, section 7.8). The learning rate schedule is that of a run of this length, so that the cosine ends
 with it: a schedule that is cut off ends at a high learning rate, and with a worse model (Hoffmann et al.
 2022, appendix B). There are no clips left to calibrate with: temperature and thresholds are those of the
 validated model.
@@ -23,12 +23,12 @@ VALIDATED_NAME = "validated"
 
 
 def validated_config(config: TrainClassifierConfig) -> TrainClassifierConfig:
-    """Return the settings of the training with validation, in a subfolder of the run."""
+    """Return the settings of the run with validation, in a subfolder of the run."""
     return config.model_copy(update={"run": config.run / VALIDATED_NAME, "refit": False})
 
 
 def refit_config(config: TrainClassifierConfig) -> TrainClassifierConfig:
-    """Return the settings of the training on all clips, whose epochs the validated run has chosen.
+    """Return the settings of the run on all clips, whose epochs the validated run has chosen.
 
     Raises:
         UserError: the summary of the validated run is missing or damaged.

@@ -14,7 +14,7 @@ from pipeline.classifier.state import TrainState
 
 
 def learning_rate(state: TrainState, step: int) -> float:
-    """Return the learning rate of a step of the current epoch, counted from 0 at the start of the training.
+    """Return the learning rate of a step of the current epoch, counted from 0 at the start of training.
 
     Linear warmup, then cosine decay, constant while weights are averaged; or constant until a plateau of the
     validation loss, then cosine decay.
@@ -36,7 +36,7 @@ def learning_rate(state: TrainState, step: int) -> float:
 
 
 def last_epoch(state: TrainState) -> int:
-    """Return the last epoch, from 1, as far as the finished ones tell; it may only become earlier."""
+    """Return the last epoch, from 1, as far as known from the finished ones; it may only become earlier."""
     epochs = state.config.epochs
     return epochs if state.config.schedule == "cosine" else decay_end(_decay_start(state), epochs)
 

@@ -135,7 +135,7 @@ def _train_wholes(pending: dict[str, TrainClassifierConfig], runs: int) -> dict[
 
 
 def _train_alone(name: str, config: TrainClassifierConfig) -> dict[str, Any]:
-    """Train a run whose folder is open, on as many workers as it requests; return its summary."""
+    """Train a run whose folder is open, on the workers that it requests; return its summary."""
     run = RunFolder(config.run)
     start_time = time.monotonic() - seconds_before(run)
     epochs_done = len(run.read_history())

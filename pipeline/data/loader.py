@@ -29,8 +29,8 @@ def epoch_order(
     Args:
         labels: class index of every row of the dataset `[shape=(N,)]`.
         train: indices of the training rows.
-        sampling: `uniform` for every row once, `balanced` for as many rows sampled with replacement and equal
-            probability per class.
+        sampling: `uniform` for every row once, `balanced` for the same number of rows, sampled with
+            replacement and equal probability per class.
         rng: random generator in the same state on all workers.
     """
     if sampling == "uniform":

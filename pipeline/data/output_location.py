@@ -36,7 +36,7 @@ def check_without_recordings(out: Path, sources: Iterable[Path], paths: Iterable
     As an output folder it is left out when the source is read again.
     """
     location = location_of(out)
-    # In this order: of a store, `is_dir` is a request.
+    # In this order: in an object store, `is_dir` is a request.
     if not any(location.startswith(f"{location_of(source)}/") and source.is_dir() for source in sources):
         return
     folders = {path.rpartition("/")[0] for path in paths}

@@ -13,7 +13,7 @@ class SplitConfig(Config):
     """Split of a dataset into training, validation and held-out rows."""
 
     min_classes: ClassVar[int] = 2
-    """Classes that a training needs, for there to be something to distinguish."""
+    """Minimum number of classes, for there to be something to distinguish."""
 
     augmentation_strength: float = Field(1.0, ge=0, le=1)
     """Maximum strength of the augmented copies to train on; also scales SpecAugment."""

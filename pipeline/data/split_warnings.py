@@ -38,11 +38,11 @@ def split_warnings(dataset: LabeledRows, split: Split) -> list[str]:
             f"not validated: {name_list(missing)}: {reason}; validation scores are of the other "
             f"{total - len(missing)} of {total} classes"
         )
-    # Of a single class a GAN can be trained, which is not to tell it from others.
+    # A GAN can be trained on a single class, as it need not distinguish it from others.
     if len(split.val) and total - len(missing) == 1 < total and not dataset.multi_label:
         warnings.append(
-            "all validation clips are of one class, so validation scores cannot tell a good model from one "
-            "that always predicts this class: add recordings of others, or set --val-fraction 0"
+            "all validation clips are of one class, so validation scores cannot distinguish a good model "
+            "from one that always predicts this class: add recordings of others, or set --val-fraction 0"
         )
     if len(split.val) > 1 and dataset.table["group"].iloc[split.val].nunique() == 1:
         warnings.append(

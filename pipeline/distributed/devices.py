@@ -26,7 +26,7 @@ class DeviceConfig(AutoscalingConfig):
     """Whether the workers of a command compute on GPUs."""
 
     device: Device = "auto"
-    """auto: a GPU per worker where the cluster has as many, else CPUs; cpu; or cuda: a GPU per worker."""
+    """auto: a GPU per worker where the cluster has enough, else CPUs; cpu; or cuda: a GPU per worker."""
     gpus_per_worker: float | None = Field(None, ge=0, le=1)
     """GPUs per worker: 1, or a fraction such as 0.5 for two workers on each GPU (default: see --device)."""
 

@@ -108,7 +108,7 @@ def _uploaded(unit: WorkUnit, result: UnitResult, uploads: Uploads) -> UnitResul
 
 
 def _abandon(ahead: Future[AttemptRecord | None] | None) -> None:
-    """Delete the record of an attempt that will not take place."""
+    """Delete the record of an attempt that will not be made."""
     record = None if ahead is None else ahead.result()
     if record is not None:
         record.delete(wait=True)

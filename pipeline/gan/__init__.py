@@ -7,7 +7,7 @@ variety                       warnings about training clips that a GAN cannot le
 data_checks                   requirements on the training rows
 real_variety                  variety of real clips, to which that of generated ones is compared
 selection_clips               clips that select the best epoch, and those that score it
-initial_networks              networks of another GAN, from which a training starts
+initial_networks              networks of another GAN, from which training starts
 networks                      both networks with their first weights, and their optimizers
 state                         training state of one worker: prepare, publish, restore
 loop                          training loop: epoch, collapse, snapshots

@@ -229,7 +229,7 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
         f"{plural(frechet['held_out_clips'], 'held-out clip')}"
     )
     if frechet["held_out_clips"] < FEW_CLIPS:
-        text += ", too few to tell similar generators apart"
+        text += ", too few to distinguish similar generators"
     if left_out := metrics["left_out_classes"]:
         text += f"; without classes that have no variety or no held-out clips: {name_list(left_out)}"
     return text

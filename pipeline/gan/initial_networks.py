@@ -81,7 +81,7 @@ def _read_metadata(source: Path) -> GeneratorMetadata:
 
 
 def read_initial_networks(config: TrainGanConfig, world: World) -> InitialNetworks | None:
-    """Read the networks that a training starts from, the same on all ranks; a collective.
+    """Read the networks that training starts from, the same on all ranks; a collective.
 
     None if these are random ones, or the run has a checkpoint of its own.
 

@@ -35,7 +35,7 @@ def _sample_classes(labels: np.ndarray, rows: np.ndarray, classes: np.ndarray, c
 
 
 def rows_of_all_classes(labels: np.ndarray, rows: np.ndarray, count: int, least: int) -> np.ndarray:
-    """Return about `count` of some rows, evenly spaced, and at least `least` of each class if it has so many.
+    """Return about `count` of some rows, evenly spaced, and of each class at least `least`, or all it has.
 
     Args:
         labels: class of each row of the dataset.

@@ -2,7 +2,7 @@
 
 There are two independent ones: `selection` chooses the best epoch during training, `evaluation` computes the
 reported metrics. Both keep their last epoch, so that they are not selected on the validation clips, which
-remain a nearly unbiased sample of real clips: they only tell when to stop.
+remain a nearly unbiased sample of real clips: they only determine when to stop.
 """
 
 from __future__ import annotations

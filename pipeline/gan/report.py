@@ -191,7 +191,7 @@ def memorization_result(metrics: Mapping[str, Any]) -> str:
     if nearest["suspected_copies"] > limit * metrics["clips"] or nearest["ratio"] < MEMORIZED_RATIO:
         return "possible memorization"
     if limit >= 0.5:  # the absence of copies says nothing if half of the clips may be some
-        return "too few held-out clips to tell"
+        return "too few held-out clips to exclude memorization"
     searched, total = (nearest.get(key, 0) for key in ("searched_clips", "training_clips"))
     where = f" of {searched:,} of {total:,} training clips" if searched < total else ""
     return f"no sign of memorization{where}"

@@ -1,7 +1,7 @@
 """Training of a GAN's reference classifiers.
 
 With a single class there is nothing to classify. Then their weights stay random, and only the statistics of
-their batch norms come from the clips: embeddings of random networks tell sets of clips apart as well (Naeem
+their batch norms come from the clips: embeddings of random networks distinguish sets of clips as well (Naeem
 et al. 2020). Class accuracies are left out.
 """
 

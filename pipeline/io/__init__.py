@@ -26,7 +26,7 @@
 - `row_location`: locations of files that are values in Parquet files.
 - `folder_lock`: `own_folder`, one command at a time in an output folder.
 - `output_folder`: which command wrote an output folder.
-- `storage`: `PathOrURI` for configurations, and functions that accept local and remote paths alike.
+- `storage`: `PathOrURI` for configurations, and functions that accept local and remote paths.
 
 Files are replaced atomically and never modified in place. Imports no other folder of pipeline.
 """

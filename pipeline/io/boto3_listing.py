@@ -64,7 +64,7 @@ class Boto3Listing:
 
 
 def _answer(error: Exception) -> str:
-    """Return the text of an error of boto3 in the form in which other clients give the answer of a store."""
+    """Return the text of an error of boto3 in the form in which other clients give a store's response."""
     response = getattr(error, "response", None)
     if not response:
         return str(error)

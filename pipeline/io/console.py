@@ -103,7 +103,7 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Units per second since the first result; None while that period is too short to tell.
+        """Units per second since the first result; None while that period is too short.
 
         Before the first result workers start, which takes long and happens once. Concurrent workers then
         finish their first tasks almost simultaneously: only after as much time again are results spread

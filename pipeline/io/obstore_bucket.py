@@ -17,7 +17,7 @@ from pipeline.io.store_errors import StoreError, names_missing_bucket, store_err
 # Larger objects are uploaded in parts, of which a failed one is repeated alone.
 _MULTIPART_BYTES = 64 * 2**20
 _PART_BYTES = 16 * 2**20
-# Status of the answer of a store that has no writes on condition that an object does not exist.
+# Status of the response of an object store without writes on condition that an object does not exist.
 _NOT_IMPLEMENTED = 501
 
 

@@ -1,8 +1,8 @@
 """Errors of object stores, in one line and without secrets.
 
-Clients give the whole answer of a store, and the URL of the request. Answers repeat an expired session token,
-and URLs may hold a password or a signature: of an answer only the code and the message are kept, and URLs are
-shortened.
+Clients give the whole response of a store, and the URL of the request. Responses repeat an expired session
+token, and URLs may hold a password or a signature: of a response only the code and the message are kept, and
+URLs are shortened.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pipeline.report.charts import DASHES, Chart, plain, truncate
 from pipeline.report.page import percent
 from pipeline.report.selection import evenly_spaced
 
-# Curves of a chart: more cannot be told apart. Points of a curve: more would be within a pixel of each other.
+# Curves of a chart: more cannot be distinguished. Points of a curve: more would be within one pixel.
 MAX_CURVES, MAX_POINTS = 8, 200
 MAX_NAME = 24
 _COLORS = ("var(--correct)", "var(--wrong)", "var(--third)", "var(--fourth)")

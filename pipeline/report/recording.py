@@ -25,7 +25,7 @@ from pipeline.report.page import write_page
 from pipeline.report.recording_media import RecordingMedia
 from pipeline.report.tiles import LEVEL_FACTOR, TILE_COLUMNS, contrast_scale
 
-# Classes with a color and a curve; more could not be told apart.
+# Classes with a color and a curve; more could not be distinguished.
 MAX_CURVES = 8
 # Rows of the table of events.
 MAX_ROWS = 1000

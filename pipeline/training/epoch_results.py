@@ -40,7 +40,7 @@ def publish_epoch(
 
 
 class _State(Protocol):
-    """Restored state of a training."""
+    """Restored training state."""
 
     @property
     def world(self) -> World: ...

@@ -14,7 +14,9 @@ from pipeline.io.errors import UserError
 
 
 def test_tensorboard_gets_no_evaluation(tmp_path: Path) -> None:
-    message = "^--log-to tensorboard: TensorBoard shows the epochs of a training; .* or choose mlflow, wandb$"
+    message = (
+        "^--log-to tensorboard: TensorBoard shows the epochs of a training run; .* or choose mlflow, wandb$"
+    )
     with pytest.raises(ConfigError, match=message):
         EvaluateConfig(run=tmp_path, log_to=("tensorboard", "mlflow"))
 

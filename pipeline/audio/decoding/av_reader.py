@@ -156,7 +156,7 @@ class AvReader:
             chunk = next(self._chunks, None)
             if chunk is None:
                 break
-            # The last one tells where the stream is.
+            # The end of the last one is the position of the stream.
             chunks = [one for one in chunks if _end(one) > start] if len(chunks) > 1 else chunks
             chunks.append(chunk)
         self._kept = [one for one in chunks if _end(one) > start] or chunks[-1:]

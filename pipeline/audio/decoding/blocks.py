@@ -17,7 +17,7 @@ from pipeline.audio.decoding.channels import ChannelStatistics, Mix, mix_down
 from pipeline.audio.decoding.frame_reader import FrameReader, find_end, read_section
 from pipeline.audio.waveform import resample
 
-# Length of a block in seconds, and at most as many values (frames x channels).
+# Length of a block in seconds, and its maximum number of values (frames x channels).
 BLOCK_SECONDS, _MAX_BLOCK_VALUES = 10, 1 << 23
 # Neighboring samples that a sample depends on, in periods of the lower rate: twice those of soxr HQ.
 _MARGIN_PERIODS = 256

@@ -168,7 +168,7 @@ class MpegFrames:
         ]
 
     def _is_exact(self, num_bytes: int, lost: int) -> bool:
-        """Return whether so many frames of a constant bit rate have so many bytes."""
+        """Return whether `lost` frames of a constant bit rate have `num_bytes` bytes."""
         sizes = self._sizes.values()
         return self._is_constant and lost * min(sizes) <= num_bytes <= lost * max(sizes)
 

@@ -31,7 +31,7 @@ def mpeg_reader(source: ByteSource, stream: Stream) -> FrameReader:
 
 
 def mpeg_frames(source: ByteSource, stream: Stream) -> MpegFrames | None:
-    """Return the frames of a stream that may be damaged; None if they are intact, or cannot be told apart."""
+    """Return the frames of a stream that may be damaged; None if they are intact or not distinguishable."""
     if stream.prefix and not stream.has_gaps:  # whose frames were all looked at
         return None
     try:

@@ -53,7 +53,7 @@ class PredictionPlan:
         """
         if self.windows is not None:
             return self.windows.run(units, out)
-        if (out / WINDOWS_NAME).is_file():  # otherwise files of their names are somebody's own
+        if (out / WINDOWS_NAME).is_file():  # otherwise files of their names are the user's own
             delete_window_files(out)
         return merge_predictions(units, out, self.submission, self.class_names)
 

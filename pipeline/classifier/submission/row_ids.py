@@ -68,7 +68,7 @@ class RowIdPattern:
         if count > 1:
             raise UserError(
                 f"{FLAG} {self.text}: {count} windows have the id {shown(repeated)}; "
-                "use {id} in place of {stem} or {name}, and {start} or {end}"
+                "use {id} instead of {stem} or {name}, and {start} or {end}"
             )
         return ids
 

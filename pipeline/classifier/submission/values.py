@@ -69,7 +69,7 @@ def choose_values(
         multi_label: whether the model predicts any number of classes for a clip.
 
     Raises:
-        UserError: the sample does not tell what it requests, or requests what the model cannot give.
+        UserError: the sample does not state what it requests, or requests what the model cannot give.
     """
     if positive_class is not None and positive_class not in class_names:
         raise UserError(f"{CLASS_FLAG} '{positive_class}': not a model class; {available(class_names)}")

@@ -104,7 +104,7 @@ def check_window_files(out: Path) -> None:
     """Check that a prediction of windows replaces nothing but what an earlier one wrote.
 
     Raises:
-        UserError: files or folders of the same names that are somebody's own, such as manual selections.
+        UserError: files or folders of the same names that melray has not written, such as manual selections.
         OSError: the folder cannot be read.
     """
     entries = open_tree(out).list("")

@@ -13,7 +13,7 @@ from pipeline.io.table_files import Table
 
 _MILLISECONDS = ("_ms", "_msec", "_msecs", "_millis", "_milliseconds")
 _UNITS = ("", "_s", "_sec", "_secs", "_seconds", *_MILLISECONDS)
-# Of starts in units whose length in seconds is not known, or that nobody uses for events.
+# Of starts in units whose length in seconds is not known, or that are not usual for events.
 _OTHER_START = re.compile(r"(start|begin|onset)(_?time)?_(samples?|frames?|idx|index|min|minutes?|h|hours?)")
 
 

@@ -200,7 +200,7 @@ class _RowReader:
                 yield dict(zip(keys, values, strict=True))
 
     def _mean_size(self, group: int) -> int:
-        """Return the mean size of the audio files of a row group, whose own sizes nobody has read."""
+        """Return the mean size of the audio files of a row group, whose own sizes have not been read."""
         info: Any = self.table.file.metadata.row_group(group)
         chunks = (info.column(index) for index in range(info.num_columns))
         size = next(

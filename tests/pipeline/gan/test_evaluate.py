@@ -196,7 +196,7 @@ class TestClassesWithoutVariety:
         assert {*values, *nearest} == {None}
         assert metrics["class_accuracy"] == 1.0 and len(metrics["per_class"]) == 3
         assert "nearest-neighbor distance ratio n/a" in describe_metrics(metrics)
-        assert "held-out clips, too few to tell similar generators apart" in describe_metrics(metrics)
+        assert "held-out clips, too few to distinguish similar generators" in describe_metrics(metrics)
 
     def test_ratio_is_undefined_if_held_out_clips_are_copies(self) -> None:
         metrics = self.metrics(self.train, self.train)

@@ -253,8 +253,8 @@ def test_classes_with_low_accuracy_come_first(tmp_path):
         (5, 0.9, 20, "possible memorization"),
         (0, 0.45, 100, "possible memorization"),
         (0, 1.4, 7, "no sign of memorization"),
-        (0, 1.4, 6, "too few held-out clips to tell"),
-        (30, 1.4, 3, "too few held-out clips to tell"),
+        (0, 1.4, 6, "too few held-out clips to exclude memorization"),
+        (30, 1.4, 3, "too few held-out clips to exclude memorization"),
         (0, 0.45, 3, "possible memorization"),
     ],
 )
