@@ -76,7 +76,7 @@ class SearchConfig(AutoscalingConfig):
     cpus_per_worker: int | None = Field(None, ge=1)
     """CPUs per worker (default: an equal share of the cluster)."""
     device: Device = "auto"
-    """auto: a GPU per worker of a trial where the cluster has as many, else CPUs; cpu; or cuda: a GPU per
+    """auto: a GPU per worker of a trial where the cluster has enough, else CPUs; cpu; or cuda: a GPU per
     worker."""
     gpus_per_trial: float | None = Field(None, ge=0)
     """GPUs per trial, such as 0.5 for two trials per GPU (default: see --device)."""

@@ -70,7 +70,7 @@ class Recorder(ray.tune.Callback):
     def _starts_copy(self, trial: Any, result: dict[str, Any]) -> bool:
         """Return whether a trial (PBT, PB2) has continued from another one since its last result.
 
-        Its epochs are then new ones, also if it had trained as many before. Restarted from the same
+        Its epochs are then new ones, also if it had trained the same number before. Restarted from the same
         checkpoint, as after the loss of its worker, it repeats them.
         """
         number = trial.config[TRIAL_NUMBER_KEY]

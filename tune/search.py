@@ -200,7 +200,7 @@ def check_gan_clips(config: TrainGanConfig, dataset: ShardDataset, split: Split,
 
 
 def limit_trials(config: SearchConfig, spec: TrialSpec) -> SearchConfig:
-    """Return the settings with at most as many trials as the search space has different values."""
+    """Return the settings with at most one trial for each point of the search space."""
     size = spec.space.size()
     if config.trials <= size or config.mutates_params:
         return config

@@ -1,4 +1,4 @@
-"""Errors of a command line: one line with a hint, in place of tyro's boxes."""
+"""Errors of a command line: one line with a hint, instead of tyro's boxes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def known_flags(cls: type[Config]) -> list[str]:
 
 
 def _with_flags(error: ConfigError, known: Sequence[str]) -> ConfigError:
-    """Return an error in values that names flags in place of keys, where a key is that of one flag only."""
+    """Return an error in values that names flags instead of keys, where a key is that of one flag only."""
     problems = [_with_flag(problem, known) for problem in error.problems]
     return ConfigError("; ".join(problems)) if problems else error
 

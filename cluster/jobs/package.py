@@ -114,7 +114,7 @@ def constraints(root: Path, ray_version: str | None) -> tuple[str, bytes]:
     """Return the file name and the content of the constraints in the package.
 
     The name changes with the content, as the cluster caches an environment by the text of its requirements.
-    With another release of Ray than the tested one, that release takes its place (None: as they are).
+    With another release of Ray than the tested one, that release replaces it (None: as they are).
     """
     content = (root / "constraints.txt").read_bytes()
     tested = next((line[5:] for line in content.decode().splitlines() if line.startswith("ray==")), None)

@@ -73,7 +73,7 @@ def _public_values(names: Iterable[str], environment: Mapping[str, str]) -> dict
 
 
 def _has_password(value: str) -> bool:
-    """Return whether a URL has a user or password; one of a store's endpoint may lack its scheme."""
+    """Return whether a URL has a user or password; that of an object store's endpoint may lack its scheme."""
     return "@" in urlsplit(value).netloc or bool(_USER_AND_PASSWORD.match(value))
 
 

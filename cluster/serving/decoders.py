@@ -1,7 +1,7 @@
 """Worker processes of a replica in which sounds are decoded.
 
 A file that crashes its decoder, or makes it hang, ends a worker process and its own request: the replica and
-all other requests go on. Decoding does not block the event loop of the replica either.
+all other requests continue. Decoding does not block the event loop of the replica either.
 """
 
 from __future__ import annotations

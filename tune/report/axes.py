@@ -13,7 +13,7 @@ from tune.dimensions import Choice, Range
 from tune.report.results import Metric, format_value
 from tune.trials import Trial
 
-# An outlier, as of a training that diverged, would hide all other differences: the axis ends at the median
+# An outlier, as of a run that diverged, would hide all other differences: the axis ends at the median
 # plus this factor times the distance between the best score and the median.
 OUTLIER_FACTOR = 4.0
 MAX_TICKS = 8
