@@ -6,7 +6,7 @@ import os
 
 # Before numpy and torch are imported, which read these once.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-# Threads that wait for each other would keep CPUs busy that other tests need: half of the time of a training.
+# Threads that wait for each other would keep CPUs busy that other tests need: half of the time of training.
 os.environ.update(OMP_WAIT_POLICY="PASSIVE")
 os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 # By default Ray's workers run at low priority, and tests would time out when the CPUs are busy otherwise.

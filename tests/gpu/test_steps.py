@@ -31,7 +31,7 @@ FAMILIES = ("classifier", "gan")
 
 
 def training(family: str, shards: Path, run: Path, **overrides: Any) -> tuple[ModuleType, Any]:
-    """Return loop and settings of a training without dropout: five steps in each of four epochs."""
+    """Return loop and settings of a training run without dropout: five steps in each of four epochs."""
     settings: dict[str, Any] = {
         "shards": shards,
         "run": run,

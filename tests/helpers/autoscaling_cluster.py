@@ -31,7 +31,7 @@ HEAD = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_USER_NODE_TYPE: "head", **UP_
 
 
 def host(number: int) -> str:
-    """Return the address of a node: the autoscaler tells nodes apart by their addresses."""
+    """Return the address of a node: the autoscaler distinguishes nodes by their addresses."""
     return f"127.0.{number // 250}.{number % 250 + 2}" if sys.platform == "linux" else "127.0.0.1"
 
 

@@ -40,7 +40,7 @@ def save_random_classifier(
 
 @torch.no_grad()
 def _center_predictions(model: Classifier, features: FeatureConfig) -> float:
-    """Change the bias so that sounds are told apart; return a temperature for logits of about 1."""
+    """Change the bias so that sounds are distinguished; return a temperature for logits of about 1."""
     sounds = [
         level * sine(100 * 2**i, features.seconds, features.mel.sample_rate)
         + noise(features.seconds, features.mel.sample_rate, level=0.001 * 4**i)

@@ -55,7 +55,7 @@ class S3Server:
         - `fail_every`: every n-th request fails (0: none);
         - `deny`: all requests are denied;
         - `errors`: kinds of requests that fail, each with status and body of the answer;
-        - `lost_answers`: so many objects are written although the answer is an error;
+        - `lost_answers`: number of objects that are written although the answer is an error;
         - `region`: region that the server says its buckets are in;
         - `conditional_writes`: False refuses writes on condition that an object does not exist.
         """

@@ -26,7 +26,7 @@ FEATURES = (
 # Like the script `melray`, without the current folder on the search path.
 MELRAY = [sys.executable, "-P", *COMMAND[1:]]
 EXTRACT = [*MELRAY, "extract", "--cpus", "1", *FEATURES]
-# Files that Ray's workers would import in place of packages if the driver's folder was on their path.
+# Files that Ray's workers would import instead of packages if the driver's folder was on their path.
 FILES = ["models.py", "models/config.py", "pipeline.py", "soundfile.py", "numpy/__init__.py", "queue.py"]
 WAITING = """
 import sys, time

@@ -1,4 +1,4 @@
-"""Training on a cluster: runs whose worker or driver is killed end with the weights of an undisturbed run."""
+"""Training on a cluster: runs whose worker or driver is killed end with the weights of uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_killed_driver_resumes_with_same_weights(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_ensemble_refit_resumes_with_same_weights(shards: Path, tmp_path: Path) -> None:
-    """Killed twice: in the training with validation, and in that on all clips."""
+    """Killed twice: in the run with validation, and in that on all clips."""
     options = {"refit": True, "ensemble": 2, "epochs": 3}
     expected = train_config(shards, tmp_path / "expected", **SLOW | options)
     torch.set_num_threads(1)

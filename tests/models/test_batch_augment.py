@@ -207,7 +207,7 @@ def test_warp_changes_speed_and_shifts_bands():
 
 @pytest.mark.parametrize("speed", [0.87, 1.0, 1.15])
 def test_warp_repeats_sound_instead_of_padding(speed: float):
-    """A clip of five frames is heard again after five frames, faster or slower; its padding never."""
+    """A clip of five frames repeats after five frames, faster or slower; its padding never."""
     mel = random_mels()
     mel[:, :, 5:] = mel.amin(dim=(1, 2), keepdim=True) - 10
     warped = warp_and_gain(mel, warp_params(shift=3, speed=speed), repeat=True)

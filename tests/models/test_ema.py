@@ -1,4 +1,4 @@
-"""Mean of the weights from a step on, which takes the place of their exponential moving average."""
+"""Mean of the weights from a step on, which replaces their exponential moving average."""
 
 from __future__ import annotations
 

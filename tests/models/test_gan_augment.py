@@ -69,7 +69,7 @@ def test_probability_one_augments_every_clip_within_bounds() -> None:
     )
     mel = random_mels()
     for seed in range(30):
-        # So many frames and bands that rounding to whole ones hides no augmentation.
+        # Enough frames and bands that rounding to whole ones hides no augmentation.
         fine = sample_params(1.0, seed, config=config, size=(10**6, 10**6))
         assert applied(fine).all()
         assert (fine.shift_B.abs() <= 150_000).all() and (fine.gain_B.abs() <= 5).all()

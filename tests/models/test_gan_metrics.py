@@ -234,7 +234,7 @@ def test_nearest_neighbor_of_reference_is_itself() -> None:
 @pytest.mark.parametrize("count", [2, 4, 32])
 def test_diversity_of_few_clips_is_that_of_many(count: int) -> None:
     mels = np.random.default_rng(0).normal(0, 3, (count, 64, 100))
-    expected = {2: (2 / np.pi) ** 0.5, 4: 0.9213, 32: 0.992}[count]  # mean of the deviation of N values
+    expected = {2: (2 / np.pi) ** 0.5, 4: 0.9213, 32: 0.992}[count]  # mean standard deviation of N values
     assert class_diversity(mels, np.zeros(count, int))[0] == pytest.approx(3 * expected, rel=0.02)
 
 

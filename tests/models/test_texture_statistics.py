@@ -156,7 +156,7 @@ def test_glide_moves_and_steady_tone_does_not() -> None:
 @pytest.mark.parametrize("n_mels", [1, 2, 7, 40, 128])
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 40, 700])
 def test_any_size_has_finite_statistics(n_mels: int, num_frames: int) -> None:
-    """As many for one frame as for many, also of silence."""
+    """The same number for one frame and for many, also of silence."""
     silence, noise = torch.full((2, n_mels, num_frames), -80.0), levels(2, n_mels, num_frames)
     for mel_BMT in (silence, noise):
         statistics_BK = texture_statistics(mel_BMT)

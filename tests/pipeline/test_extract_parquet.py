@@ -144,7 +144,7 @@ def test_unusable_rows_are_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_resume_after_kill_equals_undisturbed_run(tmp_path: Path) -> None:
+def test_resume_after_kill_equals_uninterrupted_run(tmp_path: Path) -> None:
     rows = labeled_rows(100)
     write_parquet(tmp_path / "data/train-00000-of-00002.parquet", rows[:55], row_group_size=20)
     write_parquet(tmp_path / "data/train-00001-of-00002.parquet", rows[55:], row_group_size=20)

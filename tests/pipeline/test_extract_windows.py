@@ -178,7 +178,7 @@ def test_bucket_gives_the_same_windows_as_disk(recordings: Path, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_resume_after_kill_equals_undisturbed_run(tmp_path: Path):
+def test_resume_after_kill_equals_uninterrupted_run(tmp_path: Path):
     data = write_recordings(tmp_path / "data", count=4, seconds=30.0)
     out = tmp_path / "out"
     flags = ("--data", data, "--annotations", "auto", "--window", 2, "--hop", 0.5, "--background-ratio", 100)

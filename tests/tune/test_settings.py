@@ -31,7 +31,7 @@ def test_default_space_contains_default_settings(model: str) -> None:
 
 
 @pytest.mark.parametrize("key, value", [("refit", True), ("ensemble", 3)])
-def test_base_with_several_trainings_is_refused(key: str, value: object) -> None:
+def test_base_with_several_runs_is_refused(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"'{key}': a trial is one model .* --{key} to `train-classifier"):
         base_settings(search_config(), {key: value})
 

@@ -18,7 +18,7 @@ BASE = TrainClassifierConfig(shards=Path("shards"), run=Path("run"))
 
 
 def make_space(**values: object) -> SearchSpace:
-    """Return a space by keys with `__` in place of dots."""
+    """Return a space by keys with `__` instead of dots."""
     return parse_space({key.replace("__", "."): value for key, value in values.items()}, BASE, "space.yaml")
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Calls:
-    """Calls that answer what they are told to."""
+    """Calls with given answers."""
 
     def __init__(self) -> None:
         self.items: list[list[str]] = []

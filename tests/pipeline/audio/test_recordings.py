@@ -110,7 +110,7 @@ def test_channels_are_chosen_for_the_whole_recording():
 
 @pytest.mark.parametrize(("name", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16")])
 def test_single_event_of_a_channel_that_is_otherwise_silent_is_heard(name: str, subtype: str):
-    """Eight seconds of a recording tell which channels are silent; an event may be in none of them."""
+    """Eight seconds of a recording determine which channels are silent; an event may be in none of them."""
     other, gated = 0.01 * noise(60.0), np.zeros(60 * 8000, np.float32)
     gated[20 * 8000 : 23 * 8000] = 0.5 * noise(3.0, seed=1)
     content = encode(np.stack([gated, other], 1), name, subtype)

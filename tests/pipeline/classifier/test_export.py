@@ -89,7 +89,7 @@ def test_onnx_model_predicts_odd_audio_as_melray(
 ) -> None:
     expected = predictions(run, odd_audio, tmp_path / "out")
     assert len(expected) == 17
-    assert np.ptp(list(expected.values()), axis=0).max() > 0.5  # sounds are told apart
+    assert np.ptp(list(expected.values()), axis=0).max() > 0.5  # sounds are distinguished
     session = run_onnx(model.read_bytes())
     for path, probabilities in expected.items():
         (actual,) = session(decode(path, RATE)[None])
@@ -123,7 +123,7 @@ def test_onnx_model_of_other_inputs_predicts_as_melray(tmp_path: Path, inputs: d
     session = run_onnx(export(run, tmp_path / "model.onnx").read_bytes())
     sounds = [noise(0.7), sine(1000, 1.0), 0.01 * sine(300, 1.5), np.zeros(RATE, np.float32), 10 * noise(3.0)]
     expected = np.stack([predict_sound(saved, samples, trim=True) for samples in sounds])
-    assert np.ptp(expected, axis=0).max() > 0.2  # sounds are told apart
+    assert np.ptp(expected, axis=0).max() > 0.2  # sounds are distinguished
     for samples, probabilities in zip(sounds, expected, strict=True):
         (actual,) = session(samples[None])
         np.testing.assert_allclose(actual, probabilities, atol=TOLERANCE)

@@ -101,7 +101,7 @@ def test_evaluation_on_validation_clips_is_refused(undisturbed: Path, tmp_path: 
 def test_interrupted_refit_equals_undisturbed(
     undisturbed: Path, shards: Path, tmp_path: Path, step: int
 ) -> None:
-    """The training with validation takes 18 steps; then follow those on all clips."""
+    """The run with validation takes 18 steps; then follow those of the run on all clips."""
     config = refit_settings(shards, tmp_path / "run")
     with interrupted_at(step):
         train_run(config)

@@ -148,7 +148,7 @@ def test_class_weights_do_not_change_what_is_best_for_a_row(shards: Path, tmp_pa
 
 
 def test_heads_are_trained_one_by_one(shards: Path, tmp_path: Path) -> None:
-    """Neither the loss of a head nor the size of its gradients has a part in the training of the other."""
+    """Neither the loss of a head nor the size of its gradients affects the training of the other."""
     after = []
     for factor in (1.0, 300.0):
         state = prepare(
@@ -219,7 +219,7 @@ def test_workers_see_the_same_texture_as_one(shards: Path, tmp_path: Path) -> No
 
 
 def test_texture_statistics_are_standardized(shards: Path, tmp_path: Path) -> None:
-    """To mean 0 and deviation 1 over the training clips, except for those that are constant."""
+    """To mean 0 and standard deviation 1 over the training clips, except for those that are constant."""
     state = prepare(train_config(shards, tmp_path), SINGLE_WORKER)
     texture = state.model.texture
     assert texture is not None

@@ -79,7 +79,7 @@ def test_unusable_credentials_are_named_without_the_token(server: S3Server, stat
 
 
 def test_failed_writes_say_that_the_command_can_resume(server: S3Server) -> None:
-    """Temporary credentials may expire in the middle of a training."""
+    """Temporary credentials may expire during training."""
     path = server.bucket() / "x"
     for status, code, hint in (
         (400, "ExpiredToken", "; check credentials and rights; run the command again to resume"),

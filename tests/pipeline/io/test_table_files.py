@@ -1,4 +1,4 @@
-"""JSON lines as tables: columns are the keys of all lines, values of lists are told from texts."""
+"""JSON lines as tables: columns are the keys of all lines, values of lists are distinguished from texts."""
 
 from __future__ import annotations
 

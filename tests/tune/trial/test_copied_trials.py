@@ -134,7 +134,7 @@ def test_best_model_is_kept_when_its_run_is_replaced(augmented_shards: Path, tmp
     assert RunFolder(kept).read_json("model.json")["training"] == best_model
     assert load_classifier(kept).metadata.training == best_model
     assert len(RunFolder(kept).read_history()) == 4
-    # The run that replaced it is no better, so it is not kept in its place when it is replaced itself.
+    # The run that replaced it is no better, so it does not replace the kept one when it is replaced itself.
     keep_replaced(spec, 0, run)
     assert RunFolder(kept).read_json("model.json")["training"] == best_model
     other = tmp_path / "search/trials/0001"

@@ -1,4 +1,4 @@
-"""A sample submission's header and values tell what it requests; where they do not, the user is asked."""
+"""A sample submission's header and values state what it requests; where they do not, the user is asked."""
 
 from __future__ import annotations
 

@@ -263,17 +263,17 @@ RECORDINGS = "7,7-A,a\n7,7-B,b\n8,8-A,a\n"
 
 
 @pytest.mark.parametrize("column", ["src_file", "fsID", "group"])
-@pytest.mark.parametrize("place", ["meta", "", "audio"])
+@pytest.mark.parametrize("folder", ["meta", "", "audio"])
 @pytest.mark.parametrize("prefix", ["", "audio/", "absolute"])
-def test_recordings_do_not_depend_on_where_the_table_lies(
-    column: str, place: str, prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_recordings_do_not_depend_on_folder_of_table(
+    column: str, folder: str, prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     touch(tmp_path, "audio/7-A.wav", "audio/7-B.wav", "audio/8-A.wav")
     start = f"{tmp_path}/audio/" if prefix == "absolute" else prefix
     rows = [line.split(",") for line in RECORDINGS.split()]
     text = "".join(f"{group},{start}{name}.wav,{label}\n" for group, name, label in rows)
-    (tmp_path / place).mkdir(exist_ok=True)
-    table = write_csv(tmp_path / place, f"{column},path,label\n{text}")
+    (tmp_path / folder).mkdir(exist_ok=True)
+    table = write_csv(tmp_path / folder, f"{column},path,label\n{text}")
     logger.addHandler(caplog.handler)
     with caplog.at_level(logging.INFO, "melray"):
         clips = read_manifest(table).clips
