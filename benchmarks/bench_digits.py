@@ -5,7 +5,7 @@
 
 Six speakers are voices of two synthesizers, each with its own rates and pitches, levels and background noise.
 Every speaker is left out once. melray gets the length of the clips and their sample rate, nothing else. No
-clip of the speaker that is left out has a part in the training: the last epoch is scored. Runs take one core
+clip of the speaker that is left out is trained on: the last epoch is scored. Runs take one core
 each; a rerun continues.
 """
 
@@ -62,7 +62,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 class Run(NamedTuple):
-    """One training without one speaker."""
+    """One training run without one speaker."""
 
     variant: str
     speaker: str
@@ -104,7 +104,7 @@ def _speak(speaker: str, word: str, speed: float, pitch: float, path: Path) -> n
 
 
 def svm_features(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return two vectors of a clip: mean and deviation of MFCCs and their slopes, and MFCCs of 20 times."""
+    """Return two vectors of a clip: mean and standard deviation of MFCCs and slopes; MFCCs of 20 times."""
     samples, _ = librosa.load(path, sr=RATE)
     mfcc = librosa.feature.mfcc(y=samples, sr=RATE, n_mfcc=20, n_fft=256, hop_length=80, n_mels=40)
     slopes = librosa.feature.delta(mfcc, mode="nearest")

@@ -4,7 +4,7 @@
 
 Published trainers on ESC-10 and ESC-50, such as that of ACDNet, evaluate the held-out fold after every epoch
 and report the best one, so the fold that scores also chooses. `melray crossval` takes the last epoch. Here
-the same training is scored both ways: it is that of `melray crossval`, on all other folds.
+the same run is scored both ways: it is that of `melray crossval`, on all other folds.
 """
 
 from __future__ import annotations

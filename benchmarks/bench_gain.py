@@ -13,7 +13,7 @@ classifiers are trained for the same number of steps in each arm:
     both        original clips, augmented copies, and generated clips that are classified correctly
 
 and evaluated on the held-out fold, which is not used for any selection. SpecAugment and MixUp are active in
-all arms, as by default. With --keep, only so many clips of each class are trained on, by the GAN too: a class
+all arms, as by default. With --keep N, only N clips of each class are trained on, by the GAN too: a class
 with few clips is where generated ones should help. A rerun resumes.
 
 The gain of an arm is the mean difference to the arm of the same fold and seed without what it adds. Its p

@@ -5,7 +5,7 @@
 
 15 instruments from recorded samples, every semitone of their range. Three neighboring semitones are always
 held out together, as the sound font plays several notes from one sample. melray gets the length of the clips,
-nothing else. No held-out note has a part in the training: the last epoch is scored. Runs take one core each;
+nothing else. No held-out note is trained on: the last epoch is scored. Runs take one core each;
 a rerun continues.
 """
 
@@ -42,7 +42,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 class Run(NamedTuple):
-    """One training without one fold."""
+    """One training run without one fold."""
 
     variant: str
     fold: int
@@ -91,7 +91,7 @@ def train_and_score(arguments: tuple[Run, Path, str]) -> tuple[Run, float]:
 
 
 def svm_accuracies(clips: Path) -> dict[int, float]:
-    """Return the accuracy of an SVM on each fold, by mean and deviation of MFCCs and their slopes."""
+    """Return the accuracy of an SVM on each fold, by mean and standard deviation of MFCCs and slopes."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC

@@ -80,7 +80,7 @@ VARIANTS: dict[str, Variant] = {
         _ROOMS_AND_NOISE | _mixup(1.0, 1.0) | {"epochs": 160}
     ),
     "gain of 15 dB": Variant({"spec_augment": {"gain_db": 15.0}}),
-    # With --size small, these have the default network's features, or as many values in another shape.
+    # With --size small, these have the default network's features, or the same number in another shape.
     "128 bands, hop of 23 ms": Variant(mel=_DEFAULT_MEL),
     "128 bands, hop of 23 ms, MixUp of powers, equalizer": Variant(
         _mixup(0.8, 1.0, "power") | _EQUALIZER, mel=_DEFAULT_MEL
@@ -122,7 +122,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 class Run(NamedTuple):
-    """One training of one variant, without two folds."""
+    """One training run of one variant, without two folds."""
 
     variant: str
     pair: tuple[int, int]

@@ -35,9 +35,9 @@ PITCHES = range(36, 85, 4)
 VELOCITIES = (60, 110)
 PRETRAINING_EPOCHS = 40
 NETWORK = SMALL_NETWORK | {"modulation": False, "texture": False}
-# Epochs of the second training, by the clips of each class that it has (None: all).
+# Epochs of the second run, by the clips of each class that it has (None: all).
 EPOCHS: Mapping[int | None, int] = MappingProxyType({None: 80, 8: 240})
-# Settings of the second training that differ from the defaults; the first one starts from random weights.
+# Settings of the second run that differ from the defaults; the first one starts from random weights.
 ARMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "random weights": {},
@@ -50,7 +50,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 class Run(NamedTuple):
-    """One training on ESC-10."""
+    """One training run on ESC-10."""
 
     arm: str
     keep: int | None

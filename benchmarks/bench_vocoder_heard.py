@@ -1,4 +1,4 @@
-"""Resynthesized recordings and generated clips, heard by a classifier at another resolution.
+"""Resynthesized recordings and generated clips, evaluated by a classifier at another resolution.
 
     melray extract          --data ESC-10 --out SHARDS --copies 0 --fold-pattern '^(\\d)-' --group-pattern '^\\d-(\\d+)-'
     melray train-gan        --shards SHARDS --run GAN --fold 5

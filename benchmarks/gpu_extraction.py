@@ -1,8 +1,8 @@
 """Extraction on 1, 2, 4, 8 and 16 CPUs of a host: `python -m benchmarks.gpu_extraction FILE`.
 
 Each job runs in a session with that many CPUs whose workers have started, from files to published shards,
-with as many clips per CPU. Plain processes that compute the spectrograms and nothing else show how the host
-scales.
+with the same number of clips per CPU. Plain processes that compute the spectrograms and nothing else show
+how the host scales.
 """
 
 from __future__ import annotations
