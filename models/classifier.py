@@ -130,6 +130,11 @@ class Classifier(nn.Module):
         return self
 
     @property
+    def embedding_dim(self) -> int:
+        """Size of a clip embedding."""
+        return self.config.embedding_dim
+
+    @property
     def repeats_short_clips(self) -> bool:
         """Whether short clips are repeated until they fill the spectrogram."""
         return self.config.padding == "repeat"
@@ -158,11 +163,22 @@ class Classifier(nn.Module):
                 statistics of their masks.
         """
         mel_BMT = self._repeated(mel_BMT, is_repeated)
-        heads = [self.head(self.embed(mel_BMT, is_repeated=True))]
-        if self.texture is not None:
-            heads.append(self.texture(mel_BMT if texture_BMT is None else texture_BMT))
-        logits_BHC = torch.stack(heads, dim=1)
+        embedding_BK = self.embed(mel_BMT, is_repeated=True)
+        logits_BHC = self._classify(embedding_BK, mel_BMT if texture_BMT is None else texture_BMT)
         return logits_BHC if separate_heads else logits_BHC.mean(dim=1)
+
+    def embed_and_classify(self, mel_BMT: Tensor, is_repeated: bool = False) -> tuple[Tensor, Tensor]:
+        """Return clip embeddings `[shape=(B, embedding_dim)]` and logits; arguments as `embed`."""
+        mel_BMT = self._repeated(mel_BMT, is_repeated)
+        embedding_BK = self.embed(mel_BMT, is_repeated=True)
+        return embedding_BK, self._classify(embedding_BK, mel_BMT).mean(dim=1)
+
+    def _classify(self, embedding_BK: Tensor, texture_BMT: Tensor) -> Tensor:
+        """Return the logits of each head `[shape=(B, H, C)]`."""
+        heads = [self.head(embedding_BK)]
+        if self.texture is not None:
+            heads.append(self.texture(texture_BMT))
+        return torch.stack(heads, dim=1)
 
     def embed(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB.

@@ -21,6 +21,7 @@ class Ensemble(nn.Module):
 
     num_classes: int
     multi_label: bool
+    embedding_dim: int
     repeats_short_clips: bool
 
     def __init__(self, members: Sequence[Classifier | Ensemble], temperature: float = 1.0):
@@ -30,20 +31,37 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.num_classes: int = members[0].num_classes
         self.multi_label: bool = members[0].multi_label
+        self.embedding_dim: int = sum(member.embedding_dim for member in members)
         self.repeats_short_clips: bool = all(member.repeats_short_clips for member in members)
+
+    @property
+    def _classifiers(self) -> list[Classifier | Ensemble]:
+        return list(self.members)  # type: ignore[arg-type]
 
     @property
     def config(self) -> ClassifierConfig:
         """Architecture of the first member."""
-        return self.members[0].config  # type: ignore[return-value]
+        return self._classifiers[0].config
 
     def forward(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return logits of mean probabilities `[shape=(B, C)]`, float32; arguments as `Classifier`.
 
         They are logarithms of the probabilities, or of their odds for multi-label classifiers.
         """
-        logits = [member(mel_BMT, is_repeated).float() / member.temperature for member in self.members]
+        logits = [member(mel_BMT, is_repeated).float() / member.temperature for member in self._classifiers]
         return logits_of_mean(logits, self.multi_label)
+
+    def embed_and_classify(self, mel_BMT: Tensor, is_repeated: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of all members, one after the other `[shape=(B, embedding_dim)]`, and logits.
+
+        Those of different members have nothing in common, so that their mean would say little.
+        """
+        embeddings, logits = [], []
+        for member in self._classifiers:
+            embedding_BK, logits_BC = member.embed_and_classify(mel_BMT, is_repeated)
+            embeddings.append(embedding_BK)
+            logits.append(logits_BC.float() / member.temperature)
+        return torch.cat(embeddings, dim=1), logits_of_mean(logits, self.multi_label)
 
 
 def logits_of_mean(logits: Sequence[Tensor], multi_label: bool) -> Tensor:

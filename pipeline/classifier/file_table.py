@@ -15,6 +15,7 @@ from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.audio.sound_arguments import check_source
 from pipeline.audio.sounds import source_name
+from pipeline.classifier.inference import Outputs, means_of_parts
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.arguments import shown_value
@@ -71,33 +72,34 @@ def read_files(
     return map_concurrently(read, with_rows_read(sources), THREADS)
 
 
-def mean_probabilities(
-    clips: Sequence[ReadClip], classify: Callable[[np.ndarray], np.ndarray], num_classes: int
-) -> np.ndarray:
-    """Return the mean over the windows of each clip, float32 `[shape=(N, C)]`; NaN for unreadable ones.
+def mean_outputs(
+    clips: Sequence[ReadClip], predict: Callable[[np.ndarray], Outputs], shape: tuple[int, int]
+) -> Outputs:
+    """Return the mean outputs over the windows of each clip; NaN for unreadable ones.
 
     Args:
         clips: N clips.
-        classify: returns the probabilities of spectrograms, as `SoundClassifier.classify_mels`.
-        num_classes: C.
+        predict: returns the outputs of spectrograms.
+        shape: of a spectrogram, `(n_mels, num_frames)`.
     """
-    means = np.full((len(clips), num_classes), np.nan, np.float32)
     mels = [mel for clip in clips for mel in clip.mels]
-    if mels:
-        probabilities = iter(classify(np.stack(mels)))
-        for row, clip in enumerate(clips):
-            if clip.mels:
-                means[row] = np.mean([next(probabilities) for _ in clip.mels], axis=0)
-    return means
+    outputs = predict(np.stack(mels) if mels else np.empty((0, *shape), np.float32))
+    counts = [len(clip.mels) for clip in clips]
+    embeddings = None if outputs.embeddings is None else means_of_parts(outputs.embeddings, counts)
+    return Outputs(means_of_parts(outputs.probabilities, counts), embeddings)
 
 
 def file_table(
     clips: Sequence[ReadClip],
-    probabilities: np.ndarray,
+    outputs: Outputs,
     class_names: Sequence[str],
     thresholds: Sequence[float] | None,
 ) -> pd.DataFrame:
-    """Return the columns file, label, probability, error and `p:<class>`; arguments as `predicted_labels`."""
+    """Return the columns file, label, probability, error, `p:<class>`, and embedding if there are any.
+
+    `thresholds` are as for `predicted_labels`.
+    """
+    probabilities, embeddings = outputs
     reasons = [clip.reason for clip in clips]
     is_read = np.array([not reason for reason in reasons], bool)
     known = np.where(is_read[:, None], probabilities, -1.0)
@@ -109,4 +111,8 @@ def file_table(
         "error": reasons,
     }
     columns = [f"p:{name}" for name in class_names]
-    return pd.concat([pd.DataFrame(facts), pd.DataFrame(probabilities, columns=columns)], axis=1)
+    table = pd.concat([pd.DataFrame(facts), pd.DataFrame(probabilities, columns=columns)], axis=1)
+    if embeddings is not None:
+        rows = zip(embeddings, is_read, strict=True)
+        table["embedding"] = pd.Series([row if read else None for row, read in rows], dtype=object)
+    return table

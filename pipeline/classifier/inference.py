@@ -1,9 +1,10 @@
-"""Class probabilities of spectrograms."""
+"""Class probabilities and embeddings of spectrograms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,18 +31,36 @@ def classifier_batch_size(model: Classifier | Ensemble, shape: tuple[int, ...], 
     return device_batch_size(bytes_per_clip, device, on_cpu, MAX_BATCH_SIZE)
 
 
+class Outputs(NamedTuple):
+    """Outputs of a classifier for N spectrograms."""
+
+    probabilities: np.ndarray
+    """Calibrated probability of each class, float32 `[shape=(N, C)]`."""
+    embeddings: np.ndarray | None = None
+    """Clip embeddings, float32 `[shape=(N, embedding_dim)]`; None if they were not requested."""
+
+    @staticmethod
+    def join(parts: Sequence[Outputs]) -> Outputs:
+        """Return the outputs of all parts, one after the other."""
+        probabilities, embeddings = zip(*parts, strict=True)
+        return Outputs(
+            np.concatenate(probabilities), None if embeddings[0] is None else np.concatenate(embeddings)
+        )
+
+
 @torch.no_grad()
-def predict_probabilities(
+def predict_outputs(
     model: Classifier | Ensemble,
     mels: np.ndarray,
     tta_shifts: int = 1,
     precision: Precision = "fp32",
     device: torch.device | None = None,
-) -> np.ndarray:
-    """Return the calibrated probability of each class `[shape=(N, C)]`, float32.
+    with_embeddings: bool = False,
+) -> Outputs:
+    """Return the probabilities of spectrograms, and if requested their embeddings.
 
-    Rows sum to 1, except those of a multi-label model. Probabilities are accumulated on the device and read
-    back once.
+    Rows of probabilities sum to 1, except those of a multi-label model. Outputs are accumulated on the device
+    and read back once.
 
     Args:
         model: in evaluation mode, on `device`.
@@ -50,14 +69,29 @@ def predict_probabilities(
             1 uses the clip as it is.
         precision: numeric precision of the network; with float32 scores do not depend on the batch.
         device: device of the computation (default: CPU).
+        with_embeddings: whether embeddings are requested.
     """
     device = device or torch.device("cpu")
     probabilities = torch.zeros(len(mels), model.num_classes, device=device)
-    for batch, shifted in _batch_logits(model, mels, tta_shifts, precision, device):
-        for logits in shifted:
+    embeddings = torch.zeros(len(mels), model.embedding_dim if with_embeddings else 0, device=device)
+    for batch, shifted in _batch_outputs(model, mels, tta_shifts, precision, device, with_embeddings):
+        for embedding, logits in shifted:
             values = logits.sigmoid() if model.multi_label else logits.softmax(1)
             probabilities[batch] += values / tta_shifts
-    return probabilities.cpu().numpy()
+            if embedding is not None:
+                embeddings[batch] += embedding / tta_shifts
+    return Outputs(probabilities.cpu().numpy(), embeddings.cpu().numpy() if with_embeddings else None)
+
+
+def predict_probabilities(
+    model: Classifier | Ensemble,
+    mels: np.ndarray,
+    tta_shifts: int = 1,
+    precision: Precision = "fp32",
+    device: torch.device | None = None,
+) -> np.ndarray:
+    """Return the calibrated probability of each class `[shape=(N, C)]`; arguments as `predict_outputs`."""
+    return predict_outputs(model, mels, tta_shifts, precision, device).probabilities
 
 
 @torch.no_grad()
@@ -65,20 +99,21 @@ def predict_logits(
     model: Classifier | Ensemble, mels: np.ndarray, tta_shifts: int, device: torch.device
 ) -> np.ndarray:
     """Return the logits of the probabilities of `predict_probabilities` `[shape=(N, C)]`, float32."""
-    logits = torch.empty(len(mels), model.num_classes, device=device)
-    for batch, shifted in _batch_logits(model, mels, tta_shifts, "fp32", device):
-        logits[batch] = logits_of_mean(list(shifted), model.multi_label)
-    return logits.cpu().numpy()
+    result = torch.empty(len(mels), model.num_classes, device=device)
+    for batch, shifted in _batch_outputs(model, mels, tta_shifts, "fp32", device):
+        result[batch] = logits_of_mean([logits for _, logits in shifted], model.multi_label)
+    return result.cpu().numpy()
 
 
-def _batch_logits(
+def _batch_outputs(
     model: Classifier | Ensemble,
     mels: np.ndarray,
     tta_shifts: int,
     precision: Precision,
     device: torch.device,
-) -> Iterator[tuple[slice, Iterator[Tensor]]]:
-    """Yield each batch with its calibrated logits of each shift; arguments as `predict_probabilities`."""
+    with_embeddings: bool = False,
+) -> Iterator[tuple[slice, Iterator[tuple[Tensor | None, Tensor]]]]:
+    """Yield each batch with its embeddings and calibrated logits of each shift, as `predict_outputs`."""
     dtype = resolve_precision(precision, device)
     if device.type == "cuda":
         set_float32_precision(precision)
@@ -90,17 +125,41 @@ def _batch_logits(
             is_repeated = len(shifts) > 1 and model.repeats_short_clips
             if is_repeated:  # before a shift, which would move their padding to the middle
                 mels_BMT = repeat_short_clips(mels_BMT)
-            yield batch, _shifted_logits(model, mels_BMT, shifts, is_repeated)
+            yield batch, _shifted_outputs(model, mels_BMT, shifts, is_repeated, with_embeddings)
 
 
-def _shifted_logits(
-    model: Classifier | Ensemble, mels_BMT: Tensor, shifts: Sequence[int], is_repeated: bool
-) -> Iterator[Tensor]:
-    """Yield the calibrated logits of spectrograms at each shift, float32 `[shape=(B, C)]`."""
+def _shifted_outputs(
+    model: Classifier | Ensemble,
+    mels_BMT: Tensor,
+    shifts: Sequence[int],
+    is_repeated: bool,
+    with_embeddings: bool,
+) -> Iterator[tuple[Tensor | None, Tensor]]:
+    """Yield embeddings, or None, and calibrated logits of spectrograms at each shift, float32."""
     for shift in shifts:
         shifted_BMT = mels_BMT.roll(shift, dims=2) if shift else mels_BMT
-        logits_BC = model(shifted_BMT, is_repeated=True) if is_repeated else model(shifted_BMT)
-        yield logits_BC.float() / model.temperature
+        if with_embeddings:
+            embedding_BK, logits_BC = model.embed_and_classify(shifted_BMT, is_repeated)
+            yield embedding_BK.float(), logits_BC.float() / model.temperature
+        else:
+            logits_BC = model(shifted_BMT, is_repeated=True) if is_repeated else model(shifted_BMT)
+            yield None, logits_BC.float() / model.temperature
+
+
+def means_of_parts(values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Return the mean over the windows of each clip, float32 `[shape=(N, K)]`; NaN for a clip without any.
+
+    Args:
+        values: of the windows, those of a clip after each other `[shape=(sum of counts, K)]`.
+        counts: number of windows of each of N clips.
+    """
+    means = np.full((len(counts), values.shape[1]), np.nan, np.float32)
+    start = 0
+    for number, count in enumerate(counts):
+        if count:
+            means[number] = values[start : start + count].mean(axis=0)
+        start += count
+    return means
 
 
 def class_priors(metadata: ClassifierMetadata) -> np.ndarray:

@@ -180,6 +180,7 @@ def plan_job(
             config.precision,
             config.min_complete,
             *multi_label,
+            *(["embeddings"] if config.embeddings else []),
         ],
         folder=folder,
     )
@@ -214,11 +215,17 @@ def _stages(
         if plan.windows is None
         else partial(WindowReader, features, CLIP_TIMEOUT_S, config.min_complete)
     )
-    thresholds = plan.label_thresholds
-    return [
-        reader,
-        partial(Predictor, config.run, config.tta_shifts, config.precision, device, thresholds, digest),
-    ]
+    predictor = partial(
+        Predictor,
+        config.run,
+        config.tta_shifts,
+        config.precision,
+        device,
+        plan.label_thresholds,
+        digest,
+        config.embeddings,
+    )
+    return [reader, predictor]
 
 
 def runs_without_ray(config: PredictConfig, core_seconds: float) -> bool:

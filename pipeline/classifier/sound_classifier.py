@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,10 @@ from pipeline.classifier.file_table import (
     ReadClip,
     file_table,
     list_sources,
-    mean_probabilities,
+    mean_outputs,
     read_files,
 )
-from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.inference import Outputs, predict_outputs
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.sound_results import Prediction, WindowProbabilities
@@ -87,6 +88,11 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
     def multi_label(self) -> bool:
         """Whether a clip has any number of classes, so that each has a probability of its own."""
         return self.metadata.multi_label
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of an embedding; of several models that predict together, the sum of theirs."""
+        return self._model.embedding_dim
 
     def classify(
         self, source: ClipSource, windows: int = 1, on_warning: OnWarning = ignore_warning
@@ -166,8 +172,53 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             tuple(warnings),
         )
 
+    def embed(
+        self, sound: ClipSource | np.ndarray, sample_rate: float | None = None, windows: int = 1
+    ) -> np.ndarray:
+        """Return the clip embedding of a sound, float32 `[shape=(embedding_dim,)]`.
+
+        It is what the network computes the classes from: similar sounds have similar embeddings. Those of
+        several models that predict together come one after the other.
+
+        Example:
+            >>> a, b = classifier.embed("dog_1.wav"), classifier.embed("dog_2.wav")
+            >>> a @ b / np.linalg.norm(a) / np.linalg.norm(b)  # cosine similarity
+
+        Args:
+            sound: as for `predict`.
+            sample_rate: as for `predict`.
+            windows: as for `classify`.
+
+        Raises:
+            AudioDecodeError: the file has no usable audio.
+            UserError: its object store cannot be reached.
+            ValueError: as `predict`.
+        """
+        windows = check_integer("windows", windows, 1)
+        if is_samples(sound):
+            samples = self._prepare(sound, sample_rate)
+        else:
+            refuse_rate(sample_rate)
+            samples = self._load(check_source(sound), ignore_warning)
+        mean: np.ndarray = self.embed_mels(self._window_mels(samples, windows)).mean(0)
+        return mean
+
+    def embed_mels(self, mels: np.ndarray) -> np.ndarray:
+        """Return the embeddings of spectrograms in dB, as `classify_mels`.
+
+        Returns:
+            float32 `[shape=(N, embedding_dim)]`.
+        """
+        embeddings = self._outputs(mels, with_embeddings=True).embeddings
+        assert embeddings is not None
+        return embeddings
+
     def classify_many(
-        self, sources: str | Path | Iterable[ClipSource], windows: int = 1, show_progress: bool = False
+        self,
+        sources: str | Path | Iterable[ClipSource],
+        windows: int = 1,
+        show_progress: bool = False,
+        embeddings: bool = False,
     ) -> pd.DataFrame:
         """Classify many audio files; one that cannot be read is a row with the reason.
 
@@ -179,11 +230,13 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             sources: paths or URIs, or a folder, which is searched recursively.
             windows: as for `classify`.
             show_progress: whether to show progress, rate and time left on standard error.
+            embeddings: whether to add a column `embedding`, as of `embed`.
 
         Returns:
             A row per file, in order: `file`; `label`, the most probable class, or of a multi-label model all
             classes above their thresholds, joined by `;`; `probability`, the highest; `error`, empty for
-            files that were read; and the probability of each class as `p:<class>`, NaN for others.
+            files that were read; and the probability of each class as `p:<class>`, NaN for others. The
+            embedding of a file that cannot be read is None.
 
         Raises:
             UserError: no audio in the folder, or an object store that cannot be reached.
@@ -191,15 +244,16 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         windows = check_integer("windows", windows, 1)
         files = list_sources(sources)
         clips: list[ReadClip] = []
-        probabilities = np.empty((len(files), len(self.class_names)), np.float32)
+        predict = partial(self._outputs, with_embeddings=embeddings)
+        parts = [mean_outputs([], predict, self.features.shape)]
         outcomes = read_files(files, self.features, windows)
         with closing(outcomes), _progress(len(files), "files", show_progress) as add:
             for chunk in batch_slices(len(files), max(1, CHUNK_WINDOWS // windows)):
                 read = [next(outcomes) for _ in files[chunk]]
-                probabilities[chunk] = mean_probabilities(read, self.classify_mels, len(self.class_names))
+                parts.append(mean_outputs(read, predict, self.features.shape))
                 clips += [clip._replace(mels=[]) for clip in read]
                 add(len(read))
-        return file_table(clips, probabilities, self.class_names, self._label_thresholds)
+        return file_table(clips, Outputs.join(parts), self.class_names, self._label_thresholds)
 
     @property
     def _label_thresholds(self) -> list[float] | None:
@@ -220,10 +274,13 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         return samples if trim_db is None else trim_silence(samples, trim_db)
 
     def _classify_samples(self, samples: np.ndarray, windows: int) -> np.ndarray:
-        parts = split_windows(samples, self.features, windows)
-        mels = np.stack([spectrogram(part, self.features) for part in parts])
-        mean: np.ndarray = self.classify_mels(mels).mean(0)
+        mean: np.ndarray = self.classify_mels(self._window_mels(samples, windows)).mean(0)
         return mean
+
+    def _window_mels(self, samples: np.ndarray, windows: int) -> np.ndarray:
+        """Return the spectrograms of up to `windows` windows `[shape=(N, n_mels, num_frames)]`."""
+        parts = split_windows(samples, self.features, windows)
+        return np.stack([spectrogram(part, self.features) for part in parts])
 
     def classify_mels(self, mels: np.ndarray) -> np.ndarray:
         """Return the probabilities of spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
@@ -234,13 +291,19 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Raises:
             ValueError: another shape than that of the model's spectrograms, or values that are not finite.
         """
+        return self._outputs(mels).probabilities
+
+    def _outputs(self, mels: np.ndarray, with_embeddings: bool = False) -> Outputs:
+        """Return the outputs of spectrograms; errors as `classify_mels`."""
         mels = check_mels(mels, self.features)
-        values = predict_probabilities(self._model, mels, self._tta_shifts, self._precision, self._device)
+        outputs = predict_outputs(
+            self._model, mels, self._tta_shifts, self._precision, self._device, with_embeddings
+        )
         # Only these are searched for the cause: the spectrograms may be a large memory map.
-        failed = np.isnan(values).any(axis=1)
+        failed = np.isnan(outputs.probabilities).any(axis=1)
         if failed.any() and not np.isfinite(mels[failed]).all():
             raise ValueError("mels with values that are NaN or infinite: expected decibels")
-        return values
+        return outputs
 
     def classify_windows(
         self,
@@ -249,6 +312,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         threshold: float | None = None,
         on_warning: OnWarning = ignore_warning,
         show_progress: bool = False,
+        embeddings: bool = False,
     ) -> WindowProbabilities:
         """Return the probabilities of all windows of a recording of any length, which is read in pieces.
 
@@ -259,6 +323,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             threshold: probability from which on a class is an event (default: those of the model, or 0.5).
             on_warning: as for `classify`.
             show_progress: whether to show progress, rate and time left on standard error.
+            embeddings: whether the result has the embedding of each window.
 
         Raises:
             AudioDecodeError: nothing of the recording can be read.
@@ -274,17 +339,30 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         with note_source(source):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)
-        probabilities = np.full((len(starts), len(self.class_names)), np.nan, np.float32)
+        result = Outputs(
+            np.full((len(starts), len(self.class_names)), np.nan, np.float32),
+            np.full((len(starts), self.embedding_dim), np.nan, np.float32) if embeddings else None,
+        )
         outcomes = read_windows(source, starts, self.seconds, self.sample_rate, on_warning=on_warning)
         with closing(outcomes), _progress(len(starts), "windows", show_progress) as add:
             for chunk in batch_slices(len(starts), CHUNK_WINDOWS):
-                part = probabilities[chunk]
-                windows = window_spectrograms(itertools.islice(outcomes, len(part)), self.features)
+                count = len(starts[chunk])
+                windows = window_spectrograms(itertools.islice(outcomes, count), self.features)
                 if windows.readable:
-                    part[windows.readable] = self.classify_mels(windows.mels)
-                add(len(part))
-        thresholds = self.metadata.class_thresholds(threshold)
-        return WindowProbabilities(recording, self.seconds, hop, self.class_names, probabilities, thresholds)
+                    outputs = self._outputs(windows.mels, embeddings)
+                    for target, values in zip(result, outputs, strict=True):
+                        if target is not None:
+                            target[chunk][windows.readable] = values
+                add(count)
+        return WindowProbabilities(
+            recording,
+            self.seconds,
+            hop,
+            self.class_names,
+            result.probabilities,
+            self.metadata.class_thresholds(threshold),
+            result.embeddings,
+        )
 
 
 @contextmanager

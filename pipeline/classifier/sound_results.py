@@ -100,6 +100,8 @@ class WindowProbabilities:
     """float32 `[shape=(N, C)]`; NaN for windows that cannot be read."""
     thresholds: np.ndarray
     """Probability from which on a class is an event `[shape=(C,)]`."""
+    embeddings: np.ndarray | None = None
+    """If requested, the clip embedding of each window, float32 `[shape=(N, K)]`; NaN as probabilities."""
 
     @property
     def starts(self) -> np.ndarray:

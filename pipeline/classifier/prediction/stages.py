@@ -18,7 +18,7 @@ import torch
 from pipeline.audio.clip_files import ClipsAhead, clip_sources
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
-from pipeline.classifier.inference import class_priors, predict_probabilities
+from pipeline.classifier.inference import Outputs, class_priors, means_of_parts, predict_outputs
 from pipeline.classifier.prediction.tables import unit_table, write_unit
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.distributed.devices import worker_device
@@ -116,22 +116,25 @@ class Predictor:
         choose_device: Callable[[], torch.device] = partial(worker_device, 0.0),
         thresholds: Sequence[float] | None = None,
         digest: str | None = None,
+        with_embeddings: bool = False,
     ):
         """Load the model of a run, or those of a cross-validation.
 
         Args:
             run: folder of the run.
-            tta_shifts: as for `predict_probabilities`.
-            precision: as for `predict_probabilities`.
+            tta_shifts: as for `predict_outputs`.
+            precision: as for `predict_outputs`.
             choose_device: returns the device of this process.
             thresholds: as for `predicted_labels`.
             digest: that of the model when the work was planned; not checked if None.
+            with_embeddings: whether tables have embeddings.
 
         Raises:
             UserError: an unusable run, a model that has been replaced, or a device that this process does
                 not have.
         """
         self._tta_shifts, self._precision, self._thresholds = tta_shifts, precision, thresholds
+        self._with_embeddings = with_embeddings
         self._device = choose_device()
         self._saved = load_predictor(run)
         if digest is not None:
@@ -147,34 +150,40 @@ class Predictor:
             UserError: the network returns values that are not finite.
             OSError: the table cannot be written.
         """
+        outputs = self._predict(spectrograms)
         table = unit_table(
             spectrograms.clips,
             spectrograms.reasons,
             spectrograms.warnings,
-            self._predict(spectrograms),
+            outputs.probabilities,
             self._saved.metadata.class_names,
             self._thresholds,
+            outputs.embeddings,
         )
         write_unit(unit.path, table)
 
-    def _predict(self, spectrograms: UnitSpectrograms) -> np.ndarray:
-        """Return class probabilities `[shape=(N, C)]`: means over windows, or class priors if unreadable."""
-        probabilities = np.tile(class_priors(self._saved.metadata), (len(spectrograms.clips), 1))
+    def _predict(self, spectrograms: UnitSpectrograms) -> Outputs:
+        """Return means over windows; of unreadable clips class priors, and embeddings that are NaN."""
+        num_clips, model = len(spectrograms.clips), self._saved.model
+        probabilities = np.tile(class_priors(self._saved.metadata), (num_clips, 1))
+        embeddings = None
+        if self._with_embeddings:
+            embeddings = np.full((num_clips, model.embedding_dim), np.nan, np.float32)
         readable = [not reason for reason in spectrograms.reasons]
         if any(readable):
-            window_probs = predict_probabilities(
-                self._saved.model,
+            outputs = predict_outputs(
+                model,
                 np.stack(spectrograms.mels),
                 self._tta_shifts,
                 self._precision,
                 self._device,
+                self._with_embeddings,
             )
-            counts = spectrograms.window_counts
-            starts = np.cumsum([0, *counts[:-1]])
-            sums = np.add.reduceat(window_probs, starts)
-            probabilities[readable] = sums / np.array(counts, np.float32)[:, None]
+            probabilities[readable] = means_of_parts(outputs.probabilities, spectrograms.window_counts)
+            if embeddings is not None and outputs.embeddings is not None:
+                embeddings[readable] = means_of_parts(outputs.embeddings, spectrograms.window_counts)
             self._check_finite(probabilities, spectrograms.clips)
-        return probabilities
+        return Outputs(probabilities, embeddings)
 
     def _check_finite(self, probabilities: np.ndarray, clips: list[dict[str, Any]]) -> None:
         wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))

@@ -1,12 +1,13 @@
 """Tables of predictions: those of work units, and `predictions.parquet`.
 
 A unit's table has the probabilities of all classes in one column of lists of fixed size: a column for each of
-thousands of classes takes half a second to write, and as long to read. `predictions.parquet` has a column
+thousands of classes takes half a second to write, and as long to read. Embeddings, if requested, are lists
+too, in all tables. `predictions.parquet` has a column
 `p:<class>` for each class, or for more than `MAX_CLASS_COLUMNS` classes the column of lists; `classes.json`
 then has the class of each position. Tables of windows also have the columns `start` and `end`, in seconds,
 and the recording as `id`.
 
-In shapes: N number of clips, C number of classes.
+In shapes: N number of clips, C number of classes, K size of an embedding.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAX_CLASS_COLUMNS = 1000
 # Columns whose values repeat; looking for repeated probabilities takes ten times as long as writing them.
 REPEATED_COLUMNS = ["label", "reason", "warning"]
 TIMES = ("start", "end")
-_PROBABILITIES = "probabilities"
+_EMBEDDING, _PROBABILITIES = "embedding", "probabilities"
 
 
 def unit_table(
@@ -44,6 +45,7 @@ def unit_table(
     probabilities: np.ndarray,
     class_names: Sequence[str],
     thresholds: Sequence[float] | None = None,
+    embeddings: np.ndarray | None = None,
 ) -> pa.Table:
     """Return the table of a work unit.
 
@@ -54,6 +56,7 @@ def unit_table(
         probabilities: `[shape=(N, C)]`, float32.
         class_names: classes of the model.
         thresholds: as for `predicted_labels`.
+        embeddings: `[shape=(N, K)]`, float32; None for a table without them.
     """
     windows = bool(clips) and "start" in clips[0]
     texts = {
@@ -63,17 +66,25 @@ def unit_table(
         "reason": reasons,
         "warning": warnings,
     }
-    # Not nullable, which takes twice as long to read.
-    value = pa.field("element", pa.float32(), nullable=False)
-    lists = pa.list_(value, probabilities.shape[1])
     times = {name: [clip[name] for clip in clips] for name in (TIMES if windows else ())}
-    fields = [pa.field(name, pa.string()) for name in texts] + [
-        pa.field(name, pa.float64()) for name in times
-    ]
-    schema = pa.schema([*fields, pa.field(_PROBABILITIES, lists, nullable=False)])
-    values = pa.array(np.ascontiguousarray(probabilities).reshape(-1))
-    columns = [*texts.values(), *times.values(), pa.FixedSizeListArray.from_arrays(values, type=lists)]
-    return pa.table(columns, schema=schema)
+    table = pa.table(
+        {name: pa.array(values, pa.string()) for name, values in texts.items()}
+        | {name: pa.array(values, pa.float64()) for name, values in times.items()}
+    )
+    if embeddings is not None:
+        is_missing = np.array([bool(reason) for reason in reasons])
+        table = table.append_column(_EMBEDDING, _lists(embeddings, is_missing))
+    lists = _lists(probabilities)
+    return table.append_column(pa.field(_PROBABILITIES, lists.type, nullable=False), lists)
+
+
+def _lists(values: np.ndarray, is_missing: np.ndarray | None = None) -> pa.FixedSizeListArray:
+    """Return the rows of an array `[shape=(N, K)]` as lists; some may be missing."""
+    # Not nullable, which takes twice as long to read.
+    element = pa.field("element", pa.float32(), nullable=False)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    mask = None if is_missing is None else pa.array(is_missing)
+    return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(element, values.shape[1]), mask=mask)
 
 
 def predicted_labels(

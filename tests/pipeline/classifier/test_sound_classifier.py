@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
+from models.repetition import repeat_short_clips
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.waveform import resample
 from pipeline.classifier.predict import PredictConfig, write_predictions
@@ -167,3 +171,68 @@ def test_unusable_file_is_error_with_its_reason(classifier: SoundClassifier, tmp
 def test_invalid_hop_is_named(classifier: SoundClassifier, audio: Path, hop: float) -> None:
     with pytest.raises(ValueError, match=f"hop {hop!r}: expected a number from 0.001 to 1 s"):
         classifier.classify_windows(audio / "long.wav", hop=hop)
+
+
+def embeddings_of(table: pd.DataFrame) -> np.ndarray:
+    return np.stack(table["embedding"])
+
+
+@pytest.mark.parametrize("windows", [1, 5])
+def test_embeddings_are_those_of_predict(
+    run: Path, classifier: SoundClassifier, audio: Path, tmp_path: Path, windows: int
+) -> None:
+    table = predict(run, audio, tmp_path / "out", windows=windows, embeddings=True)
+    plain = predict(run, audio, tmp_path / "plain", windows=windows)
+    pd.testing.assert_frame_equal(table.drop(columns="embedding"), plain)
+    names = table["id"].to_list()
+    expected = [classifier.embed(audio / name, windows=windows) for name in names]
+    np.testing.assert_allclose(embeddings_of(table), expected, atol=1e-5)
+    assert embeddings_of(table).shape == (2, classifier.embedding_dim)
+    assert np.ptp(embeddings_of(table), axis=0).max() > 0.01  # sounds are distinguished
+    many = classifier.classify_many([audio / name for name in names], windows, embeddings=True)
+    np.testing.assert_allclose(embeddings_of(many), expected, atol=1e-5)
+
+
+def test_embedding_of_samples_is_that_of_file(classifier: SoundClassifier, audio: Path) -> None:
+    samples, rate = soundfile.read(audio / "short.wav", dtype="float32")
+    expected = classifier.embed(audio / "short.wav")
+    np.testing.assert_allclose(classifier.embed(samples, rate), expected, atol=0.01 * expected.max())
+
+
+def test_windows_have_embeddings_of_predict(
+    run: Path, classifier: SoundClassifier, audio: Path, tmp_path: Path
+) -> None:
+    settings = {"window": classifier.seconds, "hop": 0.5, "embeddings": True}
+    table = predict(run, audio / "long.wav", tmp_path, **settings)
+    windows = classifier.classify_windows(audio / "long.wav", hop=0.5, embeddings=True)
+    np.testing.assert_allclose(windows.embeddings, embeddings_of(table), atol=1e-5)
+    assert len(table) == 7 and "embedding" not in pd.read_csv(tmp_path / "windows.csv")
+    assert classifier.classify_windows(audio / "long.wav", hop=0.5).embeddings is None
+
+
+def test_unreadable_files_have_no_embedding(
+    run: Path, classifier: SoundClassifier, audio: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(audio, tmp_path / "audio")
+    (tmp_path / "audio" / "a.wav").write_text("no audio")
+    table = predict(run, tmp_path / "audio", tmp_path / "out", embeddings=True)
+    many = classifier.classify_many(tmp_path / "audio", embeddings=True)
+    for embeddings in (table["embedding"], many["embedding"]):
+        assert [value is None for value in embeddings] == [True, False, False]
+
+
+def test_shifts_and_models_have_means_and_all_embeddings(
+    run: Path, classifier: SoundClassifier, audio: Path, tmp_path: Path
+) -> None:
+    mels = np.stack([classifier.predict(audio / name).mel for name in ("long.wav", "short.wav")])
+    shifted = SoundClassifier(run, device="cpu", tta_shifts=2).embed_mels(mels)
+    half = mels.shape[2] // 2
+    whole = repeat_short_clips(torch.from_numpy(mels).float())
+    expected = [classifier.embed_mels(part.numpy()) for part in (whole, whole.roll(half, 2))]
+    np.testing.assert_allclose(shifted, np.mean(expected, axis=0), atol=1e-4)
+    members = [save_classifier(tmp_path / f"member_{number}") for number in (1, 2)]
+    (tmp_path / "ensemble.json").write_text(json.dumps({"members": [path.name for path in members]}))
+    both = SoundClassifier(tmp_path, device="cpu")
+    parts = [SoundClassifier(path, device="cpu").embed_mels(mels) for path in members]
+    assert both.embedding_dim == 2 * classifier.embedding_dim
+    np.testing.assert_allclose(both.embed_mels(mels), np.concatenate(parts, axis=1), atol=1e-6)

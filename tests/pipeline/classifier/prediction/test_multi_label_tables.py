@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from pipeline.classifier.inference import Outputs
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.prediction import stages as predict_stages
 from pipeline.classifier.prediction.tables import predicted_labels
@@ -38,7 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(tmp_path / "audio" / "a.wav", tone(300, 3.0), RATE)
     soundfile.write(tmp_path / "audio" / "b.wav", tone(600, 2.0), RATE)
     monkeypatch.setattr(
-        predict_stages, "predict_probabilities", lambda model, mels, *_: PROBABILITIES[: len(mels)]
+        predict_stages, "predict_outputs", lambda model, mels, *_: Outputs(PROBABILITIES[: len(mels)])
     )
     return run
 
