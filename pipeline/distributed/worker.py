@@ -74,11 +74,13 @@ def heartbeat() -> None:
         _watchdogs[-1].heartbeat()
 
 
-# Variable by which PyTorch uses transparent huge pages for CPU tensors of at least 2 MiB.
-_LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-# Parameters of mallopt in glibc's malloc.h.
+# Parameters of mallopt in glibc's malloc.h, and advice of madvise in Linux's mman.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_MADV_HUGEPAGE = 14
+# Size of a large page, and of the part of the heap that is advised to have them; in bytes. The latter is a
+# little less than the threshold from which on malloc maps an array of its own.
+_LARGE_PAGE, _ADVISED_HEAP = 1 << 21, (1 << 30) - (1 << 26)
 
 
 @cache
@@ -99,13 +101,38 @@ def set_up_training(threads: int) -> None:
     """Set up this process for training on a CPU: its number of threads, and how it allocates memory.
 
     The feature maps of a batch have tens of MB each, and mapping them in pages of 4 KiB takes much of a step.
-    PyTorch asks for large pages if its variable is set before the first tensor.
     """
     import torch
 
-    os.environ.setdefault(_LARGE_PAGES, "1")
-    disable_malloc_trim()
+    if disable_malloc_trim():
+        use_large_pages()
     torch.set_num_threads(threads)
+
+
+@cache
+def use_large_pages() -> bool:
+    """Advise the kernel to back the heap of this process by large pages; return whether that worked.
+
+    Only its first GiB, and as long as malloc never returns the end of the heap, which this sets. The
+    variable of PyTorch for large pages, `THP_MEM_ALLOC_ENABLE`, aligns each tensor to one: malloc of glibc
+    before 2.38 can hardly reuse such blocks, so that training processes grow from epoch to epoch.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+        block = libc.malloc(ctypes.c_size_t(_ADVISED_HEAP))
+        if block is None:
+            return False
+        end = block + _ADVISED_HEAP
+        is_in_heap = end <= libc.sbrk(0)  # otherwise it is mapped, and gone once it is freed
+        start = -(-block // _LARGE_PAGE) * _LARGE_PAGE
+        length = (end - start) // _LARGE_PAGE * _LARGE_PAGE
+        advice = libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE)
+        libc.free(ctypes.c_void_p(block))
+    except (OSError, AttributeError):
+        return False
+    return is_in_heap and advice == 0
 
 
 def release_memory() -> None:
