@@ -36,6 +36,8 @@ def encode_classification(model: ServedModel, name: str, result: Classification)
             "max_hz": facts["max_hz"],
         },
     }
+    if result.embedding is not None:
+        fields["embedding"] = _row(result.embedding)
     windows = "null" if result.windows is None else _windows(result.windows, classes)
     return f'{_dumps(fields)[:-1]},"windows":{windows}}}'.encode()
 
@@ -47,9 +49,15 @@ def _windows(windows: WindowScores, classes: tuple[str, ...] | list[str]) -> str
         "starts": windows.starts,
         "classes": list(classes),
     }
+    text = f'{_dumps(fields)[:-1]},"probabilities":{_rows(windows.probabilities)}'
+    if windows.embeddings is not None:
+        text += f',"embeddings":{_rows(windows.embeddings)}'
+    return f"{text}}}"
+
+
+def _rows(values: np.ndarray) -> str:
     # Row by row: other threads, such as that of the event loop, run between calls of the encoder only.
-    rows = ",".join(_dumps(_row(values)) for values in windows.probabilities)
-    return f'{_dumps(fields)[:-1]},"probabilities":[{rows}]}}'
+    return f"[{','.join(_dumps(_row(row)) for row in values)}]"
 
 
 def _row(values: np.ndarray) -> list[float | None]:

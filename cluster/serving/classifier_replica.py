@@ -13,6 +13,7 @@ from cluster.serving import analysis
 from cluster.serving.analysis import SoundSpectrograms, analyze
 from cluster.serving.decoders import Decoders
 from cluster.serving.messages import Classification, Rejection, Sound, WindowScores
+from pipeline.classifier.inference import Outputs
 from pipeline.classifier.sound_classifier import CHUNK_WINDOWS, SoundClassifier, WindowProbabilities
 from pipeline.data.loader import batch_slices
 from pipeline.distributed.devices import Device
@@ -81,9 +82,11 @@ class ClassifierReplica:
                 readable = {i: sound for i, sound in decoded.items() if isinstance(sound, SoundSpectrograms)}
                 clips = {i: sound for i, sound in readable.items() if len(sound.mels) == 1}
                 for index in readable.keys() - clips.keys():
-                    task = asyncio.create_task(self._classify_windows(readable[index]))
+                    wants = sounds[index].wants_embeddings
+                    task = asyncio.create_task(self._classify_windows(readable[index], wants))
                     classifying[task] = index
-                results |= await self._classify_clips(clips)
+                wanting = {index for index in clips if sounds[index].wants_embeddings}
+                results |= await self._classify_clips(clips, wanting)
                 if results:
                     yield list(results.items())
         finally:
@@ -100,40 +103,48 @@ class ClassifierReplica:
             return Rejection(422, CRASHED)
         return result
 
-    async def _classify_clips(self, clips: dict[int, SoundSpectrograms]) -> dict[int, Classification]:
-        """Classify sounds of one window each as a batch."""
+    async def _classify_clips(
+        self, clips: dict[int, SoundSpectrograms], wanting: set[int]
+    ) -> dict[int, Classification]:
+        """Classify sounds of one window each as a batch; `wanting` are those whose embeddings are wanted."""
         if not clips:
             return {}
-        rows = await self._predict(np.concatenate([clip.mels for clip in clips.values()]))
-        return {
-            index: self._result(clip, row[None])
-            for (index, clip), row in zip(clips.items(), rows, strict=True)
-        }
+        outputs = await self._predict(np.concatenate([clip.mels for clip in clips.values()]), bool(wanting))
+        results = {}
+        for number, (index, clip) in enumerate(clips.items()):
+            row = slice(number, number + 1)
+            embeddings = None if outputs.embeddings is None else outputs.embeddings[row]
+            own = Outputs(outputs.probabilities[row], embeddings if index in wanting else None)
+            results[index] = self._result(clip, own)
+        return results
 
-    async def _classify_windows(self, sound: SoundSpectrograms) -> Classification:
+    async def _classify_windows(self, sound: SoundSpectrograms, wants_embeddings: bool) -> Classification:
         """Classify a sound in chunks, between which others have their turn."""
         chunks = batch_slices(len(sound.mels), CHUNK_WINDOWS)
-        probabilities = np.concatenate([await self._predict(sound.mels[chunk]) for chunk in chunks])
+        parts = [await self._predict(sound.mels[chunk], wants_embeddings) for chunk in chunks]
         release_memory()  # a chunk needs several times that of a group of clips
-        return self._result(sound, probabilities)
+        return self._result(sound, Outputs.join(parts))
 
-    async def _predict(self, mels: np.ndarray) -> np.ndarray:
-        """Return the probabilities of spectrograms `[shape=(N, n_mels, num_frames)]`, `[shape=(N, C)]`."""
+    async def _predict(self, mels: np.ndarray, with_embeddings: bool) -> Outputs:
+        """Return the outputs of spectrograms `[shape=(N, n_mels, num_frames)]`."""
         async with self._network:
-            probabilities = await asyncio.to_thread(self._classifier.classify_mels, mels)
-        if not np.isfinite(probabilities).all():
+            outputs = await asyncio.to_thread(self._classifier.outputs_of_mels, mels, with_embeddings)
+        if not np.isfinite(outputs.probabilities).all():
             raise ValueError("the network returns values that are not finite")
-        return probabilities
+        return outputs
 
-    def _result(self, sound: SoundSpectrograms, probabilities: np.ndarray) -> Classification:
+    def _result(self, sound: SoundSpectrograms, outputs: Outputs) -> Classification:
         seconds, warnings = sound.recording.seconds, sound.warnings
+        probabilities, embeddings = outputs
+        embedding = None if embeddings is None else embeddings.mean(axis=0)
         if sound.starts is None:
-            return Classification(seconds, probabilities[0], warnings=warnings, image=sound.image)
+            return Classification(
+                seconds, probabilities[0], warnings=warnings, image=sound.image, embedding=embedding
+            )
         classifier = self._classifier
         # What is anywhere in a sound is in it; of one class for all of it, the mean over windows is known.
         whole = probabilities.max(axis=0) if classifier.multi_label else probabilities.mean(axis=0)
-        rows = np.full((len(sound.starts), probabilities.shape[1]), np.nan, np.float32)
-        rows[sound.readable] = probabilities
+        rows = _rows_of_windows(sound, probabilities)
         windows = WindowProbabilities(
             sound.recording,
             classifier.seconds,
@@ -143,5 +154,18 @@ class ClassifierReplica:
             classifier.metadata.class_thresholds(),
         )
         events = [asdict(event) for event in windows.events()]
-        scores = WindowScores(classifier.seconds, sound.hop, sound.starts, rows)
-        return Classification(seconds, whole, scores, events, warnings, sound.image)
+        scores = WindowScores(
+            classifier.seconds,
+            sound.hop,
+            sound.starts,
+            rows,
+            None if embeddings is None else _rows_of_windows(sound, embeddings),
+        )
+        return Classification(seconds, whole, scores, events, warnings, sound.image, embedding)
+
+
+def _rows_of_windows(sound: SoundSpectrograms, values: np.ndarray) -> np.ndarray:
+    """Return a row for each window; those of windows that cannot be read are NaN."""
+    rows = np.full((len(sound.starts or ()), values.shape[1]), np.nan, np.float32)
+    rows[sound.readable] = values
+    return rows

@@ -33,13 +33,17 @@ def add_classification(app: FastAPI, models: Models, limits: UploadLimits) -> No
 
     @app.post("/classify", openapi_extra=UPLOAD)
     async def classify(
-        request: Request, run: Run = None, hop: Hop = None, spectrogram: bool = False
+        request: Request,
+        run: Run = None,
+        hop: Hop = None,
+        spectrogram: bool = False,
+        embeddings: bool = False,
     ) -> Response:
         """Classify a sound: a file in any supported format, as the multipart field `file` or as the body."""
         served = models.find(run)
         with served.slots.one():
             name, content = await read_upload(request, limits.max_bytes)
-            result = await served.backend.classify(Sound(name, content, hop, spectrogram))
+            result = await served.backend.classify(Sound(name, content, hop, spectrogram, embeddings))
         if isinstance(result, Rejection):
             raise HTTPException(result.status, result.reason)
         encode = partial(encode_classification, served.model, name, result)

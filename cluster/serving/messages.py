@@ -29,6 +29,8 @@ class Sound:
     """Seconds between the starts of windows; None: as its length requires."""
     wants_image: bool = False
     """Whether an image of the spectrogram is wanted."""
+    wants_embeddings: bool = False
+    """Whether clip embeddings are wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class WindowScores:
     starts: list[float]
     probabilities: np.ndarray
     """float32 `[shape=(N, C)]`; NaN for windows that cannot be read."""
+    embeddings: np.ndarray | None = None
+    """float32 `[shape=(N, K)]`; NaN as above. None: not requested."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Classification:
     """Start and end in seconds, label and probability of each span with a class."""
     warnings: list[str] = field(default_factory=list)
     image: SoundImage | None = None
+    embedding: np.ndarray | None = None
+    """Of the sound as a whole, the mean over windows, float32 `[shape=(K,)]`. None: not requested."""
 
 
 @dataclass(frozen=True)

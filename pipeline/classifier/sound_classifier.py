@@ -209,7 +209,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Returns:
             float32 `[shape=(N, embedding_dim)]`.
         """
-        embeddings = self._outputs(mels, with_embeddings=True).embeddings
+        embeddings = self.outputs_of_mels(mels, with_embeddings=True).embeddings
         assert embeddings is not None
         return embeddings
 
@@ -244,7 +244,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         windows = check_integer("windows", windows, 1)
         files = list_sources(sources)
         clips: list[ReadClip] = []
-        predict = partial(self._outputs, with_embeddings=embeddings)
+        predict = partial(self.outputs_of_mels, with_embeddings=embeddings)
         parts = [mean_outputs([], predict, self.features.shape)]
         outcomes = read_files(files, self.features, windows)
         with closing(outcomes), _progress(len(files), "files", show_progress) as add:
@@ -291,10 +291,10 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         Raises:
             ValueError: another shape than that of the model's spectrograms, or values that are not finite.
         """
-        return self._outputs(mels).probabilities
+        return self.outputs_of_mels(mels).probabilities
 
-    def _outputs(self, mels: np.ndarray, with_embeddings: bool = False) -> Outputs:
-        """Return the outputs of spectrograms; errors as `classify_mels`."""
+    def outputs_of_mels(self, mels: np.ndarray, with_embeddings: bool = False) -> Outputs:
+        """Return the probabilities of spectrograms, and their embeddings if requested, as `classify_mels`."""
         mels = check_mels(mels, self.features)
         outputs = predict_outputs(
             self._model, mels, self._tta_shifts, self._precision, self._device, with_embeddings
@@ -349,7 +349,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
                 count = len(starts[chunk])
                 windows = window_spectrograms(itertools.islice(outcomes, count), self.features)
                 if windows.readable:
-                    outputs = self._outputs(windows.mels, embeddings)
+                    outputs = self.outputs_of_mels(windows.mels, embeddings)
                     for target, values in zip(result, outputs, strict=True):
                         if target is not None:
                             target[chunk][windows.readable] = values

@@ -31,7 +31,9 @@ def test_group_has_the_results_of_its_sounds(classifier_run: Path) -> None:
     replica = ClassifierReplica(classifier_run, ClassifierSettings(max_seconds=20.0))
     contents = [wav_bytes(tone(300 + 200 * number, 0.5), RATE) for number in range(3)]
     contents += [b"no sound", wav_bytes(tone(400, 3.0), RATE)]
-    sounds = [Sound("a.wav", content) for content in contents]
+    sounds = [
+        Sound("a.wav", content, wants_embeddings=number != 1) for number, content in enumerate(contents)
+    ]
     results = dict(result for results in collect(replica, sounds) for result in results)
     assert sorted(results) == [0, 1, 2, 3, 4]
     assert results[3] == Rejection(422, "unreadable: Format not recognised")
@@ -39,6 +41,10 @@ def test_group_has_the_results_of_its_sounds(classifier_run: Path) -> None:
         alone = asyncio.run(replica.classify(sounds[index]))
         assert isinstance(alone, Classification) and isinstance(results[index], Classification)
         np.testing.assert_allclose(results[index].probabilities, alone.probabilities, atol=1e-6)
+        if index == 1:
+            assert results[index].embedding is None
+        else:
+            np.testing.assert_allclose(results[index].embedding, alone.embedding, atol=1e-5)
     assert results[0].windows is None and len(results[4].windows.starts) == 5
 
 

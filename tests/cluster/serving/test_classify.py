@@ -52,7 +52,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted(classifier_run: Path, audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Predict all files; return the folder of the results."""
     out = tmp_path_factory.mktemp("predicted")
-    config = PredictConfig(run=classifier_run, audio=audio, out=out, device="cpu")
+    config = PredictConfig(run=classifier_run, audio=audio, out=out, device="cpu", embeddings=True)
     write_predictions(config, run_in_process)
     return out
 
@@ -83,18 +83,36 @@ def test_recording_has_windows_of_predict(
     client: httpx.Client, classifier_run: Path, audio: Path, tmp_path: Path
 ) -> None:
     config = PredictConfig(
-        run=classifier_run, audio=audio / "long.wav", out=tmp_path, device="cpu", window=1.0, hop=0.5
+        run=classifier_run,
+        audio=audio / "long.wav",
+        out=tmp_path,
+        device="cpu",
+        window=1.0,
+        hop=0.5,
+        embeddings=True,
     )
     write_predictions(config, run_in_process)
     table = pd.read_parquet(tmp_path / "windows.parquet")
-    response = client.post("/classify", content=(audio / "long.wav").read_bytes())
+    content = (audio / "long.wav").read_bytes()
+    response = client.post("/classify", content=content, params={"embeddings": True})
     windows = response.json()["windows"]
+    embeddings = np.stack(table["embedding"])
+    np.testing.assert_allclose(windows["embeddings"], embeddings, atol=1e-4)
+    np.testing.assert_allclose(response.json()["embedding"], embeddings.mean(axis=0), atol=1e-4)
     assert (windows["seconds"], windows["hop"]) == (1.0, 0.5)
     assert windows["starts"] == table["start"].tolist()
     expected = table[[f"p:{name}" for name in windows["classes"]]].to_numpy()
     np.testing.assert_allclose(windows["probabilities"], expected, atol=1e-6)
     for label, value in probabilities(response).items():
         assert value == pytest.approx(table[f"p:{label}"].mean(), abs=1e-6)
+
+
+def test_embedding_is_that_of_predict(client: httpx.Client, audio: Path, predicted: Path) -> None:
+    table = pd.read_parquet(predicted / "predictions.parquet").set_index("id")
+    content = (audio / "clip.wav").read_bytes()
+    result = client.post("/classify", content=content, params={"embeddings": True}).json()
+    np.testing.assert_allclose(result["embedding"], table.loc["clip.wav", "embedding"], atol=1e-4)
+    assert "embedding" not in client.post("/classify", content=content).json()
 
 
 def test_hop_makes_windows_of_short_sound(client: httpx.Client) -> None:
@@ -206,7 +224,7 @@ def test_crashing_decoder_fails_its_request_only(
         ({"hop": "nan"}, 422, "hop: Input should be a finite number"),
         ({"hop": 0.001}, 422, "hop 0.001: 2,101 windows, more than 2,000; raise it"),
         ({"hop": 1.5}, 422, "hop 1.5: leaves gaps between windows of 1 s; lower it"),
-        ({"hops": 1, "a": 2}, 422, "hops, a: unknown parameter of /classify; known: run, hop, spectrogram"),
+        ({"hops": 1, "a": 2}, 422, "hops, a: unknown parameter of /classify; known: run, hop, spectrogram, embeddings"),
         ([("hop", 1), ("hop", 0.5)], 422, "hop: given more than once"),
         ({"run": "none"}, 404, "run 'none': no such classifier; available: birds"),
         ({"run": "tones"}, 404, "run 'tones': no such classifier; available: birds"),
