@@ -21,7 +21,6 @@ class Ensemble(nn.Module):
 
     num_classes: int
     multi_label: bool
-    embedding_dim: int
     repeats_short_clips: bool
 
     def __init__(self, members: Sequence[Classifier | Ensemble], temperature: float = 1.0):
@@ -31,7 +30,6 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.num_classes: int = members[0].num_classes
         self.multi_label: bool = members[0].multi_label
-        self.embedding_dim: int = sum(member.embedding_dim for member in members)
         self.repeats_short_clips: bool = all(member.repeats_short_clips for member in members)
 
     @property
@@ -42,6 +40,11 @@ class Ensemble(nn.Module):
     def config(self) -> ClassifierConfig:
         """Architecture of the first member."""
         return self._classifiers[0].config
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of the embeddings of all members together."""
+        return sum(member.embedding_dim for member in self._classifiers)
 
     def forward(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return logits of mean probabilities `[shape=(B, C)]`, float32; arguments as `Classifier`.

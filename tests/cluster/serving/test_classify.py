@@ -224,7 +224,11 @@ def test_crashing_decoder_fails_its_request_only(
         ({"hop": "nan"}, 422, "hop: Input should be a finite number"),
         ({"hop": 0.001}, 422, "hop 0.001: 2,101 windows, more than 2,000; raise it"),
         ({"hop": 1.5}, 422, "hop 1.5: leaves gaps between windows of 1 s; lower it"),
-        ({"hops": 1, "a": 2}, 422, "hops, a: unknown parameter of /classify; known: run, hop, spectrogram, embeddings"),
+        (
+            {"hops": 1, "a": 2},
+            422,
+            "hops, a: unknown parameter of /classify; known: run, hop, spectrogram, embeddings",
+        ),
         ([("hop", 1), ("hop", 0.5)], 422, "hop: given more than once"),
         ({"run": "none"}, 404, "run 'none': no such classifier; available: birds"),
         ({"run": "tones"}, 404, "run 'tones': no such classifier; available: birds"),
