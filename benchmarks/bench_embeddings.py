@@ -121,7 +121,7 @@ def accuracies(values: np.ndarray, labels: np.ndarray, folds: np.ndarray, labele
 
 def score_half(run: Path, shards: Path) -> dict[str, dict[int, list[float]]]:
     """Return the accuracy on each fold of the clips of a dataset, by features and number of labels."""
-    from pipeline.data.dataset import open_dataset_to_read
+    from pipeline.data.uncached import open_dataset_to_read
 
     dataset = open_dataset_to_read(shards)
     originals = np.flatnonzero(dataset.table["copy"].to_numpy() == 0)
