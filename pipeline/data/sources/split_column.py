@@ -174,12 +174,12 @@ def _check_only_flag(
     """Raise `UserError` if a column marks held-out rows, and another one further ones."""
     if split_of_flag(header[found]) != "held out":
         return
-    others = [position for position in counts if position != found]
-    for position in others:
-        flag = split_of_flag(header[position])
-        if flag == "held out" and _read_flags(header[position], flag, counts[position]) is not None:
+    for position, values in counts.items():
+        column = header[position]
+        flag = split_of_flag(column)
+        if position != found and flag == "held out" and _read_flags(column, flag, values) is not None:
             raise UserError(
-                f"{name}: columns {shown(header[found])} and {shown(header[position])} both mark held-out "
+                f"{name}: columns {shown(header[found])} and {shown(column)} both mark held-out "
                 "rows: write one column 'split' with train, val or test in each row"
             )
 
