@@ -154,11 +154,11 @@ def means_of_parts(values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         counts: number of windows of each of N clips.
     """
     means = np.full((len(counts), values.shape[1]), np.nan, np.float32)
-    start = 0
-    for number, count in enumerate(counts):
-        if count:
-            means[number] = values[start : start + count].mean(axis=0)
-        start += count
+    count_N = np.array(counts, np.int64)
+    is_read_N = count_N > 0
+    if is_read_N.any():
+        starts = np.cumsum(count_N)[is_read_N] - count_N[is_read_N]
+        means[is_read_N] = np.add.reduceat(values, starts) / count_N[is_read_N, None].astype(np.float32)
     return means
 
 
