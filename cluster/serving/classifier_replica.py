@@ -13,7 +13,7 @@ from cluster.serving import analysis
 from cluster.serving.analysis import SoundSpectrograms, analyze
 from cluster.serving.decoders import Decoders
 from cluster.serving.messages import Classification, Rejection, Sound, WindowScores
-from pipeline.classifier.inference import Outputs
+from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.sound_classifier import CHUNK_WINDOWS, SoundClassifier, WindowProbabilities
 from pipeline.data.loader import batch_slices
 from pipeline.distributed.devices import Device
@@ -112,10 +112,8 @@ class ClassifierReplica:
         outputs = await self._predict(np.concatenate([clip.mels for clip in clips.values()]), bool(wanting))
         results = {}
         for number, (index, clip) in enumerate(clips.items()):
-            row = slice(number, number + 1)
-            embeddings = None if outputs.embeddings is None else outputs.embeddings[row]
-            own = Outputs(outputs.probabilities[row], embeddings if index in wanting else None)
-            results[index] = self._result(clip, own)
+            own = outputs.select([number])
+            results[index] = self._result(clip, own if index in wanting else Outputs(own.probabilities))
         return results
 
     async def _classify_windows(self, sound: SoundSpectrograms, wants_embeddings: bool) -> Classification:
@@ -144,28 +142,17 @@ class ClassifierReplica:
         classifier = self._classifier
         # What is anywhere in a sound is in it; of one class for all of it, the mean over windows is known.
         whole = probabilities.max(axis=0) if classifier.multi_label else probabilities.mean(axis=0)
-        rows = _rows_of_windows(sound, probabilities)
+        rows = outputs.with_missing(sound.readable, len(sound.starts))
         windows = WindowProbabilities(
             sound.recording,
             classifier.seconds,
             sound.hop,
             classifier.class_names,
-            rows,
+            rows.probabilities,
             classifier.metadata.class_thresholds(),
         )
         events = [asdict(event) for event in windows.events()]
         scores = WindowScores(
-            classifier.seconds,
-            sound.hop,
-            sound.starts,
-            rows,
-            None if embeddings is None else _rows_of_windows(sound, embeddings),
+            classifier.seconds, sound.hop, sound.starts, rows.probabilities, rows.embeddings
         )
         return Classification(seconds, whole, scores, events, warnings, sound.image, embedding)
-
-
-def _rows_of_windows(sound: SoundSpectrograms, values: np.ndarray) -> np.ndarray:
-    """Return a row for each window; those of windows that cannot be read are NaN."""
-    rows = np.full((len(sound.starts or ()), values.shape[1]), np.nan, np.float32)
-    rows[sound.readable] = values
-    return rows

@@ -15,7 +15,7 @@ from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
 from pipeline.audio.sound_arguments import check_source
 from pipeline.audio.sounds import source_name
-from pipeline.classifier.inference import Outputs, means_of_parts
+from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.arguments import shown_value
@@ -84,9 +84,7 @@ def mean_outputs(
     """
     mels = [mel for clip in clips for mel in clip.mels]
     outputs = predict(np.stack(mels) if mels else np.empty((0, *shape), np.float32))
-    counts = [len(clip.mels) for clip in clips]
-    embeddings = None if outputs.embeddings is None else means_of_parts(outputs.embeddings, counts)
-    return Outputs(means_of_parts(outputs.probabilities, counts), embeddings)
+    return outputs.means([len(clip.mels) for clip in clips])
 
 
 def file_table(

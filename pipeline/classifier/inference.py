@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from models.classifier import Classifier
 from models.device_batches import device_batch_size, to_device
 from models.ensemble import Ensemble, logits_of_mean
 from models.repetition import repeat_short_clips
+from pipeline.classifier.outputs import Outputs
 from pipeline.data.loader import batch_slices
 from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.optim import Precision, resolve_precision, set_float32_precision
@@ -29,23 +29,6 @@ def classifier_batch_size(model: Classifier | Ensemble, shape: tuple[int, ...], 
     bytes_per_clip = 6 * model.config.channels[0] * shape[0] * shape[1]
     on_cpu = max(CPU_BATCH_SIZE, torch.get_num_threads())
     return device_batch_size(bytes_per_clip, device, on_cpu, MAX_BATCH_SIZE)
-
-
-class Outputs(NamedTuple):
-    """Outputs of a classifier for N spectrograms."""
-
-    probabilities: np.ndarray
-    """Calibrated probability of each class, float32 `[shape=(N, C)]`."""
-    embeddings: np.ndarray | None = None
-    """Clip embeddings, float32 `[shape=(N, embedding_dim)]`; None if they were not requested."""
-
-    @staticmethod
-    def join(parts: Sequence[Outputs]) -> Outputs:
-        """Return the outputs of all parts, one after the other."""
-        probabilities, embeddings = zip(*parts, strict=True)
-        return Outputs(
-            np.concatenate(probabilities), None if embeddings[0] is None else np.concatenate(embeddings)
-        )
 
 
 @torch.no_grad()
@@ -144,22 +127,6 @@ def _shifted_outputs(
         else:
             logits_BC = model(shifted_BMT, is_repeated=True) if is_repeated else model(shifted_BMT)
             yield None, logits_BC.float() / model.temperature
-
-
-def means_of_parts(values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Return the mean over the windows of each clip, float32 `[shape=(N, K)]`; NaN for a clip without any.
-
-    Args:
-        values: of the windows, those of a clip after each other `[shape=(sum of counts, K)]`.
-        counts: number of windows of each of N clips.
-    """
-    means = np.full((len(counts), values.shape[1]), np.nan, np.float32)
-    count_N = np.array(counts, np.int64)
-    is_read_N = count_N > 0
-    if is_read_N.any():
-        starts = np.cumsum(count_N)[is_read_N] - count_N[is_read_N]
-        means[is_read_N] = np.add.reduceat(values, starts) / count_N[is_read_N, None].astype(np.float32)
-    return means
 
 
 def class_priors(metadata: ClassifierMetadata) -> np.ndarray:

@@ -35,7 +35,8 @@ from pipeline.classifier.file_table import (
     mean_outputs,
     read_files,
 )
-from pipeline.classifier.inference import Outputs, predict_outputs
+from pipeline.classifier.inference import predict_outputs
+from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.sound_results import Prediction, WindowProbabilities
@@ -339,29 +340,24 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         with note_source(source):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)
-        result = Outputs(
-            np.full((len(starts), len(self.class_names)), np.nan, np.float32),
-            np.full((len(starts), self.embedding_dim), np.nan, np.float32) if embeddings else None,
-        )
+        parts: list[Outputs] = []
         outcomes = read_windows(source, starts, self.seconds, self.sample_rate, on_warning=on_warning)
         with closing(outcomes), _progress(len(starts), "windows", show_progress) as add:
             for chunk in batch_slices(len(starts), CHUNK_WINDOWS):
                 count = len(starts[chunk])
                 windows = window_spectrograms(itertools.islice(outcomes, count), self.features)
-                if windows.readable:
-                    outputs = self.outputs_of_mels(windows.mels, embeddings)
-                    for target, values in zip(result, outputs, strict=True):
-                        if target is not None:
-                            target[chunk][windows.readable] = values
+                outputs = self.outputs_of_mels(windows.mels, embeddings)
+                parts.append(outputs.with_missing(windows.readable, count))
                 add(count)
+        outputs = Outputs.join(parts)
         return WindowProbabilities(
             recording,
             self.seconds,
             hop,
             self.class_names,
-            result.probabilities,
+            outputs.probabilities,
             self.metadata.class_thresholds(threshold),
-            result.embeddings,
+            outputs.embeddings,
         )
 
 

@@ -18,7 +18,8 @@ import torch
 from pipeline.audio.clip_files import ClipsAhead, clip_sources
 from pipeline.audio.decode import AudioDecodeError, DecodeConfig
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
-from pipeline.classifier.inference import Outputs, class_priors, means_of_parts, predict_outputs
+from pipeline.classifier.inference import class_priors, predict_outputs
+from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.prediction.tables import unit_table, write_unit
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
 from pipeline.distributed.devices import worker_device
@@ -178,10 +179,10 @@ class Predictor:
                 self._precision,
                 self._device,
                 self._with_embeddings,
-            )
-            probabilities[readable] = means_of_parts(outputs.probabilities, spectrograms.window_counts)
+            ).means(spectrograms.window_counts)
+            probabilities[readable] = outputs.probabilities
             if embeddings is not None and outputs.embeddings is not None:
-                embeddings[readable] = means_of_parts(outputs.embeddings, spectrograms.window_counts)
+                embeddings[readable] = outputs.embeddings
             self._check_finite(probabilities, spectrograms.clips)
         return Outputs(probabilities, embeddings)
 

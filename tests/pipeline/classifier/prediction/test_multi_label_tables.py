@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from pipeline.classifier.inference import Outputs
+from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.prediction import stages as predict_stages
 from pipeline.classifier.prediction.tables import predicted_labels
