@@ -3,10 +3,10 @@
     python -m benchmarks.bench_embeddings --esc10 ESC-10 --out FOLDER [--seeds 1 2]
 
 Networks are trained on every second class of ESC-10, with the defaults. Of the other classes, some clips of
-each get labels, from four of the five folds; logistic regression on features of these predicts the clips of
-the fifth. Features are the embeddings of the network, those of the same network before training, texture
-statistics, and mean and standard deviation over time of MFCCs. No setting is chosen. Two training runs take
-place at the same time, of one core each; a rerun continues.
+each get labels, from four of the five folds; logistic regression on features of these, or the nearest mean of
+a class by cosine similarity, predicts the clips of the fifth. Features are clip embeddings, their two parts
+(that of the network, also before training, and texture statistics), and mean and standard deviation over time
+of MFCCs. Two training runs take place at the same time, of one core each; a rerun continues.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import csv
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,11 @@ LABELED = (1, 2, 4, 8, 16, 32)
 # Choices of the labeled clips for each fold.
 DRAWS = 10
 FOLDS = (1, 2, 3, 4, 5)
+# Their parts have one length each, so that all values are scaled together; other features one by one.
+CLIP_EMBEDDINGS = "clip embeddings"
+
+# Predicts the classes of features from other features and their classes.
+Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def write_halves(options: argparse.Namespace) -> list[Path]:
@@ -70,26 +74,26 @@ def features(run: Path, mels: np.ndarray) -> dict[str, np.ndarray]:
 
     from models.classifier import Classifier
     from models.repetition import repeat_short_clips
-    from models.texture_statistics import texture_statistics
-    from pipeline.classifier.inference import predict_outputs
     from pipeline.training.model_file import load_classifier
 
     saved = load_classifier(run)
     torch.manual_seed(0)
     untrained = Classifier(saved.model.config, mels.shape[1], saved.model.num_classes).eval()
     untrained.set_statistics(saved.model.mel_mean_M, saved.model.mel_std_M)
-    mel_BMT = repeat_short_clips(torch.from_numpy(mels.astype(np.float32)))
-    return {
-        "embeddings": _embeddings(predict_outputs(saved.model, mels, with_embeddings=True)),
-        "embeddings before training": _embeddings(predict_outputs(untrained, mels, with_embeddings=True)),
-        "texture statistics": texture_statistics(mel_BMT).numpy(),
-        "MFCCs": mean_mfccs(mel_BMT.numpy()),
+    assert saved.model.texture is not None
+    functions = {
+        CLIP_EMBEDDINGS: lambda mel_BMT: saved.model.embed_and_classify(mel_BMT)[0],
+        "network": saved.model.embed,
+        "network before training": untrained.embed,
+        "texture statistics": saved.model.texture.statistics,
     }
-
-
-def _embeddings(outputs: Any) -> np.ndarray:
-    assert outputs.embeddings is not None
-    return np.asarray(outputs.embeddings)
+    mel_BMT = repeat_short_clips(torch.from_numpy(mels.astype(np.float32)))
+    with torch.inference_mode():
+        result = {
+            name: torch.cat([function(part_BMT) for part_BMT in mel_BMT.split(8)]).numpy()
+            for name, function in functions.items()
+        }
+    return result | {"MFCCs": mean_mfccs(mel_BMT.numpy())}
 
 
 def mean_mfccs(mels: np.ndarray) -> np.ndarray:
@@ -100,22 +104,53 @@ def mean_mfccs(mels: np.ndarray) -> np.ndarray:
     return np.concatenate([mfccs.mean(axis=2), mfccs.std(axis=2)], axis=1)
 
 
-def accuracies(values: np.ndarray, labels: np.ndarray, folds: np.ndarray, labeled: int) -> np.ndarray:
-    """Return the accuracy on each fold, the mean over choices of the labeled clips `[shape=(folds,)]`."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
+def centered(values: np.ndarray, known: np.ndarray, one_scale: bool) -> np.ndarray:
+    """Return features without mean, and with variance 1 each, or in the mean over all of them.
 
+    Args:
+        values: features `[shape=(N, K)]`.
+        known: rows from which means and variances are taken.
+        one_scale: all are divided by the same number.
+    """
+    values = values - values[known].mean(axis=0)
+    variance = values[known].var(axis=0)
+    return values / np.sqrt(variance.mean() if one_scale else np.maximum(variance, 1e-12))
+
+
+def by_regression(known: np.ndarray, labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the classes that logistic regression on some features predicts for others."""
+    from sklearn.linear_model import LogisticRegression
+
+    return np.asarray(LogisticRegression(max_iter=1000).fit(known, labels).predict(values))
+
+
+def by_cosine(known: np.ndarray, labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the classes whose mean over some features has the greatest cosine similarity to others."""
+    classes = np.unique(labels)
+    unit = known / np.linalg.norm(known, axis=1, keepdims=True)
+    means = np.stack([unit[labels == label].mean(axis=0) for label in classes])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    return np.asarray(classes[(values @ means.T).argmax(axis=1)])
+
+
+PREDICTORS = {"logistic regression": by_regression, "nearest class mean": by_cosine}
+
+
+def accuracies(
+    predict: Predictor, values: np.ndarray, labels: np.ndarray, folds: np.ndarray, labeled: int, name: str
+) -> np.ndarray:
+    """Return the accuracy on each fold, the mean over choices of the labeled clips `[shape=(folds,)]`."""
     scores = np.zeros((len(FOLDS), DRAWS))
     for row, fold in enumerate(FOLDS):
         others, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        scaled = StandardScaler().fit(values[others]).transform(values)
+        scaled = centered(values, others, one_scale=name == CLIP_EMBEDDINGS)
         for draw in range(DRAWS):
             rng = np.random.default_rng([fold, draw])
             shuffled = rng.permutation(others)
             chosen = [shuffled[labels[shuffled] == label][:labeled] for label in np.unique(labels)]
             rows = np.concatenate(chosen)
-            model = LogisticRegression(max_iter=1000).fit(scaled[rows], labels[rows])
-            scores[row, draw] = model.score(scaled[held_out], labels[held_out])
+            predicted = predict(scaled[rows], labels[rows], scaled[held_out])
+            scores[row, draw] = (predicted == labels[held_out]).mean()
     return scores.mean(axis=1)
 
 
@@ -128,8 +163,11 @@ def score_half(run: Path, shards: Path) -> dict[str, dict[int, list[float]]]:
     mels = np.stack([dataset.mels[row] for row in originals])
     labels, folds = dataset.labels[originals], dataset.table["fold"].to_numpy()[originals]
     return {
-        name: {count: accuracies(values, labels, folds, count).tolist() for count in LABELED}
+        f"{name}, {method}": {
+            count: accuracies(predict, values, labels, folds, count, name).tolist() for count in LABELED
+        }
         for name, values in features(run, mels).items()
+        for method, predict in PREDICTORS.items()
     }
 
 

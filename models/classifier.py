@@ -6,10 +6,12 @@ K channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones import build_backbone
@@ -20,6 +22,9 @@ from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
 from models.texture import TextureHead
+
+# Of texture statistics that differ by less from their means, all in all, the difference is rounding.
+MIN_DEVIATIONS = 0.1
 
 
 class Classifier(nn.Module):
@@ -131,8 +136,8 @@ class Classifier(nn.Module):
 
     @property
     def embedding_dim(self) -> int:
-        """Size of a clip embedding."""
-        return self.config.embedding_dim
+        """Size of a clip embedding: of that of the network and, if there are any, texture statistics."""
+        return self.config.embedding_dim + (0 if self.texture is None else self.texture.num_statistics)
 
     @property
     def repeats_short_clips(self) -> bool:
@@ -163,29 +168,36 @@ class Classifier(nn.Module):
                 statistics of their masks.
         """
         mel_BMT = self._repeated(mel_BMT, is_repeated)
-        embedding_BK = self.embed(mel_BMT, is_repeated=True)
-        logits_BHC = self._classify(embedding_BK, mel_BMT if texture_BMT is None else texture_BMT)
+        logits = [self.head(self.embed(mel_BMT, is_repeated=True))]
+        if self.texture is not None:
+            logits.append(self.texture(mel_BMT if texture_BMT is None else texture_BMT))
+        logits_BHC = torch.stack(logits, dim=1)
         return logits_BHC if separate_heads else logits_BHC.mean(dim=1)
 
     def embed_and_classify(self, mel_BMT: Tensor, is_repeated: bool = False) -> tuple[Tensor, Tensor]:
-        """Return clip embeddings `[shape=(B, embedding_dim)]` and logits; arguments as `embed`."""
+        """Return clip embeddings, of length 1 `[shape=(B, embedding_dim)]`, and logits; arguments as `embed`.
+
+        A clip embedding is that of the network and, if a head sees them, texture statistics, both of the same
+        length: its cosine similarity is the mean of theirs.
+        """
         mel_BMT = self._repeated(mel_BMT, is_repeated)
         embedding_BK = self.embed(mel_BMT, is_repeated=True)
-        return embedding_BK, self._classify(embedding_BK, mel_BMT).mean(dim=1)
-
-    def _classify(self, embedding_BK: Tensor, texture_BMT: Tensor) -> Tensor:
-        """Return the logits of each head `[shape=(B, H, C)]`."""
-        heads = [self.head(embedding_BK)]
+        parts, logits = [F.normalize(embedding_BK.float(), dim=1)], [self.head(embedding_BK)]
         if self.texture is not None:
-            heads.append(self.texture(texture_BMT))
-        return torch.stack(heads, dim=1)
+            statistics_BK = self.texture.statistics(mel_BMT)
+            parts.append(F.normalize(statistics_BK.float(), dim=1, eps=MIN_DEVIATIONS))
+            logits.append(self.texture.classify(statistics_BK))
+        return torch.cat(parts, dim=1) / math.sqrt(len(parts)), torch.stack(logits, dim=1).mean(dim=1)
 
     def embed(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
-        """Return clip embeddings `[shape=(B, embedding_dim)]` of spectrograms in dB.
+        """Return what the network computes the classes from, for spectrograms in dB.
 
         Args:
             mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
             is_repeated: short clips have been repeated already, as by the augmentation in training.
+
+        Returns:
+            at least 0 `[shape=(B, config.embedding_dim)]`.
         """
         mel_BMT = self._repeated(mel_BMT, is_repeated)
         level_BMT = (mel_BMT - self.mel_mean_M[:, None]) / self.mel_std_M[:, None]

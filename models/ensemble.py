@@ -57,14 +57,16 @@ class Ensemble(nn.Module):
     def embed_and_classify(self, mel_BMT: Tensor, is_repeated: bool = False) -> tuple[Tensor, Tensor]:
         """Return the embeddings of all members, one after the other `[shape=(B, embedding_dim)]`, and logits.
 
-        Those of different members have nothing in common, so that their mean would say little.
+        Those of different members have nothing in common, so that their mean would say little. Together they
+        have length 1 as well.
         """
         embeddings, logits = [], []
         for member in self._classifiers:
             embedding_BK, logits_BC = member.embed_and_classify(mel_BMT, is_repeated)
             embeddings.append(embedding_BK)
             logits.append(logits_BC.float() / member.temperature)
-        return torch.cat(embeddings, dim=1), logits_of_mean(logits, self.multi_label)
+        embedding_BK = torch.cat(embeddings, dim=1) / math.sqrt(len(embeddings))
+        return embedding_BK, logits_of_mean(logits, self.multi_label)
 
 
 def logits_of_mean(logits: Sequence[Tensor], multi_label: bool) -> Tensor:

@@ -35,7 +35,7 @@ class ClassifierConfig(Config):
     convs_per_block: int = Field(2, ge=1, le=4)
     """Convolutions per block; resnet-se and mobilenet: two for each unit."""
     embedding_dim: int = Field(256, ge=1)
-    """Size of the clip embedding fed to the head."""
+    """Size of the embedding that the head of the network classifies."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout probability in the head."""
     padding: Literal["repeat", "silence"] = "repeat"

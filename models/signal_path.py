@@ -1,12 +1,12 @@
-"""From samples to spectrograms and probabilities inside a network, for models that run without melray.
+"""From samples to spectrograms inside a network, for models that run without melray.
 
-Equal to `trim_silence` and `fix_length` of `pipeline/audio/waveform.py`, `LogMel` of `pipeline/audio/mel.py`
-and `predict_probabilities` of `pipeline/classifier/inference.py`, within the rounding of single precision.
-Only operations that every runtime has: the Fourier transform is two matrix products, which on a CPU take half
-the time of ONNX's STFT, and a tenth of one product with the whole transform.
+Equal to `trim_silence` and `fix_length` of `pipeline/audio/waveform.py` and `LogMel` of
+`pipeline/audio/mel.py`, within the rounding of single precision. Only operations that every runtime has: the
+Fourier transform is two matrix products, which on a CPU take half the time of ONNX's STFT, and a tenth of one
+product with the whole transform.
 
 Shape suffixes: B batch, N samples of a sound, L samples of a clip, M mel bands, T frames, S samples of a
-window, C classes.
+window.
 """
 
 from __future__ import annotations
@@ -120,18 +120,6 @@ class MelPower(nn.Module):
         hops_T = torch.arange(self.num_frames, device=clip_BL.device) * (self.hop_length // block)
         index_TS = hops_T[:, None] + torch.arange(size // block, device=clip_BL.device)
         return blocks[:, index_TS.flatten()].unflatten(1, (self.num_frames, -1)).flatten(2)
-
-
-class AudioClassifier(nn.Module):
-    """Spectrograms to calibrated probabilities `[shape=(B, C)]`, as `melray predict` computes them."""
-
-    def __init__(self, network: nn.Module, temperature: float, multi_label: bool):
-        super().__init__()
-        self.network, self.temperature, self.multi_label = network, temperature, multi_label
-
-    def forward(self, mel_BMT: Tensor) -> Tensor:
-        logits_BC = self.network(mel_BMT) / self.temperature
-        return logits_BC.sigmoid() if self.multi_label else logits_BC.softmax(1)
 
 
 def sounding_part(samples_BN: Tensor, trim: TrimSettings) -> tuple[Tensor, Tensor]:

@@ -46,8 +46,28 @@ class TextureHead(nn.Module):
 
     def forward(self, mel_BMT: Tensor) -> Tensor:
         """Return logits `[shape=(B, C)]` of spectrograms in dB `[shape=(B, n_mels, num_frames)]`."""
+        return self.classify(self.statistics(mel_BMT))
+
+    def statistics(self, mel_BMT: Tensor) -> Tensor:
+        """Return texture statistics in standard deviations from their means over the training data.
+
+        Args:
+            mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
+
+        Returns:
+            in [-`MAX_DEVIATIONS`, `MAX_DEVIATIONS`] `[shape=(B, num_statistics)]`.
+        """
         statistics_BK = (texture_statistics(mel_BMT) - self.mean_K) / self.std_K
-        return self.layers(self.features(statistics_BK.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)))
+        return statistics_BK.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+
+    def classify(self, statistics_BK: Tensor) -> Tensor:
+        """Return logits `[shape=(B, C)]` of what `statistics` returns."""
+        return self.layers(self.features(statistics_BK))
+
+    @property
+    def num_statistics(self) -> int:
+        """Number of statistics."""
+        return len(self.mean_K)
 
     def set_statistics(self, mean_K: Tensor, std_K: Tensor) -> None:
         """Set mean and standard deviation of each statistic over the training data."""

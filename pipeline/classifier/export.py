@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from models.signal_path import AudioClassifier
+from models.exported_classifier import ExportedClassifier
 from pipeline.audio.signal_path import signal_path
 from pipeline.classifier.export_checks import (
     describe_latency,
     describe_sounds,
-    largest_difference,
+    largest_differences,
     quantization_loss,
 )
 from pipeline.classifier.export_clips import RunClips, load_run_clips, read_sounds, synthetic_sounds
@@ -31,13 +31,13 @@ from pipeline.training.export.config import ExportConfig
 from pipeline.training.export.metadata import as_texts, common_metadata
 from pipeline.training.export.onnx_model import file_content, join, to_onnx
 from pipeline.training.export.output_file import check_output, write_output
-from pipeline.training.export.runtime import Run, run_onnx, run_program
+from pipeline.training.export.runtime import ExportedModel, run_onnx, run_program
 from pipeline.training.export.torch_program import batch_axis, export_program, program_content
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# Difference of a probability from which on a model is not the same.
+# Difference of a probability, or of a value of an embedding, from which on a model is not the same.
 MAX_DIFFERENCE = 1e-3
 
 
@@ -57,26 +57,33 @@ def export_classifier(config: ExportConfig) -> None:
         )
     clips = _find_clips(config, saved)
     metadata = as_texts(classifier_metadata(config, saved))
-    content, run, result = _build(config, saved, clips, metadata)
+    content, exported, result = _build(config, saved, clips, metadata)
     write_output(config, content)
-    print("\n".join([_check(config, saved, clips, run), *result, describe_latency(saved, run, config.trim)]))
+    check = _check(config, saved, clips, exported)
+    print("\n".join([check, *result, describe_latency(saved, exported, config.trim)]))
     print(f"model: {config.out} ({len(content) / 1e6:.1f} MB)", flush=True)
 
 
-def _check(config: ExportConfig, saved: PredictorModel, clips: RunClips | None, run: Run) -> str:
-    """Return the largest difference from melray in one line; warn if it is too large."""
+def _check(
+    config: ExportConfig, saved: PredictorModel, clips: RunClips | None, exported: ExportedModel
+) -> str:
+    """Return the largest differences from melray in one line; warn if they are too large."""
     features = saved.metadata.features
     sounds = [] if clips is None else read_sounds(clips, features)
     synthetic = list(synthetic_sounds(features))
-    difference = largest_difference(saved, run, sounds + synthetic, config.trim)
+    differences = largest_differences(saved, exported, sounds + synthetic, config.trim)
     names = describe_sounds(len(sounds), len(synthetic), "clips" if clips is None else clips.description)
-    if difference > MAX_DIFFERENCE and config.quantize is None:
-        logger.warning(
-            "%s: a probability differs by %.2g from that of melray: check it before use",
-            config.out,
-            difference,
-        )
-    return f"largest difference from `melray predict`: {difference:.1e} ({names})"
+    if config.quantize is None:
+        for output, difference in differences.items():
+            if difference > MAX_DIFFERENCE:
+                logger.warning(
+                    "%s: %s differ by up to %.2g from those of melray: check them before use",
+                    config.out,
+                    output,
+                    difference,
+                )
+    texts = ", ".join(f"{output} {difference:.1e}" for output, difference in differences.items())
+    return f"largest difference from `melray predict`: {texts} ({names})"
 
 
 def classifier_metadata(config: ExportConfig, saved: PredictorModel) -> dict[str, Any]:
@@ -85,7 +92,9 @@ def classifier_metadata(config: ExportConfig, saved: PredictorModel) -> dict[str
     trims = config.trim and metadata.features.trim_db is not None
     return common_metadata(metadata, predictor_digest(config.run)) | {
         "input": "samples: float32 [batch, num_samples], mono, full scale 1",
-        "output": "probabilities: float32 [batch, classes]",
+        "output": "probabilities: float32 [batch, classes]"
+        + ("; embeddings: float32 [batch, embedding_dim]" if config.embeddings else ""),
+        "embedding_dim": saved.model.embedding_dim if config.embeddings else None,
         "max_seconds": config.max_seconds,
         "trim_db": metadata.features.trim_db if trims else None,
         "multi_label": metadata.multi_label,
@@ -108,7 +117,7 @@ def _find_clips(config: ExportConfig, saved: PredictorModel) -> RunClips | None:
 
 def _build(
     config: ExportConfig, saved: PredictorModel, clips: RunClips | None, metadata: Mapping[str, str]
-) -> tuple[bytes, Run, list[str]]:
+) -> tuple[bytes, ExportedModel, list[str]]:
     """Return the content of the file, the model in it as a function, and lines to print."""
     parts = ClassifierParts(config, saved)
     with _report_tracing():
@@ -141,7 +150,7 @@ class ClassifierParts:
     def __init__(self, config: ExportConfig, saved: PredictorModel):
         features = saved.metadata.features
         self._signal = signal_path(features, config.trim)
-        self._network = AudioClassifier(saved.model, saved.model.temperature, saved.model.multi_label).eval()
+        self._network = ExportedClassifier(saved.model, config.embeddings).eval()
         max_samples = round(config.max_seconds * features.mel.sample_rate)
         self._sample_axes = [{0: batch_axis(), 1: Dim("num_samples", min=1, max=max_samples)}]
         self._samples = (torch.zeros(2, features.num_samples + 1),)
@@ -157,13 +166,13 @@ class ClassifierParts:
 
     def onnx(self) -> ModelProto:
         """Return both as one ONNX model."""
-        return to_onnx(self._model, self._samples, self._sample_axes, ["samples"], "probabilities")
+        return to_onnx(self._model, self._samples, self._sample_axes, ["samples"], self._network.output_names)
 
     def separate_onnx(self) -> tuple[ModelProto, ModelProto]:
         """Return signal path and network as ONNX models."""
         return (
-            to_onnx(self._signal, self._samples, self._sample_axes, ["samples"], "mel"),
-            to_onnx(self._network, self._mels, [{0: batch_axis()}], ["mel"], "probabilities"),
+            to_onnx(self._signal, self._samples, self._sample_axes, ["samples"], ["mel"]),
+            to_onnx(self._network, self._mels, [{0: batch_axis()}], ["mel"], self._network.output_names),
         )
 
 

@@ -12,12 +12,13 @@ from pipeline.audio.features import FeatureConfig, spectrogram
 from pipeline.audio.waveform import trim_silence
 from pipeline.classifier.evaluation_rows import check_classes
 from pipeline.classifier.export_clips import RunClips
-from pipeline.classifier.inference import predict_probabilities
+from pipeline.classifier.inference import predict_outputs
+from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.predictor_model import PredictorModel
 from pipeline.data.label_sets import label_sets, row_labels
 from pipeline.data.loader import batch_slices
 from pipeline.io.text import plural
-from pipeline.training.export.runtime import Run, milliseconds_per_call
+from pipeline.training.export.runtime import ExportedModel, milliseconds_per_call
 
 BATCH_SIZE = 16
 
@@ -47,27 +48,41 @@ def predict_sound(saved: PredictorModel, samples: np.ndarray, trim: bool) -> np.
 
     `samples` are not trimmed; `trim` is whether they must be, where the settings of the run trim them.
     """
+    probabilities: np.ndarray = _sound_outputs(saved, samples, trim).probabilities[0]
+    return probabilities
+
+
+def _sound_outputs(
+    saved: PredictorModel, samples: np.ndarray, trim: bool, with_embeddings: bool = False
+) -> Outputs:
     features = saved.metadata.features
     if trim and features.trim_db is not None:
         samples = trim_silence(samples, features.trim_db)
-    result: np.ndarray = predict_probabilities(saved.model, spectrogram(samples, features)[None])[0]
-    return result
+    mels = spectrogram(samples, features)[None]
+    return predict_outputs(saved.model, mels, with_embeddings=with_embeddings)
 
 
-def largest_difference(saved: PredictorModel, run: Run, sounds: Sequence[np.ndarray], trim: bool) -> float:
-    """Return the largest difference of a probability of an exported model over some sounds."""
-    return max(
-        float(np.abs(run(samples[None])[0] - predict_sound(saved, samples, trim)).max()) for samples in sounds
-    )
+def largest_differences(
+    saved: PredictorModel, exported: ExportedModel, sounds: Sequence[np.ndarray], trim: bool
+) -> dict[str, float]:
+    """Return the largest difference of each output of an exported model over some sounds, by its name."""
+    differences: dict[str, float] = {}
+    for samples in sounds:
+        outputs = exported.outputs(samples[None])
+        expected = _sound_outputs(saved, samples, trim, len(outputs) > 1)._asdict()
+        for (name, values), actual in zip(expected.items(), outputs, strict=False):
+            differences[name] = max(differences.get(name, 0.0), float(np.abs(actual - values).max()))
+    return differences
 
 
-def describe_latency(saved: PredictorModel, run: Run, trim: bool) -> str:
+def describe_latency(saved: PredictorModel, exported: ExportedModel, trim: bool) -> str:
     """Return the time for a clip of exported model and melray, on one thread, in one line."""
     features = saved.metadata.features
     clip = synthetic_clip(features)
-    exported = milliseconds_per_call(lambda: run(clip[None]))
-    own = milliseconds_per_call(lambda: predict_sound(saved, clip, trim))
-    return f"time for a clip of {features.seconds:g} s on one thread: {exported:.1f} ms, melray {own:.1f} ms"
+    exported_ms = milliseconds_per_call(lambda: exported(clip[None]))
+    melray_ms = milliseconds_per_call(lambda: predict_sound(saved, clip, trim))
+    times = f"{exported_ms:.1f} ms, melray {melray_ms:.1f} ms"
+    return f"time for a clip of {features.seconds:g} s on one thread: {times}"
 
 
 def synthetic_clip(features: FeatureConfig) -> np.ndarray:
@@ -75,7 +90,9 @@ def synthetic_clip(features: FeatureConfig) -> np.ndarray:
     return 0.1 * np.random.default_rng(0).standard_normal(features.num_samples).astype(np.float32)
 
 
-def quantization_loss(saved: PredictorModel, clips: RunClips, float32: Run, int8: Run) -> QuantizationLoss:
+def quantization_loss(
+    saved: PredictorModel, clips: RunClips, float32: ExportedModel, int8: ExportedModel
+) -> QuantizationLoss:
     """Compare two networks, from spectrograms to probabilities, on the compared clips of a run.
 
     Raises:
@@ -83,7 +100,7 @@ def quantization_loss(saved: PredictorModel, clips: RunClips, float32: Run, int8
     """
     dataset, rows, names = clips.dataset, clips.compared, saved.metadata.class_names
     check_classes(dataset, rows, saved)
-    expected, actual = (_probabilities(run, dataset.mels, rows) for run in (float32, int8))
+    expected, actual = (_probabilities(model, dataset.mels, rows) for model in (float32, int8))
     table = dataset.table.iloc[rows]
     if saved.metadata.multi_label:
         targets = label_sets(table, names, dataset.multi_label)[:]
@@ -105,9 +122,9 @@ def _average_precision(targets: np.ndarray, probabilities: np.ndarray) -> float:
     )
 
 
-def _probabilities(run: Run, mels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _probabilities(model: ExportedModel, mels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     batches = batch_slices(len(rows), BATCH_SIZE)
-    return np.concatenate([run(np.asarray(mels[rows[batch]], np.float32)) for batch in batches])
+    return np.concatenate([model(np.asarray(mels[rows[batch]], np.float32)) for batch in batches])
 
 
 def describe_sounds(real: int, synthetic: int, clips: str) -> str:

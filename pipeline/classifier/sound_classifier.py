@@ -178,12 +178,13 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
     ) -> np.ndarray:
         """Return the clip embedding of a sound, float32 `[shape=(embedding_dim,)]`.
 
-        It is what the network computes the classes from: similar sounds have similar embeddings. Those of
-        several models that predict together come one after the other.
+        It is what the classes are computed from, the embedding of the network and texture statistics: similar
+        sounds have similar ones. Those of several models that predict together come one after the other. It
+        has length 1; a mean over windows or time shifts is shorter.
 
         Example:
             >>> a, b = classifier.embed("dog_1.wav"), classifier.embed("dog_2.wav")
-            >>> a @ b / np.linalg.norm(a) / np.linalg.norm(b)  # cosine similarity
+            >>> a @ b  # cosine similarity
 
         Args:
             sound: as for `predict`.

@@ -16,13 +16,13 @@ from pipeline.training.export.config import ExportConfig
 from pipeline.training.export.metadata import as_texts, common_metadata
 from pipeline.training.export.onnx_model import file_content, to_onnx
 from pipeline.training.export.output_file import check_output, write_output
-from pipeline.training.export.runtime import Run, milliseconds_per_call, run_onnx, run_program
+from pipeline.training.export.runtime import ExportedModel, milliseconds_per_call, run_onnx, run_program
 from pipeline.training.export.torch_program import batch_axis, export_program, program_content
 from pipeline.training.model_file import GeneratorMetadata, SavedGenerator, load_generator, model_digest
 
-INPUTS, OUTPUT = ("latent", "noise", "label"), "mel"
+INPUTS, OUTPUTS = ("latent", "noise", "label"), ("mel",)
 # Settings that only classifiers have.
-CLASSIFIER_SETTINGS = ("quantize", "trim", "max_seconds", "shards")
+CLASSIFIER_SETTINGS = ("quantize", "trim", "max_seconds", "shards", "embeddings")
 # Clips of the check, each with a seed of its own.
 CHECKED_CLIPS = 4
 
@@ -37,13 +37,14 @@ def export_generator(config: ExportConfig) -> None:
     for name in CLASSIFIER_SETTINGS:
         value = getattr(config, name)
         if value != ExportConfig.model_fields[name].default:
-            flag = "--no-trim" if name == "trim" else f"--{name.replace('_', '-')} {value}"
+            flag = {"trim": "--no-trim", "embeddings": "--embeddings"}.get(name)
+            flag = flag or f"--{name.replace('_', '-')} {value}"
             raise UserError(f"{flag}: {config.run} holds a generator, which is exported without; drop it")
     check_output(config)
     saved = load_generator(config.run)
-    content, run = _build(config, saved)
+    content, exported = _build(config, saved)
     write_output(config, content)
-    difference, milliseconds = _check(saved, run)
+    difference, milliseconds = _check(saved, exported)
     print(f"largest difference from `melray generate`: {difference:.1e} dB ({CHECKED_CLIPS} seeds)")
     print(f"time for a spectrogram on one thread: {milliseconds:.1f} ms")
     print("the vocoder is not inside: the output is a spectrogram in dB (docs/export.md#generators)")
@@ -64,7 +65,7 @@ def generator_metadata(metadata: GeneratorMetadata, digest: str) -> dict[str, An
     }
 
 
-def _build(config: ExportConfig, saved: SavedGenerator) -> tuple[bytes, Run]:
+def _build(config: ExportConfig, saved: SavedGenerator) -> tuple[bytes, ExportedModel]:
     """Return the content of the file, and the model in it as a function."""
     model, features = saved.model, saved.metadata.features
     network = ExportedGenerator(model, 10 * math.log10(AMIN), features.mel.top_db).eval()
@@ -75,15 +76,15 @@ def _build(config: ExportConfig, saved: SavedGenerator) -> tuple[bytes, Run]:
     if config.resolved_format == "torch":
         content = program_content(export_program(network, example, axes), metadata)
         return content, run_program(content)
-    content = file_content(to_onnx(network, example, axes, INPUTS, OUTPUT), metadata)
+    content = file_content(to_onnx(network, example, axes, INPUTS, OUTPUTS), metadata)
     return content, run_onnx(content)
 
 
-def _check(saved: SavedGenerator, run: Run) -> tuple[float, float]:
+def _check(saved: SavedGenerator, exported: ExportedModel) -> tuple[float, float]:
     """Return the largest difference from melray in dB, and the time for a spectrogram in milliseconds."""
     latents = latents_from_seeds(saved.model, range(CHECKED_CLIPS))
     labels = np.arange(CHECKED_CLIPS) % saved.model.num_classes
     arrays = latents.z_BZ.numpy(), latents.noise_BMT.numpy(), labels
     expected = generate_mels(saved.model, latents, labels, saved.metadata.features.mel)
-    difference = float(np.abs(run(*arrays) - expected).max())
-    return difference, milliseconds_per_call(lambda: run(*(values[:1] for values in arrays)))
+    difference = float(np.abs(exported(*arrays) - expected).max())
+    return difference, milliseconds_per_call(lambda: exported(*(values[:1] for values in arrays)))

@@ -39,9 +39,8 @@ class PredictConfig(DecodeConfig, DeviceConfig, WindowOutputConfig, CardSettings
     """Split longer clips into at most N windows and average; 1 uses the center crop, as evaluation does. Not
     for `--window`, which predicts all windows."""
     embeddings: bool = False
-    """Add a column `embedding` to predictions.parquet, with --window to windows.parquet: the clip embedding
-    from which the network computes the classes, to search for similar sounds, group them, or train other
-    models on."""
+    """Add a column `embedding` to predictions.parquet, with --window to windows.parquet: what the classes are
+    computed from, to search for similar sounds, group them, or train other models on."""
     workers: int | None = Field(None, ge=1)
     """Parallel workers (default: one per CPU, or one per GPU; with GPUs, CPUs compute the spectrograms)."""
     precision: Literal["fp32", "bf16"] = "fp32"

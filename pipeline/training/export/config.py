@@ -34,6 +34,8 @@ class ExportConfig(Config):
     max_seconds: float = Field(600.0, gt=0, le=86_400)
     """Classifiers: maximum length of the input in seconds; longer ones than a clip are cropped to their
     center."""
+    embeddings: bool = False
+    """Classifiers: add a second output, the clip embedding of each sound, as `predict --embeddings`."""
     shards: PathOrURI | None = None
     """Classifiers: the run's own shards, if they have been moved since training; some of their clips are used
     to check and to quantize the model."""

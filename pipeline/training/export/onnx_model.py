@@ -33,16 +33,20 @@ def check_onnx() -> None:
 
 
 def to_onnx(
-    module: nn.Module, example: tuple[Any, ...], axes: Sequence[Axes], inputs: Sequence[str], output: str
+    module: nn.Module,
+    example: tuple[Any, ...],
+    axes: Sequence[Axes],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
 ) -> ModelProto:
     """Convert a module in evaluation mode.
 
     Args:
-        module: the module, with one output.
+        module: the module.
         example: example inputs; axes that vary must be longer than one.
         axes: varying axes of each input, as for `export_program`.
         inputs: names of the inputs.
-        output: name of the output.
+        outputs: names of the outputs.
     """
     import torch
 
@@ -52,7 +56,7 @@ def to_onnx(
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
-            output_names=[output],
+            output_names=list(outputs),
             verbose=False,
         )
     assert program is not None

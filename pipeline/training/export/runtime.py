@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 
-# One or several input arrays to the output array.
-Run = Callable[..., np.ndarray]
 # Calls that are timed, after one that is not, and the seconds after which no further one begins.
 TIMED_CALLS, MAX_TIMED_S = 30, 5.0
 
 
-def run_onnx(content: bytes) -> Run:
-    """Return a function that runs an ONNX model by ONNX Runtime on a CPU."""
+@dataclass(frozen=True)
+class ExportedModel:
+    """An exported model, loaded; a call returns its first output."""
+
+    outputs: Callable[..., Sequence[np.ndarray]]
+    """Returns all outputs of one or several inputs."""
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        return self.outputs(*inputs)[0]
+
+
+def run_onnx(content: bytes) -> ExportedModel:
+    """Load an ONNX model, to be run by ONNX Runtime on a CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -26,23 +36,19 @@ def run_onnx(content: bytes) -> Run:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 
-    def run(*inputs: np.ndarray) -> np.ndarray:
-        result: np.ndarray = session.run(None, dict(zip(names, inputs, strict=True)))[0]
-        return result
-
-    return run
+    return ExportedModel(lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True))))
 
 
-def run_program(content: bytes) -> Run:
-    """Return a function that runs a program of `torch.export`."""
+def run_program(content: bytes) -> ExportedModel:
+    """Load a program of `torch.export`."""
     module: Any = torch.export.load(io.BytesIO(content)).module()
 
-    def run(*inputs: np.ndarray) -> np.ndarray:
+    def outputs(*inputs: np.ndarray) -> list[np.ndarray]:
         with torch.no_grad():
-            result: np.ndarray = module(*map(torch.from_numpy, inputs)).numpy()
-        return result
+            result = module(*map(torch.from_numpy, inputs))
+        return [value.numpy() for value in (result if isinstance(result, tuple) else (result,))]
 
-    return run
+    return ExportedModel(outputs)
 
 
 def milliseconds_per_call(work: Callable[[], Any]) -> float:

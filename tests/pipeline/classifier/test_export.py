@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from models.config import ConfigError
 from pipeline.audio.decode import decode
 from pipeline.audio.features import FeatureConfig
 from pipeline.audio.mel import MelConfig
-from pipeline.classifier.export import ClassifierParts, export_classifier
+from pipeline.classifier.export import ClassifierParts, classifier_metadata, export_classifier
 from pipeline.classifier.export_checks import predict_sound
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.predictor_model import load_predictor, predictor_digest
+from pipeline.classifier.sound_classifier import SoundClassifier
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.distributed.batch_job import run_in_process
 from pipeline.io.errors import UserError
 from pipeline.training.export.config import ExportConfig
 from pipeline.training.export.quantization import quantize_int8
-from pipeline.training.export.runtime import run_onnx
+from pipeline.training.export.runtime import run_onnx, run_program
 from tests.helpers.audio_formats import RATE, noise, sine, write_valid_files
 from tests.helpers.exported import run_torch_program, save_random_classifier
 from tests.helpers.sounds import train_config
@@ -94,6 +96,32 @@ def test_onnx_model_predicts_odd_audio_as_melray(
     for path, probabilities in expected.items():
         (actual,) = session(decode(path, RATE)[None])
         np.testing.assert_allclose(actual, probabilities, atol=TOLERANCE, err_msg=path.name)
+
+
+@pytest.mark.parametrize("ending", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
+def test_embeddings_are_a_second_output(
+    run: Path, odd_audio: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = export(run, tmp_path / f"model.{ending}", embeddings=True, max_seconds=30).read_bytes()
+    assert re.search(r"melray predict`: probabilities .*e-.*, embeddings .*e-", capsys.readouterr().out)
+    classifier = SoundClassifier(run, device="cpu")
+    model = run_onnx(content) if ending == "onnx" else run_program(content)
+    for path in sorted(odd_audio.iterdir()):
+        samples = decode(path, RATE)
+        probabilities, embeddings = model.outputs(samples[None])
+        expected = classifier.embed(samples, RATE)
+        assert embeddings.shape == (1, classifier.embedding_dim)
+        np.testing.assert_allclose(embeddings[0], expected, atol=TOLERANCE, err_msg=path.name)
+        expected = classifier.classify_samples(samples, RATE)
+        np.testing.assert_allclose(probabilities[0], expected, atol=TOLERANCE, err_msg=path.name)
+
+
+def test_file_states_its_embeddings(run: Path) -> None:
+    saved = load_predictor(run)
+    configs = [ExportConfig(run=run, out=Path("a.onnx"), embeddings=value) for value in (True, False)]
+    facts = [classifier_metadata(config, saved) for config in configs]
+    assert [fact["embedding_dim"] for fact in facts] == [saved.model.embedding_dim, None]
+    assert ["embeddings" in fact["output"] for fact in facts] == [True, False]
 
 
 @needs_timm

@@ -235,4 +235,4 @@ def test_shifts_and_models_have_means_and_all_embeddings(
     both = SoundClassifier(tmp_path, device="cpu")
     parts = [SoundClassifier(path, device="cpu").embed_mels(mels) for path in members]
     assert both.embedding_dim == 2 * classifier.embedding_dim
-    np.testing.assert_allclose(both.embed_mels(mels), np.concatenate(parts, axis=1), atol=1e-6)
+    np.testing.assert_allclose(both.embed_mels(mels), np.concatenate(parts, axis=1) / np.sqrt(2), atol=1e-6)

@@ -81,6 +81,7 @@ def test_torch_generator_returns_spectrograms_of_melray(gan: Path, tmp_path: Pat
         ({"quantize": "int8"}, "--quantize int8"),
         ({"trim": False}, "--no-trim"),
         ({"max_seconds": 10.0}, "--max-seconds 10.0"),
+        ({"embeddings": True}, "--embeddings"),
     ],
 )
 def test_settings_of_classifiers_are_refused(gan: Path, tmp_path: Path, settings: dict, flag: str) -> None:
