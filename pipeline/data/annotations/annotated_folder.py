@@ -17,6 +17,7 @@ from pipeline.data.annotations.file_search import RecordingIndex, annotation_nam
 from pipeline.data.clips import shown, shown_list, to_table
 from pipeline.data.labels import join_labels, split_labels
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
+from pipeline.data.sources.split_column import split_folder
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
@@ -60,8 +61,8 @@ def read_annotated_folder(
         annotations: folder of the annotation files; `auto`, or `data`: next to the recordings.
         label_column: column of the classes in tables.
         data_flag: command-line flag of `data`, for messages.
-        wanted: recordings whose events are read, by their `path` (default: all). Files of others are neither
-            read nor mentioned.
+        wanted: recordings whose events are read, by their `path` (default: all, but for those in folders of
+            other splits than the training split). Files of others are neither read nor mentioned.
 
     Raises:
         UserError: a folder or file cannot be read, or no recording has an annotation file.
@@ -71,15 +72,28 @@ def read_annotated_folder(
     if annotations != "auto" and is_elsewhere:
         tree = _open_annotations(annotations)
     all_ids = clips["clip_id"]
+    notes: list[str] = []
     if wanted is not None:
         clips = clips[clips["path"].isin(wanted["path"])]
+    else:
+        clips, notes = _training_clips(clips)
     files, warnings = _find_files(tree, all_ids, is_elsewhere, frozenset(clips["clip_id"]))
     events = _read_events(tree, files, label_column)
-    warnings += _unannotated_warning(clips["clip_id"], events, f"--annotations {annotations}")
+    warnings += notes + _unannotated_warning(clips["clip_id"], events, f"--annotations {annotations}")
     clips = clips[clips["clip_id"].isin(events.keys())].reset_index(drop=True)
     clips["label"] = [union_label(events[clip_id]) for clip_id in clips["clip_id"]]
     omitted = walk.omitted.warnings() if wanted is None else []
     return AnnotatedClips(clips, events, omitted + warnings)
+
+
+def _training_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the recordings outside of folders of held-out splits next to a training split, and a warning."""
+    folder = split_folder(clips["clip_id"])
+    if folder is None:
+        return clips, []
+    held_out = clips["clip_id"].map(folder.held_out)
+    count, names = plural((held_out != "").sum(), "recording"), sorted(set(held_out) - {""})
+    return clips[held_out == ""], [f"ignoring {count} in folders of other splits ({shown_list(names)})"]
 
 
 def recordings_below(data: Path, data_flag: str) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, row_value
-from pipeline.data.sources.split_column import split_folder, with_split_column
+from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
@@ -113,9 +113,6 @@ def read_event_table(
             FileFinder(folder if location is None else location.folder),
             label_is_optional=True,
             location=location,
-            split_folder=split_folder(columns, table_rows(path, flag))
-            if location is None
-            else location.split_folder,
             offset_column=offset,
             folder_column=(
                 first_column(names, (KALEIDOSCOPE_FOLDER,))
@@ -124,6 +121,7 @@ def read_event_table(
             ),
             recordings=RecordingNames(table.name, folder) if search else None,
         )
+        reader.find_split_folder(table_rows(path, flag), columns)
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import Row
-from pipeline.data.sources.split_column import split_folder, with_split_column
+from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.table_columns import (
     Columns,
     describe_columns,
@@ -59,14 +59,8 @@ def read_labeled_table(
             )
         columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
         folder = path.parent if location is None else location.folder
-        reader = TableReader(
-            table.name,
-            FileFinder(folder),
-            location=location,
-            split_folder=split_folder(columns, table_rows(path, "--data"))
-            if location is None
-            else location.split_folder,
-        )
+        reader = TableReader(table.name, FileFinder(folder), location=location)
+        reader.find_split_folder(table_rows(path, "--data"), columns)
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
         warnings = [*columns.split_notes, *reader.check_files(path, clips)]
         if location is None:

@@ -109,15 +109,13 @@ def _has_both_splits(counts: Iterable[str]) -> bool:
     return {"train", "held out"} <= set(map(split_of_value, counts))
 
 
-def split_folder(columns: Columns, rows: Iterable[Row]) -> SplitFolder | None:
-    """Return which folder in the paths of a table is their split; None if none is.
+def split_folder(paths: Iterable[str]) -> SplitFolder | None:
+    """Return which folder in some paths is their split; None if none is.
 
     It is the first one that names both training and held-out splits. One split alone may be all that there
-    is, or a class. Only of a table without a column of splits.
+    is, or a class.
     """
-    if columns.split is not None:
-        return None
-    parents = {_parent(row_value(values, columns.path)) for _, values in rows}
+    parents = set(map(_parent, paths))
     folders: defaultdict[int, set[str]] = defaultdict(set)
     for parent in parents:
         for depth, folder in enumerate(parent.split("/")):

@@ -24,7 +24,7 @@ from pipeline.data.sources.row_values import (
     row_chunks,
     row_value,
 )
-from pipeline.data.sources.split_column import SplitFolder, shown_split
+from pipeline.data.sources.split_column import SplitFolder, shown_split, split_folder
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import ListText
@@ -41,15 +41,28 @@ class TableReader:
     label_is_optional: bool = False
     location: AudioLocation | None = None
     """Where the files are, if not as the table writes their paths."""
-    split_folder: SplitFolder | None = None
-    """Which folder of a path is its split; only files of the training split are read."""
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
     held_out_files: list[str] = field(default_factory=list)
-    """Paths of the files in these rows, as the table writes them, but for those in folders of splits."""
+    """Paths of the files in these rows, as the table writes them."""
+    _split_folder: SplitFolder | None = None
+    """Which folder of a path is its split; only files of the training split are read."""
 
     def __post_init__(self) -> None:
         self._listed = ListedFiles(self.name, self.finder)
+
+    def find_split_folder(self, rows: Iterable[Row], columns: Columns) -> None:
+        """Find which folder in the paths of a table is their split, unless a column names the splits.
+
+        If none is, it is that of the location of the files.
+
+        Raises:
+            UserError: a name stands for several files.
+        """
+        self._split_folder = None if self.location is None else self.location.split_folder
+        if columns.split is None:
+            paths = (self.file_name(values, columns) for _, values in rows)
+            self._split_folder = split_folder(paths) or self._split_folder
 
     def read(
         self, rows: Iterable[Row], columns: Columns, read_again: Callable[[], Iterable[Row]]
@@ -108,8 +121,9 @@ class TableReader:
         if not row_value(values, columns.path):
             raise UserError(f"{self.name}, line {line}: path is empty")
         path = self.file_name(values, columns)
-        if self.split_folder is not None and (folder := self.split_folder.held_out(path)):
+        if self._split_folder is not None and (folder := self._split_folder.held_out(path)):
             self.held_out[folder] += 1
+            self.held_out_files.append(path)
             return None
         if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
             raise UserError(f"{self.name}, line {line}: label is empty")

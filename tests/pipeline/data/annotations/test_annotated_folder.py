@@ -128,6 +128,25 @@ def test_table_with_events_of_a_folder_is_read(tmp_path: Path):
     assert labels(read(tmp_path / "data", tmp_path / "events.csv")) == {"site/a.wav": "cat;dog"}
 
 
+@pytest.mark.parametrize("form", ["next to the recordings", "folder", "table of names"])
+def test_recordings_in_folders_of_other_splits_are_left_out(form: str, tmp_path: Path):
+    names = ["x/train/a", "x/test/b", "y/train/c", "y/val/d"]
+    touch(tmp_path / "data", *(f"{name}.wav" for name in names))
+    annotations: Path | str = "auto"
+    if form == "table of names":
+        rows = "".join(f"{name[-1]}.wav,1,2,dog\n" for name in names)
+        write(tmp_path, {"events.csv": f"Begin File,start,end,label\n{rows}"})
+        annotations = tmp_path / "events.csv"
+    else:
+        folder = tmp_path / ("data" if form == "next to the recordings" else "truth")
+        write(folder, {f"{name}.txt": DOG for name in names})
+        annotations = "auto" if form == "next to the recordings" else folder
+    manifest = read(tmp_path / "data", annotations)
+    assert labels(manifest) == {"x/train/a.wav": "dog", "y/train/c.wav": "dog"}
+    unit = "rows" if form == "table of names" else "recordings"
+    assert any(warning.startswith(f"ignoring 2 {unit} ") for warning in manifest.warnings)
+
+
 def test_annotations_of_a_table_raise(tmp_path: Path):
     touch(tmp_path, "a.wav")
     write(tmp_path, {"clips.csv": "path,label\na.wav,dog\n"})

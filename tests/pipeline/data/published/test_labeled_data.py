@@ -162,6 +162,30 @@ def test_rows_in_test_folder_are_held_out(tmp_path: Path):
         assert "ignoring 1 row of other splits ('test': 1)" in read.warnings
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize(
+    ("files", "paths"),
+    [
+        ("audio/{}", "audio/{}"),  # wherever in the paths of the table in a folder
+        ("audio/{}", "{}"),  # files below a folder that the table leaves out
+        ("audio/dog/{}", "{}"),  # in the folder of the class, which the table leaves out
+        ("{}", "{}"),
+    ],
+)
+@pytest.mark.parametrize("splits", [("train", "test"), ("dev", "eval")])
+def test_folders_of_both_splits_divide_wherever_the_files_are(
+    splits: tuple[str, str], files: str, paths: str, multi_label: bool, tmp_path: Path
+):
+    names = [f"{split}/{split}{number}.wav" for split in splits for number in (1, 2)]
+    text = "path,label\n" + "".join(f"{paths.format(name)},dog\n" for name in names)
+    root = write(tmp_path, "meta/clips.csv", text, *map(files.format, names))
+    for data in (root, root / "meta" / "clips.csv"):
+        manifest = read_manifest(data, ManifestConfig(multi_label=multi_label))
+        assert [Path(path).name for path in manifest.clips["path"]] == [f"{splits[0]}{n}.wav" for n in (1, 2)]
+        assert f"ignoring 2 rows of other splits ('{splits[1]}': 2)" in manifest.warnings
+        assert not any("without a row" in warning for warning in manifest.warnings)
+
+
 def test_missing_and_duplicate_files_are_reported(tmp_path: Path):
     write(tmp_path, "train.csv", "fname,label\na.wav,x\nb.wav,y\nc.wav,y\n", "audio/a.wav", "audio/b.wav")
     expected = f"1 of 3 listed files do not exist, e.g. '{tmp_path}/audio/c.wav'"
