@@ -47,7 +47,9 @@ def _listed_events(path: Path, recording: Path) -> list[Annotation]:
     """Return the events of a recording in a table: by its path from the table, or else by its name."""
     for folder, search in ((path.parent, False), (recording.parent, True)):
         with suppress(NoListedFileError):
-            listed = read_event_table(path, _FLAG, folder, None, with_times=True, search=search)
+            listed = read_event_table(
+                path, _FLAG, folder, None, with_times=True, search=search, all_splits=True
+            )
             ids = listed.clips["clip_id"][listed.clips["path"] == str(recording)]
             if not ids.empty:
                 return listed.events[ids.iloc[0]]

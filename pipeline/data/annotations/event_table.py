@@ -82,6 +82,7 @@ def read_event_table(
     with_times: bool,
     location: AudioLocation | None = None,
     search: bool = False,
+    all_splits: bool = False,
 ) -> AnnotatedClips:
     """Read clips from a CSV with the columns `path,label[,start,end][,fold][,group]`.
 
@@ -96,6 +97,7 @@ def read_event_table(
         with_times: whether start and end are read, if the table has them.
         location: where the files are, if not in `folder` as the table writes their paths.
         search: find files below `folder` by their names, if they are not where the table writes them.
+        all_splits: whether rows of other splits than the training split are read too.
 
     Raises:
         NoListedFileError: no listed file exists.
@@ -104,7 +106,8 @@ def read_event_table(
     with open_table(path, flag) as table:
         names = plain_names(table)
         columns = _event_columns(table, label_column, with_times)
-        columns = with_split_column(table.name, table.header, columns, table_rows(path, flag))
+        if not all_splits:
+            columns = with_split_column(table.name, table.header, columns, table_rows(path, flag))
         offset = (
             first_column(names, OFFSET_COLUMNS) if first_column(names, FILE_COLUMNS) is not None else None
         )
@@ -121,7 +124,8 @@ def read_event_table(
             ),
             recordings=RecordingNames(table.name, folder) if search else None,
         )
-        reader.find_split_folder(table_rows(path, flag), columns)
+        if not all_splits:
+            reader.find_split_folder(table_rows(path, flag), columns)
         rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))

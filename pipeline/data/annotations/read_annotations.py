@@ -37,8 +37,8 @@ def read_annotations(
         label_column: column of the classes in tables.
         with_times: whether events are spans of time; otherwise what a table says is about whole files.
         data_flag: command-line flag of `data`, for messages.
-        wanted: recordings whose annotations are of interest, by `clip_id` and `path` (default: all). Those of
-            others may be read too, from a table.
+        wanted: recordings whose annotations are of interest, by `clip_id` and `path`, whatever their split
+            (default: all of the training split). Those of others may be read too, from a table.
 
     Raises:
         UserError: a folder or file cannot be read, or no recording is annotated.
@@ -52,7 +52,10 @@ def read_annotations(
     if names_no_recording(annotations):
         recordings = recordings_below(data, data_flag) if wanted is None else wanted
         return _read_unnamed(annotations, recordings, label_column)
-    read = read_event_table(annotations, FLAG, data, label_column, with_times, search=True)
+    all_splits = wanted is not None
+    read = read_event_table(
+        annotations, FLAG, data, label_column, with_times, search=True, all_splits=all_splits
+    )
     if with_times and not has_times(annotations, FLAG):
         read.warnings.append(
             f"{FLAG} {annotations}: no columns of times such as start,end: all windows of a file have its "

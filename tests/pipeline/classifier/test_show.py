@@ -177,10 +177,14 @@ def test_annotations_are_shown_for_comparison(kind: str, run: Path, recording: P
 def test_recording_is_found_by_its_name_in_a_table_elsewhere(
     column: str, run: Path, recording: Path, tmp_path: Path
 ) -> None:
-    """As `predict --annotations` and `extract --annotations` find it in the same table."""
+    """As `predict --annotations` and `extract --annotations` find it in the same table; of any split."""
     table = tmp_path / "tables" / "all.csv"
     table.parent.mkdir()
-    rows = [f"{column},label,start,end", f"{recording.name},tone 0,1.5,4", "another.flac,tone 1,5,6"]
+    rows = [
+        f"{column},label,start,end,split",
+        f"{recording.name},tone 0,1.5,4,test",
+        "another.flac,tone 1,5,6,train",
+    ]
     table.write_text("\n".join(rows))
     text, _ = show_page(run, recording, tmp_path / "show.html", annotations=table)
     assert [event[:2] for event in read_data(text)["annotations"]] == [[1.5, 4.0]]

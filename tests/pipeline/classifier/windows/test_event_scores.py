@@ -20,6 +20,7 @@ from pipeline.classifier.windows.event_scores import (
     ReferenceEvents,
     describe_event_metrics,
     event_metrics,
+    read_reference_events,
     reference_events,
     write_event_scores,
 )
@@ -197,6 +198,28 @@ def test_annotations_of_recordings_that_are_not_predicted_do_not_matter(
         metrics = json.loads((predicted.out / "event_scores.json").read_text(encoding="utf-8"))
         assert metrics["recordings"] == 1
     assert "no annotation file" not in caplog.text and "without annotations" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"), [(("a.wav", "b.wav"), ("train", "test")), (("train/a.wav", "test/b.wav"), ("", ""))]
+)
+def test_events_of_held_out_recordings_are_scored(
+    names: tuple[str, str], splits: tuple[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "audio"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, tone(300, 0.1), RATE)
+    table = tmp_path / "truth.csv"
+    rows = [f"{name},1,2,dog,{split}" for name, split in zip(names, splits, strict=True)]
+    table.write_text("\n".join(["path,start,end,label,split", *rows]), encoding="utf-8")
+    clips = pd.DataFrame({"clip_id": names, "path": [str(folder / name) for name in names]})
+    for chosen in (clips, clips[1:]):  # all of them, or the held-out one
+        recordings = RecordingList(chosen, np.full(len(chosen), 4.0), 1.0, 1.0)
+        truth = read_reference_events(config(folder, annotations=table), [folder], recordings, CLASSES)
+        assert {name: found.tolist() for name, found in truth.events.items()} == {
+            name: [[1.0, 2.0, 0.0]] for name in chosen["clip_id"]
+        }
 
 
 def test_selection_of_several_views_and_files_counts_once(audio: Path) -> None:
