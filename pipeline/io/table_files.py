@@ -54,20 +54,17 @@ def open_table(path: Path, flag: str) -> AbstractContextManager[Table]:
 
 
 class ListText(str):
-    """The values of a list of several, joined by `;`; a text that merely has a `;` in it is none."""
+    """The values of a list, joined by `;`; a text that merely has a `;` or a comma in it is none."""
 
     __slots__ = ()
 
 
 def value_text(value: Any) -> str:
-    """Return a value as text: nothing as an empty one, several values of a list as `ListText`."""
+    """Return a value as text: nothing as an empty one, the values of a list as `ListText`."""
     if value is None:
         return ""
     if isinstance(value, list):
-        texts = [text for text in map(value_text, value) if text]
-        if len(texts) > 1:
-            return ListText(LIST_SEPARATOR.join(texts))
-        return texts[0] if texts else ""
+        return ListText(LIST_SEPARATOR.join(text for text in map(value_text, value) if text))
     return str(value)
 
 

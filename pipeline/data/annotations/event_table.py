@@ -29,11 +29,11 @@ from pipeline.data.annotations.event_columns import (
 )
 from pipeline.data.annotations.recording_names import RecordingNames
 from pipeline.data.clips import normalize_id, shown, shown_list
-from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
+from pipeline.data.labels import is_list_text, join_labels, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
-from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, row_value
+from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, listed_classes, row_value
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
@@ -192,11 +192,11 @@ class _EventTableReader(TableReader):
     def _classes(self, line: int, values: Sequence[str], columns: Columns) -> str:
         """Return the classes of a row, in one text."""
         label = normalize_id(row_value(values, columns.label))
-        more = normalize_id(row_value(values, columns.more_labels))
+        more = row_value(values, columns.more_labels)
         try:
-            names = parse_label_list(more) if more.lower() not in MISSING_VALUES else []
+            names = listed_classes(values, columns.more_labels) if more.lower() not in MISSING_VALUES else []
             if is_list_text(label) or (columns.label_is_list and label.lower() not in NO_VALUES):
-                label = join_labels(parse_label_list(label))
+                label = join_labels(listed_classes(values, columns.label))
         except ValueError as error:
             raise UserError(f"{self.name}, line {line}: {error}") from None
         return join_labels([*split_labels(parse_label(label)), *names]) if names else label

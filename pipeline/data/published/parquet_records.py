@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.audio.parquet_column import AudioColumn, audio_column
 from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, shown
-from pipeline.data.labels import join_labels, parse_label_list, split_labels
+from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
 from pipeline.data.published.parquet_audio import AudioFile
 from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, parse_fold
 from pipeline.data.sources.split_column import first_split_column
@@ -228,9 +228,7 @@ class _RowReader:
         assert self.columns is not None
         label = values["label"].strip()
         if not self.multi_label:
-            if label.lower() in NO_VALUES:
-                raise self._error(row, "label is empty")
-            return label
+            return self._one_class(row, label)
         try:
             names = self._classes(label, self.columns.label, self.columns.label_is_list)
             return join_labels(
@@ -239,11 +237,23 @@ class _RowReader:
         except ValueError as error:
             raise self._error(row, str(error)) from None
 
+    def _one_class(self, row: int, label: str) -> str:
+        names = parse_label_list(label) if is_list_text(label) else [label]
+        if len(names) > 1:
+            raise self._error(
+                row,
+                f"has several classes ({shown(label)}): add --multi-label, or name another column by "
+                "--label-column",
+            )
+        if not names or names[0].lower() in NO_VALUES:
+            raise self._error(row, "label is empty")
+        return names[0]
+
     def _classes(self, text: str, column: int | None, is_list: bool = True) -> list[str]:
         """Return the classes in the text of a value, which may be that of a list."""
         if text.strip().lower() in NO_VALUES:
             return []
-        if column is not None and is_list and not self._is_list(column):
+        if column is not None and (is_list or is_list_text(text)) and not self._is_list(column):
             return parse_label_list(text)
         return split_labels(text)
 

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD
+from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, normalize_id
+from pipeline.data.labels import parse_label_list, split_labels
 from pipeline.data.sources.file_finder import is_normal_path
 from pipeline.io.storage import is_store_uri
+from pipeline.io.table_files import ListText
 
 # Number and values of a row.
 Row = tuple[int, Sequence[str]]
@@ -45,6 +47,17 @@ def row_value(values: Sequence[str], column: int | None, strip: bool = True) -> 
     if column is None or column >= len(values):
         return ""
     return values[column].strip() if strip else values[column]
+
+
+def listed_classes(values: Sequence[str], column: int | None) -> list[str]:
+    """Return the classes in a value that is a list, or the text of one as `parse_label_list` reads it.
+
+    Raises:
+        ValueError: brackets without a list in them.
+    """
+    text = normalize_id(row_value(values, column))
+    is_list = column is not None and column < len(values) and isinstance(values[column], ListText)
+    return split_labels(text) if is_list else parse_label_list(text)
 
 
 def parse_fold(text: str) -> int:

@@ -20,6 +20,7 @@ from pipeline.data.sources.row_values import (
     NO_VALUES,
     Row,
     file_clip_id,
+    listed_classes,
     parse_fold,
     row_chunks,
     row_value,
@@ -140,7 +141,8 @@ class TableReader:
         if columns.label is None or self.label_is_optional or columns.label >= len(values):
             return
         label = values[columns.label]
-        if isinstance(label, ListText) or (is_list_text(label) and len(parse_label_list(label)) > 1):
+        is_list = isinstance(label, ListText) or is_list_text(label)
+        if is_list and len(listed_classes(values, columns.label)) > 1:
             raise UserError(
                 f"{self.name}, line {line}: has several classes ({shown(label)}): add --multi-label, or name "
                 "another column by --label-column"

@@ -65,13 +65,14 @@ def test_file_larger_than_memory_could_be_is_read_row_by_row(tmp_path: Path) -> 
     [
         (["a", "b"], "a;b", True),
         ([["a", "b"]], "a;b", True),
-        (["a"], "a", False),
-        (["a", None], "a", False),
-        ([], "", False),
+        (["a"], "a", True),
+        (["a, b"], "a, b", True),
+        (["a", None], "a", True),
+        ([], "", True),
         (None, "", False),
         ("a;b", "a;b", False),
         (1.5, "1.5", False),
     ],
 )
-def test_list_of_several_values_is_told_from_a_text(value: Any, text: str, is_list: bool) -> None:
+def test_list_is_told_from_a_text(value: Any, text: str, is_list: bool) -> None:
     assert value_text(value) == text and isinstance(value_text(value), ListText) == is_list

@@ -396,6 +396,17 @@ def test_class_with_comma_in_a_list_is_one(tmp_path: Path) -> None:
     assert read(tmp_path, multi_label=True).class_names == ["Cello, plucked"]
 
 
+def test_texts_of_lists_are_lists_in_every_column_of_classes(tmp_path: Path) -> None:
+    texts = ["['rain', 'dog']", "['dog']", "rain"]
+    rows = [{"audio": {"bytes": clip(0), "path": None}, "label": text} for text in texts]
+    write_parquet(tmp_path / TRAIN, rows)
+    assert read(tmp_path, multi_label=True).clips["label"].tolist() == ["dog;rain", "dog", "rain"]
+    with pytest.raises(UserError, match=r"row 0: has several classes \(.*\): add --multi-label, or name"):
+        read(tmp_path)
+    write_parquet(tmp_path / TRAIN, rows[1:])
+    assert read(tmp_path).clips["label"].tolist() == ["dog", "rain"]
+
+
 def test_missing_column_of_classes_is_one_line(tmp_path: Path) -> None:
     rows = [{"audio": row["audio"], "text": "hello"} for row in labeled_rows(2)]
     path = write_parquet(tmp_path / TRAIN, rows)

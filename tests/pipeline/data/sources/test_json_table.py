@@ -77,6 +77,24 @@ def test_list_of_one_class_is_that_class(tmp_path: Path) -> None:
     assert read_manifest(root).class_names == ["dog", "rain"]
 
 
+def test_class_with_a_comma_in_a_list_is_one(tmp_path: Path) -> None:
+    """As in AudioSet, whatever the number of classes in the list; a text is divided at its commas."""
+    speech = "Child speech, kid speaking"
+    rows = [{"labels": [speech]}, {"labels": [speech, "Dog"]}, {"labels": []}, {"labels": "Dog,Cat"}]
+    root = write(tmp_path, *rows)
+    labels = [speech, f"{speech};Dog", "", "Cat;Dog"]
+    assert read_manifest(root, MULTI_LABEL).clips["label"].tolist() == labels
+    table = pa.table(
+        {"file_name": ["1.wav", "2.wav", "3.wav"], "labels": [row["labels"] for row in rows[:3]]}
+    )
+    pq.write_table(table, tmp_path / "clips.parquet")
+    assert read_manifest(tmp_path / "clips.parquet", MULTI_LABEL).clips["label"].tolist() == labels[:3]
+    root = write(tmp_path, {"label": "Cat", "secondary_labels": [speech]}, {"label": [speech]})
+    assert read_manifest(root, MULTI_LABEL).clips["label"].tolist() == [f"Cat;{speech}", speech]
+    root = write(tmp_path, {"label": [speech]}, {"label": "Dog"})
+    assert read_manifest(root).clips["label"].tolist() == [speech, "Dog"]
+
+
 def test_list_of_classes_of_another_split_does_not_matter(tmp_path: Path) -> None:
     labels = {"dog": "train", "rain": "train"}
     rows = [{"label": label, "split": split} for label, split in labels.items()]
