@@ -20,7 +20,7 @@
 - `bucket_listing`: listings of large folders by concurrent requests.
 - `folder_markers`: objects that stand for folders, and folders that keys imply.
 - `folder_tree`: listings of local and remote folders.
-- `tab_rows`: rows of tab-separated text with quotes.
+- `tab_rows`: rows of tab-separated text with quotes; `quoted_rows`: those of other separators.
 - `csv_files`: CSV and text files with any separator, in UTF-8 or UTF-16.
 - `table_files`: tables in CSV, JSON lines or Parquet, read in the same way.
 - `row_location`: locations of files that are values in Parquet files.

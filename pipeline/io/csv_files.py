@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.quoted_rows import QuotedRows
 from pipeline.io.read_once import open_binary
 from pipeline.io.tab_rows import TabRows, unquoted
 
@@ -64,7 +65,7 @@ class CsvFile:
     @property
     def separator(self) -> str:
         """Character between two values."""
-        if isinstance(self._reader, TabRows):
+        if isinstance(self._reader, TabRows | QuotedRows):
             return self._reader.separator
         return self._reader.dialect.delimiter  # type: ignore[attr-defined]
 
@@ -159,8 +160,7 @@ def _csv_file(name: str, file: IO[str], first: str, separator: str, lines_before
     elif separator == TabRows.separator:
         reader = TabRows(lines())
     else:
-        # Without strict, an opening quote that is never closed takes in the rest of the file.
-        reader = csv.reader(lines(), delimiter=separator, strict=True)
+        reader = QuotedRows(lines(), separator)
     header = [value.strip() for value in next(reader, [])]
     return CsvFile(name, header, lines_before + 1, reader, lines_before, has_quotes)
 

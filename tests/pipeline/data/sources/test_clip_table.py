@@ -72,6 +72,11 @@ def test_separator_line_of_excel_is_skipped(tmp_path: Path):
         read_csv(tmp_path, "sep=;\r\npath;label\r\n1.wav;a\r\n2.wav;\r\n")
 
 
+def test_quotes_after_blanks_are_no_part_of_classes(tmp_path: Path):
+    text = 'path, label\n1.wav, "dog"\n2.wav, dog\n3.wav, "cat, big"\n'
+    assert read_csv(tmp_path, text).clips["label"].tolist() == ["dog", "dog", "cat, big"]
+
+
 @pytest.mark.parametrize(
     "header",
     [
