@@ -26,4 +26,5 @@ class AudioLocation:
         """Return the path of a file below the folder, from the values of its row."""
         if self.pattern == AS_WRITTEN:
             return path
-        return self.pattern.format(path=path.strip(), label=label, fold=fold.removesuffix(".0"))
+        number = fold.removesuffix(".0").removeprefix("fold")
+        return self.pattern.format(path=path.strip(), label=label, fold=number)

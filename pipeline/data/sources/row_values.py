@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, normalize_id
+from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, normalize_id, shown
 from pipeline.data.labels import parse_label_list, split_labels
 from pipeline.data.sources.file_finder import is_normal_path
+from pipeline.data.sources.split_names import split_of_value
 from pipeline.io.storage import is_store_uri
 from pipeline.io.table_files import ListText
 
@@ -22,8 +23,8 @@ NO_VALUES = ("", "nan")
 MISSING_VALUES = (*NO_VALUES, "na", "n/a", "<na>", "none", "null")
 # Slashes and dots that a path does not need.
 _REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
-# Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma.
-_FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?")
+# Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma; people also fold1, as folders are named.
+_FOLD = re.compile(r"(-?\d+)(?:\.0*|,00?)?|fold[_\- ]?(\d+)", re.IGNORECASE)
 
 
 def row_chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -69,9 +70,12 @@ def parse_fold(text: str) -> int:
     if text.lower() in MISSING_VALUES:
         return NO_FOLD
     match = _FOLD.fullmatch(text)
-    if match is not None and NO_FOLD <= int(match[1]) <= MAX_FOLD:
-        return int(match[1])
-    raise ValueError(f"fold '{text}' is not an integer up to {MAX_FOLD:,}")
+    if match is not None and NO_FOLD <= (fold := int(match[1] or match[2])) <= MAX_FOLD:
+        return fold
+    fix = (
+        "" if split_of_value(text) is None else "; to leave out rows of other splits, name the column 'split'"
+    )
+    raise ValueError(f"fold {shown(text)} is not an integer up to {MAX_FOLD:,}{fix}")
 
 
 def file_clip_id(name: str) -> str:

@@ -71,6 +71,14 @@ URBAN = """slice_file_name,fsID,start,end,salience,fold,classID,class
 """
 
 
+def test_files_are_found_in_folders_named_as_their_folds(tmp_path: Path):
+    text = URBAN.replace(",1,1,3,", ",1,fold1,3,").replace(",1,2,2,", ",1,fold2,2,")
+    sounds = "audio/fold1/7-3-0-0.wav", "audio/fold2/8-2-0-0.wav"
+    clips = read_manifest(write(tmp_path, "metadata/UrbanSound8K.csv", text, *sounds)).clips
+    assert clips["clip_id"].tolist() == ["fold1/7-3-0-0.wav", "fold2/8-2-0-0.wav"]
+    assert clips["fold"].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("window", [None, 0.1])
 def test_urbansound_times_are_no_events(window: float | None, tmp_path: Path):
     sounds = "audio/fold1/7-3-0-0.wav", "audio/fold2/8-2-0-0.wav"

@@ -77,6 +77,12 @@ def test_quotes_after_blanks_are_no_part_of_classes(tmp_path: Path):
     assert read_csv(tmp_path, text).clips["label"].tolist() == ["dog", "dog", "cat, big"]
 
 
+@pytest.mark.parametrize("form", ["fold{}", "Fold {}", "fold_{}", "FOLD-0{}", "{}.0", "{}"])
+def test_folds_may_be_written_as_folders_are_named(form: str, tmp_path: Path):
+    rows = "".join(f"{number}.wav,dog,{form.format(number)}\n" for number in (1, 2))
+    assert read_csv(tmp_path, f"path,label,fold\n{rows}").clips["fold"].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -358,6 +364,11 @@ def test_no_listed_file_raises_with_expected_path(tmp_path: Path):
         ("path,label,fold\n1.wav,dog,1.5\n", "line 2: fold '1.5' is not an integer"),
         ("path,label\n1.wav,nan\n", "line 2: label is empty"),
         ("path,label,fold\n1.wav,dog,inf\n", "line 2: fold 'inf' is not an integer"),
+        (
+            "path,label,fold\n1.wav,dog,train\n",
+            "line 2: fold 'train' is not an integer .*; to leave out rows of other splits, name the column "
+            "'split'$",
+        ),
         ("path,label,fold\n1.wav,dog,99999999999\n", "line 2: fold '99999999999' is not an integer"),
         ("path,label\n1.wav,dog\n1.wav,rain\n2.wav,dog\n", "1 duplicate paths, e.g. '1.wav'"),
         ("path,label\n1.wav,dog\n./1.wav,dog\n", "1 duplicate paths, e.g. '1.wav'"),
