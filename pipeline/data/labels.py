@@ -34,7 +34,7 @@ def split_labels(label: str) -> list[str]:
 
 
 def parse_label_list(text: str) -> list[str]:
-    """Return the classes in the text of a list: `['a', 'b']` as Python writes it, `a;b` or `a,b`.
+    """Return the classes in the text of a list: `['a', 'b']` as Python writes it, `a;b`, `a|b` or `a,b`.
 
     Also tuples, sets, the arrays of NumPy, which have no commas, `['a' 'b']`, and lists of numbers: `[1, 2]`.
 
@@ -48,7 +48,8 @@ def parse_label_list(text: str) -> list[str]:
         return split_labels(SEPARATOR.join(map(ast.literal_eval, _QUOTED.findall(text))))
     if text.startswith("["):
         raise ValueError(f"{text!r} is not a list of class names such as ['a', 'b']")
-    return split_labels(text if SEPARATOR in text else text.replace(",", SEPARATOR))
+    separator = next((character for character in (SEPARATOR, "|") if character in text), ",")
+    return split_labels(text.replace(separator, SEPARATOR))
 
 
 def is_list_text(text: str) -> bool:

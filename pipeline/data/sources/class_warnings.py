@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pipeline.data.clips import shown_list
 from pipeline.data.labels import SEPARATOR
 from pipeline.io.text import first_messages
+
+# Characters by which people separate classes, in addition to `SEPARATOR`; they may be in names as well.
+_OTHER_SEPARATORS = re.compile(r"[,|/+&]")
 
 
 def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list[str]:
@@ -34,6 +37,13 @@ def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list
             f"{classes.format(shown_list(joined))} read as one class: add --multi-label if '{SEPARATOR}' "
             "separates classes"
         )
+    if several := [name for name in sorted(counts) if _has_other_class(name, counts)]:
+        classes = "class {} is" if len(several) == 1 else "classes {} are each"
+        fix = "" if multi_label else ", and add --multi-label"
+        warnings.append(
+            f"{classes.format(shown_list(several))} read as one class, with the name of another in it: if "
+            f"these are several classes of a clip, write '{SEPARATOR}' between them{fix}"
+        )
     similar: dict[str, list[str]] = {}
     for name in sorted(counts):
         similar.setdefault(_plain_name(name), []).append(name)
@@ -45,6 +55,12 @@ def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list
             for names in groups
         ]
     )
+
+
+def _has_other_class(name: str, names: Collection[str]) -> bool:
+    """Return whether a name seems to be those of several classes, at least one of which there is as well."""
+    parts = {part.strip() for part in _OTHER_SEPARATORS.split(name)} - {"", name}
+    return not parts.isdisjoint(names)
 
 
 def _plain_name(name: str) -> str:
