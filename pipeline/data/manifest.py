@@ -224,7 +224,9 @@ def _read_audio_files(
     try:
         found = _keep(_read_class_folders(*_inside(tree, data, folders[0]), config), chosen)
         if found.clips["label"].nunique() >= 2 or (config.birdnet_folders and not found.clips.empty):
-            unread = unread_table_warning(*_inside(tree, data, folders[0]), config.subset(TableConfig))
+            unread = unread_table_warning(
+                *_inside(tree, data, folders[0]), config.subset(TableConfig), len(found.clips)
+            )
             return replace(found, warnings=found.warnings + unread)
     except UserError as layout_error:
         error = layout_error

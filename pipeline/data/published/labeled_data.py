@@ -23,9 +23,9 @@ from pipeline.data.published.audio_search import (
 from pipeline.data.published.folder_tables import find_table
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import read_labeled_table
+from pipeline.data.sources.clip_table import read_labeled_table, table_rows
 from pipeline.data.sources.listed_files import NoListedFileError
-from pipeline.data.sources.row_values import file_clip_id
+from pipeline.data.sources.row_values import file_clip_id, row_value
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import labeled_columns
@@ -88,31 +88,44 @@ def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> Labe
     return _read_recognized(table.path, config, table.location, data, audio)
 
 
-def unread_table_warning(tree: FolderTree, data: Path, config: TableConfig) -> list[str]:
+def unread_table_warning(tree: FolderTree, data: Path, config: TableConfig, num_files: int) -> list[str]:
     """Return a warning that class folders are read, and not a table that says more about their files.
 
-    That is a column of folds, recordings or splits, and with `--multi-label` of several classes.
+    That is a column of folds, recordings or splits, with `--multi-label` of several classes, or which of
+    these `num_files` files belong to the training split.
     """
     with report_os_errors("reading", f"--data {data}"):
         try:
             found = find_table(tree, data, config.label_column)
         except UserError:  # several tables, or one without classes
             found = None
-        if found is None:
-            return []
-        with open_table(found.path, "--data") as table, suppress(UserError):
-            columns = labeled_columns(table, config.label_column)
-            columns = with_split_column(table.name, table.header, columns, table.rows())
-            used = [columns.split, columns.fold, columns.group]
-            if config.multi_label:
-                used += [columns.more_labels, columns.label if columns.label_is_list else None]
-            names = [table.header[column] for column in used if column is not None]
-            if names:
-                return [
-                    f"class folders are read, not {shown(found.path.name)} with {shown_list(names)} of these "
-                    f"files; to read it, pass --data {found.path}"
-                ]
-    return []
+        said = ""
+        if found is not None:
+            with suppress(UserError):
+                said = _said_by_table(found.path, config, num_files)
+    if found is None or not said:
+        return []
+    return [
+        f"class folders are read, not {shown(found.path.name)} {said}; to read it, pass --data {found.path}"
+    ]
+
+
+def _said_by_table(path: Path, config: TableConfig, num_files: int) -> str:
+    """Return what a table says about files beyond their classes; empty for nothing.
+
+    Raises:
+        UserError: it cannot be read as a table of clips.
+    """
+    with open_table(path, "--data") as table:
+        columns = labeled_columns(table, config.label_column)
+        columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
+        listed = {row_value(values, columns.path) for _, values in table.rows()}
+    used = [columns.split, columns.fold, columns.group]
+    if config.multi_label:
+        used += [columns.more_labels, columns.label if columns.label_is_list else None]
+    if names := [table.header[column] for column in used if column is not None]:
+        return f"with {shown_list(names)} of these files"
+    return f"with {len(listed)} of these {plural(num_files, 'file')}" if len(listed) < num_files else ""
 
 
 def _search(path: Path, config: TableConfig) -> AudioLocation | None:

@@ -318,6 +318,23 @@ def test_table_that_says_more_than_class_folders_is_named(
     assert any(text.startswith("class folders are read") for text in manifest.warnings) == bool(named)
 
 
+@pytest.mark.parametrize("folder", ["", "train/"])
+@pytest.mark.parametrize("rows", [2, 3])
+def test_table_of_a_split_of_class_folders_is_named(rows: int, folder: str, tmp_path: Path):
+    names = ["a/1.wav", "b/2.wav", "b/3.wav"]
+    text = "path,label\n" + "".join(f"{folder}{name},{name[0]}\n" for name in names)
+    root = write(tmp_path, "train.csv", text.rsplit("\n", 4 - rows)[0], *(folder + name for name in names))
+    (root / "test.csv").write_text(f"path,label\n{folder}{names[2]},b\n")
+    manifest = read_manifest(root)
+    assert len(manifest.clips) == 3
+    warning = (
+        "class folders are read, not 'train.csv' with 2 of these 3 files; to read it, pass --data "
+        f"{root}/train.csv"
+    )
+    assert (warning in manifest.warnings) == (rows == 2)
+    assert not any("not 'train.csv' with 3" in text for text in manifest.warnings)
+
+
 def test_secondary_labels_next_to_class_folders_are_named(tmp_path: Path):
     root = write(tmp_path, "train_metadata.csv", BIRDS, "train_audio/gre/1.wav", "train_audio/blu/2.wav")
     assert (
