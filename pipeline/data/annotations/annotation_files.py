@@ -84,7 +84,7 @@ def _audacity_events(path: Path) -> Iterator[Annotation]:
     """Yield the events of lines such as `1.5<tab>2.75<tab>dog`; ranges of frequencies begin with a backslash.
 
     Raises:
-        UserError: another line.
+        UserError: another line, also one with several numbers such as flags of classes (ICBHI).
     """
     with open_text(path, _FLAG) as file:
         for number, line in enumerate(file, start=1):
@@ -94,6 +94,11 @@ def _audacity_events(path: Path) -> Iterator[Annotation]:
             start, *rest = line.rstrip("\r\n").split("\t")
             if not rest:
                 raise UserError(f"{location}: expected start, tab, end, tab, label, not {shown(start)}")
+            if len(rest) > 2 and all(map(is_seconds, rest)):
+                raise UserError(
+                    f"{location}: several numbers after the times ({', '.join(rest[1:])}), none of which is "
+                    "the name of a class; write start, tab, end, tab, class in each line"
+                )
             # After the label, BirdNET writes its confidence.
             words = rest[1:-1] if len(rest) > 2 and is_seconds(rest[-1]) else rest[1:]
             yield parse_annotation(start, rest[0], normalize_id(" ".join(words)), location)

@@ -193,6 +193,10 @@ def test_missing_class_is_empty(label: str, tmp_path: Path):
         ("1\t2\tdog\n1:05\t3\tcat\n", r"line 2: time '1:05' is not a number of seconds"),
         ("1\t2\tdog\ninf\tinf\tcat\n", r"line 2: time 'inf' is not a number of seconds"),
         (RAVEN.replace("0.75", ""), r"line 4: time '' is not a number of seconds, such as 12\.5"),
+        (  # crackles and wheezes of ICBHI, the last of which would be taken for a confidence
+            "0.036\t0.579\t0\t1\n0.579\t2.45\t1\t0\n",
+            r"line 1: several numbers after the times \(0, 1\), none of which is the name of a class",
+        ),
         ("1\t2\tdog\n3\n", r"line 2: expected start, tab, end, tab, label, not '3'"),
         ("Dear reader,\n", r"rec\.txt: neither a table with columns .* nor Audacity labels"),
         ("Begin Time (s)\tSpecies\n1\tx\n", r"a column 'Begin Time \(s\)', but none 'end'"),
