@@ -20,8 +20,9 @@ from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import open_tree
 from pipeline.io.row_location import parse_row
 from pipeline.io.storage import to_path
+from pipeline.io.table_files import TEXT_TABLE_EXTENSIONS
 
-_TABLE_EXTENSIONS, _LIST_EXTENSIONS = ("csv", "tsv"), ("txt", "lst", "list")
+_LIST_EXTENSIONS = ("txt", "lst", "list")
 
 
 def read_unlabeled(audio: Path, config: str | None = None) -> Manifest:
@@ -29,8 +30,8 @@ def read_unlabeled(audio: Path, config: str | None = None) -> Manifest:
 
     Every file that may be a recording is a clip, so that it gets a prediction: also one in an unsupported
     format (`pipeline.audio.file_types.unsupported_reason`), one without ending, and a listed one that does
-    not exist. A row of a Parquet file is one file. Tables are a CSV with a column `path` (and `id`), or a
-    text file with one path per line.
+    not exist. A row of a Parquet file is one file. Tables are a CSV, JSON or Parquet file with a column
+    `path` (and `id`), or a text file with one path per line.
 
     `config` is a configuration of the dataset card of a folder, whose files alone are read. Without it all
     audio files are read; of a folder with Parquet files those of the default configuration.
@@ -92,16 +93,19 @@ def _read_folder(audio: Path, config: str | None) -> tuple[pd.DataFrame, list[st
 
 
 def _read_unlabeled_file(audio: Path) -> tuple[pd.DataFrame, list[str]]:
-    if ending(audio.name) in _TABLE_EXTENSIONS:
-        clips, warnings = read_unlabeled_table(audio)
-        reason = (
-            ": the prediction of a row is that of its whole file; for parts of files write these to files"
-        )
-        return clips, [*unused_times_warning(audio, "--audio", reason), *warnings]
+    if ending(audio.name) in TEXT_TABLE_EXTENSIONS:
+        return _read_table(audio)
     if ending(audio.name) in _LIST_EXTENSIONS:
         return read_path_list(audio)
     if is_recording(audio) or not ending(audio.name):
         return to_table([clip_record(audio.name, str(audio), "", file_status(str(audio)))]), []
-    if ending(audio.name) == "parquet" and (inside := read_parquet_file(audio, "--audio", None)) is not None:
-        return inside.clips, inside.warnings
+    if ending(audio.name) == "parquet":
+        inside = read_parquet_file(audio, "--audio", None)
+        return _read_table(audio) if inside is None else (inside.clips, inside.warnings)
     raise UserError(f"--audio {audio}: neither an audio file nor a CSV or a list of files (.txt)")
+
+
+def _read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    clips, warnings = read_unlabeled_table(path)
+    reason = ": the prediction of a row is that of its whole file; for parts of files write these to files"
+    return clips, [*unused_times_warning(path, "--audio", reason), *warnings]

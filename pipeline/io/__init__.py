@@ -22,7 +22,7 @@
 - `folder_tree`: listings of local and remote folders.
 - `tab_rows`: rows of tab-separated text with quotes; `quoted_rows`: those of other separators.
 - `csv_files`: CSV and text files with any separator, in UTF-8 or UTF-16.
-- `table_files`: tables in CSV, JSON lines or Parquet, read in the same way.
+- `table_files`: tables in CSV, JSON or Parquet, read in the same way.
 - `row_location`: locations of files that are values in Parquet files.
 - `folder_lock`: `own_folder`, one command at a time in an output folder.
 - `output_folder`: which command wrote an output folder.

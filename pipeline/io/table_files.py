@@ -1,4 +1,4 @@
-"""Tables of text in CSV, JSON lines or Parquet files, read row by row in the same way."""
+"""Tables of text in CSV, JSON or Parquet files, read row by row in the same way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import pyarrow_source
 
-TABLE_EXTENSIONS = ("csv", "tsv", "jsonl", "parquet")
+TEXT_TABLE_EXTENSIONS = ("csv", "tsv", "jsonl", "ndjson", "json")
+_JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 # Separator of the values of a list, which becomes one text.
 LIST_SEPARATOR = ";"
 _BATCH_ROWS = 4096
@@ -39,15 +40,15 @@ class Table(Protocol):
 
 
 def open_table(path: Path, flag: str) -> AbstractContextManager[Table]:
-    """Open a table by the ending of its name: `.jsonl`, `.parquet`, otherwise CSV.
+    """Open a table by the ending of its name: JSON lines or a JSON list, `.parquet`, otherwise CSV.
 
     `flag` is the command-line flag that names it.
 
     Raises:
         UserError: on entry or while rows are read, if the file has another content.
     """
-    if path.name.lower().endswith(".jsonl"):
-        return _open_json_lines(path, flag)
+    if path.name.lower().endswith(_JSON_ENDINGS):
+        return _open_json(path, flag)
     if path.name.lower().endswith(".parquet"):
         return open_parquet(path, flag)
     return open_csv(path, flag)
@@ -69,21 +70,21 @@ def value_text(value: Any) -> str:
 
 
 @dataclass
-class _JsonLines:
-    """Objects of a JSON lines file; the columns are the keys of all of them, in order of first appearance."""
+class _JsonTable:
+    """Objects of JSON lines, or of a list; the columns are the keys of all, in order of first appearance."""
 
     name: str
     _file: IO[str]
 
     def __post_init__(self) -> None:
-        """Collect the keys; the file is read once more for the rows, so that it need not fit in memory.
+        """Collect the keys; the file is read once more for the rows, so that lines need not fit in memory.
 
         Raises:
             UserError: the first line is no object; other lines are reported with their rows.
         """
         keys: dict[str, None] = {}
         with suppress(UnicodeError):  # reported with the rows too
-            for line, text in self._lines():
+            for line, text in self._texts():
                 try:
                     keys.update(dict.fromkeys(self._parse(line, text)))
                 except UserError:
@@ -91,32 +92,37 @@ class _JsonLines:
                         raise
         self.header = list(keys)
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """Yield number and text of each line that is not blank, from the first one on."""
+    def _texts(self) -> Iterator[tuple[int, Any]]:
+        """Yield number and text of each line that is not blank, or number and value of each of a list."""
         self._file.seek(0)
-        for line, text in enumerate(self._file, start=1):
-            if text.strip():
+        for line, text in enumerate(iter(self._file.readline, ""), start=1):
+            if line == 1 and text.startswith("["):
+                yield from enumerate(self._load(line, text + self._file.read()), start=1)
+            elif text.strip():
                 yield line, text
 
-    def _parse(self, line: int, text: str) -> dict[str, Any]:
+    def _load(self, line: int, text: str) -> Any:
         try:
-            value = json.loads(text)
+            return json.loads(text)
         except ValueError as error:
             raise UserError(f"{self.name}, line {line}: not JSON ({error})") from None
+
+    def _parse(self, line: int, text: Any) -> dict[str, Any]:
+        value = self._load(line, text) if isinstance(text, str) else text
         if not isinstance(value, dict):
             raise UserError(f'{self.name}, line {line}: expected an object such as {{"file_name": "a.wav"}}')
         return value
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        for line, text in self._lines():
+        for line, text in self._texts():
             values = self._parse(line, text)
             yield line, [value_text(values.get(name)) for name in self.header]
 
 
 @contextmanager
-def _open_json_lines(path: Path, flag: str) -> Iterator[_JsonLines]:
+def _open_json(path: Path, flag: str) -> Iterator[_JsonTable]:
     with open_text(path, flag) as file:
-        yield _JsonLines(f"{flag} {path}", file)
+        yield _JsonTable(f"{flag} {path}", file)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from pipeline.data.sources.table_columns import (
     unlabeled_columns,
 )
 from pipeline.data.sources.table_reader import TableReader
-from pipeline.io.csv_files import open_csv, open_text
+from pipeline.io.csv_files import CsvFile, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import open_table
 
@@ -69,19 +69,19 @@ def read_labeled_table(
 
 
 def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Read clips from a CSV with a column `path`, with the columns `id,path`, or with a single column.
+    """Read clips from a table with a column `path`, with the columns `id,path`, or with a single column.
 
-    The header can be missing. Paths are relative to the folder of the CSV.
+    The header of a CSV can be missing. Paths are relative to the folder of the table.
 
     Raises:
-        UserError: not a CSV, no column of paths, or no listed file exists.
+        UserError: not a table, no column of paths, or no listed file exists.
     """
-    with open_csv(path, "--audio") as table:
+    with open_table(path, "--audio") as table:
         reader = TableReader(table.name, FileFinder(path.parent))
         columns, has_header = unlabeled_columns(table, reader.finder)
 
         def rows() -> Iterator[Row]:
-            if not has_header:
+            if not has_header and isinstance(table, CsvFile):
                 yield table.header_line, table.header
             yield from table.rows()
 

@@ -17,8 +17,8 @@ from pipeline.io.table_files import Table
 
 # Names of columns in lower case, with `_` for blanks; the first one that a table has is used.
 PATH_COLUMNS = (
-    "path filepath file_path filename file_name fname file audio audio_path audio_file slice_file_name "
-    "clip clip_name clip_id recording_id id"
+    "path filepath file_path filename file_name fname file audio audio_path audio_file audio_filepath "
+    "audio_file_path wav wav_path wav_file slice_file_name clip clip_name clip_id recording_id id"
 ).split()
 LABEL_COLUMNS = "label primary_label class category class_name label_name target".split()
 # Columns of all classes, or of those in addition to the first one: lists of names in one text.

@@ -28,6 +28,29 @@ def test_columns_are_the_keys_of_all_lines(encoding: str, tmp_path: Path) -> Non
         assert list(table.rows()) == expected == list(table.rows())
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_list_of_objects_is_a_table(indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(
+        json.dumps([{"file_name": "a.wav"}, {"label": "dog", "file_name": "b.wav"}], indent=indent)
+    )
+    with open_table(path, "--data") as table:
+        assert table.header == ["file_name", "label"]
+        expected = [(1, ["a.wav", ""]), (2, ["b.wav", "dog"])]
+        assert list(table.rows()) == expected == list(table.rows())
+    for text, message in (("[1]", "line 1: expected an object"), ("[{", "line 1: not JSON")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message), open_table(path, "--data"):
+            pass
+
+
+@pytest.mark.parametrize("ending", ["json", "ndjson", "JSONL"])
+def test_endings_of_json_lines(ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"x.{ending}", {"file_name": "a.wav"}, {"file_name": "b.wav"})
+    with open_table(path, "--data") as table:
+        assert list(table.rows()) == [(1, ["a.wav"]), (2, ["b.wav"])]
+
+
 def test_unusable_line_is_named_with_its_row(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"a": 1}, "[2]", {"b": 3})
     with open_table(path, "--data") as table:

@@ -95,6 +95,8 @@ def test_folds_may_be_written_as_folders_are_named(form: str, tmp_path: Path):
         "clip_name,label",
         "id,label",
         "slice_file_name,class",
+        "audio_filepath,label",
+        "wav,label",
     ],
 )
 def test_common_column_names_are_accepted(header: str, tmp_path: Path):

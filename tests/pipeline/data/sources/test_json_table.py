@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.data.unlabeled import read_unlabeled
 from pipeline.io.errors import UserError
 from tests.pipeline.data.test_manifest import touch
 
@@ -75,6 +76,20 @@ def test_list_of_one_class_is_that_class(tmp_path: Path) -> None:
     root = write(tmp_path, {"label": ["dog"]}, {"label": ["rain"]}, {"label": "rain"})
     assert read_manifest(root).clips["label"].tolist() == ["dog", "rain", "rain"]
     assert read_manifest(root).class_names == ["dog", "rain"]
+
+
+@pytest.mark.parametrize("name", ["test.jsonl", "test.ndjson", "test.json", "list.json", "test.parquet"])
+def test_files_to_predict_may_be_in_json_and_parquet(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "2.wav", "3.wav")
+    rows = [{"id": 8, "file_name": "2.wav"}, {"id": 7, "file_name": "1.wav", "label": ["dog"]}]
+    if name == "test.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        text = json.dumps(rows) if name == "list.json" else "\n".join(map(json.dumps, rows))
+        (tmp_path / name).write_text(text)
+    clips = read_unlabeled(tmp_path / name).clips
+    assert clips["clip_id"].tolist() == ["7", "8"]
+    assert clips["path"].tolist() == [str(tmp_path / "1.wav"), str(tmp_path / "2.wav")]
 
 
 def test_class_with_a_comma_in_a_list_is_one(tmp_path: Path) -> None:
