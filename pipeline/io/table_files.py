@@ -147,9 +147,14 @@ class ParquetTable:
 
 
 def column_texts(column: pa.Array, class_names: list[str] | None) -> list[str]:
-    """Return the values of a column as texts, as `value_text`; with `class_names`, labels by their names."""
+    """Return the values of a column as texts, as `value_text`; with `class_names`, labels by their names.
+
+    A label that is a number is a list of one name, as the name is no text of a list.
+    """
     values = column.to_pylist()
-    return [value_text(value if class_names is None else _named(value, class_names)) for value in values]
+    if class_names is not None:
+        values = [_named(value if isinstance(value, list) else [value], class_names) for value in values]
+    return list(map(value_text, values))
 
 
 def _is_text(kind: pa.DataType) -> bool:

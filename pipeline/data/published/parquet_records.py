@@ -14,7 +14,7 @@ from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, shown
 from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
 from pipeline.data.published.parquet_audio import AudioFile
-from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, parse_fold
+from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, SEVERAL_CLASSES_FIX, parse_fold
 from pipeline.data.sources.split_column import first_split_column
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
@@ -102,18 +102,22 @@ class _RowReader:
     split_values: dict[str, Counter[str]] = field(default_factory=dict)
 
     def check_label_type(self) -> None:
-        """Check that rows have one class, unless they may have several.
+        """Check that rows have no lists of classes, unless they may have several.
 
         Raises:
-            UserError: several classes in a row, without `--multi-label`.
+            UserError: they have, without `--multi-label`.
         """
         assert self.columns is not None and self.columns.label is not None
-        if not self.multi_label and (self.columns.label_is_list or self._is_list(self.columns.label)):
-            name = self.table.header[self.columns.label]
-            raise UserError(
-                f"{self.table.name}: column {shown(name)} may have several classes in a row: add "
-                "--multi-label, or name another column by --label-column"
-            )
+        if not self.multi_label and self._is_list(self.columns.label):
+            raise self._several_classes_error()
+
+    def _several_classes_error(self, example: str = "") -> UserError:
+        assert self.columns is not None and self.columns.label is not None
+        column = shown(self.table.header[self.columns.label])
+        return UserError(
+            f"{self.table.name}: column {column} may have several classes in a row: {SEVERAL_CLASSES_FIX}"
+            f"{example}"
+        )
 
     def find_splits(self, held_out: frozenset[str] | None) -> None:
         """Find the column of splits, by the values of those that may be it; `held_out` as for `read_rows`.
@@ -238,13 +242,20 @@ class _RowReader:
             raise self._error(row, str(error)) from None
 
     def _one_class(self, row: int, label: str) -> str:
-        names = parse_label_list(label) if is_list_text(label) else [label]
+        """Return the class of a row, which may be the only one in the text of a list.
+
+        Raises:
+            UserError: there is none, or several.
+        """
+        assert self.columns is not None and self.columns.label is not None
+        is_list = self.columns.label_is_list or is_list_text(label)
+        try:
+            is_list = is_list and self._is_plain_text(self.columns.label)
+            names = parse_label_list(label) if is_list else [label]
+        except ValueError as error:
+            raise self._error(row, str(error)) from None
         if len(names) > 1:
-            raise self._error(
-                row,
-                f"has several classes ({shown(label)}): add --multi-label, or name another column by "
-                "--label-column",
-            )
+            raise self._several_classes_error(f"; row {row} has {shown(label)}")
         if not names or names[0].lower() in NO_VALUES:
             raise self._error(row, "label is empty")
         return names[0]
@@ -253,9 +264,13 @@ class _RowReader:
         """Return the classes in the text of a value, which may be that of a list."""
         if text.strip().lower() in NO_VALUES:
             return []
-        if column is not None and (is_list or is_list_text(text)) and not self._is_list(column):
+        if column is not None and (is_list or is_list_text(text)) and self._is_plain_text(column):
             return parse_label_list(text)
         return split_labels(text)
+
+    def _is_plain_text(self, column: int) -> bool:
+        """Return whether values are texts, and neither lists nor names of classes that the schema states."""
+        return not self._is_list(column) and self.table.header[column] not in self.table.class_names
 
     def _is_list(self, column: int) -> bool:
         kind = self.table.file.schema_arrow.field(self.table.header[column]).type

@@ -21,7 +21,6 @@ from pipeline.data.sources.table_columns import (
 )
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.csv_files import CsvFile, open_text
-from pipeline.io.errors import UserError
 from pipeline.io.table_files import open_table
 
 
@@ -52,11 +51,6 @@ def read_labeled_table(
     """
     with open_table(path, "--data") as table:
         columns = labeled_columns(table, label_column)
-        if columns.label_is_list:
-            raise UserError(
-                f"{table.name}: column 'labels' may have several classes in a row: add --multi-label, or "
-                "name another column by --label-column"
-            )
         columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
         folder = path.parent if location is None else location.folder
         reader = TableReader(table.name, FileFinder(folder), location=location)

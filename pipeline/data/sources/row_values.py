@@ -21,6 +21,8 @@ Row = tuple[int, Sequence[str]]
 NO_VALUES = ("", "nan")
 # The same where names of classes such as `None` cannot be meant, as programs write it.
 MISSING_VALUES = (*NO_VALUES, "na", "n/a", "<na>", "none", "null")
+# What to do if a row has several classes.
+SEVERAL_CLASSES_FIX = "add --multi-label, or name another column by --label-column"
 # Slashes and dots that a path does not need.
 _REDUNDANT = re.compile(r"//|/$|(^|/)\.(/|$)|^$")
 # Spreadsheets and pandas may write 1.0, or 1,0 with a decimal comma; people also fold1, as folders are named.
@@ -57,8 +59,12 @@ def listed_classes(values: Sequence[str], column: int | None) -> list[str]:
         ValueError: brackets without a list in them.
     """
     text = normalize_id(row_value(values, column))
-    is_list = column is not None and column < len(values) and isinstance(values[column], ListText)
-    return split_labels(text) if is_list else parse_label_list(text)
+    return split_labels(text) if is_list_value(values, column) else parse_label_list(text)
+
+
+def is_list_value(values: Sequence[str], column: int | None) -> bool:
+    """Return whether a value is a list, rather than the text of one."""
+    return column is not None and column < len(values) and isinstance(values[column], ListText)
 
 
 def parse_fold(text: str) -> int:

@@ -11,15 +11,17 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.clips import CHUNK_ROWS, clip_record, shown, to_table
-from pipeline.data.labels import is_list_text, join_labels, parse_label_list
+from pipeline.data.labels import is_list_text
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.listed_files import ListedFiles
 from pipeline.data.sources.row_values import (
     MISSING_VALUES,
     NO_VALUES,
+    SEVERAL_CLASSES_FIX,
     Row,
     file_clip_id,
+    is_list_value,
     listed_classes,
     parse_fold,
     row_chunks,
@@ -28,7 +30,6 @@ from pipeline.data.sources.row_values import (
 from pipeline.data.sources.split_column import SplitFolder, shown_split, split_folder
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
-from pipeline.io.table_files import ListText
 from pipeline.io.text import plural
 
 
@@ -116,9 +117,6 @@ class TableReader:
         """
         if columns.split is not None and self._is_held_out(values, columns):
             return None
-        label = row_value(values, columns.label)
-        if is_list_text(label) and not self.label_is_optional:
-            label = join_labels(parse_label_list(label))
         if not row_value(values, columns.path):
             raise UserError(f"{self.name}, line {line}: path is empty")
         path = self.file_name(values, columns)
@@ -126,9 +124,9 @@ class TableReader:
             self.held_out[folder] += 1
             self.held_out_files.append(path)
             return None
-        if columns.label is not None and label.lower() in NO_VALUES and not self.label_is_optional:
-            raise UserError(f"{self.name}, line {line}: label is empty")
-        self._check_one_class(line, values, columns)
+        label = row_value(values, columns.label)
+        if columns.label is not None and not self.label_is_optional:
+            label = self._one_class(line, label, values, columns)
         fold = self._fold(line, row_value(values, columns.fold))
         file = self._find(line, path)
         clip_id = row_value(values, columns.clip_id) or file_clip_id(file.name)
@@ -136,17 +134,29 @@ class TableReader:
         group = "" if group.lower() in MISSING_VALUES else group
         return clip_record(clip_id, file.path, label, file.status, fold, group)
 
-    def _check_one_class(self, line: int, values: Sequence[str], columns: Columns) -> None:
-        """Check that a row does not have a list of classes, unless rows may have any number of them."""
-        if columns.label is None or self.label_is_optional or columns.label >= len(values):
-            return
-        label = values[columns.label]
-        is_list = isinstance(label, ListText) or is_list_text(label)
-        if is_list and len(listed_classes(values, columns.label)) > 1:
+    def _one_class(self, line: int, label: str, values: Sequence[str], columns: Columns) -> str:
+        """Return the class of a row, which may be the only one in a list.
+
+        Raises:
+            UserError: there is none, or several.
+        """
+        is_list = columns.label_is_list or is_list_text(label) or is_list_value(values, columns.label)
+        try:
+            names = listed_classes(values, columns.label) if is_list else [label]
+        except ValueError as error:
+            raise UserError(f"{self.name}, line {line}: {error}") from None
+        if len(names) > 1 and columns.label_is_list:
             raise UserError(
-                f"{self.name}, line {line}: has several classes ({shown(label)}): add --multi-label, or name "
-                "another column by --label-column"
+                f"{self.name}: column 'labels' may have several classes in a row: {SEVERAL_CLASSES_FIX}; "
+                f"line {line} has {shown(label)}"
             )
+        if len(names) > 1:
+            raise UserError(
+                f"{self.name}, line {line}: has several classes ({shown(label)}): {SEVERAL_CLASSES_FIX}"
+            )
+        if not names or names[0].lower() in NO_VALUES:
+            raise UserError(f"{self.name}, line {line}: label is empty")
+        return names[0]
 
     def _is_held_out(self, values: Sequence[str], columns: Columns) -> bool:
         split = row_value(values, columns.split)

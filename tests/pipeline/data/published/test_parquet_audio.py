@@ -390,6 +390,22 @@ def test_lists_of_classes_need_multi_label(kind: str, tmp_path: Path) -> None:
     assert manifest.class_counts == {"dog": 1, "rain": 2}
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("is_text", [False, True])
+def test_column_labels_may_have_one_class_in_each_row(
+    is_text: bool, multi_label: bool, tmp_path: Path
+) -> None:
+    """As classifiers of Hugging Face `transformers` name it; class labels may have commas."""
+    names = ["Dog", "Rain"] if is_text else ["Dog", "Child speech, kid speaking"]
+    rows = [
+        {"audio": {"bytes": clip(0), "path": None}, "labels": name if is_text else number}
+        for number, name in enumerate(names)
+    ]
+    features = {"audio": AUDIO, "labels": {"_type": "ClassLabel", "names": names}}
+    write_parquet(tmp_path / TRAIN, rows, **({} if is_text else {"features": features}))
+    assert read(tmp_path, multi_label=multi_label).clips["label"].tolist() == names
+
+
 def test_class_with_comma_in_a_list_is_one(tmp_path: Path) -> None:
     rows = [{"audio": {"bytes": clip(0), "path": None}, "labels": ["Cello, plucked"]}]
     write_parquet(tmp_path / TRAIN, rows)
@@ -401,7 +417,9 @@ def test_texts_of_lists_are_lists_in_every_column_of_classes(tmp_path: Path) -> 
     rows = [{"audio": {"bytes": clip(0), "path": None}, "label": text} for text in texts]
     write_parquet(tmp_path / TRAIN, rows)
     assert read(tmp_path, multi_label=True).clips["label"].tolist() == ["dog;rain", "dog", "rain"]
-    with pytest.raises(UserError, match=r"row 0: has several classes \(.*\): add --multi-label, or name"):
+    with pytest.raises(
+        UserError, match=r"column 'label' may have several .*: add --multi-label, .*; row 0 has"
+    ):
         read(tmp_path)
     write_parquet(tmp_path / TRAIN, rows[1:])
     assert read(tmp_path).clips["label"].tolist() == ["dog", "rain"]

@@ -92,6 +92,22 @@ def test_files_to_predict_may_be_in_json_and_parquet(name: str, tmp_path: Path) 
     assert clips["path"].tolist() == [str(tmp_path / "1.wav"), str(tmp_path / "2.wav")]
 
 
+@pytest.mark.parametrize("texts", [["dog", "rain"], ["['dog']", "('rain',)"], ["0", "1"]])
+@pytest.mark.parametrize("label_column", [None, "labels"])
+def test_column_labels_may_have_one_class_in_each_row(
+    label_column: str | None, texts: list[str], tmp_path: Path
+) -> None:
+    config, names = ManifestConfig(label_column=label_column), ["0", "1"] if "0" in texts else ["dog", "rain"]
+    root = write(tmp_path, *({"labels": text} for text in texts))
+    assert read_manifest(root, config).clips["label"].tolist() == names
+    root = write(tmp_path, *({"labels": [text.strip("[](),'")]} for text in texts))
+    assert read_manifest(root, config).clips["label"].tolist() == names
+    for text, message in (("dog;rain", "line 2 has 'dog;rain'"), ("['dog'", "line 2: .* is not a list")):
+        root = write(tmp_path, {"labels": "dog"}, {"labels": text})
+        with pytest.raises(UserError, match=message):
+            read_manifest(root, config)
+
+
 def test_class_with_a_comma_in_a_list_is_one(tmp_path: Path) -> None:
     """As in AudioSet, whatever the number of classes in the list; a text is divided at its commas."""
     speech = "Child speech, kid speaking"
