@@ -60,7 +60,7 @@ class FileFinder:
         rows: Counter[RemotePath] = Counter()
         for name in filter(self.is_remote, names):
             with suppress(ValueError):
-                rows[self._remote_path(_plain(name)).parent] += 1
+                rows[self._remote_path(plain_path(name)).parent] += 1
         self._objects.list_folders(rows)
 
     def prepare(self, names: Iterable[str]) -> None:
@@ -115,7 +115,7 @@ class FileFinder:
             status = self._status(path)
             if status.size != MISSING and status.is_regular:
                 return FoundFile(path, status, variant)
-        plain = _plain(name)
+        plain = plain_path(name)
         path = self._absolute(plain)
         equivalent = self._equivalent(path)
         if equivalent is None:
@@ -232,7 +232,8 @@ def file_status(path: str) -> FileStatus:
     return request_status(path) if is_store_uri(path) else local_status(path)
 
 
-def _plain(name: str) -> str:
+def plain_path(name: str) -> str:
+    """Return a name without surrounding blanks, with forward slashes."""
     return name.strip().replace("\\", "/")
 
 

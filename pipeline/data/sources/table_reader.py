@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.data.clips import CHUNK_ROWS, clip_record, shown, to_table
+from pipeline.data.clips import CHUNK_ROWS, clip_record, normalize_id, shown, to_table
 from pipeline.data.labels import is_list_text
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.file_finder import FileFinder, FoundFile, plain_path
 from pipeline.data.sources.listed_files import ListedFiles
 from pipeline.data.sources.row_values import (
     MISSING_VALUES,
@@ -176,14 +176,28 @@ class TableReader:
     def _find(self, line: int, path: str) -> FoundFile:
         return self._listed.find(line, path)
 
+    def _check_one_split(self, clip_ids: pd.Series) -> None:
+        """Check that no file with rows of the training split has rows of other splits.
+
+        Its events in these would be missing, and their windows be background; a clip would be on both sides.
+        """
+        held_out = {normalize_id(file_clip_id(plain_path(name))) for name in self.held_out_files}
+        both = clip_ids[clip_ids.isin(held_out)].unique()
+        if len(both):
+            raise UserError(
+                f"{self.name}: {plural(len(both), 'file')} with rows of the training split and of others, "
+                f"e.g. {shown(both[0])}; all rows of a file need the same split"
+            )
+
     def check_files(self, path: Path, clips: pd.DataFrame) -> list[str]:
         """Return warnings about rows that were left out and about missing files.
 
         Raises:
-            UserError: none of the files exists, no row belongs to the training split, or one file is listed
-                in upper and in lower case.
+            UserError: none of the files exists, no row belongs to the training split, rows of a file belong
+                to several splits, or one file is listed in upper and in lower case.
         """
         warnings = []
+        self._check_one_split(clips["clip_id"])
         if self.held_out:
             counts = ", ".join(
                 f"{shown_split(split)}: {count}" for split, count in sorted(self.held_out.items())

@@ -206,6 +206,19 @@ def test_rows_of_other_splits_are_left_out(tmp_path: Path):
         read(tmp_path, text + "c.wav,cat,3,4,odd\n", window=5.0)
 
 
+@pytest.mark.parametrize("name", ["a.wav", "./a.wav", " a.wav "])
+@pytest.mark.parametrize("settings", [{"window": 0.5}, {"multi_label": True}, {}])
+def test_rows_of_a_file_in_several_splits_are_refused(name: str, settings: dict[str, object], tmp_path: Path):
+    """Otherwise its held-out events would be background, and the file be trained on and held out."""
+    header = "path,label,start,end,split" if "window" in settings else "path,label,note,text,split"
+    text = f"{header}\na.wav,dog,0,1,train\n{name},cat,2,3,test\nb.wav,dog,0,1,train\n"
+    message = "1 file with rows of the training split and of others, e.g. 'a.wav'; all rows of a file need"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text, **settings)
+    other = read(tmp_path, text.replace(name + ",cat", "c.wav,cat"), **settings)
+    assert labels(other) == {"a.wav": "dog", "b.wav": "dog"}
+
+
 def test_one_label_tables_stay_as_they_were(tmp_path: Path):
     manifest = read(tmp_path, "path,label,start,end\na.wav,dog;cat,1,2\nb.wav,rain,5,3\n")
     assert labels(manifest) == {"a.wav": "dog;cat", "b.wav": "rain"}
