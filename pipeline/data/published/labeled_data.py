@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from pipeline.data.sources.table_columns import labeled_columns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.folder_tree import FolderTree, open_tree
+from pipeline.io.folder_tree import FolderTree, join, open_tree
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.table_files import open_table
 from pipeline.io.text import plural
@@ -68,9 +69,7 @@ def read_table(path: Path, config: TableConfig) -> LabeledData:
             location = _search(path, config)
         if location is None:
             raise error
-    with report_os_errors("reading", f"--data {path}"):
-        audio = open_tree(location.folder)
-    return _read_recognized(path, config, location, path.parent, audio)
+    return _read_recognized(path, config, location, path.parent)
 
 
 def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> LabeledData | None:
@@ -159,11 +158,13 @@ def _read(path: Path, config: TableConfig, location: AudioLocation | None) -> La
 
 
 def _read_recognized(
-    path: Path, config: TableConfig, location: AudioLocation, base: Path, audio: FolderTree
+    path: Path, config: TableConfig, location: AudioLocation, base: Path, audio: FolderTree | None = None
 ) -> LabeledData:
     """Read a table whose files are elsewhere, log what was recognized, and name files without a row.
 
     `base` is the folder to which names in the line are relative, `audio` the tree of the location's folder.
+    Without it only files in the folder of all listed files are named: the folder above that of a table, in
+    which these are found, may be that of many other datasets.
     """
     found = _read(path, config, location)
     folder = relative_folder(path.parent, base)
@@ -173,11 +174,25 @@ def _read_recognized(
         "data: %s (%s; %s) with audio in %s", name, found.columns, count, describe_location(location, base)
     )
     with report_os_errors("reading", f"--data {base}"):
-        found.warnings.extend(unlisted_warning(path, audio, found.clips["path"], found.held_out_files))
+        below = "" if audio is not None else _common_folder(location.folder, found.clips["clip_id"])
+        audio = open_tree(location.folder / below) if audio is None else audio
+        listed, held_out = found.clips["path"], found.held_out_files
+        found.warnings.extend(unlisted_warning(path, audio, listed, held_out, below))
     return found
 
 
-def unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series, held_out: Iterable[str]) -> list[str]:
+def _common_folder(root: Path, clip_ids: pd.Series) -> str:
+    """Return the deepest folder below `root` in which all of some clips are; empty for `root`."""
+    with suppress(ValueError):  # absolute and relative paths
+        common = os.path.commonpath({clip_id.rpartition("/")[0] for clip_id in clip_ids})
+        # Written in another case, or above `root`, it is not searched for.
+        return common if not common.startswith("..") and (root / common).is_dir() else ""
+    return ""
+
+
+def unlisted_warning(
+    table: Path, audio: FolderTree, listed: pd.Series, held_out: Iterable[str], below: str = ""
+) -> list[str]:
     """Return a warning about audio files without a row, except those of other splits.
 
     Args:
@@ -185,9 +200,11 @@ def unlisted_warning(table: Path, audio: FolderTree, listed: pd.Series, held_out
         audio: tree of the folder with the audio files.
         listed: paths of the files of its clips.
         held_out: files of its rows of other splits, as it writes their paths.
+        below: path of that folder below the one to which the paths in the table are relative.
     """
     clips = to_table(AudioWalk(audio).records([ClassFolder("", "")]))
     clips = clips[~clips["path"].isin(listed)]
+    clips["clip_id"] = [join(below, clip_id) for clip_id in clips["clip_id"]]
     others = set(map(_plain, held_out)) if len(clips) else set()
     names = [
         clip_id

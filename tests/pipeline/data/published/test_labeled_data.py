@@ -284,6 +284,20 @@ def test_files_of_other_splits_are_not_unlisted(name: str, tmp_path: Path):
     ]
 
 
+def test_files_of_other_datasets_are_not_unlisted(server: S3Server, tmp_path: Path):
+    """Of a table whose paths begin in the folder above, in which there may be anything."""
+    text = "path,label,split\nmine/a.wav,x,train\nmine/b.wav,y,train\nmine/c.wav,y,test\n"
+    names = "mine/a.wav", "mine/b.wav", "mine/c.wav", "mine/sub/d.wav", "other/e.wav", "f.wav"
+    root = write(tmp_path, "tables/all.csv", text, *names)
+    bucket = server.bucket("several")
+    upload_folder(root, bucket / "data")
+    for folder in (root, bucket / "data"):
+        assert read_manifest(folder / "tables" / "all.csv").warnings[:2] == [
+            "ignoring 1 row of other splits ('test': 1)",
+            "1 audio file without a row in all.csv, left out: 'mine/sub/d.wav'",
+        ]
+
+
 def test_files_of_other_splits_in_annotations_are_not_unlisted(tmp_path: Path):
     text = "fname,label,split\na.wav,x,train\nb.wav,x,test\n"
     root = write(tmp_path, "all.csv", text, "audio/a.wav", "audio/b.wav", "audio/d.wav")
