@@ -205,7 +205,7 @@ def unlisted_warning(
     clips = to_table(AudioWalk(audio).records([ClassFolder("", "")]))
     clips = clips[~clips["path"].isin(listed)]
     clips["clip_id"] = [join(below, clip_id) for clip_id in clips["clip_id"]]
-    others = set(map(_plain, held_out)) if len(clips) else set()
+    others = {name for file in held_out for name in _with_stem(_plain(file))} if len(clips) else set()
     names = [
         clip_id
         for clip_id, path in zip(clips["clip_id"], clips["path"], strict=True)
@@ -225,8 +225,12 @@ def _is_in_held_out_folder(clip_id: str) -> bool:
 
 def _names_of(clip_id: str, path: str) -> set[str]:
     """Return the names by which a table may list a file, as by `_plain`."""
-    names = {_plain(clip_id), _plain(path)}
-    return names | {name.rpartition(".")[0] for name in names if ending(name)}
+    return _with_stem(_plain(clip_id)) | _with_stem(_plain(path))
+
+
+def _with_stem(name: str) -> set[str]:
+    """Return a name and, if it has an ending, the name without it."""
+    return {name, name.rpartition(".")[0]} if ending(name) else {name}
 
 
 def _plain(name: str) -> str:

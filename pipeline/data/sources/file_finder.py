@@ -32,7 +32,7 @@ class FoundFile(NamedTuple):
     name: str
     """The name as written, without surrounding blanks and with forward slashes, unless the file has them."""
     same_case: bool = True
-    """Whether the name is that of the file also in upper and lower case."""
+    """Whether the name is that of the file, also in upper and lower case, but for a missing ending."""
 
 
 class FileFinder:
@@ -99,7 +99,8 @@ class FileFinder:
         return None
 
     def find(self, name: str) -> FoundFile:
-        """Find a file by its path, by an equivalent one (Unicode form, case), or by its path without ending.
+        """Find a file by its path, by an equivalent one (Unicode form, case), or by its path without ending
+        or with that of another audio format.
 
         Raises:
             ValueError: the name stands for several files, is that of a folder, or is not a valid URI.
@@ -205,10 +206,16 @@ class _NameIndex:
         form = normalize_id(name)
         matches = self._by_stem.get(form) or self._by_form.get(form) or self._by_case.get(form.casefold())
         if matches is None:
-            return None
+            return self._converted(form)
         if len(matches) > 1:
             raise ValueError(f"{shown(name)} can be {' or '.join(shown(str(match)) for match in matches)}")
         return matches[0]
+
+    def _converted(self, form: str) -> str | None:
+        """Return the only file of the same name with another ending of audio, as after a conversion."""
+        is_audio = ending(form) in EXTENSIONS | UNSUPPORTED_EXTENSIONS
+        matches = self._by_stem.get(form.rpartition(".")[0], []) if is_audio else []
+        return matches[0] if len(matches) == 1 else None
 
 
 def is_normal_path(name: str) -> bool:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.audio.file_types import ending
 from pipeline.data.clips import shown
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
 from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import is_store_uri
 
 
 class NoListedFileError(UserError):
@@ -30,7 +32,7 @@ class ListedFiles:
     missing: int = 0
     first_missing: FoundFile | None = None
     other_case: dict[str, list[str]] = field(default_factory=dict)
-    """Names of files that are written in another case in the table, by path."""
+    """Names of files that are written in another case or with another ending in the table, by path."""
 
     def __len__(self) -> int:
         return self.found + self.missing
@@ -55,7 +57,7 @@ class ListedFiles:
         return file
 
     def check(self, table: Path, paths: pd.Series) -> list[str]:
-        """Return a warning about missing files.
+        """Return warnings about missing files, and about those with another ending than in the table.
 
         Args:
             table: the table.
@@ -63,26 +65,42 @@ class ListedFiles:
 
         Raises:
             NoListedFileError: none of the files exists.
-            UserError: one file is listed in upper and in lower case.
+            UserError: one file is listed in upper and in lower case, or with two endings.
         """
         self._check_case(paths)
         example = self.first_missing
         if example is None:
-            return []
+            return self._converted_warning()
         if not self.found:
             raise NoListedFileError(
                 f"{self.name}: none of the {self.missing} listed files exists; the first was expected as "
                 f"{shown(example.path)}{_neighbor_hint(table, example.name)}"
             )
-        return [f"{self.missing} of {len(self)} listed files do not exist, e.g. {shown(example.path)}"]
+        missing = f"{self.missing} of {len(self)} listed files do not exist, e.g. {shown(example.path)}"
+        return [missing, *self._converted_warning()]
+
+    def _converted_warning(self) -> list[str]:
+        """Return a warning about files with another ending than in the table, if there are any."""
+        converted = {
+            path: name
+            for path, (name, *_) in self.other_case.items()
+            if ending(name) not in ("", ending(path.partition("?")[0] if is_store_uri(path) else path))
+        }
+        if not converted:
+            return []
+        path, name = next(iter(converted.items()))
+        return [
+            f"{len(converted)} of {len(self)} listed files exist with another ending only, e.g. "
+            f"{shown(name)} as {shown(path)}"
+        ]
 
     def _check_case(self, paths: pd.Series) -> None:
-        """Check that no name such as `A.wav` stands for a file `a.wav` that has a row of its own.
+        """Check that no name such as `A.wav` or `a.mp3` stands for a file `a.wav` that has a row of its own.
 
         Raises:
             UserError: it does; a disk that ignores case may have kept only one of two files.
         """
-        counts = paths[paths.isin(self.other_case.keys())].value_counts()
+        counts = paths[paths.isin(self.other_case.keys())].value_counts().to_dict()
         for path, names in self.other_case.items():
             if counts[path] > len(names) or len(set(names)) > 1:
                 raise UserError(

@@ -284,6 +284,14 @@ def test_files_of_other_splits_are_not_unlisted(name: str, tmp_path: Path):
     ]
 
 
+def test_converted_files_of_other_splits_are_not_unlisted(tmp_path: Path):
+    text = "path,label,split\na.mp3,x,train\nb.mp3,y,train\nc.mp3,y,test\n"
+    root = write(tmp_path, "meta/all.csv", text, "audio/a.wav", "audio/b.wav", "audio/c.wav", "audio/d.wav")
+    manifest = read_manifest(root)
+    assert labels(manifest) == {"a.mp3": "x", "b.mp3": "y"}
+    assert "1 audio file without a row in all.csv, left out: 'd.wav'" in manifest.warnings
+
+
 def test_files_of_other_datasets_are_not_unlisted(server: S3Server, tmp_path: Path):
     """Of a table whose paths begin in the folder above, in which there may be anything."""
     text = "path,label,split\nmine/a.wav,x,train\nmine/b.wav,y,train\nmine/c.wav,y,test\n"

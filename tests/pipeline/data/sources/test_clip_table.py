@@ -326,6 +326,29 @@ def test_names_find_files_in_other_forms(tmp_path: Path):
     assert (manifest.clips["size"] > 0).all()
 
 
+def test_converted_files_are_found_by_their_former_names(tmp_path: Path):
+    touch(tmp_path, "a/1.wav", "a/2.flac", "3.wav", "4.wav", "4.flac")
+    text = "path,label\na/1.mp3,x\na/2.m4a,y\n3.wav,x\n4.mp3,y\n"
+    manifest = read_manifest(write_csv(tmp_path, text))
+    paths = dict(zip(manifest.clips["clip_id"], manifest.clips["path"], strict=True))
+    names = {"a/1.mp3": "a/1.wav", "a/2.m4a": "a/2.flac", "3.wav": "3.wav", "4.mp3": "4.mp3"}
+    assert paths == {name: f"{tmp_path}/{file}" for name, file in names.items()}
+    assert manifest.warnings[:2] == [
+        f"1 of 4 listed files do not exist, e.g. '{tmp_path}/4.mp3'",  # may be one of two
+        f"2 of 4 listed files exist with another ending only, e.g. 'a/1.mp3' as '{tmp_path}/a/1.wav'",
+    ]
+    with pytest.raises(UserError, match=r"'3.mp3' does not exist, only '.*3.wav', which has another row"):
+        read_manifest(write_csv(tmp_path, "path,label\n3.mp3,x\n3.wav,y\n"))
+    assert names_of_predicted(tmp_path) == ["a/1.mp3", "a/2.m4a"]
+
+
+def names_of_predicted(root: Path) -> list[str]:
+    (root / "test.csv").write_text("path\na/1.mp3\na/2.m4a\n")
+    clips = read_unlabeled(root / "test.csv").clips
+    assert (clips["size"] > 0).all()
+    return clips["clip_id"].tolist()
+
+
 def test_name_of_several_files_raises(tmp_path: Path):
     touch(tmp_path, "dog/1.wav", "dog/1.mp3", "dog/2.wav")
     with pytest.raises(UserError, match=r"line 3: '1' can be '1\.(wav|mp3)' or '1\.(wav|mp3)'"):
