@@ -5,12 +5,14 @@ What has a clear meaning works: numbers of numpy, tensors, samples of any floati
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -81,6 +83,16 @@ WRONG: list[tuple[str, Callable[[Things], Any]]] = [
         lambda t: t.classifier.classify(SAMPLES),
     ),
     ("sources 5: expected a folder, or a list", lambda t: t.classifier.classify_many(5)),
+    (
+        "sources of type DataFrame and shape (1, 1): expected a folder, or a list of audio files; of a table "
+        "give the column of paths",
+        lambda t: t.classifier.classify_many(pd.DataFrame({"path": [t.audio]})),
+    ),
+    (
+        "sources {'a.wav': 'dog'}: expected a folder, or a list",
+        lambda t: t.classifier.classify_many({"a.wav": "dog"}),
+    ),
+    ("sources <_io.BytesIO object at", lambda t: t.classifier.classify_many(io.BytesIO(b"a.wav\n"))),
     ("audio file None: ", lambda t: t.classifier.classify_many([t.audio, None])),
     ("mels of shape (16, 32) and type float16: ", lambda t: t.classifier.classify_mels(t.dataset.mels[0])),
     ("mels with values that are NaN", lambda t: t.classifier.classify_mels(np.nan * t.dataset.mels[:2])),
@@ -119,6 +131,12 @@ def test_samples_of_any_floating_point_type(samples: Any, things: Things) -> Non
     np.testing.assert_array_equal(
         melray.spectrogram(samples, None, RATE), melray.spectrogram(SAMPLES, None, RATE)
     )
+
+
+@pytest.mark.parametrize("content", [bytes, bytearray, memoryview])
+def test_content_of_a_file_is_one_source(content: Callable[[bytes], Any], things: Things) -> None:
+    table = things.classifier.classify_many(content(things.audio.read_bytes()))
+    assert table["label"].to_list() == [things.classifier.predict(things.audio).label]
 
 
 def test_spectrograms_are_a_list_of_arrays_or_none(things: Things) -> None:

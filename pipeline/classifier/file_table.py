@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from pipeline.io.storage import user_path
 
 # Files that are decoded concurrently.
 THREADS = 4
+# What yields other things than audio files: names of columns, keys, lines.
+_NO_LISTS = (pd.DataFrame, Mapping, io.IOBase)
 
 
 class ReadClip(NamedTuple):
@@ -42,11 +45,14 @@ def list_sources(sources: str | Path | Iterable[ClipSource]) -> list[ClipSource]
         UserError: no audio in the folder.
         ValueError: neither a folder nor audio files.
     """
-    if isinstance(sources, bytes):
-        return [sources]
+    if isinstance(sources, (bytes, bytearray, memoryview)):
+        return [check_source(sources)]
     if not isinstance(sources, (str, os.PathLike)):
-        if not isinstance(sources, Iterable):
-            raise ValueError(f"sources {shown_value(sources)}: expected a folder, or a list of audio files")
+        if not isinstance(sources, Iterable) or isinstance(sources, _NO_LISTS):
+            hint = "; of a table give the column of paths" if isinstance(sources, pd.DataFrame) else ""
+            raise ValueError(
+                f"sources {shown_value(sources)}: expected a folder, or a list of audio files{hint}"
+            )
         return [check_source(source) for source in sources]
     with errors_without_flags():
         return list(read_unlabeled(user_path(sources)).clips["path"])
@@ -102,11 +108,13 @@ def file_table(
     is_read = np.array([not reason for reason in reasons], bool)
     known = np.where(is_read[:, None], probabilities, -1.0)
     labels = predicted_labels(known, class_names, thresholds)
+    shown_labels = [label if read else "" for label, read in zip(labels, is_read, strict=True)]
     facts = {
-        "file": [clip.file for clip in clips],
-        "label": [label if read else "" for label, read in zip(labels, is_read, strict=True)],
+        # Texts also if there are none.
+        "file": pd.Series([clip.file for clip in clips], dtype=str),
+        "label": pd.Series(shown_labels, dtype=str),
         "probability": np.where(is_read, known.max(axis=1), np.nan).astype(np.float32),
-        "error": reasons,
+        "error": pd.Series(reasons, dtype=str),
     }
     columns = [f"p:{name}" for name in class_names]
     table = pd.concat([pd.DataFrame(facts), pd.DataFrame(probabilities, columns=columns)], axis=1)

@@ -76,8 +76,11 @@ def test_many_files_have_probabilities_of_single_ones(classifier: SoundClassifie
     assert table.loc[1, ["probability", *columns]].isna().all()
 
 
-def test_folder_without_files_gives_empty_table(classifier: SoundClassifier) -> None:
-    assert list(classifier.classify_many([]).columns[:4]) == ["file", "label", "probability", "error"]
+def test_list_without_files_gives_empty_table(classifier: SoundClassifier) -> None:
+    table = classifier.classify_many([])
+    assert list(table.columns[:4]) == ["file", "label", "probability", "error"]
+    for column in ("file", "label", "error"):
+        assert table[column].str.upper().to_list() == []
 
 
 def test_prediction_has_label_and_sound(classifier: SoundClassifier, audio: Path) -> None:
