@@ -34,7 +34,7 @@ from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import table_rows
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, listed_classes, row_value
-from pipeline.data.sources.split_column import with_split_column
+from pipeline.data.sources.split_column import contradiction_warnings, with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
@@ -130,6 +130,7 @@ def read_event_table(
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))
         warnings = [*columns.split_notes, *warnings]
+        warnings += contradiction_warnings(table.header, columns, reader.contradictions)
         if location is None:
             log_columns(table, columns, (reader.offset_column, reader.folder_column))
         described = describe_columns(table, columns)

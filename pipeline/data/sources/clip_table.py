@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.row_values import Row
-from pipeline.data.sources.split_column import with_split_column
+from pipeline.data.sources.split_column import contradiction_warnings, with_split_column
 from pipeline.data.sources.table_columns import (
     Columns,
     describe_columns,
@@ -57,6 +57,7 @@ def read_labeled_table(
         reader.find_split_folder(table_rows(path, "--data"), columns)
         clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
         warnings = [*columns.split_notes, *reader.check_files(path, clips)]
+        warnings += contradiction_warnings(table.header, columns, reader.contradictions)
         if location is None:
             log_columns(table, columns)
         return TableClips(clips, warnings, describe_columns(table, columns), reader.held_out_files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -77,7 +78,41 @@ def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: 
     if found is None:
         return columns
     position, read = found
-    return replace(columns, split=position, held_out=read.held_out, split_notes=read.notes)
+    others = _other_split_columns(
+        name, header, {other: counts[other] for other in columns.split_candidates if other != position}
+    )
+    return replace(
+        columns, split=position, held_out=read.held_out, split_notes=read.notes, other_splits=others
+    )
+
+
+def _other_split_columns(
+    name: str, header: Sequence[str], counts: Mapping[int, Mapping[str, int]]
+) -> tuple[tuple[int, frozenset[str]], ...]:
+    """Return those of some columns that name splits, with their values of held-out rows."""
+    found = []
+    for position, values in counts.items():
+        with suppress(UserError):  # it may mean something else
+            if (read := read_split_values(name, header[position], values)) is not None:
+                stated = (value for value in read.held_out if value.lower() not in MISSING_VALUES)
+                found.append((position, frozenset(stated)))
+    return tuple(found)
+
+
+def contradiction_warnings(header: Sequence[str], columns: Columns, counts: Mapping[int, int]) -> list[str]:
+    """Return warnings about rows that the column of splits has in the training split, and another one not.
+
+    `counts` are the numbers of such rows, by the position of the other column.
+    """
+    if columns.split is None:
+        return []
+    return [
+        f"columns {shown(header[columns.split])} and {shown(header[position])} contradict each other: "
+        f"{plural(count, 'row')} of the training split by the first, held out by the second; the first is "
+        "followed: correct or remove one"
+        for position, count in counts.items()
+        if count
+    ]
 
 
 def _count_values(

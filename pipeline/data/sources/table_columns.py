@@ -60,6 +60,8 @@ class Columns:
     """Values of the rows of other splits than the training split."""
     split_notes: tuple[str, ...] = ()
     """Warnings about which rows are those of the training split."""
+    other_splits: tuple[tuple[int, frozenset[str]], ...] = ()
+    """Further columns that name splits, with their values of rows of other splits; they are not followed."""
     split_candidates: tuple[int, ...] = ()
     """Columns that may be that of the splits, by their names: of its values, or of true and false."""
     times: TimeColumns | None = None

@@ -47,6 +47,8 @@ class TableReader:
     """Number of rows by split, without those of the training split."""
     held_out_files: list[str] = field(default_factory=list)
     """Paths of the files in these rows, as the table writes them."""
+    contradictions: Counter[int] = field(default_factory=Counter)
+    """Number of rows of the training split that further columns name as held out, by column."""
     _split_folder: SplitFolder | None = None
     """Which folder of a path is its split; only files of the training split are read."""
 
@@ -124,6 +126,8 @@ class TableReader:
             self.held_out[folder] += 1
             self.held_out_files.append(path)
             return None
+        for column, held_out in columns.other_splits:
+            self.contradictions[column] += row_value(values, column) in held_out
         label = row_value(values, columns.label)
         if columns.label is not None and not self.label_is_optional:
             label = self._one_class(line, label, values, columns)

@@ -7,6 +7,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,10 @@ def write_csv(root: Path, text: str, encoding: str = "utf-8", name: str = "clips
     return path
 
 
-def read_csv(root: Path, text: str, encoding: str = "utf-8") -> Manifest:
+def read_csv(root: Path, text: str, encoding: str = "utf-8", **settings: Any) -> Manifest:
     """Read a table of the files 1.wav … 4.wav, which exist."""
     touch(root, "1.wav", "2.wav", "3.wav", "4.wav")
-    return read_manifest(write_csv(root, text, encoding))
+    return read_manifest(write_csv(root, text, encoding), ManifestConfig(**settings))
 
 
 def names(manifest: Manifest) -> list[str]:
@@ -185,6 +186,31 @@ def test_training_rows_are_marked_by_one_column_only(tmp_path: Path):
     assert names(read_csv(tmp_path, text)) == ["1.wav", "4.wav"]
     with pytest.raises(UserError, match="columns 'is_test' and 'is_val' both mark held-out rows: write one"):
         read_csv(tmp_path, text.replace("is_train", "other"))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "rows", "used", "contradicting"),
+    [
+        ("split,is_test", ["train,0", "test,1", "val,0", "train,"], [1, 4], ""),
+        ("split,is_test", ["train,1", "train,0", "val,0", "train,1"], [1, 2, 4], "2 rows"),
+        ("is_train,is_test", ["1,1", "0,0", "0,1", "1,0"], [1, 4], "1 row"),
+        ("split,subset", ["train,train", "test,test", "train,validation", "train,"], [1, 3, 4], "1 row"),
+        ("split,subset", ["train,small", "test,large", "train,validation", "train,"], [1, 3, 4], ""),
+    ],
+)
+def test_columns_with_different_splits_are_named(
+    columns: str, rows: Sequence[str], used: list[int], contradicting: str, multi_label: bool, tmp_path: Path
+):
+    text = "".join(f"{number}.wav,a,{row}\n" for number, row in enumerate(rows, start=1))
+    manifest = read_csv(tmp_path, f"path,label,{columns}\n{text}", multi_label=multi_label)
+    assert names(manifest) == [f"{number}.wav" for number in used]
+    first, second = columns.split(",")
+    expected = (
+        f"columns '{first}' and '{second}' contradict each other: {contradicting} of the training split"
+    )
+    warnings = [text for text in manifest.warnings if "contradict" in text]
+    assert len(warnings) == bool(contradicting) and all(text.startswith(expected) for text in warnings)
 
 
 @pytest.mark.parametrize("column", ["split", "subset", "set", "partition"])
