@@ -113,6 +113,9 @@ def set_up_training(threads: int) -> None:
 def use_large_pages() -> bool:
     """Advise the kernel to back the heap of this process by large pages; return whether that worked.
 
+    In other threads than the first one it does not, as malloc takes their memory from elsewhere: so in those
+    of Ray Train, where it would gain nothing measurable.
+
     Only its first GiB, and as long as malloc never returns the end of the heap, which this sets. The
     variable of PyTorch for large pages, `THP_MEM_ALLOC_ENABLE`, aligns each tensor to one: malloc of glibc
     before 2.38 can hardly reuse such blocks, so that training processes grow from epoch to epoch.
