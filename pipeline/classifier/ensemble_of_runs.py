@@ -59,6 +59,9 @@ _MODEL_FILES = (MODEL_NAME, METADATA_NAME, SPLIT_NAME)
 _EVALUATION_FILES = (EVALUATION_NAME, CONFUSION_NAME, "report.html")
 _RECORD_FILES = ("config.json", ENSEMBLE_NAME, CROSSVAL_NAME, f"tuned/{CROSSVAL_NAME}")
 
+# With fewer clips, one more or less changes an accuracy by more than five points.
+MIN_CLIPS = 20
+
 
 class EnsembleConfig(Config):
     """Combine trained classifiers into one run, whose probabilities are the mean of theirs. `predict`,
@@ -139,6 +142,13 @@ def _calibration_logits(
         return None
     device = process_device(config.device)
     logger.info("predicting %s, on which the ensemble is calibrated", plural(len(rows), "clip"))
+    if len(rows) < MIN_CLIPS:
+        logger.warning(
+            "no more than %s of %s that no member was trained on: probabilities and scores are unreliable; "
+            "train members with the same --split-seed, or give other labeled clips by --shards",
+            plural(len(rows), "clip"),
+            path,
+        )
     logits = [
         RowLogits(member, rows, _unseen_logits(of_member, usable, dataset, rows, device))
         for member, of_member in zip(members, parts, strict=True)

@@ -15,7 +15,7 @@ import torch
 from models.config import ConfigError
 from pipeline.classifier import ensemble_of_runs
 from pipeline.classifier.crossval import crossval, fold_config, report_folds
-from pipeline.classifier.ensemble_of_runs import EnsembleConfig, combine_runs
+from pipeline.classifier.ensemble_of_runs import MIN_CLIPS, EnsembleConfig, combine_runs
 from pipeline.classifier.evaluate import evaluate
 from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
@@ -23,6 +23,7 @@ from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.data.split import split_rows
 from pipeline.data.uncached import open_dataset_to_read
 from pipeline.io.errors import UserError
+from pipeline.io.text import plural
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.classifier_training import train_run
 from tests.helpers.label_sets import write_label_set_shards
@@ -75,7 +76,7 @@ def test_probabilities_are_the_calibrated_mean(
 
 
 def test_only_validation_clips_of_all_members_calibrate(
-    runs: dict[str, Path], shards: Path, tmp_path: Path
+    runs: dict[str, Path], shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = open_dataset_to_read(shards)
     splits = [split_rows(dataset, train_config(shards, tmp_path, **split)) for split in SPLITS]
@@ -84,7 +85,10 @@ def test_only_validation_clips_of_all_members_calibrate(
         "other split": ([runs["a"], runs["c"]], set(splits[0].val) & set(splits[1].val)),
     }
     for name, (members, rows) in expected.items():
+        caplog.clear()
         combined(tmp_path / name, *members)
+        is_warned = f"no more than {plural(len(rows), 'clip')} of {shards}" in caplog.text
+        assert is_warned is (len(rows) < MIN_CLIPS)
         evaluation = json.loads((tmp_path / name / "evaluation.json").read_text(encoding="utf-8"))
         of_member = json.loads((tmp_path / name / "member_2/evaluation.json").read_text(encoding="utf-8"))
         assert evaluation["clips"] == of_member["clips"] == len(rows) > 0
