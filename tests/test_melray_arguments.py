@@ -96,6 +96,10 @@ WRONG: list[tuple[str, Callable[[Things], Any]]] = [
     ("audio file None: ", lambda t: t.classifier.classify_many([t.audio, None])),
     ("mels of shape (16, 32) and type float16: ", lambda t: t.classifier.classify_mels(t.dataset.mels[0])),
     ("mels with values that are NaN", lambda t: t.classifier.classify_mels(np.nan * t.dataset.mels[:2])),
+    (
+        "mels with values of 1e+30: expected decibels",
+        lambda t: t.classifier.embed_mels(np.full((1, *t.classifier.features.shape), 1e30)),
+    ),
     ("hop 'a': expected a number", lambda t: t.classifier.classify_windows(t.audio, "a")),
     ("threshold 2: expected a number from 0 to 1", lambda t: t.classifier.classify_windows(t.audio, None, 2)),
     ("count 0: ", lambda t: t.classifier.predict(t.audio).top(0)),

@@ -126,10 +126,7 @@ class ClassifierReplica:
     async def _predict(self, mels: np.ndarray, with_embeddings: bool) -> Outputs:
         """Return the outputs of spectrograms `[shape=(N, n_mels, num_frames)]`."""
         async with self._network:
-            outputs = await asyncio.to_thread(self._classifier.outputs_of_mels, mels, with_embeddings)
-        if not np.isfinite(outputs.probabilities).all():
-            raise ValueError("the network returns values that are not finite")
-        return outputs
+            return await asyncio.to_thread(self._classifier.outputs_of_mels, mels, with_embeddings)
 
     def _result(self, sound: SoundSpectrograms, outputs: Outputs) -> Classification:
         seconds, warnings = sound.recording.seconds, sound.warnings

@@ -54,6 +54,8 @@ from pipeline.training.optim import Precision
 
 # Windows whose spectrograms are in memory together.
 CHUNK_WINDOWS = 64
+# No level of a sound is further from 0.
+MAX_DECIBELS = 1000.0
 
 
 class SoundClassifier(LoadedModel[ClassifierMetadata]):
@@ -291,7 +293,8 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             float32 `[shape=(N, C)]`.
 
         Raises:
-            ValueError: another shape than that of the model's spectrograms, or values that are not finite.
+            ValueError: another shape than that of the model's spectrograms, or values that are not finite, in
+                them or in what the network returns.
         """
         return self.outputs_of_mels(mels).probabilities
 
@@ -301,10 +304,19 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         outputs = predict_outputs(
             self._model, mels, self._tta_shifts, self._precision, self._device, with_embeddings
         )
+        failed = ~np.logical_and.reduce(
+            [np.isfinite(values).all(axis=1) for values in outputs if values is not None]
+        )
         # Only these are searched for the cause: the spectrograms may be a large memory map.
-        failed = np.isnan(outputs.probabilities).any(axis=1)
-        if failed.any() and not np.isfinite(mels[failed]).all():
-            raise ValueError("mels with values that are NaN or infinite: expected decibels")
+        if failed.any():
+            largest = np.abs(mels[failed]).max()  # NaN if one is
+            if not np.isfinite(largest):
+                raise ValueError("mels with values that are NaN or infinite: expected decibels")
+            if largest > MAX_DECIBELS:
+                raise ValueError(f"mels with values of {largest:.3g}: expected decibels")
+            raise ValueError(
+                "the network returns values that are not finite: evaluate the run, or train it again"
+            )
         return outputs
 
     def classify_windows(

@@ -170,6 +170,15 @@ def test_unusable_file_is_error_with_its_reason(classifier: SoundClassifier, tmp
         assert error.value.__notes__ == [str(tmp_path / "a.wav")]
 
 
+def test_network_that_returns_no_numbers_is_error(run: Path, audio: Path) -> None:
+    classifier = SoundClassifier(run, device="cpu")
+    for parameter in classifier._model.parameters():
+        parameter.data.fill_(float("nan"))
+    for method in (classifier.classify, classifier.classify_windows, classifier.embed):
+        with pytest.raises(ValueError, match="the network returns values that are not finite: eval"):
+            method(audio / "long.wav")
+
+
 @pytest.mark.parametrize("hop", [0.0, 1e-7, float("nan"), float("inf")])
 def test_invalid_hop_is_named(classifier: SoundClassifier, audio: Path, hop: float) -> None:
     with pytest.raises(ValueError, match=f"hop {hop!r}: expected a number from 0.001 to 1 s"):
