@@ -165,26 +165,23 @@ class Predictor:
 
     def _predict(self, spectrograms: UnitSpectrograms) -> Outputs:
         """Return means over windows; of unreadable clips class priors, and embeddings that are NaN."""
-        num_clips, model = len(spectrograms.clips), self._saved.model
-        probabilities = np.tile(class_priors(self._saved.metadata), (num_clips, 1))
-        embeddings = None
-        if self._with_embeddings:
-            embeddings = np.full((num_clips, model.embedding_dim), np.nan, np.float32)
-        readable = [not reason for reason in spectrograms.reasons]
-        if any(readable):
-            outputs = predict_outputs(
-                model,
-                np.stack(spectrograms.mels),
-                self._tta_shifts,
-                self._precision,
-                self._device,
-                self._with_embeddings,
-            ).means(spectrograms.window_counts)
-            probabilities[readable] = outputs.probabilities
-            if embeddings is not None and outputs.embeddings is not None:
-                embeddings[readable] = outputs.embeddings
-            self._check_finite(probabilities, spectrograms.clips)
-        return Outputs(probabilities, embeddings)
+        mels, shape = spectrograms.mels, self._saved.metadata.features.shape
+        outputs = predict_outputs(
+            self._saved.model,
+            np.stack(mels) if mels else np.empty((0, *shape), np.float32),
+            self._tta_shifts,
+            self._precision,
+            self._device,
+            self._with_embeddings,
+        )
+        is_read = np.array([not reason for reason in spectrograms.reasons], bool)
+        outputs = outputs.means(spectrograms.window_counts).with_missing(is_read, len(is_read))
+        priors = class_priors(self._saved.metadata)
+        outputs = outputs._replace(
+            probabilities=np.where(is_read[:, None], outputs.probabilities, priors[None])
+        )
+        self._check_finite(outputs.probabilities, spectrograms.clips)
+        return outputs
 
     def _check_finite(self, probabilities: np.ndarray, clips: list[dict[str, Any]]) -> None:
         wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
