@@ -72,7 +72,7 @@ def test_package_of_this_checkout_is_complete_and_small() -> None:
         "models/gan.py",
         "pipeline/extract.py",
         "tune/search.py",
-        "conf/esc10.yaml",
+        "conf/search.yaml",
         "constraints.txt",
     ):
         assert Path(name) in files
