@@ -24,9 +24,12 @@ from pipeline.data.annotations.event_columns import (
 )
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import join_labels, split_labels
+from pipeline.data.sources.clip_table import open_labeled_table
+from pipeline.data.sources.row_values import states_classes
 from pipeline.data.sources.table_columns import PATH_COLUMNS
-from pipeline.io.csv_files import CsvFile, open_csv, open_text
+from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError
+from pipeline.io.table_files import Table
 from pipeline.io.text import plural
 
 _FLAG = "--annotations"
@@ -51,7 +54,7 @@ def read_annotation_file(path: Path, recording: str, label_column: str | None = 
     if _is_audacity(first):
         events = list(_audacity_events(path))
     else:
-        with open_csv(path, _FLAG) as table:
+        with open_labeled_table(path, _FLAG, label_column) as table:
             events = _table_events(table, event_columns(table, label_column), recording)
     return [event for event in events if not states_no_event(event.label)]
 
@@ -104,7 +107,7 @@ def _audacity_events(path: Path) -> Iterator[Annotation]:
             yield parse_annotation(start, rest[0], normalize_id(" ".join(words)), location)
 
 
-def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list[Annotation]:
+def _table_events(table: Table, columns: EventColumns, recording: str) -> list[Annotation]:
     """Return the events of a table, once each: Raven lists a selection for each of its views.
 
     Raises:
@@ -118,6 +121,8 @@ def _table_events(table: CsvFile, columns: EventColumns, recording: str) -> list
         )
     events: dict[tuple, Annotation] = {}
     for line, values in rows:
+        if not _value(values, columns.label) and states_classes(values, columns.label):
+            continue
         event = _event(values, columns, f"{table.name}, line {line}")
         key = (line,) if columns.selection is None else (_value(values, columns.selection), *event[:2])
         before = split_labels(events[key].label) if key in events else []

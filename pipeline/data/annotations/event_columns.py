@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.data.clips import shown
+from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.table_columns import LABEL_COLUMNS, TimeColumns, chosen_label_column
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
@@ -163,11 +164,12 @@ def event_columns(table: Table, label_column: str | None) -> EventColumns:
             f"{table.name}: neither a table with columns such as 'Begin Time (s)' and 'End Time (s)' nor "
             f"Audacity labels (start, tab, end, tab, label); it begins with {shown(','.join(table.header))}"
         )
-    label = (
-        first_column(names, EVENT_LABEL_COLUMNS)
-        if label_column is None
-        else chosen_label_column(table, label_column)
-    )
+    if isinstance(table, OneHotTable) and table.label is not None:
+        label: int | None = table.label
+    elif label_column is None:
+        label = first_column(names, EVENT_LABEL_COLUMNS)
+    else:
+        label = chosen_label_column(table, label_column)
     return EventColumns(
         times,
         label,

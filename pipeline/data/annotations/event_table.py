@@ -31,9 +31,15 @@ from pipeline.data.annotations.recording_names import RecordingNames
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import is_list_text, join_labels, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import table_rows
+from pipeline.data.sources.clip_table import open_labeled_table, rows_again
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
-from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, listed_classes, row_value
+from pipeline.data.sources.row_values import (
+    MISSING_VALUES,
+    NO_VALUES,
+    listed_classes,
+    row_value,
+    states_classes,
+)
 from pipeline.data.sources.split_column import contradiction_warnings, with_split_column
 from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
@@ -103,11 +109,11 @@ def read_event_table(
         NoListedFileError: no listed file exists.
         UserError: not a CSV, a missing column or an invalid value.
     """
-    with open_table(path, flag) as table:
+    with open_labeled_table(path, flag, label_column) as table:
         names = plain_names(table)
         columns = _event_columns(table, label_column, with_times)
         if not all_splits:
-            columns = with_split_column(table.name, table.header, columns, table_rows(path, flag))
+            columns = with_split_column(table.name, table.header, columns, rows_again(table, path, flag))
         offset = (
             first_column(names, OFFSET_COLUMNS) if first_column(names, FILE_COLUMNS) is not None else None
         )
@@ -125,8 +131,8 @@ def read_event_table(
             recordings=RecordingNames(table.name, folder) if search else None,
         )
         if not all_splits:
-            reader.find_split_folder(table_rows(path, flag), columns)
-        rows = reader.read(table.rows(), columns, lambda: table_rows(path, flag))
+            reader.find_split_folder(rows_again(table, path, flag), columns)
+        rows = reader.read(table.rows(), columns, lambda: rows_again(table, path, flag))
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))
         warnings = [*columns.split_notes, *warnings]
@@ -160,7 +166,8 @@ class _EventTableReader(TableReader):
     recordings: RecordingNames | None = None
     """Finds files that are not where the table writes them."""
     annotations: list[Annotation | None] = field(default_factory=list)
-    """Event of each row that was read; None if it has neither times nor a class, or states `nocall`."""
+    """Event of each row that was read; None if it has neither times nor a class, or states
+    that no class is there."""
     _files: dict[str, FoundFile] = field(default_factory=dict)
     """Files that were found, by the names in the table."""
 
@@ -178,7 +185,7 @@ class _EventTableReader(TableReader):
 
     def _annotation(self, line: int, values: Sequence[str], columns: Columns) -> Annotation | None:
         label = self._classes(line, values, columns)
-        if states_no_event(label):
+        if states_no_event(label) or (not label and states_classes(values, columns.label)):
             return None
         if (times := columns.times) is not None and any(
             row_value(values, column).lower() not in NO_VALUES for column in times.roles

@@ -22,7 +22,7 @@ class LabelConfig(Config):
     CSV with the columns path,label,start,end."""
     label_column: str | None = None
     """Column of the classes in the CSV or in annotation files (default: label, species, annotation, common
-    name or the like)."""
+    name or the like); or those of 0 and 1 for each class, as in `dog,rain`."""
     birdnet_folders: bool = False
     """Read names of class folders as BirdNET does: `A,B` has both classes; `-A`, noise, background, other and
     silence have none. Implies `--multi-label`."""

@@ -11,6 +11,8 @@ from pipeline.data.clips import shown, shown_list
 from pipeline.data.published.audio_search import find_location, sample_files
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
+from pipeline.data.sources.clip_table import open_labeled_table, rows_again, table_rows
+from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_column import SplitFolder
 from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
@@ -18,7 +20,7 @@ from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
 from pipeline.io.storage import to_path
-from pipeline.io.table_files import open_table
+from pipeline.io.table_files import Table, open_table
 
 # Of Parquet files, which may also be large shards with audio in them, only those named so are tables.
 METADATA = "metadata"
@@ -102,17 +104,14 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
     """Return where the files are that a table lists; None if it is no table of audio files."""
     path = to_path(tree.path(name))
     try:
-        with open_table(path, "--data") as table:
-            paths = path_column(table)
+        with open_table(path, "--data") as plain:
+            paths = path_column(plain)
             if paths is None:
                 return None
-            try:
-                columns = labeled_columns(table, label_column)
-            except UserError:  # without classes, which is an error if it lists the files
-                columns = Columns(paths)
+            table, columns = _columns(plain, path, paths, label_column)
             files = sample_files(table, columns)
         is_held_out = _rank(name) == _HELD_OUT_RANK
-        if not files or (is_held_out and not _has_training_rows(path, columns)):
+        if not files or (is_held_out and not _has_training_rows(table, path, columns)):
             return None
     except UserError:
         return None
@@ -121,18 +120,26 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
     return location and replace(location, split_folder=SplitFolder(0))
 
 
-def _has_training_rows(path: Path, columns: Columns) -> bool:
+def _columns(table: Table, path: Path, paths: int, label_column: str | None) -> tuple[Table, Columns]:
+    """Return a table as it is read, and its columns; that of paths only, if those of classes are missing."""
+    try:
+        table = with_one_hot_columns(table, label_column, table_rows(path, "--data"))
+        return table, labeled_columns(table, label_column)
+    except UserError:
+        return table, Columns(paths)
+
+
+def _has_training_rows(table: Table, path: Path, columns: Columns) -> bool:
     """Return whether a column states that rows of a table belong to the training split."""
-    with open_table(path, "--data") as table:
-        return any(
-            split_of_cell(table.header[position], row_value(values, position)) == "train"
-            for _, values in table.rows()
-            for position in columns.split_candidates
-        )
+    return any(
+        split_of_cell(table.header[position], row_value(values, position)) == "train"
+        for _, values in rows_again(table, path, "--data")
+        for position in columns.split_candidates
+    )
 
 
 def _check_labels(path: Path, label_column: str | None) -> None:
-    with open_table(path, "--data") as table:
+    with open_labeled_table(path, "--data", label_column) as table:
         try:
             labeled_columns(table, label_column)
         except UserError as error:

@@ -24,9 +24,10 @@ from pipeline.data.published.audio_search import (
 from pipeline.data.published.folder_tables import find_table
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import read_labeled_table, table_rows
+from pipeline.data.sources.clip_table import open_labeled_table, read_labeled_table, rows_again
 from pipeline.data.sources.listed_files import NoListedFileError
-from pipeline.data.sources.row_values import file_clip_id, row_value
+from pipeline.data.sources.one_hot_table import OneHotTable
+from pipeline.data.sources.row_values import SEVERAL_CLASSES_FIX, file_clip_id, row_value
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
 from pipeline.data.sources.table_columns import labeled_columns
@@ -35,8 +36,13 @@ from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, join, open_tree
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.table_files import open_table
 from pipeline.io.text import plural
+
+# What to do with rows that have times, if there is no window.
+_EVENTS_FIX = (
+    "add --window SECONDS to read rows with times as events, or --multi-label if each file is a clip with "
+    "all of its classes"
+)
 
 
 class TableConfig(LabelConfig, WindowConfig):
@@ -115,20 +121,21 @@ def _said_by_table(path: Path, config: TableConfig, num_files: int) -> str:
     Raises:
         UserError: it cannot be read as a table of clips.
     """
-    with open_table(path, "--data") as table:
+    with open_labeled_table(path, "--data", config.label_column) as table:
         columns = labeled_columns(table, config.label_column)
-        columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
+        columns = with_split_column(table.name, table.header, columns, rows_again(table, path, "--data"))
         listed = {row_value(values, columns.path) for _, values in table.rows()}
     used = [columns.split, columns.fold, columns.group]
     if config.multi_label:
-        used += [columns.more_labels, columns.label if columns.label_is_list else None]
+        is_list = columns.label_is_list or (isinstance(table, OneHotTable) and table.label is not None)
+        used += [columns.more_labels, columns.label if is_list else None]
     if names := [table.header[column] for column in used if column is not None]:
         return f"with {shown_list(names)} of these files"
     return f"with {len(listed)} of these {plural(num_files, 'file')}" if len(listed) < num_files else ""
 
 
 def _search(path: Path, config: TableConfig) -> AudioLocation | None:
-    with open_table(path, "--data") as table:
+    with open_labeled_table(path, "--data", config.label_column) as table:
         try:
             files = sample_files(table, labeled_columns(table, config.label_column))
         except UserError:  # columns of event tables, whose paths are written in full
@@ -147,12 +154,12 @@ def _read(path: Path, config: TableConfig, location: AudioLocation | None) -> La
     if config.multi_label or (is_windowed and has_times(path, "--data")):
         read = read_event_table(path, "--data", path.parent, config.label_column, is_windowed, location)
         return LabeledData(read.clips, read.warnings, read.events, read.columns, read.held_out_files)
-    table = read_labeled_table(path, config.label_column, location)
     unused = [] if is_windowed else unused_times_warning(path, "--data")
+    fix = _EVENTS_FIX if unused else SEVERAL_CLASSES_FIX
+    table = read_labeled_table(path, config.label_column, location, fix)
     if unused and (files := table.clips["clip_id"][table.clips["clip_id"].duplicated()]).size:
         raise UserError(
-            f"--data {path}: several rows with times for a file, e.g. {shown(files.iloc[0])}: add --window "
-            "SECONDS to read them as events, or --multi-label if each file is a clip with all of its classes"
+            f"--data {path}: several rows with times for a file, e.g. {shown(files.iloc[0])}: {_EVENTS_FIX}"
         )
     return LabeledData(table.clips, unused + table.warnings, None, table.columns, table.held_out_files)
 

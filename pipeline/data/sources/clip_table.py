@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pandas as pd
 
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
-from pipeline.data.sources.row_values import Row
+from pipeline.data.sources.one_hot_columns import with_one_hot_columns
+from pipeline.data.sources.one_hot_table import OneHotTable
+from pipeline.data.sources.row_values import SEVERAL_CLASSES_FIX, Row
 from pipeline.data.sources.split_column import contradiction_warnings, with_split_column
 from pipeline.data.sources.table_columns import (
     Columns,
@@ -21,7 +24,7 @@ from pipeline.data.sources.table_columns import (
 )
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.csv_files import CsvFile, open_text
-from pipeline.io.table_files import open_table
+from pipeline.io.table_files import Table, open_table
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,29 @@ class TableClips:
 
 
 def read_labeled_table(
-    path: Path, label_column: str | None = None, location: AudioLocation | None = None
+    path: Path,
+    label_column: str | None = None,
+    location: AudioLocation | None = None,
+    classes_fix: str = SEVERAL_CLASSES_FIX,
 ) -> TableClips:
     """Read labeled clips from a table with the columns `path,label[,fold][,group]`.
 
     Paths are relative to the folder of the table, or as `location` states. Rows of other splits than `train`
     are left out, by a column or, without one, by folders of both. The column of the classes may be chosen by
-    `label_column`.
+    `label_column`; instead of it, there may be a column of 0 and 1 for each class. `classes_fix` is
+    what to do if a row has several classes or none, for messages.
 
     Raises:
         NoListedFileError: no listed file exists.
         UserError: not a table, a missing column or an invalid value.
     """
-    with open_table(path, "--data") as table:
+    with open_labeled_table(path, "--data", label_column) as table:
         columns = labeled_columns(table, label_column)
-        columns = with_split_column(table.name, table.header, columns, table_rows(path, "--data"))
+        columns = with_split_column(table.name, table.header, columns, rows_again(table, path, "--data"))
         folder = path.parent if location is None else location.folder
-        reader = TableReader(table.name, FileFinder(folder), location=location)
-        reader.find_split_folder(table_rows(path, "--data"), columns)
-        clips = reader.read(table.rows(), columns, lambda: table_rows(path, "--data"))
+        reader = TableReader(table.name, FileFinder(folder), location=location, classes_fix=classes_fix)
+        reader.find_split_folder(rows_again(table, path, "--data"), columns)
+        clips = reader.read(table.rows(), columns, lambda: rows_again(table, path, "--data"))
         warnings = [*columns.split_notes, *reader.check_files(path, clips)]
         warnings += contradiction_warnings(table.header, columns, reader.contradictions)
         if location is None:
@@ -95,10 +102,27 @@ def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return clips, reader.check_files(path, clips)
 
 
+@contextmanager
+def open_labeled_table(path: Path, flag: str, label_column: str | None) -> Iterator[Table]:
+    """Open a table as `open_table`; one with a column for each class or split as a `OneHotTable`.
+
+    Raises:
+        UserError: as `open_table`, or only some columns can be those of classes.
+    """
+    with open_table(path, flag) as table:
+        yield with_one_hot_columns(table, label_column, table_rows(path, flag))
+
+
 def table_rows(path: Path, flag: str) -> Iterator[Row]:
     """Yield the rows of a table without its header."""
     with open_table(path, flag) as table:
         yield from table.rows()
+
+
+def rows_again(table: Table, path: Path, flag: str) -> Iterator[Row]:
+    """Yield the rows of an open table another time, from its start."""
+    rows = table_rows(path, flag)
+    yield from table.converted(rows) if isinstance(table, OneHotTable) else rows
 
 
 def _lines(path: Path) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from pipeline.data.clips import CHUNK_ROWS, MAX_FOLD, NO_FOLD, normalize_id, shown
 from pipeline.data.labels import parse_label_list, split_labels
 from pipeline.data.sources.file_finder import is_normal_path
+from pipeline.data.sources.one_hot_table import StatedClasses
 from pipeline.data.sources.split_names import split_of_value
 from pipeline.io.storage import is_store_uri
 from pipeline.io.table_files import ListText
@@ -65,6 +66,11 @@ def listed_classes(values: Sequence[str], column: int | None) -> list[str]:
 def is_list_value(values: Sequence[str], column: int | None) -> bool:
     """Return whether a value is a list, rather than the text of one."""
     return column is not None and column < len(values) and isinstance(values[column], ListText)
+
+
+def states_classes(values: Sequence[str], column: int | None) -> bool:
+    """Return whether a row states of each class whether it is there, so that no class is a statement too."""
+    return column is not None and column < len(values) and isinstance(values[column], StatedClasses)
 
 
 def parse_fold(text: str) -> int:

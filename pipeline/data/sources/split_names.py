@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Split = Literal["train", "held out"]
@@ -73,6 +74,7 @@ def split_of_flag(column: str) -> Split | None:
     return split_of(split_name)
 
 
+@lru_cache(maxsize=1024)
 def truth_of(value: str) -> bool | None:
     """Return whether a value in a column of true and false is true; None if it is neither."""
     value = value.strip().lower()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.file_finder import FileFinder
+from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.split_names import split_of_flag
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
@@ -101,7 +102,10 @@ def labeled_columns(
     path, label = (
         other if usual is None else usual for usual, other in zip(found, other_columns, strict=True)
     )
-    if label_column is not None:
+    one_hot = table if isinstance(table, OneHotTable) else OneHotTable(table)
+    if one_hot.label is not None:
+        label = one_hot.label
+    elif label_column is not None:
         label = chosen_label_column(table, label_column)
     elif label is None:
         label = _first(names, LABEL_LIST_COLUMNS)
@@ -123,7 +127,9 @@ def labeled_columns(
         _first(names, ("fold",)),
         _first(names, RECORDING_COLUMNS),
         split_candidates=tuple(
-            position for position in _split_candidates(table.header, names) if position not in (path, label)
+            position
+            for position in _split_candidates(table.header, names, one_hot)
+            if position not in (path, label)
         ),
         times=times,
         label_is_list=names[label] in LABEL_LIST_COLUMNS,
@@ -131,13 +137,14 @@ def labeled_columns(
     )
 
 
-def _split_candidates(header: Sequence[str], names: Sequence[str]) -> list[int]:
+def _split_candidates(header: Sequence[str], names: Sequence[str], one_hot: OneHotTable) -> list[int]:
     """Return the columns that may name splits, then those that may mark training rows, and held-out rows."""
     flags: dict[str, list[int]] = {"train": [], "held out": []}
     for position, column in enumerate(header):
-        if (split := split_of_flag(column)) is not None:
+        if position not in one_hot.replaced and (split := split_of_flag(column)) is not None:
             flags[split].append(position)
     named = [names.index(name) for name in SPLIT_COLUMNS if name in names]
+    named += [] if one_hot.split is None else [one_hot.split]
     return named + flags["train"] + flags["held out"]
 
 
@@ -152,10 +159,11 @@ def log_columns(table: Table, columns: Columns, others: Collection[int | None] =
     names = _column_names(table)
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
     used |= columns.times.roles if columns.times else {}
+    replaced = table.replaced if isinstance(table, OneHotTable) else set()
     ignored = [
         name
         for position, name in enumerate(table.header)
-        if name and position not in used and position not in others
+        if name and position not in used and position not in others and position not in replaced
     ]
     renamed = [
         f"{name} as {used[position]}"

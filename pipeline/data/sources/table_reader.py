@@ -43,6 +43,8 @@ class TableReader:
     label_is_optional: bool = False
     location: AudioLocation | None = None
     """Where the files are, if not as the table writes their paths."""
+    classes_fix: str = SEVERAL_CLASSES_FIX
+    """What to do if a row has several classes, or a list of none."""
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
     held_out_files: list[str] = field(default_factory=list)
@@ -151,15 +153,16 @@ class TableReader:
             raise UserError(f"{self.name}, line {line}: {error}") from None
         if len(names) > 1 and columns.label_is_list:
             raise UserError(
-                f"{self.name}: column 'labels' may have several classes in a row: {SEVERAL_CLASSES_FIX}; "
+                f"{self.name}: column 'labels' may have several classes in a row: {self.classes_fix}; "
                 f"line {line} has {shown(label)}"
             )
         if len(names) > 1:
             raise UserError(
-                f"{self.name}, line {line}: has several classes ({shown(label)}): {SEVERAL_CLASSES_FIX}"
+                f"{self.name}, line {line}: has several classes ({shown(label)}): {self.classes_fix}"
             )
         if not names or names[0].lower() in NO_VALUES:
-            raise UserError(f"{self.name}, line {line}: label is empty")
+            fix = f": {self.classes_fix}" if is_list else ""
+            raise UserError(f"{self.name}, line {line}: label is empty{fix}")
         return names[0]
 
     def _is_held_out(self, values: Sequence[str], columns: Columns) -> bool:
