@@ -12,10 +12,12 @@ from pipeline.data.clips import shown
 from pipeline.data.sources.row_values import MISSING_VALUES, Row, row_value
 from pipeline.data.sources.split_names import (
     Split,
+    is_competition_split,
     is_development,
     split_of,
     split_of_flag,
     split_of_value,
+    splits_of_values,
     truth_of,
 )
 from pipeline.data.sources.table_columns import Columns
@@ -72,7 +74,9 @@ def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: 
     )
     if found is None:
         both = {
-            position: counts[position] for position in sorted(unused) if _has_both_splits(counts[position])
+            position: counts[position]
+            for position in sorted(unused)
+            if _divides(header[position], counts[position])
         }
         found = first_split_column(name, header, both)
     if found is None:
@@ -137,7 +141,14 @@ def _count_values(
 
 
 def _may_be_split(value: str) -> bool:
-    return value.lower() in MISSING_VALUES or split_of_value(value) is not None
+    return value.lower() in MISSING_VALUES or split_of_value(value) is not None or is_competition_split(value)
+
+
+def _divides(column: str, counts: Iterable[str]) -> bool:
+    """Return whether values that all may be splits are those of a column of splits, whatever its name is."""
+    splits = splits_of_values(column, counts)
+    is_usage = any(split is not None and split_of_value(value) is None for value, split in splits.items())
+    return {"train", "held out"} <= set(splits.values()) or is_usage
 
 
 def _has_both_splits(counts: Iterable[str]) -> bool:
@@ -258,7 +269,7 @@ def read_split_values(
     flag = split_of_flag(column)
     if flag is not None and not _has_both_splits(counts):
         return _read_flags(column, flag, counts)
-    kinds = {value: split_of_value(value) for value in counts}
+    kinds = splits_of_values(column, counts)
     splits = {value: count for value, count in counts.items() if kinds[value] is not None}
     others = {value: count for value, count in counts.items() if value not in splits}
     missing = {value: count for value, count in others.items() if value.lower() in MISSING_VALUES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
@@ -25,6 +26,9 @@ _WORDS: dict[str, Split] = {
     "trn": "train",
     **dict.fromkeys(("tst", "evaluate", "unseen", "development"), "held out"),
 }
+# Rows of Kaggle's leaderboards, and those of none, in a column `Usage`; elsewhere they may mean other things.
+_COMPETITION_WORDS = ("private", "public", "ignored")
+_COMPETITION_COLUMN = "usage"
 # Validation next to a training split; the training split of data that has none (DCASE, Clotho).
 _DEVELOPMENT = re.compile(r"(?:dev|devel|development)(?:set)?")
 # Columns of true and false whose rows belong to a split: `is_test`, `in_train`, `isTraining`.
@@ -53,6 +57,22 @@ def split_of_value(value: str) -> Split | None:
         return split
     kinds = {kind for word in _words(value) if (kind := _split_of_word(word)) is not None}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_competition_split(value: str) -> bool:
+    """Return whether a value may stand for held-out rows of a competition, as in a column `Usage`."""
+    return value.strip().lower() in _COMPETITION_WORDS
+
+
+def splits_of_values(column: str, values: Iterable[str]) -> dict[str, Split | None]:
+    """Return the split of each value of a column, as `split_of_value`.
+
+    Next to a training split, or if the column is named `Usage`, private and public are held-out splits too.
+    """
+    splits = {value: split_of_value(value) for value in values}
+    if "train" in splits.values() or column.strip().lower() == _COMPETITION_COLUMN:
+        splits |= {value: "held out" for value in splits if is_competition_split(value)}
+    return splits
 
 
 def is_development(value: str) -> bool:

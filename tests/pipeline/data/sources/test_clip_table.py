@@ -287,6 +287,28 @@ def test_column_of_any_name_with_both_splits_in_all_rows_divides(column: str, tm
     assert len(read_csv(tmp_path, text.replace("PublicTest", "bus")).clips) == 3
 
 
+@pytest.mark.parametrize("column", ["Usage", "usage", "split", "phase"])
+def test_rows_of_leaderboards_are_held_out(column: str, tmp_path: Path):
+    text = f"path,label,{column}\n1.wav,a,Train\n2.wav,b,Private\n3.wav,b,Public\n4.wav,a,Ignored\n"
+    manifest = read_csv(tmp_path, text)
+    assert names(manifest) == ["1.wav"]
+    assert manifest.warnings[0] == (
+        "ignoring 3 rows of other splits ('Ignored': 1, 'Private': 1, 'Public': 1)"
+    )
+
+
+def test_public_and_private_without_training_rows_are_splits_in_usage_only(tmp_path: Path):
+    text = "path,label,{}\n1.wav,a,Public\n2.wav,b,Private\n"
+    for column in ("license", "subset"):
+        assert len(read_csv(tmp_path, text.format(column)).clips) == 2
+    with pytest.raises(
+        UserError, match=r"no row belongs to the training split \('Private': 1, 'Public': 1\)"
+    ):
+        read_csv(tmp_path, text.format("Usage"))
+    # Licenses next to words that are no splits.
+    assert len(read_csv(tmp_path, text.format("Usage").replace("Private", "commercial")).clips) == 2
+
+
 def test_columns_that_name_no_splits_are_not_used(tmp_path: Path):
     assert len(read_csv(tmp_path, "path,label,subset\n1.wav,a,small\n2.wav,b,\n").clips) == 2
     assert len(read_csv(tmp_path, "path,label,split\n1.wav,a,\n2.wav,b,\n").clips) == 2
