@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.audio.file_types import is_hidden
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
-from pipeline.data.sources.file_finder import FileFinder
+from pipeline.data.sources.file_finder import FileFinder, UnreadURLError, without_file_scheme
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_names import is_development, split_of, split_of_cell
 from pipeline.data.sources.table_columns import Columns
@@ -40,7 +40,7 @@ def sample_files(table: Table, columns: Columns) -> list[ListedFile]:
     """
     files: dict[bool, list[ListedFile]] = {False: [], True: []}
     for development, values in itertools.islice(_training_rows(table, columns), FIRST_ROWS):
-        if path := row_value(values, columns.path):
+        if path := without_file_scheme(row_value(values, columns.path)):
             label, fold = row_value(values, columns.label), row_value(values, columns.fold)
             files[development].append(ListedFile(path, label, fold))
     chosen = files[False] or files[True]
@@ -128,6 +128,8 @@ def _found(location: AudioLocation, files: Sequence[ListedFile]) -> set[str]:
 def _path(finder: FileFinder, name: str) -> str:
     try:
         file = finder.find(name)
+    except UnreadURLError:
+        return ""
     except ValueError:  # several, which is reported with its line
         return name
     return "" if file.status.size == MISSING else file.path

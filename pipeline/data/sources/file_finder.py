@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import normalize_id, shown
@@ -21,6 +24,13 @@ from pipeline.io.concurrent import map_concurrently
 from pipeline.io.folder_tree import MISSING, FileStatus, local_status
 from pipeline.io.remote_path import RemotePath
 from pipeline.io.storage import is_store_uri, to_path
+
+# The beginning of a URL, whatever its scheme is.
+_URL = re.compile(r"\s*[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
+
+
+class UnreadURLError(ValueError):
+    """A name is a URL, and not that of an object store."""
 
 
 class FoundFile(NamedTuple):
@@ -103,6 +113,7 @@ class FileFinder:
         or with that of another audio format.
 
         Raises:
+            UnreadURLError: the name is a URL such as `https://…`.
             ValueError: the name stands for several files, is that of a folder, or is not a valid URI.
             OSError: the object store cannot be reached.
         """
@@ -117,6 +128,10 @@ class FileFinder:
             if status.size != MISSING and status.is_regular:
                 return FoundFile(path, status, variant)
         plain = plain_path(name)
+        if not is_store_uri(plain) and _URL.match(plain):
+            raise UnreadURLError(
+                f"{shown(name)} is a URL, which is not read: download the file, and write its path"
+            )
         path = self._absolute(plain)
         equivalent = self._equivalent(path)
         if equivalent is None:
@@ -237,6 +252,15 @@ def file_status(path: str) -> FileStatus:
         OSError: the object store cannot be reached.
     """
     return request_status(path) if is_store_uri(path) else local_status(path)
+
+
+def without_file_scheme(name: str) -> str:
+    """Return the local path that a URI as `file:///data/a%20b.wav` stands for; other names as they are."""
+    if name.lstrip()[:5].lower() != "file:":
+        return name
+    parts = urlsplit(name.strip())
+    is_local = parts.netloc in ("", "localhost") and parts.path.startswith("/")
+    return url2pathname(parts.path) if is_local else name
 
 
 def plain_path(name: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.data.clips import CHUNK_ROWS, clip_record, normalize_id, shown, to_table
 from pipeline.data.labels import is_list_text
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.file_finder import FileFinder, FoundFile, plain_path
+from pipeline.data.sources.file_finder import FileFinder, FoundFile, plain_path, without_file_scheme
 from pipeline.data.sources.listed_files import ListedFiles
 from pipeline.data.sources.row_values import (
     MISSING_VALUES,
@@ -107,7 +107,7 @@ class TableReader:
 
     def file_name(self, values: Sequence[str], columns: Columns) -> str:
         """Return the path of the file of a row."""
-        path = row_value(values, columns.path, strip=False)
+        path = without_file_scheme(row_value(values, columns.path, strip=False))
         if self.location is None:
             return path
         label, fold = row_value(values, columns.label), row_value(values, columns.fold)

@@ -320,6 +320,37 @@ def test_columns_that_name_no_splits_are_not_used(tmp_path: Path):
     assert clips["label"].tolist() == ["train", "bus"]
 
 
+def test_file_uris_are_local_paths(tmp_path: Path):
+    touch(tmp_path, "1.wav", "ü 2.wav", "3.wav")
+    uris = [(tmp_path / name).as_uri() for name in ("1.wav", "ü 2.wav", "3.wav")]
+    uris[2] = uris[2].replace("file:///", "file://localhost/")
+    table = write_csv(tmp_path, "path,label\n" + "".join(f"{uri},a\n" for uri in uris))
+    expected = {f"{tmp_path}/{name}" for name in ("1.wav", "ü 2.wav", "3.wav")}
+    for read in (read_manifest, read_unlabeled):
+        clips = read(table).clips
+        assert set(clips["path"]) == set(clips["clip_id"]) == expected
+        assert (clips["mtime_ns"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/1.wav", "http://x/1.wav", "ftp://x/1", "file://nas/1.wav"]
+)
+def test_urls_are_not_taken_for_missing_files(url: str, tmp_path: Path):
+    message = f"line 3: '{url}' is a URL, which is not read: download the file, and write its path"
+    with pytest.raises(UserError, match=message):
+        read_csv(tmp_path, f"path,label\n1.wav,a\n{url},b\n")
+    with pytest.raises(UserError, match=message):
+        read_unlabeled(tmp_path / "clips.csv")
+    # Rows that are not read may have any.
+    assert names(read_csv(tmp_path, f"path,label,split\n1.wav,a,train\n{url},b,test\n")) == ["1.wav"]
+
+
+def test_table_of_urls_does_not_list_files_of_its_folder(tmp_path: Path):
+    touch(tmp_path, "audio/1.wav")
+    write_csv(tmp_path, "path,label\nhttps://example.org/1.wav,a\n", name="train.csv")
+    assert read_manifest(tmp_path).clips["label"].tolist() == ["audio"]
+
+
 RECORDINGS = "7,7-A,a\n7,7-B,b\n8,8-A,a\n"
 
 
