@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.data.clips import shown
 from pipeline.data.sources.one_hot_table import OneHotTable
-from pipeline.data.sources.table_columns import LABEL_COLUMNS, TimeColumns, chosen_label_column
+from pipeline.data.sources.table_columns import LABEL_COLUMNS, TimeColumns, chosen_label_column, plain_name
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 
@@ -74,11 +74,6 @@ class EventColumns:
 def plain_names(table: Table) -> list[str]:
     """Return the names of the columns as by `plain_name`."""
     return list(map(plain_name, table.header))
-
-
-def plain_name(name: str) -> str:
-    """Return a name in lower case with `_` for all but letters and digits, such as `begin_time_s`."""
-    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -41,7 +41,13 @@ from pipeline.data.sources.row_values import (
     states_classes,
 )
 from pipeline.data.sources.split_column import contradiction_warnings, with_split_column
-from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
+from pipeline.data.sources.table_columns import (
+    Columns,
+    describe_columns,
+    has_lists,
+    labeled_columns,
+    log_columns,
+)
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table, open_table
@@ -152,7 +158,10 @@ def _event_columns(table: Table, label_column: str | None, with_times: bool) -> 
     names = plain_names(table)
     file = first_column(names, (*FILE_COLUMNS, KALEIDOSCOPE_FILE))
     label = first_column(names, EVENT_LABEL_COLUMNS)
-    return labeled_columns(table, label_column, (file, label), time_columns(table) if with_times else None)
+    times = time_columns(table) if with_times else None
+    columns = labeled_columns(table, label_column, (file, label), times)
+    is_list = columns.label is not None and has_lists(table.header[columns.label])
+    return replace(columns, label_is_list=is_list)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from pipeline.data.sources.split_column import first_split_column
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,
+    has_lists,
     labeled_columns,
     path_column,
 )
@@ -234,7 +235,9 @@ class _RowReader:
         if not self.multi_label:
             return self._one_class(row, label)
         try:
-            names = self._classes(label, self.columns.label, self.columns.label_is_list)
+            assert self.columns.label is not None
+            is_list = has_lists(self.table.header[self.columns.label])
+            names = self._classes(label, self.columns.label, is_list)
             return join_labels(
                 names + self._classes(values.get("further labels", ""), self.columns.more_labels)
             )

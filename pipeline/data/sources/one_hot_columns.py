@@ -13,7 +13,6 @@ from pipeline.data.annotations.event_columns import (
     NAME_COLUMNS,
     OFFSET_COLUMNS,
     START_COLUMNS,
-    plain_name,
     plain_names,
 )
 from pipeline.data.clips import shown, shown_list
@@ -26,6 +25,7 @@ from pipeline.data.sources.table_columns import (
     PATH_COLUMNS,
     RECORDING_COLUMNS,
     SPLIT_COLUMNS,
+    plain_name,
 )
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -190,6 +191,16 @@ def describe_columns(table: Table, columns: Columns) -> str:
 def path_column(table: Table) -> int | None:
     """Return the position of the column of paths; None if there is none."""
     return _first(_column_names(table), PATH_COLUMNS)
+
+
+def has_lists(column: str) -> bool:
+    """Return whether a column of any number of classes has lists of them, by its name, as `event_labels`."""
+    return plain_name(column).split("_")[-1] in LABEL_LIST_COLUMNS
+
+
+def plain_name(name: str) -> str:
+    """Return a name in lower case with `_` for all but letters and digits, such as `begin_time_s`."""
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 def chosen_label_column(table: Table, label_column: str) -> int:

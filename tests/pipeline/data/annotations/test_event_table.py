@@ -20,6 +20,23 @@ def read(root: Path, text: str, **settings: object) -> Manifest:
     return read_manifest(root / "clips.csv", ManifestConfig(**settings))
 
 
+@pytest.mark.parametrize("column", ["event_labels", "Event Labels", "labels", "weak-labels"])
+@pytest.mark.parametrize("form", ["dog,cat", "dog, cat", "dog;cat", "dog|cat", "['dog', 'cat']"])
+def test_columns_of_labels_have_lists(column: str, form: str, tmp_path: Path):
+    text = f'path,{column}\na.wav,"{form}"\nb.wav,rain\nc.wav,\n'
+    manifest = read(tmp_path, text, multi_label=True, label_column=column)
+    assert labels(manifest) == {"a.wav": "cat;dog", "b.wav": "rain", "c.wav": ""}
+
+
+def test_comma_is_part_of_a_class_in_other_columns(tmp_path: Path):
+    text = 'path,instrument\na.wav,"Cello, bowed"\nb.wav,Harp\n'
+    manifest = read(tmp_path, text, multi_label=True, label_column="instrument")
+    assert labels(manifest) == {"a.wav": "Cello, bowed", "b.wav": "Harp"}
+    text = text.replace("instrument", "event_labels")
+    manifest = read(tmp_path, text, label_column="event_labels")  # one class in each row
+    assert labels(manifest) == {"a.wav": "Cello, bowed", "b.wav": "Harp"}
+
+
 def labels(manifest: Manifest) -> dict[str, str]:
     return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 

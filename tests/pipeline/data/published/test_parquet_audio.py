@@ -406,6 +406,13 @@ def test_column_labels_may_have_one_class_in_each_row(
     assert read(tmp_path, multi_label=multi_label).clips["label"].tolist() == names
 
 
+def test_columns_of_labels_have_lists(tmp_path: Path) -> None:
+    rows = [row | {"event_labels": text} for row, text in zip(labeled_rows(2), ["b,a", "c"], strict=True)]
+    file = write_parquet(tmp_path / "a.parquet", rows)
+    clips = read(file, multi_label=True, label_column="event_labels").clips
+    assert clips["label"].tolist() == ["a;b", "c"]
+
+
 def test_class_with_comma_in_a_list_is_one(tmp_path: Path) -> None:
     rows = [{"audio": {"bytes": clip(0), "path": None}, "labels": ["Cello, plucked"]}]
     write_parquet(tmp_path / TRAIN, rows)
