@@ -20,7 +20,7 @@ from pipeline.data.annotations.annotated_folder import Events, unread_annotation
 from pipeline.data.annotations.birdnet_folders import birdnet_label
 from pipeline.data.annotations.read_annotations import read_annotations
 from pipeline.data.annotations.recording_windows import cut_recordings
-from pipeline.data.clips import normalize_id, shown_list, sort_by_id, to_table
+from pipeline.data.clips import normalize_id, shown, shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes, join_labels, split_labels
 from pipeline.data.published.card_audio import CardAudio, find_card_audio
 from pipeline.data.published.card_settings import CardSettings
@@ -37,12 +37,19 @@ from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_fil
 from pipeline.data.recording_headers import MapBatches, map_batches_here
 from pipeline.data.sources.audio_folders import AudioWalk, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
-from pipeline.data.sources.folder_layout import Layout, find_classes, nested_classes_warning, table_hint
+from pipeline.data.sources.folder_layout import (
+    Layout,
+    find_classes,
+    nested_classes,
+    nested_classes_warning,
+    table_hint,
+)
 from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
 from pipeline.io.read_once import remote_files_read_once
+from pipeline.io.storage import to_path
 from pipeline.io.text import first_messages
 
 # Named by messages in addition to wav.
@@ -216,6 +223,8 @@ def _read_audio_files(
 ) -> Manifest:
     """Return the clips of class folders; without these, of a table that lists the files of the folder.
 
+    If the only class folder has nothing but folders, these are the classes.
+
     `chosen` are the only files to read: class folders are those in the deepest folder that has all of them,
     and the table is there or in a folder above.
     """
@@ -236,7 +245,8 @@ def _read_audio_files(
             return table
     if error is not None:
         raise error
-    return found
+    nested = _read_nested_classes(*_inside(tree, data, folders[0]), config)
+    return found if nested is None else _keep(nested, chosen)
 
 
 def _inside(tree: FolderTree, data: Path, folder: str) -> tuple[FolderTree, Path]:
@@ -277,6 +287,24 @@ def _read_class_folders(tree: FolderTree, data: Path, config: ManifestConfig) ->
     if clips["label"].nunique() < 2:
         warnings += nested_classes_warning(layout) or table_hint(tree)
     return Manifest(clips, warnings, multi_label)
+
+
+def _read_nested_classes(tree: FolderTree, data: Path, config: ManifestConfig) -> Manifest | None:
+    """Return the clips of the class folders in the only one, as `train/audio`; None without these."""
+    with report_os_errors("reading", f"--data {data}"):
+        layout = find_classes(tree, data)
+        folder = nested_classes(layout)
+    if folder is None:
+        return None
+    try:
+        inside = _read_class_folders(layout.tree.subtree(folder), to_path(layout.tree.path(folder)), config)
+    except UserError:  # folds, for example; how to read it is in a warning about the class folder
+        return None
+    note = (
+        f"reading the folders in {shown(folder)} as classes, as there is no other class folder; if "
+        f"{shown(folder)} is one class, put its recordings directly into it"
+    )
+    return replace(inside, warnings=[*layout.warnings, note, *inside.warnings])
 
 
 def _empty_classes(layout: Layout, clips: pd.DataFrame, omitted: Omitted) -> list[str]:

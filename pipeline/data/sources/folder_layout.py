@@ -224,6 +224,25 @@ def _fold_classes(
     return classes
 
 
+def nested_classes(layout: Layout) -> str | None:
+    """Return the folder with class folders in the only class folder, or deeper; None if it is a class itself.
+
+    Neither has recordings of its own.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    tree = layout.tree
+    folders = with_recordings(tree, [folder.name for folder in layout.classes])
+    while len(folders) == 1 and not has_own_recordings(tree, folders[0]):
+        (folder,) = folders
+        names = [name for name in visible_folders(tree, folder) if name.lower() not in _NO_CLASSES]
+        folders = with_recordings(tree, [join(folder, name) for name in names])
+        if len(folders) > 1:
+            return folder
+    return None
+
+
 def nested_classes_warning(layout: Layout) -> list[str]:
     """Return a warning if the only class folder with recordings looks like a folder of class folders."""
     for folder in layout.classes:

@@ -148,8 +148,44 @@ def test_outputs_do_not_make_split_ambiguous(tmp_path: Path):
     assert read(tmp_path, "train/cat", "train/dog", "test").warnings == []
 
 
-def test_folder_of_class_folders_is_suggested(tmp_path: Path):
-    warnings = read(tmp_path, "audio/cat", "audio/dog").warnings
+@pytest.mark.parametrize(
+    ("folders", "nested"),
+    [
+        (("audio/cat", "audio/dog"), "audio"),
+        # Speech Commands as Kaggle has it.
+        (("train/audio/cat", "train/audio/dog", "train/audio/_background_noise_", "test/audio"), "audio"),
+        # Archives whose folder has the name of the dataset, once or twice.
+        (("Data/genres/cat", "Data/genres/dog", "Data/genres/dog/more"), "Data/genres"),
+        (("archive/train/cat", "archive/train/dog", "archive/test/cat"), "archive/train"),
+        (("archive/set/train/cat", "archive/set/train/dog", "archive/set/test"), "archive/set"),
+        (("archive/fold1/cat", "archive/fold2/dog"), "archive"),
+    ],
+)
+def test_only_folder_of_class_folders_is_no_class(folders: tuple[str, ...], nested: str, tmp_path: Path):
+    manifest = read(tmp_path, *folders)
+    assert manifest.class_names == ["cat", "dog"]
+    assert (
+        f"reading the folders in '{nested}' as classes, as there is no other class folder; if '{nested}' is "
+        "one class, put its recordings directly into it"
+    ) in manifest.warnings
+    assert not [text for text in manifest.warnings if "only one class" in text]
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("dog/sessions",), ("dog", "dog/a", "dog/b"), ("dog/train", "dog/test"), ("dog/all/a", "dog/all")],
+)
+def test_only_class_with_recordings_is_a_class(folders: tuple[str, ...], tmp_path: Path):
+    assert read(tmp_path, *folders).class_names == ["dog"]
+
+
+def test_table_is_preferred_to_folders_in_the_only_class_folder(tmp_path: Path):
+    (tmp_path / "clips.csv").write_text("path,label\naudio/anna/1.wav,yes\naudio/bob/1.wav,no\n")
+    assert read(tmp_path, "audio/anna", "audio/bob").class_names == ["no", "yes"]
+
+
+def test_folder_of_folds_is_suggested(tmp_path: Path):
+    warnings = read(tmp_path, "audio/fold1", "audio/fold2").warnings
     assert f"if the folders in 'audio' are the classes, pass --data {tmp_path}/audio" in warnings
 
 
