@@ -21,6 +21,8 @@ _JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 # Separator of the values of a list, which becomes one text.
 LIST_SEPARATOR = ";"
 _BATCH_ROWS = 4096
+# Rows that are read at a time of a column that may have large values.
+_FEW_ROWS = 16
 
 
 class Table(Protocol):
@@ -127,23 +129,73 @@ def _open_json(path: Path, flag: str) -> Iterator[_JsonTable]:
 
 @dataclass
 class ParquetTable:
-    """Columns of a Parquet file that have text, numbers or lists of these; labels by their names."""
+    """Columns of a Parquet file that have text, numbers or lists of these; labels by their names.
+
+    A column of files without content, of which only the paths are there, is one of paths.
+    """
 
     name: str
     file: pq.ParquetFile
     class_names: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.header = [column.name for column in self.file.schema_arrow if _is_text(column.type)]
+        self._paths = columns_without_content(self.file)
+        if self._paths:
+            self.name += f" (column '{self._paths[0]}' has paths of files, but not their bytes)"
+        self.header = [
+            column.name
+            for column in self.file.schema_arrow
+            if _is_text(column.type) or column.name in self._paths
+        ]
         self.class_names = class_names(self.file.schema_arrow)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         line = 0
-        for batch in self.file.iter_batches(_BATCH_ROWS, columns=self.header):
-            columns = [column_texts(batch.column(name), self.class_names.get(name)) for name in self.header]
+        for batch in self.file.iter_batches(_BATCH_ROWS, columns=list(map(self.leaf, self.header))):
+            columns = [self.texts(batch, name) for name in self.header]
             for values in zip(*columns, strict=True):
                 line += 1
                 yield line, list(values)
+
+    def leaf(self, name: str) -> str:
+        """Return what is read of a column of the header, for `iter_batches`."""
+        return f"{name}.path" if name in self._paths else name
+
+    def texts(self, batch: pa.RecordBatch, name: str) -> list[str]:
+        """Return the values of a column of the header, as `column_texts`."""
+        column = batch.column(name)
+        return column_texts(
+            column.field("path") if name in self._paths else column, self.class_names.get(name)
+        )
+
+
+def columns_without_content(file: pq.ParquetFile) -> list[str]:
+    """Return the columns of files, as Hugging Face `datasets` writes them, that only have paths: no bytes."""
+    return [
+        column.name
+        for column in file.schema_arrow
+        if pa.types.is_struct(column.type)
+        and {"bytes", "path"} <= {column.type.field(index).name for index in range(column.type.num_fields)}
+        and file.metadata.num_rows
+        and not _has_values(file, f"{column.name}.bytes")
+    ]
+
+
+def _has_values(file: pq.ParquetFile, leaf: str) -> bool:
+    """Return whether a column has a value that is not NULL, by statistics or else by its first values."""
+    for number in range(file.metadata.num_row_groups):
+        group: Any = file.metadata.row_group(number)
+        chunks = (group.column(index) for index in range(group.num_columns))
+        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == leaf)
+        if chunk.statistics is not None and chunk.statistics.has_null_count:
+            if chunk.statistics.null_count < chunk.num_values:
+                return True
+            continue
+        for batch in file.iter_batches(_FEW_ROWS, [number], [leaf]):
+            values = batch.column(0).field(0)
+            if values.null_count < len(values):
+                return True
+    return False
 
 
 def column_texts(column: pa.Array, class_names: list[str] | None) -> list[str]:

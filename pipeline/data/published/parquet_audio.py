@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.audio.file_types import HEADER_BYTES, FileKind, ending, is_hidden, kind_by_content
 from pipeline.audio.parquet_column import audio_column
 from pipeline.audio.parquet_rows import read_row
-from pipeline.data.clips import shown_list
+from pipeline.data.clips import shown, shown_list
 from pipeline.data.published.dataset_card import CardConfig, check_config, choose_config, read_card_configs
 from pipeline.data.published.named_files import (
     NamedFile,
@@ -36,6 +36,7 @@ from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FileStatus, FolderTree, join
 from pipeline.io.row_location import RowLocation
 from pipeline.io.storage import pyarrow_source, to_path
+from pipeline.io.table_files import columns_without_content
 from pipeline.io.text import plural
 
 # Levels of folders that are searched, as in `data/default/train/0000.parquet`; files and rows that are looked
@@ -70,11 +71,14 @@ def find_parquet_audio(
     name of a configuration of the dataset card.
 
     Raises:
-        UserError: several configurations, or as `check_splits` and `training_files`.
+        UserError: several configurations, audio files of which only the paths are there, or as
+            `check_splits` and `training_files`.
         OSError: a folder, a file or an object store cannot be read.
     """
     names = list(_parquet_files(tree, "", _MAX_DEPTH))
-    if not any(has_audio(to_path(tree.path(name))) for name in names[:_MAX_READ]):
+    first = [to_path(tree.path(name)) for name in names[:_MAX_READ]]
+    if not any(map(has_audio, first)):
+        _check_content(first, data, flag)
         return None
     found = ParquetFiles([])
     configs = read_card_configs(tree)
@@ -92,6 +96,16 @@ def find_parquet_audio(
     return found
 
 
+def _check_content(files: Sequence[Path], data: Path, flag: str) -> None:
+    """Raise `UserError` if one of some Parquet files has audio files of which only the paths are there."""
+    example = next(filter(_has_paths_only, files), None)
+    if example is not None:
+        raise UserError(
+            f"{flag} {data}: Parquet files have the paths of audio files, but not their bytes, e.g. "
+            f"{shown(example.name)}: to read the files at these paths, pass {flag} {example}"
+        )
+
+
 def one_parquet_file(path: Path) -> ParquetFiles:
     """Return a single file, of any split."""
     return ParquetFiles([AudioFile(path.name, path, file_status(str(path)))])
@@ -106,9 +120,20 @@ def has_audio(path: Path) -> bool:
     try:
         with pq.ParquetFile(pyarrow_source(path, partial=True)) as file:
             column, num_rows = audio_column(file.schema_arrow), file.metadata.num_rows
+            has_content = column is not None and column.name not in columns_without_content(file)
     except pa.ArrowInvalid:
         return False
-    return column is not None and (column.is_declared or _looks_like_audio(path, num_rows))
+    return column is not None and has_content and (column.is_declared or _looks_like_audio(path, num_rows))
+
+
+def _has_paths_only(path: Path) -> bool:
+    """Return whether a Parquet file has a column of audio files without their content."""
+    try:
+        with pq.ParquetFile(pyarrow_source(path, partial=True)) as file:
+            column = audio_column(file.schema_arrow)
+            return column is not None and column.name in columns_without_content(file)
+    except pa.ArrowInvalid:
+        return False
 
 
 def _looks_like_audio(path: Path, num_rows: int) -> bool:

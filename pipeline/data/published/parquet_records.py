@@ -65,6 +65,8 @@ def read_rows(
         if audio is None:
             return FileRows()
         name = path_column(table)
+        if name is not None and table.header[name] == audio.name:  # only paths, next to files with content
+            name = None
         reader = _RowReader(table, file, audio, name, None if labels is None else _columns(table, labels))
         if labels is not None:
             reader.multi_label = labels.multi_label

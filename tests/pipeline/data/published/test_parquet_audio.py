@@ -466,6 +466,59 @@ def test_column_of_plain_bytes_is_looked_at(tmp_path: Path) -> None:
             read(tmp_path / folder)
 
 
+def without_bytes(*names: str) -> list[dict[str, Any]]:
+    """Return rows of two classes whose audio files have paths only."""
+    return [
+        {"audio": {"bytes": None, "path": name}, "label": number % 2} for number, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("features", [None, {}])
+@pytest.mark.parametrize("write_statistics", [True, False])
+def test_files_at_paths_are_read_where_bytes_are_missing(
+    features: dict[str, Any] | None, write_statistics: bool, tmp_path: Path
+) -> None:
+    rows = without_bytes("sounds/0.wav", "sounds/1.wav", "sounds/2.wav")
+    options = {"features": features, "write_statistics": write_statistics, "row_group_size": 2}
+    table = write_parquet(tmp_path / "train.parquet", rows, **options)
+    (tmp_path / "sounds").mkdir()
+    for number in (0, 1):
+        (tmp_path / f"sounds/{number}.wav").write_bytes(clip(number))
+    manifest = read(table)
+    paths = [f"{tmp_path}/sounds/{number}.wav" for number in range(3)]
+    assert ids(manifest) == ["sounds/0.wav", "sounds/1.wav", "sounds/2.wav"]
+    assert manifest.clips["path"].tolist() == read_unlabeled(table).clips["path"].tolist() == paths
+    names = ["dog", "rain", "dog"] if features is None else ["0", "1", "0"]
+    assert manifest.clips["label"].tolist() == names
+    assert manifest.warnings[0] == f"1 of 3 listed files do not exist, e.g. '{paths[2]}'"
+
+
+@pytest.mark.parametrize("features", [None, {}])
+def test_missing_bytes_are_named(features: dict[str, Any] | None, tmp_path: Path) -> None:
+    table = write_parquet(
+        tmp_path / "set/train.parquet", without_bytes("a.wav", "/x/b.wav"), features=features
+    )
+    message = (
+        r"train.parquet \(column 'audio' has paths of files, but not their bytes\): none of the 2 listed"
+    )
+    for reader in (read, read_unlabeled):
+        with pytest.raises(UserError, match=message):
+            reader(table)
+        with pytest.raises(
+            UserError, match=r"paths of audio files, but not their bytes, .* pass --.*train.parq"
+        ):
+            reader(tmp_path / "set")
+
+
+def test_rows_without_bytes_next_to_others_are_rejected_later(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", labeled_rows(2))
+    write_parquet(tmp_path / "b.parquet", without_bytes("x.wav", "y.wav"))
+    write_parquet(tmp_path / "c.parquet", [*labeled_rows(1), *without_bytes("z.wav")])
+    names = ["a.parquet#000000/0.wav", "a.parquet#000001/1.wav", "b.parquet#000000/x.wav"]
+    names += ["b.parquet#000001/y.wav", "c.parquet#000000/0.wav", "c.parquet#000001/z.wav"]
+    assert ids(read(tmp_path)) == names
+
+
 def test_files_without_audio_are_named(tmp_path: Path) -> None:
     write_files(tmp_path, "train-0.parquet")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "train-1.parquet")
