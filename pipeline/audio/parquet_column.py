@@ -49,7 +49,7 @@ def _column(field: pa.Field, feature: str | None) -> AudioColumn | None:
         return AudioColumn(field.name, field.name, None, is_declared)
     if not pa.types.is_struct(field.type) or not _has_field(field.type, "bytes", _is_binary):
         return None
-    has_names = _has_field(field.type, "path", _is_text)
+    has_names = _has_field(field.type, "path", is_text)
     names = f"{field.name}.path" if has_names else None
     return AudioColumn(field.name, f"{field.name}.bytes", names, is_declared)
 
@@ -71,5 +71,6 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether values are texts."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,8 @@ from pipeline.data.published.parquet_audio import (
     one_parquet_file,
 )
 from pipeline.data.published.parquet_records import FileRows, read_rows
-from pipeline.data.sources.split_column import SplitValues, read_split_values, shown_split
+from pipeline.data.published.parquet_splits import SplitCounts, SplitDecision
+from pipeline.data.sources.split_column import shown_split
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -79,10 +80,13 @@ def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None)
     read = _FolderRows()
     clips = to_table(read.records(found.files, flag, labels))
     warnings = list(found.warnings)
-    if (splits := read.splits(data)) is not None:
-        warnings += splits.notes
+    splits = read.counts.decide(data, is_complete=True)
+    if read.errors and splits is None:
+        raise read.errors[0]
+    if splits is not None:
+        warnings += splits.warnings
         if not read.agrees_with(splits):
-            read = _FolderRows(splits.held_out)
+            read = _FolderRows(splits)
             clips = to_table(read.records(found.files, flag, labels))
     unused, used, held_out = read.unused, read.used, read.held_out
     if unused:
@@ -108,43 +112,59 @@ def _read(found: ParquetFiles, data: str, flag: str, labels: LabelConfig | None)
 class _FolderRows:
     """Reads the rows of all files, and notes what is in them."""
 
-    held_out_values: frozenset[str] | None = None
+    splits: SplitDecision | None = None
     """As for `read_rows`."""
+    counts: SplitCounts = field(default_factory=SplitCounts)
+    errors: list[UserError] = field(default_factory=list)
+    """Why not all rows of a file were read, if these may be held out."""
     held_out: Counter[str] = field(default_factory=Counter)
     unused: list[str] = field(default_factory=list)
     """Files without audio."""
     used: list[str] = field(default_factory=list)
     """Columns of the others."""
-    _split_values: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    _decided: list[tuple[set[str], frozenset[str]]] = field(default_factory=list)
-    """Values in the columns of splits of each file, and those whose rows were left out."""
+    _decided: list[tuple[SplitCounts, SplitDecision | None]] = field(default_factory=list)
+    """Values of each file, and which rows were left out."""
+    _classes: tuple[str, ...] | None = None
+    """Columns of one class each in the first file."""
 
     def records(self, files: Sequence[AudioFile], flag: str, labels: LabelConfig | None) -> Iterator[tuple]:
         """Yield the rows of the manifest."""
 
         def read(file: AudioFile) -> FileRows:
-            return read_rows(file, flag, labels, self.held_out_values)
+            return read_rows(file, flag, labels, self.splits)
 
         for file, rows in zip(files, map_concurrently(read, files, _THREADS, _AHEAD), strict=True):
             (self.used if rows.columns else self.unused).append(rows.columns or file.name)
             self.held_out.update(rows.held_out)
-            for column, values in rows.split_values.items():
-                self._split_values[column].update(values)
-            self._decided.append((set().union(*rows.split_values.values()), rows.held_out_values))
+            if rows.columns:
+                self._check_classes(rows.classes, f"{flag} {file.path}")
+            self.errors += [] if rows.error is None else [rows.error]
+            self.counts.merge(rows.split_counts)
+            self._decided.append((rows.split_counts, rows.splits))
             yield from rows.records
 
-    def splits(self, data: str) -> SplitValues | None:
-        """Return how the values of the column of splits are read over all files; None without one.
+    def _check_classes(self, classes: tuple[str, ...], name: str) -> None:
+        """Raise `UserError` if a file has other columns of one class each than the files before."""
+        if self._classes is None:
+            self._classes = classes
+        if classes != self._classes:
+            first, here = (shown_list(names) or "none" for names in (self._classes, classes))
+            raise UserError(
+                f"{name}: columns of 0 and 1 for classes are {here}, in another file {first}: name those of "
+                "all files, as in --label-column dog,rain"
+            )
 
-        Raises:
-            UserError: as `read_split_values`, also if a column names splits in one file and not in another.
-        """
-        read = [read_split_values(data, column, values) for column, values in self._split_values.items()]
-        return next(filter(None, read), None)
-
-    def agrees_with(self, splits: SplitValues) -> bool:
+    def agrees_with(self, splits: SplitDecision) -> bool:
         """Return whether each file has left out the rows that it should: a file may lack training rows."""
-        return all(splits.held_out & values == held_out for values, held_out in self._decided)
+        if self.errors:
+            return False
+        for counts, decided in self._decided:
+            held_out = splits.held_out & counts.values_of(splits.column)
+            if decided is None and held_out:
+                return False
+            if decided is not None and (decided.column, decided.held_out) != (splits.column, held_out):
+                return False
+        return True
 
 
 def _check_settings(data: str, labels: LabelConfig) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.audio.parquet_column import AudioColumn, audio_column
+from pipeline.audio.parquet_column import AudioColumn, audio_column, is_text
 from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, shown
 from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
 from pipeline.data.published.parquet_audio import AudioFile
+from pipeline.data.published.parquet_splits import SplitCounts, SplitDecision
+from pipeline.data.sources.one_hot_columns import with_one_hot_columns
+from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, SEVERAL_CLASSES_FIX, parse_fold
-from pipeline.data.sources.split_column import first_split_column
+from pipeline.data.sources.split_column import may_be_split
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,
@@ -28,7 +31,8 @@ from pipeline.io.folder_tree import FileStatus
 from pipeline.io.row_location import row_path, row_suffix
 from pipeline.io.table_files import ParquetTable, column_texts, open_parquet
 
-_BATCH_ROWS = 4096
+# Rows of which the texts are looked at to find out whether a column may have splits.
+_BATCH_ROWS, _FIRST_ROWS = 4096, 16
 
 
 @dataclass
@@ -38,16 +42,20 @@ class FileRows:
     records: list[tuple] = field(default_factory=list)
     held_out: Counter[str] = field(default_factory=Counter)
     """Number of rows by split, without those of the training split."""
-    split_values: dict[str, Counter[str]] = field(default_factory=dict)
-    """Number of rows of each value, of the columns that may be that of the splits."""
-    held_out_values: frozenset[str] = frozenset()
-    """Values of the column of splits in this file whose rows were left out."""
+    split_counts: SplitCounts = field(default_factory=SplitCounts)
+    """Values of the columns that may be that of the splits."""
+    splits: SplitDecision | None = None
+    """Which rows were left out; None: none."""
+    error: UserError | None = None
+    """Why not all rows were read, if other files decide whether that matters."""
+    classes: tuple[str, ...] = ()
+    """Classes that each have a column of their own."""
     columns: str = ""
     """Which columns were used for what; empty for a file without audio."""
 
 
 def read_rows(
-    file: AudioFile, flag: str, labels: LabelConfig | None, held_out: frozenset[str] | None = None
+    file: AudioFile, flag: str, labels: LabelConfig | None, splits: SplitDecision | None = None
 ) -> FileRows:
     """Read the rows of a file.
 
@@ -55,7 +63,7 @@ def read_rows(
         file: the file.
         flag: command-line flag that names its folder.
         labels: where the classes are; None: not read.
-        held_out: values of the column of splits whose rows are left out; None: by the values in this file.
+        splits: which rows are left out; None: by the values in this file.
 
     Raises:
         UserError: no Parquet file, no column of classes, or an invalid value.
@@ -67,20 +75,27 @@ def read_rows(
         name = path_column(table)
         if name is not None and table.header[name] == audio.name:  # only paths, next to files with content
             name = None
-        reader = _RowReader(table, file, audio, name, None if labels is None else _columns(table, labels))
+        reader = _RowReader(table, file, audio, name, OneHotTable(table), None)
         if labels is not None:
+            reader.one_hot, reader.columns = _columns(table, labels)
             reader.multi_label = labels.multi_label
             reader.check_label_type()
-            reader.find_splits(held_out)
+            reader.find_splits(splits)
         return reader.read()
 
 
-def _columns(table: ParquetTable, labels: LabelConfig) -> Columns:
-    """Return the columns of the classes and what is known about clips; those of paths do not matter."""
+def _columns(table: ParquetTable, labels: LabelConfig) -> tuple[OneHotTable, Columns]:
+    """Return the columns of the classes and what is known about clips; those of paths do not matter.
+
+    Raises:
+        UserError: no column of classes, or only some columns can be those of one class each.
+    """
     classes = [position for position, name in enumerate(table.header) if name in table.class_names]
     only = classes[0] if len(classes) == 1 else None
+    found = with_one_hot_columns(table, labels.label_column, table.rows(), only is None)
+    one_hot = found if isinstance(found, OneHotTable) else OneHotTable(table)
     try:
-        return labeled_columns(table, labels.label_column, (0, only))
+        return one_hot, labeled_columns(one_hot, labels.label_column, (0, only))
     except UserError as error:
         if labels.label_column is not None:
             raise
@@ -99,10 +114,13 @@ class _RowReader:
     audio: AudioColumn
     name_column: int | None
     """Column of names, for rows whose audio has none."""
+    one_hot: OneHotTable
+    """The table with further columns for those of one class or split each."""
     columns: Columns | None
     """None: labels are not read."""
     multi_label: bool = False
-    split_values: dict[str, Counter[str]] = field(default_factory=dict)
+    splits: SplitDecision | None = None
+    split_counts: SplitCounts = field(default_factory=SplitCounts)
 
     def check_label_type(self) -> None:
         """Check that rows have no lists of classes, unless they may have several.
@@ -116,33 +134,79 @@ class _RowReader:
 
     def _several_classes_error(self, example: str = "") -> UserError:
         assert self.columns is not None and self.columns.label is not None
-        column = shown(self.table.header[self.columns.label])
+        column = shown(self.one_hot.header[self.columns.label])
         return UserError(
             f"{self.table.name}: column {column} may have several classes in a row: {SEVERAL_CLASSES_FIX}"
             f"{example}"
         )
 
-    def find_splits(self, held_out: frozenset[str] | None) -> None:
-        """Find the column of splits, by the values of those that may be it; `held_out` as for `read_rows`.
+    def find_splits(self, splits: SplitDecision | None) -> None:
+        """Find the column of splits, by the values of those that may be it; `splits` as for `read_rows`.
 
         Raises:
             UserError: as `read_split_values`.
         """
         assert self.columns is not None
-        counts: dict[int, Counter[str]] = {p: Counter() for p in self.columns.split_candidates}
-        names = [self.table.header[position] for position in counts]
-        for batch in self.table.file.iter_batches(_BATCH_ROWS, columns=names) if names else ():
-            for name, counter in zip(names, counts.values(), strict=True):
-                texts = column_texts(batch.column(name), self.table.class_names.get(name))
-                counter.update(text.strip() for text in texts)
-        found = first_split_column(self.table.name, self.table.header, counts, is_complete=False)
-        # Columns after that of the splits may have any values.
-        checked = len(counts) if found is None else list(counts).index(found[0]) + 1
-        self.split_values = dict(list(zip(names, counts.values(), strict=True))[:checked])
-        if found is not None:
-            position, read = found
-            here = read.held_out if held_out is None else held_out & counts[position].keys()
-            self.columns = replace(self.columns, split=position, held_out=here)
+        if splits is None:
+            self._count_splits()
+            splits = self.split_counts.decide(self.table.name, is_complete=False)
+        if splits is not None and splits.column in self.one_hot.header:
+            self.splits = splits
+            position = self.one_hot.header.index(splits.column)
+            self.columns = replace(self.columns, split=position, held_out=splits.held_out)
+
+    def _count_splits(self) -> None:
+        """Count the values of the columns that may name splits: by their names, or by the first values."""
+        assert self.columns is not None
+        candidates = list(self.columns.split_candidates)
+        others = [position for position in self._unused_texts() if position not in candidates]
+        for batch in self._batches(_FIRST_ROWS, others):
+            for one in list(others):
+                if not all(map(may_be_split, self._texts(batch, one, 0))):
+                    self.split_counts.others[self.one_hot.header[one]] = None
+                    others.remove(one)
+            break
+        row = 0
+        for batch in self._batches(_BATCH_ROWS, candidates + others):
+            named = [
+                {
+                    self.one_hot.header[one]: [text.strip() for text in self._texts(batch, one, row)]
+                    for one in group
+                }
+                for group in (candidates, others)
+            ]
+            self.split_counts.add(*named)
+            row += batch.num_rows
+
+    def _unused_texts(self) -> list[int]:
+        """Return the columns of texts and names that nothing uses; any may name the splits by its values."""
+        assert self.columns is not None
+        used = {self.columns.label, self.columns.fold, self.columns.group, self.columns.more_labels}
+        schema = self.table.file.schema_arrow
+        return [
+            position
+            for position, name in enumerate(self.table.header)
+            if position not in used | {self.name_column}
+            and (is_text(schema.field(name).type) or name in self.table.class_names)
+        ]
+
+    def _batches(
+        self, rows: int, positions: Iterable[int], group: int | None = None, more: Iterable[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a row group, or all, with some columns and `more`; nothing without columns."""
+        parts = [part for position in positions for part in self.one_hot.parts(position)]
+        leaves = dict.fromkeys([*(self.table.leaf(self.table.header[part]) for part in parts), *more])
+        groups = None if group is None else [group]
+        yield from self.table.file.iter_batches(rows, groups, list(leaves)) if leaves else ()
+
+    def _texts(self, batch: pa.RecordBatch, position: int, row: int) -> list[str]:
+        """Return the values of a column in a batch that begins with `row`."""
+        parts = self.one_hot.parts(position)
+        texts = [self.table.texts(batch, self.table.header[part]) for part in parts]
+        if parts == (position,):
+            return texts[0]
+        values = (dict(zip(parts, values, strict=True)) for values in zip(*texts, strict=True))
+        return [self.one_hot.value(position, row + index, one) for index, one in enumerate(values)]
 
     def read(self) -> FileRows:
         """Read all rows.
@@ -151,13 +215,23 @@ class _RowReader:
             UserError: a label is missing, or a fold is no number.
         """
         held_out = frozenset() if self.columns is None else self.columns.held_out
-        rows = FileRows(columns=self._describe(), split_values=self.split_values, held_out_values=held_out)
-        for row, size, values in self._values():
-            split = values.get("split", "").strip()
-            if split in held_out:
-                rows.held_out[split] += 1
-            else:
-                rows.records.append(self._record(row, size, values))
+        rows = FileRows(
+            split_counts=self.split_counts,
+            splits=self.splits,
+            classes=tuple(self.table.header[position] for position in self.one_hot.classes),
+            columns=self._describe(),
+        )
+        try:
+            for row, size, values in self._values():
+                split = values.get("split", "").strip()
+                if split in held_out:
+                    rows.held_out[split] += 1
+                else:
+                    rows.records.append(self._record(row, size, values))
+        except UserError as error:  # of a row that may be held out
+            if not self.split_counts.is_open:
+                raise
+            rows.error = error
         return rows
 
     def _roles(self) -> dict[str, int]:
@@ -178,7 +252,7 @@ class _RowReader:
 
     def _describe(self) -> str:
         roles = [(self.audio.name, "audio")]
-        roles += [(self.table.header[position], role) for role, position in self._roles().items()]
+        roles += [(self.one_hot.header[position], role) for role, position in self._roles().items()]
         return f"column {', '.join(f'{shown(name)} = {role}' for name, role in roles)}"
 
     def _values(self) -> Iterator[tuple[int, int, dict[str, str]]]:
@@ -186,25 +260,26 @@ class _RowReader:
         row = 0
         for group in range(self.table.file.metadata.num_row_groups):
             size = self._mean_size(group)
-            for values in self._group_values(group):
+            for values in self._group_values(group, row):
                 yield row, size, values
                 row += 1
 
-    def _group_values(self, group: int) -> Iterable[dict[str, str]]:
+    def _group_values(self, group: int, row: int) -> Iterable[dict[str, str]]:
+        """Yield the texts of the rows of a group, of which the first is `row`, by their use."""
         roles = self._roles()
-        names = [self.table.header[position] for position in roles.values()]
-        leaves = names + ([self.audio.names] if self.audio.names else [])
-        if not leaves:
+        names = [self.audio.names] if self.audio.names else []
+        if not (roles or names):
             yield from ({} for _ in range(self.table.file.metadata.row_group(group).num_rows))
             return
-        for batch in self.table.file.iter_batches(_BATCH_ROWS, [group], list(dict.fromkeys(leaves))):
-            texts = [column_texts(batch.column(name), self.table.class_names.get(name)) for name in names]
+        for batch in self._batches(_BATCH_ROWS, roles.values(), group, names):
+            texts = [self._texts(batch, position, row) for position in roles.values()]
             keys = list(roles)
-            if self.audio.names:
+            if names:
                 texts.append(column_texts(batch.column(self.audio.name).field("path"), None))
                 keys.append("audio name")
             for values in zip(*texts, strict=True):
                 yield dict(zip(keys, values, strict=True))
+            row += batch.num_rows
 
     def _mean_size(self, group: int) -> int:
         """Return the mean size of the audio files of a row group, whose own sizes have not been read."""
@@ -238,7 +313,7 @@ class _RowReader:
             return self._one_class(row, label)
         try:
             assert self.columns.label is not None
-            is_list = has_lists(self.table.header[self.columns.label])
+            is_list = has_lists(self.one_hot.header[self.columns.label])
             names = self._classes(label, self.columns.label, is_list)
             return join_labels(
                 names + self._classes(values.get("further labels", ""), self.columns.more_labels)
@@ -257,12 +332,15 @@ class _RowReader:
         try:
             is_list = is_list and self._is_plain_text(self.columns.label)
             names = parse_label_list(label) if is_list else [label]
+            if self.columns.label == self.one_hot.label:
+                names = split_labels(label)
         except ValueError as error:
             raise self._error(row, str(error)) from None
         if len(names) > 1:
             raise self._several_classes_error(f"; row {row} has {shown(label)}")
         if not names or names[0].lower() in NO_VALUES:
-            raise self._error(row, "label is empty")
+            fix = f": {SEVERAL_CLASSES_FIX}" if self.columns.label == self.one_hot.label else ""
+            raise self._error(row, f"label is empty{fix}")
         return names[0]
 
     def _classes(self, text: str, column: int | None, is_list: bool = True) -> list[str]:
@@ -275,9 +353,11 @@ class _RowReader:
 
     def _is_plain_text(self, column: int) -> bool:
         """Return whether values are texts, and neither lists nor names of classes that the schema states."""
-        return not self._is_list(column) and self.table.header[column] not in self.table.class_names
+        return not self._is_list(column) and self.one_hot.header[column] not in self.table.class_names
 
     def _is_list(self, column: int) -> bool:
+        if column == self.one_hot.label:
+            return False
         kind = self.table.file.schema_arrow.field(self.table.header[column]).type
         return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 

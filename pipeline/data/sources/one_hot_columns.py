@@ -65,7 +65,9 @@ class _Values:
     """First line that has no value in a column but has one in others, by column."""
 
 
-def with_one_hot_columns(table: Table, label_column: str | None, rows: Iterable[Row]) -> Table:
+def with_one_hot_columns(
+    table: Table, label_column: str | None, rows: Iterable[Row], find_classes: bool = True
+) -> Table:
     """Return a table in which one column stands for those of its classes, and one for those of its splits.
 
     Columns of classes are all columns of which nothing else is known, if there are at least two, all have
@@ -76,13 +78,14 @@ def with_one_hot_columns(table: Table, label_column: str | None, rows: Iterable[
         table: the open table.
         label_column: setting of the column of the classes.
         rows: all of its rows, which are only read if there may be such columns.
+        find_classes: whether there is no other column of classes, so that there may be those of one each.
 
     Raises:
         UserError: only some of the columns can be those of classes.
     """
     named = _named_columns(table, label_column)
     splits = _split_columns(table.header)
-    unknown = _unknown_columns(table) if label_column is None else []
+    unknown = _unknown_columns(table) if label_column is None and find_classes else []
     if not (splits or len(unknown) > 1):
         return OneHotTable(table, named) if named else table
     values = _read(rows, unknown, splits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.data.clips import shown
@@ -61,15 +61,30 @@ class OneHotTable:
             UserError: a value of the columns of classes is neither 0 nor 1.
         """
         width = len(self.table.header)
+        further = range(width, len(self.header))
         for line, values in rows:
             padded = [*values[:width], *[""] * (width - len(values))]
-            if self.classes:
-                padded.append(self._classes_of(line, padded))
-            if self.splits:
-                padded.append(next(iter(self._true_columns(padded, self.splits)), ""))
-            yield line, padded
+            yield line, padded + [self.value(position, line, padded) for position in further]
 
-    def _classes_of(self, line: int, values: Sequence[str]) -> str:
+    def parts(self, position: int) -> tuple[int, ...]:
+        """Return the columns of the table that a column stands for: itself, unless it is a further one."""
+        if position == self.label:
+            return self.classes
+        return self.splits if position == self.split else (position,)
+
+    def value(self, position: int, line: int, values: Sequence[str] | Mapping[int, str]) -> str:
+        """Return the value of a column in a row, from the values of its parts.
+
+        Raises:
+            UserError: one of the columns of classes is neither 0 nor 1.
+        """
+        if position == self.label:
+            return self._classes_of(line, values)
+        if position == self.split:
+            return next(iter(self._true_columns(values, self.splits)), "")
+        return values[position]
+
+    def _classes_of(self, line: int, values: Sequence[str] | Mapping[int, str]) -> str:
         """Return the classes of a row; an empty text if it has no value for any class."""
         unclear = [position for position in self.classes if truth_of(values[position]) is None]
         if len(unclear) == len(self.classes) and not any(values[position].strip() for position in unclear):
@@ -81,7 +96,7 @@ class OneHotTable:
             )
         return StatedClasses(LIST_SEPARATOR.join(self._true_columns(values, self.classes)))
 
-    def _true_columns(self, values: Sequence[str], columns: Iterable[int]) -> list[str]:
+    def _true_columns(self, values: Sequence[str] | Mapping[int, str], columns: Iterable[int]) -> list[str]:
         return [self.table.header[position] for position in columns if truth_of(values[position])]
 
     def _title(self, columns: Sequence[int]) -> str:

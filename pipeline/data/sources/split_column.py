@@ -76,13 +76,13 @@ def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: 
         both = {
             position: counts[position]
             for position in sorted(unused)
-            if _divides(header[position], counts[position])
+            if divides(header[position], counts[position])
         }
         found = first_split_column(name, header, both)
     if found is None:
         return columns
     position, read = found
-    others = _other_split_columns(
+    others = other_split_columns(
         name, header, {other: counts[other] for other in columns.split_candidates if other != position}
     )
     return replace(
@@ -90,7 +90,7 @@ def with_split_column(name: str, header: Sequence[str], columns: Columns, rows: 
     )
 
 
-def _other_split_columns(
+def other_split_columns(
     name: str, header: Sequence[str], counts: Mapping[int, Mapping[str, int]]
 ) -> tuple[tuple[int, frozenset[str]], ...]:
     """Return those of some columns that name splits, with their values of held-out rows."""
@@ -111,12 +111,18 @@ def contradiction_warnings(header: Sequence[str], columns: Columns, counts: Mapp
     if columns.split is None:
         return []
     return [
-        f"columns {shown(header[columns.split])} and {shown(header[position])} contradict each other: "
-        f"{plural(count, 'row')} of the training split by the first, held out by the second; the first is "
-        "followed: correct or remove one"
+        contradiction_warning(header[columns.split], header[position], count)
         for position, count in counts.items()
         if count
     ]
+
+
+def contradiction_warning(followed: str, other: str, count: int) -> str:
+    """Return a warning about rows of the training split by one column that another one has held out."""
+    return (
+        f"columns {shown(followed)} and {shown(other)} contradict each other: {plural(count, 'row')} of the "
+        "training split by the first, held out by the second; the first is followed: correct or remove one"
+    )
 
 
 def _count_values(
@@ -130,7 +136,7 @@ def _count_values(
             counts[position][row_value(values, position)] += 1
         for position in list(watched):
             value, known = row_value(values, position), counts[position]
-            if value in known or _may_be_split(value):
+            if value in known or may_be_split(value):
                 known[value] += 1
             else:
                 watched.remove(position)
@@ -140,11 +146,12 @@ def _count_values(
     return counts
 
 
-def _may_be_split(value: str) -> bool:
+def may_be_split(value: str) -> bool:
+    """Return whether a value may be in a column of splits."""
     return value.lower() in MISSING_VALUES or split_of_value(value) is not None or is_competition_split(value)
 
 
-def _divides(column: str, counts: Iterable[str]) -> bool:
+def divides(column: str, counts: Iterable[str]) -> bool:
     """Return whether values that all may be splits are those of a column of splits, whatever its name is."""
     splits = splits_of_values(column, counts)
     is_usage = any(split is not None and split_of_value(value) is None for value, split in splits.items())

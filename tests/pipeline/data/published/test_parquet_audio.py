@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,108 @@ def test_rows_of_other_splits_are_left_out(tmp_path: Path) -> None:
         UserError, match=r"x.parquet: column 'split' has values \('odd': 4\), none of which is"
     ):
         read(tmp_path)
+
+
+def write_column(file: Path, column: str, values: Sequence[Any], **options: Any) -> None:
+    """Write clips of alternating classes with another column."""
+    rows = labeled_rows(len(values))
+    write_parquet(file, [row | {column: value} for row, value in zip(rows, values, strict=True)], **options)
+
+
+@pytest.mark.parametrize("column", ["phase", "Usage"])
+def test_column_of_any_name_divides_by_its_values_in_all_files(column: str, tmp_path: Path) -> None:
+    write_column(tmp_path / "a.parquet", column, ["train", "train"])
+    write_column(tmp_path / "b.parquet", column, ["train", "Private" if column == "Usage" else "test"])
+    # Held-out rows need no label.
+    rows = [row | {column: "val", "label": None} for row in labeled_rows(2)]
+    features = {"audio": AUDIO, "label": LABELS}
+    write_parquet(tmp_path / "c.parquet", rows, features, types={"label": pa.int64()})
+    manifest = read(tmp_path)
+    assert [name.partition("/")[0] for name in ids(manifest)] == [
+        "a.parquet#000000", "a.parquet#000001", "b.parquet#000000",
+    ]  # fmt: skip
+    assert "ignoring 3 rows of other splits" in manifest.warnings[0]
+    # Training rows need one.
+    rows = [row | {column: "train"} for row in rows]
+    write_parquet(tmp_path / "c.parquet", rows, features, types={"label": pa.int64()})
+    with pytest.raises(UserError, match=r"c\.parquet, row 0: label is empty"):
+        read(tmp_path)
+    # A value that is no split in one of the files.
+    write_column(tmp_path / "c.parquet", column, ["bus", "train"])
+    assert len(ids(read(tmp_path))) == 6
+
+
+def test_splits_may_be_class_labels(tmp_path: Path) -> None:
+    names = {"names": ["train", "test"], "_type": "ClassLabel"}
+    features = {"audio": AUDIO, "label": LABELS, "phase": names}
+    write_column(tmp_path / "a.parquet", "phase", [0, 1, 0], features=features)
+    manifest = read(tmp_path)
+    assert ids(manifest) == ["a.parquet#000000/0.wav", "a.parquet#000002/2.wav"]
+
+
+def test_columns_with_different_splits_are_named(tmp_path: Path) -> None:
+    for number, marks in enumerate([(1, 1), (0, 1)]):
+        rows = [
+            row | {"split": split, "is_test": mark}
+            for row, split, mark in zip(labeled_rows(2), ("train", "val"), marks, strict=True)
+        ]
+        write_parquet(tmp_path / f"{number}.parquet", rows)
+    manifest = read(tmp_path)
+    assert ids(manifest) == ["0.parquet#000000/0.wav", "1.parquet#000000/0.wav"]
+    assert manifest.warnings[0].startswith(
+        "columns 'split' and 'is_test' contradict each other: 1 row of the training split by the first"
+    )
+
+
+def test_split_is_the_column_that_is_1(tmp_path: Path) -> None:
+    for number, splits in enumerate([(1, 0, 0), (0, 1, 0), (0, 0, 1)]):
+        marks = dict(zip(("train", "val", "test"), splits, strict=True))
+        write_parquet(tmp_path / f"{number}.parquet", [row | marks for row in labeled_rows(2)])
+    manifest = read(tmp_path)
+    assert ids(manifest) == ["0.parquet#000000/0.wav", "0.parquet#000001/1.wav"]
+    assert "ignoring 4 rows of other splits ('test': 2, 'val': 2)" in manifest.warnings
+
+
+def one_hot(*classes: str) -> list[dict[str, Any]]:
+    """Return rows with the columns dog, rain and cat, of which those of the classes in a text are 1."""
+    return [
+        {"audio": row["audio"], **{name: int(name in text.split()) for name in ("dog", "rain", "cat")}}
+        for row, text in zip(labeled_rows(len(classes)), classes, strict=True)
+    ]
+
+
+def test_classes_may_have_a_column_each(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", one_hot("rain", "dog"), row_group_size=1)
+    write_parquet(tmp_path / "b.parquet", one_hot("cat"))
+    assert read(tmp_path).clips["label"].tolist() == ["rain", "dog", "cat"]
+    write_parquet(tmp_path / "b.parquet", one_hot("cat dog", ""))
+    manifest = read(tmp_path, multi_label=True)
+    assert manifest.clips["label"].tolist() == ["rain", "dog", "cat;dog", ""] and manifest.multi_label
+    with pytest.raises(
+        UserError, match=r"b.parquet: .* several classes .*: add --multi-label, .*; row 0 has"
+    ):
+        read(tmp_path)
+    write_parquet(tmp_path / "b.parquet", one_hot(""))
+    with pytest.raises(UserError, match=r"b\.parquet, row 0: label is empty: add --multi-label"):
+        read(tmp_path)
+
+
+def test_columns_of_classes_are_those_of_all_files(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [row | {"take": "x"} for row in one_hot("rain", "dog")])
+    with pytest.raises(
+        UserError, match=r"a.parquet: no column 'label'; if columns of 0 and 1 .* remove 'take'"
+    ):
+        read(tmp_path)
+    named = {"label_column": "dog,rain,cat"}
+    assert read(tmp_path, **named).clips["label"].tolist() == ["rain", "dog"]
+    write_parquet(tmp_path / "a.parquet", one_hot("rain", "dog"))
+    write_parquet(tmp_path / "b.parquet", [row | {"loud": 1} for row in one_hot("dog")])
+    message = (
+        "b.parquet: columns of 0 and 1 for classes are .*'loud', in another file 'dog', 'rain', 'cat': name"
+    )
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, multi_label=True)
+    assert read(tmp_path, **named).clips["label"].tolist() == ["rain", "dog", "dog"]
 
 
 def test_rows_marked_as_test_by_true_and_false_are_left_out(tmp_path: Path) -> None:
