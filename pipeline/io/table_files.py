@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError, report_os_errors
+from pipeline.io.json_rows import rows_of_object
 from pipeline.io.storage import pyarrow_source
 
 TEXT_TABLE_EXTENSIONS = ("csv", "tsv", "jsonl", "ndjson", "json")
@@ -73,7 +74,7 @@ def value_text(value: Any) -> str:
 
 @dataclass
 class _JsonTable:
-    """Objects of JSON lines, or of a list; the columns are the keys of all, in order of first appearance."""
+    """Objects of JSON lines, of a list or in an object; the columns are the keys of all, in their order."""
 
     name: str
     _file: IO[str]
@@ -97,11 +98,31 @@ class _JsonTable:
     def _texts(self) -> Iterator[tuple[int, Any]]:
         """Yield number and text of each line that is not blank, or number and value of each of a list."""
         self._file.seek(0)
-        for line, text in enumerate(iter(self._file.readline, ""), start=1):
-            if line == 1 and text.startswith("["):
-                yield from enumerate(self._load(line, text + self._file.read()), start=1)
-            elif text.strip():
-                yield line, text
+        first = self._file.readline()
+        if first.startswith("["):
+            yield from enumerate(self._load(1, first + self._file.read()), start=1)
+        elif (rows := self._rows_of_object(first)) is not None:
+            yield from enumerate(rows, start=1)
+        else:
+            self._file.seek(0)
+            for line, text in enumerate(iter(self._file.readline, ""), start=1):
+                if text.strip():
+                    yield line, text
+
+    def _rows_of_object(self, first: str) -> list[dict[str, Any]] | None:
+        """Return the rows of a file that is one object, of which `first` is a line; None for JSON lines."""
+        if not first.lstrip().startswith("{"):
+            return None
+        try:
+            value = json.loads(first)
+            if any(line.strip() for line in iter(self._file.readline, "")):
+                return None
+        except ValueError:
+            try:
+                value = json.loads(first + self._file.read())
+            except ValueError:  # reported with its line
+                return None
+        return rows_of_object(value) or [value]
 
     def _load(self, line: int, text: str) -> Any:
         try:

@@ -92,6 +92,59 @@ def test_files_to_predict_may_be_in_json_and_parquet(name: str, tmp_path: Path) 
     assert clips["path"].tolist() == [str(tmp_path / "1.wav"), str(tmp_path / "2.wav")]
 
 
+ROWS = {"1.wav": "dog", "2.wav": "rain"}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "content",
+    [
+        # Lists of AudioSet, also with information about the dataset.
+        {"data": [{"wav": name, "label": label} for name, label in ROWS.items()]},
+        {
+            "info": {"year": 2020},
+            "classes": ["dog"],
+            "files": [{"path": n, "label": c} for n, c in ROWS.items()],
+        },
+        # NSynth: names of files without ending are the keys.
+        {name: {"label": label, "pitch": 60} for name, label in ROWS.items()},
+        {name.removesuffix(".wav"): {"label": label} for name, label in ROWS.items()},
+        {f"key {name}": {"file": name, "label": label} for name, label in ROWS.items()},
+        # As pandas writes tables: to_json(), and to_dict("list").
+        {"file": dict(enumerate(ROWS)), "label": dict(enumerate(ROWS.values()))},
+        {"file": list(ROWS), "label": list(ROWS.values())},
+        [{"file": name, "label": label} for name, label in ROWS.items()],
+    ],
+)
+def test_one_json_object_has_rows_in_several_forms(content: Any, indent: int | None, tmp_path: Path) -> None:
+    touch(tmp_path, *ROWS)
+    table = tmp_path / "clips.json"
+    table.write_text(json.dumps(content, indent=indent) + "\n")
+    clips = read_manifest(table).clips
+    assert [Path(path).name for path in clips["path"]] == list(ROWS)
+    assert clips["label"].tolist() == list(ROWS.values())
+    assert [Path(path).name for path in read_unlabeled(table).clips["path"]] == list(ROWS)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_json_object_may_be_one_row(indent: int | None, tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav")
+    (tmp_path / "clips.json").write_text(json.dumps({"file": "1.wav", "label": ["dog"]}, indent=indent))
+    assert read_manifest(tmp_path / "clips.json").clips["label"].tolist() == ["dog"]
+
+
+def test_broken_json_lines_are_named(tmp_path: Path) -> None:
+    root = write(tmp_path, {"label": "dog"}, {"label": "rain"})
+    table = root / "metadata.jsonl"
+    for text, line in (
+        (table.read_text() + '{"file_name": ', 3),
+        ('{"file_name": \n' + table.read_text(), 1),
+    ):
+        table.write_text(text)
+        with pytest.raises(UserError, match=rf"metadata.jsonl, line {line}: not JSON"):
+            read_manifest(table)
+
+
 @pytest.mark.parametrize("texts", [["dog", "rain"], ["['dog']", "('rain',)"], ["0", "1"]])
 @pytest.mark.parametrize("label_column", [None, "labels"])
 def test_column_labels_may_have_one_class_in_each_row(
