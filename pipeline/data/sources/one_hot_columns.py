@@ -163,7 +163,11 @@ def _are_classes(table: Table, columns: Sequence[int], values: _Values) -> bool:
     flags = [position for position in columns if position in values.flags]
     names = [table.header[position] for position in flags]
     others = [table.header[position] for position in columns if position not in flags]
-    unclear = [name for name in names if not _OTHER_WORDS.isdisjoint(plain_name(name).split("_"))]
+    unclear = [
+        name
+        for name in names
+        if _named_split(name) is not None or not _OTHER_WORDS.isdisjoint(plain_name(name).split("_"))
+    ]
     if len(flags) < 2:
         return False
     missing = next((position for position in flags if position in values.missing), None)

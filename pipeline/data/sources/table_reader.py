@@ -161,8 +161,8 @@ class TableReader:
                 f"{self.name}, line {line}: has several classes ({shown(label)}): {self.classes_fix}"
             )
         if not names or names[0].lower() in NO_VALUES:
-            fix = f": {self.classes_fix}" if is_list else ""
-            raise UserError(f"{self.name}, line {line}: label is empty{fix}")
+            fix = self.classes_fix if is_list else "write a class, or remove the row"
+            raise UserError(f"{self.name}, line {line}: label is empty: {fix}")
         return names[0]
 
     def _is_held_out(self, values: Sequence[str], columns: Columns) -> bool:

@@ -180,6 +180,12 @@ def test_split_is_the_column_that_is_1(columns: str, splits: str, window: float 
     assert manifest.warnings[0] == f"ignoring 2 rows of other splits ('{first}': 1, '{second}': 1)"
 
 
-def test_train_may_be_a_class(tmp_path: Path):
-    text = "file,bus,train\n1.wav,1,0\n2.wav,0,1\n"
-    assert labels(read(tmp_path, text)) == {"1.wav": "bus", "2.wav": "train"}
+@pytest.mark.parametrize("column", ["train", "dev", "valid"])
+def test_column_that_may_be_a_split_or_a_class_is_asked_for(column: str, tmp_path: Path):
+    text = f"file,bus,car,{column}\n1.wav,1,0,0\n2.wav,0,0,1\n"
+    message = f"remove '{column}', which seems to be none, or name all that are: --label-column bus,car;"
+    for multi_label in (False, True):
+        with pytest.raises(UserError, match=message):
+            read(tmp_path, text, multi_label=multi_label)
+    named = read(tmp_path, text, label_column=f"bus,car,{column}")
+    assert labels(named) == {"1.wav": "bus", "2.wav": column}
