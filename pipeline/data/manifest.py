@@ -45,6 +45,7 @@ from pipeline.data.sources.folder_layout import (
     table_hint,
 )
 from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
+from pipeline.data.sources.unread_files import unread_files_hint
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
@@ -118,6 +119,9 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         single = "" if config.annotations else ", also of a single class"
         if config.window is not None and config.annotations is None:
             notes += "; if annotation files are next to the recordings, add --annotations auto"
+        with report_os_errors("reading", f"--data {data}"):
+            hint = unread_files_hint(open_tree(data))
+        notes += f"; {hint}" if hint else ""
         raise UserError(
             f"--data {data}: no audio files found; expected {expected} (or {OTHER_FORMATS}){single}{notes}"
         )

@@ -16,6 +16,7 @@ from pipeline.data.published.parquet_clips import read_parquet_file, read_parque
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.clip_table import read_path_list, read_unlabeled_table
 from pipeline.data.sources.file_finder import file_status
+from pipeline.data.sources.unread_files import unread_files_hint
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import open_tree
 from pipeline.io.row_location import parse_row
@@ -45,6 +46,9 @@ def read_unlabeled(audio: Path, config: str | None = None) -> Manifest:
         clips, warnings = _read_unlabeled(audio, config)
     if clips.empty:
         notes = "".join(f"; {warning}" for warning in warnings)
+        with report_os_errors("reading", name):
+            hint = unread_files_hint(open_tree(audio)) if audio.is_dir() else ""
+        notes += f"; {hint}" if hint else ""
         raise UserError(f"{name}: no audio files found (wav, {OTHER_FORMATS}){notes}")
     return Manifest(sort_by_id(clips, name), warnings)
 

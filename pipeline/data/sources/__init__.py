@@ -13,5 +13,6 @@
 - `table_columns`: which columns of a table are used; `one_hot_columns`: which have 0 and 1 for each class or
   split, and `one_hot_table` reads these as one.
 - `file_finder`: files by names that differ from those on disk in form, case or ending.
+- `unread_files`: files of other kinds that may have the audio of a folder without any.
 - `object_status`: size and time of many objects, by listings and concurrent requests.
 """
