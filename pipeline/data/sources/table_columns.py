@@ -20,9 +20,10 @@ from pipeline.io.table_files import Table
 # Names of columns in lower case, with `_` for blanks; the first one that a table has is used.
 PATH_COLUMNS = (
     "path filepath file_path filename file_name fname file audio audio_path audio_file audio_filepath "
-    "audio_file_path wav wav_path wav_file slice_file_name clip clip_name clip_id recording_id id"
+    "audio_file_path wav wav_path wav_file slice_file_name audio_filename audio_file_name mp3_path mp3_file "
+    "clip clip_name clip_id recording_id id"
 ).split()
-LABEL_COLUMNS = "label primary_label class category class_name label_name target".split()
+LABEL_COLUMNS = "label primary_label class category class_name label_name target scene_label".split()
 # Columns of all classes, or of those in addition to the first one: lists of names in one text.
 LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
 # Columns that name the recording a clip was cut from, also in ESC-50 (`src_file`) and UrbanSound8K (`fsID`).

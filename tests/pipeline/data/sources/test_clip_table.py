@@ -98,11 +98,21 @@ def test_folds_may_be_written_as_folders_are_named(form: str, tmp_path: Path):
         "slice_file_name,class",
         "audio_filepath,label",
         "wav,label",
+        "audio_filename,label",
+        "mp3_path,label",
+        "filename,scene_label",  # DCASE
     ],
 )
 def test_common_column_names_are_accepted(header: str, tmp_path: Path):
     manifest = read_csv(tmp_path, f"{header}\n1.wav, dog \n2.wav,rain\n")
     assert manifest.clips["label"].tolist() == ["dog", "rain"] and names(manifest) == ["1.wav", "2.wav"]
+
+
+def test_path_is_used_rather_than_number_of_clip(tmp_path: Path):
+    """MagnaTagATune has a column of 0 and 1 for each tag, a number and a path."""
+    manifest = read_csv(tmp_path, "clip_id\tguitar\tpiano\tmp3_path\n7\t1\t0\t1.wav\n8\t0\t1\t2.wav\n")
+    assert names(manifest) == ["1.wav", "2.wav"]
+    assert manifest.clips["label"].tolist() == ["guitar", "piano"]
 
 
 def test_species_is_label_rather_than_group_of_species(tmp_path: Path):
