@@ -60,7 +60,8 @@ class _Values:
     flags: list[int]
     """Columns with nothing but 0 and 1 (or true and false), and missing values; none without any 0 or 1."""
     splits: tuple[int, ...]
-    """Columns of which exactly one is 1 in each row; none if there is a row of which that is not true."""
+    """Columns of which exactly one is 1 in each row, or at most one if none of them is that of the training
+    split; none if there is a row of which that is not true."""
     missing: dict[int, int] = field(default_factory=dict)
     """First line that has no value in a column but has one in others, by column."""
 
@@ -88,7 +89,7 @@ def with_one_hot_columns(
     unknown = _unknown_columns(table) if label_column is None and find_classes else []
     if not (splits or len(unknown) > 1):
         return OneHotTable(table, named) if named else table
-    values = _read(rows, unknown, splits)
+    values = _read(rows, table.header, unknown, splits)
     classes = named or tuple(position for position in unknown if position not in values.splits)
     if not named and not _are_classes(table, classes, values):
         classes = ()
@@ -105,10 +106,14 @@ def _named_columns(table: Table, label_column: str | None) -> tuple[int, ...]:
 
 
 def _split_columns(header: Sequence[str]) -> tuple[int, ...]:
-    """Return the columns that are named as training and held-out splits; none without both."""
+    """Return the columns that are named as training and held-out splits, or as several held-out ones."""
+    if any(plain_name(column) in SPLIT_COLUMNS for column in header):
+        return ()
     named = {position: split for position, column in enumerate(header) if (split := _named_split(column))}
-    is_named = any(plain_name(column) in SPLIT_COLUMNS for column in header)
-    return tuple(named) if not is_named and {"train", "held out"} <= set(named.values()) else ()
+    if {"train", "held out"} <= set(named.values()):
+        return tuple(named)
+    flags = [position for position, column in enumerate(header) if split_of_flag(column) == "held out"]
+    return tuple(flags) if len(flags) > 1 else ()
 
 
 def _named_split(column: str) -> Split | None:
@@ -128,12 +133,16 @@ def _unknown_columns(table: Table) -> list[int]:
     ]
 
 
-def _read(rows: Iterable[Row], unknown: Sequence[int], splits: tuple[int, ...]) -> _Values:
+def _read(
+    rows: Iterable[Row], header: Sequence[str], unknown: Sequence[int], splits: tuple[int, ...]
+) -> _Values:
     """Read the values of the columns that may be those of classes and of splits, as long as any may be."""
     read, has_values = _Values(list(unknown), splits), False
+    numbers_true = (1,) if "train" in map(_named_split, (header[one] for one in splits)) else (0, 1)
     for line, values in rows:
         truths = {one: _truth(values, one) for one in (*read.flags, *read.splits)}
-        if [truths[one] for one in read.splits].count(True) != 1:
+        marks = [truths[one] for one in read.splits]
+        if marks.count(True) not in numbers_true or None in marks:
             read.splits = ()
         read.flags = [one for one in read.flags if truths[one] is not None]
         stated = [one for one in read.flags if truths[one] is not _MISSING]

@@ -191,11 +191,13 @@ def test_columns_that_mark_no_split_are_not_used(column: str, values: Sequence[s
     assert len(manifest.clips) == 2 and not [text for text in manifest.warnings if "held out" in text]
 
 
-def test_training_rows_are_marked_by_one_column_only(tmp_path: Path):
+def test_columns_that_each_mark_a_split_divide_the_rows(tmp_path: Path):
     text = "path,label,is_test,is_val,is_train\n1.wav,a,0,0,1\n2.wav,b,1,0,0\n3.wav,a,0,1,0\n4.wav,b,0,0,1\n"
     assert names(read_csv(tmp_path, text)) == ["1.wav", "4.wav"]
+    without_train = text.replace("is_train", "other")
+    assert names(read_csv(tmp_path, without_train)) == ["1.wav", "4.wav"]
     with pytest.raises(UserError, match="columns 'is_test' and 'is_val' both mark held-out rows: write one"):
-        read_csv(tmp_path, text.replace("is_train", "other"))
+        read_csv(tmp_path, without_train.replace("a,0,1", "a,1,1"))
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
