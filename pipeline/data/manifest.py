@@ -127,7 +127,7 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         )
     clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
-    warnings = class_warnings(manifest.class_counts, manifest.multi_label)
+    warnings = class_warnings(manifest.class_counts, manifest.multi_label, config.label_column)
     return replace(manifest, warnings=found.warnings + warnings)
 
 

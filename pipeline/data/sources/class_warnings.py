@@ -6,20 +6,29 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 
-from pipeline.data.clips import shown_list
+from pipeline.data.clips import shown, shown_list
 from pipeline.data.labels import SEPARATOR
+from pipeline.data.sources.table_columns import LABEL_COLUMNS
 from pipeline.io.text import first_messages
 
 # Characters by which people separate classes, in addition to `SEPARATOR`; they may be in names as well.
 _OTHER_SEPARATORS = re.compile(r"[,|/+&]")
 
 
-def class_warnings(counts: Mapping[str, int], multi_label: bool = False) -> list[str]:
+def class_warnings(
+    counts: Mapping[str, int], multi_label: bool = False, label_column: str | None = None
+) -> list[str]:
     """Return warnings about classes, given with their numbers of files.
 
-    In a multi-label dataset, the presence of a single class can be learned.
+    In a multi-label dataset, the presence of a single class can be learned. `label_column` is the setting.
     """
     warnings = []
+    if label_column is not None and label_column.lower() not in LABEL_COLUMNS and counts.keys() <= {"0", "1"}:
+        warnings.append(
+            f"classes are the values of column {shown(label_column)}, {shown_list(sorted(counts))}: if it "
+            "states whether the class of its name is there, name all such columns, as in --label-column "
+            f"{label_column},OTHER"
+        )
     if len(counts) < 2 and not multi_label:
         warnings.append(
             f"only one class, '{next(iter(counts))}': a GAN can learn it, a classifier needs two or more"

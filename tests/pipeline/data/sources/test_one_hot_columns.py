@@ -161,6 +161,15 @@ def test_columns_of_classes_can_be_named(tmp_path: Path):
         read(tmp_path, text, label_column="dog,cat")
 
 
+def test_single_column_of_0_and_1_has_a_warning(tmp_path: Path):
+    text = "file,target,dog,rain\n1.wav,1,1,0\n2.wav,0,0,1\n"
+    manifest = read(tmp_path, text, label_column="dog")
+    assert labels(manifest) == {"1.wav": "1", "2.wav": "0"}
+    assert "name all such columns, as in --label-column dog,OTHER" in manifest.warnings[0]
+    # A class that is there or not.
+    assert not any("OTHER" in warning for warning in read(tmp_path, text, label_column="target").warnings)
+
+
 def test_held_out_rows_need_no_classes(tmp_path: Path):
     text = "file,dog,rain,split\n1.wav,1,0,train\n2.wav,,,test\n3.wav,0,1,train\n"
     assert labels(read(tmp_path, text)) == {"1.wav": "dog", "3.wav": "rain"}
