@@ -190,7 +190,7 @@ def train_epochs(config: TrainClassifierConfig, world: World, owner: str | None 
     )
     with closing(log), watch_preemption() as is_preempted:
         if state.data.stream is not None:
-            log.note(STREAM_NOTE)
+            log.warn(STREAM_NOTE)
         if state.initial_weights and not state.epoch:
             log.note(state.initial_weights)
         save = partial(save_within_epoch, state, checkpoints, owner)

@@ -168,7 +168,7 @@ def train_epochs(config: TrainGanConfig, world: World, owner: str | None = None)
     )
     with closing(log), watch_preemption() as is_preempted:
         if state.data.stream is not None:
-            log.note(STREAM_NOTE)
+            log.warn(STREAM_NOTE)
         if state.initial_note and checkpoint is None:
             log.note(state.initial_note)
         save = partial(save_within_epoch, state, checkpoints, owner)

@@ -54,7 +54,7 @@ def rollback(
     if checkpoint is not None:
         restore(state, *checkpoint)
     state.rollbacks, state.lr_scale, state.pending_collapse = rollbacks, lr_scale, description
-    log.note(
+    log.warn(
         f"{description}; rolled back to epoch {state.epoch}, learning rates divided by {1 / lr_scale:.0f}"
     )
 

@@ -28,6 +28,7 @@ In the order to read:
     loaded_model     what a model that is ready for use states about itself
     format_version   version of all these files; others are refused
     log              metrics.jsonl and TensorBoard
+    notes            what the workers of a run have to say, for the console of the command
     progress         progress of runs on the console
     trackers/        `--log-to`: runs in MLflow and Weights & Biases
     export/          `melray export`: models as ONNX or torch files

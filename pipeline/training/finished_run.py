@@ -13,8 +13,9 @@ from pipeline.data.split_record import SPLIT_NAME, read_split_record
 from pipeline.io.errors import UserError, errors_without_flags
 from pipeline.io.storage import user_path
 from pipeline.io.text import plural
+from pipeline.training.notes import read_notes
 from pipeline.training.run_content import CROSSVAL_NAME, SEARCH_NAME
-from pipeline.training.run_folder import NOTES_NAME, RESTORE, RunFolder
+from pipeline.training.run_folder import RESTORE, RunFolder
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,12 +63,12 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings of the training, such as rollbacks.
+        """Warnings of the training, such as rollbacks, and what `--init-from` loaded.
 
         Raises:
             UserError: a damaged file.
         """
-        return [str(note) for note in RunFolder(self.path).read_json(NOTES_NAME) or []]
+        return [note.text for note in read_notes(RunFolder(self.path))]
 
     def open_dataset(self, shards: str | Path | None = None) -> SoundDataset:
         """Open the dataset of the run with the split that it was trained with.

@@ -15,7 +15,8 @@ from pipeline.io.background import NewestValueWriter
 from pipeline.io.console import logger
 from pipeline.io.errors import report_os_errors
 from pipeline.io.storage import is_remote
-from pipeline.training.run_folder import NOTES_NAME, RunFolder
+from pipeline.training.notes import Note, read_notes, write_notes
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.run_files import epoch_values
 
 PROGRESS_INTERVAL_S = 1.0
@@ -46,12 +47,12 @@ class RunLog:
         self._run, self._active, self._epochs = run, active, epochs
         self._last_write = 0.0
         self._writer: Any = None
-        self._notes: list[str] = []
+        self._notes: list[Note] = []
         if active:
             interval_s = STORE_INTERVAL_S if is_remote(run.path) else 0.0
             if tensorboard:
                 self._open_tensorboard(interval_s, purge_step=len(history) + 1)
-            self._notes = run.read_json(NOTES_NAME) or []
+            self._notes = read_notes(run)
             run.write_history(history)
             # A write to an object store can take seconds. Best effort: if the disk is full, writing the
             # checkpoint reports it.
@@ -115,15 +116,22 @@ class RunLog:
         for file in self._folder.iterdir():
             (self._target / file.name).write_bytes(file.read_bytes())
 
-    def note(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """Log a warning on this node, and on the console of the command that started the run."""
+        self._add(Note(text))
+
+    def note(self, text: str) -> None:
+        """Log what is no warning, as `warn` does."""
+        self._add(Note(text, is_warning=False))
+
+    def _add(self, note: Note) -> None:
         if not self._active:
             return
-        logger.warning("%s", text)
-        self._notes.append(text)
+        logger.log(note.level, "%s", note.text)
+        self._notes.append(note)
         # Best effort: if the disk is full, writing the checkpoint reports it.
         with suppress(OSError):
-            self._run.write_json(NOTES_NAME, self._notes)
+            write_notes(self._run, self._notes)
 
     def close(self) -> None:
         """Close the TensorBoard files, and end the threads that write in the background."""

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from pipeline.io.console import LiveDisplay, duration, logger
 from pipeline.io.storage import is_remote
-from pipeline.training.run_folder import NOTES_NAME, RunFolder
+from pipeline.training.notes import read_notes
+from pipeline.training.run_folder import RunFolder
 
 # Seconds between two looks at the files of a run; in an object store each look costs three requests.
 INTERVAL_S, STORE_INTERVAL_S = 0.5, 10.0
@@ -22,7 +23,7 @@ class TrainingProgress(LiveDisplay):
         remote = any(is_remote(run.path) for run in runs.values())
         super().__init__(STORE_INTERVAL_S if remote else INTERVAL_S)
         self._runs = runs
-        self._notes_logged = {name: len(_notes(run)) for name, run in runs.items()}
+        self._notes_logged = {name: len(read_notes(run)) for name, run in runs.items()}
         self._epochs_logged = {name: len(run.read_history()) for name, run in runs.items()}
 
     def _steps(self) -> str:
@@ -44,9 +45,9 @@ class TrainingProgress(LiveDisplay):
     def _log_events(self) -> bool:
         logged = False
         for name, run in self._runs.items():
-            notes = _notes(run)
+            notes = read_notes(run)
             for note in notes[self._notes_logged[name] :]:
-                logger.warning("%s", f"{name}{': ' if name else ''}{note}")
+                logger.log(note.level, "%s", f"{name}{': ' if name else ''}{note.text}")
                 logged = True
             self._notes_logged[name] = len(notes)
             history = run.read_history()
@@ -56,11 +57,6 @@ class TrainingProgress(LiveDisplay):
                 logged = True
             self._epochs_logged[name] = len(history)
         return logged
-
-
-def _notes(run: RunFolder) -> list[str]:
-    """Read the warnings of a run's workers, whose own output does not reach the console of the command."""
-    return run.read_json(NOTES_NAME) or []
 
 
 def step_line(name: str, progress: dict[str, Any]) -> str:

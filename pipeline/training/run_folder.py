@@ -6,7 +6,7 @@ RUN/metrics.jsonl           metrics, one line per epoch
 RUN/tensorboard/            the same for TensorBoard
 RUN/tracker_mlflow.json     id of the run in MLflow, and what it has; the same for W&B
 RUN/progress.json           current step
-RUN/notes.json              warnings of the workers, such as rollbacks
+RUN/notes.json              warnings of the workers, such as rollbacks, and other notes
 RUN/owner.json              id of the process that writes to the run
 RUN/checkpoints/            full training states, to resume from
 RUN/samples/                GAN: generated audio and images of some epochs

@@ -79,6 +79,7 @@ def test_inactive_log_writes_nothing(tmp_path: Path):
     log = RunLog(RunFolder(tmp_path), False, [], epochs=1)
     log.step(1, 1, 2, time.perf_counter())
     log.epoch([{"epoch": 1}])
+    log.warn("text")
     log.note("text")
     log.close()
     assert not list(tmp_path.iterdir())
