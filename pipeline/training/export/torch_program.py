@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -27,14 +28,16 @@ def export_program(module: nn.Module, example: tuple[Any, ...], axes: Sequence[A
     """Trace a module in evaluation mode.
 
     Args:
-        module: the module; its parameters no longer require gradients afterwards, as those of the program:
-            the output would else refuse `.numpy()`, and a call would keep what a backward pass needs.
+        module: the module. Parameters of the program, copies, require no gradients: the output would else
+            refuse `.numpy()`, and a call would keep what a backward pass needs. They are in the usual order,
+            not `channels_last`, which torch saves with a warning.
         example: example inputs; axes that vary must be longer than one.
         axes: varying axes of each input; the program refuses lengths out of their range.
     """
+    copied = copy.deepcopy(module).requires_grad_(False)
     with torch.no_grad():
         return export(
-            module.requires_grad_(False),
+            copied.to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
             example,
             dynamic_shapes=tuple(dict(value) for value in axes),
             strict=False,
