@@ -63,7 +63,7 @@ class Recorder(ray.tune.Callback):
         # A restarted trial reports earlier epochs again, and a last result the last score.
         last_epoch = record.points[-1].epoch if record.points else 0
         if self._starts_copy(trial, result) or result["epoch"] > last_epoch:
-            point = Point(result["epoch"], result["score"], round(self.elapsed_s, 3))
+            point = Point(result["epoch"], result["score"], round(self.elapsed_s, 3), result.get("loss"))
             record.points.append(point)
             self._writer.append_score(record.number, point)
 

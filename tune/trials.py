@@ -15,6 +15,7 @@ RUN/summary.json           result
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +44,9 @@ class Point:
     score: float
     elapsed_s: float
     """Seconds since the start of the search."""
+    loss: float | None = None
+    """Validation loss of a classifier, by which a run chooses between epochs of equal score; unknown in
+    searches of earlier versions."""
 
 
 @dataclass
@@ -61,13 +65,14 @@ class Trial:
     points: list[Point] = field(default_factory=list)
 
     def best(self, mode: Mode) -> Point | None:
-        """Return the point of the best epoch; the earliest of equals."""
+        """Return the point of the best epoch, as `best_point`."""
         return best_point(self.points, mode)
 
 
 def score_line(number: int, point: Point) -> str:
     """Return the line of a trial's score in `scores.jsonl`."""
-    return json.dumps({"trial": number, **asdict(point)}) + "\n"
+    values = {name: value for name, value in asdict(point).items() if value is not None}
+    return json.dumps({"trial": number, **values}) + "\n"
 
 
 def sign(mode: Mode) -> int:
@@ -81,8 +86,16 @@ def better(mode: Mode) -> Callable[[float, float], float]:
 
 
 def best_point(points: list[Point], mode: Mode) -> Point | None:
-    """Return the point with the best score; the earliest of equals."""
-    return max(points, key=lambda point: (sign(mode) * point.score, -point.epoch), default=None)
+    """Return the point with the best score; of equals that with the lowest loss, then the earliest.
+
+    So does the training: the model of a run is that of this epoch.
+    """
+
+    def rank(point: Point) -> tuple[float, float, int]:
+        loss = math.inf if point.loss is None else point.loss
+        return sign(mode) * point.score, -loss, -point.epoch
+
+    return max(points, key=rank, default=None)
 
 
 def best_trial(trials: list[Trial], mode: Mode) -> Trial | None:

@@ -30,6 +30,22 @@ def test_best_trial_excludes_failed_and_prefers_earliest() -> None:
     assert lowest.best("min") == Point(1, 0.5, 1.0)
 
 
+def test_best_of_epochs_with_equal_scores_has_the_lowest_loss(tmp_path: Path) -> None:
+    """As training chooses the epoch of the model, so that all results of a search name that epoch."""
+    scored = [
+        Point(1, 0.8, 1.0, 0.5),
+        Point(2, 0.8, 2.0, 0.4),
+        Point(3, 0.8, 3.0, 0.4),
+        Point(4, 0.7, 4.0, 0.1),
+    ]
+    trial = Trial(0, {}, "finished", points=scored)
+    assert trial.best("max") == scored[1]
+    folder = SearchFolder(tmp_path)
+    folder.save(trial)
+    folder.append_scores(score_line(0, point) for point in scored)
+    assert folder.read() == [trial]
+
+
 def test_best_trial_without_scores_is_none() -> None:
     assert best_trial([], "max") is None
     assert best_trial([Trial(0, {})], "max") is None

@@ -27,9 +27,10 @@ def trial_scores(
 ) -> Generator[dict[str, Any], None, None]:
     """Train a trial from its last checkpoints; yield `epoch` and `score` after each epoch that has a score.
 
-    The run folders must be open. The score of inner folds is their mean at the same epoch; a fold that
-    stopped early keeps its last score. Epochs of earlier attempts are yielded again, as the scheduler may be
-    a new one, and the driver may have been killed before it recorded them; with `only_new` they are not.
+    Classifiers also have a `loss`. The run folders must be open. Score and loss of inner folds are their
+    means at the same epoch; a fold that stopped early keeps its last ones. Epochs of earlier attempts are
+    yielded again, as the scheduler may be a new one, and the driver may have been killed before it recorded
+    them; with `only_new` they are not.
 
     Raises:
         UserError: as the training does, or a score that is not finite.
@@ -47,15 +48,21 @@ def trial_scores(
                 spec.metric not in metrics for metrics in available if metrics in new
             ):
                 continue
-            score = sum(metrics[spec.metric] for metrics in available) / len(available)
+            score = _mean(available, spec.metric)
             if not math.isfinite(score):
                 raise UserError(f"{spec.metric} is {score} in epoch {available[0]['epoch']}")
             repeated = {REPEATED_KEY: True} if all(REPEATED_KEY in metrics for metrics in available) else {}
             epoch = max(metrics["epoch"] for metrics in available)
-            yield {"epoch": epoch, "score": float(score), **repeated}
+            has_loss = all("val_loss" in metrics for metrics in available)
+            loss = {"loss": _mean(available, "val_loss")} if has_loss else {}
+            yield {"epoch": epoch, "score": score, **loss, **repeated}
     finally:
         for fold in folds:
             fold.close()
+
+
+def _mean(folds: list[dict[str, Any]], name: str) -> float:
+    return float(sum(metrics[name] for metrics in folds) / len(folds))
 
 
 def _epochs(config: TrainingConfig, world: World, only_new: bool) -> Generator[dict[str, Any], None, None]:

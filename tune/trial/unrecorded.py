@@ -28,7 +28,7 @@ def _complete(spec: TrialSpec, trial: Trial) -> Trial:
     last = trial.points[-1] if trial.points else Point(0, 0.0, 0.0)
     (settings,) = spec.settings(trial.number, trial.params)
     new = [
-        Point(metrics["epoch"], float(metrics[spec.metric]), last.elapsed_s)
+        Point(metrics["epoch"], float(metrics[spec.metric]), last.elapsed_s, metrics.get("val_loss"))
         for metrics in RunFolder(settings.run).read_history()
         if metrics["epoch"] > last.epoch and spec.metric in metrics
     ]

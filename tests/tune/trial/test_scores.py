@@ -71,6 +71,8 @@ def test_multi_label_trial_scores_inner_folds_by_average_precision(tmp_path: Pat
     histories = [RunFolder(config.run).read_history() for config in spec.settings(0, {})]
     maps = [[metrics["val_map"] for metrics in history] for history in histories]
     assert [score["score"] for score in scores] == pytest.approx(np.mean(maps, axis=0))
+    losses = [[metrics["val_loss"] for metrics in history] for history in histories]
+    assert [score["loss"] for score in scores] == pytest.approx(np.mean(losses, axis=0))
 
 
 def test_trial_scores_equal_those_of_ordinary_run(shards: Path, tmp_path: Path) -> None:
@@ -79,7 +81,10 @@ def test_trial_scores_equal_those_of_ordinary_run(shards: Path, tmp_path: Path) 
     config.run.mkdir()
     result = train_loop(config, SINGLE_WORKER)
     history = RunFolder(config.run).read_history()
-    assert scores == [{"epoch": metrics["epoch"], "score": metrics["val_macro_f1"]} for metrics in history]
+    assert scores == [
+        {"epoch": metrics["epoch"], "score": metrics["val_macro_f1"], "loss": metrics["val_loss"]}
+        for metrics in history
+    ]
     summary = RunFolder(tmp_path / "search/trials/0000").read_json("summary.json")
     assert summary["val_macro_f1"] == result["val_macro_f1"]
 
@@ -108,7 +113,9 @@ def test_epochs_that_ended_after_the_search_are_found(
 ) -> None:
     """The driver was interrupted while the score of the second epoch was on its way."""
     spec = trial_spec(shards, tmp_path, **overrides)
-    scores = [Point(score["epoch"], score["score"], 5.0) for score in run_trial(spec, max_scores=2)]
+    scores = [
+        Point(score["epoch"], score["score"], 5.0, score["loss"]) for score in run_trial(spec, max_scores=2)
+    ]
     trial = Trial(0, {"learning_rate": 5e-3}, state, points=scores[:1])
     (completed,) = with_unrecorded_epochs(spec, [trial])
     assert completed.points == scores[:epochs] and trial.points == scores[:1]
