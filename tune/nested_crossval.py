@@ -104,7 +104,7 @@ def _run_and_evaluate(
         evaluation = CrossvalConfig(
             shards=config.shards, run=config.run / arm, tta_shifts=config.tta_shifts, device=config.device
         )
-        results[arm] = report_folds(evaluation, dataset, fold_runs, time.monotonic() - start)
+        results[arm] = report_folds(evaluation, dataset, fold_runs)
     RunFolder(config.run).write_json(CROSSVAL_NAME, results)
     if config.compare:
         _print_gain(results)

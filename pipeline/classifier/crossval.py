@@ -10,7 +10,6 @@ The models together predict with those fitted on the clips of all folds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -86,13 +85,12 @@ def crossval(config: CrossvalConfig) -> dict[str, Any]:
     log_once(config.ineffective_settings)
     dataset = open_dataset_to_read(config.shards)
     folds = known_folds(dataset, config)
-    start_time = time.monotonic()
     config.run.mkdir(parents=True, exist_ok=True)
     runs = {fold: fold_config(config, fold) for fold in folds}
     with tracked(config):
         with removed_if_not_started(config.run):
             train_many({f"fold {fold}": run for fold, run in runs.items()})
-        return report_folds(config, dataset, runs, time.monotonic() - start_time)
+        return report_folds(config, dataset, runs)
 
 
 def check_folder(run: Path, tuned: bool) -> None:
@@ -128,7 +126,7 @@ def fold_config(config: CrossvalConfig, fold: int) -> TrainClassifierConfig:
 
 
 def report_folds(
-    config: CrossvalConfig, dataset: ShardDataset, runs: dict[int, TrainClassifierConfig], seconds: float
+    config: CrossvalConfig, dataset: ShardDataset, runs: dict[int, TrainClassifierConfig]
 ) -> dict[str, Any]:
     """Evaluate every fold on its held-out clips, and all folds together; write and return the results.
 
@@ -136,7 +134,6 @@ def report_folds(
         config: settings of the cross-validation; the results are written to its run folder.
         dataset: dataset with all folds.
         runs: settings of the completed run of each held-out fold.
-        seconds: duration of training.
     """
     device = driver_device(config.device)
     logits: list[RowLogits] = []
@@ -175,7 +172,8 @@ def report_folds(
         "std": {key: _statistic(partial(np.std, ddof=1), fold_results, key) for key in keys},
         "pooled": {key: pooled_metrics[key] for key in keys},
         "member_temperature": member_temperature,
-        "seconds": seconds,
+        # Also of those that were trained by earlier commands, which were interrupted.
+        "seconds": sum(fold["train_seconds"] for fold in fold_results),
     }
     if isinstance(pooled, LabelSetPredictions):
         results["thresholds"] = best_thresholds(pooled, saved.metadata.class_names)
@@ -185,7 +183,8 @@ def report_folds(
             "%s without a fold: trained on in every run, and never scored", plural(unscored, "clip")
         )
     _print_results(results)
-    print(f"in {duration(seconds)}; report: {config.run / 'report.html'}", flush=True)
+    seconds = duration(results["seconds"])
+    print(f"training of all folds: {seconds}; report: {config.run / 'report.html'}", flush=True)
     return results
 
 

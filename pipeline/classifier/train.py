@@ -138,15 +138,19 @@ def _train_alone(name: str, config: TrainClassifierConfig) -> dict[str, Any]:
     """Train a run whose folder is open, on the workers that it requests; return its summary."""
     run = RunFolder(config.run)
     start_time = time.monotonic() - seconds_before(run)
-    epochs_done = len(run.read_history())
-    prefix = f"{name}: " if name else ""
-    if epochs_done:
-        logger.info("%sresuming from epoch %d", prefix, epochs_done)
-    elif config.refit:
-        logger.info("%straining again on all clips", prefix)
+    if not _log_resumption(name, run) and config.refit:
+        logger.info("%straining again on all clips", f"{name}: " if name else "")
     loop = partial(_train, owner=run.acquire())
     result = fit(loop, config, config.subset(ResourceConfig), config.run)
     return _finish(config, result, time.monotonic() - start_time)
+
+
+def _log_resumption(name: str, run: RunFolder) -> bool:
+    """Log from which epoch a run is resumed; return whether it has one."""
+    epochs_done = len(run.read_history())
+    if epochs_done:
+        logger.info("%sresuming from epoch %d", f"{name}: " if name else "", epochs_done)
+    return epochs_done > 0
 
 
 def train_concurrently(
@@ -177,6 +181,7 @@ def train_concurrently(
     tasks = {}
     for name, config in pending.items():
         run = RunFolder(config.run)
+        _log_resumption(name, run)
         tasks[name] = TrainingTask(partial(_train_and_finish, owner=run.acquire()), config, run)
     return run_tasks(tasks, resources, cpus)
 

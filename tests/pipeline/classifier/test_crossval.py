@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from models.config import ConfigError
 from pipeline.classifier import train
 from pipeline.classifier.crossval import CrossvalConfig, check_folder, crossval, fold_config, known_folds
-from pipeline.classifier.train import begin_run, train_in_process
+from pipeline.classifier.train import begin_run, train_in_process, train_many
 from pipeline.data.dataset import open_dataset
 from pipeline.extract import extract
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
+from pipeline.training.run_folder import RunFolder
 from tests.helpers.sounds import extract_config, run_in_process, train_config, write_shards
 
 
@@ -91,6 +93,21 @@ def test_resumed_crossval_needs_same_settings(
     assert [fold["fold"] for fold in results["folds"]] == [1, 2]
     assert json.loads((tmp_path / "crossval.json").read_text()) == results
     assert "mean of 2 folds: accuracy" in capsys.readouterr().out
+    # Not of the last command, which may have trained nothing.
+    assert results["seconds"] == sum(fold["train_seconds"] for fold in results["folds"]) > 0
+    assert crossval(config)["seconds"] == results["seconds"]
+
+
+def test_resumed_folds_are_named(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = {name: train_config(shards, tmp_path / name) for name in ("fold 1", "fold 2")}
+    begin_run(runs["fold 1"])
+    RunFolder(runs["fold 1"].run).write_history([{"epoch": 1}, {"epoch": 2}])
+    monkeypatch.setattr(train, "run_tasks", lambda *_: {})
+    with caplog.at_level(logging.INFO, logger="melray"):
+        train_many(runs)
+    assert [text for text in caplog.messages if "resuming" in text] == ["fold 1: resuming from epoch 2"]
 
 
 def test_unusable_split_leaves_no_run(shards: Path, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_crossval_scores_are_those_of_cross_fitted_models(
     for run in runs.values():
         train_run(run)
     dataset = open_dataset_to_read(shards)
-    results = report_folds(config, dataset, runs, 1.0)
+    results = report_folds(config, dataset, runs)
     logits = []
     for run in runs.values():
         saved = load_predictor(run.run)

@@ -145,7 +145,7 @@ class TestCrossValidations:
             folds = {fold: fold_config(config, fold) for fold in (1, 2)}
             for fold in folds.values():
                 train_run(fold)
-            report_folds(config, open_dataset_to_read(shards), folds, 1.0)
+            report_folds(config, open_dataset_to_read(shards), folds)
         return [folder / "1", folder / "2"]
 
     def test_each_clip_is_predicted_by_the_models_that_held_it_out(

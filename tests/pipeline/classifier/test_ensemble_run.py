@@ -211,7 +211,7 @@ class TestCrossValidation:
         runs = {fold: fold_config(config, fold) for fold in (1, 2)}
         for fold in runs.values():
             train_run(fold)
-        report_folds(config, open_dataset_to_read(shards), runs, 1.0)
+        report_folds(config, open_dataset_to_read(shards), runs)
         return folder
 
     def test_all_members_of_all_folds_predict(self, crossval_run: Path) -> None:

@@ -45,7 +45,7 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = {fold: fold_config(config, fold) for fold in FOLDS}
     for train_config in runs.values():
         train_run(train_config)
-    report_folds(config, open_dataset_to_read(shards), runs, 0.0)
+    report_folds(config, open_dataset_to_read(shards), runs)
     return config.run
 
 
