@@ -20,6 +20,7 @@ from pipeline.io.console import duration, logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.storage import remove_tree
 from pipeline.io.yaml_files import read_yaml
+from pipeline.training.run import log_once
 from pipeline.training.run_content import CROSSVAL_NAME
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracking import tracked
@@ -95,6 +96,12 @@ def _run_and_evaluate(
         drop_run_of_earlier_settings(runs["tuned"][fold])
     if config.compare:
         runs["base"] = {fold: final_training(config, base, "base", fold) for fold in folds}
+    log_once(
+        f"runs that are evaluated: {text}"
+        for fold_runs in runs.values()
+        for run in fold_runs.values()
+        for text in run.ineffective_settings
+    )
     train_many(
         {f"{arm}, fold {fold}": run for arm, fold_runs in runs.items() for fold, run in fold_runs.items()}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,7 +93,7 @@ def _record_split(run: RunFolder, rows: Rows, split: Split, extra: Sequence[pd.D
             write_split_record(path, split_record(rows, split, extra))
 
 
-def log_once(warnings: Sequence[str]) -> None:
+def log_once(warnings: Iterable[str]) -> None:
     """Log warnings that this process has not logged yet: runs of a command may have the same split."""
     for warning in warnings:
         _log_warning(warning)

@@ -9,6 +9,8 @@ import pytest
 from pipeline.io.errors import UserError
 from pipeline.training.run import start_run
 from tests.helpers.sounds import write_shards
+from tune import nested_crossval as nested
+from tune.config import SearchConfig
 from tune.nested_crossval import (
     NestedCrossvalConfig,
     base_config,
@@ -44,6 +46,33 @@ def test_folder_of_training_run_is_refused(tmp_path: Path) -> None:
     config = NestedCrossvalConfig(shards=tmp_path / "shards", run=tmp_path)
     with pytest.raises(UserError, match="contains a training run; choose another --run"):
         check_nested(config)
+
+
+def test_settings_without_effect_on_the_evaluated_runs_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They train without validation clips, other than the trials of the search."""
+    (tmp_path / "base.yaml").write_text("schedule: plateau")
+    config = NestedCrossvalConfig(
+        shards=write_shards(tmp_path, clips=8), run=tmp_path / "run", base=tmp_path / "base.yaml", num_folds=2
+    )
+    (tmp_path / "run").mkdir()
+
+    def search(fold: SearchConfig) -> None:
+        fold.run.mkdir()
+        (fold.run / "best.yaml").write_text("schedule: plateau")
+
+    def train_many(runs: dict) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nested, "search", search)
+    monkeypatch.setattr(nested, "train_many", train_many)
+    with pytest.raises(KeyboardInterrupt):
+        nested.nested_crossval(config)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "runs that are evaluated: --schedule plateau without validation clips: the learning rate stays "
+        "constant for half of the epochs"
+    ]
 
 
 def test_final_run_is_repeated_if_the_search_has_found_other_settings(tmp_path: Path) -> None:
