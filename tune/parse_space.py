@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from models.config import ConfigError, flat_values, leaf_fields
 from pipeline.distributed.resource_config import ResourceConfig
@@ -66,6 +66,7 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
             raise ConfigError(f"{source}: '{key}' cannot be tuned: it is {FIXED_KEYS[key]}")
         if key not in fields:
             raise ConfigError(f"{source}: unknown key '{key}'; {_hint(key, value, fields)}")
+        _check_lists(key, value, fields[key].annotation, source)
         dimension = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
         dimensions[key] = _validate_values(base, key, dimension, source)
     return SearchSpace(dimensions)
@@ -79,6 +80,25 @@ def _hint(key: str, value: Any, fields: Mapping[str, Any]) -> str:
         return f"keys of groups are written with dots, as in '{nested[0]}: …'"
     matches = difflib.get_close_matches(key, tunable, n=1, cutoff=0.5)
     return f"did you mean '{matches[0]}'?" if matches else f"known keys: {', '.join(tunable)}"
+
+
+def _check_lists(key: str, value: Any, annotation: Any, source: str) -> None:
+    """Check that the choices of a setting that holds a list, such as `model.channels`, are lists.
+
+    Raises:
+        ConfigError: they are the items of one.
+    """
+    choices = value.get("choices") if isinstance(value, dict) else value
+    is_list = any(get_origin(part) is tuple for part in (annotation, *get_args(annotation)))
+    if (
+        is_list
+        and isinstance(choices, list)
+        and any(isinstance(choice, int | float | str) for choice in choices)
+    ):
+        raise ConfigError(
+            f"{source}: '{key}' = {choices}: each choice must be a list, as in {key}: [{choices}, […]]; to "
+            "set the key to this list, write it in --base"
+        )
 
 
 def _parse_dimension(key: str, value: Any, number_type: type | None, source: str) -> Range | Choice:

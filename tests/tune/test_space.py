@@ -57,6 +57,11 @@ def make_space(**values: object) -> SearchSpace:
         ),
         ({"mixup.rate": {"low": 0, "high": 1, "integer": True}}, "'mixup.rate': unknown key 'integer'"),
         ({"mixup.rate": [0.5, 0.5]}, "duplicate choice"),
+        (
+            {"model.channels": [8, 16]},
+            "'model.channels' = [8, 16]: each choice must be a list, as in model.channels: [[8, 16], […]]; "
+            "to set the key to this list, write it in --base",
+        ),
         ({"mixup.rate": [0.5, "5e-1"]}, "duplicate choice"),
         ({"batch_size": [8, 8.0]}, "duplicate choice"),
         ({"batch_size": [8, 8.5]}, "'batch_size' = 8.5: input should be a valid integer"),
