@@ -16,6 +16,7 @@ from pipeline.gan.data_checks import check_dataset, check_rows, check_values
 from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
+from pipeline.gan.selection_clips import MIN_CLIPS
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
@@ -75,6 +76,12 @@ def check_clips(config: TrainGanConfig) -> None:
     check_rows(dataset, split, config, config.workers)
     if config.data_placement == "replicated":
         check_values(open_dataset(config.shards), split.train, config.shards)
+    if config.select_best and len(split.val) < MIN_CLIPS:
+        logger.warning(
+            "--select-best: %s to select an epoch by, so the last one is kept; raise --val-fraction, or add "
+            "--no-select-best, which trains no reference classifier (that of `generate --min-confidence`)",
+            plural(len(split.val), "validation clip"),
+        )
     rows = dataset.table.iloc[split.train]
     for warning in variety_warnings(rows[rows["copy"] == 0]):
         logger.warning("%s", warning)
