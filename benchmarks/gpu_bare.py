@@ -127,7 +127,9 @@ def bare_gan(
             second_BMT = generate(label_B)
             fake_B, logits = discriminator(second_BMT, label_B)
         loss = generator_loss(config.loss, fake_B, real_B.detach())
-        similarity = diversity_loss(second_BMT, first_BMT, generator.mel_std_M, 1.0)
+        similarity = diversity_loss(
+            second_BMT, first_BMT, generator.mel_std_M, torch.ones(size, device=device)
+        )
         class_loss = F.cross_entropy(logits, label_B)
         (loss + config.class_weight * class_loss + config.diversity_weight * similarity).backward()
         update(0, generator)

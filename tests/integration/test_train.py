@@ -223,12 +223,13 @@ def test_killed_ensemble_refit_resumes_with_same_weights(shards: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_exits_cleanly_with_resume_hint(shards: Path, tmp_path: Path, workers: int) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     command = ("train-classifier", "--shards", shards, "--run", run, *SLOW_FLAGS, "--cpus", 2)
     driver = start_command(*command, "--workers", workers, log=log)
-    wait_until(lambda: len(logged_epochs(run)) >= 1)
+    wait_until(lambda: len(logged_epochs(run)) >= 1, timeout_s=150)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) == 130
     output = log.read_text()

@@ -51,7 +51,8 @@ BASE = {
 }
 # Slow enough on any host for a failure to be injected in the middle of a trial.
 SLOW_BASE = BASE | {
-    "model": {"channels": [48, 48], "convs_per_block": 3, "embedding_dim": 16, "dropout": 0.1}
+    "model": {"channels": [48, 48], "convs_per_block": 3, "embedding_dim": 16, "dropout": 0.1},
+    "patience": 100,  # never stops early
 }
 
 
