@@ -147,7 +147,7 @@ def _same_unit(table: Table, names: Sequence[str], times: TimeColumns) -> TimeCo
     return times._replace(unit=units[0])
 
 
-def event_columns(table: Table, label_column: str | None) -> EventColumns:
+def event_columns(table: OneHotTable, label_column: str | None) -> EventColumns:
     """Return the columns of a table with the events of one recording.
 
     Raises:
@@ -159,7 +159,7 @@ def event_columns(table: Table, label_column: str | None) -> EventColumns:
             f"{table.name}: neither a table with columns such as 'Begin Time (s)' and 'End Time (s)' nor "
             f"Audacity labels (start, tab, end, tab, label); it begins with {shown(','.join(table.header))}"
         )
-    if isinstance(table, OneHotTable) and table.label is not None:
+    if table.label is not None:
         label: int | None = table.label
     elif label_column is None:
         label = first_column(names, EVENT_LABEL_COLUMNS)

@@ -33,6 +33,7 @@ from pipeline.data.labels import is_list_text, join_labels, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, rows_again
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import (
     MISSING_VALUES,
     NO_VALUES,
@@ -50,7 +51,7 @@ from pipeline.data.sources.table_columns import (
 )
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
-from pipeline.io.table_files import Table, open_table
+from pipeline.io.table_files import open_table
 
 
 def has_times(path: Path, flag: str) -> bool:
@@ -149,7 +150,7 @@ def read_event_table(
         return AnnotatedClips(clips, events, warnings, described, reader.held_out_files)
 
 
-def _event_columns(table: Table, label_column: str | None, with_times: bool) -> Columns:
+def _event_columns(table: OneHotTable, label_column: str | None, with_times: bool) -> Columns:
     """Return the columns of a table of events, without that of the splits.
 
     Raises:

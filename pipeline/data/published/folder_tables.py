@@ -13,6 +13,7 @@ from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, rows_again, table_rows
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
+from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_column import SplitFolder
 from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
@@ -120,16 +121,16 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
     return location and replace(location, split_folder=SplitFolder(0))
 
 
-def _columns(table: Table, path: Path, paths: int, label_column: str | None) -> tuple[Table, Columns]:
+def _columns(table: Table, path: Path, paths: int, label_column: str | None) -> tuple[OneHotTable, Columns]:
     """Return a table as it is read, and its columns; that of paths only, if those of classes are missing."""
     try:
-        table = with_one_hot_columns(table, label_column, table_rows(path, "--data"))
-        return table, labeled_columns(table, label_column)
+        one_hot = with_one_hot_columns(table, label_column, table_rows(path, "--data"))
+        return one_hot, labeled_columns(one_hot, label_column)
     except UserError:
-        return table, Columns(paths)
+        return OneHotTable(table), Columns(paths)
 
 
-def _has_training_rows(table: Table, path: Path, columns: Columns) -> bool:
+def _has_training_rows(table: OneHotTable, path: Path, columns: Columns) -> bool:
     """Return whether a column states that rows of a table belong to the training split."""
     return any(
         split_of_cell(table.header[position], row_value(values, position)) == "train"

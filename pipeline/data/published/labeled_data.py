@@ -26,7 +26,6 @@ from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, read_labeled_table, rows_again
 from pipeline.data.sources.listed_files import NoListedFileError
-from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import SEVERAL_CLASSES_FIX, file_clip_id, row_value
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
@@ -127,7 +126,7 @@ def _said_by_table(path: Path, config: TableConfig, num_files: int) -> str:
         listed = {row_value(values, columns.path) for _, values in table.rows()}
     used = [columns.split, columns.fold, columns.group]
     if config.multi_label:
-        is_list = columns.label_is_list or (isinstance(table, OneHotTable) and table.label is not None)
+        is_list = columns.label_is_list or table.label is not None
         used += [columns.more_labels, columns.label if is_list else None]
     if names := [table.header[column] for column in used if column is not None]:
         return f"with {shown_list(names)} of these files"

@@ -92,8 +92,7 @@ def _columns(table: ParquetTable, labels: LabelConfig) -> tuple[OneHotTable, Col
     """
     classes = [position for position, name in enumerate(table.header) if name in table.class_names]
     only = classes[0] if len(classes) == 1 else None
-    found = with_one_hot_columns(table, labels.label_column, table.rows(), only is None)
-    one_hot = found if isinstance(found, OneHotTable) else OneHotTable(table)
+    one_hot = with_one_hot_columns(table, labels.label_column, table.rows(), only is None)
     try:
         return one_hot, labeled_columns(one_hot, labels.label_column, (0, only))
     except UserError as error:

@@ -24,7 +24,7 @@ from pipeline.data.sources.table_columns import (
 )
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.csv_files import CsvFile, open_text
-from pipeline.io.table_files import Table, open_table
+from pipeline.io.table_files import open_table
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def read_path_list(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 @contextmanager
-def open_labeled_table(path: Path, flag: str, label_column: str | None) -> Iterator[Table]:
-    """Open a table as `open_table`; one with a column for each class or split as a `OneHotTable`.
+def open_labeled_table(path: Path, flag: str, label_column: str | None) -> Iterator[OneHotTable]:
+    """Open a table as `open_table`; one column stands for those of a class each, and one for those of splits.
 
     Raises:
         UserError: as `open_table`, or only some columns can be those of classes.
@@ -113,16 +113,15 @@ def open_labeled_table(path: Path, flag: str, label_column: str | None) -> Itera
         yield with_one_hot_columns(table, label_column, table_rows(path, flag))
 
 
-def table_rows(path: Path, flag: str) -> Iterator[Row]:
+def table_rows(path: Path, flag: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table without its header."""
     with open_table(path, flag) as table:
         yield from table.rows()
 
 
-def rows_again(table: Table, path: Path, flag: str) -> Iterator[Row]:
+def rows_again(table: OneHotTable, path: Path, flag: str) -> Iterator[Row]:
     """Yield the rows of an open table another time, from its start."""
-    rows = table_rows(path, flag)
-    yield from table.converted(rows) if isinstance(table, OneHotTable) else rows
+    yield from table.converted(table_rows(path, flag))
 
 
 def _lines(path: Path) -> Iterator[Row]:

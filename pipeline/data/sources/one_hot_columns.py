@@ -68,12 +68,12 @@ class _Values:
 
 def with_one_hot_columns(
     table: Table, label_column: str | None, rows: Iterable[Row], find_classes: bool = True
-) -> Table:
+) -> OneHotTable:
     """Return a table in which one column stands for those of its classes, and one for those of its splits.
 
     Columns of classes are all columns of which nothing else is known, if there are at least two, all have
     nothing but 0 and 1, and no column has a usual name of classes; or those that `label_column` names,
-    separated by commas. A table without such columns is returned as it is.
+    separated by commas. Without such columns the table has those that it had.
 
     Args:
         table: the open table.
@@ -88,12 +88,12 @@ def with_one_hot_columns(
     splits = _split_columns(table.header)
     unknown = _unknown_columns(table) if label_column is None and find_classes else []
     if not (splits or len(unknown) > 1):
-        return OneHotTable(table, named) if named else table
+        return OneHotTable(table, named)
     values = _read(rows, table.header, unknown, splits)
     classes = named or tuple(position for position in unknown if position not in values.splits)
     if not named and not _are_classes(table, classes, values):
         classes = ()
-    return OneHotTable(table, classes, values.splits) if classes or values.splits else table
+    return OneHotTable(table, classes, values.splits)
 
 
 def _named_columns(table: Table, label_column: str | None) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ class StatedClasses(ListText):
 
 @dataclass
 class OneHotTable:
-    """A table with one or two columns more, after those that it has: of the classes, and of the splits."""
+    """A table with up to two columns more, after those that it has: of the classes, and of the splits."""
 
     table: Table
     classes: tuple[int, ...] = ()
@@ -54,7 +54,7 @@ class OneHotTable:
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         return self.converted(self.table.rows())
 
-    def converted(self, rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[int, list[str]]]:
+    def converted(self, rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
         """Yield rows of the table with the values of the further columns.
 
         Raises:
@@ -62,6 +62,9 @@ class OneHotTable:
         """
         width = len(self.table.header)
         further = range(width, len(self.header))
+        if not further:
+            yield from rows
+            return
         for line, values in rows:
             padded = [*values[:width], *[""] * (width - len(values))]
             yield line, padded + [self.value(position, line, padded) for position in further]

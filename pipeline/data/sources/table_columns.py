@@ -83,7 +83,7 @@ class Columns:
 
 
 def labeled_columns(
-    table: Table,
+    table: OneHotTable,
     label_column: str | None = None,
     other_columns: tuple[int | None, int | None] = (None, None),
     times: TimeColumns | None = None,
@@ -104,9 +104,8 @@ def labeled_columns(
     path, label = (
         other if usual is None else usual for usual, other in zip(found, other_columns, strict=True)
     )
-    one_hot = table if isinstance(table, OneHotTable) else OneHotTable(table)
-    if one_hot.label is not None:
-        label = one_hot.label
+    if table.label is not None:
+        label = table.label
     elif label_column is not None:
         label = chosen_label_column(table, label_column)
     elif label is None:
@@ -129,9 +128,7 @@ def labeled_columns(
         _first(names, ("fold",)),
         _first(names, RECORDING_COLUMNS),
         split_candidates=tuple(
-            position
-            for position in _split_candidates(table.header, names, one_hot)
-            if position not in (path, label)
+            position for position in _split_candidates(table, names) if position not in (path, label)
         ),
         times=times,
         label_is_list=names[label] in LABEL_LIST_COLUMNS,
@@ -139,18 +136,18 @@ def labeled_columns(
     )
 
 
-def _split_candidates(header: Sequence[str], names: Sequence[str], one_hot: OneHotTable) -> list[int]:
+def _split_candidates(table: OneHotTable, names: Sequence[str]) -> list[int]:
     """Return the columns that may name splits, then those that may mark training rows, and held-out rows."""
     flags: dict[str, list[int]] = {"train": [], "held out": []}
-    for position, column in enumerate(header):
-        if position not in one_hot.replaced and (split := split_of_flag(column)) is not None:
+    for position, column in enumerate(table.header):
+        if position not in table.replaced and (split := split_of_flag(column)) is not None:
             flags[split].append(position)
     named = [names.index(name) for name in SPLIT_COLUMNS if name in names]
-    named += [] if one_hot.split is None else [one_hot.split]
+    named += [] if table.split is None else [table.split]
     return named + flags["train"] + flags["held out"]
 
 
-def log_columns(table: Table, columns: Columns, others: Collection[int | None] = ()) -> None:
+def log_columns(table: OneHotTable, columns: Columns, others: Collection[int | None] = ()) -> None:
     """Log which columns are used, unless the table has exactly those that are documented.
 
     Args:
@@ -161,11 +158,10 @@ def log_columns(table: Table, columns: Columns, others: Collection[int | None] =
     names = _column_names(table)
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
     used |= columns.times.roles if columns.times else {}
-    replaced = table.replaced if isinstance(table, OneHotTable) else set()
     ignored = [
         name
         for position, name in enumerate(table.header)
-        if name and position not in used and position not in others and position not in replaced
+        if name and position not in used and position not in others and position not in table.replaced
     ]
     renamed = [
         f"{name} as {used[position]}"
