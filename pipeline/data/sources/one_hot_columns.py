@@ -48,8 +48,9 @@ _OTHER_WORDS = frozenset(
     "corrupted broken good bad ok quality rating score confidence probability salience take count num number "
     "channel channels stereo mono esc10 year month day hour weight level".split()
 )
-# Names of splits that may be something else in a column of their own, but not among those of other splits.
+# Instead of true or false, for a row without a value.
 _MISSING = "missing"
+# Names of splits that may be something else in a column of their own, but not among those of other splits.
 _SPLIT_NAMES = ("train", "valid", "validate", "eval", "evaluation", "dev", "devel")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.data.clips import COLUMNS, NO_FOLD
-from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.data.unlabeled import read_unlabeled
 from pipeline.extract import ExtractConfig
 from pipeline.io.errors import UserError
@@ -25,6 +25,10 @@ def touch(root: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     return root
+
+
+def labels(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 
 
 def test_class_folders_give_labels_and_ids(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.io.errors import UserError
-from tests.pipeline.data.test_manifest import touch
+from tests.pipeline.data.test_manifest import labels, touch
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -20,10 +20,6 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 def read(data: Path, annotations: Path | str = "auto") -> Manifest:
     return read_manifest(data, ManifestConfig(annotations=annotations, window=5.0))
-
-
-def labels(manifest: Manifest) -> dict[str, str]:
-    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 
 
 DOG, CAT = "1\t2\tdog\n", "3\t4\tcat\n"

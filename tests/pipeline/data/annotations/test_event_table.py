@@ -11,7 +11,7 @@ import pytest
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
-from tests.pipeline.data.test_manifest import touch
+from tests.pipeline.data.test_manifest import labels, touch
 
 
 def read(root: Path, text: str, **settings: object) -> Manifest:
@@ -35,10 +35,6 @@ def test_comma_is_part_of_a_class_in_other_columns(tmp_path: Path):
     text = text.replace("instrument", "event_labels")
     manifest = read(tmp_path, text, label_column="event_labels")  # one class in each row
     assert labels(manifest) == {"a.wav": "Cello, bowed", "b.wav": "Harp"}
-
-
-def labels(manifest: Manifest) -> dict[str, str]:
-    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pipeline.io.folder_tree import open_tree
 from tests.helpers.object_store import upload_folder
 from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import RATE, tone
+from tests.pipeline.data.test_manifest import labels
 
 TWO_LANGUAGES = """configs:
 - config_name: en
@@ -51,10 +52,6 @@ def write(root: Path, front_matter: str, *sounds: str) -> Path:
 
 def read(data: Path, **settings: Any) -> Manifest:
     return read_manifest(data, ManifestConfig(**settings))
-
-
-def labels(manifest: Manifest) -> dict[str, str]:
-    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 
 
 def test_chosen_configuration_has_its_class_folders(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
+from pipeline.data.manifest import ManifestConfig, read_manifest
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from tests.helpers.object_store import upload_folder
 from tests.helpers.s3_server import S3Server
 from tests.helpers.sounds import RATE, tone
+from tests.pipeline.data.test_manifest import labels
 
 
 def write(root: Path, table: str, text: str, *sounds: str) -> Path:
@@ -28,10 +29,6 @@ def write(root: Path, table: str, text: str, *sounds: str) -> Path:
     (root / table).parent.mkdir(parents=True, exist_ok=True)
     (root / table).write_text(text)
     return root
-
-
-def labels(manifest: Manifest) -> dict[str, str]:
-    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 
 
 def test_freesound_layout_is_recognized_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture):

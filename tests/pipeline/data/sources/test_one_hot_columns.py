@@ -14,7 +14,7 @@ import pytest
 from pipeline.data.manifest import Manifest, ManifestConfig, read_manifest
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
-from tests.pipeline.data.test_manifest import touch
+from tests.pipeline.data.test_manifest import labels, touch
 
 
 def read(root: Path, text: str, **settings: Any) -> Manifest:
@@ -22,10 +22,6 @@ def read(root: Path, text: str, **settings: Any) -> Manifest:
     touch(root, "1.wav", "2.wav", "3.wav", "4.wav")
     (root / "clips.csv").write_text(text)
     return read_manifest(root / "clips.csv", ManifestConfig(**settings))
-
-
-def labels(manifest: Manifest) -> dict[str, str]:
-    return dict(zip(manifest.clips["clip_id"], manifest.clips["label"], strict=True))
 
 
 @pytest.mark.parametrize(
