@@ -86,8 +86,8 @@ class RandomFeatures(nn.Module):
 
     def __init__(self, num_inputs: int, num_features: int):
         super().__init__()
-        self._sign_KR, self._phase_R = _random_directions(num_inputs, num_features)
-        self._projection_KR = _projection(self._sign_KR)
+        directions = _random_directions(num_inputs, num_features)
+        self._sign_KR, self._phase_R, self._projection_KR = directions
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the projections as well."""
@@ -109,10 +109,15 @@ def _projection(sign_KR: Tensor) -> Tensor:
 
 
 @cache
-def _random_directions(num_inputs: int, num_features: int) -> tuple[Tensor, Tensor]:
-    """Return signs, int8 `[shape=(K, R)]`, and phases, float32 `[shape=(R,)]`; always the same."""
+def _random_directions(num_inputs: int, num_features: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return signs, int8 `[shape=(K, R)]`, phases, float32 `[shape=(R,)]`, and the projection of the signs.
+
+    They are always the same, and shared by the networks of a process: members of an ensemble need no memory
+    for their own.
+    """
     # Of NumPy's generators, it is the one whose numbers are guaranteed never to change.
     random = np.random.RandomState(0)
     sign_KR = 2 * random.randint(0, 2, (num_inputs, num_features)) - 1
     phase_R = random.uniform(0, 2 * np.pi, num_features)
-    return torch.from_numpy(sign_KR.astype(np.int8)), torch.from_numpy(phase_R.astype(np.float32))
+    signs, phases = torch.from_numpy(sign_KR.astype(np.int8)), torch.from_numpy(phase_R.astype(np.float32))
+    return signs, phases, _projection(signs)

@@ -87,15 +87,17 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
     settings = window_settings(config, saved.metadata)
     manifest = read_audio(config.audio, config.data_config)
     plan = plan_prediction(config, saved, manifest.clips, settings)
-    class_names, reference = saved.metadata.class_names, None
+    metadata, members = saved.metadata, saved.members
+    del saved  # workers load the model themselves, and one of them may be this process
+    class_names, reference = metadata.class_names, None
     if plan.windows is not None and config.annotations is not None:
         reference = read_reference_events(config, config.audio, plan.windows.recordings, class_names)
-    if saved.members > 1:
-        logger.info("ensemble of %d models of %s: mean of their probabilities", saved.members, config.run)
+    if members > 1:
+        logger.info("ensemble of %d models of %s: mean of their probabilities", members, config.run)
     for warning in manifest.warnings + plan.submission.warnings + (reference.warnings if reference else []):
         logger.warning("%s", warning)
     if plan.windows is None and config.windows == 1:
-        _warn_of_cropping(manifest.clips, saved.metadata.features.seconds)
+        _warn_of_cropping(manifest.clips, metadata.features.seconds)
     if plan.submission.values.note:
         logger.info("%s", plan.submission.values.note)
     check_without_recordings(config.out, config.audio, manifest.clips["path"])
@@ -111,7 +113,7 @@ def write_predictions(config: PredictConfig, runner: Runner | None = None) -> No
         clips = manifest.clips if plan.windows is None else plan.windows.recordings.windows()
         job = plan_job(config, clips, gpus, plan.label_thresholds, digest)
         del manifest, clips  # possibly millions of clips, now in the job's list
-        stages = _stages(config, saved.metadata, gpus, plan, digest)
+        stages = _stages(config, metadata, gpus, plan, digest)
         job.run(stages, runner or _ray_runner(config, gpus))
         owner.check()
         with report_os_errors("writing to", config.out):
