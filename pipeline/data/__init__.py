@@ -3,9 +3,9 @@
 In the order to read:
 
 - `clips`: rows of a manifest and their ids.
-- `manifest`, `unlabeled`: list of clips with and without labels, from class folders, a CSV, or a list of
-  paths; `sources/` has their parts, `annotations/` those for events in recordings and the windows cut from
-  these, and `published/` those that recognize the layouts of published datasets.
+- `manifest`, `unlabeled`: list of clips with and without labels, from class folders (`class_folders`), a
+  CSV, or a list of paths; `sources/` has their parts, `annotations/` those for events in recordings and the
+  windows cut from these, and `published/` those that recognize the layouts of published datasets.
 - `recording_headers`, `windows`: lengths of recordings, and names of their windows.
 - `feature_choice`: spectrogram settings that are left out, chosen from the clips.
 - `extraction`: spectrograms of the clips or windows of a work unit, and which of them are rejected.

@@ -9,19 +9,19 @@ windows has the columns `start` and `end` too, in seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 from pydantic import model_validator
 
 from pipeline.audio.feature_defaults import ClipFormat
 from pipeline.audio.file_types import ending, is_recording
-from pipeline.data.annotations.annotated_folder import Events, unread_annotations_warning
-from pipeline.data.annotations.birdnet_folders import birdnet_label
+from pipeline.data.annotations.annotated_folder import Events
 from pipeline.data.annotations.read_annotations import read_annotations
 from pipeline.data.annotations.recording_windows import cut_recordings
-from pipeline.data.clips import normalize_id, shown, shown_list, sort_by_id, to_table
-from pipeline.data.labels import count_classes, join_labels, split_labels
+from pipeline.data.class_folders import ClassFolderClips, read_class_folders, read_nested_classes
+from pipeline.data.clips import shown_list, sort_by_id, to_table
+from pipeline.data.labels import count_classes
 from pipeline.data.published.card_audio import CardAudio, find_card_audio
 from pipeline.data.published.card_settings import CardSettings
 from pipeline.data.published.dataset_card import check_no_config
@@ -35,23 +35,13 @@ from pipeline.data.published.labeled_data import (
 )
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
 from pipeline.data.recording_headers import MapBatches, map_batches_here
-from pipeline.data.sources.audio_folders import AudioWalk, Omitted
 from pipeline.data.sources.class_warnings import class_warnings
-from pipeline.data.sources.folder_layout import (
-    Layout,
-    find_classes,
-    nested_classes,
-    nested_classes_warning,
-    table_hint,
-)
 from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
 from pipeline.data.sources.unread_files import unread_files_hint
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree
 from pipeline.io.read_once import remote_files_read_once
-from pipeline.io.storage import to_path
-from pipeline.io.text import first_messages
 
 # Named by messages in addition to wav.
 OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
@@ -199,6 +189,10 @@ def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
     return _of_table(read_table(data, config.subset(TableConfig)))
 
 
+def _of_folders(read: ClassFolderClips, config: ManifestConfig) -> Manifest:
+    return Manifest(read.clips, read.warnings, config.multi_label or config.birdnet_folders)
+
+
 def _of_table(read: LabeledData) -> Manifest:
     return Manifest(read.clips, read.warnings, multi_label=read.events is not None, events=read.events)
 
@@ -235,7 +229,8 @@ def _read_audio_files(
     folders = [""] if chosen is None else chosen.folders
     error: UserError | None = None
     try:
-        found = _keep(_read_class_folders(*_inside(tree, data, folders[0]), config), chosen)
+        read_folders = read_class_folders(*_inside(tree, data, folders[0]), config)
+        found = _keep(_of_folders(read_folders, config), chosen)
         if found.clips["label"].nunique() >= 2 or (config.birdnet_folders and not found.clips.empty):
             unread = unread_table_warning(
                 *_inside(tree, data, folders[0]), config.subset(TableConfig), len(found.clips)
@@ -249,8 +244,8 @@ def _read_audio_files(
             return table
     if error is not None:
         raise error
-    nested = _read_nested_classes(*_inside(tree, data, folders[0]), config)
-    return found if nested is None else _keep(nested, chosen)
+    nested = read_nested_classes(read_folders.layout, data, config)
+    return found if nested is None else _keep(_of_folders(nested, config), chosen)
 
 
 def _inside(tree: FolderTree, data: Path, folder: str) -> tuple[FolderTree, Path]:
@@ -264,60 +259,3 @@ def _keep(found: Manifest, chosen: CardAudio | None) -> Manifest:
     clips = chosen.keep(found.clips)
     events = found.events and {clip_id: found.events[clip_id] for clip_id in clips["clip_id"]}
     return replace(found, clips=clips, events=events, warnings=chosen.warnings + found.warnings)
-
-
-def _read_class_folders(tree: FolderTree, data: Path, config: ManifestConfig) -> Manifest:
-    """Return the clips of the class folders in a folder, and warnings."""
-    multi_label = config.multi_label or config.birdnet_folders
-    with report_os_errors("reading", f"--data {data}"):
-        layout = find_classes(tree, data)
-        if multi_label:
-            layout.classes = [
-                folder._replace(
-                    label=birdnet_label(normalize_id(folder.label))
-                    if config.birdnet_folders
-                    else join_labels(split_labels(normalize_id(folder.label)))
-                )
-                for folder in layout.classes
-            ]
-        walk = AudioWalk(layout.tree)
-        clips = to_table(walk.records(layout.classes))
-        unread = [] if config.window is None else unread_annotations_warning(layout.tree, clips["clip_id"])
-    empty = _empty_classes(layout, clips, walk.omitted)
-    layout.warnings += first_messages(
-        [f"ignoring empty class folder '{layout.tree.path(name)}': no audio files found" for name in empty]
-    )
-    warnings = layout.warnings + walk.omitted.warnings() + unread
-    if clips["label"].nunique() < 2:
-        warnings += nested_classes_warning(layout) or table_hint(tree)
-    return Manifest(clips, warnings, multi_label)
-
-
-def _read_nested_classes(tree: FolderTree, data: Path, config: ManifestConfig) -> Manifest | None:
-    """Return the clips of the class folders in the only one, as `train/audio`; None without these."""
-    with report_os_errors("reading", f"--data {data}"):
-        layout = find_classes(tree, data)
-        folder = nested_classes(layout)
-    if folder is None:
-        return None
-    try:
-        inside = _read_class_folders(layout.tree.subtree(folder), to_path(layout.tree.path(folder)), config)
-    except UserError:  # folds, for example; how to read it is in a warning about the class folder
-        return None
-    note = (
-        f"reading the folders in {shown(folder)} as classes, as there is no other class folder; if "
-        f"{shown(folder)} is one class, put its recordings directly into it"
-    )
-    return replace(inside, warnings=[*layout.warnings, note, *inside.warnings])
-
-
-def _empty_classes(layout: Layout, clips: pd.DataFrame, omitted: Omitted) -> list[str]:
-    """Return the class folders without audio files for which there is no other warning."""
-    labels = set(clips["label"])
-    reported = [*omitted.unreadable, *omitted.outputs, *omitted.other_class]
-    folders = {str(path) for name in map(PurePosixPath, reported) for path in (name, *name.parents)}
-    return [
-        folder.name
-        for folder in layout.classes
-        if normalize_id(folder.label) not in labels and folder.name not in folders
-    ]

@@ -17,7 +17,7 @@ from pipeline.data.annotations.file_search import RecordingIndex, annotation_nam
 from pipeline.data.clips import shown, shown_list, to_table
 from pipeline.data.labels import join_labels, split_labels
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
-from pipeline.data.sources.split_column import split_folder
+from pipeline.data.sources.split_folder import split_folder
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_tree import FolderTree, open_tree

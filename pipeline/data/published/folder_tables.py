@@ -15,7 +15,7 @@ from pipeline.data.sources.clip_table import open_labeled_table, rows_again, tab
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import row_value
-from pipeline.data.sources.split_column import SplitFolder
+from pipeline.data.sources.split_folder import SplitFolder
 from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
 from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_columns, path_column
 from pipeline.io.errors import UserError

@@ -21,7 +21,7 @@ from pipeline.data.published.parquet_audio import (
 )
 from pipeline.data.published.parquet_records import FileRows, read_rows
 from pipeline.data.published.parquet_splits import SplitCounts, SplitDecision
-from pipeline.data.sources.split_column import shown_split
+from pipeline.data.sources.split_values import shown_split
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors

@@ -18,7 +18,7 @@ from pipeline.data.published.parquet_splits import SplitCounts, SplitDecision
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, SEVERAL_CLASSES_FIX, parse_fold
-from pipeline.data.sources.split_column import may_be_split
+from pipeline.data.sources.split_values import may_be_split
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from pipeline.data.sources.split_column import (
     contradiction_warning,
-    divides,
     first_split_column,
-    may_be_split,
     other_split_columns,
 )
+from pipeline.data.sources.split_values import divides, may_be_split
 
 
 @dataclass(frozen=True)

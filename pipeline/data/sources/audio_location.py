@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.sources.split_column import SplitFolder
+from pipeline.data.sources.split_folder import SplitFolder
 
 # How the path of a file below its folder consists of values of its row: as it is, in the folder of its class
 # (BirdCLEF 2021), in the folder of its fold (UrbanSound8K).

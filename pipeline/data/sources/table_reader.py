@@ -27,7 +27,8 @@ from pipeline.data.sources.row_values import (
     row_chunks,
     row_value,
 )
-from pipeline.data.sources.split_column import SplitFolder, shown_split, split_folder
+from pipeline.data.sources.split_folder import SplitFolder, split_folder
+from pipeline.data.sources.split_values import shown_split
 from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.text import plural
