@@ -61,8 +61,8 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
 
     data: PathOrURI
     """Folder with one sub-folder per class (or `train/<class>/`), or a CSV with the columns
-    path,label[,start,end][,fold][,group], or Parquet files with the audio inside, or with `--annotations` a
-    folder of recordings."""
+    path,label[,start,end][,fold][,group], or a text file with one path in such a folder per line, or Parquet
+    files with the audio inside, or with `--annotations` a folder of recordings."""
     out: PathOrURI
     """Folder for the shards. Rerun to resume, or to update them after files were added or removed."""
     features: FeatureSettings = FeatureSettings()

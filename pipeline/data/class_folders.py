@@ -1,8 +1,11 @@
-"""Clips of class folders: `<class>/*`, with splits or folds, or in a single other folder."""
+"""Clips of class folders: `<class>/*`, with splits or folds, or in a single other folder.
+
+Lists of a split next to them, such as `testing_list.txt`, divide the clips, or name those to read.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -20,8 +23,9 @@ from pipeline.data.sources.folder_layout import (
     nested_classes_warning,
     table_hint,
 )
+from pipeline.data.sources.split_lists import only_listed, without_held_out
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.folder_tree import FolderTree
+from pipeline.io.folder_tree import FolderTree, open_tree
 from pipeline.io.storage import to_path
 from pipeline.io.text import first_messages
 
@@ -37,11 +41,32 @@ class ClassFolderClips:
 
 
 def read_class_folders(tree: FolderTree, data: Path, config: TableConfig) -> ClassFolderClips:
-    """Read the clips of the class folders in the folder `data`, whose files `tree` lists.
+    """Read the training clips of the class folders in the folder `data`, whose files `tree` lists.
 
     Raises:
         UserError: a folder cannot be read, or has several interpretations.
     """
+    found = _read_all(tree, data, config)
+    with report_os_errors("reading", f"--data {data}"):
+        clips, warnings = without_held_out(found.layout.tree, found.clips)
+    return replace(found, clips=clips, warnings=found.warnings + warnings)
+
+
+def read_list_of_class_folders(path: Path, config: TableConfig) -> ClassFolderClips:
+    """Read the clips of class folders that a list in the folder of these names, such as a test split.
+
+    Raises:
+        UserError: as `read_class_folders`, or the list has no clip.
+    """
+    with report_os_errors("reading", f"--data {path}"):
+        tree = open_tree(path.parent)
+    found = _read_all(tree, path.parent, config)
+    clips, warnings = only_listed(path, found.clips)
+    return replace(found, clips=clips, warnings=found.warnings + warnings)
+
+
+def _read_all(tree: FolderTree, data: Path, config: TableConfig) -> ClassFolderClips:
+    """Read all clips of class folders; arguments and errors are those of `read_class_folders`."""
     with report_os_errors("reading", f"--data {data}"):
         layout = find_classes(tree, data)
         layout.classes = [folder._replace(label=_label(folder, config)) for folder in layout.classes]

@@ -19,7 +19,12 @@ from pipeline.audio.file_types import ending, is_recording
 from pipeline.data.annotations.annotated_folder import Events
 from pipeline.data.annotations.read_annotations import read_annotations
 from pipeline.data.annotations.recording_windows import cut_recordings
-from pipeline.data.class_folders import ClassFolderClips, read_class_folders, read_nested_classes
+from pipeline.data.class_folders import (
+    ClassFolderClips,
+    read_class_folders,
+    read_list_of_class_folders,
+    read_nested_classes,
+)
 from pipeline.data.clips import shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.published.card_audio import CardAudio, find_card_audio
@@ -37,6 +42,7 @@ from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_fil
 from pipeline.data.recording_headers import MapBatches, map_batches_here
 from pipeline.data.sources.class_warnings import class_warnings
 from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
+from pipeline.data.sources.split_lists import is_path_list
 from pipeline.data.sources.unread_files import unread_files_hint
 from pipeline.data.windows import WindowConfig
 from pipeline.io.errors import UserError, report_os_errors
@@ -186,6 +192,8 @@ def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
     for flag, value in (("annotations", config.annotations), ("birdnet-folders", config.birdnet_folders)):
         if value:
             raise UserError(f"--data {data}: is a table of clips, but --{flag} needs a folder of recordings")
+    if is_path_list(data):
+        return _of_folders(read_list_of_class_folders(data, config), config)
     return _of_table(read_table(data, config.subset(TableConfig)))
 
 

@@ -3,7 +3,8 @@
 - `folder_layout`: which folders are classes; recognizes splits and folds, leaves out other folders;
   `divided_classes`: classes with splits in their folders.
 - `split_names`: names of data splits in folders and tables; `split_column` finds the column of a
-  table, `split_values` reads its values, `split_folder` finds the folder in paths.
+  table, `split_values` reads its values, `split_folder` finds the folder in paths,
+  `split_lists` reads lists of files next to class folders.
 - `audio_folders`: recordings below a folder, links included, and what is left out.
 - `file_kinds`: which of many files are recordings; reads first bytes concurrently.
 - `clip_table`: clips of a CSV or a list of paths; `table_reader` reads its rows, `row_values` their values,

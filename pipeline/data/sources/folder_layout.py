@@ -26,8 +26,6 @@ from pipeline.io.folder_tree import FolderTree, join
 # Noise recordings of Speech Commands, attributes of macOS archives, caches.
 _NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
 _FOLD_NAME = re.compile(r"fold[_\- ]?(\d{1,6})", re.IGNORECASE)
-# Lists of held-out clips of Speech Commands.
-_SPLIT_LISTS = ("testing_list.txt", "validation_list.txt")
 _CSV_HINT = "list the files in a CSV with the columns path,label[,fold]"
 
 
@@ -63,7 +61,6 @@ def find_classes(tree: FolderTree, data: Path) -> Layout:
     except OSError as error:
         raise UserError(explain_os_error(error, f"reading --data {data}")) from None
     warnings += outside_warning(tree, "", data) + _split_classes_warning(tree, data, names)
-    warnings += _split_lists_warning(tree)
     return Layout(tree, classes, warnings)
 
 
@@ -181,13 +178,6 @@ def _split_classes_warning(tree: FolderTree, data: Path, names: list[str]) -> li
         f"{shown_list(named)} are read as classes; if they are splits, pass --data {data / train[0]}, "
         f"or {_CSV_HINT}"
     ]
-
-
-def _split_lists_warning(tree: FolderTree) -> list[str]:
-    lists = [name for name in _SPLIT_LISTS if name in tree.list("").files]
-    if not lists:
-        return []
-    return [f"clips in {shown_list(lists)} are not held out: to leave them out, {_CSV_HINT}"]
 
 
 def _fold_classes(

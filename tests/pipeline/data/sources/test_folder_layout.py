@@ -230,11 +230,3 @@ def test_table_next_to_recordings_is_suggested(tmp_path: Path):
 )
 def test_split_names_are_recognized(name: str, split: str | None):
     assert split_of(name) == split
-
-
-def test_unused_lists_of_test_clips_are_reported(tmp_path: Path):
-    (tmp_path / "testing_list.txt").write_text("cat/1.wav\n")
-    assert read(tmp_path, "cat", "dog").warnings == [
-        "clips in 'testing_list.txt' are not held out: to leave them out, "
-        "list the files in a CSV with the columns path,label[,fold]"
-    ]
