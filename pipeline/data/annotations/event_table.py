@@ -31,8 +31,9 @@ from pipeline.data.annotations.recording_names import RecordingNames
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import is_list_text, join_labels, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
-from pipeline.data.sources.clip_table import open_labeled_table, rows_again
+from pipeline.data.sources.clip_table import header_note, open_labeled_table, rows_again
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
+from pipeline.data.sources.missing_header import open_clip_table
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import (
     MISSING_VALUES,
@@ -51,7 +52,6 @@ from pipeline.data.sources.table_columns import (
 )
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
-from pipeline.io.table_files import open_table
 
 
 def has_times(path: Path, flag: str) -> bool:
@@ -60,7 +60,7 @@ def has_times(path: Path, flag: str) -> bool:
     Raises:
         UserError: not a CSV, or it has only one of the two.
     """
-    with open_table(path, flag) as table:
+    with open_clip_table(path, flag) as table:
         return time_columns(table) is not None
 
 
@@ -76,7 +76,7 @@ def unused_times_warning(
     Raises:
         UserError: not a table.
     """
-    with open_table(path, flag) as table:
+    with open_clip_table(path, flag) as table:
         try:
             times = time_columns(table)
         except UserError:  # only one of the two columns, which need not be about events
@@ -142,7 +142,7 @@ def read_event_table(
         rows = reader.read(table.rows(), columns, lambda: rows_again(table, path, flag))
         clips, events = reader.merge(rows)
         warnings = reader.check_files(path, rows.drop_duplicates(["clip_id", "path"]))
-        warnings = [*columns.split_notes, *warnings]
+        warnings = [*header_note(table), *columns.split_notes, *warnings]
         warnings += contradiction_warnings(table.header, columns, reader.contradictions)
         if location is None:
             log_columns(table, columns, (reader.offset_column, reader.folder_column))

@@ -12,6 +12,7 @@ from pipeline.data.published.audio_search import find_location, sample_files
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, rows_again, table_rows
+from pipeline.data.sources.missing_header import open_clip_table
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import row_value
@@ -21,7 +22,7 @@ from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
 from pipeline.io.storage import to_path
-from pipeline.io.table_files import Table, open_table
+from pipeline.io.table_files import Table
 
 # Of Parquet files, which may also be large shards with audio in them, only those named so are tables.
 METADATA = "metadata"
@@ -105,7 +106,7 @@ def _location(tree: FolderTree, data: Path, name: str, label_column: str | None)
     """Return where the files are that a table lists; None if it is no table of audio files."""
     path = to_path(tree.path(name))
     try:
-        with open_table(path, "--data") as plain:
+        with open_clip_table(path, "--data") as plain:
             paths = path_column(plain)
             if paths is None:
                 return None

@@ -8,6 +8,7 @@
 - `audio_folders`: recordings below a folder, links included, and what is left out.
 - `file_kinds`: which of many files are recordings; reads first bytes concurrently.
 - `clip_table`: clips of a CSV or a list of paths; `table_reader` reads its rows, `row_values` their values,
+  `missing_header` names the columns of one without header,
   `listed_files` finds their files.
 - `audio_location`: where the files are that a table names.
 - `name_patterns`: recordings and folds that file names contain.

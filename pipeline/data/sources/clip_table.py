@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder
+from pipeline.data.sources.missing_header import HeaderlessTable, open_clip_table
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import SEVERAL_CLASSES_FIX, Row
@@ -24,7 +25,6 @@ from pipeline.data.sources.table_columns import (
 )
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.csv_files import CsvFile, open_text
-from pipeline.io.table_files import open_table
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_labeled_table(
         reader = TableReader(table.name, FileFinder(folder), location=location, classes_fix=classes_fix)
         reader.find_split_folder(rows_again(table, path, "--data"), columns)
         clips = reader.read(table.rows(), columns, lambda: rows_again(table, path, "--data"))
-        warnings = [*columns.split_notes, *reader.check_files(path, clips)]
+        warnings = [*header_note(table), *columns.split_notes, *reader.check_files(path, clips)]
         warnings += contradiction_warnings(table.header, columns, reader.contradictions)
         if location is None:
             log_columns(table, columns)
@@ -78,7 +78,7 @@ def read_unlabeled_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         UserError: not a table, no column of paths, or no listed file exists.
     """
-    with open_table(path, "--audio") as table:
+    with open_clip_table(path, "--audio") as table:
         reader = TableReader(table.name, FileFinder(path.parent))
         columns, has_header = unlabeled_columns(table, reader.finder)
 
@@ -109,13 +109,18 @@ def open_labeled_table(path: Path, flag: str, label_column: str | None) -> Itera
     Raises:
         UserError: as `open_table`, or only some columns can be those of classes.
     """
-    with open_table(path, flag) as table:
+    with open_clip_table(path, flag) as table:
         yield with_one_hot_columns(table, label_column, table_rows(path, flag))
+
+
+def header_note(table: OneHotTable) -> list[str]:
+    """Return how the columns of a table without header are read; nothing for other tables."""
+    return [table.table.note] if isinstance(table.table, HeaderlessTable) else []
 
 
 def table_rows(path: Path, flag: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table without its header."""
-    with open_table(path, flag) as table:
+    with open_clip_table(path, flag) as table:
         yield from table.rows()
 
 

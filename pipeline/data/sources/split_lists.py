@@ -189,4 +189,4 @@ def is_path_list(path: Path) -> bool:
     if ending(path.name) != LIST_ENDING:
         return False
     line = next(read_lines(path, "--data"), "")
-    return is_audio(line) or ("/" in line and _SEPARATOR.search(line) is None)
+    return _SEPARATOR.search(line) is None and (is_audio(line) or "/" in line)

@@ -467,7 +467,6 @@ def test_no_listed_file_raises_with_expected_path(tmp_path: Path):
     [
         ("path,fold\n1.wav,1\n", "no column 'label'; the first line must be path,label"),
         ("what,label\n1.wav,dog\n", "no column 'path'; .* not 'what,label'"),
-        ("1.wav,dog\n2.wav,rain\n", "the first line must be path,label.*, not '1.wav,dog'"),
         ("", "no column 'path'"),
         ("path,label\n", r"--data .*\.csv: has no rows of clips below its header"),
         ("path,label\n1.wav,dog\n,rain\n", "line 3: path is empty"),
