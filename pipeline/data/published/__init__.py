@@ -8,6 +8,7 @@
 - `named_files`: splits of files by the card or by their names.
 - `labeled_data`: labeled clips of a table or folder, and what was recognized.
 - `parquet_audio`: which Parquet files have audio in them, and which of them are read.
-- `parquet_clips`: the clips in these, by the rows that `parquet_records` reads; `parquet_splits`: which of
+- `parquet_clips`: the clips in these, by the rows that `parquet_records` reads
+  (`parquet_labels` their classes, `parquet_texts` their columns); `parquet_splits`: which of
   these are held out.
 """

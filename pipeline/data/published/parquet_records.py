@@ -7,22 +7,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.audio.parquet_column import AudioColumn, audio_column, is_text
 from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, shown
-from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
 from pipeline.data.published.parquet_audio import AudioFile
+from pipeline.data.published.parquet_labels import ParquetLabels
 from pipeline.data.published.parquet_splits import SplitCounts, SplitDecision
+from pipeline.data.published.parquet_texts import ParquetTexts
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
-from pipeline.data.sources.row_values import MISSING_VALUES, NO_VALUES, SEVERAL_CLASSES_FIX, parse_fold
+from pipeline.data.sources.row_values import MISSING_VALUES, parse_fold
 from pipeline.data.sources.split_values import may_be_split
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,
-    has_lists,
     labeled_columns,
     path_column,
 )
@@ -75,13 +73,21 @@ def read_rows(
         name = path_column(table)
         if name is not None and table.header[name] == audio.name:  # only paths, next to files with content
             name = None
-        reader = _RowReader(table, file, audio, name, OneHotTable(table), None)
-        if labels is not None:
-            reader.one_hot, reader.columns = _columns(table, labels)
-            reader.multi_label = labels.multi_label
-            reader.check_label_type()
-            reader.find_splits(splits)
+        if labels is None:
+            return _RowReader(table, file, audio, name, ParquetTexts(table, OneHotTable(table))).read()
+        one_hot, columns = _columns(table, labels)
+        classes = _classes(table, one_hot, columns, labels.multi_label)
+        classes.check_type()
+        reader = _RowReader(table, file, audio, name, ParquetTexts(table, one_hot), columns, classes)
+        reader.find_splits(splits)
         return reader.read()
+
+
+def _classes(table: ParquetTable, one_hot: OneHotTable, columns: Columns, multi_label: bool) -> ParquetLabels:
+    assert columns.label is not None
+    return ParquetLabels(
+        table, one_hot, columns.label, columns.more_labels, columns.label_is_list, multi_label
+    )
 
 
 def _columns(table: ParquetTable, labels: LabelConfig) -> tuple[OneHotTable, Columns]:
@@ -113,31 +119,13 @@ class _RowReader:
     audio: AudioColumn
     name_column: int | None
     """Column of names, for rows whose audio has none."""
-    one_hot: OneHotTable
-    """The table with further columns for those of one class or split each."""
-    columns: Columns | None
+    texts: ParquetTexts
+    columns: Columns | None = None
     """None: labels are not read."""
-    multi_label: bool = False
+    labels: ParquetLabels | None = None
+    """Reads them."""
     splits: SplitDecision | None = None
     split_counts: SplitCounts = field(default_factory=SplitCounts)
-
-    def check_label_type(self) -> None:
-        """Check that rows have no lists of classes, unless they may have several.
-
-        Raises:
-            UserError: they have, without `--multi-label`.
-        """
-        assert self.columns is not None and self.columns.label is not None
-        if not self.multi_label and self._is_list(self.columns.label):
-            raise self._several_classes_error()
-
-    def _several_classes_error(self, example: str = "") -> UserError:
-        assert self.columns is not None and self.columns.label is not None
-        column = shown(self.one_hot.header[self.columns.label])
-        return UserError(
-            f"{self.table.name}: column {column} may have several classes in a row: {SEVERAL_CLASSES_FIX}"
-            f"{example}"
-        )
 
     def find_splits(self, splits: SplitDecision | None) -> None:
         """Find the column of splits, by the values of those that may be it; `splits` as for `read_rows`.
@@ -149,9 +137,9 @@ class _RowReader:
         if splits is None:
             self._count_splits()
             splits = self.split_counts.decide(self.table.name, is_complete=False)
-        if splits is not None and splits.column in self.one_hot.header:
+        if splits is not None and splits.column in self.texts.one_hot.header:
             self.splits = splits
-            position = self.one_hot.header.index(splits.column)
+            position = self.texts.one_hot.header.index(splits.column)
             self.columns = replace(self.columns, split=position, held_out=splits.held_out)
 
     def _count_splits(self) -> None:
@@ -159,23 +147,23 @@ class _RowReader:
         assert self.columns is not None
         candidates = list(self.columns.split_candidates)
         others = [position for position in self._unused_texts() if position not in candidates]
-        for batch in self._batches(_FIRST_ROWS, others):
+        for batch in self.texts.batches(_FIRST_ROWS, others):
             for one in list(others):
-                if not all(map(may_be_split, self._texts(batch, one, 0))):
-                    self.split_counts.others[self.one_hot.header[one]] = None
+                if not all(map(may_be_split, self.texts.texts(batch, one, 0))):
+                    self.split_counts.others[self.texts.one_hot.header[one]] = None
                     others.remove(one)
             break
         row = 0
-        for batch in self._batches(_BATCH_ROWS, candidates + others):
-            named = [
-                {
-                    self.one_hot.header[one]: [text.strip() for text in self._texts(batch, one, row)]
-                    for one in group
-                }
-                for group in (candidates, others)
-            ]
-            self.split_counts.add(*named)
+        for batch in self.texts.batches(_BATCH_ROWS, candidates + others):
+            self.split_counts.add(*(self._stripped(batch, group, row) for group in (candidates, others)))
             row += batch.num_rows
+
+    def _stripped(self, batch: pa.RecordBatch, positions: Iterable[int], row: int) -> dict[str, list[str]]:
+        """Return the values of some columns by their names, without surrounding blanks."""
+        header = self.texts.one_hot.header
+        return {
+            header[one]: [text.strip() for text in self.texts.texts(batch, one, row)] for one in positions
+        }
 
     def _unused_texts(self) -> list[int]:
         """Return the columns of texts and names that nothing uses; any may name the splits by its values."""
@@ -189,24 +177,6 @@ class _RowReader:
             and (is_text(schema.field(name).type) or name in self.table.class_names)
         ]
 
-    def _batches(
-        self, rows: int, positions: Iterable[int], group: int | None = None, more: Iterable[str] = ()
-    ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a row group, or all, with some columns and `more`; nothing without columns."""
-        parts = [part for position in positions for part in self.one_hot.parts(position)]
-        leaves = dict.fromkeys([*(self.table.leaf(self.table.header[part]) for part in parts), *more])
-        groups = None if group is None else [group]
-        yield from self.table.file.iter_batches(rows, groups, list(leaves)) if leaves else ()
-
-    def _texts(self, batch: pa.RecordBatch, position: int, row: int) -> list[str]:
-        """Return the values of a column in a batch that begins with `row`."""
-        parts = self.one_hot.parts(position)
-        texts = [self.table.texts(batch, self.table.header[part]) for part in parts]
-        if parts == (position,):
-            return texts[0]
-        values = (dict(zip(parts, values, strict=True)) for values in zip(*texts, strict=True))
-        return [self.one_hot.value(position, row + index, one) for index, one in enumerate(values)]
-
     def read(self) -> FileRows:
         """Read all rows.
 
@@ -217,7 +187,7 @@ class _RowReader:
         rows = FileRows(
             split_counts=self.split_counts,
             splits=self.splits,
-            classes=tuple(self.table.header[position] for position in self.one_hot.classes),
+            classes=tuple(self.table.header[position] for position in self.texts.one_hot.classes),
             columns=self._describe(),
         )
         try:
@@ -241,7 +211,7 @@ class _RowReader:
             taken = (columns.label, columns.fold, columns.group, columns.split, columns.more_labels)
             roles = {
                 "label": columns.label,
-                "further labels": columns.more_labels if self.multi_label else None,
+                "further labels": columns.more_labels if self.labels and self.labels.multi_label else None,
                 "fold": columns.fold,
                 "group": columns.group,
                 "split": columns.split,
@@ -251,7 +221,7 @@ class _RowReader:
 
     def _describe(self) -> str:
         roles = [(self.audio.name, "audio")]
-        roles += [(self.one_hot.header[position], role) for role, position in self._roles().items()]
+        roles += [(self.texts.one_hot.header[position], role) for role, position in self._roles().items()]
         return f"column {', '.join(f'{shown(name)} = {role}' for name, role in roles)}"
 
     def _values(self) -> Iterator[tuple[int, int, dict[str, str]]]:
@@ -270,8 +240,8 @@ class _RowReader:
         if not (roles or names):
             yield from ({} for _ in range(self.table.file.metadata.row_group(group).num_rows))
             return
-        for batch in self._batches(_BATCH_ROWS, roles.values(), group, names):
-            texts = [self._texts(batch, position, row) for position in roles.values()]
+        for batch in self.texts.batches(_BATCH_ROWS, roles.values(), group, names):
+            texts = [self.texts.texts(batch, position, row) for position in roles.values()]
             keys = list(roles)
             if names:
                 texts.append(column_texts(batch.column(self.audio.name).field("path"), None))
@@ -299,66 +269,16 @@ class _RowReader:
         return clip_record(
             self.file.name + suffix,
             row_path(self.file.path, suffix),
-            "" if self.columns is None else self._label(row, values),
+            self._label(row, values),
             FileStatus(size, self.file.status.mtime_ns),
             fold,
             "" if group.lower() in MISSING_VALUES else group,
         )
 
     def _label(self, row: int, values: dict[str, str]) -> str:
-        assert self.columns is not None
-        label = values["label"].strip()
-        if not self.multi_label:
-            return self._one_class(row, label)
-        try:
-            assert self.columns.label is not None
-            is_list = has_lists(self.one_hot.header[self.columns.label])
-            names = self._classes(label, self.columns.label, is_list)
-            return join_labels(
-                names + self._classes(values.get("further labels", ""), self.columns.more_labels)
-            )
-        except ValueError as error:
-            raise self._error(row, str(error)) from None
-
-    def _one_class(self, row: int, label: str) -> str:
-        """Return the class of a row, which may be the only one in the text of a list.
-
-        Raises:
-            UserError: there is none, or several.
-        """
-        assert self.columns is not None and self.columns.label is not None
-        is_list = self.columns.label_is_list or is_list_text(label)
-        try:
-            is_list = is_list and self._is_plain_text(self.columns.label)
-            names = parse_label_list(label) if is_list else [label]
-            if self.columns.label == self.one_hot.label:
-                names = split_labels(label)
-        except ValueError as error:
-            raise self._error(row, str(error)) from None
-        if len(names) > 1:
-            raise self._several_classes_error(f"; row {row} has {shown(label)}")
-        if not names or names[0].lower() in NO_VALUES:
-            fix = f": {SEVERAL_CLASSES_FIX}" if self.columns.label == self.one_hot.label else ""
-            raise self._error(row, f"label is empty{fix}")
-        return names[0]
-
-    def _classes(self, text: str, column: int | None, is_list: bool = True) -> list[str]:
-        """Return the classes in the text of a value, which may be that of a list."""
-        if text.strip().lower() in NO_VALUES:
-            return []
-        if column is not None and (is_list or is_list_text(text)) and self._is_plain_text(column):
-            return parse_label_list(text)
-        return split_labels(text)
-
-    def _is_plain_text(self, column: int) -> bool:
-        """Return whether values are texts, and neither lists nor names of classes that the schema states."""
-        return not self._is_list(column) and self.one_hot.header[column] not in self.table.class_names
-
-    def _is_list(self, column: int) -> bool:
-        if column == self.one_hot.label:
-            return False
-        kind = self.table.file.schema_arrow.field(self.table.header[column]).type
-        return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if self.labels is None:
+            return ""
+        return self.labels.label(row, values["label"].strip(), values.get("further labels", ""))
 
     def _error(self, row: int, text: str) -> UserError:
         return UserError(f"{self.table.name}, row {row}: {text}")
