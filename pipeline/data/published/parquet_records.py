@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.audio.parquet_column import AudioColumn, audio_column, is_text
 from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import clip_record, shown
