@@ -1,16 +1,20 @@
-"""Where the audio files are that a table names: next to it, or in a folder next to it or to its folder."""
+"""Where the audio files are that a table names: next to it, or in a folder next to it or to its folder.
+
+Paths of another computer, or from a folder above, are read from where they name a file.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audio.file_types import is_hidden
 from pipeline.data.clips import shown, shown_list
-from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
+from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation, slashes
 from pipeline.data.sources.file_finder import FileFinder, UnreadURLError, without_file_scheme
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_names import is_development, split_of, split_of_cell
@@ -18,8 +22,10 @@ from pipeline.data.sources.table_columns import Columns
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import MISSING
 from pipeline.io.remote_path import RemotePath
+from pipeline.io.storage import is_store_uri
 from pipeline.io.table_files import Table
 
+_DRIVE = re.compile(r"[A-Za-z]:/")
 # Rows whose files are searched: evenly spaced among the first ones.
 SAMPLE_ROWS, FIRST_ROWS = 8, 5000
 
@@ -86,7 +92,36 @@ def find_location(
             candidates = [location for folder in chosen for location in _of(folder)]
             if locations := _with_files(candidates, files):
                 return _only(table, locations, files)
+    return _moved_location(files, bases)
+
+
+def _moved_location(files: Sequence[ListedFile], bases: Sequence[Path]) -> AudioLocation | None:
+    """Return a folder that has most files below it, if the start of paths is left out; None without any.
+
+    As much of the paths is kept as possible, of relative ones at least a folder.
+    """
+    paths = [slashes(file.path) for file in files]
+    if not paths or any(map(is_store_uri, paths)):
+        return None
+    folders = _common_folders([path.split("/")[:-1] for path in paths])
+    is_absolute = paths[0].startswith("/") or _DRIVE.match(paths[0]) is not None
+    starts = ["/".join([*folders[:count], ""]) for count in range(1, len(folders) + 1)]
+    for base, start in itertools.product(bases, starts):
+        location = AudioLocation(base, former=start)
+        names = {path.removeprefix(start) for path in paths}
+        is_clear = is_absolute or all("/" in name for name in names)
+        if is_clear and 2 * len(_found(location, files)) > len(names):
+            return location
     return None
+
+
+def _common_folders(paths: Sequence[Sequence[str]]) -> list[str]:
+    """Return the folders with which all of some paths begin."""
+    shortest = min(paths, key=len)
+    differing = (
+        count for count, folder in enumerate(shortest) if any(path[count] != folder for path in paths)
+    )
+    return list(shortest[: next(differing, len(shortest))])
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -165,5 +200,5 @@ def describe_location(location: AudioLocation, base: Path) -> str:
     folder = relative_folder(location.folder, base)
     prefix = "" if folder == "." else f"{folder}/"
     if location.pattern == AS_WRITTEN:
-        return prefix or "./"
+        return (prefix or "./") + (f", instead of {location.former}" if location.former else "")
     return prefix + location.pattern.removesuffix("{path}")

@@ -13,6 +13,11 @@ AS_WRITTEN = "{path}"
 PATTERNS = (AS_WRITTEN, "{label}/{path}", "fold{fold}/{path}")
 
 
+def slashes(path: str) -> str:
+    """Return a path of any system with forward slashes."""
+    return path.strip().replace("\\", "/")
+
+
 @dataclass(frozen=True)
 class AudioLocation:
     """A folder and how paths below it are written; ids of clips are these paths."""
@@ -21,9 +26,13 @@ class AudioLocation:
     pattern: str = AS_WRITTEN
     split_folder: SplitFolder | None = None
     """Which folder of a path is its split; only files of the training split are read."""
+    former: str = ""
+    """Start of the paths in the table, up to `/`, which stands for the folder: that of another computer."""
 
     def file_name(self, path: str, label: str, fold: str) -> str:
         """Return the path of a file below the folder, from the values of its row."""
+        if self.former:
+            return slashes(path).removeprefix(self.former)
         if self.pattern == AS_WRITTEN:
             return path
         number = fold.removesuffix(".0").removeprefix("fold")
