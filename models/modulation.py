@@ -10,11 +10,12 @@ F modulation frequencies, X any further axis.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from models.cached_tensors import cached_tensor
 from models.norm import make_norm
 from models.precision import float32_only
 from models.settings import NormName
@@ -81,19 +82,17 @@ def modulation_spectrum(level_BMT: Tensor, num_groups: int) -> Tensor:
     with float32_only(level_BMT.device):
         segment_BMSN = _segments(level_BMT.float())
         segment_BMSN = segment_BMSN - segment_BMSN.mean(dim=3, keepdim=True)
-        # A graph that is traced must not hold a tensor of the process, nor the cache one of the graph.
-        matrix = transform_matrix if torch.compiler.is_compiling() else cached_transform_matrix
-        spectrum = segment_BMSN @ matrix(segment_BMSN.shape[3], level_BMT.device)
+        spectrum = segment_BMSN @ cached_tensor(transform_matrix, segment_BMSN.shape[3], level_BMT.device)
         power_BMF = spectrum.square().unflatten(3, (2, -1)).sum(dim=3).mean(dim=2)
         power_BGF = group_means(power_BMF, num_groups)
         log_power_BGF = torch.log(power_BGF + MIN_POWER)
         return log_power_BGF - log_power_BGF.mean(dim=(1, 2), keepdim=True)
 
 
-def transform_matrix(num_frames: int, device: torch.device) -> Tensor:
+def transform_matrix(num_frames: int, device: torch.device, has_window: bool = True) -> Tensor:
     """Return the matrix whose product with frames are the real, then the imaginary parts of their spectrum.
 
-    A Hann window is part of it, and white noise of variance 1 has a mean power of 1.
+    A Hann window may be part of it, and white noise of variance 1 has a mean power of 1.
 
     Returns:
         float32 `[shape=(N, 2 F)]`; frequency 0 is left out.
@@ -101,18 +100,21 @@ def transform_matrix(num_frames: int, device: torch.device) -> Tensor:
     frame_N = torch.arange(num_frames, device=device)
     frequency_F = torch.arange(1, num_frames // 2 + 1, device=device)
     turns_NF = (frame_N[:, None] * frequency_F % num_frames).float() / num_frames
-    window_N = 0.5 - 0.5 * torch.cos(2 * torch.pi / num_frames * frame_N)
+    window_N = torch.ones(num_frames, device=device)
+    if has_window:
+        window_N = 0.5 - 0.5 * torch.cos(2 * torch.pi / num_frames * frame_N)
     window_N = window_N / window_N.square().sum().sqrt()
     angle_NF = 2 * torch.pi * turns_NF
     return window_N[:, None] * torch.cat([torch.cos(angle_NF), torch.sin(angle_NF)], dim=1)
 
 
-@lru_cache(maxsize=8)
-def cached_transform_matrix(num_frames: int, device: torch.device) -> Tensor:
-    """Return `transform_matrix`, computed once per process."""
-    # Validation comes with inference mode, whose tensors are of no use to a later training step.
-    with torch.inference_mode(False):
-        return transform_matrix(num_frames, device)
+def octave_slices(num_frequencies: int, count: int, width: float) -> list[slice]:
+    """Divide frequencies 1 to `num_frequencies` into parts of a width in octaves, from the highest down.
+
+    The last part has all lower ones; parts without a frequency are empty.
+    """
+    edges = [int(num_frequencies * 2.0 ** (-width * number)) for number in range(count)]
+    return [slice(low, high) for high, low in pairwise([*edges, 0])]
 
 
 def _segments(level_BMT: Tensor) -> Tensor:

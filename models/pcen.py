@@ -10,11 +10,11 @@ Shape suffixes: B batch, M mel bands, T frames.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from models.cached_tensors import cached_tensor
 from models.precision import float32_only
 
 # The published settings, for 16-bit audio and larger scales.
@@ -38,21 +38,11 @@ def smoothing_matrix(num_frames: int, smoothing: float, device: torch.device) ->
     return torch.where(age_TT >= 0, weight_T[:, None] * (1 - smoothing) ** age_TT.clamp(min=0), 0.0)
 
 
-@lru_cache(maxsize=8)
-def cached_smoothing_matrix(num_frames: int, smoothing: float, device: torch.device) -> Tensor:
-    """Return `smoothing_matrix`, computed once per process: every batch of a run has the same one."""
-    # Validation comes with inference mode, whose tensors are of no use to a later training step.
-    with torch.inference_mode(False):
-        return smoothing_matrix(num_frames, smoothing, device)
-
-
 def exponential_mean(energy_BMT: Tensor, smoothing: float) -> Tensor:
     """Return the exponential mean over time up to each frame, of the same shape; it starts with the first."""
     num_frames = energy_BMT.shape[2]
-    # A graph that is traced must not hold a tensor of the process, nor the cache one of the graph.
-    is_traced = torch.compiler.is_compiling()
-    matrix = smoothing_matrix if is_traced else cached_smoothing_matrix
-    matrix_TT = matrix(min(num_frames, BLOCK_FRAMES), smoothing, energy_BMT.device)
+    size = min(num_frames, BLOCK_FRAMES)
+    matrix_TT = cached_tensor(smoothing_matrix, size, smoothing, energy_BMT.device)
     means: list[Tensor] = []
     for start in range(0, num_frames, BLOCK_FRAMES):
         block_BMT = energy_BMT[:, :, start : start + BLOCK_FRAMES]

@@ -12,14 +12,14 @@ frequencies, K statistics.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.modulation import group_means, modulation_spectrum
+from models.modulation import group_means, modulation_spectrum, octave_slices
 from models.precision import float32_only
+from models.spectrotemporal import ripple_statistics
 
 # Groups of neighboring bands, whose levels are averaged: for statistics of a band, for correlations between
 # bands, and for modulation spectra.
@@ -48,8 +48,8 @@ def texture_statistics(mel_BMT: Tensor) -> Tensor:
 
     The mean spectrum; quantiles of the levels of each band, and of their changes from frame to frame;
     correlations between bands, of their levels and of their fast fluctuations; the modulation spectrum in
-    half octaves, and how far its lines stand out; tones; quantiles of the loudness. Their number does not
-    depend on that of the frames.
+    half octaves, and how far its lines stand out; tones; quantiles of the loudness; ripples over bands and
+    time. Their number does not depend on that of the frames.
 
     Args:
         mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
@@ -78,6 +78,7 @@ def texture_statistics(mel_BMT: Tensor) -> Tensor:
                 _peaks(mel_BMT),
                 _movements(power_BMT),
                 _loudness(power_BMT),
+                ripple_statistics(mel_BMT),
             ],
             dim=1,
         )
@@ -128,15 +129,6 @@ def _modulations(deviation_BGT: Tensor) -> Tensor:
         part_BGF = log_power_BGF[:, :, part]
         values.append(part_BGF.amax(dim=2) - part_BGF.mean(dim=2) if part_BGF.shape[2] else none_BG)
     return torch.cat(values, dim=1)
-
-
-def octave_slices(num_frequencies: int, count: int, width: float) -> list[slice]:
-    """Divide frequencies 1 to `num_frequencies` into parts of a width in octaves, from the highest down.
-
-    The last part has all lower ones; parts without a frequency are empty.
-    """
-    edges = [int(num_frequencies * 2.0 ** (-width * number)) for number in range(count)]
-    return [slice(low, high) for high, low in pairwise([*edges, 0])]
 
 
 def _peaks(mel_BMT: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from models.modulation import cached_transform_matrix
-from models.pcen import cached_smoothing_matrix
+from models.cached_tensors import clear_cached_tensors
 
 DEVICE = torch.device("meta")
 TO_DEVICE, TO_CPU = "to the device", "to the CPU"
@@ -110,5 +109,4 @@ def simulated_device() -> Iterator[Counter[str]]:
         try:
             yield device.copies
         finally:  # its tensors are of no use to later tests
-            cached_transform_matrix.cache_clear()
-            cached_smoothing_matrix.cache_clear()
+            clear_cached_tensors()

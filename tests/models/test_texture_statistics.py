@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from models.spectrotemporal import DENSITY_OCTAVES, RATE_OCTAVES
 from models.texture_statistics import (
     CHANGE_QUANTILES,
     LEVEL_QUANTILES,
@@ -15,12 +18,13 @@ from models.texture_statistics import (
     NUM_GROUPS,
     PEAK_QUANTILES,
     WIDE,
-    octave_slices,
     texture_statistics,
 )
 from tests.helpers.spectrograms import levels
 
 QUANTILES_OF_A_BAND = len(LEVEL_QUANTILES) + len(CHANGE_QUANTILES)
+# Of both directions, and their mean, for each of three halves of the bands.
+NUM_RIPPLES = 3 * (2 * DENSITY_OCTAVES * RATE_OCTAVES + 1)
 NUM_PAIRS = NUM_CORRELATED * (NUM_CORRELATED - 1) // 2
 # Slices of the statistics of clips with at least 40 bands.
 SPECTRUM = slice(0, NUM_GROUPS)
@@ -29,13 +33,13 @@ CORRELATIONS = slice(QUANTILES.stop, QUANTILES.stop + NUM_PAIRS)
 
 
 class Last:
-    """Slices of the statistics that follow the modulation spectrum, of clips with `n_mels` bands."""
+    """Slices of statistics between modulation spectrum and ripples, of clips with `n_mels` bands."""
 
     def __init__(self, n_mels: int):
         narrow, wide = n_mels // NARROW, n_mels // WIDE
         sizes = (NUM_PAIRS, narrow, 2 * wide * len(PEAK_QUANTILES), narrow, QUANTILES_OF_A_BAND)
-        edges = [int(edge) for edge in np.cumsum([0, *sizes]) - sum(sizes)]
-        pairs = zip(edges[:-1], [*edges[1:-1], None], strict=True)
+        edges = [int(edge) for edge in np.cumsum([0, *sizes]) - sum(sizes) - NUM_RIPPLES]
+        pairs = pairwise(edges)
         self.fast, self.lines, self.peaks, self.movements, self.loudness = (slice(*pair) for pair in pairs)
 
 
@@ -176,14 +180,3 @@ def test_statistics_are_the_same_with_gradients_and_in_half_precision() -> None:
     assert torch.equal(with_gradient, expected)
     with_gradient.square().sum().backward()
     assert tracked_BMT.grad is not None and tracked_BMT.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("num_frequencies", [1, 8, 108, 256])
-@pytest.mark.parametrize(("count", "width"), [(11, 0.5), (3, 2.0)])
-def test_octaves_divide_all_frequencies(num_frequencies: int, count: int, width: float) -> None:
-    slices = octave_slices(num_frequencies, count, width)
-    parts = [list(range(num_frequencies))[part] for part in slices]
-    assert len(parts) == count
-    assert sorted(index for part in parts for index in part) == list(range(num_frequencies))
-    highest = [index + 1 for index in parts[0]]
-    assert all(2**width * frequency > num_frequencies for frequency in highest)
