@@ -15,11 +15,12 @@ from pipeline.io.errors import UserError
 from pipeline.io.storage import remove_files
 from pipeline.training.run_folder import METRICS_NAME, NOTES_NAME, RunFolder
 
-# What a run writes before its first epoch. The last one is what makes a folder a run: it is deleted last, as
-# a run without its record of the split would only be given another one.
-_RECORDS = ("owner.json", "progress.json", NOTES_NAME, SPLIT_NAME, "config.json")
-# What it has of an epoch. The checkpoint of the first one is there before its metrics.
-_RESULTS = (METRICS_NAME, "model.safetensors", "checkpoints/*")
+# What a run writes before its first epoch is complete; its metrics are empty until then. The last one is what
+# makes a folder a run: it is deleted last, as a run without its record of the split would only be given
+# another one.
+_RECORDS = ("owner.json", "progress.json", NOTES_NAME, METRICS_NAME, SPLIT_NAME, "config.json")
+# What it has of an epoch, besides its metrics. The checkpoint of the first one is there before them.
+_RESULTS = ("model.safetensors", "checkpoints/*")
 
 
 @contextmanager
@@ -55,7 +56,16 @@ def _remove_unstarted(folder: Path) -> None:
     runs = _runs(folder)
     if not all(RunFolder(run).is_acquired_here() for run in runs):
         return
-    if any(True for run in runs for results in _RESULTS for _ in run.glob(results)):
+    if any(map(_has_epoch, runs)):
         return
     for name in _RECORDS:
         remove_files(run / name for run in runs)
+
+
+def _has_epoch(run: Path) -> bool:
+    """Return whether a run has anything of an epoch.
+
+    Raises:
+        UserError: its metrics are damaged.
+    """
+    return bool(RunFolder(run).read_history()) or any(True for name in _RESULTS for _ in run.glob(name))

@@ -11,6 +11,7 @@ import pytest
 from pipeline.data.dataset_identity import DatasetIdentity
 from pipeline.io.errors import UserError
 from pipeline.training.failed_start import removed_if_not_started
+from pipeline.training.log import open_run_log
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.s3_server import S3Server
 
@@ -54,6 +55,15 @@ def test_failed_start_accepts_other_settings(tmp_path: Path, error: BaseExceptio
     begin(tmp_path / "run", 2)
 
 
+def test_failure_within_the_first_epoch_accepts_other_settings(tmp_path: Path) -> None:
+    """As of a batch that does not fit in memory: the log of the run is open by then, without an epoch."""
+    with pytest.raises(UserError, match="out of memory"), removed_if_not_started(tmp_path):
+        open_run_log(begin(tmp_path, 1), True, [], epochs=1, tensorboard=False).close()
+        raise UserError("out of memory")
+    assert list(tmp_path.iterdir()) == []
+    begin(tmp_path, 2)
+
+
 def test_failed_start_in_an_object_store(server: S3Server) -> None:
     run = server.bucket("starts") / "run"
     with pytest.raises(UserError, match="too few CPUs"):
@@ -69,7 +79,7 @@ def test_runs_with_an_epoch_are_kept(tmp_path: Path, part: str, result: str) -> 
         begin(tmp_path, 1)
         begin(tmp_path / "member_1", 1)
         (tmp_path / part / result).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / part / result).touch()
+        (tmp_path / part / result).write_text('{"epoch": 1}\n')
         raise UserError("too few CPUs")
     for run in (tmp_path, tmp_path / "member_1"):
         with pytest.raises(UserError, match=r"a run with epochs = 1 \(requested 2\)"):
