@@ -14,16 +14,20 @@ from typing import Any, ClassVar
 import torch
 
 from models.classifier import ClassifierConfig
+from models.config import diff_settings, with_missing
 from models.settings import SpecAugmentConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.train import begin_run, train_concurrently, train_in_process
+from pipeline.data.identify import identify
 from pipeline.data.shard_manifest import open_shards
 from pipeline.data.split_config import SplitConfig
 from pipeline.distributed.resource_config import ResourceConfig
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import Purpose, load_reference_classifier
 from pipeline.io.console import logger
+from pipeline.io.errors import report_os_errors
+from pipeline.io.storage import remove_tree
 from pipeline.io.text import plural
 from pipeline.training.launch import fit
 from pipeline.training.model_file import SavedClassifier, load_classifier
@@ -56,6 +60,8 @@ NETWORKS: dict[Purpose, ClassifierConfig] = {
 # Maximum epochs of a small dataset. A large one needs fewer to be classified as well: each epoch has more
 # steps.
 EPOCHS, MIN_EPOCHS = 40, 10
+# Settings that decide which clips the GAN and its classifiers are trained on.
+SPLIT_SETTINGS = set(SplitConfig.model_fields) - {"augmentation_strength"}
 # Rows to train on in all epochs, beyond which the number of epochs is reduced.
 MAX_TRAINING_ROWS = 200_000
 
@@ -103,6 +109,7 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
         UserError: as `train-classifier` does.
     """
     classifier_config = reference_classifier_config(config, "selection")
+    _drop_classifier_of_other_clips(classifier_config)
     if load_reference_classifier(config.run, "selection") is not None or begin_run(classifier_config):
         return
     if config.data_placement == "partitioned" and config.workers > 1:
@@ -117,6 +124,26 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
         config.subset(ResourceConfig).model_copy(update={"cpus_per_worker": None}),
         1,
     )
+
+
+def _drop_classifier_of_other_clips(config: TrainClassifierConfig) -> None:
+    """Delete a reference classifier of another dataset or split: it may have been trained on held-out clips.
+
+    A run that fails before its first epoch leaves it, and may be run again with other settings.
+
+    Raises:
+        UserError: a damaged record, or the folder cannot be deleted.
+    """
+    recorded = RunFolder(config.run).read_config(("config",))
+    if recorded is None:
+        return
+    settings = with_missing(recorded["config"], config.default_settings())
+    split = {name: value for name, value in config.to_dict().items() if name in SPLIT_SETTINGS}
+    if not diff_settings(settings, split, "") and identify(config.shards).is_recorded(recorded):
+        return
+    logger.info("the selection classifier in %s is of other clips, and is trained again", config.run)
+    with report_os_errors("deleting", config.run):
+        remove_tree(config.run)
 
 
 def _train_partitioned(config: TrainGanConfig, classifier_config: TrainClassifierConfig) -> None:
