@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_text_atomically
+from pipeline.io.files import write_bytes_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.format_version import check_format_version
 from pipeline.training.run_content import SEARCH_NAME
@@ -152,15 +153,19 @@ class SearchFolder:
             RunFolder(folder).write_json(TRIAL_NAME, record)
 
     def append_scores(self, lines: Iterable[str]) -> None:
-        """Append lines to `scores.jsonl`, by `score_line`."""
+        """Append lines to `scores.jsonl`, by `score_line`; a line that was cut off before is removed.
+
+        To be called by the search only: what others take for such a line may be one that it is writing.
+        """
         path = self.path / SCORES_NAME
         with report_os_errors("writing to", self.path):
             if is_remote(path):  # object stores cannot append
                 self._stored_scores = (self._stored_scores or self._read_score_text()) + "".join(lines)
                 path.write_text(self._stored_scores, encoding="utf-8")
-            else:
-                with path.open("a", encoding="utf-8") as file:
-                    file.writelines(lines)
+                return
+            with path.open("ab+") as file:
+                _remove_incomplete_line(file)
+                file.write("".join(lines).encode())
 
     def _read_score_text(self) -> str:
         try:
@@ -201,21 +206,36 @@ class SearchFolder:
         scores = self._read_scores()
         if all(number in numbers for number, _ in scores):
             return
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = _complete_lines(path)
         kept = [line for line, (number, _) in zip(lines, scores, strict=True) if number in numbers]
-        write_text_atomically(path, "".join(kept))
+        write_bytes_atomically(path, b"".join(kept))
 
     def _read_scores(self) -> list[tuple[int, Point]]:
         """Return the lines of `scores.jsonl` as numbers of trials with their points."""
         path = self.path / SCORES_NAME
         if not path.is_file():
             return []
-        lines = path.read_bytes().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            # The driver was killed while writing; the resumed trial reports this epoch again.
-            lines.pop()
-            write_text_atomically(path, b"".join(lines).decode(errors="replace"))
-        return [_parse_score(line, f"{path}, line {i}") for i, line in enumerate(lines, start=1)]
+        return [_parse_score(line, f"{path}, line {i}") for i, line in enumerate(_complete_lines(path), 1)]
+
+
+def _complete_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, without a last one that is being written, or was when the search ended.
+
+    A resumed trial reports its epoch again.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
+
+
+def _remove_incomplete_line(file: BinaryIO) -> None:
+    """Remove the last line of a file that is open to read and append, if the line was cut off."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return
+    file.seek(size - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _parse_score(line: bytes, source: str) -> tuple[int, Point]:

@@ -79,6 +79,18 @@ def test_search_folder_drops_partially_written_score(tmp_path: Path) -> None:
     assert folder.read()[2].points[-1] == Point(3, 0.7, 3.0)
 
 
+def test_reading_does_not_change_scores_that_a_search_is_writing(tmp_path: Path) -> None:
+    """Others, such as `melray.read_search`, may read while the search is in the middle of a line."""
+    write_search(tmp_path)
+    path, line = tmp_path / "scores.jsonl", score_line(2, Point(3, 0.7, 3.0))
+    with path.open("a") as file:
+        file.write(line[:10])
+        file.flush()
+        assert SearchFolder(tmp_path).read() == TRIALS
+        file.write(line[10:])
+    assert SearchFolder(tmp_path).read()[2].points[-1] == Point(3, 0.7, 3.0)
+
+
 def test_search_files_have_standard_keys(tmp_path: Path) -> None:
     folder = write_search(tmp_path)
     scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
