@@ -48,7 +48,7 @@ class Recorder(ray.tune.Callback):
         """Record a trial that starts or restarts."""
         record = self._record(trial)
         record.params = self._spec.space.decode(trial.config)
-        record.state = "running"
+        record.state, record.resources = "running", self._spec.resources
         self._earlier_seconds[record.number] = record.seconds
         self._attempt_starts[record.number] = time.monotonic()
         self._writer.save(record)

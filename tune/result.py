@@ -119,7 +119,7 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial, epoch: int) -
     command = COMMANDS[config.model]
     values = {
         key: value
-        for key, value in settings.to_dict().items()
+        for key, value in (settings.to_dict() | best.resources).items()
         if key not in ("shards", "run", "log_to") and (key != "extra_shards" or value)
     }
     point = best.best(config.mode)

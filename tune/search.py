@@ -221,8 +221,8 @@ def ineffective_grace(config: SearchConfig) -> str:
 def apply_plan(spec: TrialSpec, plan: Plan) -> TrialSpec:
     """Return the specification with the plan's CPUs and GPUs per worker, in its base settings too.
 
-    Results depend on the device and the number of threads; with them in `best.yaml`, the best trial is
-    reproducible.
+    Results depend on the device and the number of threads. Each trial records them; with those of the best
+    trial in `best.yaml`, it is reproducible.
     """
     base = spec.base.model_copy(update={"cpus_per_worker": plan.cpus, "gpus_per_worker": plan.gpus})
     return replace(spec, cpus=plan.cpus, gpus=plan.gpus, base=base)

@@ -64,6 +64,9 @@ class Trial:
     seconds: float = 0.0
     """Training time, summed over all attempts."""
     points: list[Point] = field(default_factory=list)
+    resources: dict[str, Any] = field(default_factory=dict)
+    """Settings of the training command for the workers, CPUs and GPUs that it was last trained with, on which
+    results depend; unknown in searches of earlier versions."""
 
     def best(self, mode: Mode) -> Point | None:
         """Return the point of the best epoch, as `best_point`."""
@@ -150,6 +153,8 @@ class SearchFolder:
         with report_os_errors("writing to", folder):
             folder.mkdir(parents=True, exist_ok=True)
             record = {name: value for name, value in asdict(trial).items() if name != "points"}
+            if not trial.resources:
+                del record["resources"]
             RunFolder(folder).write_json(TRIAL_NAME, record)
 
     def append_scores(self, lines: Iterable[str]) -> None:

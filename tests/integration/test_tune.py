@@ -110,7 +110,10 @@ class TestInOneSession:
         assert "learning_rate" in (config.run / "report.html").read_text()
         assert load_classifier(config.run / "best").metadata.training["val_macro_f1"] == summary["score"]
         assert not (config.run / ".tune").exists()
+        best = (config.run / "best.yaml").read_text()
+        assert "cpus_per_worker: null" not in best
         assert search(config) == summary
+        assert (config.run / "best.yaml").read_text() == best
         search(override(config, trials=4))
         assert len(scores(config.run)) == 4
         with pytest.raises(UserError, match=r"contains a search with seed = 42 \(requested 7\)"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.io.errors import UserError
+from pipeline.io.yaml_files import read_yaml
 from tests.helpers.sounds import write_shards
 from tests.tune.searches import search_config
 from tune.result import print_results, summarize, write_results, write_table
@@ -121,3 +122,19 @@ def test_result_names_the_epoch_of_the_model_in_best(shards: Path, tmp_path: Pat
     assert "val_macro_f1 0.6 in epoch 3." in (config.run / "best.yaml").read_text()
     model.unlink()
     assert write_results(config, spec, [trial])["epoch"] == 2
+
+
+def test_best_settings_have_the_resources_of_the_best_trial(shards: Path, tmp_path: Path) -> None:
+    """Not those of the command that writes them, such as one that finds the search complete."""
+    config = search_config(shards=shards, run=tmp_path / "run")
+    spec = make_spec(config)
+    params, points = spec.space.read(spec.base), [Point(1, 0.5, 1.0)]
+    resources = {"workers": 2, "cpus_per_worker": 3, "gpus_per_worker": 0.0}
+    SearchFolder(config.run).save(Trial(0, params, "finished", "", 3.0, points, resources))
+    write_results(config, spec, [Trial(0, params, points=points)])  # of a search of an earlier version
+    assert read_yaml(config.run / "best.yaml", "--config")["workers"] == 1
+    (trial,) = SearchFolder(config.run).read()
+    trial.points = points
+    write_results(config, spec, [trial])
+    settings = read_yaml(config.run / "best.yaml", "--config")
+    assert {name: settings[name] for name in resources} == resources

@@ -40,6 +40,11 @@ class TrialSpec:
     mutates_params: bool
     """Whether the scheduler copies checkpoints between trials and changes hyperparameters (PBT, PB2)."""
 
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Resources of a trial as settings of the training command."""
+        return {"workers": self.workers, "cpus_per_worker": self.cpus, "gpus_per_worker": self.gpus}
+
     def settings(self, number: int, params: Mapping[str, Any]) -> list[TrainingConfig]:
         """Return the training settings of a trial, one per inner fold.
 
