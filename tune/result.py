@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_text_atomically
-from pipeline.io.storage import copy_tree
+from pipeline.io.storage import copy_tree, has_files_of
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import yaml_text
 from pipeline.training.run_folder import RunFolder
@@ -138,13 +138,13 @@ def write_best(config: SearchConfig, spec: TrialSpec, best: Trial, epoch: int) -
 
 
 def _is_copy(folder: Path, run: Path) -> bool:
-    """Return whether a folder has the model of a run and its record of the training."""
+    """Return whether a folder has all files of a run, and the same model and record of the training."""
 
     def contents(run: Path) -> list[bytes | None]:
         paths = [run / name for name in ("config.json", "metrics.jsonl", "model.json", "summary.json")]
         return [path.read_bytes() if path.is_file() else None for path in paths]
 
-    return folder.is_dir() and contents(folder) == contents(run)
+    return has_files_of(folder, run, NOT_RESULTS) and contents(folder) == contents(run)
 
 
 def _reproduction_notes(config: SearchConfig) -> list[str]:

@@ -27,7 +27,7 @@ from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.folder_lock import own_folder
-from pipeline.io.storage import copy_tree
+from pipeline.io.storage import copy_tree, has_files_of
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
 from pipeline.training.run import training_clips
@@ -67,6 +67,7 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     spec = make_spec(config)
     config = limit_trials(config, spec)
     known = known_trials(config, spec)
+    SearchFolder(config.run).remove_temporary_files()
     completed = sum(trial.state != "running" for trial in known)
     remaining = config.trials - completed
     if remaining <= 0:
@@ -278,8 +279,9 @@ def train_and_share_reference_classifier(spec: TrialSpec, numbers: range) -> Non
     """Train the reference classifier that scores a GAN's trials, and copy it to the folder of each trial."""
     assert isinstance(spec.base, TrainGanConfig)
     train_selection_classifier(spec.base)
+    source = spec.folder / "reference_classifiers"
     for number in numbers:
         target = SearchFolder(spec.folder).trial(number) / "reference_classifiers"
-        if not target.is_dir():
-            with report_os_errors("writing to", target):
-                copy_tree(spec.folder / "reference_classifiers", target)
+        with report_os_errors("writing to", target):
+            if not has_files_of(target, source):
+                copy_tree(source, target)

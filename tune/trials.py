@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from pipeline.io.errors import UserError, report_os_errors
-from pipeline.io.files import write_bytes_atomically
+from pipeline.io.files import remove_temporary_files, write_bytes_atomically
 from pipeline.io.storage import is_remote, remove_tree
 from pipeline.training.format_version import check_format_version
 from pipeline.training.run_content import SEARCH_NAME
@@ -156,6 +156,11 @@ class SearchFolder:
             if not trial.resources:
                 del record["resources"]
             RunFolder(folder).write_json(TRIAL_NAME, record)
+
+    def remove_temporary_files(self) -> None:
+        """Delete what a search that was killed was writing to the folders of its trials."""
+        for folder in self.path.glob("trials/*"):
+            remove_temporary_files(folder)
 
     def append_scores(self, lines: Iterable[str]) -> None:
         """Append lines to `scores.jsonl`, by `score_line`; a line that was cut off before is removed.

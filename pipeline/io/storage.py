@@ -163,23 +163,45 @@ def remove_files(paths: Iterable[Path]) -> None:
 def copy_tree(source: Path, target: Path, exclude: Sequence[str] = ()) -> None:
     """Replace the folder `target` by a copy of `source`, without entries named in `exclude`.
 
-    Local files are hard-linked where the file system allows, as files are never modified in place.
+    Local files are hard-linked where the file system allows, as files are never modified in place. At any
+    time a local `target` is the old copy, the new one, or for a moment missing; in an object store it may
+    lack files (see `has_files_of`).
     """
     if not isinstance(source, RemotePath):
-        new = target.with_name(f".{target.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
+        new, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
+        for path in (new, old):  # of a process that was killed
+            shutil.rmtree(path, ignore_errors=True)
         new.mkdir(parents=True)
         if source.is_dir():
             _copy_folder(source, new, exclude)
-        shutil.rmtree(target, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            target.rename(old)
         new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
         return
     assert isinstance(target, RemotePath)
     remove_tree(target)
-    names = [path.relative_to(source) for path, _ in source.walk()]
-    copied = [name for name in names if not set(name.parts) & set(exclude)]
+    copied = _file_names(source, exclude)
     for _ in map_concurrently(lambda name: (source / name).copy_to(target / name), copied):
         pass
+
+
+def has_files_of(folder: Path, source: Path, exclude: Sequence[str] = ()) -> bool:
+    """Return whether a folder has all files of another one by name, without entries named in `exclude`.
+
+    It has not if it is a copy that was interrupted.
+    """
+    return set(_file_names(source, exclude)) <= set(_file_names(folder, exclude))
+
+
+def _file_names(folder: Path, exclude: Sequence[str]) -> list[Path]:
+    """Return the paths of all files below a folder, relative to it, without entries named in `exclude`."""
+    if isinstance(folder, RemotePath):
+        paths = [path for path, _ in folder.walk()]
+    else:
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = [path.relative_to(folder) for path in paths]
+    return [name for name in names if not set(name.parts) & set(exclude)]
 
 
 def _copy_folder(source: Path, target: Path, exclude: Sequence[str]) -> None:

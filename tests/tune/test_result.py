@@ -103,6 +103,20 @@ def test_results_of_other_commands_in_the_best_run_are_kept(shards: Path, tmp_pa
     assert not evaluation.exists() and (config.run / "best" / "model.json").read_text() == '{"trial": 1}'
 
 
+def test_best_run_that_was_copied_in_part_is_copied_again(shards: Path, tmp_path: Path) -> None:
+    """As in an object store, by a command that was killed."""
+    config = search_config(shards=shards, run=tmp_path / "run")
+    spec = make_spec(config)
+    trial = Trial(0, spec.space.read(spec.base), "finished", "", 1.0, [Point(1, 0.5, 1.0)])
+    SearchFolder(config.run).save(trial)
+    (SearchFolder(config.run).trial(0) / "model.safetensors").write_text("weights")
+    write_results(config, spec, [trial])
+    model = config.run / "best" / "model.safetensors"
+    model.unlink()
+    write_results(config, spec, [trial])
+    assert model.read_text() == "weights"
+
+
 def test_printed_paths_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
     config = search_config(run=Path("/my search"))
     print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1], 1))

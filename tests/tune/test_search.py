@@ -30,6 +30,7 @@ from tune.search import (
     search,
     write_record,
 )
+from tune.trials import Point, SearchFolder, Trial, score_line
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,20 @@ def test_folder_with_results_of_other_command_is_refused(
     (config.run / name).write_text("{}")
     with pytest.raises(UserError, match=f"^--run .*run contains {content}; choose another --run"):
         known_trials(config, make_spec(config))
+
+
+def test_record_that_a_killed_search_was_writing_is_deleted(shards: Path, tmp_path: Path) -> None:
+    """It would be copied to `best/`."""
+    config = search_config(shards=shards, run=tmp_path / "run", trials=1)
+    spec = make_spec(config)
+    trial = Trial(0, spec.space.read(spec.base), "finished", "", 1.0, [Point(1, 0.5, 1.0)])
+    folder = SearchFolder(config.run)
+    write_record(config, spec)
+    folder.save(trial)
+    folder.append_scores([score_line(0, trial.points[0])])
+    (folder.trial(0) / ".trial.json.0123abcd.tmp").write_text('{"number"')
+    search(config)
+    assert not list(config.run.glob("**/*.tmp"))
 
 
 def test_search_of_gans_that_cannot_be_scored_is_refused(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from pipeline.extract import extract
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically, write_text_atomically
 from pipeline.io.remote_path import RemotePath
-from pipeline.io.storage import copy_tree, local_file, remove_tree, to_path
+from pipeline.io.storage import copy_tree, has_files_of, local_file, remove_tree, to_path
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.tensor_file import load_tensors, save_tensors
@@ -187,6 +189,9 @@ class TestFiles:
             for path, _ in (folder.parent / "copy").walk()
         }
         assert copied == {name: name for name in names if "checkpoints" not in name}
+        assert has_files_of(folder.parent / "copy", folder, ("checkpoints",))  # type: ignore[arg-type]
+        (folder.parent / "copy" / "epoch_2/x").unlink()
+        assert not has_files_of(folder.parent / "copy", folder, ("checkpoints",))  # type: ignore[arg-type]
         remove_tree(folder)  # type: ignore[arg-type]
         assert list(folder.walk()) == []
 
@@ -335,6 +340,36 @@ class TestCopyTree:
     def test_copy_across_file_systems_has_same_content(self, source: Path, full_disk: Path) -> None:
         copy_tree(source, full_disk / "target")
         assert (full_disk / "target/b/d/e.bin").read_text() == "b/d/e.bin"
+
+    def test_replaced_folder_is_never_half_deleted(
+        self, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that is killed, or reads at the same time, finds the old copy, the new one or none."""
+        target, seen = source.with_name("target"), list[bool]()
+        copy_tree(source, target)
+        unlink, rmdir = os.unlink, os.rmdir
+
+        def see(remove: Callable[..., None]) -> Callable[..., None]:
+            def removed(*arguments: Any, **options: Any) -> None:
+                remove(*arguments, **options)
+                seen.append(not target.exists() or has_files_of(target, source))
+
+            return removed
+
+        monkeypatch.setattr(os, "unlink", see(unlink))
+        monkeypatch.setattr(os, "rmdir", see(rmdir))
+        copy_tree(source, target)
+        assert seen and all(seen)
+        assert {path.name for path in source.parent.iterdir()} == {"source", "target"}
+
+    def test_copy_that_was_interrupted_lacks_files(self, source: Path) -> None:
+        target = source.with_name("target")
+        assert not has_files_of(target, source)
+        copy_tree(source, target, exclude=("skipped",))
+        (target / "other.bin").touch()
+        assert has_files_of(target, source, exclude=("skipped",)) and not has_files_of(target, source)
+        (target / "b/d/e.bin").unlink()
+        assert not has_files_of(target, source, exclude=("skipped",))
 
     def test_copy_of_missing_folder_is_empty(self, tmp_path: Path) -> None:
         copy_tree(tmp_path / "none", tmp_path / "target")
