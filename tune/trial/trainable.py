@@ -20,7 +20,7 @@ from pipeline.distributed.worker import set_up_training
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_bytes_atomically
 from pipeline.io.storage import copy_tree, to_path
-from pipeline.training.model_file import MODEL_NAME
+from pipeline.training.model_file import METADATA_NAME, MODEL_NAME
 from tune.trial.replaced import keep_replaced
 from tune.trial.scores import trial_scores
 from tune.trial.spec import TrialSpec, open_trial_runs
@@ -104,6 +104,8 @@ class TrialTrainable(ray.tune.Trainable):
             if self._is_copy:
                 keep_replaced(self._spec, self._number, settings[0].run)
             for fold, config in enumerate(settings, start=1):
+                # If the search is killed in between, training must not take the old model for the copied one.
+                (config.run / METADATA_NAME).unlink(missing_ok=True)
                 copy_tree(self._source / f"fold_{fold}", config.run / "checkpoints")
                 _copy_model(self._source / f"model_{fold}", config.run)
                 (config.run / "summary.json").unlink(missing_ok=True)
@@ -163,7 +165,7 @@ def _copy_model(source: Path, target: Path) -> None:
 
     Otherwise the trial that resumes would keep its own, of an epoch that is no longer in its history.
     """
-    for path in (source / MODEL_NAME, source / "model.json"):
+    for path in (source / MODEL_NAME, source / METADATA_NAME):
         if path.is_file():
             target.mkdir(parents=True, exist_ok=True)
             write_bytes_atomically(target / path.name, path.read_bytes())

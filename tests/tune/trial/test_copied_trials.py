@@ -11,6 +11,7 @@ from pipeline.training.model_file import load_classifier
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.sounds import SMALL_NETWORK, train_config, write_shards
 from tune.parse_space import parse_space
+from tune.trial import trainable
 from tune.trial.replaced import keep_replaced, run_with_best_model
 from tune.trial.spec import TrialSpec
 from tune.trial.trainable import COPIED_KEY, TrialTrainable
@@ -48,9 +49,9 @@ def make_spec(shards: Path, folder: Path, values: dict[str, object], epochs: int
 
 
 def trial(spec: TrialSpec, number: int, **values: float) -> TrialTrainable:
-    trainable = TrialTrainable.__new__(TrialTrainable)
-    trainable.setup({"trial_number": number, **values}, spec)
-    return trainable
+    instance = TrialTrainable.__new__(TrialTrainable)
+    instance.setup({"trial_number": number, **values}, spec)
+    return instance
 
 
 def exploit(clone: TrialTrainable, source: TrialTrainable, folder: Path, **values: float) -> None:
@@ -115,6 +116,32 @@ def test_model_is_that_of_the_best_epoch(augmented_shards: Path, tmp_path: Path)
     assert summary["best_epoch"] <= 4
     for key in ("epoch", "val_loss"):
         assert model["training"][key] == summary[key]
+
+
+def test_model_is_that_of_the_best_epoch_after_a_copy_was_interrupted(
+    augmented_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search was killed when the trial had copied a checkpoint, but not yet the model."""
+    spec = make_spec(
+        augmented_shards, tmp_path / "search", {"learning_rate": {"low": 1e-6, "high": 1.0, "log": True}}, 6
+    )
+    weak, strong = trial(spec, 0, learning_rate=1e-6), trial(spec, 1, learning_rate=2e-2)
+    for _ in range(4):
+        weak.step(), strong.step()
+    run = RunFolder(tmp_path / "search/trials/0000")
+    (tmp_path / "copy").mkdir()
+    strong.save_checkpoint(str(tmp_path / "copy"))
+    weak.reset_config({"trial_number": 0, "learning_rate": 1.0})
+    weak.load_checkpoint(str(tmp_path / "copy"))
+    with monkeypatch.context() as patch:
+        patch.delattr(trainable, "_copy_model")
+        assert "_copy_model" in weak.step()["error"]
+    resumed = trial(spec, 0, learning_rate=1.0)
+    while not (result := resumed.step()).get("done"):
+        pass
+    assert "error" not in result
+    best = run.read_history()[run.read_json("summary.json")["best_epoch"] - 1]
+    assert run.read_json("model.json")["training"]["val_loss"] == best["val_loss"]
 
 
 def test_best_model_is_kept_when_its_run_is_replaced(augmented_shards: Path, tmp_path: Path) -> None:
