@@ -38,7 +38,13 @@ from pipeline.distributed.unit_size import unit_size
 from pipeline.distributed.work_unit import WorkUnit, damaged_output
 from pipeline.gan.clip_generator import ClipGenerator, ClipWriter, max_attempts
 from pipeline.gan.config import GenerateConfig
-from pipeline.gan.generation_folder import TABLE_NAME, check_folder, delete_shards, start_job
+from pipeline.gan.generation_folder import (
+    TABLE_NAME,
+    check_folder,
+    delete_shards,
+    remove_unfinished_files,
+    start_job,
+)
 from pipeline.gan.reference_classifier import load_selection_classifier
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.console import logger
@@ -88,6 +94,7 @@ def generate(
         check_folder(config, settings, clips["clip_id"])
         with report_os_errors("writing to", config.out):
             start_job(config, settings)
+            remove_unfinished_files(config.out, clips["clip_id"])
         job = plan_job(config, settings, clips)
         choose_device = choose_device or partial(process_device, config.device)
         generator = partial(ClipGenerator, config, choose_device, settings["model"])

@@ -24,7 +24,7 @@ from pipeline.distributed.clip_list import read_clip_ids
 from pipeline.gan.config import GenerateConfig
 from pipeline.io.concurrent import map_concurrently
 from pipeline.io.errors import UserError, is_of_storage
-from pipeline.io.files import write_text_atomically
+from pipeline.io.files import remove_temporary_files, write_text_atomically
 from pipeline.io.output_folder import Content, check_output_folder
 from pipeline.io.storage import remove_files, remove_tree
 
@@ -82,6 +82,12 @@ def start_job(config: GenerateConfig, settings: dict[str, Any]) -> None:
     remove_tree(out / ".parts")  # or the units of the other job would count as done
     text = json.dumps({"generator": str(config.run), "settings": settings}, indent=1, ensure_ascii=False)
     write_text_atomically(out / JOB_NAME, text)
+
+
+def remove_unfinished_files(out: Path, clip_ids: Iterable[str]) -> None:
+    """Delete what a command that was killed was writing to the folders of the clips."""
+    for name in {clip_id.split("/")[0] for clip_id in clip_ids}:
+        remove_temporary_files(out / name)
 
 
 def delete_shards(out: Path) -> None:

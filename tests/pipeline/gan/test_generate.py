@@ -127,7 +127,10 @@ def test_interrupted_job_resumes_with_same_files(gan: Path, tmp_path: Path) -> N
         generate(config, interrupted)
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*.wav")}
     assert len(first) == 16
+    # Of a worker that was killed while it wrote.
+    (next(iter(first)).parent / ".seed_00005.wav.0123abcd.tmp").touch()
     generate(config)
+    assert not list((tmp_path / "a").rglob("*.tmp"))
     assert all(path.stat().st_mtime_ns == time for path, time in first.items())
     generate_clips(gan, tmp_path / "b", count=6, iterations=1)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
