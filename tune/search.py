@@ -67,7 +67,8 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     spec = make_spec(config)
     config = limit_trials(config, spec)
     known = known_trials(config, spec)
-    SearchFolder(config.run).remove_temporary_files()
+    folder = SearchFolder(config.run)
+    folder.remove_temporary_files()
     completed = sum(trial.state != "running" for trial in known)
     remaining = config.trials - completed
     if remaining <= 0:
@@ -79,7 +80,8 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     plan = plan_trials(chosen, nodes, remaining)
     spec = apply_plan(spec, plan)
     write_record(config, spec)
-    SearchFolder(config.run).drop_scores_of_deleted(known)
+    folder.drop_scores_of_deleted(known)
+    folder.delete_unrecorded_runs(known)
     if reason := ineffective_grace(config):
         logger.warning("%s", reason)
     if known:

@@ -220,6 +220,19 @@ class SearchFolder:
         kept = [line for line, (number, _) in zip(lines, scores, strict=True) if number in numbers]
         write_bytes_atomically(path, b"".join(kept))
 
+    def delete_unrecorded_runs(self, trials: Iterable[Trial]) -> None:
+        """Delete the runs of other trials than those that have a record: they begin again.
+
+        A search that was killed may have written no record yet. The trial is then suggested again, perhaps
+        with other values, which its run would refuse.
+        """
+        recorded = {self.trial(trial.number).name for trial in trials}
+        for pattern in ("trials/*/config.json", "trials/*/fold_*/config.json"):
+            for path in list(self.path.glob(pattern)):
+                folder = self.path / "trials" / path.relative_to(self.path).parts[1]
+                if folder.name not in recorded:
+                    remove_tree(folder)
+
     def _read_scores(self) -> list[tuple[int, Point]]:
         """Return the lines of `scores.jsonl` as numbers of trials with their points."""
         path = self.path / SCORES_NAME

@@ -154,6 +154,19 @@ def test_score_cut_off_inside_a_character_is_dropped(tmp_path: Path) -> None:
     assert folder.read() == TRIALS
 
 
+@pytest.mark.parametrize("run", ["0003", "0003/fold_2"])
+def test_runs_of_trials_without_record_are_deleted(tmp_path: Path, run: str) -> None:
+    """The search was killed before it wrote the record; the values may be others the next time."""
+    folder, classifier = write_search(tmp_path), tmp_path / "trials/0004/reference_classifiers"
+    for path in (tmp_path / "trials/0001", tmp_path / "trials" / run, classifier / "selection"):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.json").write_text("{}")
+    folder.delete_unrecorded_runs(folder.read())
+    assert not folder.trial(3).exists()
+    assert (folder.trial(1) / "config.json").is_file() and classifier.is_dir()
+    assert folder.read() == TRIALS
+
+
 def test_scores_of_deleted_trials_are_removed(tmp_path: Path) -> None:
     folder = write_search(tmp_path)
     shutil.rmtree(folder.trial(0))
