@@ -28,7 +28,7 @@ from pipeline.distributed.worker import heartbeat
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.reference_classifier import embed_and_classify, load_reference_classifier
 from pipeline.io.errors import report_os_errors
-from pipeline.io.files import file_names, write_atomically
+from pipeline.io.files import file_names, remove_temporary_files, write_atomically
 from pipeline.report.clips import decibel_scale
 from pipeline.report.figures import spectrogram_grid_png
 from pipeline.report.selection import describe_selection, evenly_spaced
@@ -102,7 +102,7 @@ class SnapshotWriter:
         labels = np.repeat(self._shown, self._config.samples_per_class)
         mels = self._generate(model, labels, device)
         with report_os_errors("writing samples to", self._folder):
-            if not (self._folder / "real" / "grid.png").is_file():
+            if not (self._folder / "real" / FIRST_SAMPLES_NAME).is_file():  # which is written last
                 self._write_clips(self._folder / "real", *self._real_clips, "real clips", device)
             self._write_clips(self._folder / f"epoch_{epoch:04d}", mels, labels, f"epoch {epoch}", device)
         return self._score(model, device)
@@ -160,6 +160,7 @@ class SnapshotWriter:
         self, folder: Path, mels: np.ndarray, labels: np.ndarray, title: str, device: torch.device
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_temporary_files(folder)
         features, class_names = self._dataset.features, self._dataset.class_names
         names = file_names(class_names)
         per_class = self._config.samples_per_class

@@ -46,6 +46,20 @@ def test_samples_of_many_classes_are_of_some(
     assert last.epoch == 1 and (last.mels[0] == both.mels[1]).all()
 
 
+def test_samples_of_a_killed_worker_are_completed(shards: Path, tmp_path: Path) -> None:
+    state = prepare(gan_config(shards, tmp_path), SINGLE_WORKER)
+
+    def write() -> list[Path]:
+        state.snapshots.write(state.ema.model, 1, SINGLE_WORKER.device)
+        return sorted(path for path in (tmp_path / "samples").rglob("*") if path.is_file())
+
+    complete = write()
+    for name in ("real", "epoch_0001"):
+        (tmp_path / "samples" / name / FIRST_SAMPLES_NAME).unlink()  # written last
+        (tmp_path / "samples" / name / ".grid.png.0123abcd.tmp").touch()
+    assert write() == complete
+
+
 def test_frequent_classes_of_validation_clips_count_no_more(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
