@@ -13,7 +13,7 @@ from tune.config import SearchConfig
 from tune.live_table import LiveTable
 from tune.plan import ConcurrencyLimit, Plan
 from tune.trial.spec import TrialSpec
-from tune.trials import SearchFolder, Trial
+from tune.trials import RAY_TUNE_NAME, SearchFolder, Trial
 
 # Ray Tune reads these when it is imported or started.
 _ENVIRONMENT = {
@@ -64,7 +64,7 @@ def run_trials(
         ),
         run_config=ray.tune.RunConfig(
             name=uuid.uuid4().hex[:8],
-            **storage_arguments(config.run / ".tune"),
+            **storage_arguments(config.run / RAY_TUNE_NAME),
             failure_config=ray.tune.FailureConfig(max_failures=config.max_failures),
             # PBT may resume a trial from a checkpoint that its donor saved long ago, so none is deleted.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None, checkpoint_at_end=False),
@@ -80,7 +80,7 @@ def run_trials(
             tuner.fit()
     finally:
         recorder.close()
-        remove_tree(config.run / ".tune")
+        remove_tree(config.run / RAY_TUNE_NAME)
     return [recorder.trials[number] for number in sorted(recorder.trials)]
 
 

@@ -73,6 +73,7 @@ def _search(config: SearchConfig) -> dict[str, Any]:
     remaining = config.trials - completed
     if remaining <= 0:
         logger.info("the search in %s is already complete", config.run)
+        folder.delete_checkpoints_after_end(known)  # of a search that was killed at its end
         with tracked(config, SEARCH_RUNS):
             return write_results(config, spec, known)
     chosen = config.on_nodes(cluster_nodes())
@@ -120,8 +121,7 @@ def _run_and_report(
         if any(trial.points for trial in known):
             write_results(config, spec, known)
         raise
-    if all(trial.state != "running" for trial in trials):
-        folder.delete_checkpoints()
+    folder.delete_checkpoints_after_end(trials)
     summary = write_results(config, spec, trials)
     left = config.trials - sum(trial.state != "running" for trial in trials)
     if config.time_budget is not None and left > 0:

@@ -32,6 +32,8 @@ from pipeline.training.run_folder import RESTORE, TRIAL_NAME, RunFolder
 # Version of `search.json`, `scores.jsonl` and `trial.json`.
 SEARCH_FORMAT_VERSION = 2
 SCORES_NAME = "scores.jsonl"
+# Folder of Ray Tune's own state, which nothing reads, while a search runs.
+RAY_TUNE_NAME = ".tune"
 State = Literal["running", "stopped", "finished", "failed"]
 Mode = Literal["max", "min"]
 
@@ -158,7 +160,8 @@ class SearchFolder:
             RunFolder(folder).write_json(TRIAL_NAME, record)
 
     def remove_temporary_files(self) -> None:
-        """Delete what a search that was killed was writing to the folders of its trials."""
+        """Delete what a search that was killed has left: Ray Tune's state, and unfinished files of trials."""
+        remove_tree(self.path / RAY_TUNE_NAME)
         for folder in self.path.glob("trials/*"):
             remove_temporary_files(folder)
 
@@ -182,6 +185,11 @@ class SearchFolder:
             return (self.path / SCORES_NAME).read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
+
+    def delete_checkpoints_after_end(self, trials: Iterable[Trial]) -> None:
+        """Delete the training states of all trials if none of these will be resumed."""
+        if all(trial.state != "running" for trial in trials):
+            self.delete_checkpoints()
 
     def delete_checkpoints(self, number: int | None = None) -> None:
         """Delete the training states of a trial, or of all, once they will not be resumed."""

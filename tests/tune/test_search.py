@@ -157,8 +157,8 @@ def test_folder_with_results_of_other_command_is_refused(
         known_trials(config, make_spec(config))
 
 
-def test_record_that_a_killed_search_was_writing_is_deleted(shards: Path, tmp_path: Path) -> None:
-    """It would be copied to `best/`."""
+def test_remains_of_a_search_that_was_killed_at_its_end_are_deleted(shards: Path, tmp_path: Path) -> None:
+    """Checkpoints, Ray's state, and a record that was being written, which would be copied to `best/`."""
     config = search_config(shards=shards, run=tmp_path / "run", trials=1)
     spec = make_spec(config)
     trial = Trial(0, spec.space.read(spec.base), "finished", "", 1.0, [Point(1, 0.5, 1.0)])
@@ -167,8 +167,11 @@ def test_record_that_a_killed_search_was_writing_is_deleted(shards: Path, tmp_pa
     folder.save(trial)
     folder.append_scores([score_line(0, trial.points[0])])
     (folder.trial(0) / ".trial.json.0123abcd.tmp").write_text('{"number"')
+    (folder.trial(0) / "checkpoints" / "epoch_0001").mkdir(parents=True)
+    (config.run / ".tune" / "0123abcd").mkdir(parents=True)
     search(config)
-    assert not list(config.run.glob("**/*.tmp"))
+    for name in ("*.tmp", "checkpoints", ".tune"):
+        assert not list(config.run.glob(f"**/{name}"))
 
 
 def test_search_of_gans_that_cannot_be_scored_is_refused(tmp_path: Path) -> None:
