@@ -35,7 +35,7 @@ from pipeline.data.dataset import ShardDataset
 from pipeline.data.split import Split
 from pipeline.training.run import load_run_data
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2 / 3, 0.8, 1.0)
 
 
 class Fold(NamedTuple):
@@ -102,7 +102,7 @@ def weighted(
             for a, b, c in zip(first, second, labels, strict=True)
         ]
         accuracies = [fold.summary()["accuracy"] for fold in folds]
-        scores[f"{weight:g}"] = {
+        scores[f"{weight:.3g}"] = {
             "mean_accuracy": float(np.mean(accuracies)),
             "accuracies": accuracies,
             **{f"clips_{key}": value for key, value in Scored.join(calibrated(folds)).summary().items()},

@@ -7,7 +7,7 @@ K channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -21,7 +21,7 @@ from models.norm import has_several_workers
 from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
-from models.texture import TextureHead
+from models.texture import TEXTURE_WEIGHT, TextureHead
 
 # Of texture statistics that differ by less from their means, all in all, the difference is rounding.
 MIN_DEVIATIONS = 0.1
@@ -156,7 +156,7 @@ class Classifier(nn.Module):
         separate_heads: bool = False,
         texture_BMT: Tensor | None = None,
     ) -> Tensor:
-        """Return logits `[shape=(B, C)]` of spectrograms in dB, means over heads.
+        """Return logits `[shape=(B, C)]` of spectrograms in dB, weighted means over heads.
 
         Args:
             mel_BMT: spectrograms in dB `[shape=(B, n_mels, num_frames)]`.
@@ -172,7 +172,15 @@ class Classifier(nn.Module):
         if self.texture is not None:
             logits.append(self.texture(mel_BMT if texture_BMT is None else texture_BMT))
         logits_BHC = torch.stack(logits, dim=1)
-        return logits_BHC if separate_heads else logits_BHC.mean(dim=1)
+        return logits_BHC if separate_heads else self._mean_over_heads(logits)
+
+    @staticmethod
+    def _mean_over_heads(logits: Sequence[Tensor]) -> Tensor:
+        """Return the weighted mean of the logits of the head on the embedding and that on texture, if any."""
+        if len(logits) == 1:
+            return logits[0]
+        embedding_BC, texture_BC = logits
+        return (1 - TEXTURE_WEIGHT) * embedding_BC + TEXTURE_WEIGHT * texture_BC
 
     def embed_and_classify(self, mel_BMT: Tensor, is_repeated: bool = False) -> tuple[Tensor, Tensor]:
         """Return clip embeddings, of length 1 `[shape=(B, embedding_dim)]`, and logits; arguments as `embed`.
@@ -187,7 +195,7 @@ class Classifier(nn.Module):
             statistics_BK = self.texture.statistics(mel_BMT)
             parts.append(F.normalize(statistics_BK.float(), dim=1, eps=MIN_DEVIATIONS))
             logits.append(self.texture.classify(statistics_BK))
-        return torch.cat(parts, dim=1) / math.sqrt(len(parts)), torch.stack(logits, dim=1).mean(dim=1)
+        return torch.cat(parts, dim=1) / math.sqrt(len(parts)), self._mean_over_heads(logits)
 
     def embed(self, mel_BMT: Tensor, is_repeated: bool = False) -> Tensor:
         """Return what the network computes the classes from, for spectrograms in dB.

@@ -41,7 +41,18 @@ def ripple_statistics(level_BMT: Tensor) -> Tensor:
     num_bands = level_BMT.shape[1]
     width = min(max(num_bands // 2, MIN_BANDS), num_bands)
     starts = (0, (num_bands - width) // 2, num_bands - width)
-    parts = [_part_statistics(wave_BSCFM[..., start : start + width]) for start in starts]
+    over_bands_WX = cached_tensor(transform_matrix, width, level_BMT.device)
+    rates_FR, densities_KQ = (
+        cached_tensor(octave_means_matrix, num_frequencies, count, level_BMT.device)
+        for num_frequencies, count in ((wave_BSCFM.shape[3], RATE_OCTAVES), (width // 2, DENSITY_OCTAVES))
+    )
+    parts = []
+    for start in starts:
+        power_BDFK = _ripple_powers(wave_BSCFM[..., start : start + width], over_bands_WX)
+        power_BDRQ = rates_FR.T @ (power_BDFK @ densities_KQ)
+        log_power_BX = torch.log1p(power_BDRQ / MIN_POWER).flatten(1)
+        mean_B1 = log_power_BX.mean(dim=1, keepdim=True)
+        parts += [log_power_BX - mean_B1, mean_B1]
     return torch.cat(parts, dim=1)
 
 
@@ -57,27 +68,20 @@ def _waves_over_time(level_BMT: Tensor) -> Tensor:
     return (over_time_NX.T @ segment_BSNM).unflatten(2, (2, -1))
 
 
-def _part_statistics(wave_BSCFW: Tensor) -> Tensor:
-    """Return the statistics of some neighboring bands `[shape=(B, D Q R + 1)]`."""
+def _ripple_powers(wave_BSCFW: Tensor, over_bands_WX: Tensor) -> Tensor:
+    """Return the power of each ripple, relative to that of noise of 1 dB `[shape=(B, D, F, K)]`.
+
+    Args:
+        wave_BSCFW: waves over time of some neighboring bands, as of `_waves_over_time`.
+        over_bands_WX: `transform_matrix` of the number of bands.
+    """
     # What all bands have in common is the loudness.
     wave_BSCFW = wave_BSCFW - wave_BSCFW.mean(dim=4, keepdim=True)
-    over_bands_WX = cached_tensor(transform_matrix, wave_BSCFW.shape[4], wave_BSCFW.device)
     cos, sin = (wave_BSCFW @ over_bands_WX).unflatten(4, (2, -1)).unbind(dim=2)
     (cos_cos, cos_sin), (sin_cos, sin_sin) = cos.unbind(dim=3), sin.unbind(dim=3)
     up_BSFK = (cos_cos + sin_sin).square() + (cos_sin - sin_cos).square()
     down_BSFK = (cos_cos - sin_sin).square() + (cos_sin + sin_cos).square()
-    power_BDFK = torch.stack([up_BSFK.mean(dim=1), down_BSFK.mean(dim=1)], dim=1)
-    log_power_BX = torch.log1p(_octave_powers(power_BDFK) / MIN_POWER).flatten(1)
-    mean_B1 = log_power_BX.mean(dim=1, keepdim=True)
-    return torch.cat([log_power_BX - mean_B1, mean_B1], dim=1)
-
-
-def _octave_powers(power_BDFK: Tensor) -> Tensor:
-    """Return the mean power of each octave of rates and densities `[shape=(B, D, R, Q)]`."""
-    device, (num_rates, num_densities) = power_BDFK.device, power_BDFK.shape[2:]
-    rates_FR = cached_tensor(octave_means_matrix, num_rates, RATE_OCTAVES, device)
-    densities_KQ = cached_tensor(octave_means_matrix, num_densities, DENSITY_OCTAVES, device)
-    return rates_FR.T @ (power_BDFK @ densities_KQ)
+    return torch.stack([up_BSFK.mean(dim=1), down_BSFK.mean(dim=1)], dim=1)
 
 
 def octave_means_matrix(num_frequencies: int, count: int, device: torch.device) -> Tensor:
@@ -85,8 +89,9 @@ def octave_means_matrix(num_frequencies: int, count: int, device: torch.device) 
 
     Octaves are those of `octave_slices` `[shape=(num_frequencies, count)]`.
     """
-    matrix = torch.zeros(num_frequencies, count, device=device)
-    for number, part in enumerate(octave_slices(num_frequencies, count, 1.0)):
-        if part.stop > part.start:
-            matrix[part, number] = 1 / (part.stop - part.start)
-    return matrix
+    frequency_F = torch.arange(num_frequencies, device=device)
+    columns = [
+        ((frequency_F >= octave.start) & (frequency_F < octave.stop)) / max(octave.stop - octave.start, 1)
+        for octave in octave_slices(num_frequencies, count, 1.0)
+    ]
+    return torch.stack(columns, dim=1)

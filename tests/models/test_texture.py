@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
+import pytest
 import torch
 from torch import Tensor
 
 from models.classifier import Classifier
 from models.settings import ClassifierConfig
-from models.texture import RandomFeatures, TextureHead
+from models.texture import TextureHead
 from models.texture_statistics import texture_statistics
 from tests.helpers.spectrograms import levels
 
@@ -27,27 +26,14 @@ def test_outliers_are_clipped() -> None:
     assert torch.equal(head(mel_BMT), further)
 
 
-def test_random_features_approximate_a_gaussian_kernel() -> None:
-    """Rahimi and Recht 2007: the error falls with the root of their number."""
-    input_BK = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
-    features_BR = RandomFeatures(50, 40_000)(input_BK)
-    difference_BB = torch.cdist(input_BK, input_BK) / 50**0.5
-    kernel_BB = 2 * features_BR @ features_BR.T / 40_000
-    torch.testing.assert_close(kernel_BB, (-difference_BB.square() / 4).exp(), rtol=0, atol=0.03)
-
-
-def test_random_projections_are_the_same_in_all_networks() -> None:
-    """A saved model does not have them."""
-    features = RandomFeatures(50, 30)
-    assert not features.state_dict() and not list(features.buffers())
-    # The first numbers of NumPy's generator with seed 0, since 2006: 0, 1, 1, 0, 1, 1, 1, 1.
-    expected = torch.tensor([-1, 1, 1, -1, 1, 1, 1, 1]) / 100**0.5
-    torch.testing.assert_close(features._projection_KR[0, :8], expected)
-    input_BK = torch.randn(4, 50)
-    assert torch.equal(features(input_BK), RandomFeatures(50, 30)(input_BK))
-    assert torch.equal(features(input_BK), copy.deepcopy(features)(input_BK))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(features(input_BK), RandomFeatures(50, 30)(input_BK))
+@pytest.mark.parametrize(
+    ("num_classes", "num_features"),
+    [(2, 16384), (10, 16384), (64, 16384), (100, 8192), (200, 4096), (5000, 4096)],
+)
+def test_many_classes_have_fewer_random_features(num_classes: int, num_features: int) -> None:
+    head = TextureHead(ClassifierConfig(), 128, num_classes)
+    weights = head.layers[1].weight
+    assert isinstance(weights, Tensor) and weights.shape == (num_classes, num_features)
 
 
 def test_random_projections_move_with_the_network() -> None:
@@ -55,10 +41,10 @@ def test_random_projections_move_with_the_network() -> None:
     assert all(values.is_meta for values in vars(head.features).values() if isinstance(values, Tensor))
 
 
-def test_logits_are_mean_of_heads() -> None:
+def test_logits_are_weighted_mean_of_heads() -> None:
     model, mel_BMT = Classifier(SMALL, 16, 3).eval(), levels(4, 16, 50)
     heads_BHC = model(mel_BMT, separate_heads=True)
-    torch.testing.assert_close(model(mel_BMT), (heads_BHC[:, 0] + heads_BHC[:, 1]) / 2)
+    torch.testing.assert_close(model(mel_BMT), (heads_BHC[:, 0] + 2 * heads_BHC[:, 1]) / 3)
     torch.testing.assert_close(heads_BHC[:, 0], model.head(model.embed(mel_BMT)))
     single = Classifier(SMALL.model_copy(update={"texture": False}), 16, 3).eval()
     assert single(mel_BMT, separate_heads=True).shape == (4, 1, 3)
