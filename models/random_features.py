@@ -29,10 +29,9 @@ class RandomFeatures(nn.Module):
 
     The mean product of the features of two inputs is half their kernel exp(-d² / (2 w²)), where d is the root
     mean square of their differences and w `KERNEL_WIDTH`. Instead of a random matrix, inputs are multiplied
-    by random signs and transformed by Hadamard's matrix, several times: groups of projections are orthogonal,
-    which approximates the kernel better, in less time and without a matrix to store or to export. Signs and
-    phases are the same in all networks, neither weights nor buffers, which would be saved, averaged and sent
-    to all workers.
+    by random signs and transformed by Hadamard's matrix, several times, in less time and without a matrix to
+    store or to export. Signs and phases are the same in all networks, neither weights nor buffers, which
+    would be saved, averaged and sent to all workers.
     """
 
     def __init__(self, num_inputs: int, num_features: int):

@@ -17,8 +17,8 @@ from models.texture_statistics import texture_statistics
 
 # Statistics further from their mean over the training data, in standard deviations, are clipped.
 MAX_DEVIATIONS = 5.0
-# Of the logits of this head, in the mean with those of the embedding. Calibrated, both would have about the
-# same: they are larger for equal confidence.
+# Weight of the logits of this head in the mean over both heads. If each of them had a temperature of its own,
+# fitted on clips that were not trained on, its share would be about this.
 TEXTURE_WEIGHT = 2 / 3
 # Random features, as a multiple of the size of the clip embedding: fewer the more classes there are, each of
 # which has a weight for every feature. Each counts the less the more there are: Adam's steps have the same
