@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pipeline.audio.file_types import is_hidden
 from pipeline.data.clips import shown, shown_list
-from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation, slashes
-from pipeline.data.sources.file_finder import FileFinder, UnreadURLError, without_file_scheme
+from pipeline.data.sources.audio_location import AS_WRITTEN, PATTERNS, AudioLocation
+from pipeline.data.sources.file_finder import FileFinder, UnreadURLError, plain_path, without_file_scheme
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_names import is_development, split_of, split_of_cell
 from pipeline.data.sources.table_columns import Columns
@@ -100,10 +100,11 @@ def _moved_location(files: Sequence[ListedFile], bases: Sequence[Path]) -> Audio
 
     As much of the paths is kept as possible, of relative ones at least a folder.
     """
-    paths = [slashes(file.path) for file in files]
+    paths = [plain_path(file.path) for file in files]
     if not paths or any(map(is_store_uri, paths)):
         return None
-    folders = _common_folders([path.split("/")[:-1] for path in paths])
+    levels = zip(*(path.split("/")[:-1] for path in paths), strict=False)
+    folders = [level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels)]
     is_absolute = paths[0].startswith("/") or _DRIVE.match(paths[0]) is not None
     starts = ["/".join([*folders[:count], ""]) for count in range(1, len(folders) + 1)]
     for base, start in itertools.product(bases, starts):
@@ -113,15 +114,6 @@ def _moved_location(files: Sequence[ListedFile], bases: Sequence[Path]) -> Audio
         if is_clear and 2 * len(_found(location, files)) > len(names):
             return location
     return None
-
-
-def _common_folders(paths: Sequence[Sequence[str]]) -> list[str]:
-    """Return the folders with which all of some paths begin."""
-    shortest = min(paths, key=len)
-    differing = (
-        count for count, folder in enumerate(shortest) if any(path[count] != folder for path in paths)
-    )
-    return list(shortest[: next(differing, len(shortest))])
 
 
 def _folders_in(folder: Path) -> list[Path]:

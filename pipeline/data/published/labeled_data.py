@@ -25,6 +25,7 @@ from pipeline.data.published.folder_tables import find_table
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, read_labeled_table, rows_again
+from pipeline.data.sources.file_finder import plain_path
 from pipeline.data.sources.listed_files import NoListedFileError
 from pipeline.data.sources.row_values import SEVERAL_CLASSES_FIX, file_clip_id, row_value
 from pipeline.data.sources.split_column import with_split_column
@@ -241,4 +242,4 @@ def _with_stem(name: str) -> set[str]:
 
 def _plain(name: str) -> str:
     """Return a path without what may differ from that of the file: case, separators and `./`."""
-    return normalize_id(file_clip_id(name.strip().replace("\\", "/"))).casefold()
+    return normalize_id(file_clip_id(plain_path(name))).casefold()

@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.data.sources.file_finder import plain_path
 from pipeline.data.sources.split_folder import SplitFolder
 
 # How the path of a file below its folder consists of values of its row: as it is, in the folder of its class
 # (BirdCLEF 2021), in the folder of its fold (UrbanSound8K).
 AS_WRITTEN = "{path}"
 PATTERNS = (AS_WRITTEN, "{label}/{path}", "fold{fold}/{path}")
-
-
-def slashes(path: str) -> str:
-    """Return a path of any system with forward slashes."""
-    return path.strip().replace("\\", "/")
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class AudioLocation:
     def file_name(self, path: str, label: str, fold: str) -> str:
         """Return the path of a file below the folder, from the values of its row."""
         if self.former:
-            return slashes(path).removeprefix(self.former)
+            return plain_path(path).removeprefix(self.former)
         if self.pattern == AS_WRITTEN:
             return path
         number = fold.removesuffix(".0").removeprefix("fold")

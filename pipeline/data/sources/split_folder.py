@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pipeline.data.sources.file_finder import plain_path
 from pipeline.data.sources.split_names import is_development, split_of
 
 
@@ -61,4 +62,4 @@ def folder_at(path: str, depth: int) -> str:
 
 
 def _parent(path: str) -> str:
-    return path.strip().replace("\\", "/").removeprefix("./").rpartition("/")[0]
+    return plain_path(path).removeprefix("./").rpartition("/")[0]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from pipeline.audio.file_types import ending, is_audio
 from pipeline.data.clips import normalize_id, shown, shown_list
+from pipeline.data.sources.file_finder import plain_path
 from pipeline.data.sources.split_names import splits_in
 from pipeline.io.csv_files import open_text
 from pipeline.io.errors import UserError
@@ -47,7 +48,7 @@ class ListedClips:
         return self._find(line) or self._find(first) or self._find(line.rpartition(" ")[0])
 
     def _find(self, text: str) -> str | None:
-        path = PurePosixPath(normalize_id(text.strip().replace("\\", "/")))
+        path = PurePosixPath(normalize_id(plain_path(text)))
         names = {path.stem, path.name}
         fitting = [
             clip_id
