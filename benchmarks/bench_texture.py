@@ -97,10 +97,7 @@ def weighted(
     """Return the scores of the mean of two models' logits, by the weight of the second."""
     scores = {}
     for weight in WEIGHTS:
-        folds = [
-            Scored(torch.from_numpy((1 - weight) * a + weight * b).softmax(1).numpy(), c)
-            for a, b, c in zip(first, second, labels, strict=True)
-        ]
+        folds = mix(first, second, labels, weight)
         accuracies = [fold.summary()["accuracy"] for fold in folds]
         scores[f"{weight:.3g}"] = {
             "mean_accuracy": float(np.mean(accuracies)),
@@ -110,8 +107,45 @@ def weighted(
     return scores
 
 
+def mix(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], labels: Sequence[np.ndarray], weight: float
+) -> list[Scored]:
+    """Return the predictions of the mean of two models' logits for each fold, not calibrated."""
+    return [
+        Scored(torch.from_numpy((1 - weight) * a + weight * b).softmax(1).numpy(), c)
+        for a, b, c in zip(first, second, labels, strict=True)
+    ]
+
+
+def weighted_by_other_folds(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], labels: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """Return the scores of folds, each with the weight and temperature that are best for all others."""
+    mixed = {weight: mix(first, second, labels, weight) for weight in WEIGHTS}
+    weights, folds = [], []
+    for fold in range(len(labels)):
+        losses, scaled = {}, {}
+        for weight, parts in mixed.items():
+            others = Scored.join(parts[:fold] + parts[fold + 1 :])
+            losses[weight] = others.scaled(others.temperature).summary()["log_loss"]
+            scaled[weight] = parts[fold].scaled(others.temperature)
+        weights.append(min(losses, key=lambda weight: losses[weight]))
+        folds.append(scaled[weights[-1]])
+    accuracies = [fold.summary()["accuracy"] for fold in folds]
+    return {
+        "weights": weights,
+        "mean_accuracy": float(np.mean(accuracies)),
+        "accuracies": accuracies,
+        **{f"clips_{key}": value for key, value in Scored.join(folds).summary().items()},
+    }
+
+
 def score_seed(runs: Sequence[Path], added: Sequence[Path]) -> dict[str, Any]:
-    """Return the scores of the runs of a seed, by what is averaged and with which weight."""
+    """Return the scores of the runs of a seed.
+
+    "by_weight" has them by what is averaged and with which weight, "by_other_folds" those of both heads, each
+    fold with the weight that is best for the others.
+    """
     folds = [predict_fold(run) for run in runs]
     labels = [fold.labels for fold in folds]
     convolutions, texture, svm = ([fold[i] for fold in folds] for i in range(3))
@@ -122,7 +156,10 @@ def score_seed(runs: Sequence[Path], added: Sequence[Path]) -> dict[str, Any]:
     if added:
         others = [np.log(np.maximum(predict_held_out(run).probabilities, 1e-30)) for run in added]
         scores["added_and_svm_by_weight_of_svm"] = weighted(others, svm, labels)
-    return scores
+    return {
+        "by_weight": scores,
+        "by_other_folds": weighted_by_other_folds(convolutions, texture, labels),
+    }
 
 
 def summarize(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -160,7 +197,11 @@ def main() -> None:
         score_seed(runs, added)
         for runs, added in zip(options.runs, options.add or [[]] * len(options.runs), strict=True)
     ]
-    result: dict[str, Any] = {"summary": summarize(seeds), "seeds": seeds}
+    result: dict[str, Any] = {
+        "summary": summarize([seed["by_weight"] for seed in seeds]),
+        "seeds": [seed["by_weight"] for seed in seeds],
+        "heads_with_weights_of_other_folds": [seed["by_other_folds"] for seed in seeds],
+    }
     for name, scores in result["summary"].items():
         print(name)
         for weight, score in scores.items():

@@ -57,6 +57,11 @@ def texture_statistics(mel_BMT: Tensor) -> Tensor:
     Returns:
         float32 `[shape=(B, K)]`.
     """
+    return torch.cat(list(texture_statistics_by_kind(mel_BMT).values()), dim=1)
+
+
+def texture_statistics_by_kind(mel_BMT: Tensor) -> dict[str, Tensor]:
+    """Return the statistics of `texture_statistics` by their kind, in its order."""
     with float32_only(mel_BMT.device):
         mel_BMT = mel_BMT.float()
         mel_BMT = (mel_BMT - mel_BMT.amax(dim=(1, 2), keepdim=True)).clamp(min=-RANGE_DB)
@@ -67,21 +72,18 @@ def texture_statistics(mel_BMT: Tensor) -> Tensor:
         deviation_BGT = level_BGT - spectrum_BG[:, :, None]
         correlated_BGT = group_means(deviation_BGT, NUM_CORRELATED)
         power_BMT = torch.exp(LOG_POWER * mel_BMT)
-        return torch.cat(
-            [
-                spectrum_BG - spectrum_BG.mean(dim=1, keepdim=True),
-                _level_quantiles(deviation_BGT),
-                _correlations(correlated_BGT),
-                _modulations(deviation_BGT),
-                # Levels relative to the mean with those before and after.
-                _correlations(correlated_BGT.diff(n=2, dim=2) / 3),
-                _peaks(mel_BMT),
-                _movements(power_BMT),
-                _loudness(power_BMT),
-                ripple_statistics(mel_BMT),
-            ],
-            dim=1,
-        )
+        return {
+            "spectrum": spectrum_BG - spectrum_BG.mean(dim=1, keepdim=True),
+            "level quantiles": _level_quantiles(deviation_BGT),
+            "correlations": _correlations(correlated_BGT),
+            "modulations": _modulations(deviation_BGT),
+            # Levels relative to the mean with those before and after.
+            "fast correlations": _correlations(correlated_BGT.diff(n=2, dim=2) / 3),
+            "peaks": _peaks(mel_BMT),
+            "movements": _movements(power_BMT),
+            "loudness": _loudness(power_BMT),
+            "ripples": ripple_statistics(mel_BMT),
+        }
 
 
 def _level_quantiles(deviation_BGT: Tensor) -> Tensor:
