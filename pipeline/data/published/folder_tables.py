@@ -18,7 +18,13 @@ from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_folder import SplitFolder
 from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
-from pipeline.data.sources.table_columns import LABEL_COLUMNS, Columns, labeled_columns, path_column
+from pipeline.data.sources.table_columns import (
+    LABEL_COLUMNS,
+    Columns,
+    SeveralLabelColumnsError,
+    labeled_columns,
+    path_column,
+)
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
 from pipeline.io.storage import to_path
@@ -144,6 +150,8 @@ def _check_labels(path: Path, label_column: str | None) -> None:
     with open_labeled_table(path, "--data", label_column) as table:
         try:
             labeled_columns(table, label_column)
+        except SeveralLabelColumnsError:
+            raise
         except UserError as error:
             if label_column is not None:
                 raise

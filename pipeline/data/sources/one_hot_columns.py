@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from pipeline.data.sources.table_columns import (
     PATH_COLUMNS,
     RECORDING_COLUMNS,
     SPLIT_COLUMNS,
+    SUBJECT_COLUMNS,
     plain_name,
 )
 from pipeline.io.errors import UserError
@@ -39,7 +41,7 @@ _KNOWN = frozenset(
         "low_freq_hz", "high_freq_hz", "low_f", "high_f",
     )
 )  # fmt: skip
-_LABELS = frozenset((*EVENT_LABEL_COLUMNS, *LABEL_LIST_COLUMNS))
+_LABELS = frozenset((*EVENT_LABEL_COLUMNS, *LABEL_LIST_COLUMNS, *itertools.chain(*SUBJECT_COLUMNS)))
 # Words in names of columns of 0 and 1 that say something else about a clip than which classes it has.
 _OTHER_WORDS = frozenset(
     "is has in valid validated verified manually checked reviewed confirmed curated annotated labeled "

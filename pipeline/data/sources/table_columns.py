@@ -24,12 +24,23 @@ PATH_COLUMNS = (
     "clip clip_name clip_id recording_id id"
 ).split()
 LABEL_COLUMNS = "label primary_label class category class_name label_name target scene_label".split()
+# What else columns of classes are named, by what the classes are: used if a table has those of one kind only,
+# as others may say something else about a clip. The first column of a kind is used.
+SUBJECT_COLUMNS = (
+    "species common_name scientific_name species_code ebird_code".split(),
+    "event_label sound_event event sound_type annotation".split(),
+    *(["emotion"], ["genre"], ["instrument"], ["keyword"], ["command"]),
+)
 # Columns of all classes, or of those in addition to the first one: lists of names in one text.
 LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
 # Columns that name the recording a clip was cut from, also in ESC-50 (`src_file`) and UrbanSound8K (`fsID`).
 RECORDING_COLUMNS = ("group", "src_file", "fsid")
 ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
+
+
+class SeveralLabelColumnsError(UserError):
+    """Several columns can be that of the classes."""
 
 
 class TimeColumns(NamedTuple):
@@ -92,12 +103,13 @@ def labeled_columns(
 
     Args:
         table: the open table.
-        label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`).
+        label_column: name of the column of the classes (default: the first of `LABEL_COLUMNS`, else that of
+            `SUBJECT_COLUMNS`).
         other_columns: positions of paths and classes if the table has no column of the usual names.
         times: columns of start and end of events.
 
     Raises:
-        UserError: no column of paths or classes.
+        UserError: no column of paths or classes, or several that can be that of the classes.
     """
     names = _column_names(table)
     found = _first(names, PATH_COLUMNS), _first(names, LABEL_COLUMNS)
@@ -110,6 +122,8 @@ def labeled_columns(
         label = chosen_label_column(table, label_column)
     elif label is None:
         label = _first(names, LABEL_LIST_COLUMNS)
+    if label is None:
+        label = _subject_column(table, names)
     if path is None or label is None:
         missing = "path" if path is None else "label"
         form = "path,label[,fold][,group]" if times is None else "path,start,end,label"
@@ -134,6 +148,21 @@ def labeled_columns(
         label_is_list=names[label] in LABEL_LIST_COLUMNS,
         more_labels=_first(names, MORE_LABEL_COLUMNS),
     )
+
+
+def _subject_column(table: Table, names: Sequence[str]) -> int | None:
+    """Return the column of classes by one of `SUBJECT_COLUMNS`; None without any.
+
+    Raises:
+        SeveralLabelColumnsError: there are columns of several kinds.
+    """
+    found = [position for kind in SUBJECT_COLUMNS if (position := _first(names, kind)) is not None]
+    if len(found) > 1:
+        raise SeveralLabelColumnsError(
+            f"{table.name}: {shown_list([table.header[position] for position in found])} can be the classes; "
+            "name the column by --label-column"
+        )
+    return found[0] if found else None
 
 
 def _split_candidates(table: OneHotTable, names: Sequence[str]) -> list[int]:

@@ -215,6 +215,9 @@ def test_ambiguous_layouts_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"name it by --label-column; its columns are 'fname', 'kind'"):
         read_manifest(unnamed)
     assert labels(read_manifest(unnamed, ManifestConfig(label_column="kind"))) == {"a.wav": "x", "b.wav": "y"}
+    (unnamed / "x.csv").write_text("fname,genre,instrument\na.wav,x,y\nb.wav,y,x\n")
+    with pytest.raises(UserError, match=r"'genre', 'instrument' can be the classes"):
+        read_manifest(unnamed)
 
 
 FSD50K_DEV = """fname,labels,mids,split

@@ -541,6 +541,9 @@ def test_missing_column_of_classes_is_one_line(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(UserError, match=rf"^--data {path}: no column 'kind', as --label-column requests"):
         read(tmp_path, label_column="kind")
+    write_parquet(path, [row | {"genre": "jazz", "instrument": "piano"} for row in rows])
+    with pytest.raises(UserError, match=r"'genre', 'instrument' can be the classes"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("settings", [{"annotations": "auto", "window": 1.0}, {"birdnet_folders": True}])

@@ -101,6 +101,8 @@ def test_folds_may_be_written_as_folders_are_named(form: str, tmp_path: Path):
         "audio_filename,label",
         "mp3_path,label",
         "filename,scene_label",  # DCASE
+        "filename,species",
+        "path,emotion",
     ],
 )
 def test_common_column_names_are_accepted(header: str, tmp_path: Path):
@@ -118,6 +120,21 @@ def test_path_is_used_rather_than_number_of_clip(tmp_path: Path):
 def test_species_is_label_rather_than_group_of_species(tmp_path: Path):
     manifest = read_csv(tmp_path, "primary_label,class_name,filename\nasbfly,Aves,1.wav\n007,Insecta,2.wav\n")
     assert manifest.clips["label"].tolist() == ["asbfly", "007"]
+
+
+def test_species_is_label_rather_than_its_code(tmp_path: Path):
+    manifest = read_csv(
+        tmp_path, "path,species_code,common_name\n1.wav,eurbla,Blackbird\n2.wav,eurrob,Robin\n"
+    )
+    assert manifest.clips["label"].tolist() == ["Blackbird", "Robin"]
+
+
+def test_column_of_what_several_may_be_is_asked_for(tmp_path: Path):
+    text = "path,genre,instrument\n1.wav,jazz,piano\n2.wav,rock,guitar\n"
+    with pytest.raises(UserError, match=r"'genre', 'instrument' can be the classes; .*--label-column"):
+        read_csv(tmp_path, text)
+    labeled = read_csv(tmp_path, text.replace("genre", "label"))
+    assert labeled.clips["label"].tolist() == ["jazz", "rock"]
 
 
 def test_missing_fold_and_group_of_pandas_are_none(tmp_path: Path):
