@@ -90,7 +90,7 @@ def _search(config: SearchConfig) -> dict[str, Any]:
             "resuming: %d complete, %d in progress, %d remaining",
             completed,
             len(known) - completed,
-            config.trials - len(known),
+            max(config.trials - len(known), 0),
         )
     keys = ", ".join(spec.space.dimensions)
     can_grow = config.wait_for_nodes and plan.max_concurrent > plan.concurrent_trials

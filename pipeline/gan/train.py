@@ -17,7 +17,10 @@ from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.loop import train_loop
 from pipeline.gan.report_inputs import write_run_report
 from pipeline.gan.selection_clips import MIN_CLIPS
-from pipeline.gan.train_reference_classifier import train_selection_classifier
+from pipeline.gan.train_reference_classifier import (
+    delete_selection_classifier_of_other_clips,
+    train_selection_classifier,
+)
 from pipeline.gan.variety import variety_warnings
 from pipeline.io.console import duration, logger
 from pipeline.io.text import plural
@@ -57,6 +60,8 @@ def _train(config: TrainGanConfig) -> dict[str, Any]:
     check_clips(config)
     if config.select_best:
         train_selection_classifier(config)
+    else:  # else `generate --min-confidence` would use it
+        delete_selection_classifier_of_other_clips(config)
     if epochs := len(run.read_history()):
         logger.info("resuming from epoch %d", epochs)
     result = fit(partial(train_loop, owner=run.acquire()), config, config.subset(ResourceConfig), config.run)

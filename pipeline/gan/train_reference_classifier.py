@@ -108,8 +108,8 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
     Raises:
         UserError: as `train-classifier` does.
     """
+    delete_selection_classifier_of_other_clips(config)
     classifier_config = reference_classifier_config(config, "selection")
-    _drop_classifier_of_other_clips(classifier_config)
     if load_reference_classifier(config.run, "selection") is not None or begin_run(classifier_config):
         return
     if config.data_placement == "partitioned" and config.workers > 1:
@@ -126,24 +126,25 @@ def train_selection_classifier(config: TrainGanConfig) -> None:
     )
 
 
-def _drop_classifier_of_other_clips(config: TrainClassifierConfig) -> None:
-    """Delete a reference classifier of another dataset or split: it may have been trained on held-out clips.
+def delete_selection_classifier_of_other_clips(config: TrainGanConfig) -> None:
+    """Delete a selection classifier of another dataset or split: it may have been trained on held-out clips.
 
     A run that fails before its first epoch leaves it, and may be run again with other settings.
 
     Raises:
         UserError: a damaged record, or the folder cannot be deleted.
     """
-    recorded = RunFolder(config.run).read_config(("config",))
+    wanted = reference_classifier_config(config, "selection")
+    recorded = RunFolder(wanted.run).read_config(("config",))
     if recorded is None:
         return
-    settings = with_missing(recorded["config"], config.default_settings())
-    split = {name: value for name, value in config.to_dict().items() if name in SPLIT_SETTINGS}
-    if not diff_settings(settings, split, "") and identify(config.shards).is_recorded(recorded):
+    settings = with_missing(recorded["config"], wanted.default_settings())
+    split = {name: value for name, value in wanted.to_dict().items() if name in SPLIT_SETTINGS}
+    if not diff_settings(settings, split, "") and identify(wanted.shards).is_recorded(recorded):
         return
-    logger.info("the selection classifier in %s is of other clips, and is trained again", config.run)
-    with report_os_errors("deleting", config.run):
-        remove_tree(config.run)
+    logger.info("deleting the selection classifier in %s, as it was trained on other clips", wanted.run)
+    with report_os_errors("deleting", wanted.run):
+        remove_tree(wanted.run)
 
 
 def _train_partitioned(config: TrainGanConfig, classifier_config: TrainClassifierConfig) -> None:

@@ -55,7 +55,7 @@ class TrialSpec:
         try:
             config = self.base.with_overrides(dict(params)).model_copy(update={"run": folder})
         except ConfigError as error:
-            raise UserError(f"trial {number}: {error}") from None
+            raise UserError(str(error)) from None
         if self.inner_folds == 1:
             return [config]
         return [

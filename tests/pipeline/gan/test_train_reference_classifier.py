@@ -13,7 +13,10 @@ from pipeline.data.split import split_rows
 from pipeline.data.split_record import read_split_record, trained_clips
 from pipeline.gan import train_reference_classifier
 from pipeline.gan.config import TrainGanConfig
-from pipeline.gan.train_reference_classifier import train_selection_classifier
+from pipeline.gan.train_reference_classifier import (
+    delete_selection_classifier_of_other_clips,
+    train_selection_classifier,
+)
 from pipeline.training.run_folder import RunFolder
 from tests.helpers.sounds import gan_config, write_shards
 
@@ -57,6 +60,16 @@ def test_classifier_of_another_split_is_trained_again(
     assert classifier_clips(config) != training_clips(config)
     train_selection_classifier(config)
     assert classifier_clips(config) == training_clips(config)
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_run_without_selection_keeps_no_classifier_of_another_split(
+    shards: Path, tmp_path: Path, fold: int
+) -> None:
+    """Otherwise `generate --min-confidence` would choose clips by it."""
+    train_selection_classifier(gan_config(shards, tmp_path, select_best=True, fold=1))
+    delete_selection_classifier_of_other_clips(gan_config(shards, tmp_path, select_best=False, fold=fold))
+    assert (tmp_path / "reference_classifiers/selection").exists() == (fold == 1)
 
 
 def test_classifier_of_another_dataset_is_trained_again(shards: Path, tmp_path: Path) -> None:
