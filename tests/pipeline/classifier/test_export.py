@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -53,10 +55,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_random_classifier(tmp_path_factory.mktemp("random") / "run", FEATURES)
 
 
+class Exported(NamedTuple):
+    """An exported file, and what the export printed."""
+
+    path: Path
+    printed: str
+
+
+def export_with_embeddings(run: Path, out: Path) -> Exported:
+    with redirect_stdout(StringIO()) as printed:
+        export(run, out, embeddings=True, max_seconds=30)
+    return Exported(out, printed.getvalue())
+
+
 @pytest.fixture(scope="module")
-def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an ONNX file of the run."""
-    return export(run, tmp_path_factory.mktemp("exported") / "model.onnx")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return an ONNX file of the run, with embeddings: its export takes long, so there is only one."""
+    return export_with_embeddings(run, tmp_path_factory.mktemp("exported") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def model(exported: Exported) -> Path:
+    return exported.path
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +121,12 @@ def test_onnx_model_predicts_odd_audio_as_melray(
 
 @pytest.mark.parametrize("ending", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_embeddings_are_a_second_output(
-    run: Path, odd_audio: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+    run: Path, odd_audio: Path, tmp_path: Path, exported: Exported, ending: str
 ) -> None:
-    content = export(run, tmp_path / f"model.{ending}", embeddings=True, max_seconds=30).read_bytes()
-    assert re.search(r"melray predict`: probabilities .*e-.*, embeddings .*e-", capsys.readouterr().out)
+    path, printed = exported if ending == "onnx" else export_with_embeddings(run, tmp_path / "model.pt2")
+    assert re.search(r"melray predict`: probabilities .*e-.*, embeddings .*e-", printed)
     classifier = SoundClassifier(run, device="cpu")
-    model = run_onnx(content) if ending == "onnx" else run_program(content)
+    model = (run_onnx if ending == "onnx" else run_program)(path.read_bytes())
     for path in sorted(odd_audio.iterdir()):
         samples = decode(path, RATE)
         probabilities, embeddings = model.outputs(samples[None])
@@ -180,7 +200,8 @@ def test_onnx_file_states_how_to_use_it(run: Path, model: Path) -> None:
     assert json.loads(metadata["multi_label"]) is False and json.loads(metadata["thresholds"]) is None
     assert metadata["melray_version"] and metadata["format_version"] == "1"
     assert [value.shape for value in session.get_inputs()] == [["batch", "num_samples"]]
-    assert [value.shape for value in session.get_outputs()] == [["batch", 4]]
+    embedding_dim = int(metadata["embedding_dim"])
+    assert [value.shape for value in session.get_outputs()] == [["batch", 4], ["batch", embedding_dim]]
     # What ONNX Runtime 1.17 reads, and no data outside of the file.
     content = onnx.load(model, load_external_data=False)
     assert content.ir_version <= 9 and [(i.domain, i.version <= 20) for i in content.opset_import] == [

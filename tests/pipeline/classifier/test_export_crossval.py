@@ -80,7 +80,9 @@ def test_onnx_model_of_crossval_predicts_as_melray(
     for path, probabilities in expected.items():
         (actual,) = session(decode(path, RATE)[None])
         np.testing.assert_allclose(actual, probabilities, atol=TOLERANCE, err_msg=path.name)
-    metadata = onnxruntime.InferenceSession(model).get_modelmeta().custom_metadata_map
+    file = onnxruntime.InferenceSession(model)
+    assert [value.shape for value in file.get_outputs()] == [["batch", 3]]
+    metadata = file.get_modelmeta().custom_metadata_map
     assert metadata["models"] == "2" and metadata["run_digest"] == predictor_digest(run)
     assert json.loads(metadata["class_names"]) == ["tone 0", "tone 1", "tone 2"]
 
