@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ def cached_tensor(make: Callable[..., Tensor], *args: Hashable) -> Tensor:
     return make(*args) if torch.compiler.is_compiling() else _cached(make, *args)
 
 
-@lru_cache(maxsize=64)
+# None is ever dropped: CUDA graphs have their addresses. A process has one for each size of its spectrograms.
+@cache
 def _cached(make: Callable[..., Tensor], *args: Hashable) -> Tensor:
     # Validation comes with inference mode, whose tensors are of no use to a later training step.
     with torch.inference_mode(False):
