@@ -117,6 +117,19 @@ def octave_slices(num_frequencies: int, count: int, width: float) -> list[slice]
     return [slice(low, high) for high, low in pairwise([*edges, 0])]
 
 
+def octave_means_matrix(num_frequencies: int, count: int, width: float, device: torch.device) -> Tensor:
+    """Return the matrix whose product with frequencies are the means of octaves, 0 of one without any.
+
+    Octaves are those of `octave_slices` `[shape=(num_frequencies, count)]`.
+    """
+    frequency_F = torch.arange(num_frequencies, device=device)
+    columns = [
+        ((frequency_F >= octave.start) & (frequency_F < octave.stop)) / max(octave.stop - octave.start, 1)
+        for octave in octave_slices(num_frequencies, count, width)
+    ]
+    return torch.stack(columns, dim=1)
+
+
 def _segments(level_BMT: Tensor) -> Tensor:
     """Return segments that overlap by half `[shape=(B, M, S, N)]`; one of a clip that is not too long."""
     num_frames = level_BMT.shape[2]
@@ -138,5 +151,12 @@ def group_means(value_BMX: Tensor, num_groups: int) -> Tensor:
     Returns:
         `[shape=(B, min(num_groups, n_mels), X)]`.
     """
-    parts = value_BMX.tensor_split(min(num_groups, value_BMX.shape[1]), dim=1)
-    return torch.stack([part.mean(dim=1) for part in parts], dim=1)
+    num_bands = value_BMX.shape[1]
+    width, num_wider = divmod(num_bands, min(num_groups, num_bands))
+    # The first groups have one band more than the others.
+    border = num_wider * (width + 1)
+    means_BGX = value_BMX[:, border:].unflatten(1, (-1, width)).mean(dim=2)
+    if num_wider == 0:
+        return means_BGX
+    wider_BGX = value_BMX[:, :border].unflatten(1, (-1, width + 1)).mean(dim=2)
+    return torch.cat([wider_BGX, means_BGX], dim=1)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.modulation import group_means, modulation_spectrum, octave_slices
+from models.cached_tensors import cached_tensor
+from models.modulation import group_means, modulation_spectrum, octave_means_matrix, octave_slices
 from models.precision import float32_only
 from models.spectrotemporal import ripple_statistics
 
@@ -113,20 +114,27 @@ def _correlations(deviation_BGT: Tensor) -> Tensor:
     variance_BG = deviation_BGT.square().mean(dim=2)
     scaled_BGT = deviation_BGT / (variance_BG + MIN_DEVIATION_DB**2).sqrt()[:, :, None]
     correlation_BGG = scaled_BGT @ scaled_BGT.transpose(1, 2) / deviation_BGT.shape[2]
-    rows = [correlation_BGG[:, i, i + 1 :] for i in range(correlation_BGG.shape[1])]
-    return torch.cat(rows, dim=1)
+    pairs = cached_tensor(_pair_indices, deviation_BGT.shape[1], deviation_BGT.device)
+    return correlation_BGG.flatten(1).index_select(1, pairs)
+
+
+def _pair_indices(size: int, device: torch.device) -> Tensor:
+    """Return the positions of all pairs of different rows and columns in a symmetric matrix, flattened."""
+    row, column = torch.triu_indices(size, size, 1, device=device)
+    return size * row + column
 
 
 def _modulations(deviation_BGT: Tensor) -> Tensor:
     """Return the modulation spectrum in half octaves, and the height of its lines, of groups of bands."""
     # In units of 10 dB, the order of the standard deviation of a band.
     log_power_BGF = modulation_spectrum(deviation_BGT / 10, NUM_MODULATED)
-    none_BG = torch.zeros_like(log_power_BGF[:, :, 0])
     num_frequencies = log_power_BGF.shape[2]
-    values = []
-    for part in octave_slices(num_frequencies, *LEVEL_OCTAVES):
-        power_BGF = log_power_BGF[:, :, part].exp()
-        values.append(power_BGF.mean(dim=2).log() if power_BGF.shape[2] else none_BG)
+    octaves_FO = cached_tensor(octave_means_matrix, num_frequencies, *LEVEL_OCTAVES, deviation_BGT.device)
+    power_BGO = log_power_BGF.exp() @ octaves_FO
+    # Octaves without a frequency have no power, and a level of 0.
+    level_BGO = torch.where(power_BGO > 0, power_BGO, 1.0).log()
+    values = [level_BGO.transpose(1, 2).flatten(1)]
+    none_BG = torch.zeros_like(log_power_BGF[:, :, 0])
     for part in octave_slices(num_frequencies, *LINE_OCTAVES):
         part_BGF = log_power_BGF[:, :, part]
         values.append(part_BGF.amax(dim=2) - part_BGF.mean(dim=2) if part_BGF.shape[2] else none_BG)

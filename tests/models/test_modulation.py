@@ -13,7 +13,9 @@ from models.classifier import Classifier
 from models.modulation import (
     MAX_FRAMES,
     MIN_POWER,
+    group_means,
     modulation_spectrum,
+    octave_means_matrix,
     octave_slices,
 )
 from models.settings import ClassifierConfig
@@ -110,3 +112,21 @@ def test_octaves_divide_all_frequencies(num_frequencies: int, count: int, width:
     assert sorted(index for part in parts for index in part) == list(range(num_frequencies))
     highest = [index + 1 for index in parts[0]]
     assert all(2**width * frequency > num_frequencies for frequency in highest)
+
+
+@pytest.mark.parametrize("num_frequencies", [0, 1, 5, 32, 108])
+@pytest.mark.parametrize("width", [0.5, 1.0])
+def test_octave_means_are_means(num_frequencies: int, width: float) -> None:
+    values = torch.arange(num_frequencies).float() ** 2
+    means = values @ octave_means_matrix(num_frequencies, 7, width, torch.device("cpu"))
+    slices = octave_slices(num_frequencies, 7, width)
+    expected = [values[part].mean().item() if len(values[part]) else 0.0 for part in slices]
+    assert means.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("num_bands", "num_groups"), [(128, 40), (40, 40), (7, 3), (2, 8), (1, 1)])
+def test_group_means_are_means_of_equal_parts(num_bands: int, num_groups: int) -> None:
+    value_BMX = noise(2, num_bands, 5)
+    parts = np.array_split(value_BMX.numpy(), min(num_groups, num_bands), axis=1)
+    expected = np.stack([part.mean(axis=1) for part in parts], axis=1)
+    np.testing.assert_allclose(group_means(value_BMX, num_groups).numpy(), expected, atol=1e-6)

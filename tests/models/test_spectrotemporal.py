@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 
 from models.modulation import MAX_FRAMES, octave_slices
-from models.spectrotemporal import (
-    DENSITY_OCTAVES,
-    RATE_OCTAVES,
-    octave_means_matrix,
-    ripple_statistics,
-)
+from models.spectrotemporal import DENSITY_OCTAVES, RATE_OCTAVES, ripple_statistics
 from tests.helpers.spectrograms import levels
 
 UP, DOWN = 0, 1
@@ -97,12 +92,3 @@ def test_long_clips_have_the_mean_of_their_segments() -> None:
     torch.testing.assert_close(
         ripple_statistics(long_BMT), ripple_statistics(long_BMT[:, :, :MAX_FRAMES]), rtol=1e-4, atol=1e-3
     )
-
-
-@pytest.mark.parametrize("num_frequencies", [0, 1, 5, 32, 108])
-def test_octave_means_are_means(num_frequencies: int) -> None:
-    values = torch.arange(num_frequencies).float() ** 2
-    means = values @ octave_means_matrix(num_frequencies, 7, torch.device("cpu"))
-    slices = octave_slices(num_frequencies, 7, 1.0)
-    expected = [values[part].mean().item() if len(values[part]) else 0.0 for part in slices]
-    assert means.tolist() == pytest.approx(expected)
