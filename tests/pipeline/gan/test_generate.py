@@ -29,6 +29,7 @@ from pipeline.data.split import split_rows
 from pipeline.distributed.batch_job import StageBuilder, UnitResult, run_in_process
 from pipeline.distributed.work_unit import WorkUnit
 from pipeline.extract import extract
+from pipeline.gan import generate as generation
 from pipeline.gan.clip_generator import ClipWriter
 from pipeline.gan.generate import GenerateConfig, generate
 from pipeline.gan.loop import train_loop
@@ -428,17 +429,18 @@ class TestExistingOutput:
 
             with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 patch.setattr(ClipWriter, "__call__", write)
-                generate_clips(gan, tmp_path, count=20, as_shards=as_shards, **settings)
+                generate_clips(gan, tmp_path, count=3, as_shards=as_shards, **settings)
 
+        monkeypatch.setattr(generation, "CLIPS_PER_UNIT", 2)
         interrupted()
         interrupted(seed=7, overwrite=True)
-        table = generate_clips(gan, tmp_path, count=20, as_shards=as_shards, overwrite=True)
-        assert len(table) == 60
+        table = generate_clips(gan, tmp_path, count=3, as_shards=as_shards, overwrite=True)
+        assert len(table) == 9
         if as_shards:
-            assert len(open_dataset(tmp_path).table) == 60
+            assert len(open_dataset(tmp_path).table) == 9
         else:
             assert all((tmp_path / name).is_file() for name in table["file"])
-            assert len(list(tmp_path.rglob("*.wav"))) == 60
+            assert len(list(tmp_path.rglob("*.wav"))) == 9
 
     def test_same_job_runs_again_without_overwrite(self, gan: Path, tmp_path: Path) -> None:
         generate_clips(gan, tmp_path, as_shards=True)
