@@ -40,6 +40,7 @@ def score_run(run: Path) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--result", default="texture_events", help="name of the result file")
     options = parser.parse_args()
     runs = {run.name: score_run(run) for run in options.runs}
     result: dict[str, Any] = {"mean": {}, "runs": runs}
@@ -47,7 +48,7 @@ def main() -> None:
         scores = [run[weight] for run in runs.values()]
         result["mean"][weight] = {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
         print(f"{weight}: {result['mean'][weight]}")
-    save_result("texture_events", result)
+    save_result(options.result, result)
 
 
 if __name__ == "__main__":
