@@ -41,7 +41,9 @@ _KNOWN = frozenset(
         "low_freq_hz", "high_freq_hz", "low_f", "high_f",
     )
 )  # fmt: skip
-_LABELS = frozenset((*EVENT_LABEL_COLUMNS, *LABEL_LIST_COLUMNS, *itertools.chain(*SUBJECT_COLUMNS)))
+_LABELS = frozenset((*EVENT_LABEL_COLUMNS, *LABEL_LIST_COLUMNS))
+# Columns of classes by their names, but of one class, such as `instrument`, if they have nothing but 0 and 1.
+_SUBJECTS = frozenset(itertools.chain(*SUBJECT_COLUMNS))
 # Words in names of columns of 0 and 1 that say something else about a clip than which classes it has.
 _OTHER_WORDS = frozenset(
     "is has in valid validated verified manually checked reviewed confirmed curated annotated labeled "
@@ -75,7 +77,7 @@ def with_one_hot_columns(
     """Return a table in which one column stands for those of its classes, and one for those of its splits.
 
     Columns of classes are all columns of which nothing else is known, if there are at least two, all have
-    nothing but 0 and 1, and no column has a usual name of classes; or those that `label_column` names,
+    nothing but 0 and 1, and no other column has the classes by its name; or those that `label_column` names,
     separated by commas. Without such columns the table has those that it had.
 
     Args:
@@ -94,7 +96,7 @@ def with_one_hot_columns(
         return OneHotTable(table, named)
     values = _read(rows, table.header, unknown, splits)
     classes = named or tuple(position for position in unknown if position not in values.splits)
-    if not named and not _are_classes(table, classes, values):
+    if not named and (_has_label(table, classes, values) or not _are_classes(table, classes, values)):
         classes = ()
     return OneHotTable(table, classes, values.splits)
 
@@ -164,6 +166,12 @@ def _truth(values: Sequence[str], column: int) -> bool | str | None:
     """Return whether a value is true, `_MISSING` without a value, or None if it is neither true nor false."""
     value = row_value(values, column)
     return _MISSING if value.lower() in MISSING_VALUES else truth_of(value)
+
+
+def _has_label(table: Table, columns: Sequence[int], values: _Values) -> bool:
+    """Return whether one of some columns has the classes, by its name and its values."""
+    names = plain_names(table)
+    return any(names[position] in _SUBJECTS and position not in values.flags for position in columns)
 
 
 def _are_classes(table: Table, columns: Sequence[int], values: _Values) -> bool:

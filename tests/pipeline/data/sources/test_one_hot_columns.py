@@ -194,3 +194,14 @@ def test_column_that_may_be_a_split_or_a_class_is_asked_for(column: str, tmp_pat
             read(tmp_path, text, multi_label=multi_label)
     named = read(tmp_path, text, label_column=f"bus,car,{column}")
     assert labels(named) == {"1.wav": "bus", "2.wav": column}
+
+
+def test_column_of_0_and_1_is_a_class_whatever_its_name(tmp_path: Path):
+    """`instrument` has the classes in other tables, and may be one class among others."""
+    text = "path,speech,instrument,genre\n1.wav,1,0,0\n2.wav,0,1,0\n3.wav,0,0,1\n"
+    assert labels(read(tmp_path, text)) == {"1.wav": "speech", "2.wav": "instrument", "3.wav": "genre"}
+
+
+def test_column_of_classes_is_read_next_to_columns_of_0_and_1(tmp_path: Path):
+    text = "path,emotion,loud,indoors\n1.wav,joy,0,1\n2.wav,fear,1,0\n3.wav,joy,1,1\n"
+    assert labels(read(tmp_path, text)) == {"1.wav": "joy", "2.wav": "fear", "3.wav": "joy"}
