@@ -48,6 +48,10 @@ class Scored(NamedTuple):
         logits = torch.from_numpy(np.log(np.maximum(self.probabilities, 1e-30)))
         return Scored((logits / temperature).softmax(1).numpy(), self.labels)
 
+    def at_best_temperature(self) -> Scored:
+        """Return the clips at the temperature that is best for them."""
+        return self.scaled(self.temperature)
+
     @property
     def ece(self) -> float:
         """Expected calibration error."""

@@ -40,6 +40,10 @@ class Choice(NamedTuple):
     kinds: tuple[str, ...]
     width: float
 
+    def without_each_kind(self) -> dict[str, Choice]:
+        """Return the settings without one of the kinds, by the kind that is left out."""
+        return {kind: self._replace(kinds=tuple(k for k in self.kinds if k != kind)) for kind in self.kinds}
+
 
 class Data(NamedTuple):
     """Clips and their augmented copies, which are trained on but not scored."""
@@ -105,10 +109,15 @@ def _squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return distances
 
 
+def score(predictions: Sequence[Scored]) -> dict[str, float]:
+    """Return the accuracy of all clips, and their log loss at the temperature that is best for them."""
+    summary = Scored.join(predictions).at_best_temperature().summary()
+    return {key: summary[key] for key in ("accuracy", "log_loss")}
+
+
 def log_loss(machines: Sequence[Machine], choice: Choice) -> float:
-    """Return the log loss of all folds together, at the temperature that is best for them."""
-    clips = Scored.join([machine.predict(choice) for machine in machines])
-    return clips.scaled(clips.temperature).summary()["log_loss"]
+    """Return the log loss of the clips of all machines."""
+    return score([machine.predict(choice) for machine in machines])["log_loss"]
 
 
 def choose(machines: Sequence[Machine], kinds: Sequence[str]) -> Choice:
@@ -116,19 +125,11 @@ def choose(machines: Sequence[Machine], kinds: Sequence[str]) -> Choice:
     losses = {choice: log_loss(machines, choice) for choice in (Choice(tuple(kinds), w) for w in WIDTHS)}
     best = min(losses, key=lambda choice: losses[choice])
     while len(best.kinds) > 1:
-        fewer = [best._replace(kinds=tuple(k for k in best.kinds if k != kind)) for kind in best.kinds]
-        losses |= {choice: log_loss(machines, choice) for choice in fewer}
+        losses |= {choice: log_loss(machines, choice) for choice in best.without_each_kind().values()}
         if (next_best := min(losses, key=lambda choice: losses[choice])) == best:
             break
         best = next_best
     return best
-
-
-def score(predictions: Sequence[Scored]) -> dict[str, float]:
-    """Return the accuracy of all clips, and their log loss at the temperature that is best for them."""
-    clips = Scored.join(list(predictions))
-    summary = clips.scaled(clips.temperature).summary()
-    return {key: summary[key] for key in ("accuracy", "log_loss")}
 
 
 def choose_for_fold(data: Data, folds: Sequence[int], fold: int) -> Choice:
@@ -154,7 +155,7 @@ def main() -> None:
     best = choose(list(machines.values()), kinds)
     default = Choice(kinds, KERNEL_WIDTH)
     candidates = {"default": default} | {
-        f"without {kind}": default._replace(kinds=tuple(k for k in kinds if k != kind)) for kind in kinds
+        f"without {kind}": choice for kind, choice in default.without_each_kind().items()
     }
     save_result(
         options.result,

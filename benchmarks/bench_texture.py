@@ -122,15 +122,15 @@ def weighted_by_other_folds(
 ) -> dict[str, Any]:
     """Return the scores of folds, each with the weight and temperature that are best for all others."""
     mixed = {weight: mix(first, second, labels, weight) for weight in WEIGHTS}
+    scaled = {weight: calibrated(parts) for weight, parts in mixed.items()}
     weights, folds = [], []
     for fold in range(len(labels)):
-        losses, scaled = {}, {}
-        for weight, parts in mixed.items():
-            others = Scored.join(parts[:fold] + parts[fold + 1 :])
-            losses[weight] = others.scaled(others.temperature).summary()["log_loss"]
-            scaled[weight] = parts[fold].scaled(others.temperature)
+        losses = {
+            weight: Scored.join(parts[:fold] + parts[fold + 1 :]).at_best_temperature().summary()["log_loss"]
+            for weight, parts in mixed.items()
+        }
         weights.append(min(losses, key=lambda weight: losses[weight]))
-        folds.append(scaled[weights[-1]])
+        folds.append(scaled[weights[-1]][fold])
     accuracies = [fold.summary()["accuracy"] for fold in folds]
     return {
         "weights": weights,

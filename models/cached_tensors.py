@@ -15,7 +15,7 @@ def cached_tensor(make: Callable[..., Tensor], *args: Hashable) -> Tensor:
     return make(*args) if torch.compiler.is_compiling() else _cached(make, *args)
 
 
-# None is ever dropped: CUDA graphs have their addresses. A process has one for each size of its spectrograms.
+# No tensor is ever dropped, as CUDA graphs have their addresses. There are few, for each size of spectrogram.
 @cache
 def _cached(make: Callable[..., Tensor], *args: Hashable) -> Tensor:
     # Validation comes with inference mode, whose tensors are of no use to a later training step.

@@ -27,9 +27,13 @@ LABEL_COLUMNS = "label primary_label class category class_name label_name target
 # What else columns of classes are named, by what the classes are: used if a table has those of one kind only,
 # as others may say something else about a clip. The first column of a kind is used.
 SUBJECT_COLUMNS = (
-    "species common_name scientific_name species_code ebird_code".split(),
-    "event_label sound_event event sound_type annotation".split(),
-    *(["emotion"], ["genre"], ["instrument"], ["keyword"], ["command"]),
+    ("species", "common_name", "scientific_name", "species_code", "ebird_code"),
+    ("event_label", "sound_event", "event", "sound_type", "annotation"),
+    ("emotion",),
+    ("genre",),
+    ("instrument",),
+    ("keyword",),
+    ("command",),
 )
 # Columns of all classes, or of those in addition to the first one: lists of names in one text.
 LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
