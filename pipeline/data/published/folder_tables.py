@@ -21,7 +21,7 @@ from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,
-    SeveralLabelColumnsError,
+    NoLabelColumnError,
     labeled_columns,
     path_column,
 )
@@ -150,11 +150,7 @@ def _check_labels(path: Path, label_column: str | None) -> None:
     with open_labeled_table(path, "--data", label_column) as table:
         try:
             labeled_columns(table, label_column)
-        except SeveralLabelColumnsError:
-            raise
-        except UserError as error:
-            if label_column is not None:
-                raise
+        except NoLabelColumnError as error:
             raise UserError(
                 f"{table.name}: lists the audio files, but no column has a usual name of classes "
                 f"({', '.join(LABEL_COLUMNS)}): name it by --label-column; its columns are "

@@ -23,7 +23,7 @@ from pipeline.data.sources.split_values import may_be_split
 from pipeline.data.sources.table_columns import (
     LABEL_COLUMNS,
     Columns,
-    SeveralLabelColumnsError,
+    NoLabelColumnError,
     labeled_columns,
     path_column,
 )
@@ -104,11 +104,7 @@ def _columns(table: ParquetTable, labels: LabelConfig) -> tuple[OneHotTable, Col
     one_hot = with_one_hot_columns(table, labels.label_column, table.rows(), only is None)
     try:
         return one_hot, labeled_columns(one_hot, labels.label_column, (0, only))
-    except SeveralLabelColumnsError:
-        raise
-    except UserError as error:
-        if labels.label_column is not None:
-            raise
+    except NoLabelColumnError as error:
         raise UserError(
             f"{table.name}: no column has a usual name of classes ({', '.join(LABEL_COLUMNS)}): name it "
             f"by --label-column; its columns are {', '.join(map(shown, table.header[:20]))}"

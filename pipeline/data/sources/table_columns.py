@@ -43,8 +43,8 @@ ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
 
-class SeveralLabelColumnsError(UserError):
-    """Several columns can be that of the classes."""
+class NoLabelColumnError(UserError):
+    """No column has a usual name of classes."""
 
 
 class TimeColumns(NamedTuple):
@@ -113,7 +113,8 @@ def labeled_columns(
         times: columns of start and end of events.
 
     Raises:
-        UserError: no column of paths or classes, or several that can be that of the classes.
+        NoLabelColumnError: no column of classes.
+        UserError: no column of paths, or several that can be that of the classes.
     """
     names = _column_names(table)
     found = _first(names, PATH_COLUMNS), _first(names, LABEL_COLUMNS)
@@ -129,9 +130,9 @@ def labeled_columns(
     if label is None:
         label = _subject_column(table, names)
     if path is None or label is None:
-        missing = "path" if path is None else "label"
+        missing, error_type = ("path", UserError) if path is None else ("label", NoLabelColumnError)
         form = "path,label[,fold][,group]" if times is None else "path,start,end,label"
-        raise UserError(
+        raise error_type(
             f"{table.name}: no column '{missing}'; the first line must be {form}, "
             f"not {shown(','.join(table.header))}; "
             + (
@@ -158,11 +159,11 @@ def _subject_column(table: Table, names: Sequence[str]) -> int | None:
     """Return the column of classes by one of `SUBJECT_COLUMNS`; None without any.
 
     Raises:
-        SeveralLabelColumnsError: there are columns of several kinds.
+        UserError: there are columns of several kinds.
     """
     found = [position for kind in SUBJECT_COLUMNS if (position := _first(names, kind)) is not None]
     if len(found) > 1:
-        raise SeveralLabelColumnsError(
+        raise UserError(
             f"{table.name}: {shown_list([table.header[position] for position in found])} can be the classes; "
             "name the column by --label-column"
         )
