@@ -50,6 +50,7 @@ class Fold(NamedTuple):
 class HeldOut(NamedTuple):
     """Held-out clips of a run, and what each head of its model says of them."""
 
+    fold: int | None
     dataset: ShardDataset
     split: Split
     mel_BMT: Tensor
@@ -60,17 +61,17 @@ class HeldOut(NamedTuple):
 
 def score_held_out(run: Path) -> HeldOut:
     """Return the held-out clips of a run and the logits of its heads."""
-    _, dataset, split = load_run_data(run, TrainClassifierConfig, "")
+    config, dataset, split = load_run_data(run, TrainClassifierConfig, "")
     model = load_classifier(run).model
     mel_BMT = torch.from_numpy(np.stack([dataset.mels[row] for row in split.held_out])).float()
     with torch.inference_mode():
         logits_BHC = torch.cat([model(batch, separate_heads=True) for batch in mel_BMT.split(64)])
-    return HeldOut(dataset, split, mel_BMT, logits_BHC)
+    return HeldOut(config.fold, dataset, split, mel_BMT, logits_BHC)
 
 
 def predict_fold(run: Path) -> Fold:
     """Return what the heads of the model of a fold and an SVM predict for its held-out clips."""
-    dataset, split, mel_BMT, logits_BHC = score_held_out(run)
+    _, dataset, split, mel_BMT, logits_BHC = score_held_out(run)
     heads_BHC = logits_BHC.log_softmax(2).numpy()
     train_NK = np.concatenate([_statistics(dataset.mels[row][None]) for row in split.train])
     svm = make_pipeline(

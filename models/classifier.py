@@ -21,7 +21,7 @@ from models.norm import has_several_workers
 from models.pcen import PcenInput
 from models.repetition import repeat_short_clips
 from models.settings import ClassifierConfig
-from models.texture import TEXTURE_WEIGHT, TextureHead
+from models.texture import MULTI_LABEL_TEXTURE_WEIGHT, TEXTURE_WEIGHT, TextureHead
 
 # Of texture statistics that differ by less from their means, all in all, the difference is rounding.
 MIN_DEVIATIONS = 0.1
@@ -41,15 +41,23 @@ class Classifier(nn.Module):
     mel_mean_M: Tensor
     mel_std_M: Tensor
 
-    def __init__(self, config: ClassifierConfig, n_mels: int, num_classes: int):
+    def __init__(self, config: ClassifierConfig, n_mels: int, num_classes: int, multi_label: bool = False):
+        """Build a network with random weights.
+
+        Args:
+            config: settings of the network.
+            n_mels: mel bands of the spectrograms.
+            num_classes: C.
+            multi_label: whether each class has a probability of its own (sigmoid), rather than all of them
+                one distribution (softmax).
+        """
         super().__init__()
         self.config = config
         self.num_classes = num_classes
+        self.multi_label = multi_label
         self._frozen: list[nn.Module] = []
         # Divisor of the logits for calibrated probabilities.
         self.temperature = 1.0
-        # Whether each class has a probability of its own (sigmoid), rather than all of them one distribution.
-        self.multi_label = False
         self.register_buffer("mel_mean_M", torch.zeros(n_mels))
         self.register_buffer("mel_std_M", torch.ones(n_mels))
         self.pcen = PcenInput(n_mels, config.pcen_smoothing) if "pcen" in config.input else None
@@ -174,13 +182,13 @@ class Classifier(nn.Module):
         logits_BHC = torch.stack(logits, dim=1)
         return logits_BHC if separate_heads else self._mean_over_heads(logits)
 
-    @staticmethod
-    def _mean_over_heads(logits: Sequence[Tensor]) -> Tensor:
+    def _mean_over_heads(self, logits: Sequence[Tensor]) -> Tensor:
         """Return the weighted mean of the logits of the head on the embedding and that on texture, if any."""
         if len(logits) == 1:
             return logits[0]
         embedding_BC, texture_BC = logits
-        return (1 - TEXTURE_WEIGHT) * embedding_BC + TEXTURE_WEIGHT * texture_BC
+        weight = MULTI_LABEL_TEXTURE_WEIGHT if self.multi_label else TEXTURE_WEIGHT
+        return (1 - weight) * embedding_BC + weight * texture_BC
 
     def embed_and_classify(self, mel_BMT: Tensor, is_repeated: bool = False) -> tuple[Tensor, Tensor]:
         """Return clip embeddings, of length 1 `[shape=(B, embedding_dim)]`, and logits; arguments as `embed`.

@@ -20,6 +20,8 @@ MAX_DEVIATIONS = 5.0
 # Weight of the logits of this head in the mean over both heads. If each of them had a temperature of its own,
 # fitted on clips that were not trained on, its share would be about this.
 TEXTURE_WEIGHT = 2 / 3
+# The same for several classes per clip: statistics of sounds at the same time mix, shapes stay apart.
+MULTI_LABEL_TEXTURE_WEIGHT = 0.4
 # Random features, as a multiple of the size of the clip embedding: fewer the more classes there are, each of
 # which has a weight for every feature. Each counts the less the more there are: Adam's steps have the same
 # length for every weight, and so logits change by the same amount.

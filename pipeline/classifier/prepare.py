@@ -58,7 +58,9 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     sampled = statistics_rows(data.sampled(split.train))
     data.train_on(world, all_rows.train, sampled)
     torch.manual_seed(config.seed)
-    model = create_classifier(config.model, dataset.features.mel.n_mels, len(dataset.class_names))
+    model = create_classifier(
+        config.model, dataset.features.mel.n_mels, len(dataset.class_names), multi_label is not None
+    )
     _set_statistics(model, dataset.mels, sampled)
     if multi_label is not None:
         set_output_bias(model, multi_label.prior_C)

@@ -103,20 +103,24 @@ def load_classifier(run: Path, flag: str = "--run") -> SavedClassifier:
         UserError: no such run, no model in it yet, another kind of model, another format, or a damaged file.
     """
     tensors, metadata = _read(run, ClassifierMetadata, "train-classifier", load_tensors, flag)
-    model = create_classifier(metadata.model, metadata.features.mel.n_mels, len(metadata.class_names))
+    model = create_classifier(
+        metadata.model, metadata.features.mel.n_mels, len(metadata.class_names), metadata.multi_label
+    )
     _load_weights(model, tensors, run)
-    model.temperature, model.multi_label = metadata.temperature, metadata.multi_label
+    model.temperature = metadata.temperature
     return SavedClassifier(_for_inference(model), metadata)
 
 
-def create_classifier(config: ClassifierConfig, n_mels: int, num_classes: int) -> Classifier:
-    """Build a classifier with random weights.
+def create_classifier(
+    config: ClassifierConfig, n_mels: int, num_classes: int, multi_label: bool
+) -> Classifier:
+    """Build a classifier with random weights; arguments as `Classifier`.
 
     Raises:
         UserError: a network of timm that it cannot build.
     """
     try:
-        return Classifier(config, n_mels, num_classes)
+        return Classifier(config, n_mels, num_classes, multi_label)
     except ConfigError as error:
         raise UserError(str(error)) from None
 

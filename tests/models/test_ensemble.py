@@ -19,8 +19,8 @@ def make_members(multi_label: bool) -> list[Classifier]:
     members = []
     for seed, temperature in ((0, 0.5), (1, 1.0), (2, 0.02)):
         torch.manual_seed(seed)
-        member = Classifier(CONFIG, 16, 3).eval()
-        member.temperature, member.multi_label = temperature, multi_label
+        member = Classifier(CONFIG, 16, 3, multi_label).eval()
+        member.temperature = temperature
         members.append(member)
     return members
 

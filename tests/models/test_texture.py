@@ -41,11 +41,18 @@ def test_random_projections_move_with_the_network() -> None:
     assert all(values.is_meta for values in vars(head.features).values() if isinstance(values, Tensor))
 
 
-def test_logits_are_weighted_mean_of_heads() -> None:
-    model, mel_BMT = Classifier(SMALL, 16, 3).eval(), levels(4, 16, 50)
+@pytest.mark.parametrize(("multi_label", "weight"), [(False, 2 / 3), (True, 0.4)])
+def test_logits_are_weighted_mean_of_heads(multi_label: bool, weight: float) -> None:
+    model, mel_BMT = Classifier(SMALL, 16, 3, multi_label).eval(), levels(4, 16, 50)
     heads_BHC = model(mel_BMT, separate_heads=True)
-    torch.testing.assert_close(model(mel_BMT), (heads_BHC[:, 0] + 2 * heads_BHC[:, 1]) / 3)
+    expected_BC = (1 - weight) * heads_BHC[:, 0] + weight * heads_BHC[:, 1]
+    torch.testing.assert_close(model(mel_BMT), expected_BC)
+    torch.testing.assert_close(model.embed_and_classify(mel_BMT)[1], expected_BC)
     torch.testing.assert_close(heads_BHC[:, 0], model.head(model.embed(mel_BMT)))
+
+
+def test_single_head_has_no_texture() -> None:
+    mel_BMT = levels(4, 16, 50)
     single = Classifier(SMALL.model_copy(update={"texture": False}), 16, 3).eval()
     assert single(mel_BMT, separate_heads=True).shape == (4, 1, 3)
     assert not any(name.startswith("texture") for name in single.state_dict())

@@ -121,8 +121,8 @@ def test_each_row_is_predicted_once_for_any_temperature(shifts: int, multi_label
     dataset: Any = Rows.sample(100, multi_label)
     dataset.mels = np.random.default_rng(1).normal(-40, 10, (100, 16, 30)).astype(np.float32)
     torch.manual_seed(0)
-    model = Classifier(ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=8), 16, 2).eval()
-    model.multi_label = multi_label
+    config = ClassifierConfig(channels=(4, 8), convs_per_block=1, embedding_dim=8)
+    model = Classifier(config, 16, 2, multi_label).eval()
     saved = PredictorModel(model, stub_model(1, multi_label).metadata)
     expected = predict_probabilities(model, dataset.mels, shifts).astype(float)
     sizes: list[int] = []

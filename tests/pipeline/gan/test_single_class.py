@@ -65,7 +65,7 @@ def test_weights_are_random_and_statistics_those_of_the_clips(config: TrainGanCo
     classifier = get_reference_classifier(config, "selection")
     trained = dict(classifier.model.named_parameters())
     torch.manual_seed(config.seed)
-    random = create_classifier(classifier.metadata.model, SMALL_FEATURES.mel.n_mels, 1)
+    random = create_classifier(classifier.metadata.model, SMALL_FEATURES.mel.n_mels, 1, multi_label=False)
     assert all(torch.equal(value, trained[name]) for name, value in random.named_parameters())
     means = [value for name, value in classifier.model.named_buffers() if name.endswith("running_mean")]
     assert means and all(mean.abs().max() > 0.01 for mean in means)
