@@ -14,7 +14,9 @@ from cluster.serving.analysis import SoundSpectrograms, analyze
 from cluster.serving.decoders import Decoders
 from cluster.serving.messages import Classification, Rejection, Sound, WindowScores
 from pipeline.classifier.outputs import Outputs
-from pipeline.classifier.sound_classifier import CHUNK_WINDOWS, SoundClassifier, WindowProbabilities
+from pipeline.classifier.sound_classifier import SoundClassifier
+from pipeline.classifier.sound_results import WindowProbabilities
+from pipeline.classifier.windows.scan import CHUNK_WINDOWS
 from pipeline.data.loader import batch_slices
 from pipeline.distributed.devices import Device
 from pipeline.distributed.failures import WorkerLostError

@@ -109,6 +109,11 @@ def load_clip(
         samples = decode(data, config.mel.sample_rate, min_complete, on_warning)
     except AudioDecodeError as error:
         raise AudioDecodeError(_unsupported_reason(source, data) or str(error)) from None
+    return trim_ends(samples, config)
+
+
+def trim_ends(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    """Return samples without silence at their ends, if the settings say so `[shape=(num_samples,)]`."""
     return samples if config.trim_db is None else trim_silence(samples, config.trim_db)
 
 

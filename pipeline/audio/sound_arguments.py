@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeGuard, get_args, get_origin
 
 import numpy as np
 
+from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig
 from pipeline.io.arguments import check_number, shown_value
 from pipeline.io.storage import user_path
@@ -41,6 +44,23 @@ def check_source(source: Any) -> ClipSource:
     if isinstance(source, str) and "://" in source:
         user_path(source)
     return source
+
+
+@contextmanager
+def note_source(source: ClipSource) -> Iterator[None]:
+    """Add the path of an audio file to errors, which a traceback shows below their reason."""
+    try:
+        yield
+    except AudioDecodeError as error:
+        error.add_note(source_name(source))
+        raise
+
+
+def source_name(source: ClipSource) -> str:
+    """Return the path of an audio file, or of content without one the number of its bytes."""
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    return source if isinstance(source, str) else str(getattr(source, "path", source))
 
 
 def refuse_rate(sample_rate: Any) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
-from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.feature_defaults import ClipFormat, resolve_features
 from pipeline.audio.feature_settings import FeatureSettings
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip
@@ -20,9 +17,12 @@ from pipeline.audio.sound_arguments import (
     check_samples,
     check_source,
     is_samples,
+    note_source,
     refuse_rate,
+    source_name,
 )
-from pipeline.audio.waveform import resample, trim_silence
+from pipeline.audio.sound_samples import read_sound
+from pipeline.audio.waveform import resample
 
 
 def load_audio(source: ClipSource, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
@@ -84,18 +84,16 @@ def spectrogram(
             with a rate; or no settings.
     """
     features = check_features(features)
+    if features is not None:
+        return clip_spectrogram(read_sound(sound, sample_rate, features), features)
     if is_samples(sound):
         samples, rate = check_samples(sound, sample_rate), float(sample_rate or 0)
     else:
         source = check_source(sound)
         refuse_rate(sample_rate)
-        samples, rate = load_audio(source, _rate_of(source) if features is None else features.mel.sample_rate)
-    if features is None:
-        features = _whole_sound(samples.size / rate, rate)
-    samples = resample(samples, rate, features.mel.sample_rate)
-    return clip_spectrogram(
-        samples if features.trim_db is None else trim_silence(samples, features.trim_db), features
-    )
+        samples, rate = load_audio(source, _rate_of(source))
+    features = _whole_sound(samples.size / rate, rate)
+    return clip_spectrogram(resample(samples, rate, features.mel.sample_rate), features)
 
 
 def _rate_of(source: ClipSource) -> int:
@@ -155,20 +153,3 @@ def normalize_loudness(samples: np.ndarray, sample_rate: float) -> np.ndarray:
     batch_BN = torch.from_numpy(check_samples(samples, sample_rate))[None]
     normalized: np.ndarray = tensors.normalize_loudness(batch_BN, round(sample_rate))[0].numpy()
     return normalized
-
-
-@contextmanager
-def note_source(source: ClipSource) -> Iterator[None]:
-    """Add the path of an audio file to errors, which a traceback shows below their reason."""
-    try:
-        yield
-    except AudioDecodeError as error:
-        error.add_note(source_name(source))
-        raise
-
-
-def source_name(source: ClipSource) -> str:
-    """Return the path of an audio file, or of content without one the number of its bytes."""
-    if isinstance(source, bytes):
-        return f"<{len(source)} bytes>"
-    return source if isinstance(source, str) else str(getattr(source, "path", source))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.multi_label_metrics import rank_classes
-from pipeline.audio.features import FeatureConfig, spectrogram
-from pipeline.audio.waveform import trim_silence
+from pipeline.audio.features import FeatureConfig, spectrogram, trim_ends
 from pipeline.classifier.evaluation_rows import check_classes
 from pipeline.classifier.export_clips import RunClips
 from pipeline.classifier.inference import predict_outputs
@@ -56,9 +55,7 @@ def _sound_outputs(
     saved: PredictorModel, samples: np.ndarray, trim: bool, with_embeddings: bool = False
 ) -> Outputs:
     features = saved.metadata.features
-    if trim and features.trim_db is not None:
-        samples = trim_silence(samples, features.trim_db)
-    mels = spectrogram(samples, features)[None]
+    mels = spectrogram(trim_ends(samples, features) if trim else samples, features)[None]
     return predict_outputs(saved.model, mels, with_embeddings=with_embeddings)
 
 

@@ -14,8 +14,7 @@ import pandas as pd
 from pipeline.audio.clip_files import with_rows_read
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.features import ClipSource, FeatureConfig, load_clip, spectrogram, split_windows
-from pipeline.audio.sound_arguments import check_source
-from pipeline.audio.sounds import source_name
+from pipeline.audio.sound_arguments import check_source, source_name
 from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.data.unlabeled import read_unlabeled

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+# No level of a sound is further from 0.
+MAX_DECIBELS = 1000.0
 # Which of N rows: their indices, a slice, or a flag for each.
 Rows = Sequence[int] | Sequence[bool] | slice | np.ndarray
 
@@ -25,6 +27,27 @@ class Outputs(NamedTuple):
         probabilities, embeddings = zip(*parts, strict=True)
         return Outputs(
             np.concatenate(probabilities), None if embeddings[0] is None else np.concatenate(embeddings)
+        )
+
+    def check_finite(self, mels: np.ndarray) -> None:
+        """Check that all values are finite; `mels` are the spectrograms in dB, which errors may blame.
+
+        Raises:
+            ValueError: a value that is NaN or infinite.
+        """
+        failed = ~np.logical_and.reduce(
+            [np.isfinite(values).all(axis=1) for values in self if values is not None]
+        )
+        if not failed.any():
+            return
+        # Only these are searched for the cause: the spectrograms may be a large memory map.
+        largest = np.abs(mels[failed]).max()  # NaN if one is
+        if not np.isfinite(largest):
+            raise ValueError("mels with values that are NaN or infinite: expected decibels")
+        if largest > MAX_DECIBELS:
+            raise ValueError(f"mels with values of {largest:.3g}: expected decibels")
+        raise ValueError(
+            "the network returns values that are not finite: evaluate the run, or train it again"
         )
 
     def select(self, rows: Rows) -> Outputs:

@@ -6,7 +6,6 @@ thousands of files on a cluster. Both have the same probabilities.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -17,17 +16,11 @@ import pandas as pd
 
 from pipeline.audio.decode import OnWarning, ignore_warning
 from pipeline.audio.feature_defaults import MUCH_LONGER
-from pipeline.audio.features import ClipSource, load_clip, spectrogram, split_windows
-from pipeline.audio.recordings import read_recording, read_windows, window_spectrograms
-from pipeline.audio.sound_arguments import (
-    check_mels,
-    check_samples,
-    check_source,
-    is_samples,
-    refuse_rate,
-)
-from pipeline.audio.sounds import note_source, source_name
-from pipeline.audio.waveform import fix_length, resample, trim_silence
+from pipeline.audio.features import ClipSource, spectrogram, split_windows
+from pipeline.audio.recordings import read_recording
+from pipeline.audio.sound_arguments import check_mels, check_source, is_samples, note_source, source_name
+from pipeline.audio.sound_samples import prepare_samples, read_file, read_sound
+from pipeline.audio.waveform import fix_length
 from pipeline.classifier.file_table import (
     ReadClip,
     file_table,
@@ -40,6 +33,7 @@ from pipeline.classifier.outputs import Outputs
 from pipeline.classifier.prediction.tables import predicted_labels
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.classifier.sound_results import Prediction, WindowProbabilities
+from pipeline.classifier.windows.scan import CHUNK_WINDOWS, scan_windows
 from pipeline.data.labels import split_labels
 from pipeline.data.loader import batch_slices
 from pipeline.data.windows import MIN_HOP, window_starts
@@ -51,11 +45,6 @@ from pipeline.io.storage import user_path
 from pipeline.training.loaded_model import LoadedModel
 from pipeline.training.model_file import ClassifierMetadata
 from pipeline.training.optim import Precision
-
-# Windows whose spectrograms are in memory together.
-CHUNK_WINDOWS = 64
-# No level of a sound is further from 0.
-MAX_DECIBELS = 1000.0
 
 
 class SoundClassifier(LoadedModel[ClassifierMetadata]):
@@ -112,7 +101,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             UserError: its object store cannot be reached.
         """
         windows = check_integer("windows", windows, 1)
-        return self._classify_samples(self._load(source, on_warning), windows)
+        return self._classify_samples(read_file(source, self.features, on_warning), windows)
 
     def classify_samples(self, samples: np.ndarray, sample_rate: float, windows: int = 1) -> np.ndarray:
         """Return the probability of each class for samples, float32 `[shape=(C,)]`.
@@ -126,7 +115,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             ValueError: no samples, several channels, or values that are not finite.
         """
         windows = check_integer("windows", windows, 1)
-        return self._classify_samples(self._prepare(samples, sample_rate), windows)
+        return self._classify_samples(prepare_samples(samples, sample_rate, self.features), windows)
 
     def predict(
         self, sound: ClipSource | np.ndarray, sample_rate: float | None = None, windows: int = 1
@@ -151,12 +140,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         """
         warnings: list[str] = []
         windows = check_integer("windows", windows, 1)
-        if is_samples(sound):
-            file, samples = "", self._prepare(sound, sample_rate)
-        else:
-            source = check_source(sound)
-            refuse_rate(sample_rate)
-            file, samples = source_name(source), self._load(source, warnings.append)
+        samples = read_sound(sound, sample_rate, self.features, warnings.append)
         length = len(samples) / self.sample_rate
         if windows == 1 and length > MUCH_LONGER * self.seconds:
             part = f"only the central {self.seconds:g} s of {length:.3g} s are classified"
@@ -165,7 +149,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         label = predicted_labels(probabilities[None], self.class_names, self._label_thresholds)[0]
         center = fix_length(samples, self.features.num_samples)
         return Prediction(
-            file,
+            "" if is_samples(sound) else source_name(check_source(sound)),
             self.class_names,
             probabilities,
             tuple(split_labels(label)) if self.multi_label else (label,),
@@ -199,11 +183,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             ValueError: as `predict`.
         """
         windows = check_integer("windows", windows, 1)
-        if is_samples(sound):
-            samples = self._prepare(sound, sample_rate)
-        else:
-            refuse_rate(sample_rate)
-            samples = self._load(check_source(sound), ignore_warning)
+        samples = read_sound(sound, sample_rate, self.features)
         mean: np.ndarray = self.embed_mels(self._window_mels(samples, windows)).mean(0)
         return mean
 
@@ -265,18 +245,6 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         thresholds: list[float] = self.metadata.class_thresholds().tolist()
         return thresholds if self.multi_label else None
 
-    def _load(self, source: ClipSource, on_warning: OnWarning) -> np.ndarray:
-        source = check_source(source)
-        with note_source(source):
-            return load_clip(source, self.features, on_warning=on_warning)
-
-    def _prepare(self, samples: np.ndarray, sample_rate: float | None) -> np.ndarray:
-        """Return samples of any rate as the model needs them: resampled, without silence at the ends."""
-        samples = check_samples(samples, sample_rate)
-        samples = resample(samples, float(sample_rate or 0), self.sample_rate)
-        trim_db = self.features.trim_db
-        return samples if trim_db is None else trim_silence(samples, trim_db)
-
     def _classify_samples(self, samples: np.ndarray, windows: int) -> np.ndarray:
         mean: np.ndarray = self.classify_mels(self._window_mels(samples, windows)).mean(0)
         return mean
@@ -304,19 +272,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         outputs = predict_outputs(
             self._model, mels, self._tta_shifts, self._precision, self._device, with_embeddings
         )
-        failed = ~np.logical_and.reduce(
-            [np.isfinite(values).all(axis=1) for values in outputs if values is not None]
-        )
-        # Only these are searched for the cause: the spectrograms may be a large memory map.
-        if failed.any():
-            largest = np.abs(mels[failed]).max()  # NaN if one is
-            if not np.isfinite(largest):
-                raise ValueError("mels with values that are NaN or infinite: expected decibels")
-            if largest > MAX_DECIBELS:
-                raise ValueError(f"mels with values of {largest:.3g}: expected decibels")
-            raise ValueError(
-                "the network returns values that are not finite: evaluate the run, or train it again"
-            )
+        outputs.check_finite(mels)
         return outputs
 
     def classify_windows(
@@ -353,16 +309,9 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
         with note_source(source):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)
-        parts: list[Outputs] = []
-        outcomes = read_windows(source, starts, self.seconds, self.sample_rate, on_warning=on_warning)
-        with closing(outcomes), _progress(len(starts), "windows", show_progress) as add:
-            for chunk in batch_slices(len(starts), CHUNK_WINDOWS):
-                count = len(starts[chunk])
-                windows = window_spectrograms(itertools.islice(outcomes, count), self.features)
-                outputs = self.outputs_of_mels(windows.mels, embeddings)
-                parts.append(outputs.with_missing(windows.readable, count))
-                add(count)
-        outputs = Outputs.join(parts)
+        predict = partial(self.outputs_of_mels, with_embeddings=embeddings)
+        with _progress(len(starts), "windows", show_progress) as add:
+            outputs = scan_windows(source, starts, self.features, predict, on_warning, add)
         return WindowProbabilities(
             recording,
             self.seconds,
