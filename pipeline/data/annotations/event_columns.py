@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from pipeline.data.clips import shown
 from pipeline.data.sources.one_hot_table import OneHotTable
-from pipeline.data.sources.table_columns import LABEL_COLUMNS, TimeColumns, chosen_label_column, plain_name
+from pipeline.data.sources.table_columns import (
+    LABEL_COLUMNS,
+    TimeColumns,
+    chosen_label_column,
+    plain_name,
+    subject_column,
+)
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 
@@ -49,6 +55,8 @@ NAME_COLUMNS = (
 )
 # Of a slice that is a file of its own (UrbanSound8K); times are those of the recording it was cut from.
 SLICE_COLUMN = "slice_file_name"
+# In events a column of one kind may come with those of others, as species and call type: the first one is
+# used. Without any, those of `SUBJECT_COLUMNS` are.
 EVENT_LABEL_COLUMNS = (
     *LABEL_COLUMNS,
     *"species annotation annotations common_name event_label event sound_type call_type".split(),
@@ -151,7 +159,8 @@ def event_columns(table: OneHotTable, label_column: str | None) -> EventColumns:
     """Return the columns of a table with the events of one recording.
 
     Raises:
-        UserError: it has no times, or not the column that `label_column` names.
+        UserError: it has no times, not the column that `label_column` names, or several that can be that of
+            the classes.
     """
     names, times = plain_names(table), time_columns(table)
     if times is None:
@@ -163,6 +172,8 @@ def event_columns(table: OneHotTable, label_column: str | None) -> EventColumns:
         label: int | None = table.label
     elif label_column is None:
         label = first_column(names, EVENT_LABEL_COLUMNS)
+        if label is None:
+            label = subject_column(table, names)
     else:
         label = chosen_label_column(table, label_column)
     return EventColumns(

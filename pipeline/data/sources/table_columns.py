@@ -128,7 +128,7 @@ def labeled_columns(
     elif label is None:
         label = _first(names, LABEL_LIST_COLUMNS)
     if label is None:
-        label = _subject_column(table, names)
+        label = subject_column(table, names)
     if path is None or label is None:
         missing, error_type = ("path", UserError) if path is None else ("label", NoLabelColumnError)
         form = "path,label[,fold][,group]" if times is None else "path,start,end,label"
@@ -155,8 +155,10 @@ def labeled_columns(
     )
 
 
-def _subject_column(table: Table, names: Sequence[str]) -> int | None:
+def subject_column(table: Table, names: Sequence[str]) -> int | None:
     """Return the column of classes by one of `SUBJECT_COLUMNS`; None without any.
+
+    `names` are those of the columns as by `plain_name`.
 
     Raises:
         UserError: there are columns of several kinds.

@@ -146,6 +146,9 @@ def test_file_offset_replaces_time_in_file_sequence(tmp_path: Path):
         ("t_min,f_min,t_max,f_max,species", "1.5,80,2.0,900,Chickadee"),
         ("StartTime,EndTime,Species", "1.5,2.0,Chickadee"),
         ("tmin,type,tmax", "1.5,Chickadee,2.0"),
+        ("start,end,instrument", "1.5,2.0,Chickadee"),
+        ("start,end,emotion,speaker", "1.5,2.0,Chickadee,7"),
+        ("start,end,emotion,species", "1.5,2.0,sad,Chickadee"),
         ("Selection\tView\tBegin Time (s)\tDelta Time (s)\tSpecies", "1\tSpectrogram 1\t1.5\t0.5\tChickadee"),
         (
             "Selection\tBegin Time (s)\tEnd Time (s)\tDelta Time (s)\tSpecies",
@@ -155,6 +158,12 @@ def test_file_offset_replaces_time_in_file_sequence(tmp_path: Path):
 )
 def test_other_tables_of_events_are_read(header: str, rows: str, tmp_path: Path):
     assert read(tmp_path, f"{header}\n{rows}\n") == [(1.5, 2.0, "Chickadee")]
+
+
+def test_several_kinds_of_classes_need_a_choice(tmp_path: Path):
+    text = "start,end,genre,instrument\n1.5,2.0,jazz,piano\n"
+    with pytest.raises(UserError, match=r"'genre', 'instrument' can be the classes; name .* --label-column"):
+        read(tmp_path, text)
 
 
 def test_audacity_labels_are_read(tmp_path: Path):
