@@ -36,9 +36,9 @@ import numpy as np
 from benchmarks.common import save_result
 from cluster.connection.session import session
 from models.classifier import ClassifierConfig
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.train import begin_run, train_concurrently
 from pipeline.data.dataset import open_dataset
 from pipeline.data.split import split_rows

@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.bench_calibration import Scored, calibrated, mean
 from benchmarks.common import save_result
-from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.evaluation_rows import select_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predictor_model import load_predictor
 from pipeline.training.run_content import CROSSVAL_NAME

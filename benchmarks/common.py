@@ -83,8 +83,9 @@ def summarize_ratios(numerators: Sequence[float], denominators: Sequence[float])
 def held_out_scores(run: Path) -> dict[str, Any]:
     """Evaluate a run on its held-out fold without writing a report."""
     from models.metrics import classification_metrics
+    from pipeline.classifier.command_configs import EvaluateConfig
     from pipeline.classifier.evaluate import Predictions, predict_any
-    from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+    from pipeline.classifier.evaluation_rows import select_rows
     from pipeline.training.model_file import load_classifier
 
     saved = load_classifier(run)

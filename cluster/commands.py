@@ -60,9 +60,9 @@ def _run_in_session(spec: CommandSpec, key: str, flags: list[str], common: Commo
     else:
         # Ray reads its environment when it is first imported, which a command's module may do.
         set_environment(common.address)
-    module = import_module(spec.module)
     config = parse(load_config_class(key), key, flags, common.config)
     print_config(config)
+    module = import_module(spec.module)
     if spec.check:
         getattr(module, spec.check)(config)
     with command_execution(common, needs_ray=not spec.runs_without_ray, command=key):

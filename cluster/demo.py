@@ -13,9 +13,9 @@ from models.classifier import ClassifierConfig
 from models.settings import SpecAugmentConfig
 from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.classifier.baseline import linear_baseline
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.train import train_classifier
 from pipeline.data.dataset import open_dataset

@@ -6,10 +6,9 @@ from cluster.arguments.common_flags import CommonFlags
 from cluster.connection.execution import command_execution
 from pipeline.classifier import evaluate as classifier_evaluation
 from pipeline.classifier import show as recording_page
-from pipeline.classifier.ensemble_of_runs import EnsembleConfig, combine_runs
-from pipeline.classifier.evaluation_rows import EvaluateConfig
+from pipeline.classifier.command_configs import EnsembleConfig, EvaluateConfig, ShowConfig
+from pipeline.classifier.ensemble_of_runs import combine_runs
 from pipeline.classifier.export import export_classifier
-from pipeline.classifier.show import ShowConfig
 from pipeline.distributed.devices import process_device
 from pipeline.gan import generate as generation
 from pipeline.gan.config import GenerateConfig

@@ -216,3 +216,24 @@ def existing_config(folder: SearchFolder) -> SearchConfig:
     if config is None:
         raise UserError(f"{folder.path}: no search in it; the folder is that of --run of `melray tune`")
     return config
+
+
+class NestedCrossvalConfig(SearchConfig):
+    """Search and evaluate once per fold (nested cross-validation); the settings are those of `tune`."""
+
+    tta_shifts: int = Field(1, ge=1, le=64)
+    """Test-time augmentation: average predictions over N circular time shifts."""
+    compare: bool = True
+    """Also evaluate the base settings."""
+
+    @model_validator(mode="after")
+    def _check_nested(self) -> NestedCrossvalConfig:
+        if self.model != "classifier":
+            raise ValueError("crossval --tuned supports classifiers only: drop --model")
+        if self.fold is not None:
+            raise ValueError(f"--fold {self.fold}: crossval --tuned holds out every fold; drop --fold")
+        if self.mutates_params:
+            raise ValueError(
+                f"--scheduler {self.scheduler} produces a schedule that cannot be retrained; use asha or none"
+            )
+        return self

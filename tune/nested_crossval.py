@@ -9,11 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pydantic import Field, model_validator
-
 from models.config import diff_settings, with_missing
-from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.crossval import CrossvalConfig, check_folder, known_folds, main_score, report_folds
+from pipeline.classifier.config import CrossvalConfig, TrainClassifierConfig
+from pipeline.classifier.crossval import check_folder, known_folds, main_score, report_folds
 from pipeline.classifier.train import train_many
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.io.console import duration, logger
@@ -24,32 +22,11 @@ from pipeline.training.run import log_once
 from pipeline.training.run_content import CROSSVAL_NAME
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trackers.tracking import tracked
-from tune.config import SearchConfig
+from tune.config import NestedCrossvalConfig, SearchConfig
 from tune.search import base_values, check, search
 from tune.settings import base_settings
 from tune.tracked_search import NESTED_RUNS
 from tune.trials import SearchFolder
-
-
-class NestedCrossvalConfig(SearchConfig):
-    """Search and evaluate once per fold (nested cross-validation); the settings are those of `tune`."""
-
-    tta_shifts: int = Field(1, ge=1, le=64)
-    """Test-time augmentation: average predictions over N circular time shifts."""
-    compare: bool = True
-    """Also evaluate the base settings."""
-
-    @model_validator(mode="after")
-    def _check_nested(self) -> NestedCrossvalConfig:
-        if self.model != "classifier":
-            raise ValueError("crossval --tuned supports classifiers only: drop --model")
-        if self.fold is not None:
-            raise ValueError(f"--fold {self.fold}: crossval --tuned holds out every fold; drop --fold")
-        if self.mutates_params:
-            raise ValueError(
-                f"--scheduler {self.scheduler} produces a schedule that cannot be retrained; use asha or none"
-            )
-        return self
 
 
 def check_nested(config: NestedCrossvalConfig) -> None:

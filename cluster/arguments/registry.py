@@ -52,31 +52,48 @@ COMMAND_SPECS = {
     ),
     "tune": CommandSpec("tune.search", "SearchConfig", "search", check="check", config_module="tune.config"),
     "crossval": CommandSpec(
-        "pipeline.classifier.crossval", "CrossvalConfig", "crossval", runs_without_ray=True
+        "pipeline.classifier.crossval",
+        "CrossvalConfig",
+        "crossval",
+        runs_without_ray=True,
+        config_module="pipeline.classifier.config",
     ),
     "crossval --tuned": CommandSpec(
-        "tune.nested_crossval", "NestedCrossvalConfig", "nested_crossval", check="check_nested"
+        "tune.nested_crossval",
+        "NestedCrossvalConfig",
+        "nested_crossval",
+        check="check_nested",
+        config_module="tune.config",
     ),
     "ensemble": CommandSpec(
         "cluster.model_commands",
         "EnsembleConfig",
         "ensemble",
         in_session=False,
-        config_module="pipeline.classifier.ensemble_of_runs",
+        config_module="pipeline.classifier.command_configs",
         computes_in_process=True,
     ),
     "evaluate": CommandSpec(
-        "cluster.model_commands", "EvaluateConfig", "evaluate", in_session=False, computes_in_process=True
+        "cluster.model_commands",
+        "EvaluateConfig",
+        "evaluate",
+        in_session=False,
+        config_module="pipeline.classifier.command_configs",
+        computes_in_process=True,
     ),
     "predict": CommandSpec(
-        "pipeline.classifier.predict", "PredictConfig", "write_predictions", runs_without_ray=True
+        "pipeline.classifier.predict",
+        "PredictConfig",
+        "write_predictions",
+        runs_without_ray=True,
+        config_module="pipeline.classifier.prediction.config",
     ),
     "show": CommandSpec(
         "cluster.model_commands",
         "ShowConfig",
         "show",
         in_session=False,
-        config_module="pipeline.classifier.show",
+        config_module="pipeline.classifier.command_configs",
         computes_in_process=True,
     ),
     "generate": CommandSpec(

@@ -1,4 +1,4 @@
-"""Settings of classifier training."""
+"""Settings of classifier training and cross-validation."""
 
 from __future__ import annotations
 
@@ -213,3 +213,21 @@ class TrainClassifierConfig(TrainingConfig):
     def shard_folders(self) -> tuple[Path, ...]:
         """All shard folders to train on, `shards` first."""
         return (self.shards, *self.extra_shards)
+
+
+class CrossvalConfig(TrainClassifierConfig):
+    """Train and evaluate once per fold; the settings are those of `train-classifier`.
+
+    With --tuned, each fold's settings come from a separate search: `melray crossval --tuned --help`.
+    """
+
+    val_fraction: float = Field(0.0, ge=0, lt=1)
+    """Fraction of each fold's training clips used for validation; 0 trains on all clips."""
+    tta_shifts: int = Field(1, ge=1, le=64)
+    """Test-time augmentation: circular time shifts to average over."""
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> CrossvalConfig:
+        if self.fold is not None:
+            raise ValueError(f"--fold {self.fold}: crossval holds out every fold; drop --fold")
+        return self

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.config import CrossvalConfig, TrainClassifierConfig
 from pipeline.classifier.ensemble_calibration import (
     RowLogits,
     cross_fit_temperatures,
@@ -27,7 +27,7 @@ from pipeline.classifier.ensemble_calibration import (
     predictions_at,
 )
 from pipeline.classifier.evaluate import AnyPredictions, join_predictions, write_any
-from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.evaluation_rows import select_rows
 from pipeline.classifier.multi_label.evaluation import (
     LabelSetPredictions,
     best_thresholds,
@@ -55,24 +55,6 @@ SCORES = {
     False: ("accuracy", "macro_f1", "log_loss", "ece"),
     True: ("map", "macro_f1", "padded_map", "roc_auc", "micro_f1", "log_loss", "ece"),
 }
-
-
-class CrossvalConfig(TrainClassifierConfig):
-    """Train and evaluate once per fold; the settings are those of `train-classifier`.
-
-    With --tuned, each fold's settings come from a separate search: `melray crossval --tuned --help`.
-    """
-
-    val_fraction: float = Field(0.0, ge=0, lt=1)
-    """Fraction of each fold's training clips used for validation; 0 trains on all clips."""
-    tta_shifts: int = Field(1, ge=1, le=64)
-    """Test-time augmentation: circular time shifts to average over."""
-
-    @model_validator(mode="after")
-    def _check_fold(self) -> CrossvalConfig:
-        if self.fold is not None:
-            raise ValueError(f"--fold {self.fold}: crossval holds out every fold; drop --fold")
-        return self
 
 
 def crossval(config: CrossvalConfig) -> dict[str, Any]:

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BeforeValidator, Field
 
-from models.config import Config, as_tuple
 from models.ensemble import logits_of_mean
+from pipeline.classifier.command_configs import EnsembleConfig
 from pipeline.classifier.ensemble_calibration import (
     RowLogits,
     calibrate_logits,
@@ -44,12 +43,12 @@ from pipeline.classifier.predictor_model import (
 from pipeline.data.dataset import ShardDataset
 from pipeline.data.split_record import SPLIT_NAME
 from pipeline.data.uncached import open_dataset_to_read
-from pipeline.distributed.devices import Device, process_device
+from pipeline.distributed.devices import process_device
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_bytes_atomically
 from pipeline.io.folder_lock import own_folder
-from pipeline.io.storage import PathOrURI, remove_files, remove_tree, to_path
+from pipeline.io.storage import remove_files, remove_tree, to_path
 from pipeline.io.text import plural
 from pipeline.training.model_file import METADATA_NAME, MODEL_NAME
 from pipeline.training.run_content import CROSSVAL_NAME, ENSEMBLE_NAME, check_run_folder
@@ -61,22 +60,6 @@ _RECORD_FILES = ("config.json", ENSEMBLE_NAME, CROSSVAL_NAME, f"tuned/{CROSSVAL_
 
 # With fewer clips, one more or less changes an accuracy by more than five points.
 MIN_CLIPS = 20
-
-
-class EnsembleConfig(Config):
-    """Combine trained classifiers into one run, whose probabilities are the mean of theirs. `predict`,
-    `evaluate`, `show`, `serve` and `export` use it like any other."""
-
-    members: Annotated[tuple[PathOrURI, ...], BeforeValidator(as_tuple), Field(min_length=2)]
-    """Run folders of classifiers, ensembles or cross-validations with the same classes and spectrogram
-    settings. Their models are copied."""
-    run: PathOrURI
-    """Folder of the new run; an ensemble in it is replaced."""
-    shards: PathOrURI | None = None
-    """Labeled clips on which the mean is calibrated and evaluated, without those that a member was trained on
-    or that are its held-out fold (default: those of the first member that are still there)."""
-    device: Device = "auto"
-    """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
 
 
 def combine_runs(config: EnsembleConfig) -> None:

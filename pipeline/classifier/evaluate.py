@@ -17,7 +17,8 @@ import torch
 from models.confusion import Confusion, count_confusions
 from models.metrics import ClipScores, classification_metrics, concatenate, score_clips
 from pipeline.classifier.clip_audio import row_audio
-from pipeline.classifier.evaluation_rows import EvaluateConfig, EvaluatedRows, check_classes, select_rows
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.evaluation_rows import EvaluatedRows, check_classes, select_rows
 from pipeline.classifier.examples import most_probable
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.evaluation import (

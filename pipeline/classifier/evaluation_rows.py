@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
 
-from models.config import Config
 from pipeline.audio.features import FeatureConfig, feature_mismatch
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.predictor_model import AnyClassifier, member_runs
 from pipeline.classifier.refit import VALIDATED_NAME
@@ -23,52 +21,11 @@ from pipeline.data.labels import split_labels
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, shared_rows
 from pipeline.data.split_warnings import name_list
 from pipeline.data.uncached import open_dataset_to_read
-from pipeline.distributed.devices import Device
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
-from pipeline.io.storage import PathOrURI
 from pipeline.io.text import plural
 from pipeline.training.run import load_run_data
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.trackers.names import TENSORBOARD, TrackerNames
-
-
-class EvaluateConfig(Config):
-    """Evaluate a classifier on labeled clips, or a generator by the clips it generates."""
-
-    run: PathOrURI
-    """Run folder; with --shards and --out also that of a cross-validation, whose models predict together."""
-    shards: PathOrURI | None = None
-    """Evaluate on these shards: new clips, or the run's own data that has been moved (generators: only
-    this)."""
-    split: Literal["auto", "validation", "held-out", "all"] = "auto"
-    """Clips to evaluate on: auto is the held-out fold if there is one, else the validation clips; of new
-    clips, all that the run was not trained on."""
-    tta_shifts: int = Field(1, ge=1, le=64)
-    """Test-time augmentation: circular time shifts to average over."""
-    clips_per_class: int | None = Field(None, ge=2)
-    """Generators only: clips to generate and score per class (default: 30, fewer of more than 500
-    classes)."""
-    reference_run: PathOrURI | None = None
-    """Generators only: run of a classifier whose embeddings and predictions score the generated clips
-    (default: one that is trained on the training clips of the generator)."""
-    out: PathOrURI | None = None
-    """Folder for evaluation.json, confusion.csv and report.html (default: the run folder)."""
-    device: Device = "auto"
-    """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
-    log_to: TrackerNames = ()
-    """Trackers that get the results, mlflow, wandb or both: in the run of the training if they have it."""
-
-    @model_validator(mode="after")
-    def _check_log_to(self) -> Self:
-        if TENSORBOARD in self.log_to:
-            raise ValueError(
-                "--log-to tensorboard: TensorBoard shows the epochs of a training run; results of an "
-                "evaluation are in evaluation.json and report.html, or choose mlflow, wandb"
-            )
-        if self.log_to and self.out is not None:
-            raise ValueError(f"--log-to sends the results in the run folder: drop --out {self.out}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,22 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-from pydantic import Field
-from tyro.conf import Positional
 
-from models.config import Config
 from pipeline.audio.clip_files import is_row
 from pipeline.audio.decode import AudioDecodeError
 from pipeline.audio.recordings import Recording, read_recording
+from pipeline.classifier.command_configs import ShowConfig
 from pipeline.classifier.sound_classifier import SoundClassifier, WindowProbabilities
 from pipeline.classifier.true_events import read_true_events
 from pipeline.classifier.windows.settings import check_gaps
-from pipeline.data.windows import MIN_HOP
-from pipeline.distributed.devices import Device
 from pipeline.io.console import duration
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_atomically
-from pipeline.io.storage import PathOrURI, check_writable, file_size, is_remote, to_path
+from pipeline.io.storage import check_writable, file_size, is_remote, to_path
 from pipeline.io.text import plural
 from pipeline.report.audio_parts import AudioPart, choose_parts, heard, read_parts
 from pipeline.report.recording import RecordingPage, Scores, Span, write_recording_page
@@ -37,31 +33,6 @@ MAX_EMBEDDED_BYTES = 24_000_000
 EVENT_SIZE = 1.3
 # Endings of files that browsers play; others cannot be linked.
 PLAYABLE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm")
-
-
-class ShowConfig(Config):
-    """Write a page to look at and listen to a recording: spectrogram, player, detected events and class
-    probabilities over time."""
-
-    recording: Annotated[PathOrURI, Positional]
-    """Audio file, of any length; or the path of one inside a Parquet file, as in the tables of `predict`."""
-    run: PathOrURI
-    """Folder of a trained classifier, or of a cross-validation, whose models then predict together."""
-    out: PathOrURI = Path("show.html")
-    """HTML file to write."""
-    hop: float | None = Field(None, ge=MIN_HOP)
-    """Seconds between the starts of windows, which are as long as the model's clips (default: half)."""
-    threshold: float | None = Field(None, ge=0, le=1)
-    """Probability from which on a class is an event (default: those of the model, or 0.5)."""
-    annotations: PathOrURI | None = None
-    """True events, shown for comparison: a Raven selection table, an Audacity label file, or a CSV with the
-    columns path,label,start,end."""
-    max_audio_mb: float = Field(20.0, ge=0, le=500)
-    """Put the compressed audio into the page up to this size in MB (an hour takes about 14); of a longer
-    recording that of the events, and the page plays the file itself as long as that is at the same path.
-    0 never puts it in. Above 24 MB all of the audio is a file next to the page."""
-    device: Device = "auto"
-    """Device of the computation: auto is a GPU if there is one; cpu; or cuda, a GPU."""
 
 
 def show(config: ShowConfig) -> None:

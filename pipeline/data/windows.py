@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import: `melray --help` does not need it
 
 # Shortest distance of windows in seconds: their starts are in milliseconds.
 MIN_HOP = 0.001

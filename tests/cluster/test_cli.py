@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,13 +43,22 @@ def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 # Help
 
 
-@pytest.mark.parametrize("key", ["train-classifier", "train-gan", "tune"])
-def test_training_settings_are_parsed_without_slow_libraries(key: str) -> None:
+@pytest.mark.parametrize(
+    ("keys", "libraries"),
+    [
+        (["train-classifier", "train-gan", "tune", "crossval", "crossval --tuned"], ["numpy"]),
+        (COMMAND_SPECS.keys() - {"demo", "extract"}, []),
+    ],
+    ids=["training", "all"],
+)
+def test_settings_are_parsed_without_slow_libraries(keys: Collection[str], libraries: list[str]) -> None:
+    slow = {"ray", "torch", "pandas", "pyarrow", "scipy", "sklearn", "librosa", "matplotlib", *libraries}
     code = (
-        f"import sys; from cluster.arguments.registry import load_config_class; load_config_class({key!r}); "
-        "print(sorted({'ray', 'torch', 'numpy', 'pandas', 'pyarrow', 'scipy'} & sys.modules.keys()))"
+        f"import sys; from cluster.arguments.registry import load_config_class\nfor key in {sorted(keys)}:\n"
+        f"    load_config_class(key)\n    print(key, *sorted({slow} & sys.modules.keys()))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == sorted(keys)
 
 
 def test_overview_imports_nothing_heavy_and_is_fast() -> None:

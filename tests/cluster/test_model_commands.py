@@ -9,7 +9,7 @@ import pytest
 from cluster.arguments.common_flags import CommonFlags
 from cluster.model_commands import evaluate
 from models.config import ConfigError
-from pipeline.classifier.evaluation_rows import EvaluateConfig
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.io.errors import UserError
 
 

@@ -14,9 +14,10 @@ import pytest
 import soundfile
 
 from cluster.demo import DemoConfig, run_demo
-from pipeline.classifier.crossval import CrossvalConfig, crossval
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.config import CrossvalConfig
+from pipeline.classifier.crossval import crossval
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.train import begin_run

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.train import train_classifier
 from pipeline.distributed.batch_job import run_in_process

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from models.event_metrics import count_events, event_scores
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.classifier.predict import PredictConfig, write_predictions
 from pipeline.classifier.train import begin_run

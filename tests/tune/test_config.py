@@ -6,7 +6,7 @@ import pytest
 
 from models.config import ConfigError
 from tests.tune.searches import search_config
-from tune.nested_crossval import NestedCrossvalConfig
+from tune.config import NestedCrossvalConfig
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from pipeline.io.errors import UserError
 from pipeline.training.run import start_run
 from tests.helpers.sounds import write_shards
 from tune import nested_crossval as nested
-from tune.config import SearchConfig
+from tune.config import NestedCrossvalConfig, SearchConfig
 from tune.nested_crossval import (
-    NestedCrossvalConfig,
     base_config,
     check_nested,
     drop_run_of_earlier_settings,

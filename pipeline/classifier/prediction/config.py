@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from models.config import as_tuple
 from pipeline.audio.decode import DecodeConfig
-from pipeline.classifier.submission.values import SubmissionValues
-from pipeline.classifier.windows.settings import WindowOutputConfig
+from pipeline.classifier.submission.settings import SubmissionValues
+from pipeline.classifier.windows.config import WindowOutputConfig
 from pipeline.data.published.card_settings import CardSettings
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI

@@ -17,9 +17,8 @@ import pandas as pd
 from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.submission.filled_values import PredictedClips, Values
 from pipeline.classifier.submission.sample import RowIndex, SampleSubmission, empty_table, split_columns
+from pipeline.classifier.submission.settings import VALUES_FLAG, SubmissionValues
 from pipeline.classifier.submission.values import (
-    VALUES_FLAG,
-    SubmissionValues,
     choose_values,
 )
 from pipeline.io.errors import UserError

@@ -26,13 +26,12 @@ from pipeline.classifier.submission.class_names import (
     unique_forms,
 )
 from pipeline.classifier.submission.filled_values import Values
+from pipeline.classifier.submission.settings import CLASS_FLAG, VALUES_FLAG, SubmissionValues
 from pipeline.data.annotations.annotation import states_no_event
 from pipeline.data.clips import shown_list
 from pipeline.data.labels import SEPARATOR
 from pipeline.io.errors import UserError
 
-SubmissionValues = Literal["auto", "label", "labels", "index", "probability"]
-VALUES_FLAG, CLASS_FLAG = "--submission-values", "--positive-class"
 LABEL_SEPARATORS = (",", ";", "|", " ")
 # Headers in the form of `normal_form`.
 PROBABILITY_HEADERS = {

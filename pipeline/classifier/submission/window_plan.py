@@ -13,8 +13,8 @@ from pipeline.classifier.submission.clip_ids import ClipIndex, plain_id
 from pipeline.classifier.submission.plan import SubmissionPlan, plan_submission
 from pipeline.classifier.submission.row_ids import FLAG, RowIdPattern, WindowIndex
 from pipeline.classifier.submission.sample import CHECKED_ROWS, SampleSubmission, split_columns
+from pipeline.classifier.submission.settings import SubmissionValues
 from pipeline.classifier.submission.time_columns import join_time_columns
-from pipeline.classifier.submission.values import SubmissionValues
 from pipeline.data.clips import shown
 from pipeline.io.errors import UserError
 

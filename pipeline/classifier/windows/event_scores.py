@@ -24,7 +24,7 @@ from models.event_metrics import (
 )
 from pipeline.classifier.prediction.recording_list import RecordingList
 from pipeline.classifier.windows.annotation_files import EVENTS_NAME
-from pipeline.classifier.windows.settings import WindowOutputConfig
+from pipeline.classifier.windows.config import WindowOutputConfig
 from pipeline.data.annotations.annotation import Annotation, class_events, is_outside, outside_warning
 from pipeline.data.annotations.read_annotations import FLAG, read_annotations
 from pipeline.data.clips import shown

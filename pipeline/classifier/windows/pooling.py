@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.classifier.windows.settings import Pool
+from pipeline.classifier.windows.config import Pool
 
 
 class PooledWindows:

@@ -14,8 +14,8 @@ import soundfile
 
 from pipeline.audio.features import load_clip, spectrogram
 from pipeline.classifier.clip_audio import row_audio
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import ShardDataset
 from pipeline.distributed.batch_job import run_in_process

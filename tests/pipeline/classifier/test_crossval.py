@@ -11,7 +11,8 @@ import pytest
 
 from models.config import ConfigError
 from pipeline.classifier import train
-from pipeline.classifier.crossval import CrossvalConfig, check_folder, crossval, fold_config, known_folds
+from pipeline.classifier.config import CrossvalConfig
+from pipeline.classifier.crossval import check_folder, crossval, fold_config, known_folds
 from pipeline.classifier.train import begin_run, train_in_process, train_many
 from pipeline.data.dataset import open_dataset
 from pipeline.extract import extract

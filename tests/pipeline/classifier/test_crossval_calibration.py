@@ -14,6 +14,7 @@ import torch
 from models.classifier import Classifier
 from models.ensemble import Ensemble
 from models.settings import ClassifierConfig
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.crossval import fold_config, report_folds
 from pipeline.classifier.ensemble_calibration import (
     RowLogits,
@@ -23,7 +24,7 @@ from pipeline.classifier.ensemble_calibration import (
     predictions_at,
     with_temperature,
 )
-from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.evaluation_rows import select_rows
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.evaluation import LabelSetPredictions
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor

@@ -14,10 +14,10 @@ import torch
 
 from models.config import ConfigError
 from pipeline.classifier import ensemble_of_runs
+from pipeline.classifier.command_configs import EnsembleConfig, EvaluateConfig
 from pipeline.classifier.crossval import crossval, fold_config, report_folds
-from pipeline.classifier.ensemble_of_runs import MIN_CLIPS, EnsembleConfig, combine_runs
+from pipeline.classifier.ensemble_of_runs import MIN_CLIPS, combine_runs
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor
 from pipeline.data.split import split_rows

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from pipeline.classifier import train
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.crossval import fold_config, report_folds
 from pipeline.classifier.ensemble_calibration import fit_temperature, predict_row_logits
 from pipeline.classifier.ensemble_run import describe_ensemble, member_configs
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.predict import PredictConfig, predict
 from pipeline.classifier.predictor_model import PredictorModel, load_predictor, predictor_digest

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.evaluation_rows import select_rows
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.split_record import SPLIT_NAME
 from pipeline.distributed.batch_job import run_in_process

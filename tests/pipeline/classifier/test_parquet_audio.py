@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from pipeline.classifier.clip_audio import audio_facts, row_audio
+from pipeline.classifier.command_configs import EvaluateConfig, ShowConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.predict import PredictConfig, predict
-from pipeline.classifier.show import ShowConfig, show
+from pipeline.classifier.show import show
 from pipeline.classifier.sound_classifier import SoundClassifier
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset

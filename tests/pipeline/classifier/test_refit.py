@@ -11,9 +11,9 @@ import torch
 
 from models.config import ConfigError
 from pipeline.classifier import train
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.train import begin_run, describe_result
 from pipeline.data.split_record import SPLIT_NAME, read_split_record, trained_clips
 from pipeline.io.errors import UserError

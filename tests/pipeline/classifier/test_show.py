@@ -13,7 +13,8 @@ import soundfile
 from cluster.arguments.common_flags import CommonFlags
 from cluster.arguments.flags import parse
 from cluster.model_commands import show as show_command
-from pipeline.classifier.show import ShowConfig, show
+from pipeline.classifier.command_configs import ShowConfig
+from pipeline.classifier.show import show
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.io.errors import UserError
 from tests.helpers.html_page import Page, parse_checked

@@ -13,9 +13,9 @@ import torch
 
 from models.config import ConfigError
 from models.settings import ClassifierConfig
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.prepare import prepare
 from pipeline.classifier.train import begin_run

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.classifier.evaluate import EvaluateConfig, evaluate
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.evaluate import evaluate
 from pipeline.data.dataset import open_dataset
 from pipeline.data.identify import identify
 from pipeline.distributed.batch_job import run_in_process

@@ -20,7 +20,8 @@ from models.config import ConfigError
 from pipeline.audio.features import spectrogram
 from pipeline.audio.loudness import MAX_PEAK
 from pipeline.audio.vocoder import Vocoder
-from pipeline.classifier.evaluation_rows import EvaluateConfig, select_rows
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.evaluation_rows import select_rows
 from pipeline.classifier.prepare import prepare
 from pipeline.classifier.train import begin_run, train_in_process
 from pipeline.data.dataset import open_dataset

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from models.config import ConfigError
-from pipeline.classifier.evaluation_rows import EvaluateConfig
+from pipeline.classifier.command_configs import EvaluateConfig
 from pipeline.classifier.loop import train_loop
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shard_manifest import ShardManifest, open_shards

@@ -12,9 +12,10 @@ import sklearn.metrics
 
 from models.multi_label_metrics import multi_label_metrics
 from pipeline.classifier import train
-from pipeline.classifier.crossval import CrossvalConfig, crossval
+from pipeline.classifier.command_configs import EvaluateConfig
+from pipeline.classifier.config import CrossvalConfig
+from pipeline.classifier.crossval import crossval
 from pipeline.classifier.evaluate import evaluate
-from pipeline.classifier.evaluation_rows import EvaluateConfig
 from pipeline.classifier.inference import predict_probabilities
 from pipeline.classifier.multi_label.evaluation import (
     LabelSetPredictions,

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.classifier.submission.class_names import match_classes
 from pipeline.classifier.submission.filled_values import PredictedClips, Values
-from pipeline.classifier.submission.values import SubmissionValues, choose_values
+from pipeline.classifier.submission.settings import SubmissionValues
+from pipeline.classifier.submission.values import choose_values
 from pipeline.io.errors import UserError
 
 NAMES = ("cow", "dog", "rain")

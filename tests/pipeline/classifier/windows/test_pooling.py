@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.classifier.windows.config import Pool
 from pipeline.classifier.windows.pooling import PooledWindows
-from pipeline.classifier.windows.settings import Pool
 
 PROBABILITIES = np.array([[0.0, 0.3], [0.5, 0.5], [1.0, 0.5]], np.float32)
 
