@@ -229,7 +229,7 @@ def test_classes_whose_real_clips_do_not_differ_have_no_diversity_loss() -> None
     second = torch.tensor([0.5, 0.0, 0.2])[:, None, None].expand(3, 3, 4)
     loss = diversity_loss(first, second, torch.ones(3), torch.tensor([1.0, 0.0, 0.0]))
     loss.backward()
-    assert float(loss) == pytest.approx(0.5 / 3)
+    assert loss.item() == pytest.approx(0.5 / 3)
     assert first.grad is not None and first.grad.isfinite().all() and first.grad[1:].abs().max() == 0
 
 
