@@ -6,6 +6,7 @@ An empty text is a clip without any class (background). In shapes: N number of c
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ _LIST = re.compile(rf"\[{_ITEMS}*\]|\({_ITEMS}+\)|\{{{_ITEMS}+\}}")
 # A list of numbers, with or without commas.
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _NUMBERS = re.compile(rf"\[\s*{_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*\s*(?:,\s*)?\]")
+# Several answers of a person, as Label Studio exports them.
+_CHOICES = re.compile(rf'\{{\s*"choices"\s*:\s*(\[{_ITEMS}*\])\s*\}}')
 
 
 def join_labels(names: Iterable[str]) -> str:
@@ -36,12 +39,15 @@ def split_labels(label: str) -> list[str]:
 def parse_label_list(text: str) -> list[str]:
     """Return the classes in the text of a list: `['a', 'b']` as Python writes it, `a;b`, `a|b` or `a,b`.
 
-    Also tuples, sets, the arrays of NumPy, which have no commas, `['a' 'b']`, and lists of numbers: `[1, 2]`.
+    Also tuples, sets, the arrays of NumPy, which have no commas, `['a' 'b']`, lists of numbers, `[1, 2]`, and
+    the answers of Label Studio, `{"choices": ["a", "b"]}`.
 
     Raises:
         ValueError: brackets without a list of texts or numbers in them.
     """
     text = text.strip()
+    if match := _CHOICES.fullmatch(text):
+        text = match[1]
     if _NUMBERS.fullmatch(text):
         return split_labels(SEPARATOR.join(re.findall(_NUMBER, text)))
     if is_list_text(text):
@@ -57,7 +63,30 @@ def is_list_text(text: str) -> bool:
     name of a class.
     """
     text = text.strip()
+    if match := _CHOICES.fullmatch(text):
+        text = match[1]
     return bool(_NUMBERS.fullmatch(text)) or (bool(_LIST.fullmatch(text)) and _is_python(text))
+
+
+def check_no_object(text: str) -> None:
+    """Check that a text is not that of a JSON object, or of a list of objects, which names no class.
+
+    Raises:
+        ValueError: it is, as annotated regions that Label Studio exports into one value.
+    """
+    text = text.strip()
+    if not text.startswith(("{", "[")) or is_list_text(text):
+        return
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
+        example = text if len(text) <= 60 else f"{text[:60]}…"
+        raise ValueError(
+            f"{example!r} is a JSON object, not the name of a class: write a row for each annotated event, "
+            "with the columns path,start,end,label"
+        )
 
 
 def _is_python(text: str) -> bool:

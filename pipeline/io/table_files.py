@@ -64,9 +64,11 @@ class ListText(str):
 
 
 def value_text(value: Any) -> str:
-    """Return a value as text: nothing as an empty one, the values of a list as `ListText`."""
+    """Return a value as text: empty for nothing, `ListText` for the values of a list, JSON for objects."""
     if value is None:
         return ""
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
+        return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, list):
         return ListText(LIST_SEPARATOR.join(text for text in map(value_text, value) if text))
     return str(value)

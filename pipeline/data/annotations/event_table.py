@@ -29,7 +29,7 @@ from pipeline.data.annotations.event_columns import (
 )
 from pipeline.data.annotations.recording_names import RecordingNames
 from pipeline.data.clips import normalize_id, shown, shown_list
-from pipeline.data.labels import is_list_text, join_labels, split_labels
+from pipeline.data.labels import check_no_object, is_list_text, join_labels, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import header_note, open_labeled_table, rows_again
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
@@ -212,6 +212,7 @@ class _EventTableReader(TableReader):
         label = normalize_id(row_value(values, columns.label))
         more = row_value(values, columns.more_labels)
         try:
+            check_no_object(label)
             names = listed_classes(values, columns.more_labels) if more.lower() not in MISSING_VALUES else []
             if is_list_text(label) or (columns.label_is_list and label.lower() not in NO_VALUES):
                 label = join_labels(listed_classes(values, columns.label))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.data.clips import shown
-from pipeline.data.labels import is_list_text, join_labels, parse_label_list, split_labels
+from pipeline.data.labels import check_no_object, is_list_text, join_labels, parse_label_list, split_labels
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import NO_VALUES, SEVERAL_CLASSES_FIX
 from pipeline.data.sources.table_columns import has_lists
@@ -52,6 +52,10 @@ class ParquetLabels:
         Raises:
             UserError: a text is no list although it begins as one, or the row has not one class but needs it.
         """
+        try:
+            check_no_object(text)
+        except ValueError as error:
+            raise self._error(row, str(error)) from None
         if not self.multi_label:
             return self._one_class(row, text)
         try:

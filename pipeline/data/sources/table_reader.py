@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.clips import CHUNK_ROWS, clip_record, normalize_id, shown, to_table
-from pipeline.data.labels import is_list_text
+from pipeline.data.labels import check_no_object, is_list_text
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.file_finder import FileFinder, FoundFile, plain_path, without_file_scheme
 from pipeline.data.sources.listed_files import ListedFiles
@@ -149,6 +149,7 @@ class TableReader:
         """
         is_list = columns.label_is_list or is_list_text(label) or is_list_value(values, columns.label)
         try:
+            check_no_object(label)
             names = listed_classes(values, columns.label) if is_list else [label]
         except ValueError as error:
             raise UserError(f"{self.name}, line {line}: {error}") from None

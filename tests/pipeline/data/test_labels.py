@@ -22,6 +22,7 @@ LISTS = [
     ("[ 1 22\n 3]", ["1", "22", "3"]),
     ("[1]", ["1"]),
     ("[1.0, -2.5,]", ["-2.5", "1.0"]),
+    ('{"choices": ["dog", "cat"]}', ["cat", "dog"]),  # several answers in Label Studio
 ]
 
 

@@ -193,3 +193,24 @@ def test_list_of_classes_in_parquet_metadata_needs_multi_label(tmp_path: Path) -
     with pytest.raises(UserError, match=r"metadata.parquet, line 2: has several classes \('rain;dog'\): add"):
         read_manifest(tmp_path)
     assert read_manifest(tmp_path, MULTI_LABEL).clips["label"].tolist() == ["dog", "dog;rain"]
+
+
+REGIONS = [{"start": 0.1, "end": 0.4, "channel": 0, "labels": ["dog"]}]
+
+
+@pytest.mark.parametrize("config", [ManifestConfig(), MULTI_LABEL, ManifestConfig(window=0.1)])
+@pytest.mark.parametrize("value", [REGIONS, REGIONS[0], json.dumps(REGIONS)])
+def test_objects_are_no_classes(value: Any, config: ManifestConfig, tmp_path: Path) -> None:
+    """Label Studio exports all annotated regions of a file into one value."""
+    root = write(tmp_path, {"label": "rain"}, {"label": value})
+    with pytest.raises(UserError, match=r"line 2: .* is a JSON object, not the name of a class: write a row"):
+        read_manifest(root)
+    with pytest.raises(UserError, match=r"columns path,start,end,label$"):
+        read_manifest(root / "metadata.jsonl", config)
+
+
+def test_answers_of_label_studio_are_a_list(tmp_path: Path) -> None:
+    root = write(tmp_path, {"label": {"choices": ["rain", "dog"]}}, {"label": "rain"})
+    assert read_manifest(root, MULTI_LABEL).clips["label"].tolist() == ["dog;rain", "rain"]
+    with pytest.raises(UserError, match=r"line 1: has several classes .*: add --multi-label"):
+        read_manifest(root)
