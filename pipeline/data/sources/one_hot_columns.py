@@ -23,6 +23,7 @@ from pipeline.data.sources.split_names import Split, split_of_flag, split_of_val
 from pipeline.data.sources.table_columns import (
     LABEL_LIST_COLUMNS,
     MORE_LABEL_COLUMNS,
+    OTHER_LIST_COLUMNS,
     PATH_COLUMNS,
     RECORDING_COLUMNS,
     SPLIT_COLUMNS,
@@ -41,7 +42,7 @@ _KNOWN = frozenset(
         "low_freq_hz", "high_freq_hz", "low_f", "high_f",
     )
 )  # fmt: skip
-_LABELS = frozenset((*EVENT_LABEL_COLUMNS, *LABEL_LIST_COLUMNS))
+_LABELS = frozenset((*EVENT_LABEL_COLUMNS, *LABEL_LIST_COLUMNS, *OTHER_LIST_COLUMNS))
 # Columns of classes by their names, but of one class, such as `instrument`, if they have nothing but 0 and 1.
 _SUBJECTS = frozenset(itertools.chain(*SUBJECT_COLUMNS))
 # Words in names of columns of 0 and 1 that say something else about a clip than which classes it has.

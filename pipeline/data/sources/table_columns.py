@@ -37,6 +37,8 @@ SUBJECT_COLUMNS = (
 )
 # Columns of all classes, or of those in addition to the first one: lists of names in one text.
 LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
+# The same (DCASE, DESED), used if a table has no other column of classes.
+OTHER_LIST_COLUMNS = ("event_labels", "class_labels", "weak_labels", "positive_labels")
 # Columns that name the recording a clip was cut from, also in ESC-50 (`src_file`) and UrbanSound8K (`fsID`).
 RECORDING_COLUMNS = ("group", "src_file", "fsid")
 ID_COLUMNS = ("clip_id", "id")
@@ -85,6 +87,8 @@ class Columns:
     times: TimeColumns | None = None
     label_is_list: bool = False
     """Whether the label is the text of a list."""
+    label_name: str = ""
+    """Name of the column of the label."""
     more_labels: int | None = None
     """Further classes, as the text of a list."""
 
@@ -129,6 +133,8 @@ def labeled_columns(
         label = _first(names, LABEL_LIST_COLUMNS)
     if label is None:
         label = subject_column(table, names)
+    other_list = _first(names, OTHER_LIST_COLUMNS) if label is None else None
+    label = other_list if label is None else label
     if path is None or label is None:
         missing, error_type = ("path", UserError) if path is None else ("label", NoLabelColumnError)
         form = "path,label[,fold][,group]" if times is None else "path,start,end,label"
@@ -150,7 +156,8 @@ def labeled_columns(
             position for position in _split_candidates(table, names) if position not in (path, label)
         ),
         times=times,
-        label_is_list=names[label] in LABEL_LIST_COLUMNS,
+        label_is_list=names[label] in LABEL_LIST_COLUMNS or label == other_list,
+        label_name=table.header[label],
         more_labels=_first(names, MORE_LABEL_COLUMNS),
     )
 

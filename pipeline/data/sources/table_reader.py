@@ -155,8 +155,8 @@ class TableReader:
             raise UserError(f"{self.name}, line {line}: {error}") from None
         if len(names) > 1 and columns.label_is_list:
             raise UserError(
-                f"{self.name}: column 'labels' may have several classes in a row: {self.classes_fix}; "
-                f"line {line} has {shown(label)}"
+                f"{self.name}: column {shown(columns.label_name)} may have several classes in a row: "
+                f"{self.classes_fix}; line {line} has {shown(label)}"
             )
         if len(names) > 1:
             raise UserError(

@@ -28,6 +28,22 @@ def test_columns_of_labels_have_lists(column: str, form: str, tmp_path: Path):
     assert labels(manifest) == {"a.wav": "cat;dog", "b.wav": "rain", "c.wav": ""}
 
 
+@pytest.mark.parametrize("column", ["event_labels", "Event Labels", "class_labels", "weak_labels"])
+def test_only_column_of_lists_has_the_classes(column: str, tmp_path: Path):
+    """Weak labels of DCASE and DESED are `filename,event_labels`."""
+    text = f"filename\t{column}\tflag\na.wav\tdog,cat\t1\nb.wav\train\t0\n"
+    manifest = read(tmp_path, text, multi_label=True)
+    assert labels(manifest) == {"a.wav": "cat;dog", "b.wav": "rain"}
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    assert str(error.value) == (
+        f"--data {tmp_path / 'clips.csv'}: column '{column}' may have several classes in a row: "
+        "add --multi-label, or name another column by --label-column; line 2 has 'dog,cat'"
+    )
+    text = f"{text.replace(column, 'event_label', 1)}".replace("flag", "event_labels")
+    assert labels(read(tmp_path, text, multi_label=True)) == {"a.wav": "dog,cat", "b.wav": "rain"}
+
+
 def test_comma_is_part_of_a_class_in_other_columns(tmp_path: Path):
     text = 'path,instrument\na.wav,"Cello, bowed"\nb.wav,Harp\n'
     manifest = read(tmp_path, text, multi_label=True, label_column="instrument")
