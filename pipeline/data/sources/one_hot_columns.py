@@ -64,7 +64,7 @@ class _Values:
     """What the values of some columns are, over all rows."""
 
     flags: list[int]
-    """Columns with nothing but 0 and 1 (or true and false), and missing values; none without any 0 or 1."""
+    """Columns with nothing but 0 and 1 (or true and false), and missing values, of which none is empty."""
     splits: tuple[int, ...]
     """Columns of which exactly one is 1 in each row, or at most one if none of them is that of the training
     split; none if there is a row of which that is not true."""
@@ -143,7 +143,7 @@ def _read(
     rows: Iterable[Row], header: Sequence[str], unknown: Sequence[int], splits: tuple[int, ...]
 ) -> _Values:
     """Read the values of the columns that may be those of classes and of splits, as long as any may be."""
-    read, has_values = _Values(list(unknown), splits), False
+    read, with_values = _Values(list(unknown), splits), set[int]()
     numbers_true = (1,) if "train" in map(_named_split, (header[one] for one in splits)) else (0, 1)
     for line, values in rows:
         truths = {one: _truth(values, one) for one in (*read.flags, *read.splits)}
@@ -152,14 +152,13 @@ def _read(
             read.splits = ()
         read.flags = [one for one in read.flags if truths[one] is not None]
         stated = [one for one in read.flags if truths[one] is not _MISSING]
-        has_values = has_values or bool(stated)
+        with_values.update(stated)
         for one in read.flags if 0 < len(stated) < len(read.flags) else []:
             if truths[one] is _MISSING:
                 read.missing.setdefault(one, line)
         if len(read.flags) < 2 and not read.splits:
             break
-    if not has_values:
-        read.flags = []
+    read.flags = [one for one in read.flags if one in with_values]
     return read
 
 

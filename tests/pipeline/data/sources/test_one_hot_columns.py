@@ -205,3 +205,12 @@ def test_column_of_0_and_1_is_a_class_whatever_its_name(tmp_path: Path):
 def test_column_of_classes_is_read_next_to_columns_of_0_and_1(tmp_path: Path):
     text = "path,emotion,loud,indoors\n1.wav,joy,0,1\n2.wav,fear,1,0\n3.wav,joy,1,1\n"
     assert labels(read(tmp_path, text)) == {"1.wav": "joy", "2.wav": "fear", "3.wav": "joy"}
+
+
+def test_empty_columns_are_no_classes(tmp_path: Path):
+    """Common Voice has empty columns, and votes that may all be 0 or 1."""
+    text = "path,sentence,down_votes,variant,segment\n1.wav,One,0,,\n2.wav,Two,1,,\n"
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    assert "if columns of 0 and 1" not in str(error.value)
+    assert "no column 'label'; the first line must be path,label[,fold][,group]" in str(error.value)
