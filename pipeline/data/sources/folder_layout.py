@@ -169,14 +169,19 @@ def _is_held_out(tree: FolderTree, name: str) -> bool:
 
 
 def _split_classes_warning(tree: FolderTree, data: Path, names: list[str]) -> list[str]:
-    """Return a warning about class folders that seem to be splits, such as `birds_train` and `birds_test`."""
+    """Return a warning about class folders that seem to be splits, such as `birds_train` and `birds_test`.
+
+    Without a training split, all classes are named so (`vox1_dev_wav`, `vox1_test_wav`).
+    """
     named = with_recordings(tree, filter(splits_in, names))
     train = [name for name in named if "train" in splits_in(name)]
-    if not train or len(train) == len(named):
+    has_both = 0 < len(train) < len(named)
+    are_held_out = not train and 1 < len(named) == len(with_recordings(tree, names))
+    if not (has_both or are_held_out):
         return []
+    split = data / (train or named)[0]
     return [
-        f"{shown_list(named)} are read as classes; if they are splits, pass --data {data / train[0]}, "
-        f"or {_CSV_HINT}"
+        f"{shown_list(named)} are read as classes; if they are splits, pass --data {split}, or {_CSV_HINT}"
     ]
 
 

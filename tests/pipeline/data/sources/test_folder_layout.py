@@ -195,6 +195,14 @@ def test_classes_named_like_splits_are_reported(tmp_path: Path):
     assert f"pass --data {tmp_path}/birds_train" in warning
 
 
+def test_classes_all_named_like_held_out_splits_are_reported(tmp_path: Path):
+    """As VoxCeleb and parts of the test set of IRMAS, without a training split next to them."""
+    (warning,) = read(tmp_path, "vox1_dev_wav/wav/id1", "vox1_test_wav/wav/id2").warnings
+    assert "'vox1_dev_wav', 'vox1_test_wav' are read as classes; if they are splits" in warning
+    assert f"pass --data {tmp_path}/vox1_dev_wav" in warning
+    assert not read(tmp_path, "vox1_dev_wav/wav/id1", "vox1_test_wav/wav/id2", "dog").warnings
+
+
 def test_table_next_to_recordings_is_suggested(tmp_path: Path):
     touch(tmp_path, "1.wav", "2.wav", "train.csv")
     with pytest.raises(UserError, match=r"ignoring 2 audio files outside .* pass --data .*/train.csv"):
