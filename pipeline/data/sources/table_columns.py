@@ -41,6 +41,8 @@ LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
 OTHER_LIST_COLUMNS = ("event_labels", "class_labels", "weak_labels", "positive_labels")
 # Columns that name the recording a clip was cut from, also in ESC-50 (`src_file`) and UrbanSound8K (`fsID`).
 RECORDING_COLUMNS = ("group", "src_file", "fsid")
+# Column of the place that clips of acoustic scenes were recorded in (DCASE), next to that of the scenes.
+SCENE_COLUMN, PLACE_COLUMN = "scene_label", "identifier"
 ID_COLUMNS = ("clip_id", "id")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
@@ -151,7 +153,7 @@ def labeled_columns(
         path,
         label,
         _first(names, ("fold",)),
-        _first(names, RECORDING_COLUMNS),
+        _first(names, (*RECORDING_COLUMNS, *((PLACE_COLUMN,) if SCENE_COLUMN in names else ()))),
         split_candidates=tuple(
             position for position in _split_candidates(table, names) if position not in (path, label)
         ),

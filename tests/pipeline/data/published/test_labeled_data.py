@@ -62,6 +62,15 @@ def test_esc50_layout_has_folds_and_recordings(tmp_path: Path):
     assert clips["group"].tolist() == ["7", "8"]
 
 
+@pytest.mark.parametrize(("column", "groups"), [("scene_label", ["lyon-1", "lyon-1"]), ("label", None)])
+def test_places_of_acoustic_scenes_are_groups(column: str, groups: list[str] | None, tmp_path: Path):
+    """In TAU Urban Acoustic Scenes, clips of one place must be on one side of a split."""
+    rows = "audio/bus-lyon-1-0-a.wav\tbus\tlyon-1\ta\naudio/bus-lyon-1-1-a.wav\tbus\tlyon-1\ta\n"
+    names = "audio/bus-lyon-1-0-a.wav", "audio/bus-lyon-1-1-a.wav"
+    root = write(tmp_path, "meta.csv", f"filename\t{column}\tidentifier\tsource_label\n{rows}", *names)
+    assert read_manifest(root / "meta.csv").clips["group"].tolist() == (groups or list(names))
+
+
 URBAN = """slice_file_name,fsID,start,end,salience,fold,classID,class
 7-3-0-0.wav,7,100.5,104.5,1,1,3,dog_bark
 8-2-0-0.wav,8,0.0,0.4,1,2,2,children
