@@ -167,12 +167,20 @@ def labeled_columns(
 def subject_column(table: Table, names: Sequence[str]) -> int | None:
     """Return the column of classes by one of `SUBJECT_COLUMNS`; None without any.
 
-    `names` are those of the columns as by `plain_name`.
+    `names` are those of the columns as by `plain_name`. Next to `instrument_str` and `instrument_family_str`
+    (NSynth), `instrument` has numbers of what may not be the classes.
 
     Raises:
-        UserError: there are columns of several kinds.
+        UserError: there are columns of several kinds, or with texts of numbers.
     """
     found = [position for kind in SUBJECT_COLUMNS if (position := _first(names, kind)) is not None]
+    if len(found) == 1:
+        start = f"{names[found[0]]}_"
+        found += [
+            position
+            for position, name in enumerate(names)
+            if name.startswith(start) and name.endswith("_str")
+        ]
     if len(found) > 1:
         raise UserError(
             f"{table.name}: {shown_list([table.header[position] for position in found])} can be the classes; "

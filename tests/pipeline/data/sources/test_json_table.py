@@ -214,3 +214,17 @@ def test_answers_of_label_studio_are_a_list(tmp_path: Path) -> None:
     assert read_manifest(root, MULTI_LABEL).clips["label"].tolist() == ["dog;rain", "rain"]
     with pytest.raises(UserError, match=r"line 1: has several classes .*: add --multi-label"):
         read_manifest(root)
+
+
+def test_numbers_of_instruments_are_no_classes_next_to_their_texts(tmp_path: Path) -> None:
+    """NSynth numbers 1,006 instruments of eleven families."""
+    note = {"instrument": 656, "instrument_str": "bass_synthetic_068", "instrument_family_str": "bass"}
+    root = write(tmp_path, note, note | {"instrument_family_str": "flute"})
+    with pytest.raises(UserError) as error:
+        read_manifest(root / "metadata.jsonl")
+    assert str(error.value) == (
+        f"--data {root}/metadata.jsonl: 'instrument', 'instrument_str', 'instrument_family_str' "
+        "can be the classes; name the column by --label-column"
+    )
+    config = ManifestConfig(label_column="instrument_family_str")
+    assert read_manifest(root, config).clips["label"].tolist() == ["bass", "flute"]
