@@ -21,6 +21,7 @@ from pipeline.data.sources.folder_layout import (
     find_classes,
     nested_classes,
     nested_classes_warning,
+    shared_folders_warning,
     table_hint,
 )
 from pipeline.data.sources.split_lists import only_listed, without_held_out
@@ -72,9 +73,10 @@ def _read_all(tree: FolderTree, data: Path, config: TableConfig) -> ClassFolderC
         layout.classes = [folder._replace(label=_label(folder, config)) for folder in layout.classes]
         walk = AudioWalk(layout.tree)
         clips = to_table(walk.records(layout.classes))
+        shared = shared_folders_warning(layout)
         unread = [] if config.window is None else unread_annotations_warning(layout.tree, clips["clip_id"])
     warnings = layout.warnings + _empty_class_warnings(layout, clips, walk.omitted)
-    warnings += walk.omitted.warnings() + unread
+    warnings += walk.omitted.warnings() + unread + shared
     if clips["label"].nunique() < 2:
         warnings += nested_classes_warning(layout) or table_hint(tree)
     return ClassFolderClips(clips, warnings, layout)

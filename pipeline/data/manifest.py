@@ -27,6 +27,7 @@ from pipeline.data.class_folders import (
 )
 from pipeline.data.clips import shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
+from pipeline.data.named_clips import read_named_clips
 from pipeline.data.published.card_audio import CardAudio, find_card_audio
 from pipeline.data.published.card_settings import CardSettings
 from pipeline.data.published.dataset_card import check_no_config
@@ -41,7 +42,7 @@ from pipeline.data.published.labeled_data import (
 from pipeline.data.published.parquet_clips import ParquetClips, read_parquet_file, read_parquet_folder
 from pipeline.data.recording_headers import MapBatches, map_batches_here
 from pipeline.data.sources.class_warnings import class_warnings
-from pipeline.data.sources.name_patterns import PatternConfig, apply_patterns
+from pipeline.data.sources.name_patterns import PATTERN_HINT, PatternConfig, apply_patterns
 from pipeline.data.sources.split_lists import is_path_list
 from pipeline.data.sources.unread_files import unread_files_hint
 from pipeline.data.windows import WindowConfig
@@ -63,6 +64,10 @@ class ManifestConfig(PatternConfig, TableConfig, CardSettings):
                 f"--data-config {self.data_config}: not with --annotations: leave it out, and pass the "
                 "folder of that configuration as --data"
             )
+        others = [name for name in ("annotations", "label_column", "birdnet_folders") if getattr(self, name)]
+        if self.label_pattern is not None and others:
+            flag = others[0].replace("_", "-")
+            raise ValueError(f"--label-pattern and --{flag} both give the classes: leave one out")
         return self
 
 
@@ -106,24 +111,28 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
     """
     # Columns, times and rows of a table are read one after the other.
     with remote_files_read_once(), report_os_errors("reading", f"--data {data}"):
-        found = _read_labeled(data, config)
+        is_table = is_file(data, "--data")
+        found = _read_labeled_file(data, config) if is_table else _read_labeled_folder(data, config)
     if found.clips.empty:
         notes = "".join(f"; {warning}" for warning in found.warnings)
-        if is_file(data, "--data"):
+        if is_table:
             raise UserError(f"--data {data}: has no rows of clips below its header{notes}")
-        expected = "recordings" if config.annotations else "<class>/<clip>.wav"
-        single = "" if config.annotations else ", also of a single class"
-        if config.window is not None and config.annotations is None:
+        has_folders = config.annotations is None and config.label_pattern is None
+        expected = "<class>/<clip>.wav" if has_folders else "recordings"
+        single = ", also of a single class" if has_folders else ""
+        if config.window is not None and has_folders:
             notes += "; if annotation files are next to the recordings, add --annotations auto"
         with report_os_errors("reading", f"--data {data}"):
             hint = unread_files_hint(open_tree(data))
         notes += f"; {hint}" if hint else ""
+        notes += f"; {PATTERN_HINT}" if has_folders and found.warnings else ""
         raise UserError(
             f"--data {data}: no audio files found; expected {expected} (or {OTHER_FORMATS}){single}{notes}"
         )
     clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
-    warnings = class_warnings(manifest.class_counts, manifest.multi_label, config.label_column)
+    hint = PATTERN_HINT if config.label_pattern is None and not is_table else ""
+    warnings = class_warnings(manifest.class_counts, manifest.multi_label, config.label_column, hint)
     return replace(manifest, warnings=found.warnings + warnings)
 
 
@@ -150,9 +159,7 @@ def cut_windows(
     return windows
 
 
-def _read_labeled(data: Path, config: ManifestConfig) -> Manifest:
-    if is_file(data, "--data"):
-        return _read_labeled_file(data, config)
+def _read_labeled_folder(data: Path, config: ManifestConfig) -> Manifest:
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder or CSV file")
     if config.annotations is None:
@@ -185,6 +192,8 @@ def is_file(path: Path, flag: str) -> bool:
 
 def _read_labeled_file(data: Path, config: ManifestConfig) -> Manifest:
     check_no_config(config.data_config, f"--data {data}")
+    if config.label_pattern is not None:
+        raise UserError(f"--label-pattern: --data {data} is a file; pass the folder of the recordings")
     if ending(data.name) == "parquet" and (inside := read_parquet_file(data, "--data", config)) is not None:
         return _of_parquet(inside, config)
     if is_recording(data):
@@ -214,6 +223,9 @@ def _read_folder_data(data: Path, config: ManifestConfig) -> Manifest:
     with report_os_errors("reading", f"--data {data}"):
         tree = open_tree(data)
     chosen = find_card_audio(tree, f"--data {data}", config.data_config, all_splits=False)
+    if config.label_pattern is not None:
+        named = read_named_clips(tree, data, config.label_pattern, config.multi_label)
+        return _keep(Manifest(named.clips, named.warnings, config.multi_label), chosen)
     found = Manifest(to_table([]))
     if chosen is not None or config.data_config is None:
         found = _read_audio_files(tree, data, config, chosen)

@@ -76,7 +76,7 @@ def read_annotated_folder(
     if wanted is not None:
         clips = clips[clips["path"].isin(wanted["path"])]
     else:
-        clips, notes = _training_clips(clips)
+        clips, notes = training_clips(clips)
     files, warnings = _find_files(tree, all_ids, is_elsewhere, frozenset(clips["clip_id"]))
     events = _read_events(tree, files, label_column)
     warnings += notes + _unannotated_warning(clips["clip_id"], events, f"--annotations {annotations}")
@@ -86,7 +86,7 @@ def read_annotated_folder(
     return AnnotatedClips(clips, events, omitted + warnings)
 
 
-def _training_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def training_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the recordings outside of folders of held-out splits next to a training split, and a warning."""
     folder = split_folder(clips["clip_id"])
     if folder is None:

@@ -16,11 +16,12 @@ _OTHER_SEPARATORS = re.compile(r"[,|/+&]")
 
 
 def class_warnings(
-    counts: Mapping[str, int], multi_label: bool = False, label_column: str | None = None
+    counts: Mapping[str, int], multi_label: bool = False, label_column: str | None = None, hint: str = ""
 ) -> list[str]:
     """Return warnings about classes, given with their numbers of files.
 
-    In a multi-label dataset, the presence of a single class can be learned. `label_column` is the setting.
+    In a multi-label dataset, the presence of a single class can be learned. `label_column` is the setting,
+    `hint` what to do if there is one class only.
     """
     warnings = []
     if label_column is not None and label_column.lower() not in LABEL_COLUMNS and counts.keys() <= {"0", "1"}:
@@ -32,6 +33,7 @@ def class_warnings(
     if len(counts) < 2 and not multi_label:
         warnings.append(
             f"only one class, '{next(iter(counts))}': a GAN can learn it, a classifier needs two or more"
+            + (f"; {hint}" if hint else "")
         )
     if single := sorted(name for name, count in counts.items() if count == 1):
         classes = (

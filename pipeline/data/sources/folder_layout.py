@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.audio.file_types import ending, is_hidden
-from pipeline.data.clips import shown, shown_list
+from pipeline.data.clips import NO_FOLD, shown, shown_list
 from pipeline.data.sources.audio_folders import (
     ClassFolder,
     has_own_recordings,
@@ -19,6 +19,7 @@ from pipeline.data.sources.audio_folders import (
     with_recordings,
 )
 from pipeline.data.sources.divided_classes import classes_with_splits
+from pipeline.data.sources.name_patterns import PATTERN_HINT
 from pipeline.data.sources.split_names import split_of, splits_in
 from pipeline.io.errors import UserError, explain_os_error
 from pipeline.io.folder_tree import FolderTree, join
@@ -26,6 +27,8 @@ from pipeline.io.folder_tree import FolderTree, join
 # Noise recordings of Speech Commands, attributes of macOS archives, caches.
 _NO_CLASSES = frozenset(("_background_noise_", "__macosx", "__pycache__"))
 _FOLD_NAME = re.compile(r"fold[_\- ]?(\d{1,6})", re.IGNORECASE)
+# Folders in each class folder that may be the classes; more of them are rather recordings or speakers.
+_MAX_SHARED_FOLDERS = 20
 _CSV_HINT = "list the files in a CSV with the columns path,label[,fold]"
 
 
@@ -96,7 +99,7 @@ def _training_split(tree: FolderTree, data: Path, warnings: list[str]) -> str | 
     if not splits and not others:
         raise UserError(
             f"--data {data}: {shown(named[0])} holds recordings but no class folders; sort them into one "
-            f"folder per class, or {_CSV_HINT}{_join_hint(table_hint(tree))}"
+            f"folder per class, or {_CSV_HINT}; {PATTERN_HINT}{_join_hint(table_hint(tree))}"
         )
     if not splits:
         return None
@@ -157,7 +160,8 @@ def _held_out_hint(tree: FolderTree, data: Path, held_out: list[str]) -> str:
     if with_classes is not None:
         return f"to read its class folders, pass --data {data / with_classes}"
     return next(
-        iter(table_hint(tree)), f"none of them has class folders: sort them into these, or {_CSV_HINT}"
+        iter(table_hint(tree)),
+        f"none of them has class folders: sort them into these, or {_CSV_HINT}; {PATTERN_HINT}",
     )
 
 
@@ -247,6 +251,30 @@ def nested_classes_warning(layout: Layout) -> list[str]:
                 path = layout.tree.path(folder.name)
                 return [f"if the folders in {shown(folder.name)} are the classes, pass --data {path}"]
     return []
+
+
+def shared_folders_warning(layout: Layout) -> list[str]:
+    """Return a warning if each class folder has nothing but the same folders, which may be the classes.
+
+    In MIMII each machine, such as `id_00`, has `normal` and `abnormal`.
+    """
+    tree = layout.tree
+    folders = [folder.name for folder in layout.classes if folder.fold == NO_FOLD]
+    try:
+        names = {tuple(sorted(visible_folders(tree, folder))) for folder in folders}
+        if len(folders) < 2 or len(names) != 1:
+            return []
+        (shared,) = names
+        is_few = 1 < len(shared) <= _MAX_SHARED_FOLDERS
+        if not is_few or any(has_own_recordings(tree, folder) for folder in folders):
+            return []
+    except OSError:  # an unreadable folder, which is reported otherwise
+        return []
+    pattern = "|".join(map(re.escape, shared))
+    return [
+        f"each class folder has the folders {shown_list(shared)}: if these are the classes, and "
+        f"{shown_list(folders, 3)} are none, add --label-pattern '/({pattern})/'"
+    ]
 
 
 def table_hint(tree: FolderTree) -> list[str]:

@@ -1,4 +1,4 @@
-"""Recordings and folds of clips, as patterns extract them from file names."""
+"""Classes, recordings and folds of clips, as patterns extract them from their names."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from models.config import Config
 from pipeline.data.clips import MAX_FOLD
 from pipeline.io.errors import UserError
 
+# What to do about recordings that are not in folders of their classes.
+PATTERN_HINT = "if names of files state the classes, add --label-pattern"
+
 
 class PatternConfig(Config):
-    """Patterns that extract recording and fold from file names."""
+    """Patterns that extract class, recording and fold from names of files."""
 
+    label_pattern: str | None = None
+    r"""Regular expression on the path below `--data`; its first group is the class, instead of the folder
+    (CREMA-D: '_(ANG|DIS|FEA|HAP|NEU|SAD)_'). All audio files in the folder are read."""
     group_pattern: str | None = None
     r"""Regular expression on the file name; its last group is the recording id (ESC: '^\d-(\d+)-')."""
     fold_pattern: str | None = None
     r"""Regular expression on the file name; its first group is the fold number (ESC: '^(\d)-')."""
 
-    @field_validator("group_pattern", "fold_pattern")
+    @field_validator("label_pattern", "group_pattern", "fold_pattern")
     @classmethod
     def _check_pattern(cls, pattern: str | None) -> str | None:
         if pattern is None:
@@ -54,6 +60,20 @@ def apply_patterns(clips: pd.DataFrame, config: PatternConfig) -> pd.DataFrame:
     return clips
 
 
+def named_classes(clip_ids: pd.Series, pattern: str) -> list[str]:
+    """Return the class of each clip, by its path and a pattern.
+
+    Raises:
+        UserError: the pattern does not match a path, or its match is empty.
+    """
+    classes = [_match(pattern, path, "--label-pattern", 0, "path").strip() for path in clip_ids]
+    if "" in classes:
+        raise UserError(
+            f"--label-pattern '{pattern}': the class in path '{clip_ids.iloc[classes.index('')]}' is empty"
+        )
+    return classes
+
+
 def _match_fold(pattern: str, name: str) -> int:
     fold = _match(pattern, name, "--fold-pattern", 0)
     if not fold.isdecimal() or int(fold) > MAX_FOLD:
@@ -63,13 +83,13 @@ def _match_fold(pattern: str, name: str) -> int:
     return int(fold)
 
 
-def _match(pattern: str, name: str, flag: str, group_index: int) -> str:
-    """Return one capture group of `pattern` in a file name.
+def _match(pattern: str, name: str, flag: str, group_index: int, kind: str = "file name") -> str:
+    """Return one capture group of `pattern` in a name, which `kind` describes.
 
     Raises:
         UserError: the pattern, or that group of it, does not match.
     """
     match = re.search(pattern, name)
     if match is None or match.groups()[group_index] is None:
-        raise UserError(f"{flag} '{pattern}' does not match file name '{name}'")
+        raise UserError(f"{flag} '{pattern}' does not match {kind} '{name}'")
     return match.groups()[group_index]
