@@ -253,7 +253,10 @@ def _read_audio_files(
         found = _keep(_of_folders(read_folders, config), chosen)
         if found.clips["label"].nunique() >= 2 or (config.birdnet_folders and not found.clips.empty):
             unread = unread_table_warning(
-                *_inside(tree, data, folders[0]), config.subset(TableConfig), len(found.clips)
+                *_inside(tree, data, folders[0]),
+                config.subset(TableConfig),
+                len(found.clips),
+                found.class_counts,
             )
             return replace(found, warnings=found.warnings + unread)
     except UserError as layout_error:

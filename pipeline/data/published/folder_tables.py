@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.audio.file_types import ending, is_hidden
 from pipeline.data.clips import shown, shown_list
-from pipeline.data.published.audio_search import find_location, sample_files
+from pipeline.data.published.audio_search import find_location, relative_folder, sample_files
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, rows_again, table_rows
@@ -48,14 +48,32 @@ class FolderTable:
 
 
 def find_table(tree: FolderTree, data: Path, label_column: str | None) -> FolderTable | None:
-    """Return the table that lists the audio files of a folder; None if there is none.
+    """Return the table that lists the audio files of a folder, as `find_tables`; None if there is none.
+
+    Raises:
+        UserError: several tables list audio files, or the only one has no column of classes.
+        OSError: an object store cannot be reached.
+    """
+    found = find_tables(tree, data, label_column)
+    if len(found) > 1:
+        names = [relative_folder(table.path, data) for table in found]
+        raise UserError(
+            f"--data {data}: {shown_list(names)} all list audio files of this folder: pass one of these "
+            f"tables, such as --data {found[0].path}"
+        )
+    for table in found:
+        _check_labels(table.path, label_column)
+    return found[0] if found else None
+
+
+def find_tables(tree: FolderTree, data: Path, label_column: str | None) -> list[FolderTable]:
+    """Return the tables that list the audio files of a folder: of one kind, the first that has any.
 
     `metadata.*` is preferred to tables that are named like a training split, and these to others. Last are
     those named like a test or validation split, if a column of them states that rows belong to the training
     split (`dev.csv` of FSD50K). Sample submissions are left out.
 
     Raises:
-        UserError: several tables list audio files, or the only one has no column of classes.
         OSError: an object store cannot be reached.
     """
     ranked: dict[int, list[str]] = {0: [], 1: [], 2: [], _HELD_OUT_RANK: []}
@@ -63,16 +81,9 @@ def find_table(tree: FolderTree, data: Path, label_column: str | None) -> Folder
         ranked[_rank(name)].append(name)
     for names in ranked.values():
         found = {name: location for name in names if (location := _location(tree, data, name, label_column))}
-        if len(found) > 1:
-            raise UserError(
-                f"--data {data}: {shown_list(found)} all list audio files of this folder: pass one of these "
-                f"tables, such as --data {tree.path(next(iter(found)))}"
-            )
-        for name, location in found.items():
-            path = to_path(tree.path(name))
-            _check_labels(path, label_column)
-            return FolderTable(path, location)
-    return None
+        if found:
+            return [FolderTable(to_path(tree.path(name)), location) for name, location in found.items()]
+    return []
 
 
 def _table_names(tree: FolderTree) -> Iterator[str]:

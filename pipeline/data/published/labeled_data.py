@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +15,29 @@ from pipeline.data.annotations.annotated_folder import Events
 from pipeline.data.annotations.event_table import has_times, read_event_table, unused_times_warning
 from pipeline.data.annotations.settings import LabelConfig
 from pipeline.data.clips import normalize_id, shown, shown_list, to_table
+from pipeline.data.labels import is_list_text
 from pipeline.data.published.audio_search import (
     describe_location,
     find_location,
     relative_folder,
     sample_files,
 )
-from pipeline.data.published.folder_tables import find_table
+from pipeline.data.published.folder_tables import find_table, find_tables
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, read_labeled_table, rows_again
 from pipeline.data.sources.file_finder import plain_path
 from pipeline.data.sources.listed_files import NoListedFileError
-from pipeline.data.sources.row_values import SEVERAL_CLASSES_FIX, file_clip_id, row_value
+from pipeline.data.sources.row_values import (
+    SEVERAL_CLASSES_FIX,
+    file_clip_id,
+    is_list_value,
+    listed_classes,
+    row_value,
+)
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
-from pipeline.data.sources.table_columns import labeled_columns
+from pipeline.data.sources.table_columns import Columns, labeled_columns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -93,30 +100,28 @@ def read_folder_table(tree: FolderTree, data: Path, config: TableConfig) -> Labe
     return _read_recognized(table.path, config, table.location, data, audio)
 
 
-def unread_table_warning(tree: FolderTree, data: Path, config: TableConfig, num_files: int) -> list[str]:
+def unread_table_warning(
+    tree: FolderTree, data: Path, config: TableConfig, num_files: int, folders: Collection[str]
+) -> list[str]:
     """Return a warning that class folders are read, and not a table that says more about their files.
 
-    That is a column of folds, recordings or splits, with `--multi-label` of several classes, or which of
-    these `num_files` files belong to the training split.
+    That is a column of folds, recordings or splits, with `--multi-label` of several classes, which of
+    these `num_files` files belong to the training split, or none of the classes that the `folders` are.
     """
     with report_os_errors("reading", f"--data {data}"):
-        try:
-            found = find_table(tree, data, config.label_column)
-        except UserError:  # several tables, or one without classes
-            found = None
-        said = ""
-        if found is not None:
-            with suppress(UserError):
-                said = _said_by_table(found.path, config, num_files)
-    if found is None or not said:
-        return []
-    return [
-        f"class folders are read, not {shown(found.path.name)} {said}; to read it, pass --data {found.path}"
-    ]
+        for table in find_tables(tree, data, config.label_column):
+            try:
+                said = _said_by_table(table.path, config, num_files, folders)
+            except UserError:  # without classes
+                continue
+            if said:
+                name = shown(table.path.name)
+                return [f"class folders are read, not {name} {said}; to read it, pass --data {table.path}"]
+    return []
 
 
-def _said_by_table(path: Path, config: TableConfig, num_files: int) -> str:
-    """Return what a table says about files beyond their classes; empty for nothing.
+def _said_by_table(path: Path, config: TableConfig, num_files: int, folders: Collection[str]) -> str:
+    """Return what a table says about files beyond the classes that are folders; empty for nothing.
 
     Raises:
         UserError: it cannot be read as a table of clips.
@@ -124,14 +129,28 @@ def _said_by_table(path: Path, config: TableConfig, num_files: int) -> str:
     with open_labeled_table(path, "--data", config.label_column) as table:
         columns = labeled_columns(table, config.label_column)
         columns = with_split_column(table.name, table.header, columns, rows_again(table, path, "--data"))
-        listed = {row_value(values, columns.path) for _, values in table.rows()}
+        listed, classes = set[str](), set[str]()
+        for _, values in table.rows():
+            listed.add(row_value(values, columns.path))
+            classes.update(_classes_of(values, columns))
     used = [columns.split, columns.fold, columns.group]
     if config.multi_label:
         is_list = columns.label_is_list or table.label is not None
         used += [columns.more_labels, columns.label if is_list else None]
     if names := [table.header[column] for column in used if column is not None]:
         return f"with {shown_list(names)} of these files"
+    if {name.casefold() for name in folders}.isdisjoint(map(str.casefold, classes)):
+        return f"with other classes ({shown_list(sorted(classes), 3)}) of these files"
     return f"with {len(listed)} of these {plural(num_files, 'file')}" if len(listed) < num_files else ""
+
+
+def _classes_of(values: Sequence[str], columns: Columns) -> list[str]:
+    """Return the classes of a row, which may be in a list."""
+    label = normalize_id(row_value(values, columns.label))
+    is_list = columns.label_is_list or is_list_text(label) or is_list_value(values, columns.label)
+    with suppress(ValueError):  # brackets without a list in them
+        return listed_classes(values, columns.label) if is_list else [label]
+    return []
 
 
 def _search(path: Path, config: TableConfig) -> AudioLocation | None:

@@ -378,7 +378,25 @@ def test_class_folders_are_read_despite_tables(tmp_path: Path):
     root = write(
         tmp_path, "metadata.csv", "file_name,label\ndog/a.wav,x\nrain/b.wav,y\n", "dog/a.wav", "rain/b.wav"
     )
-    assert labels(read_manifest(root)) == {"dog/a.wav": "dog", "rain/b.wav": "rain"}
+    manifest = read_manifest(root)
+    assert labels(manifest) == {"dog/a.wav": "dog", "rain/b.wav": "rain"}
+    assert (
+        "class folders are read, not 'metadata.csv' with other classes ('x', 'y') of these files; to read "
+        f"it, pass --data {root}/metadata.csv"
+    ) in manifest.warnings
+
+
+def test_one_of_several_tables_with_other_classes_than_the_folders_is_named(tmp_path: Path):
+    """As in two sets of heart sounds, of which each has a folder and a table."""
+    sounds = "set_a/1.wav", "set_a/2.wav", "set_b/3.wav", "set_b/4.wav"
+    text = "fname,label\nset_{0}/{1}.wav,murmur\nset_{0}/{2}.wav,normal\n"
+    root = write(tmp_path, "set_a.csv", text.format("a", 1, 2), *sounds)
+    (root / "set_b.csv").write_text(text.format("b", 3, 4))
+    (warning,) = read_manifest(root).warnings
+    assert "not 'set_a.csv' with other classes ('murmur', 'normal')" in warning
+    (root / "set_a.csv").write_text(text.format("a", 1, 2).replace("murmur", "Set_A"))
+    (root / "set_b.csv").write_text(text.format("b", 3, 4).replace("murmur", "set_b"))
+    assert not any("other classes" in text for text in read_manifest(root).warnings)
 
 
 def test_layout_in_object_store_is_recognized(server: S3Server, tmp_path: Path):
