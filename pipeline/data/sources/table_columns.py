@@ -17,11 +17,11 @@ from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 
-# Names of columns in lower case, with `_` for blanks; the first one that a table has is used.
+# Names of columns as by `plain_name`; the first one that a table has is used.
 PATH_COLUMNS = (
     "path filepath file_path filename file_name fname file audio audio_path audio_file audio_filepath "
     "audio_file_path wav wav_path wav_file slice_file_name audio_filename audio_file_name mp3_path mp3_file "
-    "clip clip_name clip_id recording_id id"
+    "clip clip_name clip_id recording_id segment_id itemid uuid id"
 ).split()
 LABEL_COLUMNS = "label primary_label class category class_name label_name target scene_label".split()
 # What else columns of classes are named, by what the classes are: used if a table has those of one kind only,
@@ -287,12 +287,12 @@ def unlabeled_columns(table: Table, finder: FileFinder) -> tuple[Columns, bool]:
 
 
 def _column_names(table: Table) -> list[str]:
-    """Return the names of the columns in lower case, with `_` for blanks.
+    """Return the names of the columns as by `plain_name`.
 
     Raises:
         UserError: two columns that are used have the same name.
     """
-    names = ["_".join(name.lower().split()) for name in table.header]
+    names = list(map(plain_name, table.header))
     used = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *RECORDING_COLUMNS, "fold"}
     twice = [name for name, count in Counter(names).items() if count > 1 and name in used]
     if twice:

@@ -658,3 +658,21 @@ def test_missing_folds_groups_and_further_labels_are_none(value: str, tmp_path: 
     # Names of classes are what they are.
     named = read_csv(tmp_path, "path,label\n1.wav,None\n2.wav,NA\n")
     assert named.clips["label"].tolist() == ["None", "NA"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "id,file-name,class",  # the API of Xeno-canto
+        "id,file.name,class",  # R
+        "id,File Name,Class",
+        "take,itemid,label",  # challenges of bird audio detection
+        "take,uuid,label",  # COUGHVID
+        "take,segment_id,label",  # AudioSet
+    ],
+)
+def test_columns_of_paths_are_recognized(header: str, tmp_path: Path):
+    touch(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "clips.csv").write_text(f"{header}\n7,a,dog\n8,b,rain\n")
+    clips = read_manifest(tmp_path / "clips.csv").clips
+    assert clips[["clip_id", "label"]].values.tolist() == [["a", "dog"], ["b", "rain"]]
