@@ -128,16 +128,33 @@ def _encoding(name: str, start: bytes) -> str:
 
 
 def _read_header(name: str, file: IO[str]) -> CsvFile:
-    first, lines_before = "", 0
-    while not first.strip(" \t,;|\r\n"):
-        first, lines_before = file.readline(), lines_before + 1
-        if not first:
-            break
-        if first[:4].lower() == "sep=":  # a line that Excel reads and writes
-            separator = first[4:5]
-            header = file.readline()
-            return _csv_file(name, file, header, separator, lines_before)
-    return _csv_file(name, file, first, _separator(first), lines_before - 1)
+    """Read the first line that is neither blank nor a comment; or the last comment, if that is the header."""
+    skipped: list[str] = []
+    first = file.readline()
+    while first and (first.startswith("#") or not first.strip(" \t,;|\r\n")):
+        skipped.append(first)
+        first = file.readline()
+    comments = [number for number, line in enumerate(skipped) if line.startswith("#")]
+    if comments and _is_header_of(header := skipped[comments[-1]][1:], first):
+        following = [*skipped[comments[-1] + 1 :], first]
+        return _csv_file(name, file, [header, *following], _separator(header), comments[-1])
+    if first[:4].lower() == "sep=":  # a line that Excel reads and writes
+        return _csv_file(name, file, [file.readline()], first[4:5], len(skipped) + 1)
+    return _csv_file(name, file, [first], _separator(first), len(skipped))
+
+
+def _is_header_of(comment: str, row: str) -> bool:
+    """Return whether a comment is the header of a row: both have as many values, at least two.
+
+    Where blanks follow `#`, as in AudioSet, names of columns have none, unlike a sentence with commas.
+    """
+    separator = _separator(comment)
+    try:
+        names, values = (next(QuotedRows(iter([line]), separator), []) for line in (comment, row))
+    except csv.Error:
+        return False
+    is_sentence = comment.startswith(" ") and any(" " in name.strip() for name in names)
+    return len(names) > 1 and len(values) in (0, len(names)) and not is_sentence
 
 
 def _separator(line: str) -> str:
@@ -145,12 +162,14 @@ def _separator(line: str) -> str:
     return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([line], delimiter=separator), [])))
 
 
-def _csv_file(name: str, file: IO[str], first: str, separator: str, lines_before: int) -> CsvFile:
+def _csv_file(name: str, file: IO[str], start: list[str], separator: str, lines_before: int) -> CsvFile:
+    """Open a table of which the header and maybe further lines, `start`, have been read."""
+    first = start[0]
     if "\0" in first:
         raise UserError(f"{name}: not a CSV (NUL characters); save it as 'CSV UTF-8'")
 
     def lines() -> Iterator[str]:
-        yield first
+        yield from start
         yield from file
 
     has_quotes = not _is_raven(first)

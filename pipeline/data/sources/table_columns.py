@@ -21,7 +21,7 @@ from pipeline.io.table_files import Table
 PATH_COLUMNS = (
     "path filepath file_path filename file_name fname file audio audio_path audio_file audio_filepath "
     "audio_file_path wav wav_path wav_file slice_file_name audio_filename audio_file_name mp3_path mp3_file "
-    "clip clip_name clip_id recording_id segment_id itemid uuid id"
+    "clip clip_name clip_id recording_id segment_id itemid uuid ytid id"
 ).split()
 LABEL_COLUMNS = "label primary_label class category class_name label_name target scene_label".split()
 # What else columns of classes are named, by what the classes are: used if a table has those of one kind only,

@@ -27,6 +27,35 @@ def test_line_numbers_count_blank_and_quoted_lines(tmp_path: Path):
     assert rows == [(5, ["1", "x\ny"]), (9, ["2", "z"])]
 
 
+AUDIO_SET = """# Segments csv created Sun Mar  5 10:54:25 2017
+# num_ytids=20371, num_segs=20371, num_unique_labels=527, num_positive_labels=51804
+# YTID, start_seconds, end_seconds, positive_labels
+--4gqARaEJE, 0.000, 10.000, "/m/068hy,/m/07q6cd_"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "rows"),
+    [
+        (
+            AUDIO_SET,
+            ["YTID", "start_seconds", "end_seconds", "positive_labels"],
+            [(4, ["--4gqARaEJE", "0.000", "10.000", "/m/068hy,/m/07q6cd_"])],
+        ),
+        ("# by Ann, Bob and Eve\na,b\n1,2\n", ["a", "b"], [(3, ["1", "2"])]),
+        ("# see a, b\na,b\n1,2\n", ["a", "b"], [(3, ["1", "2"])]),
+        ("#a,b\n\n1,2\n", ["a", "b"], [(3, ["1", "2"])]),
+        ("#File Name,b\nx,2\n", ["File Name", "b"], [(2, ["x", "2"])]),
+        ("#,a\n1,2\n#3,4\n", ["", "a"], [(2, ["1", "2"]), (3, ["#3", "4"])]),
+        ("#a,b\n", ["a", "b"], []),
+    ],
+)
+def test_comments_come_before_the_header_or_are_it(
+    text: str, header: list[str], rows: list[tuple[int, list[str]]], tmp_path: Path
+):
+    assert read(tmp_path / "x.csv", text.encode()) == (header, rows)
+
+
 def test_row_wider_than_header_raises(tmp_path: Path):
     assert read(tmp_path / "x.csv", b"a,b\n1,2,,\n")[1] == [(2, ["1", "2", "", ""])]
     with pytest.raises(UserError, match=r"--data .*x.csv, line 2: 3 values in 2 columns"):
