@@ -18,7 +18,7 @@ from tune.report.report import write_search_report
 from tune.study import importances
 from tune.trial.replaced import NOT_RESULTS, run_with_best_model
 from tune.trial.spec import COMMANDS, TrialSpec
-from tune.trials import Mode, Trial, best_trial
+from tune.trials import Mode, Trial, best_trial, trained_epochs
 from tune.trials_table import trials_table
 
 
@@ -99,7 +99,7 @@ def summarize(config: SearchConfig, trials: list[Trial], best: Trial, epoch: int
         "epoch": epoch,
         "params": best.params,
         "trials": {state: states.count(state) for state in ("finished", "stopped", "failed", "running")},
-        "epochs": sum(len(trial.points) for trial in trials),
+        "epochs": sum(trained_epochs(trials).values()),
         "seconds": max(trial.points[-1].elapsed_s for trial in trials if trial.points),
     }
 

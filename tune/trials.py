@@ -19,6 +19,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -112,6 +113,18 @@ def best_trial(trials: list[Trial], mode: Mode) -> Trial | None:
         if trial.state != "failed" and (point := trial.best(mode))
     ]
     return max(scored)[2] if scored else None
+
+
+def trained_epochs(trials: Iterable[Trial]) -> dict[int, int]:
+    """Return the number of epochs that each trial trained until its last score, by its number.
+
+    A GAN has a score every few epochs only, at the same ones in all trials. Epochs that a trial trains again
+    after it copied another one (PBT, PB2) count again.
+    """
+    trials = list(trials)
+    scored = sorted({point.epoch for trial in trials for point in trial.points})
+    lengths = {epoch: epoch - previous for previous, epoch in pairwise([0, *scored])}
+    return {trial.number: sum(lengths[point.epoch] for point in trial.points) for trial in trials}
 
 
 class SearchFolder:

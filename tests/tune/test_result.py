@@ -50,6 +50,13 @@ def test_summary_counts_states_and_epochs() -> None:
     }
 
 
+def test_summary_of_a_gan_counts_epochs_between_scores() -> None:
+    scores = [Point(4, 30.0, 10.0), Point(8, 20.0, 20.0)]
+    trials = [Trial(0, {}, "finished", points=scores), Trial(1, {}, "stopped", points=scores[:1])]
+    config = search_config(model="gan")
+    assert summarize(config, trials, trials[0], 8)["epochs"] == 12
+
+
 def test_printed_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     config = search_config()
     print_results(config, TRIALS, summarize(config, TRIALS, TRIALS[1], 1))

@@ -9,11 +9,26 @@ from pathlib import Path
 import pytest
 
 from pipeline.io.errors import UserError
-from tune.trials import Point, SearchFolder, Trial, best_trial, score_line
+from tune.trials import Point, SearchFolder, Trial, best_trial, score_line, trained_epochs
 
 
 def points(*scores: float) -> list[Point]:
     return [Point(epoch, score, float(epoch)) for epoch, score in enumerate(scores, start=1)]
+
+
+def scored_at(number: int, *epochs: int) -> Trial:
+    return Trial(number, {}, points=[Point(epoch, 0.5, 0.0) for epoch in epochs])
+
+
+def test_epochs_without_a_score_of_their_own_were_trained() -> None:
+    # A GAN is scored every fourth epoch, and after its last one.
+    trials = [scored_at(0, 4, 8, 10), scored_at(1, 4), scored_at(2), scored_at(3, 4, 8)]
+    assert trained_epochs(trials) == {0: 10, 1: 4, 2: 0, 3: 8}
+
+
+def test_epochs_after_a_copy_count_again() -> None:
+    assert trained_epochs([scored_at(0, 1, 2, 3, 4), scored_at(1, 1, 2, 2, 4)]) == {0: 4, 1: 4}
+    assert trained_epochs([scored_at(0, 2, 4, 6), scored_at(1, 2, 4, 4, 6)]) == {0: 6, 1: 8}
 
 
 def test_best_trial_excludes_failed_and_prefers_earliest() -> None:

@@ -25,7 +25,7 @@ from tune.report.charts import (
 from tune.report.parallel_coordinates import parallel_coordinates
 from tune.report.results import Results, format_value
 from tune.space import SearchSpace
-from tune.trials import Mode, Trial
+from tune.trials import Mode, Trial, trained_epochs
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Longer reasons of failures are collapsed behind their start.
@@ -135,7 +135,7 @@ def headline(results: Results, trials: Sequence[Trial], max_epochs: int) -> list
     counts = Counter(trial.state for trial in trials)
     states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     # Epochs whose scores are not finite were trained too.
-    epochs, full = sum(len(trial.points) for trial in trials), len(trials) * max_epochs
+    epochs, full = sum(trained_epochs(trials).values()), len(trials) * max_epochs
     fraction = f"{percent(epochs / full, 0)} of {full:,} without stopping" if full else "by all trials"
     elapsed = max((point.elapsed_s for trial in trials for point in trial.points), default=0.0)
     total = duration(sum(trial.seconds for trial in trials))
@@ -243,7 +243,7 @@ def trial_rows(space: SearchSpace, results: Results, trials: Sequence[Trial]) ->
     """Return all trials: best first, then those without a score, failed ones, which cannot be best, last."""
     scored = [trial for trial, _ in reversed(results.scored())]
     unscored = [trial for trial in results.trials if not trial.points]
-    num_epochs = {trial.number: len(trial.points) for trial in trials}
+    num_epochs = trained_epochs(trials)
     rows = []
     for trial in sorted([*scored, *unscored], key=lambda trial: trial.state == "failed"):
         point = trial.best(results.metric.mode)

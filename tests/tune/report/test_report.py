@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,15 @@ def test_headline_counts_trials_and_epochs(tmp_path):
     assert "1 min 10 s" in text
     assert "to the last score; total trial time 1 min 40 s" in text
     assert "validation macro-F1, higher is better" in text
+
+
+def test_epochs_of_a_gan_without_a_score_are_counted(tmp_path):
+    trials = [make_trial(0, [0.5, 0.6]), make_trial(1, [0.4], "stopped")]
+    for trial in trials:
+        trial.points = [replace(point, epoch=5 * point.epoch) for point in trial.points]
+    html = write(tmp_path, trials, settings={"max_epochs": 10})
+    assert "75% of 20 without stopping" in text_of(html)
+    assert [row[4] for row in cells(html)] == ["10", "5"]
 
 
 def test_trials_are_listed_best_first_failed_last(tmp_path):
