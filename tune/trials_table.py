@@ -16,7 +16,10 @@ from tune.trials import Mode, SearchFolder, Trial
 
 
 def trials_table(trials: list[Trial], mode: Mode) -> pd.DataFrame:
-    """Return one row per trial, best first: state, score, epochs and seconds, then its hyperparameters."""
+    """Return one row per trial: state, score, epochs and seconds, then its hyperparameters.
+
+    The best one is first; failed ones are last, with those that have no score.
+    """
     records = []
     for trial in trials:
         point = trial.best(mode)
@@ -34,7 +37,10 @@ def trials_table(trials: list[Trial], mode: Mode) -> pd.DataFrame:
         )
     table = pd.DataFrame(records)
     if len(table):
-        table = table.sort_values("score", ascending=mode == "min", kind="stable", na_position="last")
+        # A failed trial cannot be the best, whatever it scored before.
+        ranked = table["score"].where(table["state"] != "failed").astype(float)
+        ranked = ranked.sort_values(ascending=mode == "min", kind="stable", na_position="last")
+        table = table.loc[ranked.index]
     return table
 
 
@@ -50,11 +56,11 @@ def read_search(run: str | Path) -> pd.DataFrame:
         run: folder of the search, or its URI.
 
     Returns:
-        A row per trial, best first: `trial`, its number; `state` (finished, stopped, failed, running);
-        `score`, of its best epoch `best_epoch`; `epochs`; `seconds`; `reason` of a failure; the
-        hyperparameters by dotted key; all metrics of the best epoch, with inner folds their means; and
-        `path`, its run folder, for `read_run`. `attrs` has the metric (`metric`) and whether a high one is
-        better (`mode`: max or min).
+        A row per trial, best first and failed ones last: `trial`, its number; `state` (finished, stopped,
+        failed, running); `score`, of its best epoch `best_epoch`; `epochs`; `seconds`; `reason` of a
+        failure; the hyperparameters by dotted key; all metrics of the best epoch, with inner folds their
+        means; and `path`, its run folder, for `read_run`. `attrs` has the metric (`metric`) and whether a
+        high one is better (`mode`: max or min).
 
     Raises:
         UserError: no search, or a damaged file.

@@ -37,6 +37,15 @@ def test_table_lists_best_trial_first(tmp_path: Path) -> None:
     assert table["reason"].to_list()[2] == "the loss is nan"
 
 
+def test_table_lists_failed_trial_last_whatever_it_scored(tmp_path: Path) -> None:
+    points = [Point(1, 0.9, 40.0)]
+    failed = Trial(4, {"learning_rate": 8e-3}, "failed", "out of memory", 9.0, points)
+    for metric, ranked in (("val_accuracy", [1, 0]), ("val_loss", [0, 1])):
+        write_table(tmp_path / "trials.csv", [failed, *TRIALS[:2]], search_config(metric=metric))
+        table = pd.read_csv(tmp_path / "trials.csv")
+        assert table["trial"].to_list() == [*ranked, 4] and table["score"].to_list()[-1] == 0.9
+
+
 def test_summary_counts_states_and_epochs() -> None:
     assert summarize(search_config(), TRIALS, TRIALS[1], 1) == {
         "metric": "val_macro_f1",
