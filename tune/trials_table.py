@@ -59,8 +59,8 @@ def read_search(run: str | Path) -> pd.DataFrame:
         A row per trial, best first and failed ones last: `trial`, its number; `state` (finished, stopped,
         failed, running); `score`, of its best epoch `best_epoch`; `epochs`; `seconds`; `reason` of a
         failure; the hyperparameters by dotted key; all metrics of the best epoch, with inner folds their
-        means; and `path`, its run folder, for `read_run`. `attrs` has the metric (`metric`) and whether a
-        high one is better (`mode`: max or min).
+        means; and `path`, the run folder with this epoch, for `read_run`. `attrs` has the metric
+        (`metric`) and whether a high one is better (`mode`: max or min).
 
     Raises:
         UserError: no search, or a damaged file.
@@ -70,7 +70,7 @@ def read_search(run: str | Path) -> pd.DataFrame:
     trials = folder.read()
     table = trials_table(trials, settings.mode)
     if len(table):
-        metrics = _metrics(folder, trials, settings.mode)
+        metrics = _metrics(folder, trials, settings.metric_name, settings.mode)
         # The seconds of an epoch are not those of the trial.
         metrics = metrics.drop(columns=[name for name in metrics if name in table and name != "trial"])
         table = table.merge(metrics, on="trial")
@@ -79,12 +79,16 @@ def read_search(run: str | Path) -> pd.DataFrame:
     return table
 
 
-def _metrics(folder: SearchFolder, trials: list[Trial], mode: Mode) -> pd.DataFrame:
+def _metrics(folder: SearchFolder, trials: list[Trial], metric: str, mode: Mode) -> pd.DataFrame:
     """Return the metrics of the best epoch of each trial by its number, and its path."""
 
     def read(trial: Trial) -> dict[str, Any]:
         path, point = folder.trial(trial.number), trial.best(mode)
         metrics = {} if point is None else _epoch_metrics(path, point.epoch)
+        replaced = folder.replaced(trial.number)
+        if point is not None and metrics.get(metric) != point.score and replaced.is_dir():
+            # The trial has copied another one (PBT, PB2) since, whose epochs are in its folder now.
+            path, metrics = replaced, _epoch_metrics(replaced, point.epoch)
         return {"trial": trial.number, **metrics, "path": str(path)}
 
     return pd.DataFrame(list(map_concurrently(read, trials)))

@@ -41,6 +41,20 @@ def test_best_trial_is_first_with_metrics_of_its_best_epoch(search: Path) -> Non
     assert table.attrs == {"metric": "val_macro_f1", "mode": "max"}
 
 
+def test_trial_that_copied_another_one_has_metrics_and_folder_of_its_best_epoch(search: Path) -> None:
+    folder = SearchFolder(search)
+    folder.replaced(0).mkdir(parents=True)
+    for run, scores in ((folder.trial(0), (0.4, 0.6, 0.65)), (folder.replaced(0), (0.5, 0.7))):
+        lines = [
+            {"epoch": epoch, "val_macro_f1": score, "val_accuracy": score + 0.1}
+            for epoch, score in enumerate(scores, 1)
+        ]
+        RunFolder(run).write_history(lines)
+    row = read_search(search).set_index("trial").loc[0]
+    assert row[["score", "best_epoch", "val_macro_f1"]].to_list() == [0.7, 2, 0.7]
+    assert row["val_accuracy"] == pytest.approx(0.8) and Path(row["path"]) == folder.replaced(0)
+
+
 def test_metrics_of_inner_folds_are_averaged(search: Path) -> None:
     for fold, accuracy in ((1, 0.5), (2, 0.7)):
         folder = SearchFolder(search).trial(1) / f"fold_{fold}"
