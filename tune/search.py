@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from models.config import diff_settings, with_missing
+from pipeline.classifier.config import TrainClassifierConfig
+from pipeline.classifier.train import check_network
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.dataset_identity import (
     DatasetIdentity,
@@ -22,6 +24,7 @@ from pipeline.data.split import Split, check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows
+from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.selection_clips import MIN_CLIPS, selection_rows
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
@@ -30,15 +33,18 @@ from pipeline.io.folder_lock import own_folder
 from pipeline.io.storage import copy_tree, has_files_of
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
+from pipeline.training.config import TrainingConfig
 from pipeline.training.run import training_clips
 from pipeline.training.run_content import check_run_folder
 from pipeline.training.run_folder import describe_change
 from pipeline.training.trackers.tracking import tracked
 from tune.config import SearchConfig, defining_settings, recorded_config
+from tune.dimensions import Choice
 from tune.plan import Plan, plan_trials
 from tune.ray_tune import run_trials
 from tune.result import write_results
 from tune.settings import base_settings, base_values, choose_metric, load_search_space
+from tune.space import SearchSpace
 from tune.tracked_search import SEARCH_RUNS
 from tune.trial.spec import TrialSpec
 from tune.trial.unrecorded import with_unrecorded_epochs
@@ -187,6 +193,21 @@ def make_spec(config: SearchConfig) -> TrialSpec:
     return spec
 
 
+def check_networks(base: TrainingConfig, space: SearchSpace) -> None:
+    """Check that the networks of all trials can be built: else trials fail one by one, and are not repeated.
+
+    Raises:
+        UserError: timm is missing, or does not know a name; or a GAN cannot start from the run `init_from`.
+    """
+    if isinstance(base, TrainGanConfig):
+        check_initial_run(base)
+    if isinstance(base, TrainClassifierConfig):
+        dimension = space.dimensions.get("model.arch")
+        names = dimension.choices if isinstance(dimension, Choice) else (base.model.arch,)
+        for name in names:
+            check_network(base.model.model_copy(update={"arch": name}))
+
+
 def check_gan_clips(config: TrainGanConfig, dataset: ShardDataset, split: Split, workers: int) -> None:
     """Check that trials of a GAN can be trained, and scored.
 
@@ -253,7 +274,8 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
     """Return the trials of earlier sessions in the folder of the search; empty if it is new.
 
     Raises:
-        UserError: a folder of another command, another search or another format, or a new one with --resume.
+        UserError: a folder of another command, another search or another format, or a new one with --resume
+            or with networks that cannot be built.
     """
     folder = SearchFolder(config.run)
     existing, recorded = folder.read_config(), recorded_config(folder)
@@ -261,6 +283,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         if config.resume:
             raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
         check_run_folder(config.run, ())  # its report would be replaced
+        check_networks(spec.base, spec.space)
         return []
     datasets = [identify(folder) for folder in spec.base.shard_folders]
     existing |= renewed_digests(existing, datasets)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from models.settings import ClassifierConfig
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.ensemble_run import describe_ensemble, finish_ensemble, member_configs
 from pipeline.classifier.multi_label.label_mode import check_label_mode
@@ -46,23 +47,24 @@ def begin_run(config: TrainClassifierConfig) -> dict[str, Any] | None:
             folder that contains another run.
     """
     check_label_mode(config)
-    if config.model.timm_name is not None:
-        _check_timm(config.model.timm_name)
+    check_network(config.model)
     if config.refit and RunFolder(config.run).read_config() is None:
         training_clips(config)  # the split with validation, before the folder is created
     return start_run("train-classifier", config)
 
 
-def _check_timm(name: str) -> None:
-    """Check that timm can build a network, before the run is created.
+def check_network(model: ClassifierConfig) -> None:
+    """Check that timm can build a network if it is one of timm's, before the run is created.
 
     Raises:
         UserError: timm is missing, or does not know the name.
     """
+    if model.timm_name is None:
+        return
     from models.backbones.timm_models import ModelError, check_timm  # with torch
 
     try:
-        check_timm(name)
+        check_timm(model.timm_name)
     except ModelError as error:
         raise UserError(str(error)) from None
 

@@ -21,6 +21,7 @@ from tests.helpers.sounds import extract_config, write_shards
 from tests.tune.searches import search_config
 from tune.config import SearchConfig
 from tune.search import (
+    check,
     check_gan_clips,
     choose_metric,
     ineffective_grace,
@@ -41,6 +42,24 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_with_space(shards: Path, folder: Path, space: str, **overrides: object) -> SearchConfig:
     (folder / "space.yaml").write_text(space)
     return search_config(shards=shards, run=folder / "run", space=folder / "space.yaml", **overrides)
+
+
+def test_network_that_timm_cannot_build_is_refused_before_any_trial(shards: Path, tmp_path: Path) -> None:
+    space = "model.arch: [cnn, 'timm:no_such_network']"
+    config = config_with_space(shards, tmp_path, space)
+    with pytest.raises(UserError, match="timm:no_such_network"):
+        check(config)
+    (tmp_path / "base.yaml").write_text("model: {arch: 'timm:no_such_network'}")
+    with pytest.raises(UserError, match="timm:no_such_network"):
+        check(search_config(shards=shards, run=tmp_path / "run", base=tmp_path / "base.yaml"))
+
+
+def test_gan_that_cannot_start_from_a_run_is_refused_before_any_trial(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "base.yaml").write_text(f"init_from: {tmp_path / 'classifier'}")
+    config = search_config(shards=shards, run=tmp_path / "run", base=tmp_path / "base.yaml", model="gan")
+    with pytest.raises(UserError, match=r"no model\.safetensors in it"):
+        check(config)
 
 
 def test_more_inner_folds_than_recordings_are_refused(shards: Path, tmp_path: Path) -> None:
