@@ -48,7 +48,7 @@ from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
 from pipeline.io.files import write_bytes_atomically
 from pipeline.io.folder_lock import own_folder
-from pipeline.io.storage import remove_files, remove_tree, to_path
+from pipeline.io.storage import is_remote, remove_files, remove_tree, to_path
 from pipeline.io.text import plural
 from pipeline.training.model_file import METADATA_NAME, MODEL_NAME
 from pipeline.training.run_content import CROSSVAL_NAME, ENSEMBLE_NAME, check_run_folder
@@ -208,10 +208,11 @@ def _known_shards(members: Sequence[Path]) -> Path | None:
 
 def _check_folder(config: EnsembleConfig) -> None:
     """Raise `UserError` if the folder has results of another command, or one of the members."""
-    for i, member in enumerate(config.members):
-        if member in config.members[:i]:
+    folder, *members = (path if is_remote(path) else path.resolve() for path in (config.run, *config.members))
+    for i, (member, target) in enumerate(zip(config.members, members, strict=True)):
+        if target in members[:i]:
             raise UserError(f"--members {member}: given twice")
-        if type(member) is type(config.run) and member.is_relative_to(config.run):
+        if type(target) is type(folder) and target.is_relative_to(folder):
             raise UserError(f"--run {config.run} contains --members {member}; choose another --run")
     check_run_folder(config.run, ("ensemble",))
 

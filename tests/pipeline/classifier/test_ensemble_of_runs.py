@@ -249,6 +249,17 @@ def test_unusable_members_are_refused(runs: dict[str, Path], tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+def test_links_to_members_are_these_members(runs: dict[str, Path], shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(runs["a"])
+    with pytest.raises(UserError, match=r"--members .*link: given twice"):
+        combined(tmp_path / "run", runs["a"], tmp_path / "link")
+    before = probabilities(combined(tmp_path / "run", runs["a"], runs["b"]), shards)
+    (tmp_path / "same").symlink_to(tmp_path / "run")
+    with pytest.raises(UserError, match=r"--run .*same contains --members .*member_1; choose another --run"):
+        combined(tmp_path / "same", tmp_path / "run" / "member_1", runs["c"])
+    np.testing.assert_array_equal(probabilities(load_predictor(tmp_path / "run"), shards), before)
+
+
 def test_folders_of_other_commands_are_refused(runs: dict[str, Path], shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--run .*c contains a training run; choose another --run"):
         combined(runs["c"], runs["a"], runs["b"])
