@@ -310,7 +310,7 @@ class SoundClassifier(LoadedModel[ClassifierMetadata]):
             recording = read_recording(source)
         starts = window_starts(recording.seconds, self.seconds, hop)
         predict = partial(self.outputs_of_mels, with_embeddings=embeddings)
-        with _progress(len(starts), "windows", show_progress) as add:
+        with note_source(source), _progress(len(starts), "windows", show_progress) as add:
             outputs = scan_windows(source, starts, self.features, predict, on_warning, add)
         return WindowProbabilities(
             recording,

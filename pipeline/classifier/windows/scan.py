@@ -8,7 +8,7 @@ from contextlib import closing
 
 import numpy as np
 
-from pipeline.audio.decode import OnWarning
+from pipeline.audio.decode import AudioDecodeError, OnWarning
 from pipeline.audio.features import ClipSource, FeatureConfig
 from pipeline.audio.recordings import read_windows, window_spectrograms
 from pipeline.classifier.outputs import Outputs
@@ -41,11 +41,15 @@ def scan_windows(
         UserError: the object store cannot be reached.
     """
     parts: list[Outputs] = []
+    errors: list[AudioDecodeError] = []
     outcomes = read_windows(source, starts, features.seconds, features.mel.sample_rate, on_warning=on_warning)
     with closing(outcomes):
         for chunk in batch_slices(len(starts), CHUNK_WINDOWS):
             count = len(starts[chunk])
             windows = window_spectrograms(itertools.islice(outcomes, count), features)
             parts.append(predict(windows.mels).with_missing(windows.readable, count))
+            errors += windows.errors
             on_done(count)
+    if len(errors) == len(starts):
+        raise errors[0]
     return Outputs.join(parts)

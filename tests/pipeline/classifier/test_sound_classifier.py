@@ -170,6 +170,19 @@ def test_unusable_file_is_error_with_its_reason(classifier: SoundClassifier, tmp
         assert error.value.__notes__ == [str(tmp_path / "a.wav")]
 
 
+def test_recording_without_a_readable_window_is_error(classifier: SoundClassifier, tmp_path: Path) -> None:
+    samples = tone(400, 3.0)
+    samples[::100] = np.nan
+    soundfile.write(tmp_path / "all.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioDecodeError, match="unreadable from 00:00:00 to 00:00:03") as error:
+        classifier.classify_windows(tmp_path / "all.wav")
+    assert error.value.__notes__ == [str(tmp_path / "all.wav")]
+    samples[: 2 * RATE] = tone(400, 2.0)
+    soundfile.write(tmp_path / "end.wav", samples, RATE, subtype="FLOAT")
+    probabilities = classifier.classify_windows(tmp_path / "end.wav", hop=1.0).probabilities
+    assert np.isnan(probabilities).all(axis=1).tolist() == [False, False, True]
+
+
 def test_network_that_returns_no_numbers_is_error(run: Path, audio: Path) -> None:
     classifier = SoundClassifier(run, device="cpu")
     for parameter in classifier._model.parameters():
