@@ -39,7 +39,10 @@ def write_results(config: SearchConfig, spec: TrialSpec, trials: list[Trial]) ->
                     "with a score; raise it"
                 )
             reason = reason or "none ended an epoch with a score"
-            raise UserError(f"none of {plural(len(trials), 'trial')} produced a score: {reason}")
+            raise UserError(
+                f"none of {plural(len(trials), 'trial')} produced a score: {reason} "
+                f"(to run them again, delete {config.run / 'trials'})"
+            )
         epoch = model_epoch(spec, best, config.mode)
         write_best(config, spec, best, epoch)
         summary = summarize(config, trials, best, epoch)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 from fastapi import HTTPException, Query
+from pydantic import AfterValidator
 
 from cluster.serving.messages import Classification, Rejection, ServedClip, Sound
 from cluster.serving.models import ServedModel
 from cluster.serving.requests import SharedResults, Slots
+from pipeline.data.clips import normalize_id
 
 # Generated clips that are kept, as the page needs the sound and the image of each.
 MAX_KEPT_CLIPS = 64
@@ -42,7 +44,7 @@ class Served:
 
 # Query parameters.
 Run = Annotated[str | None, Query(description="Name of the run, as in /models (default: the first one).")]
-Label = Annotated[str, Query(description="Class.")]
+Label = Annotated[str, AfterValidator(normalize_id), Query(description="Class.")]
 
 
 class Models:

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.audio.mel import MelConfig
 from pipeline.audio.vocoder import Vocoder
 from pipeline.audio.waveform import write_wav
-from pipeline.data.clips import shown_list
+from pipeline.data.clips import normalize_id, shown_list
 from pipeline.distributed.devices import Device, process_device
 from pipeline.gan.reference_classifier import embed_and_classify, load_selection_classifier
 from pipeline.gan.sampling import generate_mels, latents_from_seeds, mels_to_samples, one_thread
@@ -128,6 +128,7 @@ class SoundGenerator(LoadedModel[GeneratorMetadata]):
         if not isinstance(seeds, Iterable):
             raise ValueError(f"seeds {shown_value(seeds)}: expected a list of whole numbers")
         seeds = [check_integer("seed", seed) for seed in seeds]
+        label = normalize_id(str(label))
         if label not in self.class_names:
             available = shown_list(self.class_names, 20)
             raise UserError(f"label '{label}': unknown class; available: {available}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -85,7 +86,8 @@ def test_printed_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_search_without_scores_reports_first_reason(tmp_path: Path) -> None:
     config = search_config(run=tmp_path)
-    with pytest.raises(UserError, match="none of 1 trial produced a score: the loss is nan"):
+    again = rf"\(to run them again, delete {re.escape(str(tmp_path / 'trials'))}\)"
+    with pytest.raises(UserError, match=f"none of 1 trial produced a score: the loss is nan.* {again}$"):
         write_results(config, None, [TRIALS[2]])  # type: ignore[arg-type]
     assert (tmp_path / "trials.csv").is_file()
 

@@ -54,13 +54,18 @@ def _match_with_affixes(
 ) -> dict[str, str | None]:
     """Return the class of each column, given by its normal form; a class has one column only."""
     classes: dict[str, str | None] = {}
-    used: set[str] = set()
+    used = {column for column in columns if column in class_names}
     for column, form in columns.items():
         inside = form.removeprefix(prefix).removesuffix(suffix)
         complete = form == f"{prefix}{inside}{suffix}"
-        name = column if column in class_names else forms.get(inside) if complete else None
-        classes[column] = None if name is None or name in used else name
-        used.update([] if name is None else [name])
+        name = forms.get(inside) if complete else None
+        if column in class_names:
+            classes[column] = column
+        elif name is None or name in used:
+            classes[column] = None
+        else:
+            classes[column] = name
+            used.add(name)
     return classes
 
 

@@ -78,7 +78,7 @@ def choose_values(
             other = f"{VALUES_FLAG} {requested} requests others"
         raise UserError(f"{CLASS_FLAG} {positive_class}: needs a single column of probabilities, but {other}")
     if len(sample.columns) > 1:
-        return _class_columns(source, list(sample.columns), class_names, requested)
+        return _class_columns(source, sample, class_names, requested)
     if requested == "index" and multi_label:
         raise UserError(f"{VALUES_FLAG} index: needs one class in each row, and the model predicts several")
     request = _SingleColumn(source, sample, class_names, positive_class, multi_label)
@@ -88,9 +88,10 @@ def choose_values(
 
 
 def _class_columns(
-    source: str, columns: list[str], class_names: Sequence[str], requested: SubmissionValues
+    source: str, sample: pd.DataFrame, class_names: Sequence[str], requested: SubmissionValues
 ) -> Values:
     """Return the probabilities that one column per class requests."""
+    columns = list(sample.columns)
     if requested in ("label", "labels", "index"):
         raise UserError(
             f"{VALUES_FLAG} {requested}: needs a single column besides the ids; "
@@ -105,6 +106,11 @@ def _class_columns(
             f"{source}: expected one column besides the ids, or one for each class; got "
             f"{shown_list(columns)}, of which none is a model class; {available(class_names)}"
         )
+    if texts := [column for column in extra if _has_text(sample[column])]:
+        raise UserError(
+            f"{source}: {shown_list(texts)}: not a model class, and has texts, which are no probabilities: "
+            "leave out the column"
+        )
     problems = [f"{shown_list(extra)}: not a model class"] if extra else []
     problems += [f"no column for {shown_list(missing)}"] if missing else []
     if problems and requested == "auto":
@@ -113,6 +119,10 @@ def _class_columns(
             f"{source}: {'; '.join(problems)}; {VALUES_FLAG} probability would {' and '.join(fixes)}"
         )
     return Values("probability", classes, warnings=[f"{source}: {problem}" for problem in problems])
+
+
+def _has_text(values: pd.Series) -> bool:
+    return any(value.lower() not in PLACEHOLDERS and not NUMBER.fullmatch(value) for value in values)
 
 
 class _SingleColumn:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from pydantic import TypeAdapter
 
 from cluster.serving.app import create_app
 from cluster.serving.messages import Rejection, ServedClip
 from cluster.serving.models import load_models
+from cluster.serving.served import Label
 from pipeline.gan.config import GenerateConfig
 from pipeline.gan.generate import generate
 from tests.helpers.serving import LIMITS, URL, client_of, save_generator, serve_here
@@ -29,6 +31,10 @@ def test_clip_has_bytes_of_generate(client: httpx.Client, generator_run: Path, t
         response = client.get("/generate", params={"label": "tone 1", "seed": seed})
         assert response.headers["content-type"] == "audio/wav"
         assert response.content == file.read_bytes()
+
+
+def test_classes_of_requests_are_composed_as_those_of_models() -> None:
+    assert TypeAdapter(Label).validate_python("gru\u0308n") == "gr\u00fcn"
 
 
 def test_spectrogram_has_shape_of_clips(client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_unknown_class_or_negative_seed_is_error(
 ) -> None:
     with pytest.raises(UserError, match=message):
         generator.generate(label, seed)
+
+
+def test_class_is_found_by_equivalent_texts(
+    generator: SoundGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decomposed Unicode, as macOS writes names, and numbers."""
+    names = ("grün", "7", *generator.class_names[2:])
+    metadata = generator.metadata.model_copy(update={"class_names": names})
+    monkeypatch.setattr(generator, "metadata", metadata)
+    decomposed = unicodedata.normalize("NFD", "grün")
+    assert decomposed != "grün" and generator.generate(decomposed).label == "grün"
+    assert generator.generate(7).label == "7"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def test_column_for_each_class_requests_probabilities(columns: tuple[str, ...]):
             "'cat': not a model class; --submission-values probability would fill",
         ),
         (("rain", "dog", "Rain"), "'Rain': not a model class; no column for 'cow'"),
+        (("Rain", "rain", "dog"), "'Rain': not a model class; no column for 'cow'"),
     ],
 )
 def test_missing_or_extra_class_columns_raise(columns: tuple[str, ...], message: str):
@@ -187,6 +188,13 @@ def test_missing_or_extra_class_columns_raise(columns: tuple[str, ...], message:
     assert chosen.kind == "probability" and chosen.warnings
     unknown = [column in ("cat", "Rain") for column in columns]
     assert (chosen.fill(CLIPS, NAMES).sum(axis=0) == 0).tolist() == unknown
+
+
+@pytest.mark.parametrize("requested", ["auto", "probability"])
+def test_column_of_texts_is_not_overwritten(requested: SubmissionValues):
+    sample = pd.DataFrame({"cow": ["0"], "dog": ["0"], "rain": ["?"], "Usage": ["Public"]})
+    with pytest.raises(UserError, match=r"'Usage': not a model class, .* has texts, .* leave out the column"):
+        choose_values("sample.csv", sample, NAMES, requested)
 
 
 def test_several_columns_without_classes_raise():
