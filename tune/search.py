@@ -33,7 +33,6 @@ from pipeline.io.folder_lock import own_folder
 from pipeline.io.storage import copy_tree, has_files_of
 from pipeline.io.text import plural
 from pipeline.io.yaml_files import read_yaml
-from pipeline.training.config import TrainingConfig
 from pipeline.training.run import training_clips
 from pipeline.training.run_content import check_run_folder
 from pipeline.training.run_folder import describe_change
@@ -44,7 +43,6 @@ from tune.plan import Plan, plan_trials
 from tune.ray_tune import run_trials
 from tune.result import write_results
 from tune.settings import base_settings, base_values, choose_metric, load_search_space
-from tune.space import SearchSpace
 from tune.tracked_search import SEARCH_RUNS
 from tune.trial.spec import TrialSpec
 from tune.trial.unrecorded import with_unrecorded_epochs
@@ -193,19 +191,25 @@ def make_spec(config: SearchConfig) -> TrialSpec:
     return spec
 
 
-def check_networks(base: TrainingConfig, space: SearchSpace) -> None:
+def check_networks(spec: TrialSpec) -> None:
     """Check that the networks of all trials can be built: else trials fail one by one, and are not repeated.
 
     Raises:
-        UserError: timm is missing, or does not know a name; or a GAN cannot start from the run `init_from`.
+        UserError: timm is missing, or does not know a name; or a network cannot start from a run `init_from`,
+            or has been trained on clips that are validated here.
     """
-    if isinstance(base, TrainGanConfig):
-        check_initial_run(base)
-    if isinstance(base, TrainClassifierConfig):
-        dimension = space.dimensions.get("model.arch")
-        names = dimension.choices if isinstance(dimension, Choice) else (base.model.arch,)
-        for name in names:
-            check_network(base.model.model_copy(update={"arch": name}))
+    dimensions = {key: spec.space.dimensions.get(key) for key in ("model.arch", "init_from")}
+    choices = {key: found.choices for key, found in dimensions.items() if isinstance(found, Choice)}
+    first = spec.space.read(spec.base) | {key: values[0] for key, values in choices.items()}
+    others = [first | {key: value} for key, values in choices.items() for value in values[1:]]
+    for params in (first, *others):
+        settings = spec.settings(0, params)[0]
+        if isinstance(settings, TrainGanConfig):
+            check_initial_run(settings)
+        if isinstance(settings, TrainClassifierConfig):
+            check_network(settings.model)
+        if settings.initial_run is not None:
+            training_clips(settings)
 
 
 def check_gan_clips(config: TrainGanConfig, dataset: ShardDataset, split: Split, workers: int) -> None:
@@ -283,7 +287,7 @@ def known_trials(config: SearchConfig, spec: TrialSpec) -> list[Trial]:
         if config.resume:
             raise UserError(f"--resume: no search in --run {config.run}; drop --resume to start one")
         check_run_folder(config.run, ())  # its report would be replaced
-        check_networks(spec.base, spec.space)
+        check_networks(spec)
         return []
     datasets = [identify(folder) for folder in spec.base.shard_folders]
     existing |= renewed_digests(existing, datasets)

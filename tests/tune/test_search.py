@@ -62,6 +62,14 @@ def test_gan_that_cannot_start_from_a_run_is_refused_before_any_trial(shards: Pa
         check(config)
 
 
+def test_missing_initial_run_of_any_trial_is_refused_before_the_first(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    config = config_with_space(shards, tmp_path, f"init_from: [null, {run}]")
+    with pytest.raises(UserError, match=f"--init-from {run}: no such file or folder"):
+        check(config)
+    assert not config.run.exists()
+
+
 def test_more_inner_folds_than_recordings_are_refused(shards: Path, tmp_path: Path) -> None:
     config = config_with_space(shards, tmp_path, "batch_size: [8, 16]", inner_folds=5)
     with pytest.raises(
