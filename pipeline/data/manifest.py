@@ -131,7 +131,8 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         )
     clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
-    hint = PATTERN_HINT if config.label_pattern is None and not is_table else ""
+    others = (config.label_pattern, config.label_column, config.annotations, config.birdnet_folders)
+    hint = "" if is_table or any(others) else PATTERN_HINT
     warnings = class_warnings(manifest.class_counts, manifest.multi_label, config.label_column, hint)
     return replace(manifest, warnings=found.warnings + warnings)
 

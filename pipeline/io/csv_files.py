@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipeline.io.read_once import open_binary
 from pipeline.io.tab_rows import TabRows, unquoted
 
 _SEPARATORS = ",;\t|"
+# A number, or the name of an audio file.
+_CONTENT = re.compile(r"[+-]?\d+([.,]\d*)?|.*\.(wav|flac|mp3|ogg|opus|m4a|aac|aiff?)", re.IGNORECASE)
 _BINARY = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive; save the sheet as CSV, or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
@@ -131,10 +134,10 @@ def _read_header(name: str, file: IO[str]) -> CsvFile:
     """Read the first line that is neither blank nor a comment; or the last comment, if that is the header."""
     skipped: list[str] = []
     first = file.readline()
-    while first and (first.startswith("#") or not first.strip(" \t,;|\r\n")):
+    while first and (_is_comment(first) or not first.strip(" \t,;|\r\n")):
         skipped.append(first)
         first = file.readline()
-    comments = [number for number, line in enumerate(skipped) if line.startswith("#")]
+    comments = [number for number, line in enumerate(skipped) if _is_comment(line)]
     if comments and _is_header_of(header := skipped[comments[-1]][1:], first):
         following = [*skipped[comments[-1] + 1 :], first]
         return _csv_file(name, file, [header, *following], _separator(header), comments[-1])
@@ -143,18 +146,23 @@ def _read_header(name: str, file: IO[str]) -> CsvFile:
     return _csv_file(name, file, [first], _separator(first), len(skipped))
 
 
-def _is_header_of(comment: str, row: str) -> bool:
-    """Return whether a comment is the header of a row: both have as many values, at least two.
+def _is_comment(line: str) -> bool:
+    """Return whether a line begins with `#` and a blank; `#1.wav,dog` and `#,path` are something else."""
+    return line.startswith(("# ", "#\t"))
 
-    Where blanks follow `#`, as in AudioSet, names of columns have none, unlike a sentence with commas.
+
+def _is_header_of(comment: str, row: str) -> bool:
+    """Return whether a comment is the header of the first row, as in AudioSet, and not that row itself.
+
+    Both have as many values then, and among those of the row is a number or a file, which no header has.
     """
     separator = _separator(comment)
-    try:
-        names, values = (next(QuotedRows(iter([line]), separator), []) for line in (comment, row))
-    except csv.Error:
-        return False
-    is_sentence = comment.startswith(" ") and any(" " in name.strip() for name in names)
-    return len(names) > 1 and len(values) in (0, len(names)) and not is_sentence
+    names, values = (
+        next(csv.reader([line.rstrip(f"\r\n{separator} ")], delimiter=separator, skipinitialspace=True), [])
+        for line in (comment, row)
+    )
+    has_content = len(names) == 1 or any(_CONTENT.fullmatch(value.strip()) for value in values)
+    return not values or (len(names) == len(values) and has_content)
 
 
 def _separator(line: str) -> str:

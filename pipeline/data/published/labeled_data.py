@@ -37,7 +37,7 @@ from pipeline.data.sources.row_values import (
 )
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
-from pipeline.data.sources.table_columns import Columns, labeled_columns
+from pipeline.data.sources.table_columns import Columns, labeled_columns, plain_name
 from pipeline.data.windows import WindowConfig
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors
@@ -132,16 +132,23 @@ def _said_by_table(path: Path, config: TableConfig, num_files: int, folders: Col
         listed, classes = set[str](), set[str]()
         for _, values in table.rows():
             listed.add(row_value(values, columns.path))
-            classes.update(_classes_of(values, columns))
+            classes.update(filter(None, _classes_of(values, columns)))
     used = [columns.split, columns.fold, columns.group]
     if config.multi_label:
         is_list = columns.label_is_list or table.label is not None
         used += [columns.more_labels, columns.label if is_list else None]
     if names := [table.header[column] for column in used if column is not None]:
         return f"with {shown_list(names)} of these files"
-    if {name.casefold() for name in folders}.isdisjoint(map(str.casefold, classes)):
+    if _are_other_classes(classes, folders):
         return f"with other classes ({shown_list(sorted(classes), 3)}) of these files"
     return f"with {len(listed)} of these {plural(num_files, 'file')}" if len(listed) < num_files else ""
+
+
+def _are_other_classes(classes: Collection[str], folders: Collection[str]) -> bool:
+    """Return whether no class of a table is a folder; unlike numbers, which may stand for the folders."""
+    if not classes or all(name.isdecimal() for name in classes):
+        return False
+    return set(map(plain_name, classes)).isdisjoint(map(plain_name, folders))
 
 
 def _classes_of(values: Sequence[str], columns: Columns) -> list[str]:

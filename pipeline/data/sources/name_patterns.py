@@ -91,5 +91,6 @@ def _match(pattern: str, name: str, flag: str, group_index: int, kind: str = "fi
     """
     match = re.search(pattern, name)
     if match is None or match.groups()[group_index] is None:
-        raise UserError(f"{flag} '{pattern}' does not match {kind} '{name}'")
+        part = "" if match is None else " with its group in parentheses"
+        raise UserError(f"{flag} '{pattern}' does not match {kind} '{name}'{part}")
     return match.groups()[group_index]

@@ -21,7 +21,7 @@ from pipeline.io.table_files import Table
 PATH_COLUMNS = (
     "path filepath file_path filename file_name fname file audio audio_path audio_file audio_filepath "
     "audio_file_path wav wav_path wav_file slice_file_name audio_filename audio_file_name mp3_path mp3_file "
-    "clip clip_name clip_id recording_id segment_id itemid uuid ytid id"
+    "clip clip_name clip_id recording_id id segment_id itemid uuid ytid"
 ).split()
 LABEL_COLUMNS = "label primary_label class category class_name label_name target scene_label".split()
 # What else columns of classes are named, by what the classes are: used if a table has those of one kind only,
@@ -135,6 +135,7 @@ def labeled_columns(
         label = _first(names, LABEL_LIST_COLUMNS)
     if label is None:
         label = subject_column(table, names)
+    # If one of these is requested as a column of classes, commas are parts of names, as in any other.
     other_list = _first(names, OTHER_LIST_COLUMNS) if label is None else None
     label = other_list if label is None else label
     if path is None or label is None:
@@ -287,12 +288,15 @@ def unlabeled_columns(table: Table, finder: FileFinder) -> tuple[Columns, bool]:
 
 
 def _column_names(table: Table) -> list[str]:
-    """Return the names of the columns as by `plain_name`.
+    """Return the names of the columns as by `plain_name`, unless another column is named exactly so.
 
     Raises:
         UserError: two columns that are used have the same name.
     """
-    names = list(map(plain_name, table.header))
+    names = ["_".join(name.lower().split()) for name in table.header]
+    for position, column in enumerate(table.header):
+        if (plain := plain_name(column)) not in names:
+            names[position] = plain
     used = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *RECORDING_COLUMNS, "fold"}
     twice = [name for name, count in Counter(names).items() if count > 1 and name in used]
     if twice:

@@ -44,16 +44,21 @@ AUDIO_SET = """# Segments csv created Sun Mar  5 10:54:25 2017
         ),
         ("# by Ann, Bob and Eve\na,b\n1,2\n", ["a", "b"], [(3, ["1", "2"])]),
         ("# see a, b\na,b\n1,2\n", ["a", "b"], [(3, ["1", "2"])]),
-        ("#a,b\n\n1,2\n", ["a", "b"], [(3, ["1", "2"])]),
-        ("#File Name,b\nx,2\n", ["File Name", "b"], [(2, ["x", "2"])]),
-        ("#,a\n1,2\n#3,4\n", ["", "a"], [(2, ["1", "2"]), (3, ["#3", "4"])]),
-        ("#a,b\n", ["a", "b"], []),
+        ("# version,2\n\nfile.name,b\nx.wav,2\n", ["file.name", "b"], [(4, ["x.wav", "2"])]),
+        ("# made,,\npath,label,fold\n", ["path", "label", "fold"], []),
+        ("# of birds,path\n\n1,x.wav,\n", ["of birds", "path"], [(3, ["1", "x.wav", ""])]),
+        ("# path,note\nx.wav,'two\nlines'\n", ["path", "note"], [(2, ["x.wav", "two\nlines"])]),
+        ("# id\nx\n", ["id"], [(2, ["x"])]),
+        ("# a,b\n", ["a", "b"], []),
+        ("#a,b\n1,2\n", ["#a", "b"], [(2, ["1", "2"])]),
+        ("#,a\n1,2\n#3,4\n", ["#", "a"], [(2, ["1", "2"]), (3, ["#3", "4"])]),
+        ("#1.wav,dog\n#2.wav,cat\n", ["#1.wav", "dog"], [(2, ["#2.wav", "cat"])]),
     ],
 )
 def test_comments_come_before_the_header_or_are_it(
     text: str, header: list[str], rows: list[tuple[int, list[str]]], tmp_path: Path
 ):
-    assert read(tmp_path / "x.csv", text.encode()) == (header, rows)
+    assert read(tmp_path / "x.csv", text.replace("'", '"').encode()) == (header, rows)
 
 
 def test_row_wider_than_header_raises(tmp_path: Path):

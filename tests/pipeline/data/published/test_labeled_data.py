@@ -399,6 +399,13 @@ def test_one_of_several_tables_with_other_classes_than_the_folders_is_named(tmp_
     assert not any("other classes" in text for text in read_manifest(root).warnings)
 
 
+@pytest.mark.parametrize("names", [("0", "1"), ("Dog bark", "rain"), ("", "")])
+def test_other_spellings_and_numbers_of_classes_are_no_other_classes(names: tuple[str, str], tmp_path: Path):
+    text = "file_name,label\ndog_bark/a.wav,{}\nrain/b.wav,{}\n".format(*names)
+    root = write(tmp_path, "metadata.csv", text, "dog_bark/a.wav", "rain/b.wav")
+    assert not any("other classes" in text for text in read_manifest(root).warnings)
+
+
 def test_layout_in_object_store_is_recognized(server: S3Server, tmp_path: Path):
     root = write(tmp_path, "train.csv", "fname,label\na.wav,x\nb.wav,y\n", "audio/a.wav", "audio/b.wav")
     bucket = server.bucket("published")

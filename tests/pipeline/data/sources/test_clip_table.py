@@ -676,3 +676,19 @@ def test_columns_of_paths_are_recognized(header: str, tmp_path: Path):
     (tmp_path / "clips.csv").write_text(f"{header}\n7,a,dog\n8,b,rain\n")
     clips = read_manifest(tmp_path / "clips.csv").clips
     assert clips[["clip_id", "label"]].values.tolist() == [["a", "dog"], ["b", "rain"]]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("id,uuid,label", "a,7,dog"),
+        ("path,_path,label", "a,7,dog"),
+        ("path,label,label?", "a,dog,x"),
+        ("path,label,Set,Set #", "a,dog,x,7"),
+    ],
+)
+def test_usual_names_come_before_similar_ones(header: str, row: str, tmp_path: Path):
+    touch(tmp_path, "a.wav")
+    (tmp_path / "clips.csv").write_text(f"{header}\n{row}\n")
+    clips = read_manifest(tmp_path / "clips.csv").clips
+    assert clips[["clip_id", "label"]].values.tolist() == [["a", "dog"]]
