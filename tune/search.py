@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from models.config import diff_settings, with_missing
-from pipeline.classifier.config import TrainClassifierConfig
-from pipeline.classifier.train import check_network
 from pipeline.data.dataset import ShardDataset, open_dataset
 from pipeline.data.dataset_identity import (
     DatasetIdentity,
@@ -24,7 +22,6 @@ from pipeline.data.split import Split, check_recordings, held_out_rows
 from pipeline.distributed.resources import cluster_nodes, wait_for_resources
 from pipeline.gan.config import TrainGanConfig
 from pipeline.gan.data_checks import check_rows
-from pipeline.gan.initial_networks import check_initial_run
 from pipeline.gan.selection_clips import MIN_CLIPS, selection_rows
 from pipeline.gan.train_reference_classifier import train_selection_classifier
 from pipeline.io.console import logger
@@ -38,7 +35,7 @@ from pipeline.training.run_content import check_run_folder
 from pipeline.training.run_folder import describe_change
 from pipeline.training.trackers.tracking import tracked
 from tune.config import SearchConfig, defining_settings, recorded_config
-from tune.dimensions import Choice
+from tune.networks import check_networks
 from tune.plan import Plan, plan_trials
 from tune.ray_tune import run_trials
 from tune.result import write_results
@@ -189,27 +186,6 @@ def make_spec(config: SearchConfig) -> TrialSpec:
     if isinstance(settings, TrainGanConfig):
         check_gan_clips(settings, dataset, split, config.workers_per_trial)
     return spec
-
-
-def check_networks(spec: TrialSpec) -> None:
-    """Check that the networks of all trials can be built: else trials fail one by one, and are not repeated.
-
-    Raises:
-        UserError: timm is missing, or does not know a name; or a network cannot start from a run `init_from`,
-            or has been trained on clips that are validated here.
-    """
-    dimensions = {key: spec.space.dimensions.get(key) for key in ("model.arch", "init_from")}
-    choices = {key: found.choices for key, found in dimensions.items() if isinstance(found, Choice)}
-    first = spec.space.read(spec.base) | {key: values[0] for key, values in choices.items()}
-    others = [first | {key: value} for key, values in choices.items() for value in values[1:]]
-    for params in (first, *others):
-        settings = spec.settings(0, params)[0]
-        if isinstance(settings, TrainGanConfig):
-            check_initial_run(settings)
-        if isinstance(settings, TrainClassifierConfig):
-            check_network(settings.model)
-        if settings.initial_run is not None:
-            training_clips(settings)
 
 
 def check_gan_clips(config: TrainGanConfig, dataset: ShardDataset, split: Split, workers: int) -> None:
