@@ -6,8 +6,9 @@ model.channels: [[16, 32, 64, 128], [32, 64, 128, 256]]
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from models.config import ConfigError, flat_values, leaf_fields
@@ -60,16 +61,27 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
             "learning_rate: {low: 0.0005, high: 0.008}"
         )
     fields = leaf_fields(type(base))
-    dimensions: dict[str, Range | Choice] = {}
+    parsed: dict[str, Range | Choice] = {}
     for key, value in values.items():
         if key in FIXED_KEYS:
             raise ConfigError(f"{source}: '{key}' cannot be tuned: it is {FIXED_KEYS[key]}")
         if key not in fields:
             raise ConfigError(f"{source}: unknown key '{key}'; {_hint(key, value, fields)}")
         _check_lists(key, value, fields[key].annotation, source)
-        dimension = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
-        dimensions[key] = _validate_values(base, key, dimension, source)
+        parsed[key] = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
+    ends = {key: _ends(dimension) for key, dimension in parsed.items()}
+    dimensions = {}
+    for key, dimension in parsed.items():
+        others = [{other: pair[i] for other, pair in ends.items() if other != key} for i in (0, 1)]
+        dimensions[key] = _validate_values(base, key, dimension, others, source)
     return SearchSpace(dimensions)
+
+
+def _ends(dimension: Range | Choice) -> tuple[Any, Any]:
+    """Return both ends of a range, or the first and the last choice."""
+    if isinstance(dimension, Range):
+        return dimension.to_value(dimension.low), dimension.to_value(dimension.high)
+    return dimension.choices[0], dimension.choices[-1]
 
 
 def _hint(key: str, value: Any, fields: Mapping[str, Any]) -> str:
@@ -125,24 +137,45 @@ def _numeric_type(annotation: Any) -> type | None:
 
 
 def _validate_values(
-    base: TrainingConfig, key: str, dimension: Range | Choice, source: str
+    base: TrainingConfig,
+    key: str,
+    dimension: Range | Choice,
+    others: Sequence[Mapping[str, Any]],
+    source: str,
 ) -> Range | Choice:
     """Validate both ends of a range, or all choices, against the training settings.
+
+    Args:
+        base: settings of the training runs.
+        key: dotted key of the dimension.
+        dimension: the values.
+        others: values of the other keys of the space, with which a value may be valid that is not with those
+            of `base`: stages to freeze need a run to start from.
+        source: name of the file, for messages.
 
     Returns:
         The dimension with choices as the settings hold them: `"1e-3"` as a number, `8.0` as an integer.
     """
     if isinstance(dimension, Range):
-        for end in (dimension.low, dimension.high):
-            _setting(base, key, dimension.to_value(end), source)
+        for end in _ends(dimension):
+            _setting(base, key, end, others, source)
         return dimension
-    choices = [_setting(base, key, choice, source) for choice in dimension.choices]
+    choices = [_setting(base, key, choice, others, source) for choice in dimension.choices]
     return Choice.parse({"choices": choices}, f"{source}: '{key}'")
 
 
-def _setting(base: TrainingConfig, key: str, value: Any, source: str) -> Any:
-    """Return a value as the training settings hold it; raise `ConfigError` if they reject it."""
+def _setting(
+    base: TrainingConfig, key: str, value: Any, others: Sequence[Mapping[str, Any]], source: str
+) -> Any:
+    """Return a value as the training settings hold it.
+
+    Raises:
+        ConfigError: they reject it, and also with other values of the space.
+    """
     try:
         return flat_values(base.with_overrides({key: value}).to_dict())[key]
     except ConfigError as error:
+        with contextlib.suppress(ConfigError):
+            settings = [base.with_overrides({**values, key: value}) for values in others]
+            return flat_values(settings[0].to_dict())[key]
         raise ConfigError(f"{source}: {error}") from None

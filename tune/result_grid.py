@@ -17,8 +17,9 @@ import pandas as pd
 
 from pipeline.io.storage import storage_arguments, to_path
 from pipeline.training.run_folder import RunFolder
-from tune.config import existing_config
+from tune.config import SearchConfig, existing_config
 from tune.trials import SearchFolder, Trial
+from tune.trials_table import run_of_best_epoch
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -32,8 +33,8 @@ def result_grid(run: str | Path) -> ResultGrid:
 
     The metrics of a trial are those of its last epoch: `score`, also under the name of the metric, such as
     `val_macro_f1`; `training_iteration`, its epoch; `time_total_s`, seconds since the start of the search.
-    `metrics_dataframe` has all epochs. `path` is the trial's run folder, and also its `checkpoint` once its
-    training has ended.
+    `metrics_dataframe` has all epochs. `path` is the run folder with the trial's best epoch, and also its
+    `checkpoint` once its training has ended.
 
     Args:
         run: folder of the search, or its URI.
@@ -60,7 +61,7 @@ def result_grid(run: str | Path) -> ResultGrid:
     analysis = Analysis(
         f"{arguments['storage_path']}/search.json",
         storage_filesystem=arguments.get("storage_filesystem"),
-        trials=[_ray_trial(folder, trial, settings.metric_name) for trial in records.values()],
+        trials=[_ray_trial(folder, trial, settings) for trial in records.values()],
         default_metric=settings.metric_name,
         default_mode=settings.mode,
     )
@@ -81,25 +82,29 @@ def _results(trial: Trial, metric: str) -> list[dict[str, Any]]:
     ]
 
 
-def _ray_trial(folder: SearchFolder, trial: Trial, metric: str) -> Any:
+def _ray_trial(folder: SearchFolder, trial: Trial, settings: SearchConfig) -> Any:
     """Return a trial in Ray Tune's form."""
     from ray.train._internal.storage import StorageContext
     from ray.tune.experiment import Trial as RayTrial
 
     arguments = storage_arguments(folder.path.parent)
-    trial_dir = str(folder.trial(trial.number).relative_to(folder.path))
+    path, _ = run_of_best_epoch(folder, trial, settings.metric_name, settings.mode)
     ray_trial = RayTrial(
         "melray",
         config=dict(trial.params),
         trial_id=f"{trial.number:04d}",
-        storage=StorageContext(experiment_dir_name=folder.path.name, trial_dir_name=trial_dir, **arguments),
+        storage=StorageContext(
+            experiment_dir_name=folder.path.name,
+            trial_dir_name=str(path.relative_to(folder.path)),
+            **arguments,
+        ),
         stub=True,
     )
-    for result in _results(trial, metric):
+    for result in _results(trial, settings.metric_name):
         ray_trial.update_last_result({**result, "config": dict(trial.params)})
     ray_trial.set_status(STATUS.get(trial.state, "TERMINATED"))
     if RunFolder(folder.trial(trial.number)).read_json("summary.json") is not None:
-        _register_checkpoint(ray_trial, folder.trial(trial.number))
+        _register_checkpoint(ray_trial, path)
     return ray_trial
 
 

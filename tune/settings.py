@@ -43,6 +43,8 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
 }
 # Settings that decide which clips a search may see.
 SPLIT_KEYS = ("fold", "num_folds", "split_seed", "val_split")
+# Settings of a classifier that are the sizes of its layers.
+SIZE_KEYS = ("model.channels", "model.convs_per_block")
 CONFIG_CLASSES: dict[str, type[TrainingConfig]] = {
     "classifier": TrainClassifierConfig,
     "gan": TrainGanConfig,
@@ -158,6 +160,8 @@ def load_search_space(
             key: dimension
             for key, dimension in default.dimensions.items()
             if not _incompatibility(config, key, dimension)
+            and not _no_effect(base, key, default)
+            and not _changes_initial_network(base, key)
         }
         return SearchSpace(compatible, normalized)
     space = parse_space(values, base, f"--space {config.space}")
@@ -167,6 +171,8 @@ def load_search_space(
                 f"--space {config.space}: '{key}' cannot be tuned with --scheduler {config.scheduler}: "
                 f"{reason}"
             )
+        if reason := _no_effect(base, key, space):
+            raise ConfigError(f"--space {config.space}: '{key}' cannot be tuned: {reason}")
     return SearchSpace(space.dimensions, normalized)
 
 
@@ -174,6 +180,25 @@ def _incompatibility(config: SearchConfig, key: str, dimension: Range | Choice) 
     """Return why the scheduler cannot tune a key; empty if it can."""
     if config.mutates_params and key.startswith(("model.", "gan.")) and key != "model.dropout":
         return "it changes the architecture, so weights cannot be copied between trials"
+    if config.mutates_params and key == "init_from":
+        return "its weights are loaded only at the start, and trials then copy those of others"
     if config.scheduler == "pb2" and isinstance(dimension, Choice):
         return "pb2 needs numeric parameters; remove it or use pbt"
     return ""
+
+
+def _no_effect(base: TrainingConfig, key: str, space: SearchSpace) -> str:
+    """Return why a key has no effect with the other settings; empty if it has one."""
+    if (
+        key in SIZE_KEYS
+        and isinstance(base, TrainClassifierConfig)
+        and base.model.timm_name is not None
+        and "model.arch" not in space.dimensions
+    ):
+        return f"{base.model.arch} has sizes of its own"
+    return ""
+
+
+def _changes_initial_network(base: TrainingConfig, key: str) -> bool:
+    """Return whether weights of `init_from` would not fit networks with other values of a key."""
+    return base.initial_run is not None and key in SIZE_KEYS

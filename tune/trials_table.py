@@ -83,15 +83,26 @@ def _metrics(folder: SearchFolder, trials: list[Trial], metric: str, mode: Mode)
     """Return the metrics of the best epoch of each trial by its number, and its path."""
 
     def read(trial: Trial) -> dict[str, Any]:
-        path, point = folder.trial(trial.number), trial.best(mode)
-        metrics = {} if point is None else _epoch_metrics(path, point.epoch)
-        replaced = folder.replaced(trial.number)
-        if point is not None and metrics.get(metric) != point.score and replaced.is_dir():
-            # The trial has copied another one (PBT, PB2) since, whose epochs are in its folder now.
-            path, metrics = replaced, _epoch_metrics(replaced, point.epoch)
+        path, metrics = run_of_best_epoch(folder, trial, metric, mode)
         return {"trial": trial.number, **metrics, "path": str(path)}
 
     return pd.DataFrame(list(map_concurrently(read, trials)))
+
+
+def run_of_best_epoch(
+    folder: SearchFolder, trial: Trial, metric: str, mode: Mode
+) -> tuple[Path, dict[str, float]]:
+    """Return the folder of a trial's run with its best epoch, and the metrics of the epoch if they are there.
+
+    After a trial has copied another one (PBT, PB2), its own folder has the epochs of that one.
+    """
+    path, point = folder.trial(trial.number), trial.best(mode)
+    if point is None:
+        return path, {}
+    metrics, replaced = _epoch_metrics(path, point.epoch), folder.replaced(trial.number)
+    if metrics.get(metric) != point.score and replaced.is_dir():
+        return replaced, _epoch_metrics(replaced, point.epoch)
+    return path, metrics
 
 
 def _epoch_metrics(path: Path, epoch: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_best_result_has_path_epochs_and_checkpoint(search: Path) -> None:
     first = grid[0]
     assert first.metrics_dataframe["training_iteration"].to_list() == [1, 2]
     assert first.checkpoint is not None and first.checkpoint.path == str(search / "trials" / "0000")
+
+
+def test_path_is_the_run_with_the_best_epoch(search: Path) -> None:
+    folder = SearchFolder(search)
+    for run, score in ((folder.trial(0), 0.3), (folder.replaced(0), 0.7)):
+        run.mkdir(parents=True, exist_ok=True)
+        lines = [{"epoch": 1, "val_macro_f1": 0.2}, {"epoch": 2, "val_macro_f1": score}]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first = result_grid(search)[0]
+    assert first.path == str(search / "replaced" / "0000")
+    assert first.checkpoint is not None and first.checkpoint.path == first.path
 
 
 def test_folder_without_a_search_is_an_error(tmp_path: Path) -> None:

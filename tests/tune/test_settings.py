@@ -45,6 +45,35 @@ def test_pbt_does_not_tune_architecture() -> None:
         load_search_space(config, {"model.channels": [[8], [16]]}, base)
 
 
+def test_populations_do_not_tune_initial_weights() -> None:
+    config = search_config(scheduler="pbt")
+    message = r"'init_from' cannot be tuned with --scheduler pbt: its weights are loaded only at the start"
+    with pytest.raises(ConfigError, match=message):
+        load_search_space(config, {"init_from": [None, "run"]}, base_settings(config, {}))
+
+
+@pytest.mark.parametrize("values", [{"model": {"arch": "timm:resnet18"}}, {"init_from": "run"}])
+def test_default_space_keeps_sizes_of_given_networks(values: dict) -> None:
+    config = search_config()
+    space = load_search_space(config, None, base_settings(config, values))
+    assert set(DEFAULT_SPACES["classifier"]) - set(space.dimensions) == {"model.channels"}
+
+
+@pytest.mark.parametrize("key, choices", [("model.channels", [[8], [16]]), ("model.convs_per_block", [2, 4])])
+def test_sizes_of_networks_of_timm_are_not_tuned(key: str, choices: list) -> None:
+    config = search_config()
+    base = base_settings(config, {"model": {"arch": "timm:resnet18"}})
+    with pytest.raises(ConfigError, match=f"'{key}' cannot be tuned: timm:resnet18 has sizes of its own"):
+        load_search_space(config, {key: choices}, base)
+
+
+def test_sizes_are_tuned_where_some_networks_have_them() -> None:
+    config = search_config()
+    base = base_settings(config, {"model": {"arch": "timm:resnet18"}})
+    values = {"model.arch": ["cnn", "timm:resnet18"], "model.channels": [[8], [16]]}
+    assert set(load_search_space(config, values, base).dimensions) == set(values)
+
+
 def test_pb2_tunes_numbers_only() -> None:
     config = search_config(scheduler="pb2")
     base = base_settings(config, {})

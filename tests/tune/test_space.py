@@ -86,6 +86,13 @@ def test_invalid_space_is_rejected_in_one_line(values: dict, message: str) -> No
     assert "\n" not in text
 
 
+def test_values_may_need_those_of_other_keys() -> None:
+    space = make_space(freeze=[0, 3], init_from=["first", "second"])
+    assert space.dimensions["freeze"].size() == 2
+    with pytest.raises(ConfigError, match=r"--freeze 3 needs --init-from"):
+        make_space(freeze=[0, 3], init_from=["first", None])
+
+
 def test_params_override_settings_at_dotted_keys() -> None:
     space = make_space(
         learning_rate={"low": "1e-4", "high": 1e-2, "log": True},
