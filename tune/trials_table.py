@@ -12,7 +12,7 @@ from pipeline.io.concurrent import map_concurrently
 from pipeline.io.storage import user_path
 from pipeline.training.run_folder import RunFolder
 from tune.config import existing_config
-from tune.trials import Mode, SearchFolder, Trial
+from tune.trials import Mode, SearchFolder, Trial, trained_epochs
 
 
 def trials_table(trials: list[Trial], mode: Mode) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def trials_table(trials: list[Trial], mode: Mode) -> pd.DataFrame:
 
     The best one is first; failed ones are last, with those that have no score.
     """
-    records = []
+    records, num_epochs = [], trained_epochs(trials)
     for trial in trials:
         point = trial.best(mode)
         records.append(
@@ -29,7 +29,7 @@ def trials_table(trials: list[Trial], mode: Mode) -> pd.DataFrame:
                 "state": trial.state,
                 "score": point.score if point else None,
                 "best_epoch": point.epoch if point else None,
-                "epochs": trial.points[-1].epoch if trial.points else 0,
+                "epochs": num_epochs[trial.number],
                 "seconds": trial.seconds,
                 "reason": trial.reason,
                 **trial.params,
@@ -57,8 +57,8 @@ def read_search(run: str | Path) -> pd.DataFrame:
 
     Returns:
         A row per trial, best first and failed ones last: `trial`, its number; `state` (finished, stopped,
-        failed, running); `score`, of its best epoch `best_epoch`; `epochs`; `seconds`; `reason` of a
-        failure; the hyperparameters by dotted key; all metrics of the best epoch, with inner folds their
+        failed, running); `score`, of its best epoch `best_epoch`; `epochs` that it trained, without those of
+        trials that it copied (PBT, PB2); `seconds`; `reason` of a failure; the hyperparameters by dotted key; all metrics of the best epoch, with inner folds their
         means; and `path`, the run folder with this epoch, for `read_run`. `attrs` has the metric
         (`metric`) and whether a high one is better (`mode`: max or min).
 

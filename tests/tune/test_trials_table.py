@@ -10,8 +10,8 @@ import pytest
 from pipeline.io.errors import UserError
 from pipeline.training.run_folder import RunFolder
 from tests.tune.test_result_grid import search as search  # a fixture
-from tune.trials import SearchFolder
-from tune.trials_table import read_search
+from tune.trials import Point, SearchFolder, Trial
+from tune.trials_table import read_search, trials_table
 
 
 def test_best_trial_is_first_with_metrics_of_its_best_epoch(search: Path) -> None:
@@ -53,6 +53,15 @@ def test_trial_that_copied_another_one_has_metrics_and_folder_of_its_best_epoch(
     row = read_search(search).set_index("trial").loc[0]
     assert row[["score", "best_epoch", "val_macro_f1"]].to_list() == [0.7, 2, 0.7]
     assert row["val_accuracy"] == pytest.approx(0.8) and Path(row["path"]) == folder.replaced(0)
+
+
+def test_epochs_are_those_that_a_trial_trained_itself() -> None:
+    points = {0: (1, 2, 3, 4), 1: (1, 2, 4)}  # the second one copied the first one at epoch 3
+    trials = [
+        Trial(number, {}, points=[Point(epoch, 0.1 * epoch, 1.0) for epoch in epochs])
+        for number, epochs in points.items()
+    ]
+    assert trials_table(trials, "max").set_index("trial")["epochs"].to_dict() == {0: 4, 1: 3}
 
 
 def test_metrics_of_inner_folds_are_averaged(search: Path) -> None:
