@@ -108,13 +108,13 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
 def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> None:
     """Set mean and standard deviation of each mel band and statistic of the inputs of a network."""
 
-    def inputs_of(mel_1MT: Tensor) -> list[Tensor]:
-        mel_1MT = repeat_short_clips(mel_1MT) if model.repeats_short_clips else mel_1MT
-        inputs = [mel_1MT]
+    def inputs_of(mel_BMT: Tensor) -> list[Tensor]:
+        mel_BMT = repeat_short_clips(mel_BMT) if model.repeats_short_clips else mel_BMT
+        inputs = [mel_BMT]
         if model.pcen is not None:
-            inputs.append(model.pcen.compress(mel_1MT))
+            inputs.append(model.pcen.compress(mel_BMT))
         if model.texture is not None:
-            inputs.append(texture_statistics(mel_1MT)[:, :, None])
+            inputs.append(texture_statistics(mel_BMT)[:, :, None])
         return inputs
 
     parts = [part for part in (model, model.pcen, model.texture) if part is not None]

@@ -5,6 +5,7 @@ In shapes: N number of rows of a dataset, B batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ Sampling = Literal["uniform", "balanced"]
 COPIED_BYTES = 2**28
 # Rows from which the mean and the standard deviation of each mel band are computed.
 MAX_STATISTICS_ROWS = 2000
+# Spectrograms whose inputs are computed together: some 16 clips of 5 s.
+STATISTICS_BYTES = 2**21
 
 
 def epoch_order(
@@ -160,7 +163,7 @@ def mel_statistics(
     Returns:
         Mean and standard deviation in dB, float32 `[shape=(n_mels,)]` each.
     """
-    return input_statistics(mels, statistics_rows(train, max_rows), lambda mel_1MT: [mel_1MT])[0]
+    return input_statistics(mels, statistics_rows(train, max_rows), lambda mel_BMT: [mel_BMT])[0]
 
 
 def input_statistics(
@@ -171,23 +174,24 @@ def input_statistics(
     Args:
         mels: spectrograms in dB `[shape=(N, n_mels, num_frames)]`.
         rows: indices of the rows.
-        inputs_of: returns inputs `[shape=(1, K, any)]` of a spectrogram in dB, float32
-            `[shape=(1, n_mels, num_frames)]`.
+        inputs_of: returns inputs `[shape=(B, K, any)]` of spectrograms in dB, float32
+            `[shape=(B, n_mels, num_frames)]`.
 
     Returns:
         Mean and standard deviation, float32 `[shape=(K,)]` each, of each input.
     """
+    batches = batch_slices(len(rows), max(1, STATISTICS_BYTES // (4 * math.prod(mels.shape[1:]))))
     sums = [
-        [_sums(value_1KT[0]) for value_1KT in inputs_of(torch.from_numpy(mels[row][None].astype(np.float32)))]
-        for row in rows
+        [_sums(value_BKT) for value_BKT in inputs_of(torch.from_numpy(mels[rows[part]].astype(np.float32)))]
+        for part in batches
     ]
-    return [_mean_and_std(rows_of_input) for rows_of_input in zip(*sums, strict=True)]
+    return [_mean_and_std(parts_of_input) for parts_of_input in zip(*sums, strict=True)]
 
 
-def _sums(value_KT: Tensor) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return number, sum and sum of squares of values over time."""
-    values = value_KT.double().numpy()
-    return values.shape[1], values.sum(axis=1), (values**2).sum(axis=1)
+def _sums(value_BKT: Tensor) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return number, sum and sum of squares of values over rows and time."""
+    values = value_BKT.double().numpy()
+    return values.shape[0] * values.shape[2], values.sum(axis=(0, 2)), (values**2).sum(axis=(0, 2))
 
 
 def _mean_and_std(sums: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:

@@ -47,11 +47,15 @@ def test_statistics_are_those_of_all_classes() -> None:
     np.testing.assert_allclose(std, labels.std(), rtol=0.01)
 
 
-def test_statistics_of_several_inputs_are_those_of_their_values() -> None:
+@pytest.mark.parametrize("num_bytes", [1, 4 * 4 * 5 * 3, 2**21])
+def test_statistics_of_several_inputs_are_those_of_their_values(
+    num_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.loader.STATISTICS_BYTES", num_bytes)
     mels = np.random.default_rng(0).normal(-30, 9, (7, 4, 5)).astype(np.float16)
     rows = np.array([0, 2, 3, 6])
     plain, squared, means = input_statistics(
-        mels, rows, lambda mel_1MT: [mel_1MT, mel_1MT[:, :3].square(), mel_1MT.mean(dim=2, keepdim=True)]
+        mels, rows, lambda mel_BMT: [mel_BMT, mel_BMT[:, :3].square(), mel_BMT.mean(dim=2, keepdim=True)]
     )
     values = mels[rows].astype(np.float64)
     for (mean, std), expected in (
