@@ -54,8 +54,13 @@ def test_fault_tolerance_rows_name_existing_tests():
 
 @pytest.mark.parametrize("page", HAND_WRITTEN, ids=name)
 def test_examples_use_existing_commands_and_flags(page: Path):
-    reference = cli_reference()
     code = "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+    check_commands(code)
+
+
+def check_commands(code: str) -> None:
+    """Check that the commands of melray in lines of a shell exist, and have the flags that they are given."""
+    reference = cli_reference()
     for line in re.findall(r"^melray ([^#\n]*)", code.replace("\\\n", " "), re.MULTILINE):
         words = line.split()
         assert words[0] in COMMANDS or words[0].startswith("COMMAND"), line

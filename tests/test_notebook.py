@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -11,7 +13,9 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
+import melray  # noqa: E402
 from docs.make_notebook import NOTEBOOK, execute, make_notebook  # noqa: E402
+from tests.test_docs import check_commands  # noqa: E402
 
 
 def printed(notebook: nbformat.NotebookNode) -> str:
@@ -32,6 +36,25 @@ def test_stored_notebook_has_current_cells_and_outputs() -> None:
     assert NOTEBOOK.stat().st_size < 250_000
 
 
+def test_cells_use_existing_commands_functions_and_arguments() -> None:
+    cells = [cell.source for cell in make_notebook().cells if cell.cell_type == "code"]
+    shell = [cell for cell in cells if cell.startswith("%%bash")]
+    assert shell
+    check_commands("\n".join(shell))
+    calls = [
+        node
+        for cell in set(cells).difference(shell)
+        for node in ast.walk(ast.parse(cell))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("melray.")
+    ]
+    assert len(calls) >= 5
+    for call in calls:
+        function = getattr(melray, ast.unparse(call.func).removeprefix("melray."))
+        keywords = dict.fromkeys(str(keyword.arg) for keyword in call.keywords)
+        inspect.signature(function).bind(*call.args, **keywords)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_notebook_runs_and_classifies_most_clips(tmp_path: Path) -> None:
     text = printed(execute(make_notebook(), tmp_path))

@@ -58,9 +58,10 @@ def read_search(run: str | Path) -> pd.DataFrame:
     Returns:
         A row per trial, best first and failed ones last: `trial`, its number; `state` (finished, stopped,
         failed, running); `score`, of its best epoch `best_epoch`; `epochs` that it trained, without those of
-        trials that it copied (PBT, PB2); `seconds`; `reason` of a failure; the hyperparameters by dotted key; all metrics of the best epoch, with inner folds their
-        means; and `path`, the run folder with this epoch, for `read_run`. `attrs` has the metric
-        (`metric`) and whether a high one is better (`mode`: max or min).
+        trials that it copied (PBT, PB2); `seconds`; `reason` of a failure; the hyperparameters by dotted key;
+        all metrics of the best epoch, with inner folds their means; and `path`, the run folder with this
+        epoch, for `read_run`. `attrs` has the metric (`metric`) and whether a high one is better (`mode`: max
+        or min).
 
     Raises:
         UserError: no search, or a damaged file.

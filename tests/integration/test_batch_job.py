@@ -72,8 +72,12 @@ def make_job(folder: Path) -> BatchJob:
 
 @pytest.mark.parametrize(
     "runner",
-    [RayRunner(), RayRunner(workers=1), RayRunner(gpus=1), RayRunner(gpus=0.5)],
-    ids=["all CPUs", "one worker", "one GPU", "two halves of a GPU"],
+    [
+        pytest.param(RayRunner(), id="all CPUs"),
+        pytest.param(RayRunner(workers=1), id="one worker", marks=pytest.mark.slow),
+        pytest.param(RayRunner(gpus=1), id="one GPU", marks=pytest.mark.slow),
+        pytest.param(RayRunner(gpus=0.5), id="two halves of a GPU"),
+    ],
 )
 def test_ray_gives_results_of_single_process(runner: RayRunner, tmp_path: Path) -> None:
     stages = [partial(Reader, "a "), Writer]
@@ -91,9 +95,9 @@ def test_user_error_of_first_stage_ends_job(runner: RayRunner, tmp_path: Path) -
     assert not any(unit.path.exists() for unit in job.units)
 
 
-ON_CPU_AND_GPU = pytest.mark.parametrize(
-    "runner", [RayRunner(workers=2), RayRunner(gpus=1)], ids=["CPU tasks", "GPU actors"]
-)
+CPU_TASKS = pytest.param(RayRunner(workers=2), id="CPU tasks")
+GPU_ACTORS = pytest.param(RayRunner(gpus=1), id="GPU actors")
+ON_CPU_AND_GPU = pytest.mark.parametrize("runner", [CPU_TASKS, GPU_ACTORS])
 
 
 @pytest.mark.slow
@@ -106,7 +110,9 @@ def test_unit_of_killed_actor_is_run_again(tmp_path: Path) -> None:
     assert len(list(crashes.iterdir())) == 2
 
 
-@ON_CPU_AND_GPU
+@pytest.mark.parametrize(
+    "runner", [CPU_TASKS, pytest.param(RayRunner(gpus=1), id="GPU actors", marks=pytest.mark.slow)]
+)
 def test_worker_killed_at_every_attempt_ends_job(runner: RayRunner, tmp_path: Path) -> None:
     """Memory that runs out looks the same."""
     crashes = tmp_path / "crashes"

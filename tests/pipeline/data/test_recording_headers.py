@@ -99,13 +99,14 @@ def test_memory_is_bounded(rows: int, group_size: int, tmp_path: Path) -> None:
     header = encode(tone(300, 0.1, rate=RATE))[:44]
     header = header[:4] + (size + 36).to_bytes(4, "little") + header[8:40] + size.to_bytes(4, "little")
     path, schema = tmp_path / "x.parquet", pa.schema({"audio": AUDIO_TYPE})
-    with pq.ParquetWriter(path, schema, use_dictionary=False, data_page_size=400 * MB) as writer:
-        for first in range(0, rows, group_size):
-            values = [
-                {"bytes": header + random.Random(first + row).randbytes(size), "path": None}
-                for row in range(group_size)
-            ]
-            writer.write_table(pa.table({"audio": pa.array(values, AUDIO_TYPE)}))
+    samples = random.Random(0).randbytes(size)
+    group = pa.table(
+        {"audio": pa.array([{"bytes": header + samples, "path": None}] * group_size, AUDIO_TYPE)}
+    )
+    layout = {"use_dictionary": False, "data_page_size": 400 * MB, "compression": "none"}
+    with pq.ParquetWriter(path, schema, **layout) as writer:
+        for _ in range(rows // group_size):
+            writer.write_table(group)
     assert pq.read_metadata(path).num_row_groups == rows // group_size
     command = [sys.executable, "-c", READ_LENGTHS, str(path)]
     result = subprocess.run(command, capture_output=True, timeout=120, check=True)
