@@ -146,19 +146,31 @@ class EventFinder:
         the ends of the recording.
         """
         means = self._means()
-        above = means >= self._thresholds
-        covered = np.lib.stride_tricks.sliding_window_view(above, self._cover, axis=0).any(axis=2)
-        with np.errstate(invalid="ignore"):
-            alone = (self._values >= self._thresholds) & ~covered
-        margin = self._cover - 1
-        alone[: 0 if self._low == 0 else margin] = False
-        alone[len(alone) if last else max(0, len(alone) - margin) :] = False
         cells = np.where(means >= self._low_thresholds, means, np.nan)
-        windows, labels = np.nonzero(alone)
-        spans = np.lib.stride_tricks.sliding_window_view(means, self._cover, axis=0)[windows, labels]
-        best = windows + spans.argmax(axis=1)
+        windows, labels = np.nonzero(self._is_unconfirmed(means, last))
+        best = windows + self._by_window(means)[windows, labels].argmax(axis=1)
         np.fmax.at(cells, (best, labels), self._values[windows, labels])
         return cells
+
+    def _is_unconfirmed(self, means: np.ndarray, last: bool) -> np.ndarray:
+        """Return which windows are above the threshold, but none of their cells `[shape=(N, C)]`.
+
+        Not those at both ends of the windows in memory, whose cells are not complete, unless these are the
+        ends of the recording.
+        """
+        is_confirmed = self._by_window(means >= self._thresholds).any(axis=2)
+        with np.errstate(invalid="ignore"):  # missing windows
+            unconfirmed = (self._values >= self._thresholds) & ~is_confirmed
+        margin = self._cover - 1
+        if self._low > 0:
+            unconfirmed[:margin] = False
+        if not last:
+            unconfirmed[max(0, len(unconfirmed) - margin) :] = False
+        return unconfirmed
+
+    def _by_window(self, cells: np.ndarray) -> np.ndarray:
+        """Return the values of the cells whose center each window covers `[shape=(N, C, cover)]`."""
+        return np.lib.stride_tricks.sliding_window_view(cells, self._cover, axis=0)
 
     def _means(self) -> np.ndarray:
         """Return the geometric mean of the windows that cover each cell; -1 without any."""
