@@ -113,8 +113,11 @@ def _calibration_logits(
     check_features(dataset.features, ensemble.metadata.features, path)
     originals = original_rows(dataset)
     table = dataset.table.iloc[originals]
-    parts = [_parts(*member, table) for member in zip(config.members, members, strict=True)]
-    usable = np.logical_and.reduce([np.any([part.is_unseen for part in of], axis=0) for of in parts])
+    models = [
+        _models_of_member(run, saved, table) for run, saved in zip(config.members, members, strict=True)
+    ]
+    # Clips that each member can predict by a model that was not trained on them.
+    usable = np.logical_and.reduce([np.any([model.is_unseen for model in of], axis=0) for of in models])
     rows = originals[usable]
     if not len(rows):
         logger.warning(
@@ -134,13 +137,13 @@ def _calibration_logits(
         )
     logits = [
         RowLogits(member, rows, _unseen_logits(of_member, usable, dataset, rows, device))
-        for member, of_member in zip(members, parts, strict=True)
+        for member, of_member in zip(members, models, strict=True)
     ]
-    mean = logits_of_mean([torch.from_numpy(part.values) for part in logits], ensemble.metadata.multi_label)
+    mean = logits_of_mean([torch.from_numpy(of.values) for of in logits], ensemble.metadata.multi_label)
     return _CalibrationLogits(dataset, logits, RowLogits(ensemble, rows, mean.numpy()))
 
 
-class _Part(NamedTuple):
+class _Model(NamedTuple):
     """A model of a cross-validation, or the one of another member."""
 
     saved: PredictorModel
@@ -148,7 +151,7 @@ class _Part(NamedTuple):
     """Whether the model was not trained on each clip, and may be calibrated on it, bool `[shape=(N,)]`."""
 
 
-def _parts(run: Path, saved: PredictorModel, table: pd.DataFrame) -> list[_Part]:
+def _models_of_member(run: Path, saved: PredictorModel, table: pd.DataFrame) -> list[_Model]:
     """Return the models of a member of which each has clips of its own that it was not trained on.
 
     Of a run these are the clips that it validates on, not its held-out fold, which is there to score it; of a
@@ -162,37 +165,41 @@ def _parts(run: Path, saved: PredictorModel, table: pd.DataFrame) -> list[_Part]
         members: Any = saved.model.members
         models, runs, seen = list(members), record.runs, ("train", "validation")
     return [
-        _Part(
+        _Model(
             PredictorModel(model, saved.metadata),
-            ~np.logical_or.reduce([recorded_as(part, path, table) for part in seen]),
+            ~np.logical_or.reduce([recorded_as(split, path, table) for split in seen]),
         )
         for model, path in zip(models, runs, strict=True)
     ]
 
 
 def _unseen_logits(
-    parts: Sequence[_Part], usable: np.ndarray, dataset: ShardDataset, rows: np.ndarray, device: torch.device
+    models: Sequence[_Model],
+    usable: np.ndarray,
+    dataset: ShardDataset,
+    rows: np.ndarray,
+    device: torch.device,
 ) -> np.ndarray:
     """Predict each row by the mean of the models that were not trained on it; return logits `[shape=(N, C)]`.
 
     Args:
-        parts: models of a member.
-        usable: which of the clips that `parts` are about are predicted, bool.
+        models: models of a member.
+        usable: which of the clips that `models` are about are predicted, bool.
         dataset: dataset with these clips.
         rows: their rows `[shape=(N,)]`.
         device: device that predicts.
     """
-    is_unseen_KN = np.stack([part.is_unseen[usable] for part in parts])
-    metadata = parts[0].saved.metadata
+    is_unseen_KN = np.stack([model.is_unseen[usable] for model in models])
+    metadata = models[0].saved.metadata
     values = np.empty((len(rows), len(metadata.class_names)), np.float32)
     for unseen_K in np.unique(is_unseen_KN, axis=1).T:
         own = np.flatnonzero((is_unseen_KN == unseen_K[:, None]).all(axis=0))
         logits = [
-            predict_row_logits(part.saved, dataset, rows[own], 1, device).values
-            for part, is_used in zip(parts, unseen_K, strict=True)
+            predict_row_logits(model.saved, dataset, rows[own], 1, device).values
+            for model, is_used in zip(models, unseen_K, strict=True)
             if is_used
         ]
-        mean = logits_of_mean([torch.from_numpy(np.asarray(part)) for part in logits], metadata.multi_label)
+        mean = logits_of_mean([torch.from_numpy(np.asarray(of)) for of in logits], metadata.multi_label)
         values[own] = mean.numpy()
     return values
 

@@ -68,7 +68,7 @@ class ClipIndex:
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
         # The name of the file as well: in a table with ids of its own, `2.wav` may have the id 1.
-        return self._positions(
+        return self._by_names_of(
             lambda position: (
                 {*_names(self.clip_ids[position]), self._path(position).rpartition("/")[2]} - {""}
             )
@@ -76,9 +76,9 @@ class ClipIndex:
 
     @cached_property
     def _by_loose_name(self) -> dict[str, list[int]]:
-        return self._positions(lambda position: {_loose(name) for name in _names(self.clip_ids[position])})
+        return self._by_names_of(lambda position: {_loose(name) for name in _names(self.clip_ids[position])})
 
-    def _positions(self, names_of: Callable[[int], set[str]]) -> dict[str, list[int]]:
+    def _by_names_of(self, names_of: Callable[[int], set[str]]) -> dict[str, list[int]]:
         positions: dict[str, list[int]] = {}
         for position in range(len(self.clip_ids)):
             for name in names_of(position):

@@ -126,7 +126,7 @@ class WindowIndex:
         times = {name: float(value) for name, value in fields if name in TIME_FIELDS}
         files = [set(self._files.find(value)) for name, value in fields if name in FILE_FIELDS]
         recordings = set.intersection(*files) if files else set(range(len(self._recordings)))
-        return [position for file in sorted(recordings) for position in self._positions(file, times)]
+        return [position for file in sorted(recordings) for position in self._windows_at(file, times)]
 
     def is_name(self, text: str) -> bool:
         """Return whether an id names a recording as it is, but for folder and extension."""
@@ -136,7 +136,7 @@ class WindowIndex:
             for name, value in zip(self.pattern.fields, match.groups(), strict=True)
         )
 
-    def _positions(self, recording: int, times: dict[str, float]) -> range:
+    def _windows_at(self, recording: int, times: dict[str, float]) -> range:
         """Return the positions of the windows of a recording at some times."""
         first, count = int(self._recordings.first[recording]), int(self._recordings.counts[recording])
         if not times:
@@ -145,10 +145,8 @@ class WindowIndex:
         index = round(starts[0] / self._recordings.hop)
         if index < 0 or any(abs(index * self._recordings.hop - start) > _TOLERANCE for start in starts):
             return range(0)
-        if np.isnan(
-            self._recordings.seconds[recording]
-        ):  # of unknown length: any of its windows is unreadable
-            return range(first, first + 1)
+        if np.isnan(self._recordings.seconds[recording]):
+            return range(first, first + 1)  # of unknown length: any of its windows is unreadable
         return range(first + index, first + index + 1) if index < count else range(0)
 
 

@@ -110,7 +110,7 @@ def _sample_index(
         return files
     fitting = [index for index, score in zip(patterns, scores, strict=True) if score == best]
     complete = [index for index in fitting if _fits(sample, index)] or fitting[:1]
-    if len({tuple(_positions(sample, index)) for index in complete}) > 1:
+    if len({tuple(_windows_of_first_ids(sample, index)) for index in complete}) > 1:
         texts = " and ".join(index.pattern.text for index in complete)
         raise UserError(
             f"{sample.source}: ids follow the patterns {texts}; choose one, such as {FLAG} "
@@ -141,5 +141,5 @@ def _fits(sample: SampleSubmission, index: WindowIndex) -> bool:
     return all(index.find(text) for text in _ids(sample, index))
 
 
-def _positions(sample: SampleSubmission, index: WindowIndex) -> Iterator[int]:
+def _windows_of_first_ids(sample: SampleSubmission, index: WindowIndex) -> Iterator[int]:
     return (position for text in _ids(sample, index)[:CHECKED_ROWS] for position in index.find(text))
