@@ -25,6 +25,7 @@ from pipeline.data.class_folders import (
     read_list_of_class_folders,
     read_nested_classes,
 )
+from pipeline.data.class_names import ClassNamesConfig, code_warnings, read_class_names
 from pipeline.data.clips import shown_list, sort_by_id, to_table
 from pipeline.data.labels import count_classes
 from pipeline.data.named_clips import read_named_clips
@@ -54,7 +55,7 @@ from pipeline.io.read_once import remote_files_read_once
 OTHER_FORMATS = "flac, ogg, mp3, aiff, …"
 
 
-class ManifestConfig(PatternConfig, TableConfig, CardSettings):
+class ManifestConfig(PatternConfig, TableConfig, ClassNamesConfig, CardSettings):
     """Which clips there are, and what is known about them."""
 
     @model_validator(mode="after")
@@ -129,12 +130,36 @@ def read_manifest(data: Path, config: ManifestConfig = ManifestConfig()) -> Mani
         raise UserError(
             f"--data {data}: no audio files found; expected {expected} (or {OTHER_FORMATS}){single}{notes}"
         )
+    found = _with_class_names(found, config.class_names)
     clips = sort_by_id(apply_patterns(found.clips, config), f"--data {data}")
     manifest = replace(found, clips=clips)
     others = (config.label_pattern, config.label_column, config.annotations, config.birdnet_folders)
     hint = "" if is_table or any(others) else PATTERN_HINT
     warnings = class_warnings(manifest.class_counts, manifest.multi_label, config.label_column, hint)
     return replace(manifest, warnings=found.warnings + warnings)
+
+
+def _with_class_names(found: Manifest, path: Path | None) -> Manifest:
+    """Return a manifest with the names that the table `path` has for its classes.
+
+    Raises:
+        UserError: an unusable table.
+    """
+    classes = found.class_counts.keys()
+    if path is None:
+        return replace(found, warnings=found.warnings + code_warnings(classes))
+    names = read_class_names(path, classes, found.multi_label)
+    labels = {label: names.label(label) for label in found.clips["label"].unique()}
+    events = found.events and {
+        clip_id: [event._replace(label=names.label(event.label)) for event in events]
+        for clip_id, events in found.events.items()
+    }
+    return replace(
+        found,
+        clips=found.clips.assign(label=found.clips["label"].map(labels)),
+        events=events,
+        warnings=found.warnings + names.warnings(path, classes),
+    )
 
 
 def cut_windows(

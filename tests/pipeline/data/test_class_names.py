@@ -1,0 +1,113 @@
+"""Names of classes that are codes in the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.annotations.annotation import Annotation
+from pipeline.data.class_names import read_class_names
+from pipeline.data.manifest import ManifestConfig, read_manifest
+from pipeline.io.errors import UserError
+from tests.pipeline.data.test_manifest import labels, touch
+
+
+def named(tmp_path: Path, content: str, *classes: str, name: str = "names.csv", multi_label: bool = False):
+    (tmp_path / name).write_text(content)
+    return read_class_names(tmp_path / name, set(classes), multi_label).by_code
+
+
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        ("01,calm\n02,angry\n", "names.csv"),  # without a header
+        ("code,emotion\n01,calm\n02,angry\n", "names.csv"),
+        ("emotion;code\ncalm;01\nangry;02\n", "names.csv"),
+        ("1,calm\n2,angry\n", "names.csv"),  # as a spreadsheet saves it
+        ("1\tcalm\n2\tangry\n", "names.tsv"),
+        ('{"id": 1, "name": "calm"}\n{"id": 2, "name": "angry"}\n', "names.jsonl"),
+        ("index,mid,display_name\n0,01,calm\n1,02,angry\n2,03,sad\n", "names.csv"),
+        ("code,name,count\n01,calm,7\n02,angry,8\n", "names.csv"),
+    ],
+)
+def test_names_of_codes_are_found(content: str, name: str, tmp_path: Path):
+    assert named(tmp_path, content, "01", "02", name=name) == {"01": "calm", "02": "angry"}
+
+
+def test_codes_that_are_numbers_of_different_length_stay_apart(tmp_path: Path):
+    assert named(tmp_path, "1,one\n01,first\n", "1", "01") == {"1": "one", "01": "first"}
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("code,name\n03,sad\n", r"has none of the classes of the data, '01', '02'; write each in a line"),
+        ("code,name\n01,\n", r"line 2: class '01' has no name; write it in column 'name'"),
+        ("code,name\n01,calm\n01,sad\n", r"line 3: class '01' has the names 'calm' and 'sad'; keep one"),
+        ("code\n01\n", r"has no column of names next to 'code'"),
+        ("code,french,german\n01,calme,ruhig\n", r"which of its columns 'french', 'german' has the names\?"),
+        ("code,name\n01,calm;quiet\n", r"line 2: .*'calm;quiet', but ';' separates classes; change it"),
+    ],
+)
+def test_unusable_tables_are_errors(content: str, message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=rf"^--class-names .*names\.csv.*: {message}|{message}"):
+        named(tmp_path, content, "01", "02", multi_label=True)
+
+
+def test_classes_of_a_dataset_have_their_names(tmp_path: Path):
+    data = tmp_path / "data"
+    touch(data, "03-05-1.wav", "03-03-1.wav", "03-08-1.wav", "03-01-1.wav")
+    (tmp_path / "names.csv").write_text("code,name\n05,angry\n03,happy\n08,calm\n02,calm\n01,calm\n")
+    config = ManifestConfig(label_pattern=r"-(\d+)-", class_names=tmp_path / "names.csv")
+    manifest = read_manifest(data, config)
+    # Two codes of one name are one class.
+    assert labels(manifest) == {
+        "03-01-1.wav": "calm",
+        "03-03-1.wav": "happy",
+        "03-05-1.wav": "angry",
+        "03-08-1.wav": "calm",
+    }
+    assert manifest.class_names == ["angry", "calm", "happy"]
+
+
+def test_classes_without_a_name_keep_their_code_with_a_warning(tmp_path: Path):
+    touch(tmp_path, "a/1.wav", "b/1.wav")
+    (tmp_path / "names.csv").write_text("code,name\na,apple\n")
+    manifest = read_manifest(tmp_path, ManifestConfig(class_names=tmp_path / "names.csv"))
+    assert labels(manifest) == {"a/1.wav": "apple", "b/1.wav": "b"}
+    assert any(
+        warning.endswith("names.csv has no name for 'b', which stay as they are")
+        for warning in manifest.warnings
+    )
+
+
+AUDIOSET = (
+    '# YTID, start_seconds, end_seconds, positive_labels\nx, 0, 10, "/m/09x0r,/m/07r04"\ny, 0, 10, /m/09x0r\n'
+)
+INDICES = 'index,mid,display_name\n0,/m/09x0r,"Speech"\n1,/m/07r04,"Truck, lorry"\n'
+
+
+def test_several_classes_of_a_clip_have_their_names(tmp_path: Path):
+    touch(tmp_path, "x.wav", "y.wav")
+    (tmp_path / "segments.csv").write_text(AUDIOSET)
+    (tmp_path / "class_labels_indices.csv").write_text(INDICES)
+    config = ManifestConfig(multi_label=True)
+    codes = read_manifest(tmp_path / "segments.csv", config)
+    assert set(labels(codes).values()) == {"/m/07r04;/m/09x0r", "/m/09x0r"}
+    assert any("add --class-names FILE for words" in warning for warning in codes.warnings)
+    config = ManifestConfig(multi_label=True, class_names=tmp_path / "class_labels_indices.csv")
+    manifest = read_manifest(tmp_path / "segments.csv", config)
+    assert set(labels(manifest).values()) == {"Speech;Truck, lorry", "Speech"}
+    assert manifest.class_names == ["Speech", "Truck, lorry"]
+    assert not any("--class-names" in warning for warning in manifest.warnings)
+
+
+def test_events_have_names_of_classes(tmp_path: Path):
+    touch(tmp_path, "rec.wav")
+    (tmp_path / "rec.txt").write_text("0.5\t1.5\tq1\n2\t3\tq2\n")
+    (tmp_path / "names.csv").write_text("q1,owl\nq2,rook\n")
+    config = ManifestConfig(annotations="auto", window=1, class_names=tmp_path / "names.csv")
+    manifest = read_manifest(tmp_path, config)
+    assert manifest.events == {"rec.wav": [Annotation(0.5, 1.5, "owl"), Annotation(2.0, 3.0, "rook")]}
+    assert manifest.class_names == ["owl", "rook"]
