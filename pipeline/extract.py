@@ -81,8 +81,11 @@ class ExtractConfig(ManifestConfig, AugmentConfig, DecodeConfig, AutoscalingConf
     def label_settings(self) -> dict[str, Any]:
         """Settings of which clips there are and what is known about them, as far as no path and no other
         part of the dataset's manifest states them."""
-        stated = ("annotations", "class_names", "multi_label", "window", "hop")
-        settings = self.subset(ManifestConfig).to_dict() | {"min_complete": self.min_complete}
+        stated = ("annotations", "multi_label", "window", "hop")
+        settings = self.subset(ManifestConfig).to_dict() | {
+            "class_names": None if self.class_names is None else self.class_names.name,
+            "min_complete": self.min_complete,
+        }
         return {name: value for name, value in settings.items() if name not in stated}
 
     @property

@@ -225,6 +225,23 @@ def test_changed_settings_of_labels_are_refused(tmp_path: Path) -> None:
     extract(config.model_copy(update={"fold_pattern": None}), run_in_process)
 
 
+def test_edited_names_of_classes_make_shards_of_these_classes_again(tmp_path: Path) -> None:
+    data, names = write_tones(tmp_path / "data"), tmp_path / "names.csv"
+    config = extract_config(data, tmp_path / "shards", class_names=names)
+    names.write_text("code,name\ntone 0,low\ntone 1,middle\ntone 2,high\n")
+    first = extract(config, run_in_process)
+    assert first.class_names == ("high", "low", "middle")
+    names.write_text("code,name\ntone 0,bass\ntone 1,middle\ntone 2,high\n")
+    second = extract(config, run_in_process)
+    assert second.class_names == ("bass", "high", "middle")
+    expected = extract(config.model_copy(update={"out": tmp_path / "expected"}), run_in_process)
+    assert second.shards == expected.shards != first.shards
+    with pytest.raises(
+        UserError, match=r"made with class_names = names.csv \(requested None\); choose anoth"
+    ):
+        extract(config.model_copy(update={"class_names": None}), run_in_process)
+
+
 def test_clip_that_can_be_read_again_is_no_longer_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
