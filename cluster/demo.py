@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from models.classifier import ClassifierConfig
+from models.config import Seed
 from models.settings import SpecAugmentConfig
 from pipeline.audio.synthetic_dataset import write_dataset
 from pipeline.classifier.baseline import linear_baseline
@@ -48,7 +49,7 @@ class DemoConfig(AutoscalingConfig):
     """Generator training steps, a minute or two; 0 skips the GAN."""
     workers: int = Field(1, ge=1)
     """Training workers."""
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
     """Random seed of the sounds and of training."""
 
 

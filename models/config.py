@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from types import NoneType
-from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 C = TypeVar("C", bound="Config")
+# A random seed. It and those that follow it are integers of 64 bits, as torch takes.
+Seed = Annotated[int, Field(ge=0, le=2**62)]
 
 
 def as_tuple(value: Any) -> Any:

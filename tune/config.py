@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from models.config import Seed
 from pipeline.distributed.devices import Device, check_gpus, resolve_gpus
 from pipeline.distributed.resources import AutoscalingConfig, NodeResources, ResourceRequest
 from pipeline.io.errors import UserError
@@ -82,7 +83,7 @@ class SearchConfig(AutoscalingConfig):
     """GPUs per trial, such as 0.5 for two trials per GPU (default: see --device)."""
     max_failures: int = Field(2, ge=0)
     """Retries per trial after a lost worker; each resumes from the last epoch."""
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
     """Random seed of the suggestions, and of split and weights of every trial."""
     resume: bool = False
     """Require an existing search to resume."""

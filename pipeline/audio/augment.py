@@ -17,7 +17,7 @@ import numpy as np
 import scipy.fft
 from pydantic import Field, model_validator
 
-from models.config import Config
+from models.config import Config, Seed
 from pipeline.audio.waveform import resample
 
 # Pairs are the values at strength 0 and 1; maxima are reached at strength 1.
@@ -135,7 +135,7 @@ class AugmentConfig(Config):
     combine_augmentations: bool = False
     """Apply several augmentations to each copy, not one: each with a probability of one half, but not both a
     pitch shift and a change of speed, which have a third each."""
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
     """Random seed; a copy depends only on the seed, the clip id and the copy number."""
 
     def to_dict(self) -> dict[str, Any]:

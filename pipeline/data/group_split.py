@@ -214,6 +214,8 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: in
         return sparse_group_folds(labels, group, num_folds, seed)
     from sklearn.model_selection import StratifiedGroupKFold  # slow to import, rarely needed
 
+    if seed >= 2**32:  # more than scikit-learn takes
+        seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     folds = np.zeros(len(labels), int)
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     for fold, (_, test_index) in enumerate(splitter.split(labels, labels, groups), start=1):

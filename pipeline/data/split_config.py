@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from models.config import Config
+from models.config import Config, Seed
 
 
 class SplitConfig(Config):
@@ -25,9 +25,9 @@ class SplitConfig(Config):
     """Held-out fold: used only by `evaluate`."""
     num_folds: int | None = Field(None, ge=2)
     """Assign clips to N folds (stratified, grouped by recording), ignoring the manifest's."""
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
     """Random seed for split, initialization, data order and augmentation."""
-    split_seed: int | None = Field(None, ge=0)
+    split_seed: Seed | None = None
     """Random seed for the split alone (default: --seed), to train with several seeds on the same clips."""
 
     @field_validator("val_split")

@@ -7,13 +7,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from models.config import Seed
 from models.settings import AdaConfig, GanAugmentConfig, GanConfig, LossName
 from pipeline.distributed.devices import DeviceConfig
 from pipeline.io.storage import PathOrURI
 from pipeline.training.config import TrainingConfig
-
-# Seeds and their successors are 64-bit numbers.
-MAX_SEED = 2**62
 
 
 class TrainGanConfig(TrainingConfig):
@@ -110,10 +108,10 @@ class GenerateConfig(DeviceConfig):
     """Classes to generate (default: all)."""
     count: int = Field(8, ge=1)
     """Clips per class."""
-    seed: int = Field(1, ge=0, le=MAX_SEED)
+    seed: Seed = 1
     """Seed of the first clip of each class; later clips use consecutive seeds. The same seed gives the same
     files; on GPUs their last bits may differ."""
-    interpolate_to: int | None = Field(None, ge=0, le=MAX_SEED)
+    interpolate_to: Seed | None = None
     """Interpolate in latent space from --seed to this seed."""
     min_confidence: float = Field(0.0, ge=0, lt=1)
     """Resample a clip up to 10 times until the reference classifier reaches this confidence; otherwise drop

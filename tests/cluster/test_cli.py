@@ -187,6 +187,18 @@ def test_config_rejects_invalid_value_when_created() -> None:
             ["train-classifier", "--shards", "s", "--run", "r", "--epochs", "0"],
             "--epochs 0: input should be greater than or equal to 1",
         ),
+        *(
+            (
+                [*command, "--seed", str(2**64)],
+                f"--seed {2**64}: input should be less than or equal to {2**62}",
+            )
+            for command in (
+                ["extract", "--data", "d", "--out", "o"],
+                ["train-gan", "--shards", "s", "--run", "r"],
+                ["tune", "--shards", "s", "--run", "r"],
+                ["generate", "--run", "r", "--out", "o"],
+            )
+        ),
         (["evaluate", "--run", "/nowhere"], "--run /nowhere: no such folder"),
         (["extract", "--data", "d", "--out", "o", "--fold-pattern", "x"], "--fold-pattern x: "),
     ],

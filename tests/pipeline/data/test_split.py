@@ -281,3 +281,11 @@ def test_split_warns_of_classes_left_out(rows: Rows, config: dict, warnings: lis
 def test_classes_of_one_recording_cannot_be_validated():
     with pytest.raises(UserError, match="every recording is the only one of a class"):
         split_rows(make_rows({"a": [5], "b": [3]}), SplitConfig())
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, 2**62])
+def test_folds_have_seeds_of_any_size(seed: int) -> None:
+    labels, groups = random_clips(3)
+    folds = group_folds(labels, groups, 3, seed)
+    assert set(folds) == {1, 2, 3}
+    assert np.array_equal(folds, group_folds(labels, groups, 3, seed))
