@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.config import Config
+from pipeline.audio.file_types import ending
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import SEPARATOR, join_labels, split_labels
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.table_columns import plain_name
+from pipeline.io.csv_files import CsvFile, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI
-from pipeline.io.table_files import open_table
+from pipeline.io.table_files import open_table, value_text
 
+_FLAG = "--class-names"
 # Headers of a column of names, the first of which is taken if there are several columns besides the codes.
 NAME_COLUMNS = "name display_name class_name label_name common_name english label class category".split()
 # Identifiers of Freebase, as in AudioSet.
@@ -49,7 +54,7 @@ class ClassNames:
         """Return a warning if the table `path` lacks some of the classes of the data."""
         if not (missing := sorted(set(classes).difference(self.by_code))):
             return []
-        return [f"--class-names {path} has no name for {shown_list(missing)}, which stay as they are"]
+        return [f"{_FLAG} {path} has no name for {shown_list(missing)}, which stay as they are"]
 
 
 def read_class_names(path: Path, classes: Collection[str], multi_label: bool) -> ClassNames:
@@ -66,9 +71,7 @@ def read_class_names(path: Path, classes: Collection[str], multi_label: bool) ->
         UserError: an unreadable table without any of the classes, or with none or several columns that may be
             their names; a class without a name, with several, or with one that names several classes.
     """
-    with open_table(path, "--class-names") as table:
-        source, header = table.name, list(table.header)
-        lines = [(1, header), *table.rows()]
+    source, header, lines = _read_lines(path)
     rows = [
         (number, [normalize_id(row_value(values, i).strip()) for i in range(len(header))])
         for number, values in lines
@@ -93,6 +96,24 @@ def read_class_names(path: Path, classes: Collection[str], multi_label: bool) ->
     return ClassNames(names, multi_label)
 
 
+def _read_lines(path: Path) -> tuple[str, list[str], list[tuple[int, list[str]]]]:
+    """Return the name of a table for messages, its columns, and its lines with their numbers.
+
+    The first line of a CSV is one of them, as it may be no header. An object such as `{"05": "angry"}` has a
+    line for each of its keys.
+    """
+    if ending(path.name) == "json":
+        with open_text(path, _FLAG) as file, suppress(ValueError):
+            value = json.load(file)
+            if isinstance(value, dict) and not any(isinstance(name, dict | list) for name in value.values()):
+                lines = [(i, [code, value_text(name)]) for i, (code, name) in enumerate(value.items(), 1)]
+                return f"{_FLAG} {path}", ["key", "value"], lines
+    with open_table(path, _FLAG) as table:
+        header = list(table.header)
+        first = [(1, header)] if isinstance(table, CsvFile) else []
+        return table.name, header, [*first, *table.rows()]
+
+
 def _code(text: str) -> str:
     """Return a code without zeros before a number."""
     return str(int(text)) if text.isdecimal() else text
@@ -109,7 +130,7 @@ def _column_of_codes(source: str, rows: Sequence[Sequence[str]], classes: Mappin
         (len(column.intersection(classes.values())), len(classes.keys() & {*map(_code, column)}))
         for column in columns
     ]
-    if not max(map(max, found)):
+    if not max(map(max, found), default=0):
         raise UserError(
             f"{source}: has none of the classes of the data, {shown_list(sorted(classes.values()))}; write "
             "each in a line with its name"
