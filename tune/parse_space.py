@@ -69,19 +69,25 @@ def parse_space(values: Mapping[str, Any], base: TrainingConfig, source: str) ->
             raise ConfigError(f"{source}: unknown key '{key}'; {_hint(key, value, fields)}")
         _check_lists(key, value, fields[key].annotation, source)
         parsed[key] = _parse_dimension(key, value, _numeric_type(fields[key].annotation), source)
-    ends = {key: _ends(dimension) for key, dimension in parsed.items()}
     dimensions = {}
     for key, dimension in parsed.items():
-        others = [{other: pair[i] for other, pair in ends.items() if other != key} for i in (0, 1)]
-        dimensions[key] = _validate_values(base, key, dimension, others, source)
+        others = {other: _values_to_check(parsed[other]) for other in parsed if other != key}
+        dimensions[key] = _validate_values(base, key, dimension, _combinations(others), source)
     return SearchSpace(dimensions)
 
 
-def _ends(dimension: Range | Choice) -> tuple[Any, Any]:
-    """Return both ends of a range, or the first and the last choice."""
+def _values_to_check(dimension: Range | Choice) -> Sequence[Any]:
+    """Return both ends of a range, or all choices."""
     if isinstance(dimension, Range):
         return dimension.to_value(dimension.low), dimension.to_value(dimension.high)
-    return dimension.choices[0], dimension.choices[-1]
+    return dimension.choices
+
+
+def _combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the last values of all keys, and the first ones with each value of one key."""
+    first = {key: of_key[0] for key, of_key in values.items()}
+    last = {key: of_key[-1] for key, of_key in values.items()}
+    return [first, last, *(first | {key: value} for key, of_key in values.items() for value in of_key[1:])]
 
 
 def _hint(key: str, value: Any, fields: Mapping[str, Any]) -> str:
@@ -150,14 +156,14 @@ def _validate_values(
         key: dotted key of the dimension.
         dimension: the values.
         others: values of the other keys of the space, with which a value may be valid that is not with those
-            of `base`: stages to freeze need a run to start from.
+            of `base`, as stages to freeze need a run to start from; it must be valid with all of them.
         source: name of the file, for messages.
 
     Returns:
         The dimension with choices as the settings hold them: `"1e-3"` as a number, `8.0` as an integer.
     """
     if isinstance(dimension, Range):
-        for end in _ends(dimension):
+        for end in _values_to_check(dimension):
             _setting(base, key, end, others, source)
         return dimension
     choices = [_setting(base, key, choice, others, source) for choice in dimension.choices]
@@ -170,7 +176,7 @@ def _setting(
     """Return a value as the training settings hold it.
 
     Raises:
-        ConfigError: they reject it, and also with other values of the space.
+        ConfigError: they reject it, and do so with some values of the other keys too.
     """
     try:
         return flat_values(base.with_overrides({key: value}).to_dict())[key]

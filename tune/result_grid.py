@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pipeline.io.concurrent import map_concurrently
 from pipeline.io.storage import storage_arguments, to_path
 from pipeline.training.run_folder import RunFolder
 from tune.config import SearchConfig, existing_config
@@ -48,6 +49,9 @@ def result_grid(run: str | Path) -> ResultGrid:
     settings = existing_config(folder)
     records = {f"{trial.number:04d}": trial for trial in folder.read()}
 
+    def as_ray_trial(trial: Trial) -> Any:
+        return _ray_trial(folder, trial, settings)
+
     class Analysis(ExperimentAnalysis):
         def _fetch_trial_dataframe(self, trial: Any) -> pd.DataFrame:
             return pd.DataFrame(_results(records[trial.trial_id], settings.metric_name))
@@ -61,7 +65,7 @@ def result_grid(run: str | Path) -> ResultGrid:
     analysis = Analysis(
         f"{arguments['storage_path']}/search.json",
         storage_filesystem=arguments.get("storage_filesystem"),
-        trials=[_ray_trial(folder, trial, settings) for trial in records.values()],
+        trials=list(map_concurrently(as_ray_trial, records.values())),
         default_metric=settings.metric_name,
         default_mode=settings.mode,
     )

@@ -117,7 +117,9 @@ def _calibration_logits(
         _models_of_member(run, saved, table) for run, saved in zip(config.members, members, strict=True)
     ]
     # Clips that each member can predict by a model that was not trained on them.
-    usable = np.logical_and.reduce([np.any([model.is_unseen for model in of], axis=0) for of in models])
+    usable = np.logical_and.reduce(
+        [np.any([model.is_unseen for model in of_member], axis=0) for of_member in models]
+    )
     rows = originals[usable]
     if not len(rows):
         logger.warning(
@@ -139,7 +141,9 @@ def _calibration_logits(
         RowLogits(member, rows, _unseen_logits(of_member, usable, dataset, rows, device))
         for member, of_member in zip(members, models, strict=True)
     ]
-    mean = logits_of_mean([torch.from_numpy(of.values) for of in logits], ensemble.metadata.multi_label)
+    mean = logits_of_mean(
+        [torch.from_numpy(row_logits.values) for row_logits in logits], ensemble.metadata.multi_label
+    )
     return _CalibrationLogits(dataset, logits, RowLogits(ensemble, rows, mean.numpy()))
 
 
@@ -191,7 +195,7 @@ def _unseen_logits(
     """
     is_unseen_KN = np.stack([model.is_unseen[usable] for model in models])
     metadata = models[0].saved.metadata
-    values = np.empty((len(rows), len(metadata.class_names)), np.float32)
+    result = np.empty((len(rows), len(metadata.class_names)), np.float32)
     for unseen_K in np.unique(is_unseen_KN, axis=1).T:
         own = np.flatnonzero((is_unseen_KN == unseen_K[:, None]).all(axis=0))
         logits = [
@@ -199,9 +203,11 @@ def _unseen_logits(
             for model, is_used in zip(models, unseen_K, strict=True)
             if is_used
         ]
-        mean = logits_of_mean([torch.from_numpy(np.asarray(of)) for of in logits], metadata.multi_label)
-        values[own] = mean.numpy()
-    return values
+        mean = logits_of_mean(
+            [torch.from_numpy(np.asarray(values)) for values in logits], metadata.multi_label
+        )
+        result[own] = mean.numpy()
+    return result
 
 
 def _known_shards(members: Sequence[Path]) -> Path | None:

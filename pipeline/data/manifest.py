@@ -86,6 +86,8 @@ class Manifest:
     """Formats of the readable recordings of which the clips are windows."""
     summary: str = ""
     """Numbers of windows, in one line."""
+    codes: tuple[str, ...] = ()
+    """Classes as the data state them, before these had the names of `--class-names`."""
 
     @property
     def class_names(self) -> list[str]:
@@ -145,9 +147,9 @@ def _with_class_names(found: Manifest, path: Path | None) -> Manifest:
     Raises:
         UserError: an unusable table.
     """
-    classes = found.class_counts.keys()
-    if path is None:
-        return replace(found, warnings=found.warnings + code_warnings(classes))
+    classes = tuple(found.class_counts)
+    if path is None or not classes:
+        return replace(found, codes=classes, warnings=found.warnings + code_warnings(classes))
     names = read_class_names(path, classes, found.multi_label)
     labels = {label: names.label(label) for label in found.clips["label"].unique()}
     events = found.events and {
@@ -158,6 +160,7 @@ def _with_class_names(found: Manifest, path: Path | None) -> Manifest:
         found,
         clips=found.clips.assign(label=found.clips["label"].map(labels)),
         events=events,
+        codes=classes,
         warnings=found.warnings + names.warnings(path, classes),
     )
 

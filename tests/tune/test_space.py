@@ -91,6 +91,8 @@ def test_values_may_need_those_of_other_keys() -> None:
     assert space.dimensions["freeze"].size() == 2
     with pytest.raises(ConfigError, match=r"--freeze 3 needs --init-from"):
         make_space(freeze=[0, 3], init_from=["first", None])
+    with pytest.raises(ConfigError, match=r"--freeze 3 needs --init-from"):
+        make_space(freeze=[0, 3], init_from=["first", None, "second"])
 
 
 def test_params_override_settings_at_dotted_keys() -> None:

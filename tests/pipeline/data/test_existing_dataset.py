@@ -162,6 +162,13 @@ def test_output_in_class_folder_is_refused(out: str, message: str, data: Path):
     assert sorted(data.rglob("*")) == files
 
 
+def test_output_in_folder_of_a_renamed_class_is_refused(data: Path, tmp_path: Path):
+    (tmp_path / "names.csv").write_text("tone 0,low\ntone 1,high\n")
+    config = extract_config(data, data / "train" / "tone 0" / "out", class_names=tmp_path / "names.csv")
+    with pytest.raises(UserError, match="is in the folder of class 'tone 0'"):
+        extract(config, run_in_process)
+
+
 @pytest.mark.parametrize("out", ["shards", "train/shards", "out/tone 0", "../shards", "../data shards"])
 def test_output_next_to_class_folders_is_accepted(out: str, data: Path):
     check_outside_data(data / out, data, ["tone 0", "tone 1"])
