@@ -13,8 +13,9 @@ classifiers are trained for the same number of steps in each arm:
     both        original clips, augmented copies, and generated clips that are classified correctly
 
 and evaluated on the held-out fold, which is not used for any selection. SpecAugment and MixUp are active in
-all arms, as by default. With --keep N, only N clips of each class are trained on, by the GAN too: a class
-with few clips is where generated ones should help. A rerun resumes.
+all arms, as by default. With --gans, GANs that bench_gan_recipe has trained on the same folds are used
+instead. With --keep N, only N clips of each class are trained on, by the GAN too: a class with few clips is
+where generated ones should help. A rerun resumes.
 
 The gain of an arm is the mean difference to the arm of the same fold and seed without what it adds. Its p
 value is that of a sign-flip test of the folds' mean differences: seeds of a fold share their clips and their
@@ -90,9 +91,13 @@ def few_clips(arguments: argparse.Namespace, fold: int, out: Path) -> Path:
 
 
 def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int, arm: str) -> Path:
-    """Train a GAN on the other folds and generate clips; augmented copies train its classifier only."""
-    run = arguments.out / f"gan_{fold}"
-    train_gan(TrainGanConfig(shards=shards, run=run, fold=fold, epochs=arguments.gan_epochs))
+    """Generate clips by a GAN of the other folds, which is trained first without --gans; return shards.
+
+    Augmented copies train only the classifier of the GAN.
+    """
+    run = gan_run(arguments, fold)
+    if arguments.gans is None:
+        train_gan(TrainGanConfig(shards=shards, run=run, fold=fold, epochs=arguments.gan_epochs))
     confidence = GENERATED[arm]
     out = arguments.out / f"{'generated' if confidence else 'unfiltered'}_{fold}"
     if not (out / "_manifest.json").is_file():
@@ -102,6 +107,13 @@ def generate_dataset(arguments: argparse.Namespace, shards: Path, fold: int, arm
             )
         )
     return out
+
+
+def gan_run(arguments: argparse.Namespace, fold: int) -> Path:
+    """Return the run of the GAN that is not trained on a fold."""
+    if arguments.gans is None:
+        return arguments.out / f"gan_{fold}"
+    return arguments.gans / f"default-fold-{fold}-1"
 
 
 def arm_config(
@@ -137,6 +149,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--gan-epochs", type=int, default=60)
+    parser.add_argument("--gans", type=Path, help="--work of bench_gan_recipe, whose GANs of seed 1 are used")
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--keep", type=int)
@@ -211,7 +224,7 @@ def gan_summaries(arguments: argparse.Namespace) -> dict[int, dict[str, Any]]:
     """Return the final metrics of the GAN of each fold."""
     keys = ("best_epoch", "class_accuracy", "frechet", "total_seconds")
     summaries = {
-        fold: RunFolder(arguments.out / f"gan_{fold}").read_json("summary.json") for fold in arguments.folds
+        fold: RunFolder(gan_run(arguments, fold)).read_json("summary.json") for fold in arguments.folds
     }
     return {fold: {key: summary.get(key) for key in keys} for fold, summary in summaries.items()}
 
