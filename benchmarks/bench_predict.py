@@ -1,6 +1,8 @@
 """Prediction: the batch job against a plain loop over the same files in one process.
 
 python -m benchmarks.bench_predict --audio FOLDER_OF_CLASS_FOLDERS --run RUN
+
+The loop predicts in float32, melray in float32 and with `--precision bf16`.
 """
 
 from __future__ import annotations
@@ -43,21 +45,29 @@ def main() -> None:
     torch.set_num_threads(1)
     disable_malloc_trim()
     saved = load_predictor(arguments.run)
-    rates: dict[str, list[float]] = {"melray": [], "plain_one_core": []}
+    rates: dict[str, list[float]] = {"melray": [], "melray_bf16": [], "plain_one_core": []}
     with tempfile.TemporaryDirectory() as name, session():
         audio = convert_to_wav(arguments.audio, Path(name) / "wav", arguments.repeat)
         paths = sorted(audio.rglob("*.wav"))
         for _ in range(arguments.rounds):
-            config = PredictConfig(run=arguments.run, audio=audio, out=Path(name) / "out")
-            shutil.rmtree(config.out, ignore_errors=True)
-            # End to end within a running session: worker startup and model loading included.
-            rates["melray"].append(len(paths) / timed(lambda: predict(config)))  # noqa: B023
+            for key, precision in (("melray", "fp32"), ("melray_bf16", "bf16")):
+                config = PredictConfig(
+                    run=arguments.run, audio=audio, out=Path(name) / "out", precision=precision
+                )
+                shutil.rmtree(config.out, ignore_errors=True)
+                # End to end within a running session: worker startup and model loading included.
+                rates[key].append(len(paths) / timed(lambda: predict(config)))  # noqa: B023
             subset = paths[:: arguments.repeat]
             rates["plain_one_core"].append(len(subset) / timed(lambda: plain_loop(saved, subset)))  # noqa: B023
     cores = os.cpu_count() or 1
-    ratio = summarize_ratios(rates["melray"], [cores * rate for rate in rates["plain_one_core"]])
+    limit = [cores * rate for rate in rates["plain_one_core"]]
     metrics = {f"{name}_clips_per_second": summarize(values) for name, values in rates.items()}
-    save_result("predict", {"clips": len(paths), **metrics, "melray_to_plain_times_cores": ratio})
+    ratios = {
+        f"{name}_to_plain_times_cores": summarize_ratios(rates[name], limit)
+        for name in rates
+        if name != "plain_one_core"
+    }
+    save_result("predict", {"clips": len(paths), **metrics, **ratios})
 
 
 if __name__ == "__main__":
