@@ -8,8 +8,8 @@ from pathlib import Path
 from pipeline.audio.file_types import ending
 from pipeline.data.annotations.annotation import Annotation, class_events
 from pipeline.data.annotations.annotation_files import read_annotation_file
-from pipeline.data.annotations.event_columns import plain_names
 from pipeline.data.annotations.event_table import read_event_table
+from pipeline.data.sources.column_names import plain_names
 from pipeline.data.sources.listed_files import NoListedFileError
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError

@@ -13,8 +13,8 @@ from models.config import Config
 from pipeline.audio.file_types import ending
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import SEPARATOR, join_labels, split_labels
+from pipeline.data.sources.column_names import plain_name
 from pipeline.data.sources.row_values import row_value
-from pipeline.data.sources.table_columns import plain_name
 from pipeline.io.csv_files import CsvFile, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.storage import PathOrURI

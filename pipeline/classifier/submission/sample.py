@@ -14,8 +14,8 @@ import pandas as pd
 
 from pipeline.classifier.submission.class_names import normal_form
 from pipeline.classifier.submission.values import LABEL_HEADERS, PROBABILITY_HEADERS
-from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS, plain_name
-from pipeline.data.sources.table_columns import PATH_COLUMNS
+from pipeline.data.annotations.event_columns import END_COLUMNS, START_COLUMNS
+from pipeline.data.sources.column_names import PATH_COLUMNS, plain_name
 from pipeline.io.csv_files import open_csv
 from pipeline.io.errors import UserError
 

@@ -10,8 +10,9 @@ from pipeline.classifier.submission.clip_ids import ClipIndex
 from pipeline.classifier.submission.row_ids import RowIdPattern
 from pipeline.classifier.submission.sample import CHECKED_ROWS, VALUE_HEADERS, SampleSubmission
 from pipeline.data.annotations.annotation import is_seconds
-from pipeline.data.annotations.event_columns import plain_name, start_and_end
+from pipeline.data.annotations.event_columns import start_and_end
 from pipeline.data.clips import shown_list
+from pipeline.data.sources.column_names import plain_name
 from pipeline.io.errors import UserError
 
 

@@ -14,19 +14,12 @@ from pipeline.data.annotations.annotation import (
     shift_to_file,
     states_no_event,
 )
-from pipeline.data.annotations.event_columns import (
-    NAME_COLUMNS,
-    EventColumns,
-    event_columns,
-    first_column,
-    plain_names,
-    time_columns,
-)
+from pipeline.data.annotations.event_columns import NAME_COLUMNS, EventColumns, event_columns, time_columns
 from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import join_labels, split_labels
 from pipeline.data.sources.clip_table import open_labeled_table
+from pipeline.data.sources.column_names import PATH_COLUMNS, first_column, plain_names
 from pipeline.data.sources.row_values import states_classes
-from pipeline.data.sources.table_columns import PATH_COLUMNS
 from pipeline.io.csv_files import open_csv, open_text
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table

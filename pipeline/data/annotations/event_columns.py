@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.data.clips import shown
-from pipeline.data.sources.one_hot_table import OneHotTable
-from pipeline.data.sources.table_columns import (
+from pipeline.data.sources.column_names import (
     LABEL_COLUMNS,
-    TimeColumns,
-    chosen_label_column,
-    plain_name,
-    subject_column,
+    first_column,
+    plain_names,
 )
+from pipeline.data.sources.one_hot_table import OneHotTable
+from pipeline.data.sources.table_columns import TimeColumns, chosen_label_column, subject_column
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 
@@ -77,16 +76,6 @@ class EventColumns:
     """File in which the event begins."""
     file_offset: int | None = None
     """Start of the event in that file; the other times are those of a sequence of files."""
-
-
-def plain_names(table: Table) -> list[str]:
-    """Return the names of the columns as by `plain_name`."""
-    return list(map(plain_name, table.header))
-
-
-def first_column(names: Sequence[str], accepted: Sequence[str]) -> int | None:
-    """Return the position of the first accepted name that is there."""
-    return next((names.index(name) for name in accepted if name in names), None)
 
 
 def start_and_end(names: Sequence[str]) -> tuple[int | None, int | None]:

@@ -23,8 +23,6 @@ from pipeline.data.annotations.event_columns import (
     KALEIDOSCOPE_FILE,
     KALEIDOSCOPE_FOLDER,
     OFFSET_COLUMNS,
-    first_column,
-    plain_names,
     time_columns,
 )
 from pipeline.data.annotations.recording_names import RecordingNames
@@ -32,6 +30,7 @@ from pipeline.data.clips import normalize_id, shown, shown_list
 from pipeline.data.labels import check_no_object, is_list_text, join_labels, split_labels
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import header_note, open_labeled_table, rows_again
+from pipeline.data.sources.column_names import first_column, has_lists, plain_names
 from pipeline.data.sources.file_finder import FileFinder, FoundFile
 from pipeline.data.sources.missing_header import open_clip_table
 from pipeline.data.sources.one_hot_table import OneHotTable
@@ -43,13 +42,7 @@ from pipeline.data.sources.row_values import (
     states_classes,
 )
 from pipeline.data.sources.split_column import contradiction_warnings, with_split_column
-from pipeline.data.sources.table_columns import (
-    Columns,
-    describe_columns,
-    has_lists,
-    labeled_columns,
-    log_columns,
-)
+from pipeline.data.sources.table_columns import Columns, describe_columns, labeled_columns, log_columns
 from pipeline.data.sources.table_reader import TableReader
 from pipeline.io.errors import UserError
 

@@ -12,19 +12,14 @@ from pipeline.data.published.audio_search import find_location, relative_folder,
 from pipeline.data.sources.audio_folders import is_output
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, rows_again, table_rows
+from pipeline.data.sources.column_names import LABEL_COLUMNS
 from pipeline.data.sources.missing_header import open_clip_table
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import row_value
 from pipeline.data.sources.split_folder import SplitFolder
 from pipeline.data.sources.split_names import split_of, split_of_cell, splits_in
-from pipeline.data.sources.table_columns import (
-    LABEL_COLUMNS,
-    Columns,
-    NoLabelColumnError,
-    labeled_columns,
-    path_column,
-)
+from pipeline.data.sources.table_columns import Columns, NoLabelColumnError, labeled_columns, path_column
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FolderTree, join
 from pipeline.io.storage import to_path

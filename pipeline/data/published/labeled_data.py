@@ -26,6 +26,7 @@ from pipeline.data.published.folder_tables import find_table, find_tables
 from pipeline.data.sources.audio_folders import AudioWalk, ClassFolder
 from pipeline.data.sources.audio_location import AudioLocation
 from pipeline.data.sources.clip_table import open_labeled_table, read_labeled_table, rows_again
+from pipeline.data.sources.column_names import plain_name
 from pipeline.data.sources.file_finder import plain_path
 from pipeline.data.sources.listed_files import NoListedFileError
 from pipeline.data.sources.row_values import (
@@ -37,7 +38,7 @@ from pipeline.data.sources.row_values import (
 )
 from pipeline.data.sources.split_column import with_split_column
 from pipeline.data.sources.split_names import split_of
-from pipeline.data.sources.table_columns import Columns, labeled_columns, plain_name
+from pipeline.data.sources.table_columns import Columns, labeled_columns
 from pipeline.data.windows import WindowConfig
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError, report_os_errors

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from pipeline.data.clips import shown
 from pipeline.data.labels import check_no_object, is_list_text, join_labels, parse_label_list, split_labels
+from pipeline.data.sources.column_names import has_lists
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import NO_VALUES, SEVERAL_CLASSES_FIX
-from pipeline.data.sources.table_columns import has_lists
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import ParquetTable
 

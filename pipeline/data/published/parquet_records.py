@@ -16,17 +16,12 @@ from pipeline.data.published.parquet_audio import AudioFile
 from pipeline.data.published.parquet_labels import ParquetLabels
 from pipeline.data.published.parquet_splits import SplitCounts, SplitDecision
 from pipeline.data.published.parquet_texts import ParquetTexts
+from pipeline.data.sources.column_names import LABEL_COLUMNS
 from pipeline.data.sources.one_hot_columns import with_one_hot_columns
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.row_values import MISSING_VALUES, parse_fold
 from pipeline.data.sources.split_values import may_be_split
-from pipeline.data.sources.table_columns import (
-    LABEL_COLUMNS,
-    Columns,
-    NoLabelColumnError,
-    labeled_columns,
-    path_column,
-)
+from pipeline.data.sources.table_columns import Columns, NoLabelColumnError, labeled_columns, path_column
 from pipeline.io.errors import UserError
 from pipeline.io.folder_tree import FileStatus
 from pipeline.io.row_location import row_path, row_suffix

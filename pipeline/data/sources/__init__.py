@@ -13,8 +13,8 @@
 - `audio_location`: where the files are that a table names.
 - `name_patterns`: recordings and folds that file names contain.
 - `class_warnings`: classes that cannot be learned, or look like one class.
-- `table_columns`: which columns of a table are used; `one_hot_columns`: which have 0 and 1 for each class or
-  split, and `one_hot_table` reads these as one.
+- `column_names`: names that people give to columns; `table_columns`: which columns of a table are used;
+  `one_hot_columns`: which have 0 and 1 for each class or split, and `one_hot_table` reads these as one.
 - `file_finder`: files by names that differ from those on disk in form, case or ending.
 - `unread_files`: files of other kinds that may have the audio of a folder without any.
 - `object_status`: size and time of many objects, by listings and concurrent requests.

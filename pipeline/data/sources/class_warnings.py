@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from pipeline.data.clips import shown, shown_list
 from pipeline.data.labels import SEPARATOR
-from pipeline.data.sources.table_columns import LABEL_COLUMNS
+from pipeline.data.sources.column_names import LABEL_COLUMNS
 from pipeline.io.text import first_messages
 
 # Characters by which people separate classes, in addition to `SEPARATOR`; they may be in names as well.

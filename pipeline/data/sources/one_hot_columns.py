@@ -14,13 +14,9 @@ from pipeline.data.annotations.event_columns import (
     NAME_COLUMNS,
     OFFSET_COLUMNS,
     START_COLUMNS,
-    plain_names,
 )
 from pipeline.data.clips import shown, shown_list
-from pipeline.data.sources.one_hot_table import OneHotTable
-from pipeline.data.sources.row_values import MISSING_VALUES, Row, row_value
-from pipeline.data.sources.split_names import Split, split_of_flag, split_of_value, truth_of
-from pipeline.data.sources.table_columns import (
+from pipeline.data.sources.column_names import (
     LABEL_LIST_COLUMNS,
     MORE_LABEL_COLUMNS,
     OTHER_LIST_COLUMNS,
@@ -29,7 +25,11 @@ from pipeline.data.sources.table_columns import (
     SPLIT_COLUMNS,
     SUBJECT_COLUMNS,
     plain_name,
+    plain_names,
 )
+from pipeline.data.sources.one_hot_table import OneHotTable
+from pipeline.data.sources.row_values import MISSING_VALUES, Row, row_value
+from pipeline.data.sources.split_names import Split, split_of_flag, split_of_value, truth_of
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
 

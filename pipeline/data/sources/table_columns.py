@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.audio.file_types import EXTENSIONS, UNSUPPORTED_EXTENSIONS, ending
 from pipeline.data.clips import shown, shown_list
+from pipeline.data.sources.column_names import (
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    LABEL_LIST_COLUMNS,
+    MORE_LABEL_COLUMNS,
+    OTHER_LIST_COLUMNS,
+    PATH_COLUMNS,
+    PLACE_COLUMN,
+    RECORDING_COLUMNS,
+    SCENE_COLUMN,
+    SPLIT_COLUMNS,
+    SUBJECT_COLUMNS,
+    column_names,
+    first_column,
+)
 from pipeline.data.sources.file_finder import FileFinder
 from pipeline.data.sources.one_hot_table import OneHotTable
 from pipeline.data.sources.split_names import split_of_flag
 from pipeline.io.console import logger
 from pipeline.io.errors import UserError
 from pipeline.io.table_files import Table
-
-# Names of columns as by `plain_name`; the first one that a table has is used.
-PATH_COLUMNS = (
-    "path filepath file_path filename file_name fname file audio audio_path audio_file audio_filepath "
-    "audio_file_path wav wav_path wav_file slice_file_name audio_filename audio_file_name mp3_path mp3_file "
-    "clip clip_name clip_id recording_id id segment_id itemid uuid ytid"
-).split()
-LABEL_COLUMNS = "label primary_label class category class_name label_name target scene_label".split()
-# What else columns of classes are named, by what the classes are: used if a table has those of one kind only,
-# as others may say something else about a clip. The first column of a kind is used.
-SUBJECT_COLUMNS = (
-    ("species", "common_name", "scientific_name", "species_code", "ebird_code"),
-    ("event_label", "sound_event", "event", "sound_type", "annotation"),
-    ("emotion",),
-    ("genre",),
-    ("instrument",),
-    ("keyword",),
-    ("command",),
-)
-# Columns of all classes, or of those in addition to the first one: lists of names in one text.
-LABEL_LIST_COLUMNS, MORE_LABEL_COLUMNS = ("labels",), ("secondary_labels",)
-# The same (DCASE, DESED), used if a table has no other column of classes.
-OTHER_LIST_COLUMNS = ("event_labels", "class_labels", "weak_labels", "positive_labels")
-# Columns that name the recording a clip was cut from, also in ESC-50 (`src_file`) and UrbanSound8K (`fsID`).
-RECORDING_COLUMNS = ("group", "src_file", "fsid")
-# Column of the place that clips of acoustic scenes were recorded in (DCASE), next to that of the scenes.
-SCENE_COLUMN, PLACE_COLUMN = "scene_label", "identifier"
-ID_COLUMNS = ("clip_id", "id")
-SPLIT_COLUMNS = ("split", "subset", "set", "partition")
 
 
 class NoLabelColumnError(UserError):
@@ -122,8 +106,8 @@ def labeled_columns(
         NoLabelColumnError: no column of classes.
         UserError: no column of paths, or several that can be that of the classes.
     """
-    names = _column_names(table)
-    found = _first(names, PATH_COLUMNS), _first(names, LABEL_COLUMNS)
+    names = column_names(table)
+    found = first_column(names, PATH_COLUMNS), first_column(names, LABEL_COLUMNS)
     path, label = (
         other if usual is None else usual for usual, other in zip(found, other_columns, strict=True)
     )
@@ -132,11 +116,11 @@ def labeled_columns(
     elif label_column is not None:
         label = chosen_label_column(table, label_column)
     elif label is None:
-        label = _first(names, LABEL_LIST_COLUMNS)
+        label = first_column(names, LABEL_LIST_COLUMNS)
     if label is None:
         label = subject_column(table, names)
     # If one of these is requested as a column of classes, commas are parts of names, as in any other.
-    other_list = _first(names, OTHER_LIST_COLUMNS) if label is None else None
+    other_list = first_column(names, OTHER_LIST_COLUMNS) if label is None else None
     label = other_list if label is None else label
     if path is None or label is None:
         missing, error_type = ("path", UserError) if path is None else ("label", NoLabelColumnError)
@@ -153,15 +137,15 @@ def labeled_columns(
     return Columns(
         path,
         label,
-        _first(names, ("fold",)),
-        _first(names, (*RECORDING_COLUMNS, *((PLACE_COLUMN,) if SCENE_COLUMN in names else ()))),
+        first_column(names, ("fold",)),
+        first_column(names, (*RECORDING_COLUMNS, *((PLACE_COLUMN,) if SCENE_COLUMN in names else ()))),
         split_candidates=tuple(
             position for position in _split_candidates(table, names) if position not in (path, label)
         ),
         times=times,
         label_is_list=names[label] in LABEL_LIST_COLUMNS or label == other_list,
         label_name=table.header[label],
-        more_labels=_first(names, MORE_LABEL_COLUMNS),
+        more_labels=first_column(names, MORE_LABEL_COLUMNS),
     )
 
 
@@ -174,7 +158,7 @@ def subject_column(table: Table, names: Sequence[str]) -> int | None:
     Raises:
         UserError: there are columns of several kinds, or with texts of numbers.
     """
-    found = [position for kind in SUBJECT_COLUMNS if (position := _first(names, kind)) is not None]
+    found = [position for kind in SUBJECT_COLUMNS if (position := first_column(names, kind)) is not None]
     if len(found) == 1:
         start = f"{names[found[0]]}_"
         found += [
@@ -209,7 +193,7 @@ def log_columns(table: OneHotTable, columns: Columns, others: Collection[int | N
         columns: columns that are used.
         others: positions of further ones, which are not ignored either.
     """
-    names = _column_names(table)
+    names = column_names(table)
     used = {getattr(columns, role): role for role in ("path", "label", "fold", "group", "split")}
     used |= columns.times.roles if columns.times else {}
     ignored = [
@@ -241,17 +225,7 @@ def describe_columns(table: Table, columns: Columns) -> str:
 
 def path_column(table: Table) -> int | None:
     """Return the position of the column of paths; None if there is none."""
-    return _first(_column_names(table), PATH_COLUMNS)
-
-
-def has_lists(column: str) -> bool:
-    """Return whether a column of any number of classes has lists of them, by its name, as `event_labels`."""
-    return plain_name(column).split("_")[-1] in LABEL_LIST_COLUMNS
-
-
-def plain_name(name: str) -> str:
-    """Return a name in lower case with `_` for all but letters and digits, such as `begin_time_s`."""
-    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+    return first_column(column_names(table), PATH_COLUMNS)
 
 
 def chosen_label_column(table: Table, label_column: str) -> int:
@@ -271,10 +245,10 @@ def chosen_label_column(table: Table, label_column: str) -> int:
 
 def unlabeled_columns(table: Table, finder: FileFinder) -> tuple[Columns, bool]:
     """Return the columns, and whether the first line is a header and not a clip."""
-    names = _column_names(table)
-    path = _first(names, PATH_COLUMNS)
+    names = column_names(table)
+    path = first_column(names, PATH_COLUMNS)
     if path is not None:
-        clip_id = _first(names, ID_COLUMNS)
+        clip_id = first_column(names, ID_COLUMNS)
         return Columns(path, clip_id=None if clip_id == path else clip_id), True
     for column, value in enumerate(table.header):
         if value and (ending(value) in EXTENSIONS | UNSUPPORTED_EXTENSIONS or finder.exists(value)):
@@ -285,25 +259,3 @@ def unlabeled_columns(table: Table, finder: FileFinder) -> tuple[Columns, bool]:
         f"{table.name}: no column 'path'; the first line must be path or id,path, "
         f"not {shown(','.join(table.header))}; file, filename or filepath are also read as path"
     )
-
-
-def _column_names(table: Table) -> list[str]:
-    """Return the names of the columns as by `plain_name`, unless another column is named exactly so.
-
-    Raises:
-        UserError: two columns that are used have the same name.
-    """
-    names = ["_".join(name.lower().split()) for name in table.header]
-    for position, column in enumerate(table.header):
-        if (plain := plain_name(column)) not in names:
-            names[position] = plain
-    used = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, *RECORDING_COLUMNS, "fold"}
-    twice = [name for name, count in Counter(names).items() if count > 1 and name in used]
-    if twice:
-        raise UserError(f"{table.name}: two columns are named '{twice[0]}'; rename or remove one")
-    return names
-
-
-def _first(names: Sequence[str], accepted: Sequence[str]) -> int | None:
-    """Return the position of the first accepted name that is there."""
-    return next((names.index(name) for name in accepted if name in names), None)
