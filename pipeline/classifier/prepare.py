@@ -18,8 +18,9 @@ from pipeline.audio.room_noise import acoustics_of
 from pipeline.classifier.config import TrainClassifierConfig
 from pipeline.classifier.initial_weights import initialize, parameter_groups
 from pipeline.classifier.multi_label.label_mode import is_multi_label
-from pipeline.classifier.multi_label.targets import multi_label_targets, set_output_bias
+from pipeline.classifier.multi_label.targets import MultiLabelTargets, multi_label_targets, set_output_bias
 from pipeline.classifier.state import TrainState, steps_per_epoch
+from pipeline.data.dataset import ShardDataset
 from pipeline.data.extra_rows import append_extra_rows
 from pipeline.data.loader import input_statistics, statistics_rows
 from pipeline.data.split import Split, split_rows
@@ -57,15 +58,7 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
     _check_averaging(config, all_rows)
     sampled = statistics_rows(data.sampled(split.train))
     data.train_on(world, all_rows.train, sampled)
-    torch.manual_seed(config.seed)
-    model = create_classifier(
-        config.model, dataset.features.mel.n_mels, len(dataset.class_names), multi_label is not None
-    )
-    _set_statistics(model, dataset.mels, sampled)
-    if multi_label is not None:
-        set_output_bias(model, multi_label.prior_C)
-    initial_weights = initialize(model, config, dataset, world)
-    model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, initial_weights = _create_model(config, world, dataset, sampled, multi_label)
     set_float32_precision(config.precision)
     is_gpu = world.device.type == "cuda"
     if is_gpu:
@@ -103,6 +96,29 @@ def prepare(config: TrainClassifierConfig, world: World) -> TrainState:
         multi_label=multi_label,
         initial_weights=initial_weights,
     )
+
+
+def _create_model(
+    config: TrainClassifierConfig,
+    world: World,
+    dataset: ShardDataset,
+    sampled: np.ndarray,
+    multi_label: MultiLabelTargets | None,
+) -> tuple[Classifier, str]:
+    """Return the network on its device, and lines for the log about weights that it has of another run.
+
+    The statistics of its inputs are those of the rows `sampled`.
+    """
+    torch.manual_seed(config.seed)
+    model = create_classifier(
+        config.model, dataset.features.mel.n_mels, len(dataset.class_names), multi_label is not None
+    )
+    _set_statistics(model, dataset.mels, sampled)
+    if multi_label is not None:
+        set_output_bias(model, multi_label.prior_C)
+    initial_weights = initialize(model, config, dataset, world)
+    model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, initial_weights
 
 
 def _set_statistics(model: Classifier, mels: np.ndarray, rows: np.ndarray) -> None:
