@@ -21,10 +21,13 @@ from pipeline.io.storage import PathOrURI
 from pipeline.io.table_files import open_table, value_text
 
 _FLAG = "--class-names"
-# Headers of a column of names, the first of which is taken if there are several columns besides the codes.
-NAME_COLUMNS = "name display_name class_name label_name common_name english label class category".split()
+# Headers of a column of names, the first of which is taken if there are several columns besides the codes. In
+# a taxonomy `class_name` is that of all birds.
+NAME_COLUMNS = (
+    "name display_name common_name english scientific_name species class_name label_name label class category"
+).split()
 # Those that no column of codes has.
-_ONLY_NAMES = "name display_name class_name label_name common_name english".split()
+_ONLY_NAMES = "name display_name common_name english scientific_name class_name label_name".split()
 # Headers of a column that numbers the rows, as pandas writes one.
 _ROW_NUMBERS = ("", "index", "unnamed_0")
 _ALREADY = (
@@ -118,6 +121,8 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
     if ending(path.name) == "json":
         with open_text(path, _FLAG) as file, suppress(ValueError):
             value = json.load(file)
+            if isinstance(value, dict):
+                value = value.get("id2label", value)  # of a model of Hugging Face
             if isinstance(value, dict) and not any(isinstance(name, dict | list) for name in value.values()):
                 pairs = [(code.strip(), value_text(name).strip()) for code, name in value.items()]
                 return ["key", "value"], [("", list(map(normalize_id, pair))) for pair in pairs]

@@ -30,6 +30,8 @@ def named(tmp_path: Path, content: str, *classes: str, name: str = "names.csv", 
         ("index,mid,display_name\n0,01,calm\n1,02,angry\n2,03,sad\n", "names.csv"),
         ('{"01": "calm", "02": "angry"}', "names.json"),
         ('{"calm": 1, "angry": 2}', "names.json"),
+        ('{"id2label": {"1": "calm", "2": "angry"}, "label2id": {"calm": 1, "angry": 2}}', "config.json"),
+        ("code,scientific_name,common_name,class_name\n1,Q. q.,calm,Aves\n2,A. a.,angry,Aves\n", "names.csv"),
         ('[{"code": "01", "name": "calm"}, {"code": "02", "name": "angry"}]', "names.json"),
         ("code,name,count\n01,calm,7\n02,angry,8\n", "names.csv"),
         ("code,name\n1.0,calm\n2.0,angry\n", "names.csv"),  # numbers by pandas
