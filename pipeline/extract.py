@@ -134,7 +134,7 @@ def extract(config: ExtractConfig, runner: Runner | None = None) -> ShardManifes
     _log_warnings(manifest)
     class_counts, num_clips = manifest.class_counts, len(manifest.clips)
     multi_label, hop = manifest.multi_label, config.window_hop
-    check_outside_data(config.out, config.data, manifest.codes)
+    check_outside_data(config.out, config.data, manifest.stated_classes)
     check_without_recordings(config.out, [config.data], manifest.clips["path"])
     with own_folder(config.out, "extract") as owner:
         existing = open_existing(config.out, config.overwrite)

@@ -181,7 +181,20 @@ def _setting(
     try:
         return flat_values(base.with_overrides({key: value}).to_dict())[key]
     except ConfigError as error:
-        with contextlib.suppress(ConfigError):
-            settings = [base.with_overrides({**values, key: value}) for values in others]
-            return flat_values(settings[0].to_dict())[key]
+        found: list[Any] = []
+        for values in others:
+            try:
+                found.append(flat_values(base.with_overrides({**values, key: value}).to_dict())[key])
+            except ConfigError as other_error:
+                if _is_valid(base, values):  # else it is not this key that they reject
+                    raise ConfigError(f"{source}: {other_error}") from None
+        if found:
+            return found[0]
         raise ConfigError(f"{source}: {error}") from None
+
+
+def _is_valid(base: TrainingConfig, values: Mapping[str, Any]) -> bool:
+    with contextlib.suppress(ConfigError):
+        base.with_overrides(dict(values))
+        return True
+    return False

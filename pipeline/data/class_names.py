@@ -22,14 +22,20 @@ from pipeline.io.table_files import open_table, value_text
 
 _FLAG = "--class-names"
 # Headers of a column of names, the first of which is taken if there are several columns besides the codes. In
-# a taxonomy `class_name` is that of all birds.
+# a taxonomy `class_name` is that of all birds, and `category` may be one of kinds.
 NAME_COLUMNS = (
-    "name display_name common_name english scientific_name species class_name label_name label class category"
+    "name display_name common_name primary_com_name com_name english english_name scientific_name sci_name "
+    "species class_name label_name label class category"
 ).split()
-# Those that no column of codes has.
-_ONLY_NAMES = "name display_name common_name english scientific_name class_name label_name".split()
+# Those of columns that have the classes only if these have names already.
+_ONLY_NAMES = set(NAME_COLUMNS) - {"species", "label", "class", "category"}
+# Headers of a column of codes, the first of which is taken if several columns have as many classes.
+CODE_COLUMNS = (
+    "code class_code label_code species_code ebird_code primary_label mid class_id classid label_id target "
+    "class_index id"
+).split()
 # Headers of a column that numbers the rows, as pandas writes one.
-_ROW_NUMBERS = ("", "index", "unnamed_0")
+_ROW_NUMBERS = re.compile(r"|index|unnamed_0(_\d+)?|(level|index_level)_0")
 _ALREADY = (
     "they have names already; leave out --class-names, or give the column of new names the header 'name'"
 )
@@ -62,10 +68,18 @@ class ClassNames:
         return join_labels(self.by_code.get(code, code) for code in split_labels(label))
 
     def warnings(self, path: Path, classes: Collection[str]) -> list[str]:
-        """Return a warning if the table `path` lacks some of the classes of the data."""
-        if not (missing := sorted(set(classes).difference(self.by_code))):
-            return []
-        return [f"{_FLAG} {path} has no name for {shown_list(missing)}, which stay as they are"]
+        """Return warnings about classes that become one, and about those that the table `path` lacks."""
+        merged: dict[str, list[str]] = {}
+        for code, name in sorted(self.by_code.items()):
+            merged.setdefault(name, []).append(code)
+        warnings = [
+            f"{_FLAG} {path} names {shown_list(codes)} {shown(name)}, which become one class"
+            for name, codes in merged.items()
+            if len(codes) > 1
+        ]
+        if missing := sorted(set(classes).difference(self.by_code)):
+            warnings.append(f"{_FLAG} {path} has no name for {shown_list(missing)}, which stay as they are")
+        return warnings
 
 
 def read_class_names(path: Path, classes: Collection[str], multi_label: bool) -> ClassNames:
@@ -88,27 +102,25 @@ def read_class_names(path: Path, classes: Collection[str], multi_label: bool) ->
     if len(by_code) < len(classes):
         by_code = {name: name for name in classes}
     source = f"{_FLAG} {path}"
-    columns = _Columns(source, header, [values for _, values in rows])
-    codes = columns.codes(by_code)
+    columns = _Columns(source, header, [values for _, values in rows], by_code)
+    codes = columns.codes()
     position = columns.names(codes)
-    found = [
-        (where, by_code.get(values[codes]) or by_code.get(_code(values[codes])), values[position])
-        for where, values in rows
+    named = [
+        (f"{source}{line}: class {shown(code)}", code, values[position])
+        for line, values in rows
+        if (code := columns.class_of(values[codes])) is not None
     ]
-    named = [(where, code, name) for where, code, name in found if code is not None]
-    if plain_name(header[position]) not in NAME_COLUMNS:
-        _check_direction(source, [(code, name) for _, code, name in named])
     names: dict[str, str] = {}
-    for line, code, name in named:
-        where = f"{source}{line}: class {shown(code)}"
-        if not name:
+    for where, code, name in named:
+        if multi_label and SEPARATOR in name:
+            raise UserError(f"{where} is named {shown(name)}, but '{SEPARATOR}' separates classes; change it")
+        if name and names.setdefault(code, name) != name:
+            raise UserError(f"{where} has the names {shown(names[code])} and {shown(name)}; keep one")
+    for where, code, _ in named:
+        if code not in names:
             raise UserError(
                 f"{where} has no name; write one, or remove the line and the class stays as it is"
             )
-        if multi_label and SEPARATOR in name:
-            raise UserError(f"{where} is named {shown(name)}, but '{SEPARATOR}' separates classes; change it")
-        if names.setdefault(code, name) != name:
-            raise UserError(f"{where} has the names {shown(names[code])} and {shown(name)}; keep one")
     return ClassNames(names, multi_label)
 
 
@@ -123,6 +135,8 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
             value = json.load(file)
             if isinstance(value, dict):
                 value = value.get("id2label", value)  # of a model of Hugging Face
+            if isinstance(value, list) and all(isinstance(name, str) for name in value):
+                value = dict(zip(map(str, range(len(value))), value, strict=True))
             if isinstance(value, dict) and not any(isinstance(name, dict | list) for name in value.values()):
                 pairs = [(code.strip(), value_text(name).strip()) for code, name in value.items()]
                 return ["key", "value"], [("", list(map(normalize_id, pair))) for pair in pairs]
@@ -149,66 +163,81 @@ class _Columns:
     """Flag and path, for error messages."""
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    """Also the first line of a CSV, which may be a header."""
+    by_code: Mapping[str, str]
+    """Classes of the data by their codes."""
 
-    def codes(self, classes: Mapping[str, str]) -> int:
+    def class_of(self, value: str) -> str | None:
+        """Return the class of the data with a code; None if there is none."""
+        return self.by_code.get(value) or self.by_code.get(_code(value))
+
+    def codes(self) -> int:
         """Return the position of the column that has most of the classes.
 
-        Classes as they are count more than those that differ in how a number is written, as in a column that
-        numbers the rows. A column with a header of names is taken only if no other column has any class. If
-        both columns of a table have equally many, the first has the codes.
-
-        Args:
-            classes: the classes of the data by their codes.
+        A column that numbers the rows, or has a header of names, is taken only if no other has any. If
+        several have equally many, but not the same in each row, the first of `CODE_COLUMNS` is taken, and of
+        a table of two columns the first.
         """
-        found = {i: self._count(i, classes) for i in range(len(self.header))}
-        found = {i: count for i, count in found.items() if max(count)}
+        classes = {i: tuple(self.class_of(row[i]) for row in self.rows) for i in range(len(self.header))}
+        found = [i for i, of_column in classes.items() if any(of_column)]
         if not found:
-            missing = shown_list(sorted(classes.values()))
+            missing = shown_list(sorted(self.by_code.values()))
             raise UserError(
                 f"{self.source}: has none of the classes of the data, {missing}; write each in a line "
                 "with its name"
             )
-        headers = {i: plain_name(self.header[i]) for i in found}
-        found = {i: count for i, count in found.items() if headers[i] not in _ONLY_NAMES} or found
-        best = [i for i, count in found.items() if count == max(found.values())]
-        best = [i for i in best if headers[i] not in _ROW_NUMBERS] or best
-        different = {tuple(row[i] for row in self.rows[1:]): i for i in reversed(best)}
-        if len(different) > 1 and len(self.header) > 2:
-            raise UserError(
-                f"{self.source}: which of its columns {shown_list([self.header[i] for i in best])} has the "
-                "classes of the data? Remove the others"
-            )
-        return best[0]
-
-    def _count(self, position: int, classes: Mapping[str, str]) -> tuple[int, int]:
-        """Return how many of the classes are in a column as they are, and as codes."""
-        column = {row[position] for row in self.rows}
-        return len(column.intersection(classes.values())), len(classes.keys() & set(map(_code, column)))
-
-    def names(self, codes: int) -> int:
-        """Return the position of the column of names: the only other one, or the one with a usual header."""
-        others = {plain_name(name): i for i, name in reversed(list(enumerate(self.header))) if i != codes}
-        for name in NAME_COLUMNS:
-            if name in others:
-                return others[name]
-        if plain_name(self.header[codes]) in _ONLY_NAMES:
-            column = shown(self.header[codes])
-            raise UserError(f"{self.source}: its column {column} has the classes of the data: {_ALREADY}")
-        if len(others) == 1:
-            return next(iter(others.values()))
-        if not others:
-            raise UserError(f"{self.source}: has no column of names next to {shown(self.header[codes])}")
-        columns = shown_list([self.header[i] for i in sorted(others.values())])
+        found = [i for i in found if not self._numbers_rows(i)] or found
+        found = [i for i in found if self._name(i) not in _ONLY_NAMES] or found
+        counts = {i: len(set(classes[i]) - {None}) for i in found}
+        best = [i for i in found if counts[i] == max(counts.values())]
+        by_header = [i for name in CODE_COLUMNS for i in best if self._name(i) == name]
+        if by_header or len(self.header) == 2 or len({classes[i] for i in best}) == 1:
+            return (by_header or best)[0]
         raise UserError(
-            f"{self.source}: which of its columns {columns} has the names? Give it the header 'name'"
+            f"{self.source}: which of its columns {shown_list([self.header[i] for i in best])} has the "
+            "classes of the data? Give it the header 'code'"
         )
 
+    def names(self, codes: int) -> int:
+        """Return the position of the column of names: one with a usual header, or the only one with words."""
+        others = [i for i in range(len(self.header)) if i != codes]
+        found = [i for i in others if self._values(i, codes)] or others
+        found = [i for i in found if not self._numbers_rows(i)] or found
+        if not found:
+            raise UserError(f"{self.source}: has no column of names next to {shown(self.header[codes])}")
+        requested = [i for i in found if self._name(i) == "name"]
+        if requested:
+            return requested[0]
+        is_pair = len(found) == 1
+        found = [i for i in found if not all(map(_is_code, self._values(i, codes)))] or found
+        by_header = [i for name in NAME_COLUMNS for i in found if self._name(i) == name]
+        has_words = self._name(codes) not in CODE_COLUMNS and not any(map(_is_code, self.by_code.values()))
+        position = by_header[0] if by_header else found[0] if len(found) == 1 else None
+        if has_words and (
+            position is None
+            or not (is_pair or by_header)
+            or self._name(codes) in _ONLY_NAMES
+            or self._name(position) in CODE_COLUMNS
+            or all(map(_is_code, self._values(position, codes)))
+        ):
+            column = shown(self.header[codes])
+            raise UserError(f"{self.source}: its column {column} has the classes of the data: {_ALREADY}")
+        if position is None:
+            columns = shown_list([self.header[i] for i in found])
+            raise UserError(
+                f"{self.source}: which of its columns {columns} has the names? Give it the header 'name'"
+            )
+        return position
 
-def _check_direction(source: str, names: Sequence[tuple[str, str]]) -> None:
-    """Raise `UserError` if classes that are words would be named by codes, of pairs of class and name."""
-    if all(_is_code(name) and not _is_code(code) for code, name in names):
-        code, name = names[0]
-        raise UserError(f"{source}: would name class {shown(code)} {shown(name)}: {_ALREADY}")
+    def _name(self, position: int) -> str:
+        return plain_name(self.header[position])
+
+    def _numbers_rows(self, position: int) -> bool:
+        return _ROW_NUMBERS.fullmatch(self._name(position)) is not None
+
+    def _values(self, position: int, codes: int) -> list[str]:
+        """Return the values of a column in the rows of the classes, without empty ones."""
+        return [row[position] for row in self.rows if row[position] and self.class_of(row[codes]) is not None]
 
 
 def _is_code(name: str) -> bool:

@@ -86,7 +86,7 @@ class Manifest:
     """Formats of the readable recordings of which the clips are windows."""
     summary: str = ""
     """Numbers of windows, in one line."""
-    codes: tuple[str, ...] = ()
+    stated_classes: tuple[str, ...] = ()
     """Classes as the data state them, before these had the names of `--class-names`."""
 
     @property
@@ -149,7 +149,7 @@ def _with_class_names(found: Manifest, path: Path | None) -> Manifest:
     """
     classes = tuple(found.class_counts)
     if path is None or not classes:
-        return replace(found, codes=classes, warnings=found.warnings + code_warnings(classes))
+        return replace(found, stated_classes=classes, warnings=found.warnings + code_warnings(classes))
     names = read_class_names(path, classes, found.multi_label)
     labels = {label: names.label(label) for label in found.clips["label"].unique()}
     events = found.events and {
@@ -160,7 +160,7 @@ def _with_class_names(found: Manifest, path: Path | None) -> Manifest:
         found,
         clips=found.clips.assign(label=found.clips["label"].map(labels)),
         events=events,
-        codes=classes,
+        stated_classes=classes,
         warnings=found.warnings + names.warnings(path, classes),
     )
 

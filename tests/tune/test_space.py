@@ -93,6 +93,9 @@ def test_values_may_need_those_of_other_keys() -> None:
         make_space(freeze=[0, 3], init_from=["first", None])
     with pytest.raises(ConfigError, match=r"--freeze 3 needs --init-from"):
         make_space(freeze=[0, 3], init_from=["first", None, "second"])
+    # What other keys reject among themselves says nothing about this one.
+    other = {"schedule": ["plateau", "cosine"], "swa_fraction": [0.0, 0.3]}
+    make_space(freeze=[0, 3], init_from=["first", "second"], **other)
 
 
 def test_params_override_settings_at_dotted_keys() -> None:

@@ -93,11 +93,63 @@ def test_classes_that_are_names_are_not_renamed_to_codes(content: str, new: str 
 
 def test_two_columns_of_classes_are_an_error(tmp_path: Path):
     with pytest.raises(
-        UserError, match=r"which of its columns 'code', 'other' has the classes of the data\?"
+        UserError, match=r"which of its columns 'first', 'other' has the classes of the data\?"
     ):
-        named(tmp_path, "code,other,name\n1,2,calm\n2,1,angry\n", "1", "2")
+        named(tmp_path, "first,other,name\n1,2,calm\n2,1,angry\n", "1", "2")
     same = "code,id,name\n1,1,calm\n2,2,angry\n"
     assert named(tmp_path, same, "1", "2") == {"1": "calm", "2": "angry"}
+
+
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (",code,name\n0,2.0,angry\n1,3.0,calm\n2,1.0,happy\n3,0.0,sad\n", "names.csv"),
+        ("index,code,name\n0,002,angry\n1,003,calm\n2,001,happy\n3,000,sad\n", "names.csv"),
+        ("code,name,order\n02,angry,0\n03,calm,1\n01,happy,2\n00,sad,3\n", "names.csv"),
+        ("id,code,name\n0,02,angry\n1,03,calm\n2,01,happy\n3,00,sad\n", "names.csv"),
+        (",code,emotion\n7,2,angry\n8,3,calm\n9,1,happy\n10,0,sad\n", "names.csv"),
+        ("code;emotion;;\n2;angry;;\n3;calm;;\n1;happy;;\n0;sad;;\n", "names.csv"),
+        ("code,emotion,label\n2,angry,0\n3,calm,1\n1,happy,2\n0,sad,3\n", "names.csv"),
+        ("2,angry,/m/1\n3,calm,/m/2\n1,happy,/m/3\n0,sad,/m/4\n", "names.csv"),
+        ("Unnamed: 0.1,Unnamed: 0,code,x\n0,0,2,angry\n1,1,3,calm\n2,2,1,happy\n3,3,0,sad\n", "names.csv"),
+        ("code,name\n2,angry\n2,\n3,calm\n1,happy\n0,sad\n", "names.csv"),
+        ('{"id2label": ["sad", "happy", "angry", "calm"]}', "config.json"),
+        ('["sad", "happy", "angry", "calm"]', "names.json"),
+    ],
+)
+def test_other_numbers_are_not_the_codes(content: str, name: str, tmp_path: Path):
+    names = {"0": "sad", "1": "happy", "2": "angry", "3": "calm"}
+    assert named(tmp_path, content, *names, name=name) == names
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "class,label\ndog,0\ncat,1\n",
+        "name,label\ndog,0\ncat,1\n",
+        "species,class\ndog,/m/1\ncat,/m/2\n",
+        "code,pet\nDOG,dog\nCAT,cat\n",
+        "name,class\ndog,DOG\ncat,CAT\n",
+        "common_name,scientific_name\ndog,Canis\ncat,Felis\n",
+        "file,fold,target,category\na.wav,1,0,dog\nb.wav,2,1,cat\n",
+    ],
+)
+def test_classes_that_are_words_have_names_already(content: str, tmp_path: Path):
+    with pytest.raises(UserError, match=r"has the classes of the data: they have names already"):
+        named(tmp_path, content, "dog", "cat")
+
+
+def test_rows_of_json_are_compared_from_the_first_on(tmp_path: Path):
+    rows = '[{"order": 1, "x": 2, "name": "a"}, {"order": 5, "x": 5, "name": "b"}]'
+    with pytest.raises(UserError, match=r"which of its columns 'order', 'x' has the classes of the data\?"):
+        named(tmp_path, rows, "1", "2", "5", name="names.json")
+
+
+def test_classes_that_become_one_are_a_warning(tmp_path: Path):
+    touch(tmp_path, "a/1.wav", "b/1.wav", "c/1.wav")
+    (tmp_path / "names.csv").write_text("a,pet\nb,pet\nc,rain\n")
+    manifest = read_manifest(tmp_path, ManifestConfig(class_names=tmp_path / "names.csv"))
+    assert any(text.endswith("names 'a', 'b' 'pet', which become one class") for text in manifest.warnings)
 
 
 def test_messages_have_the_line_of_the_file(tmp_path: Path):
